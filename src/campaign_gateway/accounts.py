@@ -1,0 +1,48 @@
+"""The configured accounts, each with what a call to its provider needs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from campaign_gateway.connector import AccountSettings, Connector
+from campaign_gateway.connectors import CONNECTORS
+from campaign_gateway.outcomes import ErrorCode, Refused, UserError
+from campaign_gateway.permits import Permits
+from campaign_gateway.transport import Transport
+
+
+@dataclass(frozen=True)
+class Account:
+    """One configured access to a provider."""
+
+    name: str
+    timeout_seconds: float
+    connector: Connector[Any]
+    transport: Transport
+    permits: Permits
+
+
+def open_account(name: str, settings: AccountSettings) -> Account:
+    return Account(
+        name=name,
+        timeout_seconds=settings.timeout_seconds,
+        connector=CONNECTORS[settings.provider](settings),
+        transport=Transport(settings.secrets(), settings.timeout_seconds),
+        permits=Permits(settings.calls_per_minute),
+    )
+
+
+def choose_account(accounts: Mapping[str, Account], provider: str, name: str | None) -> Account:
+    """The named account, or the only one of its provider. Raises `Refused`."""
+    of_provider = [each for each in accounts.values() if each.connector.provider == provider]
+    if name is not None:
+        of_provider = [each for each in of_provider if each.name == name]
+    if len(of_provider) == 1:
+        return of_provider[0]
+    if name is not None:
+        message = f"There is no {provider} account of this name; see Query.accounts."
+    elif of_provider:
+        message = f"There are several {provider} accounts; name one of Query.accounts."
+    else:
+        message = f"No {provider} account is configured."
+    raise Refused(UserError(ErrorCode.UNKNOWN_ACCOUNT, message, field=("account",)))

@@ -1,0 +1,108 @@
+"""The contract's enums, each value with what it means to a caller."""
+
+from enum import StrEnum
+
+from campaign_gateway.connectors import CONNECTORS
+from campaign_gateway.described import described_enum
+from campaign_gateway.outcomes import CampaignStatus, DuplicationStatus, ErrorCode, Evidence
+
+Provider = StrEnum("Provider", {name.upper(): name for name in sorted(CONNECTORS)})  # type: ignore[misc]
+described_enum(
+    Provider,
+    "A marketing platform that the gateway can copy campaigns at.",
+    {each: f"{CONNECTORS[each].title}." for each in Provider},
+)
+
+DUPLICATION_STATUSES = {
+    DuplicationStatus.IN_PROGRESS: "The call is under way. Ask again, or repeat the mutation with "
+    "the same idempotency key.",
+    DuplicationStatus.UNKNOWN: "The provider gave no clear answer: the copy may or may not exist. "
+    "The gateway reads the provider to find out and never sends the call again.",
+    DuplicationStatus.ACCEPTED: "The provider has said yes and has not named the copy yet. The "
+    "gateway reads the provider until it finds it.",
+    DuplicationStatus.CREATED: "The copy exists and its id is known.",
+    DuplicationStatus.REJECTED: "No copy was made, and none will be for this idempotency key if "
+    "`duplication` is not null.",
+}
+described_enum(
+    DuplicationStatus,
+    "What has become of one intent to copy a campaign. It only ever moves towards CREATED or "
+    "REJECTED.",
+    DUPLICATION_STATUSES,
+)
+
+described_enum(
+    Evidence,
+    "How the gateway knows the status of a duplication.",
+    {
+        Evidence.ANSWER: "The provider's own answer to the call.",
+        Evidence.MARKER: "A campaign was found that carries this duplication's mark.",
+        Evidence.INFERRED: "A campaign was found that has the requested name, was made at the "
+        "time of the call and belongs to no other duplication.",
+        Evidence.PERSON: "A person has looked and said so.",
+    },
+)
+
+described_enum(
+    CampaignStatus,
+    "What a campaign does at its provider, in common words; `providerStatus` has the provider's.",
+    {
+        CampaignStatus.DRAFT: "Never started.",
+        CampaignStatus.SCHEDULED: "Will start by itself.",
+        CampaignStatus.ACTIVE: "Sending, or reacting to events.",
+        CampaignStatus.PAUSED: "Not active now, and can be made so.",
+        CampaignStatus.COMPLETED: "Done sending.",
+        CampaignStatus.ARCHIVED: "Put away.",
+        CampaignStatus.UNKNOWN: "The provider has not said, or in a word the gateway does not know.",
+    },
+)
+
+ERROR_CODES = {
+    ErrorCode.INVALID_INPUT: "The input cannot be used, by the gateway's or the provider's "
+    "judgement; `field` names the culprit where it is known. Correct it and use a new key.",
+    ErrorCode.CAMPAIGN_NOT_FOUND: "The provider does not know the campaign, or another id given "
+    "with it, at this account. Check the ids and the account.",
+    ErrorCode.AUTHENTICATION_FAILED: "The provider refused the account's secret. Whoever runs the "
+    "gateway must mend the configuration.",
+    ErrorCode.PERMISSION_DENIED: "The account's secret lacks a permission. Whoever manages the "
+    "account at the provider must grant it.",
+    ErrorCode.QUOTA_EXCEEDED: "The account's plan allows no more campaigns. Extend it or clear "
+    "something away.",
+    ErrorCode.CONFLICT: "The campaign, or what goes with it, is in a state that forbids copying "
+    "now. Change that state, then use a new key.",
+    ErrorCode.RATE_LIMITED: "Too many calls. Wait `retryAfterSeconds` if given. Use a new key if "
+    "`duplication` is not null, else the same.",
+    ErrorCode.OVERLOADED: "The gateway itself cannot take the call now. Try again with the same key.",
+    ErrorCode.PROVIDER_UNAVAILABLE: "The provider could not be reached or does not offer the call. "
+    "Try again later: with a new key if `duplication` is not null, else with the same.",
+    ErrorCode.OUTCOME_UNKNOWN: "A copy may or may not exist. Do not ask for another: watch "
+    "`duplication(id)`, or look at the provider.",
+    ErrorCode.IDEMPOTENCY_KEY_REUSED: "The key stands for another input. Use a new key for a new "
+    "intent; if this is a retry, send exactly the first input.",
+    ErrorCode.UNRESOLVED_DUPLICATION: "An earlier attempt at the same copy is still UNKNOWN. Find "
+    "out what became of that one first.",
+    ErrorCode.UNKNOWN_ACCOUNT: "No such account, or several to choose from. Name one of "
+    "`Query.accounts`.",
+}
+described_enum(
+    ErrorCode,
+    "Why there is no copy, or none for certain. The list is closed and each code says what to do.",
+    ERROR_CODES,
+    "DuplicateCampaignErrorCode",
+)
+
+
+class Capability(StrEnum):
+    FIND_COPY = "FIND_COPY"
+    READ_CAMPAIGN = "READ_CAMPAIGN"
+
+
+described_enum(
+    Capability,
+    "What the gateway can do with an account beside copying campaigns.",
+    {
+        Capability.FIND_COPY: "Find a copy whose id the provider did not tell, by reading the "
+        "provider's list of campaigns.",
+        Capability.READ_CAMPAIGN: "Read a campaign by its id.",
+    },
+)

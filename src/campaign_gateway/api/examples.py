@@ -1,0 +1,54 @@
+"""Ready mutations: what GraphiQL opens with, and what the sandbox runs and shows."""
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from campaign_gateway.connector import Connector
+
+MUTATION = """\
+mutation CopyAt{title}($idempotencyKey: String!) {{
+  duplicateCampaign(
+    input: {{ {provider}: {{ account: {account}, {fields} }} }}
+    idempotencyKey: $idempotencyKey
+  ) {{
+    status
+    replayed
+    campaign {{ id name status }}
+    duplication {{ id status evidence }}
+    userErrors {{ code message field safeToRetry retryAfterSeconds }}
+  }}
+}}
+"""
+
+
+def mutation(connector: type[Connector[Any]], account: str) -> str:
+    return MUTATION.format(
+        title=connector.title,
+        provider=connector.provider,
+        account=json.dumps(account),
+        fields=connector.example,
+    )
+
+
+def fresh_key() -> dict[str, str]:
+    return {"idempotencyKey": str(uuid.uuid4())}
+
+
+def tabs(
+    connectors: Mapping[str, type[Connector[Any]]], notes: Mapping[str, Iterable[str]]
+) -> list[dict[str, object]]:
+    """A tab for each provider, using its first account; notes become comments above the example."""
+    first: dict[str, tuple[str, type[Connector[Any]]]] = {}
+    for account, connector in connectors.items():
+        first.setdefault(connector.provider, (account, connector))
+    return [
+        {
+            "title": connector.title,
+            "query": "".join(f"# {note}\n" for note in notes.get(provider, ()))
+            + mutation(connector, account),
+            "variables": fresh_key(),
+        }
+        for provider, (account, connector) in first.items()
+    ]

@@ -1,0 +1,197 @@
+"""The GraphQL schema: one mutation, the queries around it, and how it is printed and masked."""
+
+import logging
+from datetime import datetime
+from typing import Annotated, Any, Literal, cast
+
+import graphql
+import strawberry
+from graphql import GraphQLError
+from strawberry import argument
+from strawberry.extensions import MaskErrors, ParserCache, ValidationCache
+from strawberry.types import ExecutionContext
+
+from campaign_gateway.api import reads
+from campaign_gateway.api.context import Info
+from campaign_gateway.api.enums import Provider
+from campaign_gateway.api.inputs import DuplicateCampaignInput
+from campaign_gateway.api.types import (
+    Account,
+    Campaign,
+    DuplicateCampaignPayload,
+    Duplication,
+    DuplicationConnection,
+)
+from campaign_gateway.ledger.contract import Selection
+from campaign_gateway.outcomes import DuplicationStatus
+
+log = logging.getLogger(__name__)
+
+# The newest federation version that Apollo's, The Guild's and Cosmo's composers all know.
+FEDERATION_VERSION: Literal["2.9"] = "2.9"
+
+
+@strawberry.input(description="Which duplications to list. What is left out does not narrow.")
+class DuplicationFilter:
+    status: DuplicationStatus | None = strawberry.field(
+        default=strawberry.UNSET, description="Only those of this status."
+    )
+    provider: Provider | None = strawberry.field(
+        default=strawberry.UNSET, description="Only those at this provider."
+    )
+    account: str | None = strawberry.field(
+        default=strawberry.UNSET, description="Only those through this account."
+    )
+    requested_since: datetime | None = strawberry.field(
+        default=strawberry.UNSET, description="Only those requested then or later."
+    )
+    requested_before: datetime | None = strawberry.field(
+        default=strawberry.UNSET, description="Only those requested earlier than then."
+    )
+
+    def selection(self) -> Selection:
+        since, until = self.requested_since or None, self.requested_before or None
+        if any(instant and not instant.tzinfo for instant in (since, until)):
+            raise GraphQLError("A time must say its zone, such as 2026-01-31T12:00:00Z.")
+        account = self.account or None
+        return Selection(
+            status=self.status or None,
+            provider=self.provider or None,
+            # Names are ASCII; anything else matches none of them.
+            account=account and account.encode("ascii", "replace").decode(),
+            since=since,
+            until=until,
+        )
+
+
+@strawberry.type(description="What can be read.")
+class Query:
+    @strawberry.field(description="The configured accounts.")
+    def accounts(self, info: Info) -> list[Account]:
+        return [Account.of(account) for account in info.context.accounts.values()]
+
+    @strawberry.field(description="A duplication by the gateway's id for it.")
+    async def duplication(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID, argument(description="`Duplication.id`.")],
+    ) -> Duplication | None:
+        recorded = await reads.duplication(info.context, id)
+        return None if recorded is None else Duplication.of(recorded)
+
+    @strawberry.field(description="The duplication that an idempotency key stands for.")
+    async def duplication_by_key(
+        self,
+        info: Info,
+        idempotency_key: Annotated[str, argument(description="The key the mutation was given.")],
+    ) -> Duplication | None:
+        recorded = await reads.duplication_by_key(info.context, idempotency_key)
+        return None if recorded is None else Duplication.of(recorded)
+
+    @strawberry.field(description="Duplications, newest first.")
+    async def duplications(
+        self,
+        info: Info,
+        first: Annotated[int, argument(description="How many, from 1 to 100.")] = 20,
+        after: Annotated[
+            str | None, argument(description="Go on behind this cursor of an earlier page.")
+        ] = strawberry.UNSET,
+        filter: Annotated[
+            DuplicationFilter | None, argument(description="Which to list; all by default.")
+        ] = strawberry.UNSET,
+    ) -> DuplicationConnection:
+        selection = filter.selection() if filter else Selection()
+        page = await reads.duplications(info.context, first, after or None, selection)
+        return DuplicationConnection.of(page)
+
+    @strawberry.field(
+        description="A campaign as its provider describes it now, where the provider has a call "
+        "for that; null when there is no such campaign."
+    )
+    async def campaign(
+        self,
+        info: Info,
+        account: Annotated[str, argument(description="The account to read it through.")],
+        id: Annotated[strawberry.ID, argument(description="The provider's id of it.")],
+    ) -> Campaign | None:
+        return await Campaign.read(info, account, id)
+
+
+@strawberry.type(description="What can be changed.")
+class Mutation:
+    @strawberry.mutation(
+        description="Copy a campaign at its provider. One idempotency key makes at most one copy: "
+        "after a lost answer, send the same input with the same key again and learn what became "
+        "of it. Expected failures are in `userErrors`."
+    )
+    async def duplicate_campaign(
+        self,
+        info: Info,
+        input: Annotated[
+            DuplicateCampaignInput,
+            argument(description="The campaign to copy, at exactly one provider."),
+        ],
+        idempotency_key: Annotated[
+            str,
+            argument(
+                description="Names the intent: 1 to 128 visible ASCII characters, a new UUID for "
+                "each intent and the same one for each retry of it."
+            ),
+        ],
+    ) -> DuplicateCampaignPayload:
+        context = info.context
+        provider, campaign = input.chosen()
+        answer = await context.duplicator.duplicate(
+            context.scope, idempotency_key, provider, campaign
+        )
+        return DuplicateCampaignPayload.of(answer)
+
+
+class GatewaySchema(strawberry.federation.Schema):
+    """Logs the gateway's own faults; a caller's mistakes are told to the caller alone."""
+
+    def process_errors(
+        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
+    ) -> None:
+        for error in errors:
+            if _is_fault(error):
+                log.error("a fault of the gateway's own", exc_info=error.original_error)
+
+
+def build_schema() -> GatewaySchema:
+    return GatewaySchema(
+        Query,
+        Mutation,
+        federation_version=FEDERATION_VERSION,
+        # Parsing and validating are nine tenths of a small mutation's cost in this gateway.
+        extensions=[
+            lambda: ParserCache(maxsize=256),
+            lambda: ValidationCache(maxsize=256),
+            lambda: MaskErrors(should_mask_error=_is_fault, error_message="Internal error."),
+        ],
+    )
+
+
+def client_sdl() -> str:
+    """The schema for clients and code generators, with `@oneOf` and without federation's parts."""
+    served: graphql.GraphQLSchema = build_schema()._schema
+    query = served.query_type
+    assert query is not None
+    # Strawberry enforces @oneOf by its own means and leaves graphql-core's mark unset, without
+    # which the printer drops the directive.
+    cast(Any, served.type_map["DuplicateCampaignInput"]).is_one_of = True
+    fields = {name: field for name, field in query.fields.items() if not name.startswith("_")}
+    client = graphql.GraphQLSchema(
+        graphql.GraphQLObjectType(query.name, fields, description=query.description),
+        served.mutation_type,
+    )
+    return graphql.print_schema(client) + "\n"
+
+
+def federation_sdl() -> str:
+    """The subgraph's schema, for a composer."""
+    return build_schema().as_str() + "\n"
+
+
+def _is_fault(error: GraphQLError) -> bool:
+    return error.original_error is not None and not isinstance(error.original_error, GraphQLError)

@@ -1,0 +1,172 @@
+"""What a connector promises, in which values, and what every account may be configured with."""
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+
+from campaign_gateway.outcomes import Campaign, Outcome
+
+CampaignInput = TypeVar("CampaignInput", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRequest:
+    """One HTTP request. Headers and body stay out of its repr because they carry the secret."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderResponse:
+    """One answer, secrets already redacted.
+
+    Header names are lower case. `complete` is False when the body was cut off, too big or
+    encoded: what is there must then not be trusted.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    complete: bool = True
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPage:
+    """Candidates for a copy, and where to read on."""
+
+    campaigns: Sequence[Campaign]
+    next_cursor: str | None = None
+
+
+class UnreadableAnswer(Exception):
+    """A read at the provider gave nothing that can be relied on."""
+
+
+class Connector(Protocol[CampaignInput]):
+    """Our code for one provider: pure translation, no I/O.
+
+    `build_request` raises `Refused` for an input that cannot be expressed at the provider.
+    `read_answer` never raises, whatever the provider may have sent.
+    `example` is the input of GraphiQL's example, as GraphQL fields.
+    """
+
+    provider: ClassVar[str]
+    title: ClassVar[str]
+    Account: ClassVar[type["AccountSettings"]]
+    Input: ClassVar[type[Any]]
+    example: ClassVar[str]
+
+    def __init__(self, account: Any, /) -> None: ...
+
+    def build_request(self, campaign: CampaignInput, /) -> ProviderRequest: ...
+
+    def read_answer(self, campaign: CampaignInput, response: ProviderResponse, /) -> Outcome: ...
+
+
+@runtime_checkable
+class FindsCopies(Protocol[CampaignInput]):
+    """A connector whose provider lists campaigns, newest or nearest to the copy first.
+
+    `cursor` is None for the first page. `read_search` raises `UnreadableAnswer`.
+    """
+
+    def build_search(self, campaign: CampaignInput, cursor: str | None, /) -> ProviderRequest: ...
+
+    def read_search(self, response: ProviderResponse, cursor: str | None, /) -> SearchPage: ...
+
+
+@runtime_checkable
+class ReadsCampaigns(Protocol[CampaignInput]):
+    """A connector whose provider reads one campaign by its id.
+
+    `near` is the input of a duplication that the campaign was the source or the copy of, if the
+    ledger has one: some providers want more than an id. `build_lookup` raises `Refused`.
+    `read_lookup` answers None for a campaign that does not exist and raises `UnreadableAnswer`
+    when the answer tells neither.
+    """
+
+    def build_lookup(self, campaign_id: str, near: CampaignInput | None, /) -> ProviderRequest: ...
+
+    def read_lookup(self, response: ProviderResponse, campaign_id: str, /) -> Campaign | None: ...
+
+
+def _base_url(value: str) -> str:
+    parts = urlsplit(value)
+    host = parts.hostname or ""
+    host_is_sound = re.fullmatch(r"[A-Za-z0-9.-]+|[0-9A-Fa-f:.]+", host)
+    path_is_sound = re.fullmatch(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?", parts.path)
+    if parts.scheme not in {"http", "https"} or not host_is_sound or not path_is_sound:
+        raise ValueError('is not a plain web address; write it as "https://host"')
+    if parts.port == 0:
+        raise ValueError("has port 0; give the port that the provider listens on")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("holds a user, a query or a fragment; give scheme, host and path only")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ValueError('would send the secret in clear text; use "https://"')
+    return value.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _secret(value: object) -> object:
+    match value:
+        case {"env": str(name), **rest} if not rest:
+            if name not in os.environ:
+                # Someone may have written the secret where its variable's name belongs.
+                shown = f" {name}" if re.fullmatch(r"[A-Z][A-Z0-9_]*", name) else ""
+                raise ValueError(f"the environment variable{shown} is not set; set it")
+            value = os.environ[name]
+        case {"file": str(path), **rest} if not rest:
+            try:
+                value = Path(path).read_text("utf-8").strip()
+            except (OSError, UnicodeError) as error:
+                raise ValueError(f"file {path} cannot be read ({type(error).__name__})") from None
+        case str():
+            pass
+        case _:
+            raise ValueError('write a string, { env = "NAME" } or { file = "PATH" }')
+    # Anything else could smuggle a header or would be refused by the HTTP library mid-call.
+    if not re.fullmatch(r"[\x21-\x7e]+", value):
+        raise ValueError("is empty or holds spaces, line breaks or non-ASCII characters")
+    return value
+
+
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+Secret = Annotated[SecretStr, BeforeValidator(_secret)]
+
+
+class AccountSettings(BaseModel):
+    """One configured access to a provider; a connector adds what its provider needs.
+
+    `timeout_seconds` bounds one call to the provider as a whole, connecting included.
+    `calls_per_minute` makes calls wait their turn; None leaves the rate to the provider.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    provider: str
+    timeout_seconds: float = Field(default=20, gt=0, le=600)
+    calls_per_minute: int | None = Field(default=None, ge=1)
+
+    def secrets(self) -> list[str]:
+        values = (getattr(self, name) for name in type(self).model_fields)
+        return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]

@@ -1,0 +1,17 @@
+"""The registry of connectors: one line a provider."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from campaign_gateway.connector import Connector
+from campaign_gateway.connectors.altcraft.connector import AltcraftConnector
+from campaign_gateway.connectors.braze.connector import BrazeConnector
+from campaign_gateway.connectors.sonarly.connector import SonarlyConnector
+
+_ALL: tuple[type[Connector[Any]], ...] = (
+    AltcraftConnector,
+    BrazeConnector,
+    SonarlyConnector,
+)
+
+CONNECTORS: Mapping[str, type[Connector[Any]]] = {each.provider: each for each in _ALL}

@@ -1,0 +1,1 @@
+"""Altcraft: API methods `campaigns/clone` and `campaigns/triggers/clone`."""

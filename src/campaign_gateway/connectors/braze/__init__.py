@@ -1,0 +1,1 @@
+"""Braze: REST call `POST /campaigns/duplicate`."""

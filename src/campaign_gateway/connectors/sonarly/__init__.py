@@ -1,0 +1,1 @@
+"""Sonarly: REST call `POST /v1/accounts/{accountGroupId}/campaigns/{campaignId}/duplicate`."""

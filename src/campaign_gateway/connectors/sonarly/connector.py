@@ -1,0 +1,167 @@
+"""Translates one copy of a campaign to Sonarly's REST API and back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from campaign_gateway.connector import (
+    AccountSettings,
+    BaseUrl,
+    ProviderRequest,
+    ProviderResponse,
+    SearchPage,
+    Secret,
+    UnreadableAnswer,
+)
+from campaign_gateway.connectors.sonarly.input import SonarlyCampaignInput
+from campaign_gateway.outcomes import (
+    Accepted,
+    Campaign,
+    CampaignStatus,
+    Created,
+    ErrorCode,
+    Outcome,
+)
+from campaign_gateway.wire import (
+    expect_success,
+    failure,
+    identifier,
+    invalid_input,
+    json_body,
+    read_id,
+    read_instant,
+    read_json_object,
+    read_text,
+    text,
+)
+
+TITLE = "Sonarly"
+
+# `draft` is the only status that the documents name.
+STATUSES: Mapping[str, CampaignStatus] = {"draft": CampaignStatus.DRAFT}
+
+
+class SonarlyAccount(AccountSettings):
+    """An integration API key (`sk_live_...`) with the permission `campaigns:write`."""
+
+    base_url: BaseUrl = "https://api.sonarly.io"
+    api_key: Secret
+
+
+@dataclass(frozen=True)
+class SonarlyConnector:
+    """Source: app.sonarly.io/docs/api/campaigns/campaigns-duplicate, read 2026-11.
+
+    sonarly.com is another company with look-alike keys; its documents do not apply. Finding and
+    reading campaigns needs the permission `campaigns:read`.
+    """
+
+    provider: ClassVar[str] = "sonarly"
+    title: ClassVar[str] = TITLE
+    Account: ClassVar[type[AccountSettings]] = SonarlyAccount
+    Input: ClassVar[type[Any]] = SonarlyCampaignInput
+    example: ClassVar[str] = (
+        'accountGroupId: "507f1f77bcf86cd799439001", campaignId: "507f1f77bcf86cd799439011", '
+        'audienceId: "507f1f77bcf86cd799439021", name: "Outreach, third quarter"'
+    )
+
+    account: SonarlyAccount
+
+    def build_request(self, campaign: SonarlyCampaignInput) -> ProviderRequest:
+        # What an empty list means at Sonarly is not documented; the whole audience would be the
+        # worst reading of "no leads".
+        if campaign.lead_ids is not None and not campaign.lead_ids:
+            raise invalid_input("leadIds", "leadIds must name a lead, or be left out for all.")
+        group = identifier(campaign.account_group_id, "accountGroupId")
+        source = identifier(campaign.campaign_id, "campaignId")
+        fields = {
+            "name": text(campaign.name, "name") if campaign.name is not None else None,
+            "audienceId": identifier(campaign.audience_id, "audienceId"),
+            "leadIds": [identifier(lead, "leadIds") for lead in campaign.lead_ids]
+            if campaign.lead_ids
+            else None,
+        }
+        path = f"/v1/accounts/{group}/campaigns/{source}/duplicate"
+        return self._request("POST", path, json_body(fields))
+
+    def read_answer(self, campaign: SonarlyCampaignInput, response: ProviderResponse) -> Outcome:
+        body = read_json_object(response)
+        trace_id = read_text(body, "traceId")
+        if response.is_success:
+            copy = (
+                _read_campaign(body.get("data")) if body and body.get("success") is True else None
+            )
+            if copy is not None and copy.id != campaign.campaign_id:
+                return Created(copy, trace_id)
+            # 201 is Sonarly's documented yes, whatever became of the body; any other success is
+            # undocumented and might be a proxy's.
+            if response.status == 201 and not (body and body.get("success") is False):
+                return Accepted(trace_id)
+        return failure(
+            TITLE,
+            response,
+            ErrorCode.OUTCOME_UNKNOWN if response.is_success else None,
+            provider_code=read_text(body, "error", "code"),
+            provider_message=read_text(body, "error", "message"),
+            trace_id=trace_id,
+        )
+
+    def build_search(self, campaign: SonarlyCampaignInput, cursor: str | None) -> ProviderRequest:
+        group = identifier(campaign.account_group_id, "accountGroupId")
+        return self._request("GET", f"/v1/accounts/{group}/campaigns")
+
+    def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
+        """The list is neither paged nor filtered, says app.sonarly.io/docs (campaigns-list)."""
+        expect_success(response)
+        body = read_json_object(response)
+        data = body.get("data") if body else None
+        items = data.get("items") if isinstance(data, dict) else None
+        if not isinstance(items, list):
+            raise UnreadableAnswer("no list of campaigns")
+        return SearchPage([copy for item in items if (copy := _read_campaign(item))])
+
+    def build_lookup(self, campaign_id: str, near: SonarlyCampaignInput | None) -> ProviderRequest:
+        if near is None:
+            raise invalid_input(
+                "id",
+                "Sonarly reads a campaign only within its account group, and the gateway knows the "
+                "group of none but the campaigns it has copied.",
+            )
+        group = identifier(near.account_group_id, "accountGroupId")
+        path = f"/v1/accounts/{group}/campaigns/{identifier(campaign_id, 'id')}"
+        return self._request("GET", path)
+
+    def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
+        if response.status == 404:
+            return None
+        expect_success(response)
+        body = read_json_object(response)
+        campaign = _read_campaign(body.get("data")) if body else None
+        if campaign is None or campaign.id != campaign_id:
+            raise UnreadableAnswer("no campaign")
+        return campaign
+
+    def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
+        headers = {
+            "authorization": f"Bearer {self.account.api_key.get_secret_value()}",
+            "accept": "application/json",
+        }
+        if body:
+            headers["content-type"] = "application/json"
+        return ProviderRequest(method, self.account.base_url + path, headers, body)
+
+
+def _read_campaign(data: object) -> Campaign | None:
+    campaign_id = read_id(data, "id")
+    if campaign_id is None:
+        return None
+    word = read_text(data, "status")
+    return Campaign(
+        id=campaign_id,
+        name=read_text(data, "name"),
+        description=read_text(data, "description"),
+        status=STATUSES.get(word or "", CampaignStatus.UNKNOWN),
+        provider_status=word,
+        created_at=read_instant(data, "createdAt"),
+        updated_at=read_instant(data, "updatedAt"),
+    )

@@ -1,0 +1,126 @@
+"""The plain values every room speaks in: campaigns, outcomes of a send, and errors for the caller."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class DuplicationStatus(StrEnum):
+    IN_PROGRESS = "IN_PROGRESS"
+    UNKNOWN = "UNKNOWN"
+    ACCEPTED = "ACCEPTED"
+    CREATED = "CREATED"
+    REJECTED = "REJECTED"
+
+
+class Evidence(StrEnum):
+    """How the gateway knows what became of a duplication, strongest first."""
+
+    ANSWER = "ANSWER"
+    MARKER = "MARKER"
+    INFERRED = "INFERRED"
+    PERSON = "PERSON"
+
+
+class CampaignStatus(StrEnum):
+    DRAFT = "DRAFT"
+    SCHEDULED = "SCHEDULED"
+    ACTIVE = "ACTIVE"
+    PAUSED = "PAUSED"
+    COMPLETED = "COMPLETED"
+    ARCHIVED = "ARCHIVED"
+    UNKNOWN = "UNKNOWN"
+
+
+class ErrorCode(StrEnum):
+    """A closed list: each code tells the caller what to do next."""
+
+    INVALID_INPUT = "INVALID_INPUT"
+    CAMPAIGN_NOT_FOUND = "CAMPAIGN_NOT_FOUND"
+    AUTHENTICATION_FAILED = "AUTHENTICATION_FAILED"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
+    CONFLICT = "CONFLICT"
+    RATE_LIMITED = "RATE_LIMITED"
+    OVERLOADED = "OVERLOADED"
+    PROVIDER_UNAVAILABLE = "PROVIDER_UNAVAILABLE"
+    OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
+    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    UNRESOLVED_DUPLICATION = "UNRESOLVED_DUPLICATION"
+    UNKNOWN_ACCOUNT = "UNKNOWN_ACCOUNT"
+
+
+# The other codes all say that nothing was made; these three say that a copy may exist already.
+MAY_HAVE_MADE_A_COPY = frozenset(
+    {ErrorCode.OUTCOME_UNKNOWN, ErrorCode.IDEMPOTENCY_KEY_REUSED, ErrorCode.UNRESOLVED_DUPLICATION}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UserError:
+    """An expected failure, told to the caller as data. `retry_after` is in seconds."""
+
+    code: ErrorCode
+    message: str
+    field: tuple[str, ...] | None = None
+    retry_after: int | None = None
+    provider_code: str | None = None
+    provider_message: str | None = None
+
+    @property
+    def safe_to_retry(self) -> bool:
+        return self.code not in MAY_HAVE_MADE_A_COPY
+
+
+class Refused(Exception):
+    """Raised before anything was sent: nothing was made and nothing is recorded."""
+
+    def __init__(self, error: UserError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """A campaign as far as the provider has described it; None where it has not."""
+
+    id: str
+    name: str | None = None
+    description: str | None = None
+    status: CampaignStatus = CampaignStatus.UNKNOWN
+    provider_status: str | None = None
+    tags: tuple[str, ...] | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    campaign: Campaign
+    trace_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider said yes and has not named the copy."""
+
+    trace_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The provider plainly refused: no copy was made."""
+
+    error: UserError
+    trace_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A copy may or may not exist; only reading the provider can tell."""
+
+    error: UserError
+    trace_id: str | None = None
+
+
+Outcome = Created | Accepted | Rejected | Unknown

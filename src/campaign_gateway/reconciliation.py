@@ -1,0 +1,146 @@
+"""Reads the provider until it is known what became of a duplication; it never sends a copy again."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from campaign_gateway.accounts import Account
+from campaign_gateway.connector import FindsCopies, ReadsCampaigns, UnreadableAnswer
+from campaign_gateway.ledger.contract import Duplication, Ledger, LedgerUnavailable
+from campaign_gateway.outcomes import Campaign, Evidence, Refused
+from campaign_gateway.transport import NoAnswer
+
+log = logging.getLogger(__name__)
+
+# Seconds between the checks of one duplication; the last pause repeats.
+PAUSES = (2, 3, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
+
+CHECKS_AT_ONCE = 8
+PAGES_A_SEARCH = 3
+
+# A copy is taken for ours when it was made in this interval around the request. The start allows
+# for clocks that differ, the end for copies that a provider makes late.
+EARLIEST_COPY = timedelta(minutes=-2)
+LATEST_COPY = timedelta(hours=24)
+
+
+async def reconcile(accounts: Mapping[str, Account], ledger: Ledger, every_seconds: float) -> None:
+    """Check what is due, for ever."""
+    while True:
+        try:
+            due = await ledger.due(datetime.now(UTC), CHECKS_AT_ONCE)
+            await asyncio.gather(*(_check(accounts, ledger, each) for each in due))
+        except LedgerUnavailable as failure:
+            log.error("the ledger cannot be used: %s", failure)
+        await asyncio.sleep(every_seconds)
+
+
+async def _check(accounts: Mapping[str, Account], ledger: Ledger, duplication: Duplication) -> None:
+    account = accounts.get(duplication.intent.account)
+    copy: Campaign | None = None
+    try:
+        if account is not None:
+            copy = await find_copy(account, ledger, duplication)
+    except (NoAnswer, UnreadableAnswer, Refused) as failure:
+        log.warning("duplication %s could not be checked: %s", duplication.intent.id, failure)
+    except LedgerUnavailable:
+        raise
+    except Exception:
+        # One row that trips a fault of ours must not stop the checks of all the others.
+        log.exception("duplication %s could not be checked", duplication.intent.id)
+    if copy is not None:
+        log.info("duplication %s is campaign %s", duplication.intent.id, copy.id)
+        await ledger.settle_by_reading(duplication, copy, Evidence.INFERRED, datetime.now(UTC))
+        return
+    pause = PAUSES[min(duplication.checks, len(PAUSES) - 1)]
+    await ledger.postpone(duplication, datetime.now(UTC) + timedelta(seconds=pause))
+
+
+async def find_copy(account: Account, ledger: Ledger, duplication: Duplication) -> Campaign | None:
+    """The one campaign at the provider that must be this duplication's copy, if there is one.
+
+    Raises `NoAnswer`, `UnreadableAnswer` and `LedgerUnavailable`.
+    """
+    name = duplication.intent.requested_name
+    if name is None or not isinstance(account.connector, FindsCopies):
+        return None
+    campaign = input_of(account, duplication)
+    found = [
+        each
+        for each in await _search(account, account.connector, campaign)
+        if each.name == name and each.id != duplication.intent.source_campaign_id
+    ]
+    known = await ledger.claimed(account.name, [each.id for each in found])
+    candidates = [
+        candidate
+        for each in found
+        if each.id not in known
+        and (candidate := await _in_full(account, campaign, each))
+        and _may_be_copy(candidate, duplication)
+    ]
+    return await _choose(ledger, duplication, candidates)
+
+
+def input_of(account: Account, duplication: Duplication) -> Any:
+    """The provider's input as it was recorded."""
+    return account.connector.Input(**json.loads(duplication.intent.input))
+
+
+async def look_up(account: Account, campaign_id: str, near: Any) -> Campaign | None:
+    """One campaign as the provider describes it now, or None when it has no such campaign.
+
+    Raises `Refused`, `NoAnswer` and `UnreadableAnswer`.
+    """
+    connector = account.connector
+    if not isinstance(connector, ReadsCampaigns):
+        raise UnreadableAnswer(f"{connector.title} has no call that reads one campaign")
+    response = await account.transport.read(connector.build_lookup(campaign_id, near))
+    return connector.read_lookup(response, campaign_id)
+
+
+async def _search(
+    account: Account, connector: FindsCopies[Any], campaign: Any
+) -> Sequence[Campaign]:
+    found: list[Campaign] = []
+    cursor: str | None = None
+    for _ in range(PAGES_A_SEARCH):
+        response = await account.transport.read(connector.build_search(campaign, cursor))
+        page = connector.read_search(response, cursor)
+        found += page.campaigns
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    return found
+
+
+async def _in_full(account: Account, campaign: Any, listed: Campaign) -> Campaign | None:
+    """The campaign with the time it was made, which some providers' lists leave out."""
+    if listed.created_at is not None or not isinstance(account.connector, ReadsCampaigns):
+        return listed
+    return await look_up(account, listed.id, campaign)
+
+
+def _may_be_copy(candidate: Campaign, duplication: Duplication) -> bool:
+    """Without the time it was made, an older campaign of the same name could be taken for a copy."""
+    if candidate.name != duplication.intent.requested_name or candidate.created_at is None:
+        return False
+    age = candidate.created_at - duplication.requested_at
+    return EARLIEST_COPY <= age <= LATEST_COPY
+
+
+async def _choose(
+    ledger: Ledger, duplication: Duplication, candidates: Sequence[Campaign]
+) -> Campaign | None:
+    """One copy for one intent; as many copies as equal intents are dealt out in order of age."""
+    rivals = [
+        each.intent.id
+        for each in await ledger.rivals(duplication)
+        if any(_may_be_copy(candidate, each) for candidate in candidates)
+    ]
+    if len(candidates) != len(rivals) or duplication.intent.id not in rivals:
+        return None
+    by_age = sorted(candidates, key=lambda each: (each.created_at, each.id))
+    return by_age[rivals.index(duplication.intent.id)]

@@ -1,0 +1,159 @@
+"""The configuration: one TOML file, overridden by the environment."""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from campaign_gateway.connector import AccountSettings
+from campaign_gateway.connectors import CONNECTORS
+
+ENVIRONMENT_PREFIX = "CAMPAIGN_GATEWAY_"
+
+Section = TypeVar("Section", bound=BaseModel)
+
+
+class ServerSettings(BaseModel):
+    """Where the gateway listens. After `deadline_seconds` a caller is told IN_PROGRESS."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    deadline_seconds: float = Field(default=25, gt=0, le=600)
+
+
+def _ledger_url(value: str) -> str:
+    if not re.fullmatch(r"sqlite:///.+", value):
+        raise ValueError('must look like "sqlite:///campaign-gateway.db"')
+    return value
+
+
+class LedgerSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    url: Annotated[str, AfterValidator(_ledger_url)] = "sqlite:///campaign-gateway.db"
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    server: ServerSettings = ServerSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    accounts: Mapping[str, AccountSettings]
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used. `mistakes` has a line for each, none of them a secret."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+def load_settings(path: Path) -> Settings:
+    """Read a configuration file and the environment. Raises `SettingsError`."""
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError([f"{path}: cannot be read ({error.strerror})"]) from None
+    except UnicodeDecodeError:
+        raise SettingsError([f"{path}: is not UTF-8 text"]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError([f"{path}: is not TOML: {error}"]) from None
+    return parse_settings(table, os.environ)
+
+
+def parse_settings(table: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
+    """Check a whole configuration and build its settings. Raises `SettingsError`.
+
+    A variable of the environment wins over the table.
+    """
+    mistakes = [
+        f"{name}: unknown section{_closest(name, Settings.model_fields)}"
+        for name in table
+        if name not in Settings.model_fields
+    ]
+    read = _Reader(environment, mistakes)
+    server = read.section(("server",), ServerSettings, table.get("server", {}))
+    ledger = read.section(("ledger",), LedgerSettings, table.get("ledger", {}))
+    accounts = dict(read.accounts(table.get("accounts", {})))
+    if mistakes or server is None or ledger is None:
+        raise SettingsError(mistakes)
+    return Settings(server=server, ledger=ledger, accounts=accounts)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    environment: Mapping[str, str]
+    mistakes: list[str]
+
+    def accounts(self, tables: object) -> Iterator[tuple[str, AccountSettings]]:
+        if not isinstance(tables, dict) or not tables:
+            self.mistakes.append(
+                "accounts: there is none; add a table [accounts.NAME] with its provider"
+            )
+            return
+        for name, table in tables.items():
+            provider = table.get("provider") if isinstance(table, dict) else None
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+                self.mistakes.append(
+                    f"accounts.{name}: must be named with up to 64 letters, digits, '.', '_' or '-'"
+                )
+            elif not isinstance(provider, str) or provider not in CONNECTORS:
+                known = ", ".join(sorted(CONNECTORS))
+                self.mistakes.append(f"accounts.{name}.provider: must be one of {known}")
+            else:
+                account = self.section(("accounts", name), CONNECTORS[provider].Account, table)
+                if account is not None:
+                    yield name, account
+
+    def section(
+        self, place: tuple[str, ...], model: type[Section], table: object
+    ) -> Section | None:
+        """One table as its model, or None and a mistake for everything wrong with it."""
+        if not isinstance(table, dict):
+            self.mistakes.append(f"{'.'.join(place)}: must be a table")
+            return None
+        try:
+            return model.model_validate({**table, **self._overrides(place, model)})
+        except ValidationError as error:
+            for each in error.errors(include_input=False, include_url=False):
+                self.mistakes.append(_mistake(place, model, each["loc"], each["type"], each["msg"]))
+            return None
+
+    def _overrides(self, place: tuple[str, ...], model: type[BaseModel]) -> dict[str, str]:
+        """What CAMPAIGN_GATEWAY_ACCOUNTS__BRAZE_EU__API_KEY and its like say.
+
+        Two underscores part the names: a container platform that runs a service of the gateway's
+        name sets variables such as CAMPAIGN_GATEWAY_PORT by itself.
+        """
+        path = "__".join(re.sub(r"[.-]", "_", name).upper() for name in place)
+        names = {each: f"{ENVIRONMENT_PREFIX}{path}__{each.upper()}" for each in model.model_fields}
+        return {
+            field: self.environment[name]
+            for field, name in names.items()
+            if name in self.environment
+        }
+
+
+def _mistake(
+    place: tuple[str, ...], model: type[BaseModel], loc: tuple[int | str, ...], kind: str, text: str
+) -> str:
+    where = ".".join([*place, *(str(part) for part in loc)])
+    if kind == "extra_forbidden":
+        return f"{where}: unknown setting{_closest(str(loc[-1]), model.model_fields)}"
+    if kind == "missing":
+        return f"{where}: missing; add it to [{'.'.join(place)}]"
+    return f"{where}: {text.removeprefix('Value error, ')}"
+
+
+def _closest(name: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(known)}"

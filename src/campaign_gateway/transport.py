@@ -1,0 +1,170 @@
+"""The only code that sends to a provider, and the judge of what is certain after it has."""
+
+import asyncio
+import base64
+import random
+import re
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+import httpx
+
+from campaign_gateway.connector import ProviderRequest, ProviderResponse
+
+# Bytes of an answer that are read; what is longer counts as unreadable.
+COPY_ANSWER_LIMIT = 256 * 1024
+READ_ANSWER_LIMIT = 8 * 1024 * 1024
+
+CONNECT_SECONDS = 3.0
+CONNECT_TRIES = 3
+
+
+class NotSent(Exception):
+    """Not one byte reached the provider: nothing was made."""
+
+
+class NoAnswer(Exception):
+    """Bytes may have reached the provider and no status came back: a copy may exist."""
+
+
+@dataclass
+class _Exchange:
+    """How far one request got. The line of no return lies just before its first byte."""
+
+    on_crossing: Callable[[], Awaitable[None]] | None = None
+    crossed: bool = False
+    answer: ProviderResponse | None = None
+
+    async def trace(self, event: str, _info: object) -> None:
+        if event == "http11.send_request_headers.started":
+            if self.on_crossing is not None:
+                await self.on_crossing()
+            self.crossed = True
+
+
+class Transport:
+    """Sends to one account's provider: one deadline for a whole call, no redirects, no proxies."""
+
+    def __init__(self, secrets: Iterable[str], timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._secrets = _pattern_of(secrets)
+        # A connection that is kept alive may be closed by the provider as the next request is
+        # written, which looks the same whether that request took effect or not: so none is kept.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        self._client = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(
+                trust_env=False, limits=limits, socket_options=_socket_options()
+            ),
+            trust_env=False,
+            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
+            headers={"accept-encoding": "identity", "user-agent": "campaign-gateway"},
+        )
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def send(
+        self, request: ProviderRequest, on_crossing: Callable[[], Awaitable[None]]
+    ) -> ProviderResponse:
+        """Send a request that may make a copy, at most once.
+
+        `on_crossing` runs when the connection is up and nothing is written yet; what it raises is
+        raised here, and then nothing is written. Raises `NotSent` and `NoAnswer`.
+        """
+        exchange = _Exchange(on_crossing)
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                for pause in _connect_pauses():
+                    try:
+                        return await self._exchange(request, exchange, COPY_ANSWER_LIMIT)
+                    except (httpx.ConnectError, httpx.ConnectTimeout):
+                        if pause is None or exchange.crossed:
+                            raise
+                        await asyncio.sleep(pause)
+        except httpx.LocalProtocolError as error:
+            # h11 refuses a malformed request before it writes any of it.
+            raise NotSent("the request could not be written") from error
+        except (httpx.HTTPError, TimeoutError) as error:
+            if exchange.answer is not None:
+                return exchange.answer
+            if exchange.crossed:
+                raise NoAnswer(_reason(error)) from error
+            raise NotSent(_reason(error)) from error
+        raise AssertionError("the last try returns or raises")
+
+    async def read(self, request: ProviderRequest) -> ProviderResponse:
+        """Send a request that changes nothing. Raises `NoAnswer`."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._exchange(request, _Exchange(), READ_ANSWER_LIMIT)
+        except (httpx.HTTPError, TimeoutError) as error:
+            raise NoAnswer(_reason(error)) from error
+
+    async def _exchange(
+        self, request: ProviderRequest, exchange: _Exchange, limit: int
+    ) -> ProviderResponse:
+        async with self._client.stream(
+            request.method,
+            request.url,
+            headers=dict(request.headers),
+            content=request.body or None,
+            extensions={"trace": exchange.trace},
+        ) as response:
+            headers = {
+                name.lower(): self._redact(value.encode()).decode()
+                for name, value in response.headers.items()
+            }
+            # The status is an answer, whatever becomes of the body after it.
+            exchange.answer = ProviderResponse(response.status_code, headers, b"", complete=False)
+            if "content-encoding" in headers:
+                return exchange.answer
+            body = bytearray()
+            # Raw, because a decoded chunk is inflated whole before it could be counted.
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > limit:
+                    return exchange.answer
+            return ProviderResponse(response.status_code, headers, self._redact(bytes(body)))
+
+    def _redact(self, said: bytes) -> bytes:
+        """What the provider says, without the account's secrets: Braze's 401 echoes the key."""
+        return self._secrets.sub(b"[redacted]", said) if self._secrets else said
+
+
+def _connect_pauses() -> list[float | None]:
+    """Seconds to wait after each failed try to connect; None after the last."""
+    return [random.uniform(0.1, 0.3) * tries for tries in range(1, CONNECT_TRIES)] + [None]
+
+
+def _reason(error: Exception) -> str:
+    return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+
+
+def _pattern_of(secrets: Iterable[str]) -> re.Pattern[bytes] | None:
+    """Finds the secrets as JSON, XML or a URL may spell them, and in base64."""
+    spellings = []
+    for secret in filter(None, secrets):
+        found = "".join(map(_spellings_of, secret))
+        if len(secret) < 8:
+            # So short a one may well stand inside a harmless word.
+            spellings.append(rf"(?<![\w-]){found}(?![\w-])")
+        else:
+            in_base64 = base64.b64encode(secret.encode()).decode().rstrip("=")
+            spellings += [found, re.escape(in_base64)]
+    return re.compile("|".join(spellings).encode()) if spellings else None
+
+
+def _spellings_of(character: str) -> str:
+    code = ord(character)
+    named = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}.get(character)
+    return (
+        rf"(?:{re.escape(character)}|\\{re.escape(character)}|\\u(?i:{code:04x})|%(?i:{code:02x})"
+        rf"|&#0*{code};|&#x0*(?i:{code:x});{f'|&{named};' if named else ''})"
+    )
+
+
+def _socket_options() -> list[tuple[int, int, int]]:
+    # After a sender's death its kernel still delivers what was written; this bounds for how long.
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    return [] if option is None else [(socket.IPPROTO_TCP, option, 20_000)]

@@ -1,0 +1,193 @@
+"""Writing requests that stay where they belong, and reading answers without trusting them."""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from campaign_gateway.connector import ProviderResponse, UnreadableAnswer
+from campaign_gateway.outcomes import ErrorCode, Refused, Rejected, Unknown, UserError
+
+
+def invalid_input(field_name: str, message: str) -> Refused:
+    return Refused(UserError(ErrorCode.INVALID_INPUT, message, field=(field_name,)))
+
+
+def identifier(value: str, field_name: str) -> str:
+    """An id that cannot leave its place in a URL.
+
+    Quoting is not enough: `..` survives it and HTTP clients then fold the path. Raises `Refused`.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", value):
+        raise invalid_input(
+            field_name, f"{field_name} must be 1 to 128 letters, digits, '-' or '_'."
+        )
+    return value
+
+
+def text(value: str, field_name: str) -> str:
+    """Text that any provider's JSON or XML can carry. Raises `Refused`."""
+    if not value.strip():
+        raise invalid_input(field_name, f"{field_name} must not be empty.")
+    # XML 1.0 has no way to write these, and lone surrogates cannot be encoded at all.
+    if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]", value):
+        raise invalid_input(field_name, f"{field_name} must not hold control characters.")
+    return value
+
+
+def json_body(fields: Mapping[str, object | None]) -> bytes:
+    """Fields that are None are left out."""
+    present = {name: value for name, value in fields.items() if value is not None}
+    return json.dumps(present, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def read_body(response: ProviderResponse) -> str | None:
+    """The body as text, or None when it is not whole or not UTF-8.
+
+    No other encoding is read, because secrets are redacted in UTF-8 alone.
+    """
+    try:
+        return response.body.decode("utf-8") if response.complete else None
+    except UnicodeDecodeError:
+        return None
+
+
+def read_json_object(response: ProviderResponse) -> dict[str, Any] | None:
+    """The body as a JSON object, or None when it is not one."""
+    try:
+        value = json.loads(read_body(response) or "")
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def read_text(value: object, *names: str) -> str | None:
+    """Non-empty text below the names, or None for anything else."""
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(value, str) or not value.strip():
+        return None
+    # JSON can spell lone surrogates, which neither the ledger nor an answer of ours can carry.
+    return value.encode("utf-8", "replace").decode()
+
+
+def read_texts(value: object, name: str) -> tuple[str, ...] | None:
+    items = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(items, list):
+        return None
+    return tuple(item for item in items if isinstance(item, str))
+
+
+def read_id(value: object, *names: str) -> str | None:
+    """An id the gateway could use again in a request, or None."""
+    found = read_text(value, *names)
+    return found if found and re.fullmatch(r"[A-Za-z0-9_-]{1,128}", found) else None
+
+
+def read_int(value: object, *names: str) -> int | None:
+    """A whole number, also one written as text, as XML and loose JSON do."""
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    if isinstance(value, str) and re.fullmatch(r'"?\d{1,18}"?', value):
+        return int(value.strip('"'))
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def read_instant(value: object, *names: str) -> datetime | None:
+    """An ISO 8601 instant with its zone, in UTC; None rather than a guess."""
+    found = read_text(value, *names)
+    try:
+        instant = datetime.fromisoformat(found) if found else None
+        return instant.astimezone(UTC) if instant and instant.tzinfo else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def read_retry_after(headers: Mapping[str, str], now: datetime) -> int | None:
+    """Seconds until the provider wants to hear from us again, at most an hour.
+
+    `Retry-After` comes in seconds or as a date, `X-RateLimit-Reset` in epoch seconds; Braze sends
+    the latter alone, at times as an empty string (recorded 401s, 2020 to 2024).
+    """
+    seconds: float | None = None
+    after, reset = headers.get("retry-after", ""), headers.get("x-ratelimit-reset", "")
+    if re.fullmatch(r"\d{1,9}", after):
+        seconds = int(after)
+    elif after:
+        try:
+            seconds = (parsedate_to_datetime(after) - now).total_seconds()
+        except (ValueError, TypeError):
+            seconds = None
+    if seconds is None and re.fullmatch(r"\d{1,11}", reset):
+        seconds = int(reset) - now.timestamp()
+    return None if seconds is None else max(0, min(3600, round(seconds)))
+
+
+# Answers by which a provider plainly refuses before doing anything. Every other status that is no
+# success, 408 and 503 included, leaves open whether a copy was made.
+REFUSALS: Mapping[int, ErrorCode] = {
+    400: ErrorCode.INVALID_INPUT,
+    401: ErrorCode.AUTHENTICATION_FAILED,
+    402: ErrorCode.QUOTA_EXCEEDED,
+    403: ErrorCode.PERMISSION_DENIED,
+    404: ErrorCode.CAMPAIGN_NOT_FOUND,
+    405: ErrorCode.PROVIDER_UNAVAILABLE,
+    409: ErrorCode.CONFLICT,
+    410: ErrorCode.CAMPAIGN_NOT_FOUND,
+    413: ErrorCode.INVALID_INPUT,
+    415: ErrorCode.INVALID_INPUT,
+    422: ErrorCode.INVALID_INPUT,
+    429: ErrorCode.RATE_LIMITED,
+}
+
+MESSAGES: Mapping[ErrorCode, str] = {
+    ErrorCode.INVALID_INPUT: "{title} refused the input. Correct it and use a new idempotency key.",
+    ErrorCode.CAMPAIGN_NOT_FOUND: "{title} does not know the campaign, or another id given with it, "
+    "at this account.",
+    ErrorCode.AUTHENTICATION_FAILED: "{title} refused the account's secret. Whoever runs the "
+    "gateway must check the secret and the base URL.",
+    ErrorCode.PERMISSION_DENIED: "{title} does not let this account copy the campaign. Whoever "
+    "manages the account there must grant the permission.",
+    ErrorCode.QUOTA_EXCEEDED: "The account's plan at {title} allows no further campaign.",
+    ErrorCode.CONFLICT: "The campaign, or what goes with it, is in a state at {title} that forbids "
+    "copying it now.",
+    ErrorCode.RATE_LIMITED: "{title} limits how often it may be called. Wait, then use a new "
+    "idempotency key.",
+    ErrorCode.PROVIDER_UNAVAILABLE: "{title} does not offer this call at the configured address.",
+    ErrorCode.OUTCOME_UNKNOWN: "{title} gave no clear answer, so the copy may or may not exist. "
+    "Look at the duplication before asking for another copy.",
+}
+
+
+def failure(
+    title: str,
+    response: ProviderResponse,
+    code: ErrorCode | None = None,
+    *,
+    provider_code: str | None = None,
+    provider_message: str | None = None,
+    field: str | None = None,
+    trace_id: str | None = None,
+) -> Rejected | Unknown:
+    """The reading of an answer that is no success; without a code, by its status alone."""
+    code = code or REFUSALS.get(response.status, ErrorCode.OUTCOME_UNKNOWN)
+    limited = code is ErrorCode.RATE_LIMITED
+    error = UserError(
+        code,
+        MESSAGES[code].format(title=title),
+        field=(field,) if field else None,
+        retry_after=read_retry_after(response.headers, datetime.now(UTC)) if limited else None,
+        provider_code=(provider_code or str(response.status))[:100],
+        provider_message=provider_message[:200] if provider_message else None,
+    )
+    return (
+        Unknown(error, trace_id) if code is ErrorCode.OUTCOME_UNKNOWN else Rejected(error, trace_id)
+    )
+
+
+def expect_success(response: ProviderResponse) -> None:
+    """Raises `UnreadableAnswer` when a read was not answered well."""
+    if not response.is_success or not response.complete:
+        raise UnreadableAnswer(f"status {response.status}")
