@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from campaign_gateway.outcomes import Campaign, Outcome
 
-CampaignInput = TypeVar("CampaignInput", contravariant=True)
+CampaignInput = TypeVar("CampaignInput", contravariant=True)  # noqa: PLC0105 - reads better plain
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Enums as GraphQL types with a description for each value."""
+"""Described pieces of GraphQL that several inputs and types share."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -17,3 +17,12 @@ def described_enum(
     for value in enum.__strawberry_definition__.values:  # type: ignore[attr-defined]
         value.description = values[enum[value.name]]
     return enum
+
+
+def account_field(title: str) -> Any:
+    """The `account` of a provider's input."""
+    return strawberry.field(
+        default=strawberry.UNSET,
+        description=f"The configured account to use. May be left out when it is the only {title} "
+        "one.",
+    )

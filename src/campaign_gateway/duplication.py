@@ -77,6 +77,27 @@ class _Running:
 class _KeyTaken(Exception):
     """The ledger has given the key to another attempt: this one must not send."""
 
+    def __init__(self, duplication: Duplication) -> None:
+        super().__init__()
+        self.duplication = duplication
+
+
+@dataclass
+class _Attempt:
+    """The recording of an intent, which happens when its connection is up and nothing is sent."""
+
+    ledger: Ledger
+    intent: Intent
+    recording: asyncio.Task[Duplication] | None = None
+
+    async def record(self) -> None:
+        """Raises `_KeyTaken` and `LedgerUnavailable`."""
+        self.recording = asyncio.create_task(self.ledger.begin(self.intent, datetime.now(UTC)))
+        # Shielded: a deadline that strikes here must not leave a record of unknown fate.
+        duplication = await asyncio.shield(self.recording)
+        if duplication.intent.nonce != self.intent.nonce:
+            raise _KeyTaken(duplication)
+
 
 class Duplicator:
     """Makes at most one copy for each idempotency key.
@@ -145,38 +166,15 @@ class Duplicator:
     async def _send(
         self, intent: Intent, account: Account, campaign: Any, request: ProviderRequest
     ) -> Answer:
-        begun: asyncio.Task[Duplication] | None = None
-
-        async def begin() -> None:
-            nonlocal begun
-            begun = asyncio.create_task(self._ledger.begin(intent, datetime.now(UTC)))
-            # Shielded: a deadline that strikes here must not leave a record of unknown fate.
-            duplication = await asyncio.shield(begun)
-            if duplication.intent.nonce != intent.nonce:
-                raise _KeyTaken
-
-        title = account.connector.title
-        outcome: Outcome
+        attempt = _Attempt(self._ledger, intent)
         try:
-            response = await account.transport.send(request, begin)
-            outcome = account.connector.read_answer(campaign, response)
-        except _KeyTaken:
-            pass
-        except NotSent as failure:
-            outcome = Rejected(_unreachable(title, failure))
-            if begun is None:
-                raise Refused(outcome.error) from None
-        except NoAnswer as failure:
-            outcome = _unknown(f"{title} gave no answer ({failure})")
-        except LedgerUnavailable:
-            raise
-        except Exception:
-            if begun is None:
-                raise
-            log.exception("a fault of the gateway's own, duplication %s", intent.id)
-            outcome = _unknown("The gateway could not read the answer")
-        assert begun is not None, "nothing is sent without a record"
-        duplication = await begun
+            outcome = await _outcome_of(attempt, account, campaign, request)
+        except _KeyTaken as taken:
+            return _replay(intent, taken.duplication)
+        if attempt.recording is None:
+            assert isinstance(outcome, Rejected), "nothing is sent without a record"
+            raise Refused(outcome.error)
+        duplication = await attempt.recording
         if duplication.intent.nonce != intent.nonce:
             return _replay(intent, duplication)
         return Answer(await self._settle(intent, outcome))
@@ -201,11 +199,26 @@ class Duplicator:
             return None
 
 
-def _unreachable(title: str, failure: NotSent) -> UserError:
-    return UserError(
-        ErrorCode.PROVIDER_UNAVAILABLE,
-        f"{title} could not be reached ({failure}). Nothing was sent; try again.",
-    )
+async def _outcome_of(
+    attempt: _Attempt, account: Account, campaign: Any, request: ProviderRequest
+) -> Outcome:
+    """Send, and say what is certain. Raises what `_Attempt.record` raises."""
+    title = account.connector.title
+    try:
+        response = await account.transport.send(request, attempt.record)
+        return account.connector.read_answer(campaign, response)
+    except NotSent as failure:
+        message = f"{title} could not be reached ({failure}). Nothing was sent; try again."
+        return Rejected(UserError(ErrorCode.PROVIDER_UNAVAILABLE, message))
+    except NoAnswer as failure:
+        return _unknown(f"{title} gave no answer ({failure})")
+    except (_KeyTaken, LedgerUnavailable):
+        raise
+    except Exception:
+        if attempt.recording is None:
+            raise
+        log.exception("a fault of the gateway's own, duplication %s", attempt.intent.id)
+        return _unknown("The gateway could not read the answer")
 
 
 def _with_whole_path(answer: Answer, provider: str) -> Answer:

@@ -1,4 +1,4 @@
-"""What every emulator stands on: real sockets that misbehave on demand, and a count of the copies."""
+"""What every emulator stands on: sockets that misbehave on demand, and a count of the copies."""
 
 import asyncio
 import socket
@@ -71,7 +71,7 @@ class FixedWindow:
         return self.began + 60 - monotonic()
 
 
-async def misbehave(
+async def misbehave(  # noqa: PLR0911 - a list of faults, one after the other
     fault: str | None, request: Request, copy: Callable[[], Awaitable[Response]]
 ) -> Response:
     """Copy and answer, with the named fault on the way."""

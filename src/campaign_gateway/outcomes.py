@@ -1,4 +1,4 @@
-"""The plain values every room speaks in: campaigns, outcomes of a send, and errors for the caller."""
+"""The plain values every room speaks in: campaigns, outcomes of a send, errors for callers."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What one account's calls may take at once and a minute; waiting happens before anything is recorded."""
+"""How many calls an account may have at once and a minute; waiting comes before any record."""
 
 import asyncio
 import math

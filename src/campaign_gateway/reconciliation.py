@@ -1,4 +1,4 @@
-"""Reads the provider until it is known what became of a duplication; it never sends a copy again."""
+"""Reads the provider until it is known what became of a duplication; it never sends again."""
 
 import asyncio
 import json
@@ -117,14 +117,14 @@ async def _search(
 
 
 async def _in_full(account: Account, campaign: Any, listed: Campaign) -> Campaign | None:
-    """The campaign with the time it was made, which some providers' lists leave out."""
+    """The campaign with the time it was made, which some lists leave out."""
     if listed.created_at is not None or not isinstance(account.connector, ReadsCampaigns):
         return listed
     return await look_up(account, listed.id, campaign)
 
 
 def _may_be_copy(candidate: Campaign, duplication: Duplication) -> bool:
-    """Without the time it was made, an older campaign of the same name could be taken for a copy."""
+    """Without its time, an older campaign of the same name could be taken for the copy."""
     if candidate.name != duplication.intent.requested_name or candidate.created_at is None:
         return False
     age = candidate.created_at - duplication.requested_at

@@ -1,12 +1,14 @@
-"""The gateway against an emulator of each provider: a place to try everything without an account."""
+"""The gateway against an emulator of each provider, to try everything without an account."""
 
 import asyncio
 import importlib
 import json
 import shlex
+import socket
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,35 +29,53 @@ LOOPBACK_ORIGINS = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 
 WATCH = "query Watch($id: ID!) { duplication(id: $id) { status evidence campaign { id name } } }"
 
-Demonstration = list[tuple[str, dict[str, Any]]]
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A running one. `emulators` has the base URL of each provider's."""
+
+    url: str
+    settings: Settings
+    emulators: Mapping[str, str]
+    stopped: asyncio.Task[None]
 
 
 async def run_sandbox(host: str, port: int, ledger: Path | None) -> None:
     """Serve until stopped. Raises `CannotListen` and `LedgerUnavailable`."""
+    async with sandbox(host, port, ledger) as running:
+        await _demonstrate(running)
+        await running.stopped
+
+
+@asynccontextmanager
+async def sandbox(host: str, port: int, ledger: Path | None) -> AsyncIterator[Sandbox]:
+    """Raises `CannotListen` and `LedgerUnavailable`."""
     async with AsyncExitStack() as stack:
-        listener = listen(host, port)
+        listener = stack.enter_context(listen(host, port))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="campaign-gateway-"))
-        emulators = {provider: _emulator_of(provider) for provider in CONNECTORS}
-        urls = {
-            provider: await stack.enter_async_context(serving(emulator.create_emulator()))
-            for provider, emulator in emulators.items()
+        rooms = {provider: _emulator_of(provider) for provider in CONNECTORS}
+        emulators = {
+            provider: await stack.enter_async_context(serving(room.create_emulator()))
+            for provider, room in rooms.items()
         }
-        settings = _settings(emulators, urls, ledger or Path(folder) / "ledger.db")
-        notes = {provider: list(_notes(emulator)) for provider, emulator in emulators.items()}
-        app = create_app(settings, cors_origin_regex=LOOPBACK_ORIGINS, notes=notes)
-        server = create_server(app)
-        serving_task = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started and not serving_task.done():
-            await asyncio.sleep(0.01)
-        bound_host, bound_port = listener.getsockname()[:2]
-        gateway = f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}"
+        settings = _settings(rooms, emulators, ledger or Path(folder) / "ledger.db")
+        notes = {provider: list(_notes(room)) for provider, room in rooms.items()}
+        server = create_server(
+            create_app(settings, cors_origin_regex=LOOPBACK_ORIGINS, notes=notes)
+        )
+        stopped = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            await _demonstrate(gateway, settings, urls)
-        except BaseException:
-            server.should_exit = True
-            raise
+            while not server.started and not stopped.done():
+                await asyncio.sleep(0.01)
+            yield Sandbox(_url_of(listener), settings, emulators, stopped)
         finally:
-            await serving_task
+            server.should_exit = True
+            await stopped
+
+
+def _url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _emulator_of(provider: str) -> ModuleType:
@@ -63,17 +83,17 @@ def _emulator_of(provider: str) -> ModuleType:
 
 
 def _settings(
-    emulators: Mapping[str, ModuleType], urls: Mapping[str, str], ledger: Path
+    rooms: Mapping[str, ModuleType], emulators: Mapping[str, str], ledger: Path
 ) -> Settings:
     accounts = {
         name: {
             "provider": provider,
-            "base_url": urls[provider],
+            "base_url": emulators[provider],
             "timeout_seconds": TIMEOUT_SECONDS,
             **fields,
         }
-        for provider, emulator in emulators.items()
-        for name, fields in emulator.ACCOUNTS.items()
+        for provider, room in rooms.items()
+        for name, fields in room.ACCOUNTS.items()
     }
     # The environment may hold the secrets of real accounts, which no emulator should see.
     return parse_settings({"ledger": {"url": f"sqlite:///{ledger}"}, "accounts": accounts}, {})
@@ -84,18 +104,19 @@ def _notes(emulator: ModuleType) -> Iterator[str]:
     yield from (f"  {number}: {outcome}" for number, outcome in emulator.OUTCOMES.items())
 
 
-async def _demonstrate(gateway: str, settings: Settings, urls: Mapping[str, str]) -> None:
+async def _demonstrate(running: Sandbox) -> None:
     """Duplicate a campaign at each account, as any client would, and say how to go on."""
+    gateway, accounts = running.url, running.settings.accounts
     # The gateway is on this machine: no proxy of the environment's leads there.
     async with httpx.AsyncClient(base_url=gateway, timeout=30, trust_env=False) as client:
-        answers = {name: await _ask(client, _body(settings, name)) for name in settings.accounts}
-        _print_table(settings, answers)
-        print(f"\nGraphiQL          {gateway}/graphiql")
-        print(f"GraphQL           {gateway}/graphql")
-        for provider, url in urls.items():
-            print(f"{f'copies at {provider}':<17} {url}/_emulator/copies")
-        first = next(iter(settings.accounts))
-        print(f"\nFrom a shell:\n{_curl(gateway, _body(settings, first))}\n", flush=True)
+        answers = {name: await _ask(client, _body(running.settings, name)) for name in accounts}
+        _print_table(running.settings, answers)
+        print(f"\nGraphiQL            {gateway}/graphiql")
+        print(f"GraphQL             {gateway}/graphql")
+        for provider, url in running.emulators.items():
+            print(f"{f'copies at {provider}':<19} {url}/_emulator/copies")
+        body = _body(running.settings, next(iter(accounts)))
+        print(f"\nFrom a shell:\n{_curl(gateway, body)}\n", flush=True)
         for name, answer in answers.items():
             if answer["status"] == "ACCEPTED":
                 await _watch(client, name, answer["duplication"]["id"])

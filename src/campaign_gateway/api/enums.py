@@ -53,7 +53,7 @@ described_enum(
         CampaignStatus.PAUSED: "Not active now, and can be made so.",
         CampaignStatus.COMPLETED: "Done sending.",
         CampaignStatus.ARCHIVED: "Put away.",
-        CampaignStatus.UNKNOWN: "The provider has not said, or in a word the gateway does not know.",
+        CampaignStatus.UNKNOWN: "Not said, or in a word that the gateway does not know.",
     },
 )
 
@@ -72,9 +72,9 @@ ERROR_CODES = {
     "now. Change that state, then use a new key.",
     ErrorCode.RATE_LIMITED: "Too many calls. Wait `retryAfterSeconds` if given. Use a new key if "
     "`duplication` is not null, else the same.",
-    ErrorCode.OVERLOADED: "The gateway itself cannot take the call now. Try again with the same key.",
+    ErrorCode.OVERLOADED: "The gateway cannot take the call now. Try again with the same key.",
     ErrorCode.PROVIDER_UNAVAILABLE: "The provider could not be reached or does not offer the call. "
-    "Try again later: with a new key if `duplication` is not null, else with the same.",
+    "Try later: with a new key if `duplication` is not null, else with the same.",
     ErrorCode.OUTCOME_UNKNOWN: "A copy may or may not exist. Do not ask for another: watch "
     "`duplication(id)`, or look at the provider.",
     ErrorCode.IDEMPOTENCY_KEY_REUSED: "The key stands for another input. Use a new key for a new "

@@ -174,7 +174,7 @@ def build_schema() -> GatewaySchema:
 
 def client_sdl() -> str:
     """The schema for clients and code generators, with `@oneOf` and without federation's parts."""
-    served: graphql.GraphQLSchema = build_schema()._schema
+    served: graphql.GraphQLSchema = build_schema()._schema  # noqa: SLF001 - no public way
     query = served.query_type
     assert query is not None
     # Strawberry enforces @oneOf by its own means and leaves graphql-core's mark unset, without

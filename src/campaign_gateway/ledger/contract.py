@@ -62,7 +62,7 @@ class Duplication:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which duplications to list; None does not narrow. The interval includes `since`, not `until`."""
+    """Which duplications to list; None does not narrow. `since` is included, `until` is not."""
 
     status: DuplicationStatus | None = None
     provider: str | None = None
@@ -104,13 +104,13 @@ class Ledger(Protocol):
         ...
 
     async def due(self, now: datetime, limit: int) -> Sequence[Duplication]:
-        """ACCEPTED and UNKNOWN duplications whose time to be checked has come, longest due first."""
+        """ACCEPTED and UNKNOWN duplications that are to be checked, longest due first."""
         ...
 
     async def postpone(self, duplication: Duplication, next_check_at: datetime) -> None: ...
 
     async def rivals(self, duplication: Duplication) -> Sequence[Duplication]:
-        """Unsettled duplications that the same copy could belong to, itself among them, oldest first."""
+        """Unsettled duplications that the same copy could belong to, itself too, oldest first."""
         ...
 
     async def claimed(self, account: str, campaign_ids: Iterable[str]) -> frozenset[str]:

@@ -279,7 +279,7 @@ class SqliteLedger:
             self._writer.execute("BEGIN IMMEDIATE")
             results = [write.job(self._writer) for write in batch]
             self._writer.execute("COMMIT")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a writer that dies would leave all waiting
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
             for write in batch:

@@ -42,8 +42,8 @@ ERRORS = {
 # HTTP 404 with error 404, and 9001 and up are the faults in the order of their list.
 FAULT_IDS = {9001 + number: fault for number, fault in enumerate(FAULTS)}
 OUTCOMES: dict[Any, str] = {
-    **{number: "copied, with kind: TRIGGER" for number in TRIGGERS},
-    **{number: "copied, with kind: CAMPAIGN" for number in OTHERS},
+    **dict.fromkeys(TRIGGERS, "copied, with kind: TRIGGER"),
+    **dict.fromkeys(OTHERS, "copied, with kind: CAMPAIGN"),
     **{9000 + error: f"HTTP 200 with error {error}, {ERRORS[error].lower()}" for error in ERRORS},
     **{8000 + error: f"HTTP {error} with error {error}" for error in ERRORS},
     **{number: f"{fault}: {FAULTS[fault]}" for number, fault in FAULT_IDS.items()},

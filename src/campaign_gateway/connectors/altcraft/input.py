@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import strawberry
 
-from campaign_gateway.described import described_enum
+from campaign_gateway.described import account_field, described_enum
 
 
 class AltcraftCampaignKind(StrEnum):
@@ -25,11 +25,7 @@ described_enum(
 
 @strawberry.input(description="An Altcraft campaign to copy, and what the copy is to be like.")
 class AltcraftCampaignInput:
-    account: str | None = strawberry.field(
-        default=strawberry.UNSET,
-        description="The configured account to use. May be left out when it is the only Altcraft "
-        "one.",
-    )
+    account: str | None = account_field("Altcraft")
     campaign_id: int = strawberry.field(description="The campaign's number at Altcraft.")
     kind: AltcraftCampaignKind = strawberry.field(
         default=AltcraftCampaignKind.TRIGGER, description="What kind of campaign it is."

@@ -29,7 +29,7 @@ TAGS = {"promo", "seasonal"}
 CREATION_SECONDS = 3.0
 
 OUTCOMES: dict[Any, str] = {
-    **{source: "copied" for source in SOURCES},
+    **dict.fromkeys(SOURCES, "copied"),
     "not-found": "400, the campaign is unknown",
     "invalid": "400, the input is refused",
     "unauthorized": "401, as if the key were wrong",

@@ -2,13 +2,12 @@
 
 import strawberry
 
+from campaign_gateway.described import account_field
+
 
 @strawberry.input(description="A Braze campaign to copy, and how the copy is to be called.")
 class BrazeCampaignInput:
-    account: str | None = strawberry.field(
-        default=strawberry.UNSET,
-        description="The configured account to use. May be left out when it is the only Braze one.",
-    )
+    account: str | None = account_field("Braze")
     campaign_id: strawberry.ID = strawberry.field(
         description="The campaign's API identifier at Braze."
     )

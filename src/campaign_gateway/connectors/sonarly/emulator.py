@@ -39,7 +39,7 @@ REFUSALS = {
     "error-502": (502, "UPSTREAM_ERROR", "Upstream service error"),
 }
 OUTCOMES: dict[Any, str] = {
-    **{source: "copied" for source in SOURCES},
+    **dict.fromkeys(SOURCES, "copied"),
     **{name: f"{status}, {message.lower()}" for name, (status, _, message) in REFUSALS.items()},
     **FAULTS,
 }

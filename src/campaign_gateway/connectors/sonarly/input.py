@@ -2,15 +2,14 @@
 
 import strawberry
 
+from campaign_gateway.described import account_field
+
 
 @strawberry.input(
     description="A Sonarly campaign to copy into a draft, and the audience that the draft is for."
 )
 class SonarlyCampaignInput:
-    account: str | None = strawberry.field(
-        default=strawberry.UNSET,
-        description="The configured account to use. May be left out when it is the only Sonarly one.",
-    )
+    account: str | None = account_field("Sonarly")
     account_group_id: strawberry.ID = strawberry.field(
         description="The account group at Sonarly that the campaign and the audience belong to."
     )

@@ -1,0 +1,73 @@
+"""A whole gateway over real HTTP, in front of emulators on real sockets."""
+
+import json
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from campaign_gateway.sandbox import Sandbox, sandbox
+
+FIELDS = """
+  status replayed
+  campaign { account id provider name status }
+  duplication { id provider account sourceCampaignId requestedName status evidence providerTraceId
+    requestedAt settledAt campaign { id } error { code } }
+  userErrors { code message field safeToRetry retryAfterSeconds providerCode providerMessage }
+"""
+
+
+@dataclass
+class Client:
+    """What a caller of the gateway can do, and what the emulators have counted."""
+
+    http: httpx.AsyncClient
+    sandbox: Sandbox
+
+    async def execute(self, query: str, **variables: object) -> dict[str, Any]:
+        # ASCII JSON can also spell what UTF-8 cannot carry.
+        body = json.dumps({"query": query, "variables": variables})
+        response = await self.http.post(
+            "/graphql", content=body, headers={"content-type": "application/json"}
+        )
+        assert response.status_code == 200, response.text
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    async def ask(self, query: str, **variables: object) -> Any:
+        answer = await self.execute(query, **variables)
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
+
+    async def duplicate(self, fields: str, key: str | None = None) -> dict[str, Any]:
+        """The payload for an input written as GraphQL, such as `braze: {...}`."""
+        query = (
+            f"mutation Copy($key: String!) {{ duplicateCampaign(input: {{ {fields} }}, "
+            f"idempotencyKey: $key) {{ {FIELDS} }} }}"
+        )
+        key = str(uuid.uuid4()) if key is None else key
+        payload: dict[str, Any] = (await self.ask(query, key=key))["duplicateCampaign"]
+        return payload
+
+    async def counted(self, provider: str) -> dict[str, Any]:
+        url = f"{self.sandbox.emulators[provider]}/_emulator/copies"
+        counted: dict[str, Any] = (await self.http.get(url)).json()
+        return counted
+
+
+@pytest.fixture
+def ledger_path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+async def client(ledger_path: Path) -> AsyncIterator[Client]:
+    async with (
+        sandbox("127.0.0.1", 0, ledger_path) as running,
+        httpx.AsyncClient(base_url=running.url, timeout=30, trust_env=False) as http,
+    ):
+        yield Client(http, running)

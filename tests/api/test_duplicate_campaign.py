@@ -1,0 +1,405 @@
+"""The mutation through the front door: HTTP to a gateway, real sockets to the emulators."""
+
+import asyncio
+import json
+import uuid
+from typing import Any
+
+import pytest
+
+BRAZE = 'braze: { campaignId: "0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10", name: "Wave two" }'
+GROUP = 'accountGroupId: "507f1f77bcf86cd799439001", audienceId: "507f1f77bcf86cd799439021"'
+SONARLY = f'sonarly: {{ {GROUP}, campaignId: "507f1f77bcf86cd799439011", name: "Q3" }}'
+TRIGGER = 'altcraft: { account: "altcraft", campaignId: 96, name: "Cart" }'
+MAILING = 'altcraft: { account: "altcraft", campaignId: 87, kind: CAMPAIGN, name: "News" }'
+XML = 'altcraft: { account: "altcraft-xml", campaignId: 96, name: "Cart <&> \\"quoted\\"" }'
+
+
+def braze(campaign_id: str) -> str:
+    return f"braze: {{ campaignId: {json.dumps(campaign_id)}, name: {json.dumps(campaign_id)} }}"
+
+
+def sonarly(campaign_id: str) -> str:
+    return f"sonarly: {{ {GROUP}, campaignId: {json.dumps(campaign_id)}, name: {json.dumps(campaign_id)} }}"
+
+
+def altcraft(campaign_id: int, account: str = "altcraft") -> str:
+    return f'altcraft: {{ account: "{account}", campaignId: {campaign_id}, name: "{campaign_id}" }}'
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "provider"),
+    [
+        (SONARLY, "Q3", "sonarly"),
+        (TRIGGER, "Cart", "altcraft"),
+        (MAILING, "News", "altcraft"),
+        (XML, 'Cart <&> "quoted"', "altcraft"),
+    ],
+)
+async def test_a_provider_that_answers_with_the_copy(
+    client: Any, fields: str, name: str, provider: str
+) -> None:
+    payload = await client.duplicate(fields)
+
+    assert payload["status"] == "CREATED"
+    assert payload["userErrors"] == []
+    assert payload["replayed"] is False
+    (copy,) = (await client.counted(provider))["copies"]
+    assert copy["name"] == name
+    assert payload["campaign"]["id"] == copy["id"]
+    assert payload["campaign"]["name"] == name
+    assert payload["campaign"]["provider"] == provider.upper()
+    assert payload["duplication"]["evidence"] == "ANSWER"
+    assert payload["duplication"]["settledAt"] is not None
+
+
+async def test_accepted_becomes_created_by_reading(client: Any) -> None:
+    payload = await client.duplicate(BRAZE)
+    assert payload["status"] == "ACCEPTED"
+    assert payload["campaign"] is None
+    assert payload["userErrors"] == []
+    assert payload["duplication"]["settledAt"] is None
+
+    found = await settled(client, payload["duplication"]["id"])
+
+    (copy,) = (await client.counted("braze"))["copies"]
+    assert found["status"] == "CREATED"
+    assert found["evidence"] == "INFERRED"
+    assert found["campaign"] == {"id": copy["id"], "name": "Wave two", "status": "DRAFT"}
+    assert found["settledAt"] is not None
+
+
+async def test_equal_intents_each_get_a_copy_of_their_own(client: Any) -> None:
+    first, second = await asyncio.gather(client.duplicate(BRAZE), client.duplicate(BRAZE))
+
+    found = [await settled(client, each["duplication"]["id"]) for each in (first, second)]
+
+    made = {copy["id"] for copy in (await client.counted("braze"))["copies"]}
+    assert {each["campaign"]["id"] for each in found} == made
+    assert len(made) == 2
+
+
+async def test_a_copy_that_never_appears_stays_accepted(client: Any) -> None:
+    payload = await client.duplicate(braze("never-created"))
+    await asyncio.sleep(4)
+    found = await watch(client, payload["duplication"]["id"])
+    assert found["status"] == "ACCEPTED"
+    assert found["campaign"] is None
+
+
+async def watch(client: Any, duplication_id: str) -> dict[str, Any]:
+    query = """query Watch($id: ID!) { duplication(id: $id) {
+      status evidence settledAt campaign { id name status } } }"""
+    found: dict[str, Any] = (await client.ask(query, id=duplication_id))["duplication"]
+    return found
+
+
+async def settled(client: Any, duplication_id: str) -> dict[str, Any]:
+    async with asyncio.timeout(30):
+        while True:
+            found = await watch(client, duplication_id)
+            if found["status"] in {"CREATED", "REJECTED"}:
+                return found
+            await asyncio.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "provider"), [(BRAZE, "braze"), (SONARLY, "sonarly"), (XML, "altcraft")]
+)
+async def test_the_same_key_again_is_the_same_copy(client: Any, fields: str, provider: str) -> None:
+    key = str(uuid.uuid4())
+    first = await client.duplicate(fields, key)
+    again = await client.duplicate(fields, key)
+
+    assert again["replayed"] is True
+    assert again["duplication"]["id"] == first["duplication"]["id"]
+    assert again["campaign"] == first["campaign"]
+    counted = await client.counted(provider)
+    assert (counted["asked"], counted["count"]) == (1, 1)
+
+
+async def test_twenty_at_once_with_one_key_make_one_copy(client: Any) -> None:
+    key = str(uuid.uuid4())
+    payloads = await asyncio.gather(*(client.duplicate(SONARLY, key) for _ in range(20)))
+
+    assert {payload["status"] for payload in payloads} == {"CREATED"}
+    assert len({payload["campaign"]["id"] for payload in payloads}) == 1
+    assert [payload["replayed"] for payload in payloads].count(False) == 1
+    counted = await client.counted("sonarly")
+    assert (counted["asked"], counted["count"]) == (1, 1)
+
+
+async def test_twenty_keys_at_once_make_twenty_copies(client: Any) -> None:
+    payloads = await asyncio.gather(*(client.duplicate(SONARLY) for _ in range(20)))
+    assert len({payload["campaign"]["id"] for payload in payloads}) == 20
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        SONARLY.replace("Q3", "Q4"),
+        TRIGGER,
+        SONARLY.replace("sonarly: {", 'sonarly: { leadIds: ["507f1f77bcf86cd799439031"],'),
+    ],
+)
+async def test_a_key_stands_for_one_input(client: Any, other: str) -> None:
+    key = str(uuid.uuid4())
+    first = await client.duplicate(SONARLY, key)
+    reused = await client.duplicate(other, key)
+
+    assert reused["status"] == "REJECTED"
+    assert reused["duplication"] is None
+    (error,) = reused["userErrors"]
+    assert error["code"] == "IDEMPOTENCY_KEY_REUSED"
+    assert error["field"] == ["idempotencyKey"]
+    assert error["safeToRetry"] is False
+    again = await client.duplicate(SONARLY, key)
+    assert again["duplication"]["id"] == first["duplication"]["id"]
+
+
+async def test_another_input_while_the_first_is_under_way(client: Any) -> None:
+    key = str(uuid.uuid4())
+    first = asyncio.create_task(client.duplicate(sonarly("slow"), key))
+    await asyncio.sleep(0.5)
+    reused = await client.duplicate(SONARLY, key)
+    assert reused["userErrors"][0]["code"] == "IDEMPOTENCY_KEY_REUSED"
+    assert (await first)["status"] == "CREATED"
+
+
+async def test_leaving_out_and_null_and_the_only_account_are_one_intent(client: Any) -> None:
+    key = str(uuid.uuid4())
+    await client.duplicate(SONARLY, key)
+    spelled_out = SONARLY.replace("sonarly: {", 'sonarly: { account: "sonarly", leadIds: null,')
+    again = await client.duplicate(spelled_out, key)
+    assert again["replayed"] is True
+    assert again["status"] == "CREATED"
+
+
+REFUSED = [
+    (braze("not-found"), "CAMPAIGN_NOT_FOUND"),
+    (braze("nobody-knows-this"), "CAMPAIGN_NOT_FOUND"),
+    (braze("invalid"), "INVALID_INPUT"),
+    (braze("unauthorized"), "AUTHENTICATION_FAILED"),
+    (braze("forbidden"), "PERMISSION_DENIED"),
+    (braze("rate-limited"), "RATE_LIMITED"),
+    (BRAZE.replace("name:", 'tagNames: ["no-such-tag"], name:'), "INVALID_INPUT"),
+    (sonarly("not-found"), "CAMPAIGN_NOT_FOUND"),
+    (sonarly("507f1f77bcf86cd799439012"), "CAMPAIGN_NOT_FOUND"),
+    (sonarly("invalid"), "INVALID_INPUT"),
+    (sonarly("unauthorized"), "AUTHENTICATION_FAILED"),
+    (sonarly("forbidden"), "PERMISSION_DENIED"),
+    (sonarly("conflict"), "CONFLICT"),
+    (sonarly("audience-not-ready"), "CONFLICT"),
+    (sonarly("unprocessable"), "INVALID_INPUT"),
+    (sonarly("rate-limited"), "RATE_LIMITED"),
+    (altcraft(12345), "CAMPAIGN_NOT_FOUND"),
+    (altcraft(87), "CAMPAIGN_NOT_FOUND"),
+    *(
+        (altcraft(base + error, account), code)
+        for account in ("altcraft", "altcraft-xml")
+        for base in (8000, 9000)
+        for error, code in {
+            400: "INVALID_INPUT",
+            401: "AUTHENTICATION_FAILED",
+            402: "QUOTA_EXCEEDED",
+            403: "PERMISSION_DENIED",
+            404: "CAMPAIGN_NOT_FOUND",
+            409: "CONFLICT",
+            429: "RATE_LIMITED",
+        }.items()
+    ),
+]
+
+
+async def test_a_plain_refusal_is_certain_and_replayed(client: Any) -> None:
+    for fields, code in REFUSED:
+        key = str(uuid.uuid4())
+        payload = await client.duplicate(fields, key)
+        (error,) = payload["userErrors"]
+        assert (payload["status"], error["code"]) == ("REJECTED", code), fields
+        assert error["safeToRetry"] is True
+        assert payload["campaign"] is None
+        assert payload["duplication"]["settledAt"] is not None
+        assert payload["duplication"]["error"] == {"code": code}
+        again = await client.duplicate(fields, key)
+        assert (again["status"], again["replayed"]) == ("REJECTED", True)
+    for provider in client.sandbox.emulators:
+        assert (await client.counted(provider))["count"] == 0
+
+
+async def test_a_rate_limit_says_how_long_to_wait(client: Any) -> None:
+    for fields in (braze("rate-limited"), sonarly("rate-limited")):
+        payload = await client.duplicate(fields)
+        assert 0 < payload["userErrors"][0]["retryAfterSeconds"] <= 60
+
+
+UNKNOWN = [
+    braze("error-500"),
+    braze("error-503"),
+    braze("redirect"),
+    sonarly("error-500"),
+    sonarly("error-502"),
+    sonarly("redirect"),
+    altcraft(9440),
+    altcraft(8440),
+    altcraft(9500),
+    altcraft(8500),
+    altcraft(9500, "altcraft-xml"),
+]
+CUT = ["cut-before-copy", "cut-after-copy", "garbage"]
+
+
+async def test_an_unclear_answer_is_unknown_and_never_sent_again(client: Any) -> None:
+    unclear = UNKNOWN + [make(fault) for fault in CUT for make in (braze, sonarly)]
+    unclear += [altcraft(9003), altcraft(9004), altcraft(9006, "altcraft-xml"), altcraft(9007)]
+    for fields in unclear:
+        key = str(uuid.uuid4())
+        provider = fields.split(":")[0]
+        before = (await client.counted(provider))["asked"]
+        payload = await client.duplicate(fields, key)
+        (error,) = payload["userErrors"]
+        assert (payload["status"], error["code"]) == ("UNKNOWN", "OUTCOME_UNKNOWN"), fields
+        assert error["safeToRetry"] is False
+        assert payload["duplication"]["settledAt"] is None
+        again = await client.duplicate(fields, key)
+        assert again["replayed"] is True
+        assert again["status"] in {"UNKNOWN", "CREATED"}
+        assert (await client.counted(provider))["asked"] == before + 1, fields
+
+
+async def test_a_provider_that_hangs(client: Any) -> None:
+    payloads = await asyncio.gather(
+        *(client.duplicate(fields) for fields in (braze("hang"), sonarly("hang"), altcraft(9002)))
+    )
+    for payload in payloads:
+        assert payload["status"] == "UNKNOWN"
+        assert payload["userErrors"][0]["code"] == "OUTCOME_UNKNOWN"
+
+
+async def test_a_yes_without_a_readable_body(client: Any) -> None:
+    """201 and 202 are a yes by themselves; Altcraft's 200 is none."""
+    for fault in ("empty", "unreadable", "cut-in-answer"):
+        assert (await client.duplicate(braze(fault)))["status"] == "ACCEPTED"
+        assert (await client.duplicate(sonarly(fault)))["status"] == "ACCEPTED"
+    for number in (9005, 9007, 9008):
+        assert (await client.duplicate(altcraft(number)))["status"] == "UNKNOWN"
+
+
+async def test_a_copy_whose_answer_was_lost_is_found_by_reading(client: Any) -> None:
+    payload = await client.duplicate(sonarly("cut-after-copy"), "lost-answer")
+    assert payload["status"] == "UNKNOWN"
+
+    await settled(client, payload["duplication"]["id"])
+
+    again = await client.duplicate(sonarly("cut-after-copy"), "lost-answer")
+    (copy,) = (await client.counted("sonarly"))["copies"]
+    assert again["status"] == "CREATED"
+    assert again["replayed"] is True
+    assert again["campaign"]["id"] == copy["id"]
+    assert again["duplication"]["evidence"] == "INFERRED"
+    assert again["userErrors"] == []
+
+
+HOSTILE = [
+    "..",
+    ".",
+    "a/b",
+    "../x",
+    "x?y",
+    "x#y",
+    "%2e%2e",
+    "a%2fb",
+    "",
+    " ",
+    "a\r\nb",
+    "é",
+    "x" * 10_000,
+]
+
+
+async def test_hostile_ids_reach_no_provider(client: Any) -> None:
+    for text in HOSTILE:
+        hostile = json.dumps(text)
+        ids = f'accountGroupId: "g", campaignId: "c", audienceId: {hostile}'
+        for fields, field in [
+            (braze(text), ["input", "braze", "campaignId"]),
+            (sonarly(text), ["input", "sonarly", "campaignId"]),
+            (f"sonarly: {{ {ids} }}", ["input", "sonarly", "audienceId"]),
+            (
+                f'sonarly: {{ accountGroupId: {hostile}, campaignId: "c", audienceId: "a" }}',
+                ["input", "sonarly", "accountGroupId"],
+            ),
+            (
+                f'sonarly: {{ {GROUP}, campaignId: "c", leadIds: [{hostile}] }}',
+                ["input", "sonarly", "leadIds"],
+            ),
+        ]:
+            payload = await client.duplicate(fields)
+            (error,) = payload["userErrors"]
+            assert (error["code"], error["field"]) == ("INVALID_INPUT", field), fields
+            assert payload["duplication"] is None
+    for number in (0, -1):
+        payload = await client.duplicate(altcraft(number))
+        assert payload["userErrors"][0]["field"] == ["input", "altcraft", "campaignId"]
+    for provider in client.sandbox.emulators:
+        assert (await client.counted(provider))["asked"] == 0
+
+
+@pytest.mark.parametrize("key", ["", " ", "k" * 129, "with space", "schlüssel", "\ud800"])
+async def test_a_key_that_cannot_be_one(client: Any, key: str) -> None:
+    payload = await client.duplicate(SONARLY, key)
+    (error,) = payload["userErrors"]
+    assert (error["code"], error["field"]) == ("INVALID_INPUT", ["idempotencyKey"])
+    assert payload["duplication"] is None
+
+
+async def test_accounts_that_do_not_exist_or_are_not_named(client: Any) -> None:
+    for fields in (
+        SONARLY.replace("sonarly: {", 'sonarly: { account: "nobody",'),
+        SONARLY.replace("sonarly: {", 'sonarly: { account: "braze",'),
+        "altcraft: { campaignId: 96 }",
+    ):
+        payload = await client.duplicate(fields)
+        (error,) = payload["userErrors"]
+        assert error["code"] == "UNKNOWN_ACCOUNT"
+        assert error["field"] == ["input", fields.split(":")[0], "account"]
+        assert payload["status"] == "REJECTED"
+
+
+async def test_altcraft_copies_are_active_only_when_asked(client: Any) -> None:
+    query = 'query Read($id: ID!) { campaign(account: "altcraft", id: $id) { status } }'
+    for option, status in [
+        ("", "PAUSED"),
+        (", isActive: false", "PAUSED"),
+        (", isActive: true", "ACTIVE"),
+    ]:
+        fields = f'altcraft: {{ account: "altcraft", campaignId: 96{option} }}'
+        payload = await client.duplicate(fields)
+        found = await client.ask(query, id=payload["campaign"]["id"])
+        assert found["campaign"]["status"] == status, option
+
+
+async def test_the_secrets_are_in_no_answer_and_no_byte_of_the_ledger(
+    client: Any, ledger_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = [
+        await client.duplicate(fields)
+        for fields in (BRAZE, SONARLY, TRIGGER, XML, braze("unauthorized"), altcraft(9401))
+    ]
+    secrets = {
+        secret
+        for account in client.sandbox.settings.accounts.values()
+        for secret in account.secrets()
+    }
+    assert len(secrets) == 3
+    files = [path for path in ledger_path.parent.iterdir() if path.is_file()]
+    assert ledger_path in files
+    written = b"".join(path.read_bytes() for path in files).decode("latin-1")
+    assert "Wave two" in written
+    for secret in secrets:
+        assert secret not in json.dumps(answers)
+        assert secret not in written
+        assert secret not in caplog.text
+        assert secret not in repr(client.sandbox.settings)
+    unauthorized = answers[4]["userErrors"][0]
+    assert unauthorized["providerMessage"] == "Invalid API key: [redacted]"

@@ -1,0 +1,176 @@
+"""The queries, by clients and by a federation router."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+GROUP = 'accountGroupId: "507f1f77bcf86cd799439001", audienceId: "507f1f77bcf86cd799439021"'
+SONARLY = f'sonarly: {{ {GROUP}, campaignId: "507f1f77bcf86cd799439011", name: "Q3" }}'
+TRIGGER = 'altcraft: { account: "altcraft", campaignId: 96, name: "Cart" }'
+MAILING = 'altcraft: { account: "altcraft-xml", campaignId: 87, kind: CAMPAIGN, name: "News" }'
+REFUSED = 'braze: { campaignId: "not-found", name: "None" }'
+
+CAMPAIGN = """query Read($account: String!, $id: ID!) {
+  campaign(account: $account, id: $id) { account id provider name status providerStatus createdAt }
+}"""
+
+
+async def test_accounts(client: Any) -> None:
+    found = (await client.ask("{ accounts { name provider capabilities } }"))["accounts"]
+    assert {each["name"]: each["provider"] for each in found} == {
+        "altcraft": "ALTCRAFT",
+        "altcraft-xml": "ALTCRAFT",
+        "braze": "BRAZE",
+        "sonarly": "SONARLY",
+    }
+    assert all(each["capabilities"] == ["FIND_COPY", "READ_CAMPAIGN"] for each in found)
+
+
+async def test_a_duplication_by_id_and_by_key(client: Any) -> None:
+    made = await client.duplicate(SONARLY, "by-key")
+    query = """query Read($id: ID!, $key: String!) {
+      duplication(id: $id) { ...All } duplicationByKey(idempotencyKey: $key) { ...All } }
+      fragment All on Duplication { id provider account sourceCampaignId requestedName status
+        evidence campaign { id } error { code } providerTraceId requestedAt settledAt }"""
+    found = await client.ask(query, id=made["duplication"]["id"], key="by-key")
+    expected = made["duplication"]
+    assert found["duplication"] == found["duplicationByKey"] == expected
+    assert expected["sourceCampaignId"] == "507f1f77bcf86cd799439011"
+    assert expected["requestedName"] == "Q3"
+    assert expected["providerTraceId"]
+    assert datetime.fromisoformat(expected["requestedAt"]) - datetime.now(UTC) < timedelta(0)
+
+
+@pytest.mark.parametrize("unknown", ["01a1fc11-f409-7f4c-896d-1e7a6380c7f8", "x", "", "\ud800"])
+async def test_a_duplication_that_does_not_exist(client: Any, unknown: str) -> None:
+    query = """query Read($id: ID!, $key: String!) {
+      duplication(id: $id) { id } duplicationByKey(idempotencyKey: $key) { id } }"""
+    found = await client.ask(query, id=unknown, key=unknown)
+    assert found == {"duplication": None, "duplicationByKey": None}
+
+
+PAGE = """query Page($first: Int!, $after: String, $filter: DuplicationFilter) {
+  duplications(first: $first, after: $after, filter: $filter) {
+    edges { cursor node { id requestedName } }
+    pageInfo { hasNextPage hasPreviousPage startCursor endCursor }
+  }
+}"""
+
+
+async def test_duplications_page_by_page_newest_first(client: Any) -> None:
+    for number in range(5):
+        await client.duplicate(SONARLY.replace("Q3", f"Copy {number}"))
+    seen: list[str] = []
+    after = None
+    sizes = []
+    while True:
+        found = await client.ask(PAGE, first=2, after=after)
+        page = found["duplications"]
+        if after is None:
+            # A later one must not move what stands on the pages to come.
+            await client.duplicate(SONARLY.replace("Q3", "Later"))
+        sizes.append(len(page["edges"]))
+        seen += [edge["node"]["requestedName"] for edge in page["edges"]]
+        assert page["pageInfo"]["hasPreviousPage"] is (after is not None)
+        assert page["pageInfo"]["startCursor"] == page["edges"][0]["cursor"]
+        after = page["pageInfo"]["endCursor"]
+        if not page["pageInfo"]["hasNextPage"]:
+            break
+    assert sizes == [2, 2, 1]
+    assert seen == [f"Copy {number}" for number in reversed(range(5))]
+
+
+async def test_duplications_filtered(client: Any) -> None:
+    made = [await client.duplicate(fields) for fields in (SONARLY, TRIGGER, MAILING, REFUSED)]
+    ids = [payload["duplication"]["id"] for payload in made]
+    now = datetime.now(UTC)
+    for narrowed, expected in [
+        ({}, ids),
+        ({"status": "REJECTED"}, ids[3:]),
+        ({"provider": "ALTCRAFT"}, ids[1:3]),
+        ({"account": "altcraft-xml"}, ids[2:3]),
+        ({"account": "é"}, []),
+        ({"status": "CREATED", "provider": "SONARLY", "account": None}, ids[:1]),
+        ({"requestedSince": made[2]["duplication"]["requestedAt"]}, ids[2:]),
+        ({"requestedBefore": made[2]["duplication"]["requestedAt"]}, ids[:2]),
+        ({"requestedSince": (now + timedelta(hours=1)).isoformat()}, []),
+    ]:
+        page = (await client.ask(PAGE, first=50, filter=narrowed))["duplications"]
+        assert [edge["node"]["id"] for edge in reversed(page["edges"])] == expected, narrowed
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"first": 0}, "'first' must be between 1 and 100."),
+        ({"first": 101}, "'first' must be between 1 and 100."),
+        ({"first": 5, "after": "nonsense"}, "'after' must be a cursor of an earlier page."),
+        ({"first": 5, "after": "é"}, "'after' must be a cursor of an earlier page."),
+        (
+            {"first": 5, "filter": {"requestedSince": "2026-01-31T12:00:00"}},
+            "A time must say its zone, such as 2026-01-31T12:00:00Z.",
+        ),
+    ],
+)
+async def test_a_page_that_cannot_be(client: Any, variables: Any, message: str) -> None:
+    answer = await client.execute(PAGE, **variables)
+    assert answer["errors"][0]["message"] == message
+
+
+async def test_a_campaign_as_its_provider_describes_it_now(client: Any) -> None:
+    for fields, account, name, status in [
+        (SONARLY, "sonarly", "Q3", "DRAFT"),
+        (TRIGGER, "altcraft", "Cart", "PAUSED"),
+        (MAILING, "altcraft-xml", "News", "PAUSED"),
+    ]:
+        made = await client.duplicate(fields)
+        copy = made["campaign"]["id"]
+        found = (await client.ask(CAMPAIGN, account=account, id=copy))["campaign"]
+        assert (found["id"], found["account"], found["name"]) == (copy, account, name)
+        assert found["status"] == status
+    source = await client.ask(CAMPAIGN, account="braze", id="0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10")
+    assert source["campaign"]["name"] == "Spring sale"
+    assert source["campaign"]["status"] == "ACTIVE"
+    assert source["campaign"]["providerStatus"] == "enabled"
+    # The source of a copy is in the account group of its copy.
+    source = await client.ask(CAMPAIGN, account="sonarly", id="507f1f77bcf86cd799439011")
+    assert source["campaign"]["name"] == "Outreach"
+
+
+async def test_a_campaign_that_cannot_be_read(client: Any) -> None:
+    for account, campaign_id, message in [
+        ("nobody", "x", "There is no account of this name; see Query.accounts."),
+        ("braze", "../x", "id must be 1 to 128 letters, digits, '-' or '_'."),
+        ("braze", "\ud800", "id must be 1 to 128 letters, digits, '-' or '_'."),
+        ("altcraft", "abc", "Altcraft's ids are whole numbers."),
+        ("sonarly", "507f1f77bcf86cd799439011", "Sonarly reads a campaign only within its account"),
+    ]:
+        answer = await client.execute(CAMPAIGN, account=account, id=campaign_id)
+        assert answer["data"] == {"campaign": None}
+        assert answer["errors"][0]["message"].startswith(message)
+    for account, campaign_id in [("braze", "unknown"), ("altcraft", "12345")]:
+        answer = await client.execute(CAMPAIGN, account=account, id=campaign_id)
+        assert answer == {"data": {"campaign": None}}
+
+
+async def test_a_router_resolves_the_entities(client: Any) -> None:
+    made = await client.duplicate(SONARLY)
+    query = """query Hop($keys: [_Any!]!) { _entities(representations: $keys) { __typename
+      ... on Duplication { id status } ... on Campaign { account id name } } }"""
+    keys = [
+        {"__typename": "Duplication", "id": made["duplication"]["id"]},
+        {"__typename": "Campaign", "account": "sonarly", "id": made["campaign"]["id"]},
+        {"__typename": "Duplication", "id": "unknown"},
+    ]
+    found = (await client.ask(query, keys=keys))["_entities"]
+    assert found == [
+        {"__typename": "Duplication", "id": made["duplication"]["id"], "status": "CREATED"},
+        {
+            "__typename": "Campaign",
+            "account": "sonarly",
+            "id": made["campaign"]["id"],
+            "name": "Q3",
+        },
+        None,
+    ]

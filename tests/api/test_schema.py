@@ -1,0 +1,123 @@
+"""The printed schemas, and what HTTP callers meet around them."""
+
+from pathlib import Path
+from typing import Any
+
+import graphql
+import httpx
+import pytest
+
+from campaign_gateway.api import reads
+from campaign_gateway.api.schema import client_sdl, federation_sdl
+
+PUBLISHED = Path(__file__).parents[2] / "schema.graphql"
+
+
+def test_the_published_schema_is_what_the_code_prints() -> None:
+    assert PUBLISHED.read_text("utf-8") == client_sdl()
+
+
+def test_the_client_schema_stands_alone_and_carries_one_of() -> None:
+    schema = graphql.build_schema(client_sdl())
+    one_of = schema.type_map["DuplicateCampaignInput"]
+    assert isinstance(one_of, graphql.GraphQLInputObjectType)
+    assert one_of.is_one_of
+    assert not [name for name in schema.type_map if name.startswith("_") and name[1] != "_"]
+
+
+def test_everything_in_the_schema_is_described() -> None:
+    schema = graphql.build_schema(client_sdl())
+    ours = [
+        (name, type_)
+        for name, type_ in schema.type_map.items()
+        if not name.startswith("__") and name not in graphql.specified_scalar_types
+    ]
+    bare = [name for name, type_ in ours if not type_.description]
+    for name, type_ in ours:
+        for part, value in (getattr(type_, "fields", None) or {}).items():
+            bare += [] if value.description else [f"{name}.{part}"]
+            for argument, definition in getattr(value, "args", {}).items():
+                bare += [] if definition.description else [f"{name}.{part}({argument})"]
+        for part, value in (getattr(type_, "values", None) or {}).items():
+            bare += [] if value.description else [f"{name}.{part}"]
+    assert len(ours) > 15
+    assert bare == []
+
+
+def test_the_subgraph_says_its_version_and_its_keys() -> None:
+    printed = federation_sdl()
+    assert 'url: "https://specs.apollo.dev/federation/v2.9"' in printed
+    assert 'type Duplication @key(fields: "id")' in printed
+    assert 'type Campaign @key(fields: "account id")' in printed
+    assert "input DuplicateCampaignInput @oneOf" in printed
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        "",
+        "braze: null",
+        'braze: { campaignId: "a", name: "b" }, altcraft: { campaignId: 1 }',
+        'braze: { campaignId: "a", name: "b" }, altcraft: null',
+    ],
+)
+async def test_exactly_one_member(client: Any, members: str) -> None:
+    answer = await client.execute(
+        f'mutation {{ duplicateCampaign(input: {{ {members} }}, idempotencyKey: "k")'
+        " { status } }"
+    )
+    assert "DuplicateCampaignInput" in answer["errors"][0]["message"]
+    for provider in client.sandbox.emulators:
+        assert (await client.counted(provider))["asked"] == 0
+
+
+async def test_a_fault_of_ours_is_masked_and_logged(
+    client: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("inner workings")
+
+    monkeypatch.setattr(reads, "duplication", broken)
+    answer = await client.execute('{ duplication(id: "x") { id } }')
+    assert [error["message"] for error in answer["errors"]] == ["Internal error."]
+    assert "inner workings" in caplog.text
+
+
+async def test_a_caller_s_mistake_is_told_and_not_logged(
+    client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = await client.execute("{ nonsense }")
+    assert "nonsense" in answer["errors"][0]["message"]
+    assert "nonsense" not in caplog.text
+
+
+async def test_health(client: Any) -> None:
+    for path in ("/healthz", "/readyz"):
+        assert (await client.http.get(path)).status_code == 200
+
+
+async def test_the_sandbox_answers_pages_of_this_machine_only(client: Any) -> None:
+    async def preflight(origin: str) -> httpx.Response:
+        headers = {
+            "origin": origin,
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "content-type",
+        }
+        return await client.http.options("/graphql", headers=headers)  # type: ignore[no-any-return]
+
+    for origin in ("http://localhost:5173", "http://127.0.0.1:3000", "http://[::1]:8080"):
+        answer = await preflight(origin)
+        assert answer.headers["access-control-allow-origin"] == origin
+    for origin in ("https://example.com", "http://localhost.example.com", "null"):
+        answer = await preflight(origin)
+        assert "access-control-allow-origin" not in answer.headers
+
+
+async def test_mutations_are_not_run_by_links_or_forms_and_large_bodies_are_refused(
+    client: Any,
+) -> None:
+    mutation = 'mutation { duplicateCampaign(input: {}, idempotencyKey: "k") { status } }'
+    assert (await client.http.get("/graphql", params={"query": mutation})).status_code >= 400
+    assert (await client.http.post("/graphql", data={"query": mutation})).status_code >= 400
+    huge = await client.http.post("/graphql", json={"query": "#" * 70_000 + "\n{ __typename }"})
+    assert huge.status_code == 413
