@@ -78,7 +78,7 @@ def create_app(
 ) -> Starlette:
     """The gateway, with its ledger open. Raises `LedgerUnavailable`.
 
-    `notes` are comments above GraphiQL's example of a provider. Needs a running event loop.
+    `notes` are comments below GraphiQL's example of a provider. Needs a running event loop.
     """
     accounts = {name: open_account(name, each) for name, each in settings.accounts.items()}
     ledger = open_ledger(settings.ledger.url)

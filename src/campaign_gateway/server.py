@@ -1,13 +1,18 @@
 """Listening and serving, for the gateway and for the sandbox."""
 
 import logging
+import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
 
 # How long a stopping server waits for the requests it is answering.
 GRACE_SECONDS = 10
+
+STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class CannotListen(Exception):
@@ -25,7 +30,24 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def create_server(app: ASGIApp) -> uvicorn.Server:
+class Server(uvicorn.Server):
+    """Stops on SIGINT and SIGTERM, and leaves the rest of the stopping to its caller.
+
+    Uvicorn's own raises the signal again when it has stopped, which would end the process before
+    files are closed and removed.
+    """
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {each: signal.signal(each, self.handle_exit) for each in STOPPING_SIGNALS}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+
+def create_server(app: ASGIApp) -> Server:
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -33,7 +55,7 @@ def create_server(app: ASGIApp) -> uvicorn.Server:
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    return uvicorn.Server(config)
+    return Server(config)
 
 
 def log_to_stderr() -> None:

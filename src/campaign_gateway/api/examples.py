@@ -39,15 +39,14 @@ def fresh_key() -> dict[str, str]:
 def tabs(
     connectors: Mapping[str, type[Connector[Any]]], notes: Mapping[str, Iterable[str]]
 ) -> list[dict[str, object]]:
-    """A tab for each provider, using its first account; notes become comments above the example."""
+    """A tab for each provider, using its first account; notes become comments below the example."""
     first: dict[str, tuple[str, type[Connector[Any]]]] = {}
     for account, connector in connectors.items():
         first.setdefault(connector.provider, (account, connector))
     return [
         {
-            "title": connector.title,
-            "query": "".join(f"# {note}\n" for note in notes.get(provider, ()))
-            + mutation(connector, account),
+            "query": mutation(connector, account)
+            + "".join(f"# {note}\n" for note in notes.get(provider, ())),
             "variables": fresh_key(),
         }
         for provider, (account, connector) in first.items()

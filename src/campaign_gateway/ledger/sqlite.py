@@ -5,7 +5,8 @@ import fcntl
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import resources
@@ -58,14 +59,17 @@ class SqliteLedger:
     """
 
     def __init__(self, path: Path) -> None:
+        location = path.resolve().as_uri()
         try:
-            self._lock = _lock(path)
-            self._writer = _connect(f"{path.resolve().as_uri()}?mode=rwc")
-            self._writer.execute("PRAGMA journal_mode = WAL")
-            self._writer.execute("PRAGMA synchronous = FULL")
-            _migrate(self._writer, path)
-            _disown(self._writer)
-            self._reader = _connect(f"{path.resolve().as_uri()}?mode=ro")
+            with ExitStack() as opened:
+                opened.enter_context(_lock(path))
+                self._writer = opened.enter_context(_connection(f"{location}?mode=rwc"))
+                self._writer.execute("PRAGMA journal_mode = WAL")
+                self._writer.execute("PRAGMA synchronous = FULL")
+                _migrate(self._writer, path)
+                _disown(self._writer)
+                self._reader = opened.enter_context(_connection(f"{location}?mode=ro"))
+                self._opened = opened.pop_all()
         except (sqlite3.Error, OSError) as error:
             raise LedgerUnavailable(f"the ledger {path} cannot be used: {error}") from error
         self._jobs: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
@@ -75,9 +79,7 @@ class SqliteLedger:
     async def close(self) -> None:
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
-        self._reader.close()
-        self._writer.close()
-        self._lock.close()
+        self._opened.close()
 
     # --- reads ------------------------------------------------------------------------------------
     # They run on the event loop: an indexed read of a local file costs less than handing it over.
@@ -311,24 +313,28 @@ def _is_final(status: DuplicationStatus) -> bool:
     return status in {DuplicationStatus.CREATED, DuplicationStatus.REJECTED}
 
 
-def _lock(path: Path) -> Any:
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
     """Holds a file beside the ledger: SQLite's own locks would let two gateways take turns."""
-    held = path.with_name(path.name + "-lock").open("w")
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        held.close()
-        raise LedgerUnavailable(
-            f"the ledger {path} is in use by another gateway; stop that one, or give this one a "
-            "ledger of its own"
-        ) from None
-    return held
+    with path.with_name(path.name + "-lock").open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise LedgerUnavailable(
+                f"the ledger {path} is in use by another gateway; stop that one, or give this one "
+                "a ledger of its own"
+            ) from None
+        yield
 
 
-def _connect(uri: str) -> sqlite3.Connection:
+@contextmanager
+def _connection(uri: str) -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
-    return connection
+    try:
+        yield connection
+    finally:
+        connection.close()
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:

@@ -1,0 +1,81 @@
+"""Serves the GraphiQL page, its assets and its ready-to-run examples from the gateway itself."""
+
+import mimetypes
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+_BUNDLE = Path(__file__).parent / "dist"
+
+# Monaco writes style elements, hence the one 'unsafe-inline'; scripts come from our own files only.
+_CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; "
+    "script-src 'self'; "
+    "style-src 'self' 'unsafe-inline'; "
+    "worker-src 'self' blob:; "
+    "img-src 'self' data:; "
+    "font-src 'self' data:; "
+    "connect-src 'self'; "
+    "base-uri 'none'; "
+    "form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+_HEADERS = {
+    "content-security-policy": _CONTENT_SECURITY_POLICY,
+    "x-content-type-options": "nosniff",
+}
+
+_NOT_BUILT = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>GraphiQL was not built</title>
+<h1>GraphiQL was not built</h1>
+<p>The gateway runs, but this installation comes without the GraphiQL bundle: it could not be built
+when the package was installed.</p>
+<p>Install Node.js 20.19 or newer with npm, or let pip reach its package index, and let npm reach
+the npm registry. Then run this in the source folder and start the gateway again:</p>
+<pre>pip install --force-reinstall .</pre>
+</html>
+"""
+
+
+class _Assets(StaticFiles):
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(_HEADERS)
+        # Names below assets/ carry a digest of the content, so a cached copy is never stale.
+        if Path(path).parts[0] == "assets":
+            response.headers["cache-control"] = "public, max-age=31536000, immutable"
+        return response
+
+
+def explorer_routes(
+    examples: Callable[[], list[dict[str, object]]], bundle: Path = _BUNDLE
+) -> list[BaseRoute]:
+    """Calls `examples` on every page load, so that each visit gets fresh idempotency keys."""
+    index = bundle / "index.html"
+    built = index.exists()
+    page = index.read_text(encoding="utf-8") if built else _NOT_BUILT
+    status = 200 if built else 503
+
+    async def serve_page(_: Request) -> Response:
+        return HTMLResponse(page, status, headers={**_HEADERS, "cache-control": "no-cache"})
+
+    async def serve_examples(_: Request) -> Response:
+        return JSONResponse({"tabs": examples()}, headers={**_HEADERS, "cache-control": "no-store"})
+
+    routes: list[BaseRoute] = [
+        Route("/graphiql", serve_page),
+        Route("/graphiql/", serve_page),
+        Route("/graphiql/examples.json", serve_examples),
+    ]
+    if built:
+        # The Windows registry may call .js plain text, and nosniff then makes browsers refuse it.
+        mimetypes.add_type("text/javascript", ".js")
+        routes.append(Mount("/graphiql", _Assets(directory=bundle)))
+    return routes

@@ -1,0 +1,214 @@
+"""Drives the GraphiQL page in a real Chromium, the way somebody who tries the gateway does."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Page,
+    Request,
+    Response,
+    expect,
+    sync_playwright,
+)
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+DARK = re.compile(r"\bgraphiql-dark\b")
+ONE_MEMBER = 'braze: {campaignId: "a", name: "b"}'
+TWO_MEMBERS = ONE_MEMBER + ', sonarly: {accountGroupId: "a", campaignId: "b", audienceId: "c"}'
+
+
+def document(members: str, selection: str = "status") -> str:
+    arguments = f'input: {{{members}}}, idempotencyKey: "k"'
+    return f"mutation {{ duplicateCampaign({arguments}) {{ {selection} }} }}"
+
+
+def give_up(reason: str) -> NoReturn:
+    if os.environ.get("CAMPAIGN_GATEWAY_REQUIRE_BROWSER"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+# Not wider than the module: pytest-asyncio cannot start a loop while Playwright's own one is open.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    candidates = [os.environ.get("CHROMIUM"), *map(shutil.which, CHROMIUM_NAMES)]
+    executable = next((path for path in candidates if path), None)
+    if executable is None:
+        give_up("no Chromium found; name one in the environment variable CHROMIUM")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, sandbox_url: str) -> Iterator[Page]:
+    """Whatever a test does with the page, nothing may leave the gateway, fail or complain."""
+    if httpx.get(f"{sandbox_url}/graphiql").status_code == 503:
+        give_up("the GraphiQL bundle is not built; reinstall with Node or npm's registry at hand")
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    page.set_default_timeout(20_000)
+    complaints: list[str] = []
+
+    def on_request(request: Request) -> None:
+        address = urlsplit(request.url)
+        if address.scheme in {"http", "https", "ws", "wss"} and address.netloc != host:
+            complaints.append(f"request to another host: {request.url}")
+
+    def on_response(response: Response) -> None:
+        if response.status >= 400:
+            complaints.append(f"{response.status} for {response.url}")
+
+    def on_console(message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            complaints.append(f"console {message.type}: {message.text}")
+
+    host = urlsplit(sandbox_url).netloc
+    page.on("request", on_request)
+    page.on("response", on_response)
+    page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+    page.on("console", on_console)
+    page.on("pageerror", lambda error: complaints.append(f"uncaught: {error}"))
+    yield page
+    page.close()
+    assert complaints == []
+
+
+def open_page(page: Page, sandbox_url: str) -> list[dict[str, Any]]:
+    """Returns the examples that this very load was given."""
+    with (
+        page.expect_response("**/graphiql/examples.json") as examples,
+        page.expect_response("**/graphql") as introspection,
+    ):
+        page.goto(f"{sandbox_url}/graphiql")
+    introspection.value.finished()
+    expect(page.locator(".graphiql-query-editor .view-line").first).to_be_visible()
+    tabs: list[dict[str, Any]] = examples.value.json()["tabs"]
+    return tabs
+
+
+def show_tab(page: Page, index: int) -> None:
+    tab = page.get_by_role("tab").nth(index)
+    tab.get_by_role("button").first.click()
+    expect(tab).to_have_attribute("aria-selected", "true")
+    # GraphiQL reads a tab's operation name a tenth of a second after it has shown the tab.
+    page.wait_for_timeout(500)
+
+
+def execute(page: Page) -> Response:
+    with page.expect_response("**/graphql") as response:
+        page.locator(".graphiql-execute-button").click()
+    response.value.finished()
+    return response.value
+
+
+def sent_variables(response: Response) -> dict[str, Any]:
+    body: Any = response.request.post_data_json
+    variables: dict[str, Any] = body["variables"]
+    return variables
+
+
+def write_operation(page: Page, text: str) -> None:
+    page.locator(".graphiql-query-editor .view-lines").click()
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.insert_text(text)
+    page.keyboard.press("Escape")
+
+
+def marked_errors(page: Page) -> list[str]:
+    messages: list[str] = page.evaluate(
+        """() => __MONACO.editor.getModelMarkers({})
+            .filter((marker) => marker.resource.path.endsWith('operation.graphql'))
+            .map((marker) => marker.message)"""
+    )
+    return messages
+
+
+def wait_for_marked_error(page: Page, part: str) -> list[str]:
+    expect(page.locator(".graphiql-query-editor .squiggly-error").first).to_be_visible()
+    for _ in range(40):
+        errors = marked_errors(page)
+        if any(part in message for message in errors):
+            return errors
+        page.wait_for_timeout(100)
+    raise AssertionError(f"no error about {part!r} in {errors}")
+
+
+def test_every_example_has_a_tab_and_runs(page: Page, sandbox_url: str) -> None:
+    examples = open_page(page, sandbox_url)
+    assert examples
+    expect(page.get_by_role("tab")).to_have_count(len(examples))
+    for index, example in enumerate(examples):
+        show_tab(page, index)
+        response = execute(page)
+        assert sent_variables(response) == example["variables"]
+        answer = response.json()
+        assert "errors" not in answer
+        status = answer["data"]["duplicateCampaign"]["status"]
+        assert status in {"CREATED", "ACCEPTED"}
+        expect(page.locator(".graphiql-response")).to_contain_text(status)
+
+
+def test_a_visit_never_brings_back_an_old_idempotency_key(page: Page, sandbox_url: str) -> None:
+    open_page(page, sandbox_url)
+    sent_first = sent_variables(execute(page))["idempotencyKey"]
+    # GraphiQL stores its tabs half a second after a change.
+    page.wait_for_timeout(1000)
+    assert sent_first not in page.evaluate("() => JSON.stringify(localStorage)")
+
+    examples = open_page(page, sandbox_url)
+    expect(page.get_by_role("tab")).to_have_count(len(examples))
+    sent_next = sent_variables(execute(page))["idempotencyKey"]
+    assert sent_next != sent_first
+
+
+def test_the_look_of_the_page_outlives_a_visit(page: Page, sandbox_url: str) -> None:
+    open_page(page, sandbox_url)
+    page.get_by_role("button", name="Open settings dialog").click()
+    page.get_by_role("button", name="Dark").click()
+    expect(page.locator("body")).to_have_class(DARK)
+    open_page(page, sandbox_url)
+    expect(page.locator("body")).to_have_class(DARK)
+
+
+def test_the_editor_refuses_two_members_of_a_oneof_input(page: Page, sandbox_url: str) -> None:
+    open_page(page, sandbox_url)
+    write_operation(page, document(TWO_MEMBERS))
+    wait_for_marked_error(page, "exactly one")
+
+    # The unknown field shows that the editor has judged this document, and found nothing else.
+    write_operation(page, document(ONE_MEMBER, "status unheardOf"))
+    assert len(wait_for_marked_error(page, "unheardOf")) == 1
+
+    write_operation(page, document(ONE_MEMBER))
+    expect(page.locator(".graphiql-query-editor .squiggly-error")).to_have_count(0)
+    page.wait_for_timeout(1000)
+    assert marked_errors(page) == []
+
+
+def test_the_page_opens_when_the_examples_cannot_be_read(page: Page, sandbox_url: str) -> None:
+    page.route("**/graphiql/examples.json", lambda route: route.fulfill(body="not json"))
+    page.goto(f"{sandbox_url}/graphiql")
+    expect(page.get_by_role("tab")).to_have_count(1)
+    write_operation(page, "{ __typename }")
+    page.wait_for_timeout(500)
+    assert json.loads(execute(page).body()) == {"data": {"__typename": "Query"}}

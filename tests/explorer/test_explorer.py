@@ -1,0 +1,101 @@
+"""Checks what the gateway sends for the GraphiQL page, with and without a built bundle."""
+
+from itertools import count
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from campaign_gateway.explorer import explorer_routes
+
+keys = count()
+
+
+def examples() -> list[dict[str, object]]:
+    return [{"title": "One", "query": "{ a }", "variables": {"idempotencyKey": str(next(keys))}}]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    folder = tmp_path / "dist"
+    (folder / "assets").mkdir(parents=True)
+    (folder / "index.html").write_text("<!doctype html><title>built</title>")
+    (folder / "favicon.svg").write_text("<svg/>")
+    (folder / "assets" / "main-1a2b.js").write_text("export {}")
+    (tmp_path / "secret.txt").write_text("secret")
+    return folder
+
+
+def client(bundle: Path) -> httpx.AsyncClient:
+    app = Starlette(routes=explorer_routes(examples, bundle))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
+
+
+def assert_guarded(response: httpx.Response) -> None:
+    policy = response.headers["content-security-policy"].split("; ")
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("path", ["/graphiql", "/graphiql/"])
+async def test_the_page_is_guarded_and_revalidated(bundle: Path, path: str) -> None:
+    async with client(bundle) as http:
+        response = await http.get(path)
+    assert response.status_code == 200
+    assert "built" in response.text
+    assert response.headers["content-type"].startswith("text/html")
+    assert response.headers["cache-control"] == "no-cache"
+    assert_guarded(response)
+
+
+async def test_only_hashed_assets_are_cached_for_good(bundle: Path) -> None:
+    async with client(bundle) as http:
+        script = await http.get("/graphiql/assets/main-1a2b.js")
+        icon = await http.get("/graphiql/favicon.svg")
+    assert script.headers["content-type"].startswith("text/javascript")
+    assert "immutable" in script.headers["cache-control"]
+    assert icon.headers["content-type"] == "image/svg+xml"
+    assert "cache-control" not in icon.headers
+    assert_guarded(script)
+    assert_guarded(icon)
+
+
+async def test_examples_are_fresh_in_every_answer(bundle: Path) -> None:
+    async with client(bundle) as http:
+        first = await http.get("/graphiql/examples.json")
+        second = await http.get("/graphiql/examples.json")
+    assert first.headers["cache-control"] == "no-store"
+    assert [tab["title"] for tab in first.json()["tabs"]] == ["One"]
+    assert first.json() != second.json()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/graphiql/%2e%2e/secret.txt",
+        "/graphiql/assets/%2e%2e/%2e%2e/secret.txt",
+        "/graphiql/..%2fsecret.txt",
+        "/graphiql/assets/..%5c..%5csecret.txt",
+        "/graphiql//etc/passwd",
+        "/graphiql/assets",
+        "/graphiql/absent.js",
+    ],
+)
+async def test_nothing_outside_the_bundle_is_served(bundle: Path, path: str) -> None:
+    async with client(bundle) as http:
+        response = await http.get(path)
+    assert response.status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/graphiql", "/graphiql/"])
+async def test_a_missing_bundle_is_explained(tmp_path: Path, path: str) -> None:
+    async with client(tmp_path / "dist") as http:
+        response = await http.get(path)
+        examples_answer = await http.get("/graphiql/examples.json")
+    assert response.status_code == 503
+    assert "pip install --force-reinstall ." in response.text
+    assert_guarded(response)
+    assert examples_answer.status_code == 200

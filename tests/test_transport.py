@@ -1,0 +1,362 @@
+"""What is certain after a send, over real sockets that fail in every way."""
+
+import asyncio
+import base64
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from campaign_gateway.connector import ProviderRequest
+from campaign_gateway.transport import (
+    COPY_ANSWER_LIMIT,
+    NoAnswer,
+    NotSent,
+    Transport,
+)
+
+SECRET = 'sk/live"a&b-12345'
+
+Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def provider(handle: Handle) -> AsyncIterator[str]:
+    async def closing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await handle(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(closing, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/copy"
+
+
+@asynccontextmanager
+async def transport(
+    timeout: float = 2, secrets: tuple[str, ...] = (SECRET,)
+) -> AsyncIterator[Transport]:
+    opened = Transport(secrets, timeout)
+    yield opened
+    await opened.close()
+
+
+def post(url: str, body: bytes = b"{}") -> ProviderRequest:
+    return ProviderRequest("POST", url, {"content-type": "application/json"}, body)
+
+
+async def read_request(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    return head + await reader.readexactly(2)
+
+
+class Crossing:
+    """Notes when the line of no return is crossed."""
+
+    def __init__(self, error: Exception | None = None, seconds: float = 0) -> None:
+        self.times = 0
+        self._error = error
+        self._seconds = seconds
+
+    async def __call__(self) -> None:
+        self.times += 1
+        await asyncio.sleep(self._seconds)
+        if self._error:
+            raise self._error
+
+
+async def test_an_answer_comes_back_whole() -> None:
+    asked = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await read_request(reader))
+        writer.write(b"HTTP/1.1 201 Created\r\nX-Trace: T\r\nContent-Length: 4\r\n\r\nbody")
+
+    async with provider(answer) as url, transport() as opened:
+        response = await opened.send(post(url), crossing := Crossing())
+    assert (response.status, response.body, response.complete) == (201, b"body", True)
+    assert response.headers["x-trace"] == "T"
+    assert crossing.times == 1
+    assert asked[0].startswith(b"POST /copy HTTP/1.1\r\n")
+    assert b"accept-encoding: identity" in asked[0].lower()
+
+
+async def test_the_line_is_crossed_before_the_first_byte() -> None:
+    seen = asyncio.Event()
+
+    async def watch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.read(1):
+            seen.set()
+
+    async def is_unseen() -> None:
+        await asyncio.sleep(0.2)
+        assert not seen.is_set()
+
+    async with provider(watch) as url, transport() as opened:
+        with pytest.raises(NoAnswer):
+            await opened.send(post(url), is_unseen)
+    assert seen.is_set()
+
+
+async def test_what_the_crossing_raises_leaves_nothing_written() -> None:
+    received = []
+
+    async def watch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.read())
+
+    async with provider(watch) as url, transport() as opened:
+        with pytest.raises(LookupError):
+            await opened.send(post(url), Crossing(LookupError()))
+        await asyncio.sleep(0.1)
+    assert received == [b""]
+
+
+async def test_a_deadline_during_the_crossing_leaves_nothing_written() -> None:
+    received = []
+
+    async def watch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.read())
+
+    async with provider(watch) as url, transport(timeout=0.2) as opened:
+        with pytest.raises(NotSent):
+            await opened.send(post(url), Crossing(seconds=5))
+        await asyncio.sleep(0.1)
+    assert received == [b""]
+
+
+async def test_a_refused_connection_is_tried_again_and_certain() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    async with transport() as opened:
+        with pytest.raises(NotSent):
+            await opened.send(post(f"http://127.0.0.1:{port}/copy"), crossing := Crossing())
+    assert crossing.times == 0
+
+
+async def test_a_provider_that_comes_up_in_time_is_reached() -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async def come_up() -> asyncio.Server:
+        await asyncio.sleep(0.05)
+        return await asyncio.start_server(answer, "127.0.0.1", port)
+
+    coming = asyncio.create_task(come_up())
+    async with transport() as opened:
+        response = await opened.send(post(f"http://127.0.0.1:{port}/copy"), Crossing())
+    assert response.status == 202
+    (await coming).close()
+
+
+async def test_a_host_that_speaks_no_tls_is_certain() -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with provider(plain) as url, transport() as opened:
+        with pytest.raises(NotSent):
+            await opened.send(post(url.replace("http:", "https:")), crossing := Crossing())
+    assert crossing.times == 0
+
+
+async def test_a_header_that_cannot_be_written_is_certain() -> None:
+    received = []
+
+    async def watch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.read())
+
+    async with provider(watch) as url, transport() as opened:
+        request = ProviderRequest("POST", url, {"x-name": "a\r\nb: c"}, b"{}")
+        with pytest.raises(NotSent):
+            await opened.send(request, Crossing())
+        await asyncio.sleep(0.1)
+    assert received == [b""]
+
+
+FAULTS: dict[str, Handle] = {}
+
+
+def fault(handle: Handle) -> Handle:
+    FAULTS[handle.__name__] = handle
+    return handle
+
+
+@fault
+async def closed_before_reading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+@fault
+async def closed_after_reading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+
+
+@fault
+async def reset_after_reading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+
+@fault
+async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    await reader.read()
+
+
+@fault
+async def half_a_status_line(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    writer.write(b"HTTP/1.1 20")
+
+
+@fault
+async def not_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    writer.write(b"\x15\x03\x01\x00\x02\x02\x0a nonsense\r\n\r\n")
+
+
+@fault
+async def dripping_headers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    writer.write(b"HTTP/1.1 201 Created\r\n")
+    while True:
+        writer.write(b"X-A: b\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_no_status_after_bytes_may_have_left_is_unknown(name: str) -> None:
+    connections = []
+
+    async def counted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(1)
+        await FAULTS[name](reader, writer)
+
+    async with provider(counted) as url, transport(timeout=1) as opened:
+        with pytest.raises(NoAnswer):
+            await opened.send(post(url), crossing := Crossing())
+    assert crossing.times == 1
+    assert len(connections) == 1
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Content-Length: 100\r\n\r\nshort",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope",
+        b"Content-Length: %d\r\n\r\n%s" % (COPY_ANSWER_LIMIT + 1, b"x" * (COPY_ANSWER_LIMIT + 1)),
+    ],
+)
+async def test_a_status_is_an_answer_though_its_body_is_not_whole(rest: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 201 Created\r\n" + rest)
+        await writer.drain()
+
+    async with provider(answer) as url, transport() as opened:
+        response = await opened.send(post(url), Crossing())
+    assert (response.status, response.body, response.complete) == (201, b"", False)
+
+
+async def test_a_dripping_body_ends_with_the_deadline() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 1000\r\n\r\n")
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+    async with provider(answer) as url, transport(timeout=0.5) as opened:
+        async with asyncio.timeout(2):
+            response = await opened.send(post(url), Crossing())
+    assert (response.status, response.complete) == (201, False)
+
+
+async def test_redirects_are_not_followed_and_proxies_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    requests = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await read_request(reader))
+        writer.write(b"HTTP/1.1 307 Temporary\r\nLocation: /again\r\nContent-Length: 0\r\n\r\n")
+
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    async with provider(answer) as url, transport() as opened:
+        response = await opened.send(post(url), Crossing())
+    assert response.status == 307
+    assert len(requests) == 1
+
+
+async def test_connections_are_not_used_again() -> None:
+    connections = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(1)
+        while True:
+            await read_request(reader)
+            writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+
+    async with provider(answer) as url, transport() as opened:
+        for _ in range(3):
+            await opened.send(post(url), Crossing())
+    assert len(connections) == 3
+
+
+async def test_a_read_has_its_own_failure() -> None:
+    async with provider(closed_after_reading) as url, transport() as opened:
+        with pytest.raises(NoAnswer):
+            await opened.read(post(url))
+
+
+SPELLINGS = [
+    SECRET,
+    json.dumps(SECRET)[1:-1],
+    SECRET.replace("/", "\\/").replace('"', "\\u0022").replace("&", "\\u0026"),
+    SECRET.replace("&", "&amp;").replace('"', "&quot;"),
+    SECRET.replace("&", "&#38;").replace('"', "&#x22;"),
+    SECRET.replace("/", "%2F").replace('"', "%22").replace("&", "%26"),
+    base64.b64encode(SECRET.encode()).decode(),
+]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+async def test_a_secret_is_redacted_however_it_is_spelled(spelling: str) -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        body = f'{{"message": "Invalid API key: {spelling}"}}'.encode()
+        head = f"HTTP/1.1 401 No\r\nX-Key: {spelling}\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+
+    async with provider(echo) as url, transport() as opened:
+        response = await opened.send(post(url), Crossing())
+    assert b"Invalid API key: [redacted]" in response.body
+    assert response.headers["x-key"].startswith("[redacted]")
+
+
+async def test_a_short_secret_is_redacted_only_as_a_word() -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        body = b"key: abc, campaign abc-1, cabcd"
+        writer.write(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    async with provider(echo) as url, transport(secrets=("abc",)) as opened:
+        response = await opened.send(post(url), Crossing())
+    assert response.body == b"key: [redacted], campaign abc-1, cabcd"
