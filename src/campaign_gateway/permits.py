@@ -44,7 +44,7 @@ class Permits:
     async def _take_turn(self, now: float, give_up_at: float) -> None:
         paced_until = max(self._paced_until, now) + self._interval
         turn = paced_until - self._burst
-        if turn > give_up_at:
+        if turn > max(now, give_up_at):
             raise Refused(
                 UserError(
                     ErrorCode.RATE_LIMITED,

@@ -19,7 +19,7 @@ from campaign_gateway.api import examples
 from campaign_gateway.app import create_app
 from campaign_gateway.connectors import CONNECTORS
 from campaign_gateway.emulation import serving
-from campaign_gateway.server import create_server, listen
+from campaign_gateway.server import Server, create_server, listen
 from campaign_gateway.settings import Settings, parse_settings
 
 # So that a hanging provider shows its error screen soon.
@@ -37,13 +37,19 @@ class Sandbox:
     url: str
     settings: Settings
     emulators: Mapping[str, str]
+    server: Server
     stopped: asyncio.Task[None]
 
 
 async def run_sandbox(host: str, port: int, ledger: Path | None) -> None:
     """Serve until stopped. Raises `CannotListen` and `LedgerUnavailable`."""
     async with sandbox(host, port, ledger) as running:
-        await _demonstrate(running)
+        try:
+            await _demonstrate(running)
+        except httpx.HTTPError:
+            # Somebody may stop the sandbox before it has shown everything.
+            if not running.server.should_exit:
+                raise
         await running.stopped
 
 
@@ -67,7 +73,7 @@ async def sandbox(host: str, port: int, ledger: Path | None) -> AsyncIterator[Sa
         try:
             while not server.started and not stopped.done():
                 await asyncio.sleep(0.01)
-            yield Sandbox(_url_of(listener), settings, emulators, stopped)
+            yield Sandbox(_url_of(listener), settings, emulators, server, stopped)
         finally:
             server.should_exit = True
             await stopped

@@ -144,7 +144,7 @@ REFUSALS: Mapping[int, ErrorCode] = {
 
 MESSAGES: Mapping[ErrorCode, str] = {
     ErrorCode.INVALID_INPUT: "{title} refused the input. Correct it and use a new key.",
-    ErrorCode.CAMPAIGN_NOT_FOUND: "{title} does not know the campaign, or another id given with it, "
+    ErrorCode.CAMPAIGN_NOT_FOUND: "{title} does not know the campaign, or an id given with it, "
     "at this account.",
     ErrorCode.AUTHENTICATION_FAILED: "{title} refused the account's secret. Whoever runs the "
     "gateway must check the secret and the base URL.",

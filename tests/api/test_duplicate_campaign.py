@@ -20,7 +20,8 @@ def braze(campaign_id: str) -> str:
 
 
 def sonarly(campaign_id: str) -> str:
-    return f"sonarly: {{ {GROUP}, campaignId: {json.dumps(campaign_id)}, name: {json.dumps(campaign_id)} }}"
+    quoted = json.dumps(campaign_id)
+    return f"sonarly: {{ {GROUP}, campaignId: {quoted}, name: {quoted} }}"
 
 
 def altcraft(campaign_id: int, account: str = "altcraft") -> str:

@@ -179,7 +179,7 @@ async def test_what_is_due_comes_longest_due_first_and_can_be_postponed(ledger: 
         begun = await ledger.begin(intent(f"k{seconds}"), NOW)
         at = NOW + timedelta(seconds=seconds)
         due.append(await ledger.settle(begun.intent, Accepted(), NOW, at))
-    three, one, two = due
+    _, one, two = due
     assert await ledger.due(NOW, 10) == []
     assert await ledger.due(NOW + timedelta(seconds=2), 10) == [one, two]
     assert await ledger.due(NOW + timedelta(seconds=9), 2) == [one, two]

@@ -1,0 +1,290 @@
+"""The commands `sandbox`, `serve` and `schema`, run as a user runs them."""
+
+import http.server
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from campaign_gateway.api.schema import client_sdl, federation_sdl
+
+SECRET = "sk_live_e2e_0123456789"
+GROUP = 'accountGroupId: "g1", audienceId: "a1"'
+
+
+def gateway(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "campaign_gateway", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def duplicate(url: str, fields: str, key: str) -> dict[str, Any]:
+    query = (
+        f"mutation {{ duplicateCampaign(input: {{ {fields} }}, idempotencyKey: {json.dumps(key)})"
+        " { status replayed campaign { id name } duplication { id status evidence }"
+        " userErrors { code message safeToRetry providerMessage } } }"
+    )
+    answer = httpx.post(f"{url}/graphql", json={"query": query}, timeout=30, trust_env=False)
+    payload: dict[str, Any] = answer.json()["data"]["duplicateCampaign"]
+    return payload
+
+
+class Provider:
+    """A Sonarly of someone else's making: what it answers next, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.answer: Callable[[http.server.BaseHTTPRequestHandler], None] = self.created
+        provider = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                provider.asked.append(("POST", self.path, dict(self.headers), body))
+                provider.answer(self)
+
+            def do_GET(self) -> None:
+                provider.asked.append(("GET", self.path, dict(self.headers), b""))
+                provider.list(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        self.items: list[dict[str, Any]] = []
+
+    def created(self, handler: http.server.BaseHTTPRequestHandler) -> None:
+        self.send(handler, 201, {"success": True, "data": self.copy(), "error": None})
+
+    def copy(self) -> dict[str, Any]:
+        now = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
+        name = json.loads(self.asked[-1][3])["name"]
+        item = {"id": f"copy{len(self.asked)}", "name": name, "status": "draft", "createdAt": now}
+        self.items.append(item)
+        return item
+
+    def list(self, handler: http.server.BaseHTTPRequestHandler) -> None:
+        self.send(handler, 200, {"success": True, "data": {"items": self.items}, "error": None})
+
+    def send(
+        self, handler: http.server.BaseHTTPRequestHandler, status: int, body: dict[str, Any]
+    ) -> None:
+        written = json.dumps(body).encode()
+        handler.send_response(status)
+        handler.send_header("content-length", str(len(written)))
+        handler.end_headers()
+        handler.wfile.write(written)
+
+    def posts(self) -> int:
+        return len([each for each in self.asked if each[0] == "POST"])
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    found = Provider()
+    thread = threading.Thread(target=found.server.serve_forever)
+    thread.start()
+    yield found
+    found.server.shutdown()
+    thread.join()
+    found.server.server_close()
+
+
+@pytest.fixture
+def config(tmp_path: Path, provider: Provider) -> Path:
+    path = tmp_path / "gateway.toml"
+    path.write_text(
+        f"""
+        [server]
+        port = 0
+        [ledger]
+        url = "sqlite:///{tmp_path}/ledger.db"
+        [accounts.outreach]
+        provider = "sonarly"
+        base_url = "{provider.url}"
+        api_key = {{ env = "E2E_KEY" }}
+        timeout_seconds = 3
+        """
+    )
+    return path
+
+
+def serve(running: Any, config: Path) -> Any:
+    return running("serve", "--config", str(config), environment={"E2E_KEY": SECRET})
+
+
+def address(command: Any) -> str:
+    port = command.wait_for(r"listening on \S+ port (\d+)")[1]
+    return f"http://127.0.0.1:{port}"
+
+
+def test_the_sandbox_copies_at_every_account_and_its_curl_line_works(running: Any) -> None:
+    with running("sandbox", "--port", "0") as command:
+        command.wait_for("Ctrl-C stops the sandbox")
+        table = command.output
+        for account in ("altcraft", "altcraft-xml", "sonarly"):
+            assert re.search(rf"^{account} +\w+ +CREATED +\w+ +\w", table, re.MULTILINE), table
+        assert re.search(r"^braze +braze +ACCEPTED +not named yet$", table, re.MULTILINE), table
+        assert re.search(
+            r"^braze: duplication \S+ is now CREATED as campaign \S+", table, re.MULTILINE
+        )
+        line = command.wait_for(r"(?m)^curl .*$")[0]
+        pasted = subprocess.run(
+            ["bash", "-c", line], capture_output=True, text=True, check=True, timeout=30
+        )
+        payload = json.loads(pasted.stdout)["data"]["duplicateCampaign"]
+        assert (payload["status"], payload["replayed"]) == ("CREATED", False)
+        counted = command.wait_for(r"copies at altcraft +(\S+)")[1]
+        assert httpx.get(counted, trust_env=False).json()["count"] == 3
+        assert command.stop(signal.SIGINT) == 0
+        assert "Traceback" not in command.output
+
+
+def test_the_sandbox_leaves_nothing_behind(running: Any, tmp_path: Path) -> None:
+    with running("sandbox", "--port", "0", environment={"TMPDIR": str(tmp_path)}) as command:
+        command.wait_for("GraphiQL")
+        assert list(tmp_path.iterdir())
+        assert command.stop(signal.SIGTERM) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_taken(provider: Provider) -> None:
+    port = str(provider.server.server_address[1])
+    done = gateway("sandbox", "--port", port)
+    assert done.returncode == 1
+    assert f"cannot listen on 127.0.0.1 port {port}" in done.stderr
+    assert "--port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_schema_prints_both() -> None:
+    assert gateway("schema").stdout == client_sdl()
+    assert gateway("schema", "--federation").stdout == federation_sdl()
+
+
+def test_a_wrong_configuration_stops_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(
+        f'[server]\nprot = 1\n[accounts.a]\nprovider = "sonarly"\napi_key = "{SECRET} "\n'
+    )
+    done = gateway("serve", "--config", str(path))
+    assert done.returncode == 1
+    assert "server.prot: unknown setting; did you mean port?" in done.stderr
+    assert "accounts.a.api_key: " in done.stderr
+    assert SECRET not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "--config" in gateway("serve").stderr
+
+
+def test_serve_sends_what_the_provider_documents(
+    running: Any, config: Path, provider: Provider
+) -> None:
+    fields = f'sonarly: {{ {GROUP}, campaignId: "c1", name: "Copy", leadIds: ["l1", "l2"] }}'
+    with serve(running, config) as command:
+        url = address(command)
+        payload = duplicate(url, fields, "k1")
+        assert payload["status"] == "CREATED"
+        assert payload["campaign"] == {"id": "copy1", "name": "Copy"}
+        assert duplicate(url, fields, "k1")["replayed"] is True
+        ((_, path, headers, body),) = provider.asked
+        assert path == "/v1/accounts/g1/campaigns/c1/duplicate"
+        assert headers["authorization"] == f"Bearer {SECRET}"
+        assert json.loads(body) == {"name": "Copy", "audienceId": "a1", "leadIds": ["l1", "l2"]}
+        assert command.stop() == 0
+        assert SECRET not in command.output
+
+
+def test_a_second_gateway_on_the_same_ledger(running: Any, config: Path) -> None:
+    with serve(running, config) as first:
+        address(first)
+        with serve(running, config) as second:
+            second.wait_for("in use by another gateway")
+            assert second.process.wait(10) == 1
+
+
+def test_a_stop_waits_for_the_call_under_way(
+    running: Any, config: Path, provider: Provider
+) -> None:
+    def slowly(handler: http.server.BaseHTTPRequestHandler) -> None:
+        time.sleep(1.5)
+        provider.created(handler)
+
+    provider.answer = slowly
+    fields = f'sonarly: {{ {GROUP}, campaignId: "c1", name: "Copy" }}'
+    answers: list[dict[str, Any]] = []
+    with serve(running, config) as command:
+        url = address(command)
+        asking = threading.Thread(target=lambda: answers.append(duplicate(url, fields, "k1")))
+        asking.start()
+        while not provider.asked:
+            time.sleep(0.02)
+        assert command.stop() == 0
+        asking.join()
+    assert answers[0]["status"] == "CREATED"
+    with serve(running, config) as command:
+        again = duplicate(address(command), fields, "k1")
+    assert (again["status"], again["replayed"]) == ("CREATED", True)
+    assert provider.posts() == 1
+
+
+def test_a_kill_between_post_and_answer_is_found_by_reading(
+    running: Any, config: Path, provider: Provider
+) -> None:
+    copied = threading.Event()
+    killed = threading.Event()
+
+    def copy_and_hang(_handler: http.server.BaseHTTPRequestHandler) -> None:
+        provider.copy()
+        copied.set()
+        killed.wait(20)
+
+    provider.answer = copy_and_hang
+    fields = f'sonarly: {{ {GROUP}, campaignId: "c1", name: "Copy" }}'
+
+    def ask(url: str) -> None:
+        with pytest.raises(httpx.HTTPError):
+            duplicate(url, fields, "k1")
+
+    with serve(running, config) as command:
+        asking = threading.Thread(target=ask, args=(address(command),))
+        asking.start()
+        assert copied.wait(20)
+        command.process.kill()
+        killed.set()
+        asking.join()
+    with serve(running, config) as command:
+        url = address(command)
+        payload = duplicate(url, fields, "k1")
+        while payload["status"] == "UNKNOWN":
+            time.sleep(0.2)
+            payload = duplicate(url, fields, "k1")
+    assert (payload["status"], payload["replayed"]) == ("CREATED", True)
+    assert payload["duplication"]["evidence"] == "INFERRED"
+    assert provider.posts() == 1
+
+
+def test_a_provider_that_cannot_be_reached_leaves_the_key_unused(
+    running: Any, config: Path, provider: Provider
+) -> None:
+    port = provider.server.server_address[1]
+    config.write_text(config.read_text().replace(f":{port}", ":9"))
+    fields = f'sonarly: {{ {GROUP}, campaignId: "c1", name: "Copy" }}'
+    with serve(running, config) as command:
+        payload = duplicate(address(command), fields, "k1")
+        assert payload["status"] == "REJECTED"
+        assert payload["duplication"] is None
+        (error,) = payload["userErrors"]
+        assert (error["code"], error["safeToRetry"]) == ("PROVIDER_UNAVAILABLE", True)
+        command.stop()
+    config.write_text(config.read_text().replace(":9", f":{port}"))
+    with serve(running, config) as command:
+        assert duplicate(address(command), fields, "k1")["status"] == "CREATED"

@@ -1,0 +1,90 @@
+"""The inner rooms by themselves: an account at an emulator, a ledger that fails when told to."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from campaign_gateway.accounts import Account, open_account
+from campaign_gateway.connectors.sonarly.emulator import ACCOUNTS, GROUP, create_emulator
+from campaign_gateway.connectors.sonarly.input import SonarlyCampaignInput
+from campaign_gateway.emulation import serving
+from campaign_gateway.ledger.contract import LedgerUnavailable
+from campaign_gateway.ledger.sqlite import SqliteLedger
+from campaign_gateway.settings import parse_settings
+
+
+class Flaky:
+    """A real ledger whose named methods fail as often as told, before or after having done it."""
+
+    def __init__(self, ledger: SqliteLedger) -> None:
+        self.ledger = ledger
+        self.failures: dict[str, int] = {}
+        self.failures_after: dict[str, int] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(*arguments: Any) -> Any:
+            if self.failures.get(name, 0) > 0:
+                self.failures[name] -= 1
+                raise LedgerUnavailable("disk full")
+            result = await getattr(self.ledger, name)(*arguments)
+            if self.failures_after.get(name, 0) > 0:
+                self.failures_after[name] -= 1
+                raise LedgerUnavailable("connection lost")
+            return result
+
+        return call
+
+
+@pytest.fixture
+async def ledger(tmp_path: Path) -> AsyncIterator[Flaky]:
+    opened = SqliteLedger(tmp_path / "ledger.db")
+    yield Flaky(opened)
+    await opened.close()
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[str]:
+    async with serving(create_emulator()) as url:
+        yield url
+
+
+@pytest.fixture
+async def account(provider: str) -> AsyncIterator[Account]:
+    fields = {
+        "provider": "sonarly",
+        "base_url": provider,
+        "timeout_seconds": 1,
+        **ACCOUNTS["sonarly"],
+    }
+    settings = parse_settings({"accounts": {"sonarly": fields}}, {})
+    opened = open_account("sonarly", settings.accounts["sonarly"])
+    yield opened
+    await opened.transport.close()
+
+
+@pytest.fixture
+def copies(provider: str) -> Any:
+    async def count() -> int:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(f"{provider}/_emulator/copies")
+        asked: int = answer.json()["asked"]
+        return asked
+
+    return count
+
+
+@pytest.fixture
+def campaign() -> Any:
+    def make(campaign_id: str = "507f1f77bcf86cd799439011", **fields: Any) -> SonarlyCampaignInput:
+        given = {"account": None, "name": "Copy", "lead_ids": None, **fields}
+        return SonarlyCampaignInput(
+            account_group_id=GROUP,  # type: ignore[arg-type]
+            campaign_id=campaign_id,  # type: ignore[arg-type]
+            audience_id="507f1f77bcf86cd799439021",  # type: ignore[arg-type]
+            **given,
+        )
+
+    return make

@@ -1,0 +1,204 @@
+"""The spine where something goes wrong around the send."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from campaign_gateway import duplication
+from campaign_gateway.accounts import Account
+from campaign_gateway.duplication import Answer, Duplicator
+from campaign_gateway.outcomes import DuplicationStatus, ErrorCode
+
+
+@pytest.fixture
+def duplicator(account: Account, ledger: Any) -> Duplicator:
+    return Duplicator({"sonarly": account}, ledger, deadline=5)
+
+
+async def ask(duplicator: Duplicator, campaign: Any, key: str = "k") -> Answer:
+    return await duplicator.duplicate("everyone", key, "sonarly", campaign)
+
+
+async def test_nothing_is_sent_when_the_intent_cannot_be_recorded(
+    duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
+) -> None:
+    for failing in ("find", "begin"):
+        ledger.failures = {failing: 1}
+        answer = await ask(duplicator, campaign())
+        assert answer.duplication is None
+        assert answer.error is not None
+        assert answer.error.code is ErrorCode.OVERLOADED
+        assert answer.error.safe_to_retry
+    assert await copies() == 0
+    retried = await ask(duplicator, campaign())
+    assert retried.duplication is not None
+    assert retried.duplication.status is DuplicationStatus.CREATED
+    assert await copies() == 1
+
+
+async def test_a_record_of_unclear_fate_is_never_sent(
+    duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
+) -> None:
+    ledger.failures_after = {"begin": 1}
+    answer = await ask(duplicator, campaign())
+    assert answer.error is not None
+    assert answer.error.code is ErrorCode.OVERLOADED
+    again = await ask(duplicator, campaign())
+    assert again.replayed
+    assert again.duplication is not None
+    assert again.duplication.status is DuplicationStatus.IN_PROGRESS
+    assert await copies() == 0
+
+
+async def test_an_outcome_is_recorded_however_long_the_ledger_fails(
+    duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
+) -> None:
+    ledger.failures = {"settle": 2}
+    answer = await ask(duplicator, campaign())
+    assert answer.duplication is not None
+    assert answer.duplication.status is DuplicationStatus.CREATED
+    assert await copies() == 1
+
+
+async def test_a_caller_is_told_in_time_and_the_call_goes_on(
+    account: Account, ledger: Any, campaign: Any, copies: Any
+) -> None:
+    hasty = Duplicator({"sonarly": account}, ledger, deadline=0.3)
+    ledger.failures = {"settle": 2}
+    answer = await ask(hasty, campaign())
+    assert answer.duplication is not None
+    assert answer.duplication.status is DuplicationStatus.IN_PROGRESS
+    await hasty.drain()
+    again = await ask(hasty, campaign())
+    assert again.duplication is not None
+    assert again.duplication.status is DuplicationStatus.CREATED
+    assert again.replayed
+    assert await copies() == 1
+
+
+async def test_a_caller_whose_ledger_fails_while_waiting_is_not_told_that_nothing_was_sent(
+    account: Account, ledger: Any, campaign: Any
+) -> None:
+    hasty = Duplicator({"sonarly": account}, ledger, deadline=0.3)
+    asking = asyncio.create_task(ask(hasty, campaign("slow")))
+    await asyncio.sleep(0.1)
+    ledger.failures = {"find": 1}
+    assert await asking == Answer()
+    await hasty.drain()
+
+
+async def test_a_caller_who_hangs_up_does_not_stop_the_call(
+    duplicator: Duplicator, campaign: Any, copies: Any
+) -> None:
+    asking = asyncio.create_task(ask(duplicator, campaign()))
+    while await copies() == 0:
+        await asyncio.sleep(0)
+    asking.cancel()
+    await duplicator.drain()
+    again = await ask(duplicator, campaign())
+    assert again.duplication is not None
+    assert again.duplication.status is DuplicationStatus.CREATED
+    assert await copies() == 1
+
+
+async def test_another_gateway_s_record_wins_at_the_last_moment(
+    duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
+) -> None:
+    """As another replica would that begins between our look and our begin."""
+    theirs = duplication._intent("everyone", "k", account, campaign())
+    find = ledger.ledger.find
+
+    async def begin_elsewhere(*arguments: str) -> object:
+        found = await find(*arguments)
+        await ledger.ledger.begin(theirs, datetime.now(UTC))
+        return found
+
+    ledger.ledger.find = begin_elsewhere
+    answer = await ask(duplicator, campaign())
+    assert answer.replayed
+    assert answer.duplication is not None
+    assert answer.duplication.intent == theirs
+    assert await copies() == 0
+
+
+async def test_the_same_with_another_input_is_a_reused_key(
+    duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
+) -> None:
+    theirs = duplication._intent("everyone", "k", account, campaign(name="Another"))
+    find = ledger.ledger.find
+
+    async def begin_elsewhere(*arguments: str) -> object:
+        found = await find(*arguments)
+        await ledger.ledger.begin(theirs, datetime.now(UTC))
+        return found
+
+    ledger.ledger.find = begin_elsewhere
+    answer = await ask(duplicator, campaign())
+    assert answer.error is not None
+    assert answer.error.code is ErrorCode.IDEMPOTENCY_KEY_REUSED
+    assert await copies() == 0
+
+
+async def test_a_deadline_while_recording_leaves_a_settled_record_and_sends_nothing(
+    duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
+) -> None:
+    begin = ledger.ledger.begin
+
+    async def slowly(*arguments: Any) -> object:
+        await asyncio.sleep(1.5)
+        return await begin(*arguments)
+
+    ledger.ledger.begin = slowly
+    answer = await ask(duplicator, campaign())
+    assert answer.duplication is not None
+    assert answer.duplication.status is DuplicationStatus.REJECTED
+    assert answer.duplication.error is not None
+    assert answer.duplication.error.code is ErrorCode.PROVIDER_UNAVAILABLE
+    assert await copies() == 0
+
+
+async def test_a_fault_of_ours_after_the_send_is_unknown(
+    duplicator: Duplicator,
+    account: Account,
+    campaign: Any,
+    copies: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug in a connector")
+
+    monkeypatch.setattr(type(account.connector), "read_answer", broken)
+    answer = await ask(duplicator, campaign())
+    assert answer.duplication is not None
+    assert answer.duplication.status is DuplicationStatus.UNKNOWN
+    assert "a bug in a connector" in caplog.text
+    assert await copies() == 1
+
+
+async def test_a_fault_of_ours_before_the_send_is_a_fault(
+    duplicator: Duplicator, account: Account, campaign: Any, copies: Any
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("a bug in the transport")
+
+    faulty = replace(account, transport=account.transport)
+    faulty.transport.send = broken  # type: ignore[assignment, method-assign]
+    with pytest.raises(RuntimeError, match="a bug in the transport"):
+        await ask(duplicator, campaign())
+    assert await copies() == 0
+
+
+async def test_a_stopping_gateway_refuses_the_new_and_replays_the_old(
+    duplicator: Duplicator, campaign: Any, copies: Any
+) -> None:
+    await ask(duplicator, campaign())
+    await duplicator.drain()
+    assert (await ask(duplicator, campaign())).replayed
+    answer = await ask(duplicator, campaign(), key="new")
+    assert answer.error is not None
+    assert answer.error.code is ErrorCode.OVERLOADED
+    assert await copies() == 1

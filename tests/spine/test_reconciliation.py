@@ -1,0 +1,178 @@
+"""What reading the provider may and may not conclude."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from campaign_gateway.accounts import Account
+from campaign_gateway.connector import ProviderRequest, ProviderResponse, SearchPage
+from campaign_gateway.ledger.contract import Duplication, Intent, new_id
+from campaign_gateway.outcomes import (
+    Accepted,
+    Campaign,
+    Created,
+    DuplicationStatus,
+    ErrorCode,
+    Evidence,
+    Unknown,
+    UserError,
+)
+from campaign_gateway.reconciliation import PAGES_A_SEARCH, PAUSES, find_copy, reconcile
+from campaign_gateway.transport import NoAnswer
+
+NOW = datetime.now(UTC)
+UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+
+
+@dataclass
+class Listing:
+    """A connector and a transport whose provider shows the given campaigns, two a page."""
+
+    campaigns: Sequence[Campaign]
+    title: str = "Listing"
+    asked: int = 0
+    error: Exception | None = None
+
+    def Input(self, **fields: Any) -> Any:  # noqa: N802 - a connector's input is a type
+        return fields
+
+    def build_search(self, campaign: Any, cursor: str | None) -> ProviderRequest:
+        return ProviderRequest("GET", "http://localhost/list", {})
+
+    def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
+        start = int(cursor or 0)
+        more = start + 2 < len(self.campaigns)
+        page = self.campaigns[start : start + 2]
+        return SearchPage(page, str(start + 2) if more else None)
+
+    async def read(self, request: ProviderRequest) -> ProviderResponse:
+        self.asked += 1
+        if self.error:
+            raise self.error
+        return ProviderResponse(200, {}, b"")
+
+
+def copy(campaign_id: str, age: timedelta = timedelta(0), name: str = "Copy") -> Campaign:
+    return Campaign(campaign_id, name=name, created_at=NOW + age)
+
+
+def listing_account(account: Account, listing: Listing) -> Account:
+    return replace(account, connector=listing, transport=listing)  # type: ignore[arg-type]
+
+
+async def unsettled(ledger: Any, outcome: Any = UNKNOWN, **changes: Any) -> Duplication:
+    intent = Intent(
+        id=new_id(),
+        nonce=new_id(),
+        scope="everyone",
+        key=new_id(),
+        fingerprint="f",
+        provider="sonarly",
+        account="sonarly",
+        source_campaign_id="source",
+        requested_name="Copy",
+        input="{}",
+    )
+    intent = replace(intent, **changes)
+    await ledger.begin(intent, NOW)
+    found: Duplication = await ledger.settle(intent, outcome, NOW, NOW)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("campaigns", "expected"),
+    [
+        ([copy("c1")], "c1"),
+        ([copy("c1", timedelta(seconds=-119))], "c1"),
+        ([copy("c1", timedelta(hours=23))], "c1"),
+        ([copy("c1"), copy("other", name="Copy of Copy")], "c1"),
+        ([copy("x", name="y")] * 2 * (PAGES_A_SEARCH - 1) + [copy("c1")], "c1"),
+        ([], None),
+        ([copy("source")], None),
+        ([copy("c1", timedelta(seconds=-121))], None),
+        ([copy("c1", timedelta(hours=25))], None),
+        ([replace(copy("c1"), created_at=None)], None),
+        ([copy("c1", name="copy")], None),
+        ([copy("c1"), copy("c2")], None),
+        ([copy("x", name="y")] * 2 * PAGES_A_SEARCH + [copy("c1")], None),
+    ],
+)
+async def test_only_the_one_possible_copy_is_taken(
+    account: Account, ledger: Any, campaigns: Sequence[Campaign], expected: str | None
+) -> None:
+    duplication = await unsettled(ledger)
+    found = await find_copy(listing_account(account, Listing(campaigns)), ledger, duplication)
+    assert (found.id if found else None) == expected
+
+
+async def test_a_copy_without_a_name_is_not_guessed(account: Account, ledger: Any) -> None:
+    duplication = await unsettled(ledger, requested_name=None)
+    listing = Listing([replace(copy("c1"), name=None)])
+    assert await find_copy(listing_account(account, listing), ledger, duplication) is None
+    assert listing.asked == 0
+
+
+async def test_a_campaign_that_another_duplication_has_made_is_not_taken(
+    account: Account, ledger: Any
+) -> None:
+    await unsettled(ledger, Created(copy("c1")))
+    duplication = await unsettled(ledger)
+    one = listing_account(account, Listing([copy("c1")]))
+    assert await find_copy(one, ledger, duplication) is None
+    two = listing_account(account, Listing([copy("c1"), copy("c2")]))
+    found = await find_copy(two, ledger, duplication)
+    assert found is not None
+    assert found.id == "c2"
+
+
+async def test_equal_intents_share_out_equally_many_copies_and_no_fewer(
+    account: Account, ledger: Any
+) -> None:
+    first, second = await unsettled(ledger), await unsettled(ledger, Accepted())
+    later = copy("late", timedelta(seconds=5))
+    one = listing_account(account, Listing([copy("early")]))
+    assert await find_copy(one, ledger, first) is None
+    assert await find_copy(one, ledger, second) is None
+    both = listing_account(account, Listing([later, copy("early")]))
+    found = [await find_copy(both, ledger, each) for each in (first, second)]
+    assert [each.id for each in found if each] == ["early", "late"]
+
+
+async def test_failures_are_logged_and_checks_grow_rarer(
+    account: Account, ledger: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    listing = Listing([], error=NoAnswer("no answer in time"))
+    nobody = await unsettled(ledger, account="no longer configured")
+    failing = await unsettled(ledger)
+    reading = asyncio.create_task(
+        reconcile({"sonarly": listing_account(account, listing)}, ledger, 0.01)
+    )
+    async with asyncio.timeout(5):
+        while listing.asked < 1:
+            await asyncio.sleep(0.01)
+    listing.error = RuntimeError("a bug in a connector")
+    async with asyncio.timeout(5):
+        while "a bug in a connector" not in caplog.text:
+            await asyncio.sleep(0.01)
+    ledger.failures = {"due": 1}
+    async with asyncio.timeout(5):
+        while "the ledger cannot be used" not in caplog.text:
+            await asyncio.sleep(0.01)
+    listing.error, listing.campaigns = None, [copy("c1")]
+    async with asyncio.timeout(15):
+        while (await ledger.get("everyone", failing.intent.id)).status is not (
+            DuplicationStatus.CREATED
+        ):
+            await asyncio.sleep(0.05)
+    reading.cancel()
+    assert "could not be checked: no answer in time" in caplog.text
+    still = await ledger.get("everyone", nobody.intent.id)
+    assert still.status is DuplicationStatus.UNKNOWN
+    assert still.checks >= 1
+    settled = await ledger.get("everyone", failing.intent.id)
+    assert settled.evidence is Evidence.INFERRED
+    assert list(PAUSES) == sorted(PAUSES)

@@ -1,0 +1,55 @@
+"""How many calls an account may have at once and a minute."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from campaign_gateway.outcomes import ErrorCode, Refused
+from campaign_gateway.permits import CALLS_AT_ONCE, Permits
+
+
+async def test_calls_at_once_are_bounded_and_slots_come_back() -> None:
+    permits = Permits(None)
+    async with AsyncExitStack() as held:
+        for _ in range(CALLS_AT_ONCE):
+            await held.enter_async_context(permits.hold(patience=0))
+        with pytest.raises(Refused) as raised:
+            async with permits.hold(patience=0.05):
+                pass
+        assert raised.value.error.code is ErrorCode.OVERLOADED
+        waiting = asyncio.create_task(held.enter_async_context(permits.hold(patience=5)))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        waiting.cancel()
+    for _ in range(3 * CALLS_AT_ONCE):
+        async with permits.hold(patience=0):
+            pass
+
+
+async def test_a_minute_s_worth_at_once_and_then_a_steady_pace() -> None:
+    permits = Permits(calls_per_minute=600)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for _ in range(600):
+        async with permits.hold(patience=1):
+            pass
+    assert loop.time() - began < 5
+    turns = []
+    for _ in range(3):
+        async with permits.hold(patience=5):
+            turns.append(loop.time())
+    assert turns[2] - began > 0.15
+
+
+async def test_a_turn_too_far_away_is_refused_and_not_taken() -> None:
+    permits = Permits(calls_per_minute=1)
+    async with permits.hold(patience=1):
+        pass
+    for _ in range(5):
+        with pytest.raises(Refused) as raised:
+            async with permits.hold(patience=1):
+                pass
+        assert raised.value.error.code is ErrorCode.RATE_LIMITED
+        assert raised.value.error.safe_to_retry
+        assert 55 <= (raised.value.error.retry_after or 0) <= 60

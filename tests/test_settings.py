@@ -1,0 +1,202 @@
+"""The configuration file: everything wrong with it is said at once, and never a secret."""
+
+from pathlib import Path
+
+import pytest
+
+from campaign_gateway.settings import Settings, SettingsError, load_settings
+
+COMPLETE = """
+[server]
+host = "0.0.0.0"
+port = 9000
+[ledger]
+url = "sqlite:///some.db"
+[accounts.braze-eu]
+provider = "braze"
+instance = "EU-01"
+api_key = { env = "BRAZE_EU_API_KEY" }
+timeout_seconds = 12
+[accounts.outreach]
+provider = "sonarly"
+api_key = { file = "FOLDER/key" }
+[accounts.cdp]
+provider = "altcraft"
+base_url = "https://cdp.example.com/"
+token = "plain-token"
+format = "xml"
+"""
+
+
+def load(tmp_path: Path, text: str) -> Settings:
+    path = tmp_path / "gateway.toml"
+    path.write_text(text.replace("FOLDER", str(tmp_path)), "utf-8")
+    return load_settings(path)
+
+
+def mistakes(tmp_path: Path, text: str) -> list[str]:
+    with pytest.raises(SettingsError) as raised:
+        load(tmp_path, text)
+    return raised.value.mistakes
+
+
+def test_a_complete_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRAZE_EU_API_KEY", "key-from-environment")
+    (tmp_path / "key").write_text("key-from-file\n")
+    settings = load(tmp_path, COMPLETE)
+
+    assert (settings.server.host, settings.server.port) == ("0.0.0.0", 9000)
+    assert settings.ledger.url == "sqlite:///some.db"
+    braze, outreach, cdp = settings.accounts.values()
+    assert braze.secrets() == ["key-from-environment"]
+    assert braze.timeout_seconds == 12
+    assert braze.root == "https://rest.fra-01.braze.eu"  # type: ignore[attr-defined]
+    assert outreach.secrets() == ["key-from-file"]
+    assert outreach.base_url == "https://api.sonarly.io"  # type: ignore[attr-defined]
+    assert cdp.secrets() == ["plain-token"]
+    assert cdp.base_url == "https://cdp.example.com"  # type: ignore[attr-defined]
+    for secret in ("key-from-environment", "key-from-file", "plain-token"):
+        assert secret not in repr(settings)
+        assert secret not in settings.model_dump_json()
+
+
+def test_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "CAMPAIGN_GATEWAY_SERVER__PORT": "7000",
+        "CAMPAIGN_GATEWAY_LEDGER__URL": "sqlite:///other.db",
+        "CAMPAIGN_GATEWAY_ACCOUNTS__BRAZE_EU__API_KEY": "key-of-an-override",
+        "CAMPAIGN_GATEWAY_ACCOUNTS__BRAZE_EU__TIMEOUT_SECONDS": "3.5",
+        # What a container platform sets for a service of this name.
+        "CAMPAIGN_GATEWAY_PORT": "tcp://10.0.0.1:8000",
+    }.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "key").write_text("key-from-file")
+    settings = load(tmp_path, COMPLETE)
+    assert settings.server.port == 7000
+    assert settings.ledger.url == "sqlite:///other.db"
+    assert settings.accounts["braze-eu"].secrets() == ["key-of-an-override"]
+    assert settings.accounts["braze-eu"].timeout_seconds == 3.5
+
+
+def test_every_mistake_is_listed_with_its_place_and_remedy(tmp_path: Path) -> None:
+    found = mistakes(
+        tmp_path,
+        """
+        [sever]
+        [server]
+        port = 99999
+        [ledger]
+        url = "mysql://secret-password@host"
+        [accounts.a]
+        provider = "brase"
+        [accounts.b]
+        provider = "braze"
+        apikey = "secret-1"
+        [accounts.c]
+        provider = "sonarly"
+        api_key = { env = "SURELY_NOT_SET" }
+        timeout_seconds = "soon"
+        [accounts.d]
+        provider = "altcraft"
+        base_url = "http://cdp.example.com"
+        token = { file = "FOLDER/missing" }
+        format = "yaml"
+        [accounts."e f"]
+        provider = "sonarly"
+        """,
+    )
+    expected = [
+        "sever: unknown section; did you mean server?",
+        "server.port: Input should be less than or equal to 65535",
+        'ledger.url: must look like "sqlite:///campaign-gateway.db"',
+        "accounts.a.provider: must be one of altcraft, braze, sonarly",
+        "accounts.b.apikey: unknown setting; did you mean api_key?",
+        "accounts.b.api_key: missing; add it to [accounts.b]",
+        "accounts.c.api_key: the environment variable SURELY_NOT_SET is not set; set it",
+        "accounts.c.timeout_seconds: Input should be a valid number",
+        'accounts.d.base_url: would send the secret in clear text; use "https://"',
+        "accounts.d.token: file",
+        "accounts.d.format: Input should be 'json' or 'xml'",
+        "accounts.e f: must be named with up to 64 letters, digits, '.', '_' or '-'",
+    ]
+    for line in expected:
+        assert any(each.startswith(line) for each in found), (line, found)
+    assert len(found) == len(expected)
+    assert "secret" not in "\n".join(found).replace("send the secret", "")
+
+
+@pytest.mark.parametrize(
+    ("address", "is_good"),
+    [
+        ("https://rest.fra-01.braze.eu", True),
+        ("https://cdp.example.com:8443/behind/a/path/", True),
+        ("http://localhost:1234", True),
+        ("http://127.0.0.1:1234", True),
+        ("http://127.9.9.9", True),
+        ("http://[::1]:1234", True),
+        ("http://example.com", False),
+        ("http://localhost.example.com", False),
+        ("http://10.0.0.1", False),
+        ("ftp://example.com", False),
+        ("example.com", False),
+        ("https://", False),
+        ("https://user:secret-7@example.com", False),
+        ("https://example.com?token=secret-7", False),
+        ("https://example.com#secret-7", False),
+        ("https://exa mple.com", False),
+        ("https://example.com/../x", False),
+        ("https://example.com:99999", False),
+        ("", False),
+    ],
+)
+def test_addresses(tmp_path: Path, address: str, is_good: bool) -> None:  # noqa: FBT001
+    text = f'[accounts.a]\nprovider = "altcraft"\nbase_url = "{address}"\ntoken = "t0ken"'
+    if is_good:
+        assert load(tmp_path, text).accounts["a"].base_url == address.rstrip("/")  # type: ignore[attr-defined]
+    else:
+        (mistake,) = mistakes(tmp_path, text)
+        assert mistake.startswith("accounts.a.base_url: ")
+        assert "secret-7" not in mistake
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        '""',
+        '"with space"',
+        '"line\\nbreak"',
+        '"schlüssel"',
+        "17",
+        "{ env = 'A', file = 'B' }",
+        "{ environment = 'A' }",
+        "[]",
+        "{ env = 'sk_live_pasted' }",
+    ],
+)
+def test_secrets_that_cannot_be_one(tmp_path: Path, secret: str) -> None:
+    (mistake,) = mistakes(tmp_path, f'[accounts.a]\nprovider = "sonarly"\napi_key = {secret}')
+    assert mistake.startswith("accounts.a.api_key: ")
+    assert "sk_live_pasted" not in mistake
+
+
+@pytest.mark.parametrize("instance", ["", 'instance = "EU-01"\nbase_url = "https://example.com"'])
+def test_braze_needs_one_address(tmp_path: Path, instance: str) -> None:
+    text = f'[accounts.a]\nprovider = "braze"\napi_key = "key"\n{instance}'
+    assert mistakes(tmp_path, text) == [
+        'accounts.a: needs either base_url or instance (such as "EU-01"), and not both'
+    ]
+
+
+def test_files_that_are_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_settings(tmp_path / "missing.toml")
+    (tmp_path / "latin.toml").write_bytes(b"a = '\xff'")
+    with pytest.raises(SettingsError, match="UTF-8"):
+        load_settings(tmp_path / "latin.toml")
+    assert "is not TOML" in mistakes(tmp_path, "[server")[0]
+    none = "accounts: there is none; add a table [accounts.NAME] with its provider"
+    assert mistakes(tmp_path, "") == [none]
+    assert mistakes(tmp_path, "accounts = 1\nserver = 2") == ["server: must be a table", none]
+    assert mistakes(tmp_path, "[accounts]\na = 1") == [
+        "accounts.a.provider: must be one of altcraft, braze, sonarly"
+    ]
