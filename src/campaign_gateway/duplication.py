@@ -1,4 +1,4 @@
-"""One call, straight down and straight up: from an intent to its recorded outcome."""
+"""One call, straight down and straight up: an intent, what is known of it, or its one attempt."""
 
 import asyncio
 import hashlib
@@ -8,35 +8,20 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
-from itertools import chain, repeat
 from typing import Any
 
 from campaign_gateway.accounts import Account, choose_account
-from campaign_gateway.connector import ProviderRequest
+from campaign_gateway.attempt import KeyTaken, attempt
 from campaign_gateway.ledger.contract import (
     Duplication,
     Intent,
     Ledger,
     LedgerUnavailable,
     new_id,
-    status_of,
 )
-from campaign_gateway.outcomes import (
-    Accepted,
-    ErrorCode,
-    Outcome,
-    Refused,
-    Rejected,
-    Unknown,
-    UserError,
-)
-from campaign_gateway.transport import NoAnswer, NotSent
+from campaign_gateway.outcomes import ErrorCode, Refused, UserError
 
 log = logging.getLogger(__name__)
-
-# How long after an answer that left the copy unnamed the provider is first read.
-FIRST_CHECK = timedelta(seconds=1)
 
 KEY_REUSED = UserError(
     ErrorCode.IDEMPOTENCY_KEY_REUSED,
@@ -72,31 +57,6 @@ class Answer:
 class _Running:
     fingerprint: str
     task: asyncio.Task[Answer]
-
-
-class _KeyTaken(Exception):
-    """The ledger has given the key to another attempt: this one must not send."""
-
-    def __init__(self, duplication: Duplication) -> None:
-        super().__init__()
-        self.duplication = duplication
-
-
-@dataclass
-class _Attempt:
-    """The recording of an intent, which happens when its connection is up and nothing is sent."""
-
-    ledger: Ledger
-    intent: Intent
-    recording: asyncio.Task[Duplication] | None = None
-
-    async def record(self) -> None:
-        """Raises `_KeyTaken` and `LedgerUnavailable`."""
-        self.recording = asyncio.create_task(self.ledger.begin(self.intent, datetime.now(UTC)))
-        # Shielded: a deadline that strikes here must not leave a record of unknown fate.
-        duplication = await asyncio.shield(self.recording)
-        if duplication.intent.nonce != self.intent.nonce:
-            raise _KeyTaken(duplication)
 
 
 class Duplicator:
@@ -144,53 +104,31 @@ class Duplicator:
         if not done:
             return Answer(await self._find_if_possible(intent), replayed=not is_first)
         answer = running.task.result()
-        return replace(answer, replayed=answer.replayed or not is_first)
+        is_repeat = not is_first and answer.duplication is not None
+        return replace(answer, replayed=answer.replayed or is_repeat)
 
     async def _run(self, intent: Intent, account: Account, campaign: Any) -> Answer:
         """What the task does. Every refusal in here comes before the first byte."""
         try:
-            recorded = await self._ledger.find(intent.scope, intent.key)
-            if recorded is not None:
-                return _replay(intent, recorded)
-            if self._is_draining:
-                raise Refused(SHUTTING_DOWN)
-            request = account.connector.build_request(campaign)
-            async with account.permits.hold(patience=self._deadline / 2):
-                return await self._send(intent, account, campaign, request)
+            return await self._look_or_attempt(intent, account, campaign)
         except Refused as refusal:
             return Answer(error=refusal.error)
         except LedgerUnavailable as failure:
             log.error("the ledger cannot be used: %s", failure)
             return Answer(error=LEDGER_DOWN)
 
-    async def _send(
-        self, intent: Intent, account: Account, campaign: Any, request: ProviderRequest
-    ) -> Answer:
-        attempt = _Attempt(self._ledger, intent)
+    async def _look_or_attempt(self, intent: Intent, account: Account, campaign: Any) -> Answer:
+        recorded = await self._ledger.find(intent.scope, intent.key)
+        if recorded is not None:
+            return _replay(intent, recorded)
+        if self._is_draining:
+            raise Refused(SHUTTING_DOWN)
+        request = account.connector.build_request(campaign)
         try:
-            outcome = await _outcome_of(attempt, account, campaign, request)
-        except _KeyTaken as taken:
+            async with account.permits.hold(patience=self._deadline / 2):
+                return Answer(await attempt(self._ledger, account, intent, campaign, request))
+        except KeyTaken as taken:
             return _replay(intent, taken.duplication)
-        if attempt.recording is None:
-            assert isinstance(outcome, Rejected), "nothing is sent without a record"
-            raise Refused(outcome.error)
-        duplication = await attempt.recording
-        if duplication.intent.nonce != intent.nonce:
-            return _replay(intent, duplication)
-        return Answer(await self._settle(intent, outcome))
-
-    async def _settle(self, intent: Intent, outcome: Outcome) -> Duplication:
-        """Record the outcome, however long the ledger takes to be usable again."""
-        log.info("duplication %s at %s: %s", intent.id, intent.account, status_of(outcome))
-        for pause in chain([0.1, 0.5, 1], repeat(5)):
-            now = datetime.now(UTC)
-            check_at = now + FIRST_CHECK if isinstance(outcome, Accepted | Unknown) else None
-            try:
-                return await self._ledger.settle(intent, outcome, now, check_at)
-            except LedgerUnavailable as failure:
-                log.error("duplication %s is not recorded yet: %s", intent.id, failure)
-                await asyncio.sleep(pause)
-        raise AssertionError("the pauses never end")
 
     async def _find_if_possible(self, intent: Intent) -> Duplication | None:
         try:
@@ -199,44 +137,12 @@ class Duplicator:
             return None
 
 
-async def _outcome_of(
-    attempt: _Attempt, account: Account, campaign: Any, request: ProviderRequest
-) -> Outcome:
-    """Send, and say what is certain. Raises what `_Attempt.record` raises."""
-    title = account.connector.title
-    try:
-        response = await account.transport.send(request, attempt.record)
-        return account.connector.read_answer(campaign, response)
-    except NotSent as failure:
-        message = f"{title} could not be reached ({failure}). Nothing was sent; try again."
-        return Rejected(UserError(ErrorCode.PROVIDER_UNAVAILABLE, message))
-    except NoAnswer as failure:
-        return _unknown(f"{title} gave no answer ({failure})")
-    except (_KeyTaken, LedgerUnavailable):
-        raise
-    except Exception:
-        if attempt.recording is None:
-            raise
-        log.exception("a fault of the gateway's own, duplication %s", attempt.intent.id)
-        return _unknown("The gateway could not read the answer")
-
-
 def _with_whole_path(answer: Answer, provider: str) -> Answer:
     """Connectors name a field of their own input; callers know it from the mutation's arguments."""
     error = answer.error
     if error is None or error.field is None or error.field == KEY_REUSED.field:
         return answer
     return replace(answer, error=replace(error, field=("input", provider, *error.field)))
-
-
-def _unknown(what_happened: str) -> Unknown:
-    return Unknown(
-        UserError(
-            ErrorCode.OUTCOME_UNKNOWN,
-            f"{what_happened}, so the copy may or may not exist. Look at the duplication before "
-            "asking for another copy.",
-        )
-    )
 
 
 def _replay(intent: Intent, recorded: Duplication) -> Answer:

@@ -27,6 +27,13 @@ def identifier(value: str, field_name: str) -> str:
     return value
 
 
+def line(value: str, field_name: str) -> str:
+    """Text without line breaks, which XML would not carry unchanged. Raises `Refused`."""
+    if re.search(r"[\t\r\n\x85\u2028\u2029]", value):
+        raise invalid_input(field_name, f"{field_name} must be one line, without tabs.")
+    return text(value, field_name)
+
+
 def text(value: str, field_name: str) -> str:
     """Text that any provider's JSON or XML can carry. Raises `Refused`."""
     if not value.strip():
@@ -168,7 +175,6 @@ def failure(
     *,
     provider_code: str | None = None,
     provider_message: str | None = None,
-    field: str | None = None,
     trace_id: str | None = None,
 ) -> Rejected | Unknown:
     """The reading of an answer that is no success; without a code, by its status alone."""
@@ -177,7 +183,6 @@ def failure(
     error = UserError(
         code,
         MESSAGES[code].format(title=title),
-        field=(field,) if field else None,
         retry_after=read_retry_after(response.headers, datetime.now(UTC)) if limited else None,
         provider_code=(provider_code or str(response.status))[:100],
         provider_message=provider_message[:200] if provider_message else None,

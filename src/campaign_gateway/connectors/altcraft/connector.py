@@ -32,12 +32,12 @@ from campaign_gateway.wire import (
     expect_success,
     failure,
     invalid_input,
+    line,
     read_body,
     read_instant,
     read_int,
     read_json_object,
     read_text,
-    text,
 )
 
 TITLE = "Altcraft"
@@ -71,7 +71,7 @@ class AltcraftConnector:
     def build_request(self, campaign: AltcraftCampaignInput) -> ProviderRequest:
         fields: dict[str, object] = {"id": _positive(campaign.campaign_id, "campaignId")}
         if campaign.name is not None:
-            fields["name"] = text(campaign.name, "name")
+            fields["name"] = line(campaign.name, "name")
         if campaign.kind == AltcraftCampaignKind.TRIGGER:
             # The default of is_active is not documented, and an active copy reacts to live events.
             fields["is_active"] = campaign.is_active is True

@@ -23,6 +23,7 @@ from campaign_gateway.wire import (
     failure,
     identifier,
     json_body,
+    line,
     read_id,
     read_instant,
     read_json_object,
@@ -93,10 +94,10 @@ class BrazeConnector:
     account: BrazeAccount
 
     def build_request(self, campaign: BrazeCampaignInput) -> ProviderRequest:
-        tags = [text(tag, "tagNames") for tag in campaign.tag_names or ()]
+        tags = [line(tag, "tagNames") for tag in campaign.tag_names or ()]
         fields = {
             "campaign_id": identifier(campaign.campaign_id, "campaignId"),
-            "name": text(campaign.name, "name"),
+            "name": line(campaign.name, "name"),
             "description": text(campaign.description, "description")
             if campaign.description
             else None,

@@ -28,11 +28,11 @@ from campaign_gateway.wire import (
     identifier,
     invalid_input,
     json_body,
+    line,
     read_id,
     read_instant,
     read_json_object,
     read_text,
-    text,
 )
 
 TITLE = "Sonarly"
@@ -75,7 +75,7 @@ class SonarlyConnector:
         group = identifier(campaign.account_group_id, "accountGroupId")
         source = identifier(campaign.campaign_id, "campaignId")
         fields = {
-            "name": text(campaign.name, "name") if campaign.name is not None else None,
+            "name": line(campaign.name, "name") if campaign.name is not None else None,
             "audienceId": identifier(campaign.audience_id, "audienceId"),
             "leadIds": [identifier(lead, "leadIds") for lead in campaign.lead_ids]
             if campaign.lead_ids
