@@ -71,7 +71,7 @@ async def find_copy(account: Account, ledger: Ledger, duplication: Duplication) 
     found = [
         each
         for each in await _search(account, account.connector, campaign)
-        if each.name == name and each.id != duplication.intent.source_campaign_id
+        if _is_called(each, name) and each.id != duplication.intent.source_campaign_id
     ]
     known = await ledger.claimed(account.name, [each.id for each in found])
     candidates = [
@@ -123,9 +123,14 @@ async def _in_full(account: Account, campaign: Any, listed: Campaign) -> Campaig
     return await look_up(account, listed.id, campaign)
 
 
+def _is_called(campaign: Campaign, name: str) -> bool:
+    # A provider may trim what it is given.
+    return campaign.name is not None and campaign.name.strip() == name.strip()
+
+
 def _may_be_copy(candidate: Campaign, duplication: Duplication) -> bool:
     """Without its time, an older campaign of the same name could be taken for the copy."""
-    if candidate.name != duplication.intent.requested_name or candidate.created_at is None:
+    if candidate.created_at is None:
         return False
     age = candidate.created_at - duplication.requested_at
     return EARLIEST_COPY <= age <= LATEST_COPY

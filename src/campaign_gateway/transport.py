@@ -157,11 +157,15 @@ def _pattern_of(secrets: Iterable[str]) -> re.Pattern[bytes] | None:
 
 
 def _spellings_of(character: str) -> str:
+    """One character, escaped as often as a message goes through encoders on its way."""
+    # Bounded, or a body of nothing but backslashes would take quadratic time.
+    plain = character if character.isalnum() else rf"\\{{0,16}}{re.escape(character)}"
     code = ord(character)
-    named = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}.get(character)
+    names = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
+    named = f"|{names[character]};" if character in names else ""
     return (
-        rf"(?:{re.escape(character)}|\\{re.escape(character)}|\\u(?i:{code:04x})|%(?i:{code:02x})"
-        rf"|&#0*{code};|&#x0*(?i:{code:x});{f'|&{named};' if named else ''})"
+        rf"(?:{plain}|\\{{1,16}}u(?i:{code:04x})|%(?:25){{0,4}}(?i:{code:02x})"
+        rf"|&(?:amp;){{0,4}}(?:#0*{code};|#x0*(?i:{code:x});{named}))"
     )
 
 

@@ -74,17 +74,19 @@ def read_text(value: object, *names: str) -> str | None:
     """Non-empty text below the names, or None for anything else."""
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
-    if not isinstance(value, str) or not value.strip():
-        return None
-    # JSON can spell lone surrogates, which neither the ledger nor an answer of ours can carry.
-    return value.encode("utf-8", "replace").decode()
+    return _sound(value) if isinstance(value, str) and value.strip() else None
 
 
 def read_texts(value: object, name: str) -> tuple[str, ...] | None:
     items = value.get(name) if isinstance(value, dict) else None
     if not isinstance(items, list):
         return None
-    return tuple(item for item in items if isinstance(item, str))
+    return tuple(_sound(item) for item in items if isinstance(item, str))
+
+
+def _sound(value: str) -> str:
+    # JSON can spell lone surrogates, which neither the ledger nor an answer of ours can carry.
+    return value.encode("utf-8", "replace").decode()
 
 
 def read_id(value: object, *names: str) -> str | None:
@@ -94,12 +96,14 @@ def read_id(value: object, *names: str) -> str | None:
 
 
 def read_int(value: object, *names: str) -> int | None:
-    """A whole number, also one written as text, as XML and loose JSON do."""
+    """A whole number of up to 18 digits, also one written as text, as XML and loose JSON do."""
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
-    if isinstance(value, str) and re.fullmatch(r'"?\d{1,18}"?', value):
+    if isinstance(value, str) and re.fullmatch(r'"?[0-9]{1,18}"?', value):
         return int(value.strip('"'))
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if abs(value) < 10**18 else None
 
 
 def read_instant(value: object, *names: str) -> datetime | None:
@@ -120,14 +124,14 @@ def read_retry_after(headers: Mapping[str, str], now: datetime) -> int | None:
     """
     seconds: float | None = None
     after, reset = headers.get("retry-after", ""), headers.get("x-ratelimit-reset", "")
-    if re.fullmatch(r"\d{1,9}", after):
+    if re.fullmatch(r"[0-9]{1,9}", after):
         seconds = int(after)
     elif after:
         try:
             seconds = (parsedate_to_datetime(after) - now).total_seconds()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             seconds = None
-    if seconds is None and re.fullmatch(r"\d{1,11}", reset):
+    if seconds is None and re.fullmatch(r"[0-9]{1,11}", reset):
         seconds = int(reset) - now.timestamp()
     return None if seconds is None else max(0, min(3600, round(seconds)))
 

@@ -90,6 +90,7 @@ async def unsettled(ledger: Any, outcome: Any = UNKNOWN, **changes: Any) -> Dupl
         ([copy("c1", timedelta(seconds=-119))], "c1"),
         ([copy("c1", timedelta(hours=23))], "c1"),
         ([copy("c1"), copy("other", name="Copy of Copy")], "c1"),
+        ([copy("c1", name=" Copy ")], "c1"),
         ([copy("x", name="y")] * 2 * (PAGES_A_SEARCH - 1) + [copy("c1")], "c1"),
         ([], None),
         ([copy("source")], None),

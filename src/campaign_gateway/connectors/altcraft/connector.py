@@ -1,6 +1,7 @@
 """Translates one copy of a campaign to Altcraft's API and back, in JSON or XML."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -124,7 +125,7 @@ class AltcraftConnector:
         return SearchPage(found, str(next_id) if next_id else None)
 
     def build_lookup(self, campaign_id: str, near: AltcraftCampaignInput | None) -> ProviderRequest:
-        if not campaign_id.isascii() or not campaign_id.isdigit():
+        if not re.fullmatch(r"[0-9]{1,18}", campaign_id):
             raise invalid_input("id", "Altcraft's ids are whole numbers.")
         is_trigger = near is not None and near.kind == AltcraftCampaignKind.TRIGGER
         path = "/campaigns/triggers/get" if is_trigger else "/campaigns/get"

@@ -8,6 +8,7 @@ campaigns of the other kind and unknown parameters, and that `campaigns/get` kno
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +24,8 @@ from campaign_gateway.emulation import FAULTS, Copies, emulator, misbehave
 
 TOKEN = "sandbox-altcraft-token-77d0c6"
 ACCOUNTS = {"altcraft": {"token": TOKEN}, "altcraft-xml": {"token": TOKEN, "format": "xml"}}
+
+Campaign = dict[str, Any]
 
 TRIGGERS = {96: "Abandoned cart"}
 OTHERS = {87: "Newsletter"}
@@ -53,7 +56,7 @@ OUTCOMES: dict[Any, str] = {
 @dataclass
 class Altcraft:
     copies: Copies = field(default_factory=Copies)
-    campaigns: dict[int, dict[str, Any]] = field(default_factory=dict)
+    campaigns: dict[int, Campaign] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for number, name in TRIGGERS.items():
@@ -106,7 +109,7 @@ class Altcraft:
         if isinstance(call, Response):
             return call
         shown = [
-            {name: each[name] for name in ("id", "name", "type", "is_active")}
+            _listed(each, is_trigger_list=not is_paged)
             for number, each in sorted(self.campaigns.items())
             if number >= call.get("from_id", 1) and each["type"] in kinds
         ]
@@ -117,27 +120,73 @@ class Altcraft:
         return _answer(call, 0, page, **more)
 
     async def get_campaign(self, request: Request) -> Response:
-        return await self._get(request, {"trigger", "broadcast", "regular"})
+        return await self._get(request, {"trigger", "broadcast", "regular"}, _described)
 
     async def get_trigger(self, request: Request) -> Response:
-        return await self._get(request, {"trigger"})
+        return await self._get(request, {"trigger"}, _described_trigger)
 
-    async def _get(self, request: Request, kinds: set[str]) -> Response:
+    async def _get(
+        self, request: Request, kinds: set[str], describe: Callable[[Campaign], Campaign]
+    ) -> Response:
         call = await _read(request, {"id": int})
         if isinstance(call, Response):
             return call
         found = self.campaigns.get(call.get("id", 0))
-        return _answer(call, 0, found) if found and found["type"] in kinds else _answer(call, 404)
+        if found is None or found["type"] not in kinds:
+            return _answer(call, 404)
+        return _answer(call, 0, describe(found))
 
     def _add(self, number: int, name: str, kind: str, *, is_active: bool) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self.campaigns[number] = {
             "id": number,
             "name": name,
-            "description": "",
             "type": kind,
             "is_active": is_active,
-            "update_time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "update_time": now,
         }
+
+
+def _listed(campaign: Campaign, *, is_trigger_list: bool) -> Campaign:
+    """As the two lists show it; `type` is a trigger's own kind in one, the campaign's in the other."""
+    shown = {name: campaign[name] for name in ("id", "name", "type", "is_active")}
+    if is_trigger_list:
+        shown["type"] = "api_call"
+    else:
+        shown["subid"] = ""
+    return shown | {"for_confirm": False, "ui_tags": [], "groups": [{"id": 0, "name": "main"}]}
+
+
+def _described(campaign: Campaign) -> Campaign:
+    return campaign | {"description": "", "updated_user": "sandbox"}
+
+
+def _described_trigger(campaign: Campaign) -> Campaign:
+    return {
+        "id": campaign["id"],
+        "name": campaign["name"],
+        "is_active": campaign["is_active"],
+        "trigger_type": "api_call",
+        "content": [
+            {
+                "from_email": "",
+                "from_name": "",
+                "message_id": 41,
+                "replyto_email": "",
+                "replyto_name": "",
+                "subject": "",
+            }
+        ],
+        "send_channel": "email",
+        "custom_tracking_domains": [],
+        "is_random_tracking_prefix": False,
+        "resource_id": 44,
+        "list_id": 20,
+        "skip_minutes": 0,
+        "subid": "API",
+        "call_url": "https://altcraft.invalid/trg/sandbox/<email|md5|xxh>",
+        "virtual_sender_id": 98,
+    }
 
 
 async def _read(request: Request, known: dict[str, type]) -> dict[str, Any] | Response:
@@ -149,7 +198,10 @@ async def _read(request: Request, known: dict[str, type]) -> dict[str, Any] | Re
         if media_type == "application/json":
             sent = json.loads(body)
         elif media_type == "application/xml":
-            sent = {each.tag: each.text or "" for each in fromstring(body, forbid_dtd=True)}
+            root = fromstring(body, forbid_dtd=True)
+            if root.tag != "xml":
+                return _answer(call, 400)
+            sent = {each.tag: each.text or "" for each in root}
         else:
             return _answer({"format": "json"}, 400)
         for name, value in {"format": "json", **sent}.items():
