@@ -61,7 +61,7 @@ class Connector(Protocol[CampaignInput]):
 
     `build_request` raises `Refused` for an input that cannot be expressed at the provider.
     `read_answer` never raises, whatever the provider may have sent.
-    `example` is the input of GraphiQL's example, as GraphQL fields.
+    `example` is the input of GraphiQL's example, as GraphQL fields, one a line.
     """
 
     provider: ClassVar[str]

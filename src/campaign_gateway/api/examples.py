@@ -10,7 +10,12 @@ from campaign_gateway.connector import Connector
 MUTATION = """\
 mutation CopyAt{title}($idempotencyKey: String!) {{
   duplicateCampaign(
-    input: {{ {provider}: {{ account: {account}, {fields} }} }}
+    input: {{
+      {provider}: {{
+        account: {account}
+        {fields}
+      }}
+    }}
     idempotencyKey: $idempotencyKey
   ) {{
     status
@@ -28,7 +33,7 @@ def mutation(connector: type[Connector[Any]], account: str) -> str:
         title=connector.title,
         provider=connector.provider,
         account=json.dumps(account),
-        fields=connector.example,
+        fields=connector.example.replace("\n", "\n        "),
     )
 
 

@@ -65,7 +65,7 @@ class AltcraftConnector:
     title: ClassVar[str] = TITLE
     Account: ClassVar[type[AccountSettings]] = AltcraftAccount
     Input: ClassVar[type[Any]] = AltcraftCampaignInput
-    example: ClassVar[str] = 'campaignId: 96, kind: TRIGGER, name: "Abandoned cart, new wording"'
+    example: ClassVar[str] = 'campaignId: 96\nkind: TRIGGER\nname: "Abandoned cart, new wording"'
 
     account: AltcraftAccount
 

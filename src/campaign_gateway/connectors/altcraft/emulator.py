@@ -148,7 +148,7 @@ class Altcraft:
 
 
 def _listed(campaign: Campaign, *, is_trigger_list: bool) -> Campaign:
-    """As the two lists show it; `type` is a trigger's own kind in one, the campaign's in the other."""
+    """As the two lists show it; `type` means another thing in each."""
     shown = {name: campaign[name] for name in ("id", "name", "type", "is_active")}
     if is_trigger_list:
         shown["type"] = "api_call"

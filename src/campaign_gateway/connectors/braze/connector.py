@@ -87,8 +87,10 @@ class BrazeConnector:
     Account: ClassVar[type[AccountSettings]] = BrazeAccount
     Input: ClassVar[type[Any]] = BrazeCampaignInput
     example: ClassVar[str] = (
-        'campaignId: "0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10", name: "Spring sale, second wave", '
-        'description: "Copied through the gateway", tagNames: ["promo"]'
+        'campaignId: "0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10"\n'
+        'name: "Spring sale, second wave"\n'
+        'description: "Copied through the gateway"\n'
+        'tagNames: ["promo"]'
     )
 
     account: BrazeAccount

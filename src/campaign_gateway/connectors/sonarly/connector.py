@@ -61,8 +61,10 @@ class SonarlyConnector:
     Account: ClassVar[type[AccountSettings]] = SonarlyAccount
     Input: ClassVar[type[Any]] = SonarlyCampaignInput
     example: ClassVar[str] = (
-        'accountGroupId: "507f1f77bcf86cd799439001", campaignId: "507f1f77bcf86cd799439011", '
-        'audienceId: "507f1f77bcf86cd799439021", name: "Outreach, third quarter"'
+        'accountGroupId: "507f1f77bcf86cd799439001"\n'
+        'campaignId: "507f1f77bcf86cd799439011"\n'
+        'audienceId: "507f1f77bcf86cd799439021"\n'
+        'name: "Outreach, third quarter"'
     )
 
     account: SonarlyAccount
