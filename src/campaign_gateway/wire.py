@@ -85,8 +85,8 @@ def read_texts(value: object, name: str) -> tuple[str, ...] | None:
 
 
 def _sound(value: str) -> str:
-    # JSON can spell lone surrogates, which neither the ledger nor an answer of ours can carry.
-    return value.encode("utf-8", "replace").decode()
+    # JSON can spell lone surrogates and NUL, which not every ledger or answer can carry.
+    return value.replace("\0", "?").encode("utf-8", "replace").decode()
 
 
 def read_id(value: object, *names: str) -> str | None:

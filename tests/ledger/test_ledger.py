@@ -25,6 +25,7 @@ from campaign_gateway.outcomes import (
     DuplicationStatus,
     ErrorCode,
     Evidence,
+    Outcome,
     Rejected,
     Unknown,
     UserError,
@@ -115,12 +116,13 @@ async def test_scopes_do_not_see_each_other(ledger: Ledger) -> None:
 
 
 async def test_each_outcome_comes_back_whole(ledger: Ledger) -> None:
-    for outcome, status, settled_at in [
+    outcomes: list[tuple[Outcome, DuplicationStatus, datetime | None]] = [
         (Created(COPY, "trace"), DuplicationStatus.CREATED, LATER),
         (Accepted("trace"), DuplicationStatus.ACCEPTED, None),
         (REJECTED, DuplicationStatus.REJECTED, LATER),
         (UNKNOWN, DuplicationStatus.UNKNOWN, None),
-    ]:
+    ]
+    for outcome, status, settled_at in outcomes:
         begun = await ledger.begin(intent(status), NOW)
         settled = await ledger.settle(begun.intent, outcome, LATER, None)
         assert settled.status is status
@@ -148,14 +150,16 @@ async def test_a_status_only_moves_up(ledger: Ledger) -> None:
     late = await ledger.settle(begun.intent, Created(COPY), LATER, None)
     assert late.status is DuplicationStatus.CREATED
     assert late.error is None
-    for outcome in (UNKNOWN, REJECTED, Accepted(), Created(replace(COPY, id="other"))):
+    others: list[Outcome] = [UNKNOWN, REJECTED, Accepted(), Created(replace(COPY, id="other"))]
+    for outcome in others:
         assert await ledger.settle(begun.intent, outcome, LATER, LATER) == late
     await ledger.settle_by_reading(late, replace(COPY, id="other"), Evidence.INFERRED, LATER)
     assert await ledger.find("everyone", "k") == late
 
 
 async def test_reading_settles_what_is_accepted_or_unknown(ledger: Ledger) -> None:
-    for number, outcome in enumerate((Accepted(), UNKNOWN)):
+    unsettled: list[Outcome] = [Accepted(), UNKNOWN]
+    for number, outcome in enumerate(unsettled):
         begun = await ledger.begin(intent(f"k{number}"), NOW)
         settled = await ledger.settle(begun.intent, outcome, NOW, NOW)
         assert settled in await ledger.due(NOW, 10)
@@ -191,7 +195,7 @@ async def test_what_is_due_comes_longest_due_first_and_can_be_postponed(ledger: 
 
 async def test_rivals_are_the_unsettled_equals(ledger: Ledger) -> None:
     keys = {}
-    for key, changes in {
+    changes_of: dict[str, dict[str, str | None]] = {
         "first": {},
         "other name": {"requested_name": "Else"},
         "no name": {"requested_name": None},
@@ -199,7 +203,8 @@ async def test_rivals_are_the_unsettled_equals(ledger: Ledger) -> None:
         "other account": {"account": "braze-2"},
         "second": {},
         "settled": {},
-    }.items():
+    }
+    for key, changes in changes_of.items():
         keys[key] = await ledger.begin(intent(key, **changes), NOW)
     await ledger.settle(keys["settled"].intent, Created(COPY), NOW, None)
     found = await ledger.rivals(keys["second"])

@@ -101,8 +101,8 @@ described_enum(
     Capability,
     "What the gateway can do with an account beside copying campaigns.",
     {
-        Capability.FIND_COPY: "Find a copy whose id the provider did not tell, by reading the "
-        "provider's list of campaigns.",
+        Capability.FIND_COPY: "Look in the provider's list of campaigns for a copy whose id the "
+        "provider did not tell. It is found where the provider says when campaigns were made.",
         Capability.READ_CAMPAIGN: "Read a campaign by its id.",
     },
 )

@@ -119,7 +119,7 @@ class AltcraftConnector:
             for item in (items if isinstance(items, list) else [items])
             if (campaign := _read_campaign(item))
         ]
-        next_id = read_int(body, "next_from_id")
+        next_id = read_int(body, "next_from_id") if found else None
         if next_id is None and len(found) >= PAGE_SIZE:
             next_id = int(found[-1].id) + 1
         return SearchPage(found, str(next_id) if next_id else None)

@@ -95,7 +95,10 @@ class Braze:
     async def list_campaigns(self, request: Request) -> Response:
         if refusal := self._refuse_caller(request):
             return refusal
-        page = int(request.query_params.get("page", "0"))
+        asked = request.query_params.get("page", "0")
+        if not asked.isdecimal():
+            return self._answer(400, "page must be a number")
+        page = int(asked)
         newest_first = request.query_params.get("sort_direction") == "desc"
         with_archived = request.query_params.get("include_archived") == "true"
         shown = [

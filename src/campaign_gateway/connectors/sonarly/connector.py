@@ -99,10 +99,11 @@ class SonarlyConnector:
             # undocumented and might be a proxy's.
             if response.status == 201 and not (body and body.get("success") is False):
                 return Accepted(trace_id)
+        claims_success = response.is_success or (body and body.get("success") is True)
         return failure(
             TITLE,
             response,
-            ErrorCode.OUTCOME_UNKNOWN if response.is_success else None,
+            ErrorCode.OUTCOME_UNKNOWN if claims_success else None,
             provider_code=read_text(body, "error", "code"),
             provider_message=read_text(body, "error", "message"),
             trace_id=trace_id,

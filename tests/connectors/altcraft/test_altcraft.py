@@ -1,0 +1,327 @@
+"""What is peculiar to Altcraft: two formats, two styles of failure, copies that may go live."""
+
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from starlette.types import ASGIApp
+
+from campaign_gateway.accounts import Account
+from campaign_gateway.connector import ProviderResponse, UnreadableAnswer
+from campaign_gateway.connectors.altcraft import connector as module
+from campaign_gateway.connectors.altcraft.connector import AltcraftAccount, AltcraftConnector
+from campaign_gateway.connectors.altcraft.emulator import TOKEN, create_emulator
+from campaign_gateway.connectors.altcraft.input import AltcraftCampaignInput, AltcraftCampaignKind
+from campaign_gateway.outcomes import (
+    Accepted,
+    Campaign,
+    CampaignStatus,
+    Created,
+    ErrorCode,
+    Outcome,
+    Refused,
+    Rejected,
+    Unknown,
+)
+
+TRIGGER, CAMPAIGN = AltcraftCampaignKind.TRIGGER, AltcraftCampaignKind.CAMPAIGN
+
+Duplicate = Callable[[Account, Any], Awaitable[Outcome]]
+
+WANTED = AltcraftCampaignInput(
+    account=None, campaign_id=96, kind=TRIGGER, name="A copy", is_active=None
+)
+
+
+def connector(format_: str = "json") -> AltcraftConnector:
+    table = {"base_url": "https://altcraft.example", "token": "t0k&n", "format": format_}
+    return AltcraftConnector(AltcraftAccount.model_validate({"provider": "altcraft", **table}))
+
+
+def sent(**changes: Any) -> Any:
+    return json.loads(connector().build_request(replace(WANTED, **changes)).body)
+
+
+def sent_in_xml(**changes: Any) -> dict[str, str | None]:
+    root = ET.fromstring(connector("xml").build_request(replace(WANTED, **changes)).body)
+    assert root.tag == "xml"
+    return {each.tag: each.text for each in root}
+
+
+def response(body: object, status: int = 200) -> ProviderResponse:
+    content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    return ProviderResponse(status, {}, content)
+
+
+def read(body: object, status: int = 200, **changes: Any) -> Outcome:
+    return connector().read_answer(replace(WANTED, **changes), response(body, status))
+
+
+def saved(number: object) -> dict[str, object]:
+    return {"data": {"saved_id": number}, "error": 0, "error_text": "Successful operation"}
+
+
+# Requests
+
+
+def test_each_kind_has_its_method() -> None:
+    trigger = connector().build_request(WANTED)
+    other = connector().build_request(replace(WANTED, kind=CAMPAIGN))
+    assert trigger.url == "https://altcraft.example/api/v1.1/campaigns/triggers/clone"
+    assert other.url == "https://altcraft.example/api/v1.1/campaigns/clone"
+    assert trigger.method == other.method == "POST"
+
+
+@pytest.mark.parametrize("format_", ["json", "xml"])
+def test_the_token_travels_in_the_body_alone(format_: str) -> None:
+    request = connector(format_).build_request(WANTED)
+    assert request.headers == {
+        "content-type": f"application/{format_}",
+        "accept": f"application/{format_}",
+    }
+    assert "t0k" not in request.url
+    assert request.body.count(b"t0k") == 1
+
+
+def test_a_request_in_json() -> None:
+    assert sent(name=None) == {"token": "t0k&n", "format": "json", "id": 96, "is_active": False}
+    assert sent()["name"] == "A copy"
+
+
+def test_a_request_in_xml() -> None:
+    name = '<b> & "quotes" ]]> it\'s'
+    assert sent_in_xml(name=name, is_active=True) == {
+        "token": "t0k&n",
+        "format": "xml",
+        "id": "96",
+        "name": name,
+        "is_active": "true",
+    }
+
+
+@pytest.mark.parametrize(("asked", "said"), [(None, False), (False, False), (True, True)])
+def test_a_copied_trigger_is_active_only_if_asked(asked: bool | None, said: bool) -> None:  # noqa: FBT001
+    assert sent(is_active=asked)["is_active"] is said
+    assert sent_in_xml(is_active=asked)["is_active"] == str(said).lower()
+
+
+def test_other_kinds_know_no_state() -> None:
+    for is_active in (None, False):
+        assert "is_active" not in sent(kind=CAMPAIGN, is_active=is_active)
+    with pytest.raises(Refused) as refusal:
+        sent(kind=CAMPAIGN, is_active=True)
+    assert refusal.value.error.code == ErrorCode.INVALID_INPUT
+    assert refusal.value.error.field == ("isActive",)
+
+
+# Answers
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({}, CampaignStatus.DRAFT),
+        ({"is_active": True}, CampaignStatus.ACTIVE),
+        # What becomes of the copy of another kind is not documented.
+        ({"kind": CAMPAIGN}, CampaignStatus.UNKNOWN),
+    ],
+)
+def test_a_copy_has_the_state_that_was_asked_for(
+    changes: dict[str, Any], status: CampaignStatus
+) -> None:
+    assert read(saved(97), **changes) == Created(Campaign(id="97", name="A copy", status=status))
+
+
+@pytest.mark.parametrize("answered", ["json", "xml"])
+@pytest.mark.parametrize("format_", ["json", "xml"])
+def test_either_format_is_read_whichever_was_asked_for(format_: str, answered: str) -> None:
+    in_xml = "<xml><data><saved_id>97</saved_id></data><error>0</error></xml>"
+    body = in_xml if answered == "xml" else saved(97)
+    outcome = connector(format_).read_answer(WANTED, response(body))
+    assert isinstance(outcome, Created)
+    assert outcome.campaign.id == "97"
+
+
+@pytest.mark.parametrize("number", [97, "97", '"97"'], ids=repr)
+def test_a_number_may_be_written_as_text(number: object) -> None:
+    outcome = read({**saved(number), "error": "0"})
+    assert isinstance(outcome, Created)
+    assert outcome.campaign.id == "97"
+
+
+@pytest.mark.parametrize("number", [0, -97, 97.5, True, "97 ", "9" * 19, None, [97], 96], ids=repr)
+def test_what_cannot_be_the_id_of_a_copy_leaves_it_unnamed(number: object) -> None:
+    assert read(saved(number)) == Accepted()
+
+
+@pytest.mark.parametrize("styled", ["{{'error': {0}}}", "<xml><data/><error>{0}</error></xml>"])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (400, ErrorCode.INVALID_INPUT),
+        (401, ErrorCode.AUTHENTICATION_FAILED),
+        (402, ErrorCode.QUOTA_EXCEEDED),
+        (403, ErrorCode.PERMISSION_DENIED),
+        (404, ErrorCode.CAMPAIGN_NOT_FOUND),
+        (429, ErrorCode.RATE_LIMITED),
+    ],
+)
+def test_a_refusal_is_one_with_status_200_as_with_its_own(
+    error: int, code: ErrorCode, styled: str
+) -> None:
+    body = styled.format(error).replace("'", '"')
+    for status in (200, error):
+        outcome = read(body, status)
+        assert isinstance(outcome, Rejected)
+        assert outcome.error.code == code
+        assert outcome.error.provider_code == str(error)
+
+
+def test_a_rate_limit_with_status_200_says_how_long_to_wait_too() -> None:
+    limited = replace(response({"error": 429}), headers={"retry-after": "30"})
+    outcome = connector().read_answer(WANTED, limited)
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.retry_after == 30
+
+
+@pytest.mark.parametrize("error", [440, 408, 500, 503, -1, 1, 200, 202, 99999])
+def test_an_error_that_no_table_knows_is_unknown(error: int) -> None:
+    assert isinstance(read({"error": error, "error_text": "?"}), Unknown)
+    assert isinstance(read({"error": error, "error_text": "?"}, 404), Unknown)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(404, 0), (500, 0), (500, 404), (302, 0), (404, 500), (429, 440)]
+)
+def test_a_status_and_an_error_that_disagree_are_unknown(status: int, error: int) -> None:
+    assert isinstance(read({**saved(97), "error": error}, status), Unknown)
+
+
+@pytest.mark.parametrize(
+    "body", ["", "{}", "<xml/>", "<html/>", {"data": {"saved_id": 97}}], ids=repr
+)
+def test_a_200_is_no_yes_by_itself(body: object) -> None:
+    assert isinstance(read(body), Unknown)
+
+
+LAUGHS = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 12))
+LONG = "9" * 50_000
+OFTEN = "&a;" * 5_000
+SAVED = "<error>0</error><data><saved_id>{}</saved_id></data>"
+BOMBS = {
+    "a document type": f"<!DOCTYPE xml><xml>{SAVED.format(97)}</xml>",
+    "an entity": f'<!DOCTYPE xml [<!ENTITY n "97">]><xml>{SAVED.format("&n;")}</xml>',
+    "a billion laughs": f'<!DOCTYPE xml [<!ENTITY a0 "97">{LAUGHS}]>'
+    f"<xml>{SAVED.format('&a11;')}</xml>",
+    "a long entity often": f'<!DOCTYPE xml [<!ENTITY a "{LONG}">]><xml>{SAVED.format(OFTEN)}</xml>',
+    "a file": '<!DOCTYPE xml [<!ENTITY f SYSTEM "file:///etc/passwd">]>'
+    "<xml><data/><error>403</error><error_text>&f;</error_text></xml>",
+    "another document": '<!DOCTYPE xml SYSTEM "http://127.0.0.1:9/evil.dtd">'
+    f"<xml>{SAVED.format(97)}</xml>",
+    "a parameter entity": '<!DOCTYPE xml [<!ENTITY % p SYSTEM "http://127.0.0.1:9/"> %p;]>'
+    f"<xml>{SAVED.format(97)}</xml>",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_xml_that_would_have_the_reader_work_for_it_is_not_read(bomb: str) -> None:
+    body = BOMBS[bomb]
+    began = time.monotonic()
+    outcome = read(body)
+    assert time.monotonic() - began < 1
+    assert isinstance(outcome, Unknown)
+    assert outcome.error.provider_message is None
+    with pytest.raises(UnreadableAnswer):
+        connector().read_search(response(body), None)
+    with pytest.raises(UnreadableAnswer):
+        connector().read_lookup(response(body), "97")
+
+
+# Finding and reading
+
+
+def test_keys_are_read_in_any_case() -> None:
+    item = {"Id": 97, "NAME": "A copy", "Is_Active": True, "Groups": [{"Id": 0}]}
+    (found,) = connector().read_search(response({"data": [item], "error": 0}), None).campaigns
+    assert found == Campaign(id="97", name="A copy", status=CampaignStatus.ACTIVE)
+
+
+def test_a_search_begins_behind_the_source() -> None:
+    def place(kind: AltcraftCampaignKind, cursor: str | None) -> tuple[str, int]:
+        request = connector().build_search(replace(WANTED, kind=kind), cursor)
+        return request.url.removeprefix("https://altcraft.example/api/v1.1"), json.loads(
+            request.body
+        )["from_id"]
+
+    assert place(TRIGGER, None) == ("/campaigns/triggers/list/", 97)
+    assert place(CAMPAIGN, None) == ("/campaigns/list", 97)
+    assert place(TRIGGER, "1200") == ("/campaigns/triggers/list/", 1200)
+
+
+def test_paging_follows_next_from_id_or_else_the_last_id_of_a_full_page() -> None:
+    def page(count: int, **more: int) -> str | None:
+        items = [{"id": 100 + number, "name": "A copy"} for number in range(count)]
+        answer = response({"data": items, "error": 0, **more})
+        return connector().read_search(answer, None).next_cursor
+
+    assert page(2, next_from_id=102) == "102"
+    assert page(1000, next_from_id=1100) == "1100"
+    assert page(1000) == "1100"
+    assert page(999) is None
+    assert page(0) is None
+
+
+@pytest.mark.parametrize("format_", ["json", "xml"])
+@pytest.mark.parametrize(("kind", "source"), [(TRIGGER, 96), (CAMPAIGN, 87)])
+async def test_a_search_walks_every_page(
+    kind: AltcraftCampaignKind,
+    source: int,
+    format_: str,
+    serve: Callable[[ASGIApp], str],
+    open_at: Callable[..., Account],
+    duplicate: Duplicate,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PAGE_SIZE", 2)
+    account = open_at("altcraft", serve(create_emulator()), token=TOKEN, format=format_)
+    wanted = replace(WANTED, campaign_id=source, kind=kind)
+    made = []
+    for number in range(5):
+        outcome = await duplicate(account, replace(wanted, name=f"Copy {number}"))
+        assert isinstance(outcome, Created)
+        made.append(outcome.campaign.id)
+    connector = account.connector
+    assert isinstance(connector, AltcraftConnector)
+    found: list[str] = []
+    cursor: str | None = None
+    for _ in range(10):
+        answer = await account.transport.read(connector.build_search(wanted, cursor))
+        page = connector.read_search(answer, cursor)
+        assert len(page.campaigns) <= 2
+        found += [each.id for each in page.campaigns]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert [each for each in found if each in made] == made
+    assert len(found) == len(set(found))
+
+
+def test_a_campaign_is_read_by_the_method_of_its_kind() -> None:
+    def method(near: AltcraftCampaignInput | None) -> str:
+        return connector().build_lookup("97", near).url.partition("/api/v1.1")[2]
+
+    assert method(None) == "/campaigns/get"
+    assert method(WANTED) == "/campaigns/triggers/get"
+    assert method(replace(WANTED, kind=CAMPAIGN)) == "/campaigns/get"
+
+
+@pytest.mark.parametrize("number", ["abc", "-1", "0", "1.5", "0x1f", "٣", "²", " 1", "1_000"])
+def test_an_id_that_is_no_number_is_refused(number: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        connector().build_lookup(number, WANTED)
+    assert refusal.value.error.code == ErrorCode.INVALID_INPUT
+    assert refusal.value.error.field == ("id",)

@@ -1,0 +1,248 @@
+"""What is peculiar to Braze: its instances, an answer without an id, tags, and a limit a minute."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from pydantic import ValidationError
+from starlette.types import ASGIApp
+from strawberry import ID
+
+from campaign_gateway.accounts import Account
+from campaign_gateway.connector import ProviderResponse
+from campaign_gateway.connectors.braze.connector import BrazeAccount, BrazeConnector
+from campaign_gateway.connectors.braze.emulator import API_KEY, create_emulator
+from campaign_gateway.connectors.braze.input import BrazeCampaignInput
+from campaign_gateway.outcomes import (
+    Accepted,
+    CampaignStatus,
+    ErrorCode,
+    Outcome,
+    Refused,
+    Rejected,
+    Unknown,
+)
+from campaign_gateway.settings import SettingsError, parse_settings
+
+SOURCE = "0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10"
+
+Duplicate = Callable[[Account, Any], Awaitable[Outcome]]
+
+# braze.com/docs/api/basics, read 2026-09-02.
+REST_HOSTS = {
+    "US-01": "rest.iad-01.braze.com",
+    "US-02": "rest.iad-02.braze.com",
+    "US-03": "rest.iad-03.braze.com",
+    "US-04": "rest.iad-04.braze.com",
+    "US-05": "rest.iad-05.braze.com",
+    "US-06": "rest.iad-06.braze.com",
+    "US-07": "rest.iad-07.braze.com",
+    "US-08": "rest.iad-08.braze.com",
+    "US-10": "rest.us-10.braze.com",
+    "EU-01": "rest.fra-01.braze.eu",
+    "EU-02": "rest.fra-02.braze.eu",
+    "AU-01": "rest.au-01.braze.com",
+    "ID-01": "rest.id-01.braze.com",
+    "JP-01": "rest.jp-01.braze.com",
+    "KR-01": "rest.kr-01.braze.com",
+}
+
+
+def account_of(**settings: Any) -> BrazeAccount:
+    return BrazeAccount.model_validate({"provider": "braze", "api_key": "a-key", **settings})
+
+
+def connector() -> BrazeConnector:
+    return BrazeConnector(account_of(instance="EU-01"))
+
+
+def campaign(
+    campaign_id: str = SOURCE,
+    name: str = "A copy",
+    description: str | None = None,
+    tag_names: list[str] | None = None,
+) -> BrazeCampaignInput:
+    return BrazeCampaignInput(
+        account=None,
+        campaign_id=ID(campaign_id),
+        name=name,
+        description=description,
+        tag_names=tag_names,
+    )
+
+
+def body_of(wanted: BrazeCampaignInput) -> Any:
+    return json.loads(connector().build_request(wanted).body)
+
+
+def read(status: int, body: object = None, **headers: str) -> Outcome:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    content = b"" if body is None else json.dumps(body).encode()
+    return connector().read_answer(campaign(), ProviderResponse(status, named, content))
+
+
+def describe(**body: object) -> tuple[CampaignStatus, str | None]:
+    answer = json.dumps({"message": "success", "name": "A copy", **body}).encode()
+    found = connector().read_lookup(ProviderResponse(200, {}, answer), "an-id")
+    assert found is not None
+    return found.status, found.provider_status
+
+
+@pytest.mark.parametrize(("instance", "host"), REST_HOSTS.items())
+def test_an_instance_has_its_own_host(instance: str, host: str) -> None:
+    request = BrazeConnector(account_of(instance=instance)).build_request(campaign())
+    assert request.url == f"https://{host}/campaigns/duplicate"
+    assert request.headers["authorization"] == "Bearer a-key"
+
+
+@pytest.mark.parametrize("instance", ["US-09", "US-11", "EU-03", "us-01", "rest.iad-01", ""])
+def test_no_host_is_made_up_for_other_instances(instance: str) -> None:
+    with pytest.raises(ValidationError, match="instance"):
+        account_of(instance=instance)
+
+
+def test_a_base_url_stands_in_place_of_an_instance() -> None:
+    account = account_of(base_url="https://rest.fra-09.braze.eu")
+    request = BrazeConnector(account).build_request(campaign())
+    assert request.url == "https://rest.fra-09.braze.eu/campaigns/duplicate"
+
+
+@pytest.mark.parametrize(
+    "address", [{}, {"instance": "EU-01", "base_url": "https://rest.fra-01.braze.eu"}]
+)
+def test_an_account_needs_one_address(address: dict[str, str]) -> None:
+    table = {"provider": "braze", "api_key": "a-key", **address}
+    with pytest.raises(SettingsError, match="either base_url or instance"):
+        parse_settings({"accounts": {"braze": table}}, {})
+
+
+def test_an_account_keeps_to_the_documented_rate() -> None:
+    assert account_of(instance="EU-01").calls_per_minute == 100
+
+
+def test_what_was_left_out_is_not_sent() -> None:
+    assert body_of(campaign()) == {"campaign_id": SOURCE, "name": "A copy"}
+    assert body_of(campaign(description="")) == {"campaign_id": SOURCE, "name": "A copy"}
+    assert body_of(campaign(description="Why"))["description"] == "Why"
+
+
+def test_tags_are_sent_as_an_array() -> None:
+    assert body_of(campaign(tag_names=["promo"]))["tag_names"] == ["promo"]
+    # No tags, in place of the source's: not the same as saying nothing about tags.
+    assert body_of(campaign(tag_names=[]))["tag_names"] == []
+
+
+@pytest.mark.parametrize("tag", ["", " ", "a\x00b", "\ud800"])
+def test_a_tag_that_cannot_be_sent_is_refused(tag: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        connector().build_request(campaign(tag_names=["promo", tag]))
+    assert refusal.value.error.code == ErrorCode.INVALID_INPUT
+    assert refusal.value.error.field == ("tagNames",)
+
+
+async def test_a_tag_that_braze_does_not_have_is_refused_by_braze(
+    serve: Callable[[ASGIApp], str], open_at: Callable[..., Account], duplicate: Duplicate
+) -> None:
+    account = open_at("braze", serve(create_emulator()), api_key=API_KEY)
+    outcome = await duplicate(account, campaign(tag_names=["unheard-of"]))
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.code == ErrorCode.INVALID_INPUT
+    assert "unheard-of" in (outcome.error.provider_message or "")
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+@pytest.mark.parametrize("body", [None, {"message": "success"}, {"campaign_id": "an-id"}, []])
+def test_every_success_means_accepted_and_none_names_the_copy(status: int, body: object) -> None:
+    assert read(status, body, x_request_id="T-1") == Accepted("T-1")
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("Invalid Campaign ID", ErrorCode.CAMPAIGN_NOT_FOUND),
+        ("invalid campaign id: x", ErrorCode.CAMPAIGN_NOT_FOUND),
+        (
+            "campaign_id must be a string of the Campaign api identifier",
+            ErrorCode.CAMPAIGN_NOT_FOUND,
+        ),
+        ("Bad Request", ErrorCode.INVALID_INPUT),
+        ("name is required", ErrorCode.INVALID_INPUT),
+        ("Tag x does not exist", ErrorCode.INVALID_INPUT),
+        ("", ErrorCode.INVALID_INPUT),
+    ],
+)
+def test_a_400_is_about_the_campaign_only_if_it_says_so(message: str, code: ErrorCode) -> None:
+    outcome = read(400, {"message": message})
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.code == code
+    assert outcome.error.provider_message == (message or None)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_failure_of_braze_is_unknown_whatever_it_says(status: int) -> None:
+    # Braze's pages advise to send again; that would make a second draft.
+    assert isinstance(read(status, {"message": "Invalid Campaign ID"}), Unknown)
+
+
+def test_empty_rate_limit_headers_say_nothing() -> None:
+    empty = {"x_ratelimit_limit": "", "x_ratelimit_remaining": "", "x_ratelimit_reset": ""}
+    limited, unauthorized = read(429, None, **empty), read(401, None, **empty)
+    assert isinstance(limited, Rejected)
+    assert limited.error.retry_after is None
+    assert isinstance(unauthorized, Rejected)
+    assert unauthorized.error.code == ErrorCode.AUTHENTICATION_FAILED
+
+
+async def test_the_hundred_and_first_call_of_a_minute_is_told_when_to_come_back(
+    serve: Callable[[ASGIApp], str], open_at: Callable[..., Account], duplicate: Duplicate
+) -> None:
+    account = open_at("braze", serve(create_emulator()), api_key=API_KEY)
+    for _ in range(100):
+        assert isinstance(await duplicate(account, campaign()), Accepted)
+
+    async def cross() -> None: ...
+
+    request = account.connector.build_request(campaign())
+    answer = await account.transport.send(request, cross)
+    assert answer.status == 429
+    assert answer.headers["x-ratelimit-limit"] == "100"
+    assert answer.headers["x-ratelimit-remaining"] == "0"
+    assert "retry-after" not in answer.headers
+    outcome = account.connector.read_answer(campaign(), answer)
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.code == ErrorCode.RATE_LIMITED
+    assert outcome.error.retry_after is not None
+    assert 50 <= outcome.error.retry_after <= 60
+
+
+def test_a_search_reads_the_newest_first_and_goes_on_while_pages_are_full() -> None:
+    def page_of(count: int) -> ProviderResponse:
+        items = [{"id": f"id-{number}", "name": "A copy"} for number in range(count)]
+        return ProviderResponse(200, {}, json.dumps({"campaigns": items}).encode())
+
+    first = urlsplit(connector().build_search(campaign(), None).url)
+    assert first.path == "/campaigns/list"
+    assert parse_qs(first.query) == {
+        "page": ["0"],
+        "include_archived": ["true"],
+        "sort_direction": ["desc"],
+    }
+    cursor = connector().read_search(page_of(100), None).next_cursor
+    assert parse_qs(urlsplit(connector().build_search(campaign(), cursor).url).query)["page"] == [
+        "1"
+    ]
+    assert connector().read_search(page_of(100), cursor).next_cursor == "2"
+    assert connector().read_search(page_of(99), cursor).next_cursor is None
+    assert connector().read_search(page_of(0), cursor).next_cursor is None
+
+
+def test_flags_become_a_status() -> None:
+    assert describe(draft=True, enabled=False) == (CampaignStatus.DRAFT, "draft")
+    assert describe(archived=True, draft=True) == (CampaignStatus.ARCHIVED, "archived")
+    assert describe(draft=False, enabled=True) == (CampaignStatus.ACTIVE, "enabled")
+    assert describe(draft=False, enabled=False) == (CampaignStatus.PAUSED, "disabled")
+    # `enabled` is missing from the older documents.
+    assert describe(draft=False) == (CampaignStatus.UNKNOWN, None)
+    assert describe(draft="true", enabled="yes") == (CampaignStatus.UNKNOWN, None)

@@ -1,0 +1,154 @@
+"""What is peculiar to Sonarly: ids in the path, 201 as the only plain yes, and leads."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from strawberry import ID
+
+from campaign_gateway.connector import ProviderResponse, UnreadableAnswer
+from campaign_gateway.connectors.sonarly.connector import SonarlyAccount, SonarlyConnector
+from campaign_gateway.connectors.sonarly.input import SonarlyCampaignInput
+from campaign_gateway.outcomes import (
+    Accepted,
+    CampaignStatus,
+    Created,
+    ErrorCode,
+    Outcome,
+    Refused,
+    Rejected,
+    Unknown,
+)
+
+ACCOUNT = SonarlyAccount.model_validate({"provider": "sonarly", "api_key": "sk_live_key"})
+CONNECTOR = SonarlyConnector(ACCOUNT)
+CAMPAIGN = SonarlyCampaignInput(
+    account=None,
+    account_group_id=ID("group-1"),
+    campaign_id=ID("source-1"),
+    audience_id=ID("audience-1"),
+    name=None,
+    lead_ids=None,
+)
+COPY = {"id": "copy-1", "name": "A copy", "status": "draft"}
+UNREADABLE = [
+    b"",
+    b"{",
+    b"[]",
+    b"<html></html>",
+    b'{"success": true}',
+    b'{"success": true, "data": 1}',
+]
+
+
+def sent(**changes: Any) -> Any:
+    return json.loads(CONNECTOR.build_request(replace(CAMPAIGN, **changes)).body)
+
+
+def read(status: int, body: object) -> Outcome:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return CONNECTOR.read_answer(CAMPAIGN, ProviderResponse(status, {}, content))
+
+
+def test_the_ids_go_into_the_path_and_the_rest_into_the_body() -> None:
+    request = CONNECTOR.build_request(
+        replace(CAMPAIGN, name="A copy", lead_ids=[ID("l-1"), ID("l-2")])
+    )
+    assert request.url == "https://api.sonarly.io/v1/accounts/group-1/campaigns/source-1/duplicate"
+    assert request.headers["authorization"] == "Bearer sk_live_key"
+    assert json.loads(request.body) == {
+        "name": "A copy",
+        "audienceId": "audience-1",
+        "leadIds": ["l-1", "l-2"],
+    }
+
+
+def test_what_was_left_out_is_not_sent() -> None:
+    assert sent() == {"audienceId": "audience-1"}
+
+
+def test_no_leads_are_not_taken_for_all_leads() -> None:
+    with pytest.raises(Refused) as refusal:
+        sent(lead_ids=[])
+    assert refusal.value.error.code == ErrorCode.INVALID_INPUT
+    assert refusal.value.error.field == ("leadIds",)
+
+
+@pytest.mark.parametrize("status", [200, 201])
+def test_a_success_that_names_the_copy_is_believed(status: int) -> None:
+    outcome = read(status, {"success": True, "data": COPY, "traceId": "T-1"})
+    assert isinstance(outcome, Created)
+    assert outcome.campaign.id == "copy-1"
+    assert outcome.campaign.status == CampaignStatus.DRAFT
+    assert outcome.trace_id == "T-1"
+
+
+@pytest.mark.parametrize("body", UNREADABLE)
+def test_a_201_is_a_yes_whatever_became_of_its_body(body: bytes) -> None:
+    assert read(201, body) == Accepted()
+
+
+@pytest.mark.parametrize("body", UNREADABLE)
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_another_success_is_no_yes_by_itself(status: int, body: bytes) -> None:
+    assert isinstance(read(status, body), Unknown)
+
+
+@pytest.mark.parametrize("status", [200, 201])
+def test_a_success_that_its_body_denies_is_unknown(status: int) -> None:
+    error = {"code": "CONFLICT", "message": "The campaign has an active workflow"}
+    outcome = read(status, {"success": False, "data": None, "error": error, "traceId": "T-2"})
+    assert isinstance(outcome, Unknown)
+    assert outcome.error.provider_code == "CONFLICT"
+    assert outcome.trace_id == "T-2"
+
+
+def test_success_has_to_be_true_and_not_just_something() -> None:
+    assert read(201, {"success": "true", "data": COPY}) == Accepted()
+    assert isinstance(read(200, {"success": 1, "data": COPY}), Unknown)
+
+
+@pytest.mark.parametrize("details", [None, "text", ["a"], {"path": ["name"]}, 5])
+def test_details_may_be_anything(details: object) -> None:
+    error = {"code": "VALIDATION_ERROR", "message": "no", "details": details}
+    outcome = read(400, {"success": False, "data": None, "error": error})
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.code == ErrorCode.INVALID_INPUT
+    assert outcome.error.provider_code == "VALIDATION_ERROR"
+    assert outcome.error.provider_message == "no"
+
+
+def test_a_status_nobody_has_documented_is_kept_as_it_is() -> None:
+    outcome = read(201, {"success": True, "data": {**COPY, "status": "warming_up"}})
+    assert isinstance(outcome, Created)
+    assert outcome.campaign.status == CampaignStatus.UNKNOWN
+    assert outcome.campaign.provider_status == "warming_up"
+
+
+def test_a_campaign_is_read_only_within_its_group() -> None:
+    with pytest.raises(Refused) as refusal:
+        CONNECTOR.build_lookup("copy-1", None)
+    assert refusal.value.error.code == ErrorCode.INVALID_INPUT
+    assert refusal.value.error.field == ("id",)
+    request = CONNECTOR.build_lookup("copy-1", CAMPAIGN)
+    assert request.method == "GET"
+    assert request.url == "https://api.sonarly.io/v1/accounts/group-1/campaigns/copy-1"
+
+
+def test_a_lookup_that_is_answered_with_another_campaign_is_not_believed() -> None:
+    body = json.dumps({"success": True, "data": COPY}).encode()
+    with pytest.raises(UnreadableAnswer):
+        CONNECTOR.read_lookup(ProviderResponse(200, {}, body), "another")
+
+
+def test_a_search_reads_the_one_list_of_the_group() -> None:
+    request = CONNECTOR.build_search(CAMPAIGN, None)
+    assert request.method == "GET"
+    assert request.url == "https://api.sonarly.io/v1/accounts/group-1/campaigns"
+    # The quickstart shows paging that the reference does not have.
+    data = {"items": [COPY, {"name": "without an id"}], "nextCursor": None, "hasMore": False}
+    body = json.dumps({"success": True, "data": data}).encode()
+    page = CONNECTOR.read_search(ProviderResponse(200, {}, body), None)
+    assert [each.id for each in page.campaigns] == ["copy-1"]
+    assert page.next_cursor is None

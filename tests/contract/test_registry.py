@@ -1,0 +1,82 @@
+"""A provider that is registered is known everywhere, and nothing else is."""
+
+import importlib
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import graphql
+import pytest
+
+from campaign_gateway import connectors
+from campaign_gateway.api.inputs import DuplicateCampaignInput
+from campaign_gateway.api.schema import client_sdl
+from campaign_gateway.connector import AccountSettings
+from campaign_gateway.connectors import CONNECTORS
+
+TESTS = Path(__file__).parents[1]
+
+
+def folders_in(place: Path) -> set[str]:
+    return {path.name for path in place.iterdir() if path.is_dir() and path.name[0].isalpha()}
+
+
+def test_the_registry_names_each_connector_as_it_names_itself() -> None:
+    assert {name: each.provider for name, each in CONNECTORS.items()} == {
+        name: name for name in CONNECTORS
+    }
+    assert len({each.title for each in CONNECTORS.values()}) == len(CONNECTORS)
+
+
+def test_every_connector_is_a_member_of_the_input() -> None:
+    assert {each.name for each in fields(DuplicateCampaignInput)} == set(CONNECTORS)
+
+
+def test_every_connector_is_in_the_schema_that_clients_see() -> None:
+    schema = graphql.build_schema(client_sdl())
+    providers, members = schema.type_map["Provider"], schema.type_map["DuplicateCampaignInput"]
+    assert isinstance(providers, graphql.GraphQLEnumType)
+    assert set(providers.values) == {name.upper() for name in CONNECTORS}
+    assert isinstance(members, graphql.GraphQLInputObjectType)
+    inputs = {name: graphql.get_named_type(each.type).name for name, each in members.fields.items()}
+    assert inputs == {name: each.Input.__name__ for name, each in CONNECTORS.items()}
+
+
+def test_every_connector_has_its_own_room() -> None:
+    assert folders_in(Path(connectors.__file__).parent) - {"__pycache__"} == set(CONNECTORS)
+    for name, each in CONNECTORS.items():
+        assert each.__module__ == f"campaign_gateway.connectors.{name}.connector"
+        assert each.Input.__module__ == f"campaign_gateway.connectors.{name}.input"
+        assert issubclass(each.Account, AccountSettings)
+
+
+@pytest.mark.parametrize("provider", CONNECTORS)
+def test_every_connector_has_an_emulator(provider: str) -> None:
+    emulator = importlib.import_module(f"campaign_gateway.connectors.{provider}.emulator")
+    assert emulator.create_emulator()
+    assert emulator.OUTCOMES
+    for fields_of_account in emulator.ACCOUNTS.values():
+        table = {"provider": provider, "base_url": "http://127.0.0.1:1", **fields_of_account}
+        assert CONNECTORS[provider].Account.model_validate(table).secrets()
+
+
+@pytest.mark.parametrize("provider", CONNECTORS)
+def test_every_connector_has_recordings_of_each_kind(provider: str) -> None:
+    recordings = TESTS / "connectors" / provider / "recordings"
+    kinds = {path.name.partition(".")[0] for path in recordings.glob("*.http")}
+    assert kinds & {"created", "accepted"}
+    assert kinds >= {"rejected", "unknown"}
+    # What is documented, what was recorded and what is inferred stands there.
+    assert "Inferred" in (recordings / "README.md").read_text("utf-8")
+    assert (TESTS / "connectors" / provider / "requests.toml").exists()
+
+
+def test_no_tests_are_left_of_a_provider_that_is_gone() -> None:
+    assert folders_in(TESTS / "connectors") == set(CONNECTORS)
+
+
+def test_the_readme_has_a_row_for_every_connector() -> None:
+    readme = (TESTS.parent / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([^|]+?) \|", readme, re.MULTILINE)
+    for connector in CONNECTORS.values():
+        assert connector.title in rows
