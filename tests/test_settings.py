@@ -66,6 +66,7 @@ def test_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "CAMPAIGN_GATEWAY_LEDGER__URL": "sqlite:///other.db",
         "CAMPAIGN_GATEWAY_ACCOUNTS__BRAZE_EU__API_KEY": "key-of-an-override",
         "CAMPAIGN_GATEWAY_ACCOUNTS__BRAZE_EU__TIMEOUT_SECONDS": "3.5",
+        "CAMPAIGN_GATEWAY_CONFIG": "gateway.toml",
         # What a container platform sets for a service of this name.
         "CAMPAIGN_GATEWAY_PORT": "tcp://10.0.0.1:8000",
     }.items():
@@ -78,12 +79,34 @@ def test_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert settings.accounts["braze-eu"].timeout_seconds == 3.5
 
 
+def test_variables_that_override_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMPAIGN_GATEWAY_SERVR__PORT", "secret-9")
+    monkeypatch.setenv("CAMPAIGN_GATEWAY_ACCOUNTS__A__PROVIDER", "braze")
+    text = '[accounts.a]\nprovider = "sonarly"\napi_key = "key"'
+    assert mistakes(tmp_path, text) == [
+        f"{typo}: overrides no setting; did you mean {meant}?"
+        for typo, meant in {
+            "CAMPAIGN_GATEWAY_SERVR__PORT": "CAMPAIGN_GATEWAY_SERVER__PORT",
+            "CAMPAIGN_GATEWAY_ACCOUNTS__A__PROVIDER": "CAMPAIGN_GATEWAY_ACCOUNTS__A__API_KEY",
+        }.items()
+    ]
+
+
+def test_accounts_that_share_their_variables(tmp_path: Path) -> None:
+    one = 'provider = "sonarly"\napi_key = "key"\n'
+    text = f"[accounts.a-b]\n{one}[accounts.A_B]\n{one}"
+    assert mistakes(tmp_path, text) == [
+        "accounts.A_B: the environment could not tell it from accounts.a-b; rename one of them"
+    ]
+
+
 def test_every_mistake_is_listed_with_its_place_and_remedy(tmp_path: Path) -> None:
     found = mistakes(
         tmp_path,
         """
         [sever]
         [server]
+        host = ""
         port = 99999
         [ledger]
         url = "mysql://secret-password@host"
@@ -101,12 +124,14 @@ def test_every_mistake_is_listed_with_its_place_and_remedy(tmp_path: Path) -> No
         base_url = "http://cdp.example.com"
         token = { file = "FOLDER/missing" }
         format = "yaml"
+        calls_per_minute = 0
         [accounts."e f"]
         provider = "sonarly"
         """,
     )
     expected = [
         "sever: unknown section; did you mean server?",
+        "server.host: String should have at least 1 character",
         "server.port: Input should be less than or equal to 65535",
         'ledger.url: must look like "sqlite:///campaign-gateway.db"',
         "accounts.a.provider: must be one of altcraft, braze, sonarly",
@@ -117,6 +142,7 @@ def test_every_mistake_is_listed_with_its_place_and_remedy(tmp_path: Path) -> No
         'accounts.d.base_url: would send the secret in clear text; use "https://"',
         "accounts.d.token: file",
         "accounts.d.format: Input should be 'json' or 'xml'",
+        "accounts.d.calls_per_minute: Input should be greater than or equal to 1",
         "accounts.e f: must be named with up to 64 letters, digits, '.', '_' or '-'",
     ]
     for line in expected:

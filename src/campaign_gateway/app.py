@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 
@@ -63,6 +64,13 @@ class GraphQLView(GraphQL[Context, None]):
             subscription_protocols=(),
         )
         self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except ClientDisconnect:
+            # Nobody is left to answer, and somebody who hangs up is no fault to log.
+            log.debug("a client hung up before its request was read")
 
     async def get_context(
         self, request: Request | WebSocket, response: Response | WebSocket

@@ -45,12 +45,12 @@ def _parser() -> argparse.ArgumentParser:
         help="the TOML file (also the environment variable CAMPAIGN_GATEWAY_CONFIG)",
     )
     serve.add_argument("--host", help="in place of the configured one")
-    serve.add_argument("--port", type=int, help="in place of the configured one")
+    serve.add_argument("--port", type=_port, help="in place of the configured one")
     serve.set_defaults(run=_serve)
 
     sandbox = commands.add_parser("sandbox", help="serve against emulators of all providers")
     sandbox.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
-    sandbox.add_argument("--port", type=int, default=8000, help="default: 8000")
+    sandbox.add_argument("--port", type=_port, default=8000, help="default: 8000")
     sandbox.add_argument(
         "--ledger",
         metavar="FILE",
@@ -65,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     schema.set_defaults(run=_schema)
     return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError("must be a number from 0 to 65535")
+    return int(text)
 
 
 def _serve(arguments: argparse.Namespace) -> None:

@@ -151,6 +151,7 @@ def _secret(value: object) -> object:
 
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+CallsPerMinute = Annotated[int, Field(ge=1)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret)]
 
 
@@ -165,7 +166,7 @@ class AccountSettings(BaseModel):
 
     provider: str
     timeout_seconds: float = Field(default=20, gt=0, le=600)
-    calls_per_minute: int | None = Field(default=None, ge=1)
+    calls_per_minute: CallsPerMinute | None = None
 
     def secrets(self) -> list[str]:
         values = (getattr(self, name) for name in type(self).model_fields)

@@ -2,23 +2,23 @@
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from campaign_gateway.outcomes import ErrorCode, Refused, UserError
 
 CALLS_AT_ONCE = 32
+WINDOW_SECONDS = 60.0
 
 
 class Permits:
-    """A bounded number of calls at once, and a steady rate with bursts of a minute's worth."""
+    """A bounded number of calls at once, and never more than the given number in any minute."""
 
     def __init__(self, calls_per_minute: int | None) -> None:
         self._slots = asyncio.Semaphore(CALLS_AT_ONCE)
-        self._interval = 60 / calls_per_minute if calls_per_minute else 0.0
-        self._burst = 60.0 if calls_per_minute else 0.0
-        # GCRA: the moment at which all calls so far would have been made at a steady pace.
-        self._paced_until = 0.0
+        self._calls_per_minute = calls_per_minute
+        self._turns: deque[float] = deque(maxlen=calls_per_minute or 0)
 
     @asynccontextmanager
     async def hold(self, patience: float) -> AsyncIterator[None]:
@@ -42,8 +42,10 @@ class Permits:
             self._slots.release()
 
     async def _take_turn(self, now: float, give_up_at: float) -> None:
-        paced_until = max(self._paced_until, now) + self._interval
-        turn = paced_until - self._burst
+        if self._calls_per_minute is None:
+            return
+        is_full = len(self._turns) == self._calls_per_minute
+        turn = max(now, self._turns[0] + WINDOW_SECONDS) if is_full else now
         if turn > max(now, give_up_at):
             raise Refused(
                 UserError(
@@ -52,6 +54,5 @@ class Permits:
                     retry_after=math.ceil(turn - now),
                 )
             )
-        self._paced_until = paced_until
-        if turn > now:
-            await asyncio.sleep(turn - now)
+        self._turns.append(turn)
+        await asyncio.sleep(turn - now)

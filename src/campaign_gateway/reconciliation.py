@@ -51,12 +51,12 @@ async def _check(accounts: Mapping[str, Account], ledger: Ledger, duplication: D
     except Exception:
         # One row that trips a fault of ours must not stop the checks of all the others.
         log.exception("duplication %s could not be checked", duplication.intent.id)
-    if copy is not None:
+    now = datetime.now(UTC)
+    if copy and await ledger.settle_by_reading(duplication, copy, Evidence.INFERRED, now):
         log.info("duplication %s is campaign %s", duplication.intent.id, copy.id)
-        await ledger.settle_by_reading(duplication, copy, Evidence.INFERRED, datetime.now(UTC))
         return
     pause = PAUSES[min(duplication.checks, len(PAUSES) - 1)]
-    await ledger.postpone(duplication, datetime.now(UTC) + timedelta(seconds=pause))
+    await ledger.postpone(duplication, now + timedelta(seconds=pause))
 
 
 async def find_copy(account: Account, ledger: Ledger, duplication: Duplication) -> Campaign | None:
@@ -73,15 +73,16 @@ async def find_copy(account: Account, ledger: Ledger, duplication: Duplication) 
         for each in await _search(account, account.connector, campaign)
         if _is_called(each, name) and each.id != duplication.intent.source_campaign_id
     ]
-    known = await ledger.claimed(account.name, [each.id for each in found])
     candidates = [
         candidate
         for each in found
-        if each.id not in known
-        and (candidate := await _in_full(account, campaign, each))
+        if (candidate := await _in_full(account, campaign, each))
         and _may_be_copy(candidate, duplication)
     ]
-    return await _choose(ledger, duplication, candidates)
+    # In this order: whoever settles in between is then either still a rival or has its claim seen.
+    rivals = await ledger.rivals(duplication)
+    known = await ledger.claimed(account.name, [each.id for each in candidates])
+    return _choose(duplication, rivals, [each for each in candidates if each.id not in known])
 
 
 def input_of(account: Account, duplication: Duplication) -> Any:
@@ -136,16 +137,20 @@ def _may_be_copy(candidate: Campaign, duplication: Duplication) -> bool:
     return EARLIEST_COPY <= age <= LATEST_COPY
 
 
-async def _choose(
-    ledger: Ledger, duplication: Duplication, candidates: Sequence[Campaign]
+def _choose(
+    duplication: Duplication, rivals: Sequence[Duplication], candidates: Sequence[Campaign]
 ) -> Campaign | None:
-    """One copy for one intent; as many copies as equal intents are dealt out in order of age."""
+    """One copy for one intent; as many copies as equal intents are dealt out in order of age.
+
+    A campaign does not tell what it was copied from, so whoever waits for one of this name, and
+    could be its owner, is a rival.
+    """
     rivals = [
-        each.intent.id
-        for each in await ledger.rivals(duplication)
-        if any(_may_be_copy(candidate, each) for candidate in candidates)
+        each for each in rivals if any(_may_be_copy(candidate, each) for candidate in candidates)
     ]
-    if len(candidates) != len(rivals) or duplication.intent.id not in rivals:
+    if duplication not in rivals or len(candidates) != len(rivals):
+        return None
+    if any(each.intent.fingerprint != duplication.intent.fingerprint for each in rivals):
         return None
     by_age = sorted(candidates, key=lambda each: (each.created_at, each.id))
-    return by_age[rivals.index(duplication.intent.id)]
+    return by_age[rivals.index(duplication)]

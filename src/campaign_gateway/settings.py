@@ -5,7 +5,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -24,7 +24,7 @@ class ServerSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8000, ge=0, le=65535)
     deadline_seconds: float = Field(default=25, gt=0, le=600)
 
@@ -84,6 +84,7 @@ def parse_settings(table: Mapping[str, Any], environment: Mapping[str, str]) -> 
     server = read.section(("server",), ServerSettings, table.get("server", {}))
     ledger = read.section(("ledger",), LedgerSettings, table.get("ledger", {}))
     accounts = dict(read.accounts(table.get("accounts", {})))
+    read.refuse_unknown_variables()
     if mistakes or server is None or ledger is None:
         raise SettingsError(mistakes)
     return Settings(server=server, ledger=ledger, accounts=accounts)
@@ -91,8 +92,11 @@ def parse_settings(table: Mapping[str, Any], environment: Mapping[str, str]) -> 
 
 @dataclass(frozen=True)
 class _Reader:
+    """`variables` has every name of the environment that overrides something, and what."""
+
     environment: Mapping[str, str]
     mistakes: list[str]
+    variables: dict[str, str] = field(default_factory=dict)
 
     def accounts(self, tables: object) -> Iterator[tuple[str, AccountSettings]]:
         if not isinstance(tables, dict) or not tables:
@@ -135,12 +139,24 @@ class _Reader:
         name sets variables such as CAMPAIGN_GATEWAY_PORT by itself.
         """
         path = "__".join(re.sub(r"[.-]", "_", name).upper() for name in place)
-        names = {each: f"{ENVIRONMENT_PREFIX}{path}__{each.upper()}" for each in model.model_fields}
-        return {
-            field: self.environment[name]
-            for field, name in names.items()
-            if name in self.environment
-        }
+        where, overrides, others = ".".join(place), {}, set()
+        for setting in model.model_fields.keys() - {"provider"}:
+            variable = f"{ENVIRONMENT_PREFIX}{path}__{setting.upper()}"
+            others.add(self.variables.setdefault(variable, where))
+            if variable in self.environment:
+                overrides[setting] = self.environment[variable]
+        for other in others - {where}:
+            self.mistakes.append(
+                f"{where}: the environment could not tell it from {other}; rename one of them"
+            )
+        return overrides
+
+    def refuse_unknown_variables(self) -> None:
+        for name in self.environment:
+            if name.startswith(ENVIRONMENT_PREFIX) and "__" in name and name not in self.variables:
+                self.mistakes.append(
+                    f"{name}: overrides no setting{_closest(name, self.variables)}"
+                )
 
 
 def _mistake(
@@ -156,4 +172,4 @@ def _mistake(
 
 def _closest(name: str, known: Mapping[str, object]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(known)}"
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"

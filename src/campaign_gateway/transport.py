@@ -139,7 +139,15 @@ def _connect_pauses() -> list[float | None]:
 
 
 def _reason(error: Exception) -> str:
-    return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+    match error:
+        case httpx.ConnectError():
+            return "no connection"
+        case TimeoutError() | httpx.TimeoutException():
+            return "not in time"
+        case httpx.RemoteProtocolError():
+            return "the connection was closed or did not speak HTTP"
+        case _:
+            return "the connection broke"
 
 
 def _pattern_of(secrets: Iterable[str]) -> re.Pattern[bytes] | None:
@@ -151,9 +159,18 @@ def _pattern_of(secrets: Iterable[str]) -> re.Pattern[bytes] | None:
             # So short a one may well stand inside a harmless word.
             spellings.append(rf"(?<![\w-]){found}(?![\w-])")
         else:
-            in_base64 = base64.b64encode(secret.encode()).decode().rstrip("=")
-            spellings += [found, re.escape(in_base64)]
+            spellings += [found, *map(re.escape, _in_base64(secret))]
     return re.compile("|".join(spellings).encode()) if spellings else None
+
+
+def _in_base64(secret: str) -> list[str]:
+    """The secret in base64 behind any other text, as in `user:secret`: there are three ways."""
+    found = []
+    for ahead in range(3):
+        encoded = base64.b64encode(b"\0" * ahead + secret.encode()).decode().rstrip("=")
+        # The characters at both ends also carry bits of what stands there.
+        found.append(encoded[(0, 2, 3)[ahead] : -1])
+    return found
 
 
 def _spellings_of(character: str) -> str:

@@ -40,7 +40,9 @@ def text(value: str, field_name: str) -> str:
         raise invalid_input(field_name, f"{field_name} must not be empty.")
     # XML 1.0 has no way to write these, and lone surrogates cannot be encoded at all.
     if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]", value):
-        raise invalid_input(field_name, f"{field_name} must not hold control characters.")
+        raise invalid_input(
+            field_name, f"{field_name} must not hold characters that XML cannot carry."
+        )
     return value
 
 
@@ -56,7 +58,7 @@ def read_body(response: ProviderResponse) -> str | None:
     No other encoding is read, because secrets are redacted in UTF-8 alone.
     """
     try:
-        return response.body.decode("utf-8") if response.complete else None
+        return response.body.decode("utf-8-sig") if response.complete else None
     except UnicodeDecodeError:
         return None
 
@@ -99,8 +101,8 @@ def read_int(value: object, *names: str) -> int | None:
     """A whole number of up to 18 digits, also one written as text, as XML and loose JSON do."""
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
-    if isinstance(value, str) and re.fullmatch(r'"?[0-9]{1,18}"?', value):
-        return int(value.strip('"'))
+    if isinstance(value, str) and re.fullmatch(r'\s*"?[0-9]{1,18}"?\s*', value):
+        return int(value.strip().strip('"'))
     if not isinstance(value, int) or isinstance(value, bool):
         return None
     return value if abs(value) < 10**18 else None
@@ -182,6 +184,9 @@ def failure(
     trace_id: str | None = None,
 ) -> Rejected | Unknown:
     """The reading of an answer that is no success; without a code, by its status alone."""
+    if response.status == 404 and not code and read_json_object(response) is None:
+        # Not the provider's own words: a proxy's, or those of a server at a wrong address.
+        code = ErrorCode.PROVIDER_UNAVAILABLE
     code = code or REFUSALS.get(response.status, ErrorCode.OUTCOME_UNKNOWN)
     limited = code is ErrorCode.RATE_LIMITED
     error = UserError(
@@ -189,11 +194,15 @@ def failure(
         MESSAGES[code].format(title=title),
         retry_after=read_retry_after(response.headers, datetime.now(UTC)) if limited else None,
         provider_code=(provider_code or str(response.status))[:100],
-        provider_message=provider_message[:200] if provider_message else None,
+        provider_message=_printable(provider_message)[:200] if provider_message else None,
     )
     return (
         Unknown(error, trace_id) if code is ErrorCode.OUTCOME_UNKNOWN else Rejected(error, trace_id)
     )
+
+
+def _printable(said: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in said)
 
 
 def expect_success(response: ProviderResponse) -> None:

@@ -79,3 +79,4 @@ def sandbox_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         url = command.wait_for(r"GraphiQL +(http://\S+)/graphiql")[1]
         command.wait_for("Ctrl-C stops the sandbox")
         yield url
+        assert command.stop() == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -153,7 +154,8 @@ async def test_a_status_only_moves_up(ledger: Ledger) -> None:
     others: list[Outcome] = [UNKNOWN, REJECTED, Accepted(), Created(replace(COPY, id="other"))]
     for outcome in others:
         assert await ledger.settle(begun.intent, outcome, LATER, LATER) == late
-    await ledger.settle_by_reading(late, replace(COPY, id="other"), Evidence.INFERRED, LATER)
+    other = replace(COPY, id="other")
+    assert not await ledger.settle_by_reading(late, other, Evidence.INFERRED, LATER)
     assert await ledger.find("everyone", "k") == late
 
 
@@ -164,7 +166,7 @@ async def test_reading_settles_what_is_accepted_or_unknown(ledger: Ledger) -> No
         settled = await ledger.settle(begun.intent, outcome, NOW, NOW)
         assert settled in await ledger.due(NOW, 10)
         copy = replace(COPY, id=f"c{number}")
-        await ledger.settle_by_reading(settled, copy, Evidence.INFERRED, LATER)
+        assert await ledger.settle_by_reading(settled, copy, Evidence.INFERRED, LATER)
         found = await ledger.get("everyone", begun.intent.id)
         assert found is not None
         assert found.status is DuplicationStatus.CREATED
@@ -175,6 +177,18 @@ async def test_reading_settles_what_is_accepted_or_unknown(ledger: Ledger) -> No
     assert await ledger.due(LATER, 10) == []
     assert await ledger.claimed("braze", ["c0", "c1", "c2"]) == {"c0", "c1"}
     assert await ledger.claimed("other", ["c0"]) == frozenset()
+
+
+async def test_one_campaign_is_the_copy_of_one_duplication(ledger: Ledger) -> None:
+    made = await ledger.begin(intent("made"), NOW)
+    await ledger.settle(made.intent, Created(COPY), NOW, None)
+    lost = await ledger.begin(intent("lost"), NOW)
+    unknown = await ledger.settle(lost.intent, UNKNOWN, NOW, NOW)
+    assert not await ledger.settle_by_reading(unknown, COPY, Evidence.INFERRED, LATER)
+    assert await ledger.find("everyone", "lost") == unknown
+    elsewhere = await ledger.begin(intent("elsewhere", account="braze-2"), NOW)
+    found = await ledger.settle(elsewhere.intent, UNKNOWN, NOW, NOW)
+    assert await ledger.settle_by_reading(found, COPY, Evidence.INFERRED, LATER)
 
 
 async def test_what_is_due_comes_longest_due_first_and_can_be_postponed(ledger: Ledger) -> None:
@@ -199,8 +213,8 @@ async def test_rivals_are_the_unsettled_equals(ledger: Ledger) -> None:
         "first": {},
         "other name": {"requested_name": "Else"},
         "no name": {"requested_name": None},
-        "other source": {"source_campaign_id": "c2"},
         "other account": {"account": "braze-2"},
+        "other source": {"source_campaign_id": "c2"},
         "second": {},
         "settled": {},
     }
@@ -208,7 +222,7 @@ async def test_rivals_are_the_unsettled_equals(ledger: Ledger) -> None:
         keys[key] = await ledger.begin(intent(key, **changes), NOW)
     await ledger.settle(keys["settled"].intent, Created(COPY), NOW, None)
     found = await ledger.rivals(keys["second"])
-    assert [each.intent.key for each in found] == ["first", "second"]
+    assert [each.intent.key for each in found] == ["first", "other source", "second"]
     assert [each.intent.key for each in await ledger.rivals(keys["no name"])] == ["no name"]
 
 
@@ -302,6 +316,9 @@ async def test_every_write_is_on_disk_before_it_is_told(ledger: Ledger) -> None:
 
 
 def test_ids_sort_by_age() -> None:
-    ids = [new_id() for _ in range(3)]
-    assert len(set(ids)) == 3
+    ids = []
+    for _ in range(20):
+        ids.append(new_id())
+        time.sleep(0.00001)
+    assert ids == sorted(set(ids))
     assert all(each[14] == "7" for each in ids)

@@ -143,6 +143,26 @@ async def test_equal_intents_share_out_equally_many_copies_and_no_fewer(
     assert [each.id for each in found if each] == ["early", "late"]
 
 
+async def test_intents_of_one_name_are_rivals_whatever_they_copy(
+    account: Account, ledger: Any
+) -> None:
+    lost = await unsettled(ledger)
+    await unsettled(ledger, Accepted(), source_campaign_id="other", fingerprint="g")
+    for campaigns in ([copy("c1")], [copy("c1"), copy("c2", timedelta(seconds=1))]):
+        listing = listing_account(account, Listing(campaigns))
+        assert await find_copy(listing, ledger, lost) is None
+
+
+async def test_a_call_under_way_is_a_rival(account: Account, ledger: Any) -> None:
+    lost = await unsettled(ledger)
+    under_way = replace(lost.intent, id=new_id(), nonce=new_id(), key=new_id())
+    await ledger.begin(under_way, NOW)
+    listing = listing_account(account, Listing([copy("c1")]))
+    assert await find_copy(listing, ledger, lost) is None
+    await ledger.settle(under_way, Created(copy("c1")), NOW, None)
+    assert await find_copy(listing, ledger, lost) is None
+
+
 async def test_failures_are_logged_and_checks_grow_rarer(
     account: Account, ledger: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -99,8 +99,11 @@ class Ledger(Protocol):
 
     async def settle_by_reading(
         self, duplication: Duplication, campaign: Campaign, evidence: Evidence, now: datetime
-    ) -> None:
-        """Record the copy that was found for an ACCEPTED or UNKNOWN duplication."""
+    ) -> bool:
+        """Record the copy that was found for an ACCEPTED or UNKNOWN duplication.
+
+        Does nothing and answers False when it is settled, or the campaign is a known copy, already.
+        """
         ...
 
     async def due(self, now: datetime, limit: int) -> Sequence[Duplication]:
@@ -110,7 +113,7 @@ class Ledger(Protocol):
     async def postpone(self, duplication: Duplication, next_check_at: datetime) -> None: ...
 
     async def rivals(self, duplication: Duplication) -> Sequence[Duplication]:
-        """Unsettled duplications that the same copy could belong to, itself too, oldest first."""
+        """Unsettled duplications of its account and name, itself among them, oldest first."""
         ...
 
     async def claimed(self, account: str, campaign_ids: Iterable[str]) -> frozenset[str]:
@@ -129,9 +132,9 @@ class Ledger(Protocol):
 
 
 def new_id() -> str:
-    """A UUID of version 7: ids sort by the time they were made."""
-    milliseconds = time.time_ns() // 1_000_000
-    value = (milliseconds << 80) | (0x7 << 76) | (secrets.randbits(12) << 64)
+    """A UUID of version 7 (RFC 9562, method 3): ids sort by the microsecond they were made in."""
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    value = (milliseconds << 80) | (0x7 << 76) | (rest * 4096 // 1_000_000 << 64)
     return str(uuid.UUID(int=value | (0b10 << 62) | secrets.randbits(62)))
 
 

@@ -59,6 +59,10 @@ class SqliteLedger:
     """
 
     def __init__(self, path: Path) -> None:
+        if path.is_dir() or not path.parent.is_dir():
+            raise LedgerUnavailable(
+                f"the ledger {path} cannot be used: give a file in a folder that exists"
+            )
         location = path.resolve().as_uri()
         try:
             with ExitStack() as opened:
@@ -114,10 +118,9 @@ class SqliteLedger:
     async def rivals(self, duplication: Duplication) -> Sequence[Duplication]:
         intent = duplication.intent
         return self._all(
-            "WHERE account = ? AND source_campaign_id = ? AND requested_name IS ?"
+            "WHERE account = ? AND requested_name IS ?"
             " AND status IN ('IN_PROGRESS', 'UNKNOWN', 'ACCEPTED') ORDER BY id",
             intent.account,
-            intent.source_campaign_id,
             intent.requested_name,
         )
 
@@ -223,22 +226,26 @@ class SqliteLedger:
 
     async def settle_by_reading(
         self, duplication: Duplication, campaign: Campaign, evidence: Evidence, now: datetime
-    ) -> None:
-        values = (
-            campaign.id,
-            CAMPAIGN.dump_json(campaign).decode(),
-            evidence,
-            _micros(now),
-            duplication.intent.id,
-        )
-        await self._write(
-            lambda connection: connection.execute(
+    ) -> bool:
+        def write(connection: sqlite3.Connection) -> bool:
+            written = connection.execute(
                 "UPDATE duplication SET status = 'CREATED', campaign_id = ?, campaign = ?,"
                 " error = NULL, evidence = ?, settled_at = ?, next_check_at = NULL"
-                " WHERE id = ? AND status IN ('ACCEPTED', 'UNKNOWN')",
-                values,
+                " WHERE id = ? AND status IN ('ACCEPTED', 'UNKNOWN') AND NOT EXISTS"
+                " (SELECT 1 FROM duplication WHERE account = ? AND campaign_id = ?)",
+                (
+                    campaign.id,
+                    CAMPAIGN.dump_json(campaign).decode(),
+                    evidence,
+                    _micros(now),
+                    duplication.intent.id,
+                    duplication.intent.account,
+                    campaign.id,
+                ),
             )
-        )
+            return written.rowcount == 1
+
+        return await self._write(write)
 
     async def postpone(self, duplication: Duplication, next_check_at: datetime) -> None:
         values = (_micros(next_check_at), duplication.intent.id)

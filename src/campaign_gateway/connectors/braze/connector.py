@@ -10,6 +10,7 @@ from pydantic import model_validator
 from campaign_gateway.connector import (
     AccountSettings,
     BaseUrl,
+    CallsPerMinute,
     ProviderRequest,
     ProviderResponse,
     SearchPage,
@@ -60,7 +61,7 @@ class BrazeAccount(AccountSettings):
     base_url: BaseUrl | None = None
     instance: Instance | None = None
     api_key: Secret
-    calls_per_minute: int | None = 100
+    calls_per_minute: CallsPerMinute | None = 100
 
     @model_validator(mode="after")
     def _one_address(self) -> Self:
@@ -114,7 +115,7 @@ class BrazeConnector:
         if response.is_success:
             # The documents define no body for the 202: whatever it holds, Braze has said yes.
             return Accepted(trace_id)
-        message = read_text(read_json_object(response), "message")
+        message = _message_in(response)
         return failure(
             TITLE,
             response,
@@ -177,11 +178,24 @@ class BrazeConnector:
         return ProviderRequest(method, self.account.root + path, headers, body)
 
 
+def _message_in(response: ProviderResponse) -> str | None:
+    """`message`, with `errors` where there are some: texts by the documents, objects at times."""
+    body = read_json_object(response)
+    errors = body.get("errors") if body else None
+    texts = [
+        read_text({"message": each}, "message") or read_text(each, "message")
+        for each in (body, *(errors if isinstance(errors, list) else []))
+    ]
+    return ": ".join(filter(None, texts)) or None
+
+
 def _code_of(status: int, message: str) -> ErrorCode | None:
-    # Braze labels its 400 "Bad Request / Invalid Campaign ID" and has no machine-readable code.
-    if status == 400 and re.search(r"campaign[ _]?id", message, re.IGNORECASE):
+    """Braze has no machine-readable codes. Its 400 is "Bad Request / Invalid Campaign ID"."""
+    names_campaign = re.search(r"campaign[ _]?id|campaign.*not found", message, re.IGNORECASE)
+    if status in {400, 404} and names_campaign:
         return ErrorCode.CAMPAIGN_NOT_FOUND
-    return None
+    # Braze documents 404 as an invalid URL; without early access the call may also be missing.
+    return ErrorCode.PROVIDER_UNAVAILABLE if status == 404 else None
 
 
 def _status_of(body: dict[str, Any]) -> tuple[CampaignStatus, str | None]:

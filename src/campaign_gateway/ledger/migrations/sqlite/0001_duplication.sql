@@ -25,5 +25,7 @@ CREATE TABLE duplication (
 
 CREATE INDEX duplication_by_age ON duplication (scope, id);
 CREATE INDEX duplication_by_copy ON duplication (account, campaign_id) WHERE campaign_id IS NOT NULL;
+CREATE INDEX duplication_by_name ON duplication (account, requested_name)
+    WHERE status IN ('IN_PROGRESS', 'UNKNOWN', 'ACCEPTED');
 CREATE INDEX duplication_by_source ON duplication (account, source_campaign_id);
 CREATE INDEX duplication_to_check ON duplication (next_check_at) WHERE next_check_at IS NOT NULL;
