@@ -10,7 +10,7 @@ from typing import Any
 from campaign_gateway.accounts import Account
 from campaign_gateway.connector import FindsCopies, ReadsCampaigns, UnreadableAnswer
 from campaign_gateway.ledger.contract import Duplication, Ledger, LedgerUnavailable
-from campaign_gateway.outcomes import Campaign, Evidence, Refused
+from campaign_gateway.outcomes import Campaign, DuplicationStatus, Evidence, Refused
 from campaign_gateway.transport import NoAnswer
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ PAGES_A_SEARCH = 3
 # A copy is taken for ours when it was made in this interval around the request. The start allows
 # for clocks that differ, the end for copies that a provider makes late.
 EARLIEST_COPY = timedelta(minutes=-2)
+EARLIEST_PROMISED_COPY = timedelta(seconds=-5)
 LATEST_COPY = timedelta(hours=24)
 
 
@@ -77,7 +78,7 @@ async def find_copy(account: Account, ledger: Ledger, duplication: Duplication) 
         candidate
         for each in found
         if (candidate := await _in_full(account, campaign, each))
-        and _may_be_copy(candidate, duplication)
+        and _may_be_copy(candidate, duplication, EARLIEST_COPY)
     ]
     # In this order: whoever settles in between is then either still a rival or has its claim seen.
     rivals = await ledger.rivals(duplication)
@@ -129,28 +130,46 @@ def _is_called(campaign: Campaign, name: str) -> bool:
     return campaign.name is not None and campaign.name.strip() == name.strip()
 
 
-def _may_be_copy(candidate: Campaign, duplication: Duplication) -> bool:
+def _may_be_copy(candidate: Campaign, duplication: Duplication, earliest: timedelta) -> bool:
     """Without its time, an older campaign of the same name could be taken for the copy."""
     if candidate.created_at is None:
         return False
-    age = candidate.created_at - duplication.requested_at
-    return EARLIEST_COPY <= age <= LATEST_COPY
+    return earliest <= candidate.created_at - duplication.requested_at <= LATEST_COPY
 
 
 def _choose(
     duplication: Duplication, rivals: Sequence[Duplication], candidates: Sequence[Campaign]
+) -> Campaign | None:
+    """The copy that is this duplication's and can be no rival's.
+
+    What was asked and never clearly answered has a weaker claim than what the provider has said
+    yes to, as long as the copy was not there before that was asked.
+    """
+    promised = [each for each in rivals if each.status is not DuplicationStatus.UNKNOWN]
+    return _deal(duplication, rivals, candidates, EARLIEST_COPY) or _deal(
+        duplication, promised, candidates, EARLIEST_PROMISED_COPY
+    )
+
+
+def _deal(
+    duplication: Duplication,
+    rivals: Sequence[Duplication],
+    candidates: Sequence[Campaign],
+    earliest: timedelta,
 ) -> Campaign | None:
     """One copy for one intent; as many copies as equal intents are dealt out in order of age.
 
     A campaign does not tell what it was copied from, so whoever waits for one of this name, and
     could be its owner, is a rival.
     """
-    rivals = [
-        each for each in rivals if any(_may_be_copy(candidate, each) for candidate in candidates)
-    ]
-    if duplication not in rivals or len(candidates) != len(rivals):
+
+    def fits(candidate: Campaign, rival: Duplication) -> bool:
+        return _may_be_copy(candidate, rival, earliest)
+
+    rivals = [each for each in rivals if any(fits(candidate, each) for candidate in candidates)]
+    copies = [each for each in candidates if any(fits(each, rival) for rival in rivals)]
+    are_equal = len({each.intent.fingerprint for each in rivals}) == 1
+    if duplication not in rivals or len(copies) != len(rivals) or not are_equal:
         return None
-    if any(each.intent.fingerprint != duplication.intent.fingerprint for each in rivals):
-        return None
-    by_age = sorted(candidates, key=lambda each: (each.created_at, each.id))
+    by_age = sorted(copies, key=lambda each: (each.created_at, each.id))
     return by_age[rivals.index(duplication)]

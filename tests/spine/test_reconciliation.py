@@ -133,7 +133,7 @@ async def test_a_campaign_that_another_duplication_has_made_is_not_taken(
 async def test_equal_intents_share_out_equally_many_copies_and_no_fewer(
     account: Account, ledger: Any
 ) -> None:
-    first, second = await unsettled(ledger), await unsettled(ledger, Accepted())
+    first, second = await unsettled(ledger, Accepted()), await unsettled(ledger, Accepted())
     later = copy("late", timedelta(seconds=5))
     one = listing_account(account, Listing([copy("early")]))
     assert await find_copy(one, ledger, first) is None
@@ -151,6 +151,21 @@ async def test_intents_of_one_name_are_rivals_whatever_they_copy(
     for campaigns in ([copy("c1")], [copy("c1"), copy("c2", timedelta(seconds=1))]):
         listing = listing_account(account, Listing(campaigns))
         assert await find_copy(listing, ledger, lost) is None
+
+
+async def test_a_promised_copy_is_not_kept_back_by_an_unknown_one(
+    account: Account, ledger: Any
+) -> None:
+    lost = await unsettled(ledger, source_campaign_id="other", fingerprint="g")
+    promised = await unsettled(ledger, Accepted())
+    after = listing_account(account, Listing([copy("c1", timedelta(seconds=2))]))
+    before = listing_account(account, Listing([copy("c1", timedelta(seconds=-6))]))
+    assert await find_copy(before, ledger, promised) is None
+    assert await find_copy(after, ledger, lost) is None
+    found = await find_copy(after, ledger, promised)
+    assert found is not None
+    await unsettled(ledger, Accepted())
+    assert await find_copy(after, ledger, promised) is None
 
 
 async def test_a_call_under_way_is_a_rival(account: Account, ledger: Any) -> None:
