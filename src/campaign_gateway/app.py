@@ -1,10 +1,12 @@
 """The composition root: one gateway as an ASGI application."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -55,6 +57,10 @@ class Gateway:
         return Context(SCOPE, self.accounts, self.duplicator, self.ledger)
 
 
+class _NoRequest(Exception):
+    """The body of an HTTP request is no GraphQL request."""
+
+
 class GraphQLView(GraphQL[Context, None]):
     def __init__(self, gateway: Gateway) -> None:
         super().__init__(
@@ -68,9 +74,21 @@ class GraphQLView(GraphQL[Context, None]):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
+        except _NoRequest as mistake:
+            await PlainTextResponse(f"{mistake}\n", 400)(scope, receive, send)
         except ClientDisconnect:
             # Nobody is left to answer, and somebody who hangs up is no fault to log.
             log.debug("a client hung up before its request was read")
+
+    def parse_json(self, data: str | bytes) -> Any:
+        # Besides bad syntax there are bad encodings, endless numbers and too deep a nesting.
+        try:
+            value = json.loads(data)
+        except (ValueError, RecursionError):
+            raise _NoRequest("The body is not JSON.") from None
+        if not isinstance(value, dict | list):
+            raise _NoRequest("The body must be a JSON object with a query.")
+        return value
 
     async def get_context(
         self, request: Request | WebSocket, response: Response | WebSocket

@@ -113,6 +113,16 @@ async def test_the_sandbox_answers_pages_of_this_machine_only(client: Any) -> No
         assert "access-control-allow-origin" not in answer.headers
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"null", b"7", b'"text"', b"[", b"{'a': 1}", b"\xff\xfe", b"9" * 5000, b"[" * 60_000],
+)
+async def test_a_body_that_is_no_request(client: Any, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    answer = await client.http.post("/graphql", content=body, headers=headers)
+    assert answer.status_code == 400
+
+
 async def test_mutations_are_not_run_by_links_or_forms_and_large_bodies_are_refused(
     client: Any,
 ) -> None:
