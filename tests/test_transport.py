@@ -6,7 +6,9 @@ import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
+import httpx
 import pytest
 
 from campaign_gateway.connector import ProviderRequest
@@ -136,6 +138,24 @@ async def test_a_refused_connection_is_tried_again_and_certain() -> None:
         with pytest.raises(NotSent):
             await opened.send(post(f"http://127.0.0.1:{port}/copy"), crossing := Crossing())
     assert crossing.times == 0
+
+
+async def test_nothing_is_tried_again_once_the_line_is_crossed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever a library may call a failure: what counts is how far the request got."""
+    crossings = []
+
+    async def crossing_and_failing(_self: Transport, _: object, exchange: Any, __: int) -> None:
+        await exchange.trace("http11.send_request_headers.started", {})
+        crossings.append(1)
+        raise httpx.ConnectError("so it says")
+
+    monkeypatch.setattr(Transport, "_exchange", crossing_and_failing)
+    async with transport() as opened:
+        with pytest.raises(NoAnswer):
+            await opened.send(post("http://127.0.0.1:1"), Crossing())
+    assert crossings == [1]
 
 
 async def test_a_provider_that_comes_up_in_time_is_reached() -> None:
