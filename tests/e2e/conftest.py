@@ -2,10 +2,11 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue
@@ -70,6 +71,21 @@ def running(*arguments: str, environment: dict[str, str] | None = None) -> Itera
 @pytest.fixture(name="running")
 def running_fixture() -> object:
     return running
+
+
+@pytest.fixture
+def shell() -> Callable[[str], str]:
+    """Runs a line with curl in it as somebody would who pastes it, and gives what it prints."""
+    if shutil.which("curl") is None and "CAMPAIGN_GATEWAY_REQUIRE_BROWSER" not in os.environ:
+        pytest.skip("there is no curl on this machine")
+
+    def run(line: str) -> str:
+        done = subprocess.run(
+            ["sh", "-c", line], capture_output=True, text=True, check=True, timeout=30
+        )
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture(scope="session")

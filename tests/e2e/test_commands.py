@@ -127,7 +127,7 @@ def address(command: Any) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def test_the_sandbox_copies_at_every_account_and_its_curl_line_works(running: Any) -> None:
+def test_the_sandbox_copies_at_every_account(running: Any) -> None:
     with running("sandbox", "--port", "0") as command:
         command.wait_for("Ctrl-C stops the sandbox")
         table = command.output
@@ -137,16 +137,17 @@ def test_the_sandbox_copies_at_every_account_and_its_curl_line_works(running: An
         assert re.search(
             r"^braze: duplication \S+ is now CREATED as campaign \S+", table, re.MULTILINE
         )
-        line = command.wait_for(r"(?m)^curl .*$")[0]
-        pasted = subprocess.run(
-            ["bash", "-c", line], capture_output=True, text=True, check=True, timeout=30
-        )
-        payload = json.loads(pasted.stdout)["data"]["duplicateCampaign"]
-        assert (payload["status"], payload["replayed"]) == ("CREATED", False)
         counted = command.wait_for(r"copies at altcraft +(\S+)")[1]
-        assert httpx.get(counted, trust_env=False).json()["count"] == 3
+        assert httpx.get(counted, trust_env=False).json()["count"] == 2
         assert command.stop(signal.SIGINT) == 0
         assert "Traceback" not in command.output
+
+
+def test_the_sandbox_s_curl_line_works_when_pasted(running: Any, shell: Any) -> None:
+    with running("sandbox", "--port", "0") as command:
+        answer = json.loads(shell(command.wait_for(r"(?m)^curl .*$")[0]))
+    payload = answer["data"]["duplicateCampaign"]
+    assert (payload["status"], payload["replayed"]) == ("CREATED", False)
 
 
 def test_the_sandbox_leaves_nothing_behind(running: Any, tmp_path: Path) -> None:
