@@ -82,10 +82,15 @@ def page(browser: Browser, sandbox_url: str) -> Iterator[Page]:
         if message.type in {"error", "warning"}:
             complaints.append(f"console {message.type}: {message.text}")
 
+    def on_failure(request: Request) -> None:
+        # The browser itself gives up what is still loading when a test leaves the page.
+        if request.failure != "net::ERR_ABORTED":
+            complaints.append(f"failed: {request.url} {request.failure}")
+
     host = urlsplit(sandbox_url).netloc
     page.on("request", on_request)
     page.on("response", on_response)
-    page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+    page.on("requestfailed", on_failure)
     page.on("console", on_console)
     page.on("pageerror", lambda error: complaints.append(f"uncaught: {error}"))
     yield page
