@@ -10,6 +10,7 @@ import pytest
 from campaign_gateway import duplication
 from campaign_gateway.accounts import Account
 from campaign_gateway.duplication import Answer, Duplicator
+from campaign_gateway.ledger.contract import Intent
 from campaign_gateway.outcomes import DuplicationStatus, ErrorCode
 
 
@@ -22,6 +23,28 @@ async def ask(duplicator: Duplicator, campaign: Any, key: str = "k") -> Answer:
     return await duplicator.duplicate("everyone", key, "sonarly", campaign)
 
 
+def status(answer: Answer) -> DuplicationStatus:
+    assert answer.duplication is not None
+    return answer.duplication.status
+
+
+def code(answer: Answer) -> ErrorCode:
+    assert answer.error is not None
+    return answer.error.code
+
+
+def begin_elsewhere(ledger: Any, theirs: Intent) -> None:
+    """As another replica would, between our look at the ledger and our own begin."""
+    find = ledger.ledger.find
+
+    async def find_and_begin(*arguments: str) -> object:
+        found = await find(*arguments)
+        await ledger.ledger.begin(theirs, datetime.now(UTC))
+        return found
+
+    ledger.ledger.find = find_and_begin
+
+
 async def test_nothing_is_sent_when_the_intent_cannot_be_recorded(
     duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
 ) -> None:
@@ -29,13 +52,12 @@ async def test_nothing_is_sent_when_the_intent_cannot_be_recorded(
         ledger.failures = {failing: 1}
         answer = await ask(duplicator, campaign())
         assert answer.duplication is None
+        assert code(answer) is ErrorCode.OVERLOADED
         assert answer.error is not None
-        assert answer.error.code is ErrorCode.OVERLOADED
         assert answer.error.safe_to_retry
     assert await copies() == 0
     retried = await ask(duplicator, campaign())
-    assert retried.duplication is not None
-    assert retried.duplication.status is DuplicationStatus.CREATED
+    assert status(retried) is DuplicationStatus.CREATED
     assert await copies() == 1
 
 
@@ -44,12 +66,10 @@ async def test_a_record_of_unclear_fate_is_never_sent(
 ) -> None:
     ledger.failures_after = {"begin": 1}
     answer = await ask(duplicator, campaign())
-    assert answer.error is not None
-    assert answer.error.code is ErrorCode.OVERLOADED
+    assert code(answer) is ErrorCode.OVERLOADED
     again = await ask(duplicator, campaign())
     assert again.replayed
-    assert again.duplication is not None
-    assert again.duplication.status is DuplicationStatus.IN_PROGRESS
+    assert status(again) is DuplicationStatus.IN_PROGRESS
     assert await copies() == 0
 
 
@@ -58,8 +78,7 @@ async def test_an_outcome_is_recorded_however_long_the_ledger_fails(
 ) -> None:
     ledger.failures = {"settle": 2}
     answer = await ask(duplicator, campaign())
-    assert answer.duplication is not None
-    assert answer.duplication.status is DuplicationStatus.CREATED
+    assert status(answer) is DuplicationStatus.CREATED
     assert await copies() == 1
 
 
@@ -69,12 +88,10 @@ async def test_a_caller_is_told_in_time_and_the_call_goes_on(
     hasty = Duplicator({"sonarly": account}, ledger, deadline=0.3)
     ledger.failures = {"settle": 2}
     answer = await ask(hasty, campaign())
-    assert answer.duplication is not None
-    assert answer.duplication.status is DuplicationStatus.IN_PROGRESS
+    assert status(answer) is DuplicationStatus.IN_PROGRESS
     await hasty.drain()
     again = await ask(hasty, campaign())
-    assert again.duplication is not None
-    assert again.duplication.status is DuplicationStatus.CREATED
+    assert status(again) is DuplicationStatus.CREATED
     assert again.replayed
     assert await copies() == 1
 
@@ -99,24 +116,15 @@ async def test_a_caller_who_hangs_up_does_not_stop_the_call(
     asking.cancel()
     await duplicator.drain()
     again = await ask(duplicator, campaign())
-    assert again.duplication is not None
-    assert again.duplication.status is DuplicationStatus.CREATED
+    assert status(again) is DuplicationStatus.CREATED
     assert await copies() == 1
 
 
 async def test_another_gateway_s_record_wins_at_the_last_moment(
     duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    """As another replica would that begins between our look and our begin."""
     theirs = duplication._intent("everyone", "k", account, campaign())
-    find = ledger.ledger.find
-
-    async def begin_elsewhere(*arguments: str) -> object:
-        found = await find(*arguments)
-        await ledger.ledger.begin(theirs, datetime.now(UTC))
-        return found
-
-    ledger.ledger.find = begin_elsewhere
+    begin_elsewhere(ledger, theirs)
     answer = await ask(duplicator, campaign())
     assert answer.replayed
     assert answer.duplication is not None
@@ -128,17 +136,9 @@ async def test_the_same_with_another_input_is_a_reused_key(
     duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     theirs = duplication._intent("everyone", "k", account, campaign(name="Another"))
-    find = ledger.ledger.find
-
-    async def begin_elsewhere(*arguments: str) -> object:
-        found = await find(*arguments)
-        await ledger.ledger.begin(theirs, datetime.now(UTC))
-        return found
-
-    ledger.ledger.find = begin_elsewhere
+    begin_elsewhere(ledger, theirs)
     answer = await ask(duplicator, campaign())
-    assert answer.error is not None
-    assert answer.error.code is ErrorCode.IDEMPOTENCY_KEY_REUSED
+    assert code(answer) is ErrorCode.IDEMPOTENCY_KEY_REUSED
     assert await copies() == 0
 
 
@@ -153,10 +153,9 @@ async def test_a_deadline_while_recording_leaves_a_settled_record_and_sends_noth
 
     ledger.ledger.begin = slowly
     answer = await ask(duplicator, campaign())
+    assert status(answer) is DuplicationStatus.REJECTED
     assert answer.duplication is not None
-    assert answer.duplication.status is DuplicationStatus.REJECTED
-    assert answer.duplication.error is not None
-    assert answer.duplication.error.code is ErrorCode.PROVIDER_UNAVAILABLE
+    assert code(Answer(error=answer.duplication.error)) is ErrorCode.PROVIDER_UNAVAILABLE
     assert await copies() == 0
 
 
@@ -173,8 +172,7 @@ async def test_a_fault_of_ours_after_the_send_is_unknown(
 
     monkeypatch.setattr(type(account.connector), "read_answer", broken)
     answer = await ask(duplicator, campaign())
-    assert answer.duplication is not None
-    assert answer.duplication.status is DuplicationStatus.UNKNOWN
+    assert status(answer) is DuplicationStatus.UNKNOWN
     assert "a bug in a connector" in caplog.text
     assert await copies() == 1
 
@@ -199,6 +197,5 @@ async def test_a_stopping_gateway_refuses_the_new_and_replays_the_old(
     await duplicator.drain()
     assert (await ask(duplicator, campaign())).replayed
     answer = await ask(duplicator, campaign(), key="new")
-    assert answer.error is not None
-    assert answer.error.code is ErrorCode.OVERLOADED
+    assert code(answer) is ErrorCode.OVERLOADED
     assert await copies() == 1
