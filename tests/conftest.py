@@ -14,6 +14,48 @@ from campaign_gateway.connector import ProviderResponse
 from campaign_gateway.connectors import CONNECTORS
 from campaign_gateway.emulation import serving
 from campaign_gateway.outcomes import Outcome
+from support.figures import Figures
+from support.postgres import PostgresServer, postgres_server
+
+FIGURES = pytest.StashKey[Figures]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--figures", metavar="FILE", type=Path, help="write the report there")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[FIGURES] = Figures()
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    lines = config.stash[FIGURES].lines()
+    if not lines:
+        return
+    terminalreporter.section("figures")
+    terminalreporter.write_line("\n".join(lines))
+    if file := config.getoption("--figures"):
+        file.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig: pytest.Config) -> Figures:
+    return pytestconfig.stash[FIGURES]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real PostgreSQL for the whole run; who stops or changes one takes one of their own."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> str:
+    """A database of its own."""
+    return postgres.create_database()
 
 
 @pytest.fixture(scope="module")

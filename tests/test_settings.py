@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from campaign_gateway.settings import Settings, SettingsError, load_settings
+from campaign_gateway import settings as settings_module
+from campaign_gateway.settings import (
+    Settings,
+    SettingsError,
+    load_ledger_settings,
+    load_settings,
+)
 
 COMPLETE = """
 [server]
@@ -46,7 +52,7 @@ def test_a_complete_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     settings = load(tmp_path, COMPLETE)
 
     assert (settings.server.host, settings.server.port) == ("0.0.0.0", 9000)
-    assert settings.ledger.url == "sqlite:///some.db"
+    assert settings.ledger.url.get_secret_value() == "sqlite:///some.db"
     braze, outreach, cdp = settings.accounts.values()
     assert braze.secrets() == ["key-from-environment"]
     assert braze.timeout_seconds == 12
@@ -74,7 +80,7 @@ def test_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "key").write_text("key-from-file")
     settings = load(tmp_path, COMPLETE)
     assert settings.server.port == 7000
-    assert settings.ledger.url == "sqlite:///other.db"
+    assert settings.ledger.url.get_secret_value() == "sqlite:///other.db"
     assert settings.accounts["braze-eu"].secrets() == ["key-of-an-override"]
     assert settings.accounts["braze-eu"].timeout_seconds == 3.5
 
@@ -133,7 +139,7 @@ def test_every_mistake_is_listed_with_its_place_and_remedy(tmp_path: Path) -> No
         "sever: unknown section; did you mean server?",
         "server.host: String should have at least 1 character",
         "server.port: Input should be less than or equal to 65535",
-        'ledger.url: must look like "sqlite:///campaign-gateway.db"',
+        'ledger.url: must look like "sqlite:///campaign-gateway.db" or "postgresql://host/db"',
         "accounts.a.provider: must be one of altcraft, braze, sonarly",
         "accounts.b.apikey: unknown setting; did you mean api_key?",
         "accounts.b.api_key: missing; add it to [accounts.b]",
@@ -225,4 +231,37 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
     assert mistakes(tmp_path, "accounts = 1\nserver = 2") == ["server: must be a table", none]
     assert mistakes(tmp_path, "[accounts]\na = 1") == [
         "accounts.a.provider: must be one of altcraft, braze, sonarly"
+    ]
+
+
+def test_the_ledger_s_url_may_be_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://gateway:pass-word@db.example.com/ledger")
+    account = '[accounts.a]\nprovider = "sonarly"\napi_key = "key"\n'
+    ledger = '[ledger]\nurl = { env = "DATABASE_URL" }\nkeep_days = 1.5\nremember_days = 2\n'
+    settings = load(tmp_path, account + ledger)
+    assert settings.ledger.url.get_secret_value().endswith("@db.example.com/ledger")
+    assert "pass-word" not in repr(settings)
+    assert (settings.ledger.keep_days, settings.ledger.remember_days) == (1.5, 2)
+    # Whoever looks at the ledger alone need not have what the accounts need.
+    lone = tmp_path / "lone.toml"
+    lone.write_text(ledger + "[accounts.a]\nprovider = 'sonarly'\napi_key = { env = 'NOT_SET' }\n")
+    assert load_ledger_settings(lone) == settings.ledger
+
+
+def test_a_ledger_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = '[accounts.a]\nprovider = "sonarly"\napi_key = "key"\n'
+    for line, mistake in {
+        "keep_days = 0": "ledger.keep_days: Input should be greater than 0",
+        "keep_days = 500": "ledger: remember_days must not be less than keep_days",
+        'url = "postgresql://user:pass%word@host/db"': (
+            "ledger.url: cannot be read; write special characters of its password as %40 and the "
+            "like"
+        ),
+        "url = 7": 'ledger.url: write a string, { env = "NAME" } or { file = "PATH" }',
+    }.items():
+        assert mistakes(tmp_path, f"{account}[ledger]\n{line}\n") == [mistake]
+    monkeypatch.setattr(settings_module, "find_spec", lambda _name: None)
+    url = 'url = "postgresql://host/db"'
+    assert mistakes(tmp_path, f"{account}[ledger]\n{url}\n") == [
+        "ledger.url: needs more for PostgreSQL; pip install 'campaign-gateway[postgres]'"
     ]

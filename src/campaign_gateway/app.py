@@ -3,9 +3,10 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from starlette.applications import Starlette
@@ -25,9 +26,10 @@ from campaign_gateway.api.schema import build_schema
 from campaign_gateway.connectors import CONNECTORS
 from campaign_gateway.duplication import Duplicator
 from campaign_gateway.explorer import explorer_routes
-from campaign_gateway.ledger import open_ledger
-from campaign_gateway.ledger.contract import Ledger, LedgerUnavailable
+from campaign_gateway.ledger import Ledger, open_ledger
+from campaign_gateway.ledger.contract import LedgerUnavailable
 from campaign_gateway.reconciliation import reconcile
+from campaign_gateway.retention import retain
 from campaign_gateway.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -37,9 +39,12 @@ REQUEST_LIMIT = 64 * 1024
 
 RECONCILE_EVERY_SECONDS = 0.5
 
-# How long a stopping gateway waits for calls under way. What is not recorded by then becomes
-# UNKNOWN at the next start.
-DRAIN_SECONDS = 30
+# How long a chore that has failed rests, in seconds.
+RESTART_SECONDS = 1.0
+
+# How much longer than the slowest call a stopping gateway waits for calls under way, in seconds.
+# What is not recorded by then becomes UNKNOWN.
+DRAIN_SLACK = 10
 
 # A caller is not told apart from any other yet, so all share one scope of idempotency keys.
 SCOPE = "everyone"
@@ -52,6 +57,20 @@ class Gateway:
     accounts: Mapping[str, Account]
     ledger: Ledger
     duplicator: Duplicator
+
+    async def drain(self) -> None:
+        """Refuse new intents as data, and finish and record those under way."""
+        patience = max(each.timeout_seconds for each in self.accounts.values()) + DRAIN_SLACK
+        try:
+            async with asyncio.timeout(patience):
+                await self.duplicator.drain()
+        except TimeoutError:
+            log.error("calls were still under way after %s seconds", patience)
+
+    async def close(self) -> None:
+        for account in self.accounts.values():
+            await account.transport.close()
+        await self.ledger.close()
 
     def context(self) -> Context:
         return Context(SCOPE, self.accounts, self.duplicator, self.ledger)
@@ -96,7 +115,7 @@ class GraphQLView(GraphQL[Context, None]):
         return self._gateway.context()
 
 
-def create_app(
+async def create_app(
     settings: Settings,
     *,
     cors_origin_regex: str | None = None,
@@ -104,31 +123,49 @@ def create_app(
 ) -> Starlette:
     """The gateway, with its ledger open. Raises `LedgerUnavailable`.
 
-    `notes` are comments below GraphiQL's example of a provider. Needs a running event loop.
+    `notes` are comments below GraphiQL's example of a provider. Whoever serves it calls
+    `state.drain` when asked to stop, and goes on serving until that is done.
     """
+    ledger = await open_ledger(settings.ledger.url.get_secret_value())
+    try:
+        for warning in await ledger.check():
+            log.warning("%s", warning)
+    except LedgerUnavailable as failure:
+        # What it holds can be replayed and finished all the same.
+        log.error("the ledger takes no new intents: %s", failure)
     accounts = {name: open_account(name, each) for name, each in settings.accounts.items()}
-    ledger = open_ledger(settings.ledger.url)
     gateway = Gateway(
         accounts, ledger, Duplicator(accounts, ledger, settings.server.deadline_seconds)
     )
     connectors = {name: CONNECTORS[each.provider] for name, each in settings.accounts.items()}
+    keep = timedelta(days=settings.ledger.keep_days)
+    remember = timedelta(days=settings.ledger.remember_days)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        reader = asyncio.create_task(reconcile(accounts, ledger, RECONCILE_EVERY_SECONDS))
+        chores = [
+            _supervise(lambda: reconcile(accounts, ledger, RECONCILE_EVERY_SECONDS)),
+            _supervise(lambda: retain(ledger, keep, remember)),
+        ]
+        tasks = [asyncio.create_task(each) for each in chores]
         yield
-        reader.cancel()
-        await _stop(gateway)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await gateway.drain()
+        await gateway.close()
 
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def readyz(_request: Request) -> Response:
+        if gateway.duplicator.is_draining:
+            return PlainTextResponse("stopping\n", 503)
         try:
-            await ledger.check()
+            warnings = await ledger.check()
         except LedgerUnavailable as failure:
             return PlainTextResponse(f"the ledger cannot be used: {failure}\n", 503)
-        return PlainTextResponse("ready\n")
+        return PlainTextResponse("".join(["ready\n", *(f"but {each}\n" for each in warnings)]))
 
     cors = Middleware(
         CORSMiddleware,
@@ -136,7 +173,7 @@ def create_app(
         allow_methods=["POST"],
         allow_headers=["content-type"],
     )
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/graphql", GraphQLView(gateway)),
             *explorer_routes(lambda: examples.tabs(connectors, notes or {})),
@@ -147,14 +184,15 @@ def create_app(
         lifespan=lifespan,
         max_body_size=REQUEST_LIMIT,
     )
+    app.state.drain = gateway.drain
+    return app
 
 
-async def _stop(gateway: Gateway) -> None:
-    try:
-        async with asyncio.timeout(DRAIN_SECONDS):
-            await gateway.duplicator.drain()
-    except TimeoutError:
-        log.error("calls were still under way after %s seconds", DRAIN_SECONDS)
-    for account in gateway.accounts.values():
-        await account.transport.close()
-    await gateway.ledger.close()
+async def _supervise(chore: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Start it again whenever a fault of the gateway's own has ended it."""
+    while True:
+        try:
+            await chore()
+        except Exception:
+            log.exception("a chore of the gateway has failed and starts again")
+            await asyncio.sleep(RESTART_SECONDS)

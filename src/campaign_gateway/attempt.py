@@ -2,22 +2,25 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from typing import Any
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.connector import ProviderRequest
+from campaign_gateway.connector import FindsCopies, ProviderRequest, UnreadableAnswer
+from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.contract import (
     Duplication,
     Intent,
-    Ledger,
+    KeyTaken,
     LedgerUnavailable,
+    Unresolved,
     status_of,
 )
 from campaign_gateway.outcomes import (
     Accepted,
+    Created,
     ErrorCode,
     Outcome,
     Refused,
@@ -25,6 +28,7 @@ from campaign_gateway.outcomes import (
     Unknown,
     UserError,
 )
+from campaign_gateway.reading import called
 from campaign_gateway.transport import NoAnswer, NotSent
 
 log = logging.getLogger(__name__)
@@ -32,13 +36,13 @@ log = logging.getLogger(__name__)
 # How long after an answer that left the copy unnamed the provider is first read.
 FIRST_CHECK = timedelta(seconds=1)
 
+# How long a list may take that is read before a send, in seconds.
+LOOK_SECONDS = 5
 
-class KeyTaken(Exception):
-    """The ledger has given the key to another attempt: this one must not send."""
-
-    def __init__(self, duplication: Duplication) -> None:
-        super().__init__()
-        self.duplication = duplication
+RENOUNCED = UserError(
+    ErrorCode.OVERLOADED,
+    "The gateway could not record the intent in time, so it sent nothing. Use a new key.",
+)
 
 
 @dataclass
@@ -47,34 +51,66 @@ class _Recording:
 
     ledger: Ledger
     intent: Intent
-    task: asyncio.Task[Duplication] | None = None
+    despite: str | None
+    task: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
-        """Raises `KeyTaken` and `LedgerUnavailable`."""
-        self.task = asyncio.create_task(self.ledger.begin(self.intent, datetime.now(UTC)))
+        """Raises `KeyTaken`, `Unresolved` and `LedgerUnavailable`."""
+        now = datetime.now(UTC)
+        self.task = asyncio.create_task(self.ledger.begin(self.intent, now, self.despite))
         # Shielded: a deadline that strikes here must not leave a record of unknown fate.
-        self.check(await asyncio.shield(self.task))
-
-    def check(self, duplication: Duplication) -> None:
-        if duplication.intent.nonce != self.intent.nonce:
-            raise KeyTaken(duplication)
+        await asyncio.shield(self.task)
 
 
 async def attempt(
-    ledger: Ledger, account: Account, intent: Intent, campaign: Any, request: ProviderRequest
+    ledger: Ledger,
+    account: Account,
+    intent: Intent,
+    campaign: Any,
+    request: ProviderRequest,
+    *,
+    despite: str | None,
 ) -> Duplication:
     """Send the request at most once, and record what became of it.
 
-    Raises `Refused`, `KeyTaken` and `LedgerUnavailable`, all of them before the first byte.
+    Raises `Refused`, `KeyTaken`, `Unresolved` and `LedgerUnavailable`, all before the first byte.
+    After `InDoubt`, which is one of the latter, the intent has to be renounced.
     """
-    recording = _Recording(ledger, intent)
+    recording = _Recording(ledger, await _with_what_is_there(account, intent, campaign), despite)
     outcome = await _send(recording, account, campaign, request)
     if recording.task is None:
         assert isinstance(outcome, Rejected), "nothing is sent without a record"
         raise Refused(outcome.error)
-    recording.check(await recording.task)
-    log.info("duplication %s at %s: %s", intent.id, account.name, status_of(outcome))
-    return await _settle(ledger, intent, outcome)
+    await recording.task
+    log.info("duplication %s at %s: %s", intent.id, account.name, _in_words(outcome))
+    return await _settle(ledger, recording.intent, outcome)
+
+
+async def renounce(ledger: Ledger, intent: Intent) -> None:
+    """See to it that an intent that was never sent does not look under way for good."""
+    for pause in _pauses():
+        try:
+            await ledger.renounce(intent, RENOUNCED, datetime.now(UTC))
+        except LedgerUnavailable:
+            await asyncio.sleep(pause)
+        else:
+            return
+
+
+async def _with_what_is_there(account: Account, intent: Intent, campaign: Any) -> Intent:
+    """The intent with the campaigns that have the copy's name already, where that will matter."""
+    connector, name = account.connector, intent.requested_name
+    if name is None or not isinstance(connector, FindsCopies) or connector.tells_creation:
+        return intent
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            listed = await called(account, campaign, name)
+    except (NoAnswer, UnreadableAnswer, TimeoutError) as failure:
+        log.warning("%s could not be read before a copy: %s", account.name, failure)
+        return intent
+    if not listed.is_whole:
+        return intent
+    return replace(intent, seen=tuple(each.id for each in listed.campaigns))
 
 
 async def _send(
@@ -90,7 +126,7 @@ async def _send(
         return Rejected(UserError(ErrorCode.PROVIDER_UNAVAILABLE, message))
     except NoAnswer as failure:
         return _unknown(f"{title} gave no answer ({failure})")
-    except (KeyTaken, LedgerUnavailable):
+    except (KeyTaken, Unresolved, LedgerUnavailable):
         raise
     except Exception:
         if recording.task is None:
@@ -101,15 +137,31 @@ async def _send(
 
 async def _settle(ledger: Ledger, intent: Intent, outcome: Outcome) -> Duplication:
     """Record the outcome, however long the ledger takes to be usable again."""
-    for pause in chain([0.1, 0.5, 1], repeat(5)):
+    for pause in _pauses():
         now = datetime.now(UTC)
         check_at = now + FIRST_CHECK if isinstance(outcome, Accepted | Unknown) else None
         try:
             return await ledger.settle(intent, outcome, now, check_at)
         except LedgerUnavailable as failure:
-            log.error("duplication %s is not recorded yet: %s", intent.id, failure)
+            # In full, for a person to settle it by if the gateway should end before the ledger is
+            # back.
+            log.error(
+                "duplication %s (%s) is not recorded yet: %s",
+                intent.id,
+                _in_words(outcome),
+                failure,
+            )
             await asyncio.sleep(pause)
     raise AssertionError("the pauses never end")
+
+
+def _pauses() -> "chain[float]":
+    return chain([0.1, 0.5, 1], repeat(5))
+
+
+def _in_words(outcome: Outcome) -> str:
+    copy = f" as {outcome.campaign.id}" if isinstance(outcome, Created) else ""
+    return f"{status_of(outcome)}{copy}"
 
 
 def _unknown(what_happened: str) -> Unknown:

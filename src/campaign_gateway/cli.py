@@ -5,14 +5,28 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 from campaign_gateway.api.schema import client_sdl, federation_sdl
 from campaign_gateway.app import create_app
+from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.contract import LedgerUnavailable
+from campaign_gateway.outcomes import DuplicationStatus
+from campaign_gateway.resolution import (
+    UNSETTLED,
+    CannotResolve,
+    listing,
+    resolve_as_absent,
+    resolve_as_created,
+    show,
+)
 from campaign_gateway.sandbox import run_sandbox
 from campaign_gateway.server import CannotListen, create_server, listen, log_to_stderr
-from campaign_gateway.settings import Settings, SettingsError, load_settings
+from campaign_gateway.settings import Settings, SettingsError, load_ledger_settings, load_settings
+
+Result = TypeVar("Result")
 
 
 def main() -> None:
@@ -23,8 +37,10 @@ def main() -> None:
         sys.exit(
             "The configuration cannot be used:\n" + "\n".join(f"  {m}" for m in error.mistakes)
         )
-    except (CannotListen, LedgerUnavailable) as error:
+    except CannotListen as error:
         sys.exit(f"The gateway cannot start: {error}")
+    except (LedgerUnavailable, CannotResolve) as error:
+        sys.exit(f"campaign-gateway: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -37,13 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="serve the configured accounts")
-    serve.add_argument(
-        "--config",
-        metavar="FILE",
-        type=Path,
-        default=os.environ.get("CAMPAIGN_GATEWAY_CONFIG"),
-        help="the TOML file (also the environment variable CAMPAIGN_GATEWAY_CONFIG)",
-    )
+    _add_config(serve)
     serve.add_argument("--host", help="in place of the configured one")
     serve.add_argument("--port", type=_port, help="in place of the configured one")
     serve.set_defaults(run=_serve)
@@ -59,6 +69,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     sandbox.set_defaults(run=_sandbox)
 
+    duplications = commands.add_parser(
+        "duplications", help="see what became of duplications, and settle what nobody knows"
+    )
+    verbs = duplications.add_subparsers(required=True, metavar="VERB")
+    listed = verbs.add_parser("list", help="those that are not settled, newest first")
+    statuses = listed.add_mutually_exclusive_group()
+    statuses.add_argument("--all", action="store_true", help="the settled ones too")
+    statuses.add_argument(
+        "--status", choices=list(DuplicationStatus), help="those of this status only"
+    )
+    _add_config(listed)
+    listed.set_defaults(run=_list)
+    shown = verbs.add_parser("show", help="one, with the campaigns that may be its copy")
+    shown.add_argument("id", metavar="ID")
+    _add_config(shown)
+    shown.set_defaults(run=_show)
+    resolve = verbs.add_parser("resolve", help="say what you found at the provider")
+    resolve.add_argument("id", metavar="ID")
+    found = resolve.add_mutually_exclusive_group(required=True)
+    found.add_argument("--created", metavar="CAMPAIGN_ID", help="the copy is there: this one")
+    found.add_argument("--absent", action="store_true", help="there is no copy")
+    _add_config(resolve)
+    resolve.set_defaults(run=_resolve)
+
     schema = commands.add_parser("schema", help="print the GraphQL schema for clients")
     schema.add_argument(
         "--federation", action="store_true", help="print the subgraph's, for a composer"
@@ -67,16 +101,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        default=os.environ.get("CAMPAIGN_GATEWAY_CONFIG"),
+        help="the TOML file (also the environment variable CAMPAIGN_GATEWAY_CONFIG)",
+    )
+
+
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError("must be a number from 0 to 65535")
     return int(text)
 
 
-def _serve(arguments: argparse.Namespace) -> None:
+def _config_of(arguments: argparse.Namespace) -> Path:
     if arguments.config is None:
         raise SettingsError(["give a file with --config or in CAMPAIGN_GATEWAY_CONFIG"])
-    settings = load_settings(Path(arguments.config))
+    return Path(arguments.config)
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    settings = load_settings(_config_of(arguments))
     host = arguments.host or settings.server.host
     port = settings.server.port if arguments.port is None else arguments.port
     log_to_stderr()
@@ -85,7 +133,7 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 async def _serve_until_stopped(settings: Settings, host: str, port: int) -> None:
     listener = listen(host, port)
-    server = create_server(create_app(settings))
+    server = create_server(await create_app(settings))
     logging.getLogger(__name__).info("listening on %s port %s", *listener.getsockname()[:2])
     await server.serve(sockets=[listener])
 
@@ -94,6 +142,42 @@ def _sandbox(arguments: argparse.Namespace) -> None:
     log_to_stderr()
     logging.getLogger().setLevel(logging.WARNING)
     asyncio.run(run_sandbox(arguments.host, arguments.port, arguments.ledger))
+
+
+def _visit(arguments: argparse.Namespace, work: Callable[[Ledger], Awaitable[Result]]) -> Result:
+    """Work at the ledger of the configuration, beside the gateways that use it."""
+    url = load_ledger_settings(_config_of(arguments)).url.get_secret_value()
+
+    async def visit() -> Result:
+        ledger = await open_ledger(url, visiting=True)
+        try:
+            return await work(ledger)
+        finally:
+            await ledger.close()
+
+    return asyncio.run(visit())
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    statuses = (DuplicationStatus(arguments.status),) if arguments.status else UNSETTLED
+    lines = _visit(arguments, lambda ledger: listing(ledger, None if arguments.all else statuses))
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    lines = _visit(arguments, lambda ledger: show(ledger, arguments.id))
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _resolve(arguments: argparse.Namespace) -> None:
+    async def resolve(ledger: Ledger) -> None:
+        if arguments.absent:
+            await resolve_as_absent(ledger, arguments.id)
+        else:
+            await resolve_as_created(ledger, arguments.id, arguments.created)
+
+    _visit(arguments, resolve)
+    _show(arguments)
 
 
 def _schema(arguments: argparse.Namespace) -> None:

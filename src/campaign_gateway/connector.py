@@ -81,8 +81,12 @@ class Connector(Protocol[CampaignInput]):
 class FindsCopies(Protocol[CampaignInput]):
     """A connector whose provider lists campaigns, newest or nearest to the copy first.
 
+    `tells_creation` says whether the list, or a lookup, has the time a campaign was made at; if
+    not, the list is read before each send too, because only that tells a copy from what was there.
     `cursor` is None for the first page. `read_search` raises `UnreadableAnswer`.
     """
+
+    tells_creation: ClassVar[bool]
 
     def build_search(self, campaign: CampaignInput, cursor: str | None, /) -> ProviderRequest: ...
 
@@ -127,23 +131,28 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _secret(value: object) -> object:
+def resolve_secret(value: object) -> str:
+    """What a setting says, or the variable or the file that it names. Raises `ValueError`."""
     match value:
         case {"env": str(name), **rest} if not rest:
             if name not in os.environ:
                 # Someone may have written the secret where its variable's name belongs.
                 shown = f" {name}" if re.fullmatch(r"[A-Z][A-Z0-9_]*", name) else ""
                 raise ValueError(f"the environment variable{shown} is not set; set it")
-            value = os.environ[name]
+            return os.environ[name]
         case {"file": str(path), **rest} if not rest:
             try:
-                value = Path(path).read_text("utf-8").strip()
+                return Path(path).read_text("utf-8").strip()
             except (OSError, UnicodeError) as error:
                 raise ValueError(f"file {path} cannot be read ({type(error).__name__})") from None
         case str():
-            pass
+            return value
         case _:
             raise ValueError('write a string, { env = "NAME" } or { file = "PATH" }')
+
+
+def _secret(given: object) -> str:
+    value = resolve_secret(given)
     # Anything else could smuggle a header or would be refused by the HTTP library mid-call.
     if not re.fullmatch(r"[\x21-\x7e]+", value):
         raise ValueError("is empty or holds spaces, line breaks or non-ASCII characters")

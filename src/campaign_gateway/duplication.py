@@ -11,17 +11,23 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from campaign_gateway.accounts import Account, choose_account
-from campaign_gateway.attempt import KeyTaken, attempt
+from campaign_gateway.attempt import attempt, renounce
+from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.contract import (
     Duplication,
+    InDoubt,
     Intent,
-    Ledger,
+    KeyTaken,
     LedgerUnavailable,
+    Unresolved,
     new_id,
 )
-from campaign_gateway.outcomes import ErrorCode, Refused, UserError
+from campaign_gateway.outcomes import DuplicationStatus, ErrorCode, Refused, UserError
 
 log = logging.getLogger(__name__)
+
+# What a refusal may name beside a field of the provider's input.
+ARGUMENTS = {"idempotencyKey", "despiteUnresolved"}
 
 KEY_REUSED = UserError(
     ErrorCode.IDEMPOTENCY_KEY_REUSED,
@@ -29,6 +35,24 @@ KEY_REUSED = UserError(
     field=("idempotencyKey",),
 )
 
+KEY_EXPIRED = UserError(
+    ErrorCode.IDEMPOTENCY_KEY_EXPIRED,
+    "This idempotency key was used so long ago that what became of it is not kept. Nothing was "
+    "sent. Look whether the copy exists, and use a new key for a new intent.",
+    field=("idempotencyKey",),
+)
+UNRESOLVED = UserError(
+    ErrorCode.UNRESOLVED_DUPLICATION,
+    "An earlier attempt at the same copy, `duplication`, may have made it, and nobody knows yet. "
+    "Nothing was sent now. Wait until that one is settled. Only whoever has looked at the provider "
+    "and wants one more copy all the same names it in despiteUnresolved.",
+)
+NOT_UNRESOLVED = UserError(
+    ErrorCode.INVALID_INPUT,
+    "despiteUnresolved is not the newest UNKNOWN duplication of this copy, or it has been settled "
+    "meanwhile. Nothing was sent. Look at it again.",
+    field=("despiteUnresolved",),
+)
 LEDGER_DOWN = UserError(
     ErrorCode.OVERLOADED,
     "The gateway cannot record anything at the moment, so it sent nothing. Try again with the "
@@ -44,8 +68,9 @@ SHUTTING_DOWN = UserError(
 class Answer:
     """What one request for a copy comes to.
 
-    `error` is set and `duplication` is not when the request was refused before anything was
-    recorded. Both are None while a call under way has no record yet.
+    `error` is set when the request was refused before anything was recorded; `duplication` is then
+    None, or the other one that stands in the way. Both are None while a call under way has no
+    record yet.
     """
 
     duplication: Duplication | None = None
@@ -71,64 +96,121 @@ class Duplicator:
         self._ledger = ledger
         self._deadline = deadline
         self._running: dict[tuple[str, str], _Running] = {}
-        self._is_draining = False
+        self._renouncing: set[asyncio.Task[None]] = set()
+        self.is_draining = False
 
-    async def duplicate(self, scope: str, key: str, provider: str, campaign: Any) -> Answer:
-        """Copy the campaign that a provider's input describes, or say what became of it before."""
+    async def duplicate(
+        self, scope: str, key: str, provider: str, campaign: Any, despite: str | None = None
+    ) -> Answer:
+        """Copy the campaign that a provider's input describes, or say what became of it before.
+
+        `despite` is the id of an UNKNOWN duplication of the same copy, to ask for another one all
+        the same.
+        """
         try:
             _check_key(key)
             account = choose_account(self._accounts, provider, campaign.account)
-            answer = await self._follow(_intent(scope, key, account, campaign), account, campaign)
+            intent = _intent(scope, key, account, campaign)
+            answer = await self._follow(intent, account, campaign, despite)
         except Refused as refusal:
             answer = Answer(error=refusal.error)
         return _with_whole_path(answer, provider)
 
     async def drain(self) -> None:
         """Refuse new intents, and wait until those under way are sent and recorded."""
-        self._is_draining = True
-        if self._running:
-            await asyncio.wait([running.task for running in self._running.values()])
+        self.is_draining = True
+        # From here on no new task sends, so only those that are there need to be waited for.
+        if tasks := [running.task for running in self._running.values()]:
+            await asyncio.wait(tasks)
+        if self._renouncing:
+            await asyncio.wait(self._renouncing)
 
-    async def _follow(self, intent: Intent, account: Account, campaign: Any) -> Answer:
+    async def _follow(
+        self, intent: Intent, account: Account, campaign: Any, despite: str | None
+    ) -> Answer:
         """Wait for the one task that has this key, which the first caller starts."""
         slot = (intent.scope, intent.key)
         running = self._running.get(slot)
         is_first = running is None
         if running is None:
-            task = asyncio.create_task(self._run(intent, account, campaign))
+            task = asyncio.create_task(self._run(intent, account, campaign, despite))
             task.add_done_callback(lambda _: self._running.pop(slot))
             running = self._running[slot] = _Running(intent.fingerprint, task)
         elif running.fingerprint != intent.fingerprint:
             raise Refused(KEY_REUSED)
         done, _ = await asyncio.wait([running.task], timeout=self._deadline)
         if not done:
-            return Answer(await self._find_if_possible(intent), replayed=not is_first)
+            recorded = await self._find_if_possible(intent)
+            is_ours = recorded is None or recorded.intent.nonce == intent.nonce
+            return Answer(recorded, replayed=not (is_first and is_ours))
         answer = running.task.result()
-        is_repeat = not is_first and answer.duplication is not None
+        is_repeat = not is_first and answer.duplication is not None and answer.error is None
         return replace(answer, replayed=answer.replayed or is_repeat)
 
-    async def _run(self, intent: Intent, account: Account, campaign: Any) -> Answer:
+    async def _run(
+        self, intent: Intent, account: Account, campaign: Any, despite: str | None
+    ) -> Answer:
         """What the task does. Every refusal in here comes before the first byte."""
         try:
-            return await self._look_or_attempt(intent, account, campaign)
+            return await self._look_or_attempt(intent, account, campaign, despite)
         except Refused as refusal:
             return Answer(error=refusal.error)
         except LedgerUnavailable as failure:
             log.error("the ledger cannot be used: %s", failure)
             return Answer(error=LEDGER_DOWN)
 
-    async def _look_or_attempt(self, intent: Intent, account: Account, campaign: Any) -> Answer:
+    async def _look_or_attempt(
+        self, intent: Intent, account: Account, campaign: Any, despite: str | None
+    ) -> Answer:
         recorded = await self._ledger.find(intent.scope, intent.key)
-        if recorded is not None:
-            return _replay(intent, recorded)
-        if self._is_draining:
-            raise Refused(SHUTTING_DOWN)
+        if recorded is None:
+            try:
+                return await self._attempt(intent, account, campaign, despite)
+            except KeyTaken as taken:
+                recorded = taken.duplication
+            except Unresolved as unresolved:
+                if unresolved.duplication is None:
+                    raise Refused(NOT_UNRESOLVED) from None
+                return Answer(unresolved.duplication, UNRESOLVED)
+        return await self._replay(intent, recorded)
+
+    async def _attempt(
+        self, intent: Intent, account: Account, campaign: Any, despite: str | None
+    ) -> Answer:
+        self._refuse_while_draining()
         request = account.connector.build_request(campaign)
-        try:
-            async with account.permits.hold(patience=self._deadline / 2):
-                return Answer(await attempt(self._ledger, account, intent, campaign, request))
-        except KeyTaken as taken:
-            return _replay(intent, taken.duplication)
+        async with account.permits.hold(patience=self._deadline):
+            self._refuse_while_draining()
+            try:
+                return Answer(
+                    await attempt(self._ledger, account, intent, campaign, request, despite=despite)
+                )
+            except InDoubt:
+                # It may have been recorded all the same, and would look under way for good.
+                task = asyncio.create_task(renounce(self._ledger, intent))
+                self._renouncing.add(task)
+                task.add_done_callback(self._renouncing.discard)
+                raise
+
+    def _refuse_while_draining(self) -> None:
+        if self.is_draining:
+            raise Refused(SHUTTING_DOWN)
+
+    async def _replay(self, intent: Intent, recorded: Duplication) -> Answer:
+        """What became of the key, waiting for another gateway that may be at it now."""
+        loop = asyncio.get_running_loop()
+        give_up_at, pause = loop.time() + self._deadline, 0.05
+        while True:
+            if recorded.expired:
+                raise Refused(KEY_EXPIRED)
+            if recorded.intent.fingerprint != intent.fingerprint:
+                raise Refused(KEY_REUSED)
+            is_known = recorded.status is not DuplicationStatus.IN_PROGRESS
+            if is_known or self.is_draining or loop.time() > give_up_at:
+                return Answer(recorded, replayed=True)
+            await asyncio.sleep(pause)
+            pause = min(0.5, 2 * pause)
+            recorded = await self._find_if_possible(intent) or recorded
 
     async def _find_if_possible(self, intent: Intent) -> Duplication | None:
         try:
@@ -140,15 +222,9 @@ class Duplicator:
 def _with_whole_path(answer: Answer, provider: str) -> Answer:
     """Connectors name a field of their own input; callers know it from the mutation's arguments."""
     error = answer.error
-    if error is None or error.field is None or error.field == KEY_REUSED.field:
+    if error is None or error.field is None or error.field[0] in ARGUMENTS:
         return answer
     return replace(answer, error=replace(error, field=("input", provider, *error.field)))
-
-
-def _replay(intent: Intent, recorded: Duplication) -> Answer:
-    if recorded.intent.fingerprint != intent.fingerprint:
-        raise Refused(KEY_REUSED)
-    return Answer(recorded, replayed=True)
 
 
 def _check_key(key: str) -> None:

@@ -46,13 +46,19 @@ class ErrorCode(StrEnum):
     PROVIDER_UNAVAILABLE = "PROVIDER_UNAVAILABLE"
     OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    IDEMPOTENCY_KEY_EXPIRED = "IDEMPOTENCY_KEY_EXPIRED"
     UNRESOLVED_DUPLICATION = "UNRESOLVED_DUPLICATION"
     UNKNOWN_ACCOUNT = "UNKNOWN_ACCOUNT"
 
 
-# The other codes all say that nothing was made; these three say that a copy may exist already.
+# The other codes all say that nothing was made; these say that a copy may exist already.
 MAY_HAVE_MADE_A_COPY = frozenset(
-    {ErrorCode.OUTCOME_UNKNOWN, ErrorCode.IDEMPOTENCY_KEY_REUSED, ErrorCode.UNRESOLVED_DUPLICATION}
+    {
+        ErrorCode.OUTCOME_UNKNOWN,
+        ErrorCode.IDEMPOTENCY_KEY_REUSED,
+        ErrorCode.IDEMPOTENCY_KEY_EXPIRED,
+        ErrorCode.UNRESOLVED_DUPLICATION,
+    }
 )
 
 

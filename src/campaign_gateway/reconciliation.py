@@ -1,16 +1,17 @@
 """Reads the provider until it is known what became of a duplication; it never sends again."""
 
 import asyncio
-import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.connector import FindsCopies, ReadsCampaigns, UnreadableAnswer
-from campaign_gateway.ledger.contract import Duplication, Ledger, LedgerUnavailable
+from campaign_gateway.connector import FindsCopies, UnreadableAnswer
+from campaign_gateway.ledger import Ledger
+from campaign_gateway.ledger.contract import Duplication, LedgerUnavailable
 from campaign_gateway.outcomes import Campaign, DuplicationStatus, Evidence, Refused
+from campaign_gateway.reading import called, in_full, input_of
 from campaign_gateway.transport import NoAnswer
 
 log = logging.getLogger(__name__)
@@ -18,8 +19,10 @@ log = logging.getLogger(__name__)
 # Seconds between the checks of one duplication; the last pause repeats.
 PAUSES = (2, 3, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 
-CHECKS_AT_ONCE = 8
-PAGES_A_SEARCH = 3
+CHECKS_AT_ONCE = 16
+
+# A check takes no longer, and nobody else checks the same duplication meanwhile.
+CHECK_TIME = timedelta(seconds=60)
 
 # A copy is taken for ours when it was made in this interval around the request. The start allows
 # for clocks that differ, the end for copies that a provider makes late.
@@ -28,113 +31,111 @@ EARLIEST_PROMISED_COPY = timedelta(seconds=-5)
 LATEST_COPY = timedelta(hours=24)
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check comes to: the copy, or the campaigns that it could not choose from."""
+
+    copy: Campaign | None = None
+    candidates: Sequence[Campaign] = ()
+
+
 async def reconcile(accounts: Mapping[str, Account], ledger: Ledger, every_seconds: float) -> None:
     """Check what is due, for ever."""
-    while True:
-        try:
-            due = await ledger.due(datetime.now(UTC), CHECKS_AT_ONCE)
-            await asyncio.gather(*(_check(accounts, ledger, each) for each in due))
-        except LedgerUnavailable as failure:
-            log.error("the ledger cannot be used: %s", failure)
-        await asyncio.sleep(every_seconds)
+    checks: set[asyncio.Task[None]] = set()
+    try:
+        while True:
+            try:
+                now = datetime.now(UTC)
+                room = CHECKS_AT_ONCE - len(checks)
+                for each in await ledger.take_due(now, room, now + CHECK_TIME):
+                    checks.add(asyncio.create_task(_check(accounts, ledger, each)))
+            except LedgerUnavailable as failure:
+                log.error("the ledger cannot be used: %s", failure)
+            await asyncio.sleep(every_seconds)
+            if len(checks) == CHECKS_AT_ONCE:
+                await asyncio.wait(checks, return_when=asyncio.FIRST_COMPLETED)
+            checks = {check for check in checks if not check.done()}
+    finally:
+        for check in checks:
+            check.cancel()
+        if checks:
+            await asyncio.wait(checks)
 
 
 async def _check(accounts: Mapping[str, Account], ledger: Ledger, duplication: Duplication) -> None:
-    account = accounts.get(duplication.intent.account)
-    copy: Campaign | None = None
+    account, finding = accounts.get(duplication.intent.account), Finding()
     try:
         if account is not None:
-            copy = await find_copy(account, ledger, duplication)
-    except (NoAnswer, UnreadableAnswer, Refused) as failure:
+            finding = await find_copy(account, ledger, duplication)
+        await _record(ledger, duplication, finding)
+    except LedgerUnavailable as failure:
+        # It is due again when nobody has it any more.
+        log.error("the ledger cannot be used: %s", failure)
+
+
+async def _record(ledger: Ledger, duplication: Duplication, finding: Finding) -> None:
+    now, copy = datetime.now(UTC), finding.copy
+    if copy and await ledger.settle_by_reading(duplication, copy, Evidence.INFERRED, now):
+        log.info("duplication %s is campaign %s", duplication.intent.id, copy.id)
+        return
+    if finding.candidates and finding.candidates != duplication.candidates:
+        found = ", ".join(each.id for each in finding.candidates)
+        log.warning(
+            "duplication %s may be one of the campaigns %s; somebody must look",
+            duplication.intent.id,
+            found,
+        )
+    pause = PAUSES[min(duplication.checks, len(PAUSES) - 1)]
+    await ledger.postpone(duplication, now + timedelta(seconds=pause), finding.candidates)
+
+
+async def find_copy(account: Account, ledger: Ledger, duplication: Duplication) -> Finding:
+    """The one campaign at the provider that must be this duplication's copy, if there is one.
+
+    Raises `LedgerUnavailable`; what the provider does wrong is logged.
+    """
+    try:
+        async with asyncio.timeout(CHECK_TIME.total_seconds()):
+            return await _find_copy(account, ledger, duplication)
+    except (NoAnswer, UnreadableAnswer, Refused, TimeoutError) as failure:
         log.warning("duplication %s could not be checked: %s", duplication.intent.id, failure)
     except LedgerUnavailable:
         raise
     except Exception:
         # One row that trips a fault of ours must not stop the checks of all the others.
         log.exception("duplication %s could not be checked", duplication.intent.id)
-    now = datetime.now(UTC)
-    if copy and await ledger.settle_by_reading(duplication, copy, Evidence.INFERRED, now):
-        log.info("duplication %s is campaign %s", duplication.intent.id, copy.id)
-        return
-    pause = PAUSES[min(duplication.checks, len(PAUSES) - 1)]
-    await ledger.postpone(duplication, now + timedelta(seconds=pause))
+    return Finding(candidates=duplication.candidates)
 
 
-async def find_copy(account: Account, ledger: Ledger, duplication: Duplication) -> Campaign | None:
-    """The one campaign at the provider that must be this duplication's copy, if there is one.
-
-    Raises `NoAnswer`, `UnreadableAnswer` and `LedgerUnavailable`.
-    """
+async def _find_copy(account: Account, ledger: Ledger, duplication: Duplication) -> Finding:
     name = duplication.intent.requested_name
     if name is None or not isinstance(account.connector, FindsCopies):
-        return None
+        return Finding()
     campaign = input_of(account, duplication)
-    found = [
-        each
-        for each in await _search(account, account.connector, campaign)
-        if _is_called(each, name) and each.id != duplication.intent.source_campaign_id
-    ]
+    listed = await called(account, campaign, name)
     candidates = [
         candidate
-        for each in found
-        if (candidate := await _in_full(account, campaign, each))
+        for each in listed.campaigns
+        if each.id != duplication.intent.source_campaign_id
+        and (candidate := await in_full(account, campaign, each))
         and _may_be_copy(candidate, duplication, EARLIEST_COPY)
     ]
     # In this order: whoever settles in between is then either still a rival or has its claim seen.
     rivals = await ledger.rivals(duplication)
     known = await ledger.claimed(account.name, [each.id for each in candidates])
-    return _choose(duplication, rivals, [each for each in candidates if each.id not in known])
-
-
-def input_of(account: Account, duplication: Duplication) -> Any:
-    """The provider's input as it was recorded."""
-    return account.connector.Input(**json.loads(duplication.intent.input))
-
-
-async def look_up(account: Account, campaign_id: str, near: Any) -> Campaign | None:
-    """One campaign as the provider describes it now, or None when it has no such campaign.
-
-    Raises `Refused`, `NoAnswer` and `UnreadableAnswer`.
-    """
-    connector = account.connector
-    if not isinstance(connector, ReadsCampaigns):
-        raise UnreadableAnswer(f"{connector.title} has no call that reads one campaign")
-    response = await account.transport.read(connector.build_lookup(campaign_id, near))
-    return connector.read_lookup(response, campaign_id)
-
-
-async def _search(
-    account: Account, connector: FindsCopies[Any], campaign: Any
-) -> Sequence[Campaign]:
-    found: list[Campaign] = []
-    cursor: str | None = None
-    for _ in range(PAGES_A_SEARCH):
-        response = await account.transport.read(connector.build_search(campaign, cursor))
-        page = connector.read_search(response, cursor)
-        found += page.campaigns
-        cursor = page.next_cursor
-        if cursor is None:
-            break
-    return found
-
-
-async def _in_full(account: Account, campaign: Any, listed: Campaign) -> Campaign | None:
-    """The campaign with the time it was made, which some lists leave out."""
-    if listed.created_at is not None or not isinstance(account.connector, ReadsCampaigns):
-        return listed
-    return await look_up(account, listed.id, campaign)
-
-
-def _is_called(campaign: Campaign, name: str) -> bool:
-    # A provider may trim what it is given.
-    return campaign.name is not None and campaign.name.strip() == name.strip()
+    free = [each for each in candidates if each.id not in known]
+    copy = _choose(duplication, rivals, free)
+    return Finding(copy) if copy else Finding(candidates=tuple(free))
 
 
 def _may_be_copy(candidate: Campaign, duplication: Duplication, earliest: timedelta) -> bool:
-    """Without its time, an older campaign of the same name could be taken for the copy."""
-    if candidate.created_at is None:
+    """Made in the time of the call, or, where nobody tells the time, first seen after it."""
+    requested_at, seen = duplication.requested_at, duplication.intent.seen
+    if candidate.created_at is not None:
+        return earliest <= candidate.created_at - requested_at <= LATEST_COPY
+    if seen is None or datetime.now(UTC) - requested_at > LATEST_COPY:
         return False
-    return earliest <= candidate.created_at - duplication.requested_at <= LATEST_COPY
+    return candidate.id not in seen
 
 
 def _choose(
@@ -171,5 +172,9 @@ def _deal(
     are_equal = len({each.intent.fingerprint for each in rivals}) == 1
     if duplication not in rivals or len(copies) != len(rivals) or not are_equal:
         return None
-    by_age = sorted(copies, key=lambda each: (each.created_at, each.id))
-    return by_age[rivals.index(duplication)]
+    return sorted(copies, key=_by_age)[rivals.index(duplication)]
+
+
+def _by_age(copy: Campaign) -> tuple[datetime, int, str]:
+    """Where no time is told, ids are numbers that grow."""
+    return copy.created_at or datetime.max.replace(tzinfo=UTC), len(copy.id), copy.id

@@ -67,7 +67,7 @@ async def sandbox(host: str, port: int, ledger: Path | None) -> AsyncIterator[Sa
         settings = _settings(rooms, emulators, ledger or Path(folder) / "ledger.db")
         notes = {provider: list(_notes(room)) for provider, room in rooms.items()}
         server = create_server(
-            create_app(settings, cors_origin_regex=LOOPBACK_ORIGINS, notes=notes)
+            await create_app(settings, cors_origin_regex=LOOPBACK_ORIGINS, notes=notes)
         )
         stopped = asyncio.create_task(server.serve(sockets=[listener]))
         try:

@@ -1,16 +1,25 @@
 """Listening and serving, for the gateway and for the sandbox."""
 
+import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from time import monotonic
+from types import FrameType
+from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
 
 # How long a stopping server waits for the requests it is answering.
 GRACE_SECONDS = 10
+
+# How long a gateway that was told to stop at least says so at /readyz, in seconds.
+NOTICE_SECONDS = 1.0
+
+Drain = Callable[[], Coroutine[Any, Any, None]]
 
 STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -31,11 +40,30 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """Stops on SIGINT and SIGTERM, and leaves the rest of the stopping to its caller.
+    """On SIGINT or SIGTERM it drains the gateway, still serving; on a second one it stops at once.
 
-    Uvicorn's own raises the signal again when it has stopped, which would end the process before
-    files are closed and removed.
+    It leaves the rest of the stopping to its caller: uvicorn's own raises the signal again when it
+    has stopped, which would end the process before files are closed and removed.
     """
+
+    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._draining: asyncio.Task[None] | None = None
+        self._leaves_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._leaves_at is not None:
+            self.should_exit = True
+        # Whoever routes to this gateway learns from /readyz; a person at a terminal is in a hurry.
+        self._leaves_at = monotonic() + (NOTICE_SECONDS if sig == signal.SIGTERM else 0)
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._leaves_at is not None:
+            self._draining = self._draining or asyncio.create_task(self._drain())
+            if self._draining.done() and monotonic() >= self._leaves_at:
+                self.should_exit = True
+        return await super().on_tick(counter)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -47,7 +75,7 @@ class Server(uvicorn.Server):
                 signal.signal(each, handler)
 
 
-def create_server(app: ASGIApp) -> Server:
+def create_server(app: Starlette) -> Server:
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -55,7 +83,7 @@ def create_server(app: ASGIApp) -> Server:
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    return Server(config)
+    return Server(config, app.state.drain)
 
 
 def log_to_stderr() -> None:

@@ -6,12 +6,21 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
-from campaign_gateway.connector import AccountSettings
+from campaign_gateway.connector import AccountSettings, resolve_secret
 from campaign_gateway.connectors import CONNECTORS
 
 ENVIRONMENT_PREFIX = "CAMPAIGN_GATEWAY_"
@@ -29,16 +38,52 @@ class ServerSettings(BaseModel):
     deadline_seconds: float = Field(default=25, gt=0, le=600)
 
 
-def _ledger_url(value: str) -> str:
-    if not re.fullmatch(r"sqlite:///.+", value):
-        raise ValueError('must look like "sqlite:///campaign-gateway.db"')
+def _ledger_url(given: object) -> str:
+    value = resolve_secret(given)
+    if re.fullmatch(r"sqlite:///[^\0]+", value):
+        return value
+    if not re.match(r"postgres(ql)?://", value):
+        raise ValueError('must look like "sqlite:///campaign-gateway.db" or "postgresql://host/db"')
+    if find_spec("psycopg") is None or find_spec("psycopg_pool") is None:
+        raise ValueError("needs more for PostgreSQL; pip install 'campaign-gateway[postgres]'")
+    _require_conninfo(value)
     return value
 
 
+def _require_conninfo(url: str) -> None:
+    # An extra, which not every installation has.
+    from psycopg import ProgrammingError  # noqa: PLC0415
+    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
+
+    try:
+        conninfo_to_dict(url)
+    except ProgrammingError:
+        # Its words would show the password.
+        raise ValueError(
+            "cannot be read; write special characters of its password as %40 and the like"
+        ) from None
+
+
 class LedgerSettings(BaseModel):
+    """Where duplications are recorded; a URL of PostgreSQL may hold a password.
+
+    A settled duplication is kept whole for `keep_days`. From then on its key is only remembered,
+    so that it is not sent again, until `remember_days` after it was requested.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    url: Annotated[str, AfterValidator(_ledger_url)] = "sqlite:///campaign-gateway.db"
+    url: Annotated[SecretStr, BeforeValidator(_ledger_url)] = SecretStr(
+        "sqlite:///campaign-gateway.db"
+    )
+    keep_days: float = Field(default=30, gt=0, le=36500)
+    remember_days: float = Field(default=400, gt=0, le=36500)
+
+    @model_validator(mode="after")
+    def _remembers_what_it_keeps(self) -> Self:
+        if self.remember_days < self.keep_days:
+            raise ValueError("remember_days must not be less than keep_days")
+        return self
 
 
 class Settings(BaseModel):
@@ -59,15 +104,31 @@ class SettingsError(Exception):
 
 def load_settings(path: Path) -> Settings:
     """Read a configuration file and the environment. Raises `SettingsError`."""
+    return parse_settings(_load(path), os.environ)
+
+
+def load_ledger_settings(path: Path) -> LedgerSettings:
+    """Only where the ledger is: whoever looks at it need not have the accounts' secrets.
+
+    Raises `SettingsError`.
+    """
+    mistakes: list[str] = []
+    table = _load(path).get("ledger", {})
+    ledger = _Reader(os.environ, mistakes).section(("ledger",), LedgerSettings, table)
+    if ledger is None:
+        raise SettingsError(mistakes)
+    return ledger
+
+
+def _load(path: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise SettingsError([f"{path}: cannot be read ({error.strerror})"]) from None
     except UnicodeDecodeError:
         raise SettingsError([f"{path}: is not UTF-8 text"]) from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError([f"{path}: is not TOML: {error}"]) from None
-    return parse_settings(table, os.environ)
 
 
 def parse_settings(table: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:

@@ -286,19 +286,101 @@ async def test_a_yes_without_a_readable_body(client: Any) -> None:
         assert (await client.duplicate(altcraft(number)))["status"] == "UNKNOWN"
 
 
-async def test_a_copy_whose_answer_was_lost_is_found_by_reading(client: Any) -> None:
-    payload = await client.duplicate(sonarly("cut-after-copy"), "lost-answer")
+@pytest.mark.parametrize(
+    "fields",
+    [
+        braze("cut-after-copy"),
+        sonarly("cut-after-copy"),
+        altcraft(9004),
+        altcraft(9004, "altcraft-xml"),
+    ],
+)
+async def test_a_copy_whose_answer_was_lost_is_found_by_reading(client: Any, fields: str) -> None:
+    payload = await client.duplicate(fields, "lost-answer")
     assert payload["status"] == "UNKNOWN"
 
     await settled(client, payload["duplication"]["id"])
 
-    again = await client.duplicate(sonarly("cut-after-copy"), "lost-answer")
-    (copy,) = (await client.counted("sonarly"))["copies"]
+    again = await client.duplicate(fields, "lost-answer")
+    counted = await client.counted(fields.split(":", maxsplit=1)[0])
+    assert (counted["asked"], counted["count"]) == (1, 1)
     assert again["status"] == "CREATED"
     assert again["replayed"] is True
-    assert again["campaign"]["id"] == copy["id"]
+    assert again["campaign"]["id"] == counted["copies"][0]["id"]
     assert again["duplication"]["evidence"] == "INFERRED"
     assert again["userErrors"] == []
+
+
+@pytest.mark.parametrize(
+    "fields", [braze("cut-before-copy"), sonarly("cut-before-copy"), altcraft(9003)]
+)
+async def test_a_copy_that_was_never_made_stays_unknown(client: Any, fields: str) -> None:
+    payload = await client.duplicate(fields, "never-made")
+    assert payload["status"] == "UNKNOWN"
+    await asyncio.sleep(4)
+    again = await client.duplicate(fields, "never-made")
+    assert (again["status"], again["replayed"]) == ("UNKNOWN", True)
+    counted = await client.counted(fields.split(":", maxsplit=1)[0])
+    assert (counted["asked"], counted["count"]) == (1, 0)
+
+
+async def test_a_campaign_that_was_there_before_is_not_taken_for_the_copy(client: Any) -> None:
+    """Altcraft's lists tell no ages, so the older of that name is known only from a look before."""
+    older = await client.duplicate('altcraft: { account: "altcraft", campaignId: 96, name: "N" }')
+    assert older["status"] == "CREATED"
+    name = '{ account: "altcraft-xml", campaignId: %s, name: "N" }'
+    lost = await client.duplicate(f"altcraft: {name % 9003}")
+    assert lost["status"] == "UNKNOWN"
+    await asyncio.sleep(4)
+    assert (await watch(client, lost["duplication"]["id"]))["status"] == "UNKNOWN"
+
+
+async def test_after_an_unknown_the_same_copy_under_a_new_key_is_refused(client: Any) -> None:
+    fields = sonarly("cut-before-copy")
+    lost = await client.duplicate(fields)
+    again = await client.duplicate(fields)
+
+    assert again["status"] == "REJECTED"
+    assert again["campaign"] is None
+    assert again["replayed"] is False
+    (error,) = again["userErrors"]
+    assert error["code"] == "UNRESOLVED_DUPLICATION"
+    assert error["safeToRetry"] is False
+    assert again["duplication"]["id"] == lost["duplication"]["id"]
+    assert again["duplication"]["status"] == "UNKNOWN"
+    assert (await client.counted("sonarly"))["asked"] == 1
+
+    query = """mutation More($id: ID, $key: String!) { duplicateCampaign(
+      input: { FIELDS }, idempotencyKey: $key, despiteUnresolved: $id
+    ) { status duplication { id } userErrors { code field } } }""".replace("FIELDS", fields)
+    for wrong in ("", "true", "01890000-0000-7000-8000-000000000000"):
+        data = await client.ask(query, id=wrong, key="more")
+        (error,) = data["duplicateCampaign"]["userErrors"]
+        assert error["code"] == "UNRESOLVED_DUPLICATION", wrong
+    assert (await client.counted("sonarly"))["asked"] == 1
+    wanted = await client.ask(query, id=lost["duplication"]["id"].upper(), key="more")
+    assert wanted["duplicateCampaign"]["status"] == "UNKNOWN"
+    assert wanted["duplicateCampaign"]["duplication"]["id"] != lost["duplication"]["id"]
+    assert (await client.counted("sonarly"))["asked"] == 2
+
+
+async def test_an_override_without_anything_to_override_is_a_mistake(client: Any) -> None:
+    for wrong in ("", "true", "01890000-0000-7000-8000-000000000000"):
+        data = await client.ask(
+            f"""mutation More($id: ID) {{ duplicateCampaign(
+              input: {{ {SONARLY} }}, idempotencyKey: "k", despiteUnresolved: $id
+            ) {{ status duplication {{ id }} userErrors {{ code field }} }} }}""",
+            id=wrong,
+        )
+        payload = data["duplicateCampaign"]
+        (error,) = payload["userErrors"]
+        assert (error["code"], error["field"]) == ("INVALID_INPUT", ["despiteUnresolved"])
+        assert payload["duplication"] is None
+    assert (await client.counted("sonarly"))["asked"] == 0
+    plain = """mutation Plain($id: ID) { duplicateCampaign(
+      input: { FIELDS }, idempotencyKey: "k", despiteUnresolved: $id) { status } }"""
+    data = await client.ask(plain.replace("FIELDS", SONARLY), id=None)
+    assert data["duplicateCampaign"]["status"] == "CREATED"
 
 
 HOSTILE = [

@@ -273,6 +273,84 @@ def test_a_kill_between_post_and_answer_is_found_by_reading(
     assert provider.posts() == 1
 
 
+def test_a_person_settles_what_nobody_knows_beside_a_running_gateway(
+    running: Any, config: Path, provider: Provider
+) -> None:
+    provider.answer = lambda _handler: None
+    provider.list = lambda handler: provider.send(handler, 500, {})  # type: ignore[method-assign]
+
+    def told(*arguments: str) -> str:
+        done = gateway("duplications", *arguments, "--config", str(config))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def refused(*arguments: str) -> str:
+        done = gateway("duplications", *arguments, "--config", str(config))
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    with serve(running, config) as command:
+        url = address(command)
+        lost = {
+            name: duplicate(url, f'sonarly: {{ {GROUP}, campaignId: "c1", name: "{name}" }}', name)
+            for name in ("Made", "Absent")
+        }
+        made, absent = (each["duplication"]["id"] for each in lost.values())
+        listed = told("list").splitlines()
+        assert listed[0].startswith("ID ")
+        assert [line.split()[0] for line in listed[1:]] == [absent, made]
+        assert "UNKNOWN" in told("list", "--status", "UNKNOWN")
+        assert made not in told("list", "--status", "CREATED")
+        assert f"resolve {made} --created CAMPAIGN_ID" in told("show", made)
+
+        assert "is the campaign that was to be copied" in refused(
+            "resolve", made, "--created", "c1"
+        )
+        assert "letters, digits" in refused("resolve", made, "--created", "../c7")
+        shown = told("resolve", made, "--created", "c7")
+        assert re.search(r"^status +CREATED$", shown, re.MULTILINE)
+        assert re.search(r"^evidence +PERSON$", shown, re.MULTILINE)
+        assert "is the copy of another duplication" in refused("resolve", absent, "--created", "c7")
+        assert re.search(r"^status +REJECTED$", told("resolve", absent, "--absent"), re.MULTILINE)
+        assert "is REJECTED already" in refused("resolve", absent, "--created", "c8")
+        assert "there is no duplication 123" in refused("show", "123")
+        assert len(told("list").splitlines()) == 1
+        assert len(told("list", "--all").splitlines()) == 3
+
+        for name, status in (("Made", "CREATED"), ("Absent", "REJECTED")):
+            fields = f'sonarly: {{ {GROUP}, campaignId: "c1", name: "{name}" }}'
+            again = duplicate(url, fields, name)
+            assert (again["status"], again["replayed"]) == (status, True)
+            assert again["duplication"]["evidence"] == "PERSON"
+        assert provider.posts() == 2
+        assert command.stop() == 0
+    assert "CREATED" in told("list", "--all")
+
+
+def test_a_ledger_that_is_not_there_is_not_made_by_looking(config: Path, tmp_path: Path) -> None:
+    done = gateway("duplications", "list", "--config", str(config))
+    assert done.returncode == 1
+    assert "does not exist" in done.stderr
+    assert not (tmp_path / "ledger.db").exists()
+
+
+def test_settled_duplications_expire_as_configured(
+    running: Any, config: Path, provider: Provider
+) -> None:
+    config.write_text(config.read_text().replace("[ledger]", "[ledger]\nkeep_days = 0.00001"))
+    fields = f'sonarly: {{ {GROUP}, campaignId: "c1", name: "Copy" }}'
+    with serve(running, config) as command:
+        assert duplicate(address(command), fields, "k1")["status"] == "CREATED"
+        time.sleep(1)
+        assert command.stop() == 0
+    with serve(running, config) as command:
+        command.wait_for("1 duplications expired")
+        again = duplicate(address(command), fields, "k1")
+    assert again["userErrors"][0]["code"] == "IDEMPOTENCY_KEY_EXPIRED"
+    assert provider.posts() == 1
+
+
 def test_a_provider_that_cannot_be_reached_leaves_the_key_unused(
     running: Any, config: Path, provider: Provider
 ) -> None:

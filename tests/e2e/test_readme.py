@@ -12,7 +12,7 @@ import pytest
 
 from campaign_gateway.connectors import CONNECTORS
 from campaign_gateway.outcomes import DuplicationStatus, ErrorCode, UserError
-from campaign_gateway.settings import parse_settings
+from campaign_gateway.settings import LedgerSettings, parse_settings
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 
@@ -42,11 +42,17 @@ def test_the_curl_command_runs(sandbox_url: str, shell: Callable[[str], str]) ->
 
 
 def test_the_configuration_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    (text,) = blocks("toml")
+    text, ledger = blocks("toml")
     for name in ("BRAZE_EU_API_KEY", "SONARLY_API_KEY", "ALTCRAFT_TOKEN"):
         monkeypatch.setenv(name, "key")
     settings = parse_settings(tomllib.loads(text), {})
     assert {each.provider for each in settings.accounts.values()} == set(CONNECTORS)
+    defaults = LedgerSettings()
+    assert settings.ledger == defaults
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user:password@host/database")
+    others = {name: table for name, table in tomllib.loads(text).items() if name != "ledger"}
+    settings = parse_settings({**others, **tomllib.loads(ledger)}, {})
+    assert settings.ledger.url.get_secret_value() == "postgresql://user:password@host/database"
 
 
 def test_the_table_of_codes_is_whole_and_true() -> None:

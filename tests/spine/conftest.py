@@ -11,18 +11,24 @@ from campaign_gateway.accounts import Account, open_account
 from campaign_gateway.connectors.sonarly.emulator import ACCOUNTS, GROUP, create_emulator
 from campaign_gateway.connectors.sonarly.input import SonarlyCampaignInput
 from campaign_gateway.emulation import serving
-from campaign_gateway.ledger.contract import LedgerUnavailable
-from campaign_gateway.ledger.sqlite import SqliteLedger
+from campaign_gateway.ledger import Ledger, open_ledger
+from campaign_gateway.ledger.contract import InDoubt, LedgerUnavailable
 from campaign_gateway.settings import parse_settings
 
 
 class Flaky:
     """A real ledger whose named methods fail as often as told, before or after having done it."""
 
-    def __init__(self, ledger: SqliteLedger) -> None:
+    def __init__(self, ledger: Ledger, url: str) -> None:
         self.ledger = ledger
+        self.url = url
         self.failures: dict[str, int] = {}
         self.failures_after: dict[str, int] = {}
+
+    async def reopen(self) -> None:
+        """As the next gateway would, after this one has gone."""
+        await self.ledger.close()
+        self.ledger = await open_ledger(self.url)
 
     def __getattr__(self, name: str) -> Any:
         async def call(*arguments: Any) -> Any:
@@ -32,7 +38,7 @@ class Flaky:
             result = await getattr(self.ledger, name)(*arguments)
             if self.failures_after.get(name, 0) > 0:
                 self.failures_after[name] -= 1
-                raise LedgerUnavailable("connection lost")
+                raise InDoubt("connection lost")
             return result
 
         return call
@@ -40,9 +46,10 @@ class Flaky:
 
 @pytest.fixture
 async def ledger(tmp_path: Path) -> AsyncIterator[Flaky]:
-    opened = SqliteLedger(tmp_path / "ledger.db")
-    yield Flaky(opened)
-    await opened.close()
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    flaky = Flaky(await open_ledger(url), url)
+    yield flaky
+    await flaky.ledger.close()
 
 
 @pytest.fixture

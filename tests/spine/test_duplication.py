@@ -1,8 +1,9 @@
 """The spine where something goes wrong around the send."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from campaign_gateway import duplication
 from campaign_gateway.accounts import Account
 from campaign_gateway.duplication import Answer, Duplicator
 from campaign_gateway.ledger.contract import Intent
-from campaign_gateway.outcomes import DuplicationStatus, ErrorCode
+from campaign_gateway.outcomes import Campaign, Created, DuplicationStatus, ErrorCode
+from campaign_gateway.permits import CALLS_AT_ONCE
 
 
 @pytest.fixture
@@ -38,8 +40,9 @@ def begin_elsewhere(ledger: Any, theirs: Intent) -> None:
     find = ledger.ledger.find
 
     async def find_and_begin(*arguments: str) -> object:
+        ledger.ledger.find = find
         found = await find(*arguments)
-        await ledger.ledger.begin(theirs, datetime.now(UTC))
+        await ledger.ledger.begin(theirs, datetime.now(UTC), None)
         return found
 
     ledger.ledger.find = find_and_begin
@@ -61,15 +64,42 @@ async def test_nothing_is_sent_when_the_intent_cannot_be_recorded(
     assert await copies() == 1
 
 
-async def test_a_record_of_unclear_fate_is_never_sent(
+async def test_a_record_of_unclear_fate_is_never_sent_nor_left_under_way(
     duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     ledger.failures_after = {"begin": 1}
+    ledger.failures = {"renounce": 1}
     answer = await ask(duplicator, campaign())
     assert code(answer) is ErrorCode.OVERLOADED
     again = await ask(duplicator, campaign())
     assert again.replayed
-    assert status(again) is DuplicationStatus.IN_PROGRESS
+    assert status(again) is DuplicationStatus.REJECTED
+    assert await copies() == 0
+    assert status(await ask(duplicator, campaign(), "new")) is DuplicationStatus.CREATED
+    await duplicator.drain()
+
+
+async def test_an_unknown_attempt_is_replayed_and_never_sent_again(
+    duplicator: Duplicator, campaign: Any, copies: Any
+) -> None:
+    lost = await ask(duplicator, campaign("cut-before-copy"))
+    assert status(lost) is DuplicationStatus.UNKNOWN
+    again = await ask(duplicator, campaign("cut-before-copy"))
+    assert again.replayed
+    assert again.duplication == lost.duplication
+    assert await copies() == 1
+
+
+async def test_an_orphan_is_replayed_and_never_sent_again(
+    duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
+) -> None:
+    """What a gateway that is gone has begun is UNKNOWN to the next."""
+    orphan = duplication._intent("everyone", "k", account, campaign())
+    await ledger.begin(orphan, datetime.now(UTC), None)
+    await ledger.reopen()
+    answer = await ask(duplicator, campaign())
+    assert answer.replayed
+    assert status(answer) is DuplicationStatus.UNKNOWN
     assert await copies() == 0
 
 
@@ -125,10 +155,28 @@ async def test_another_gateway_s_record_wins_at_the_last_moment(
 ) -> None:
     theirs = duplication._intent("everyone", "k", account, campaign())
     begin_elsewhere(ledger, theirs)
-    answer = await ask(duplicator, campaign())
+    asking = asyncio.create_task(ask(duplicator, campaign()))
+    while await ledger.ledger.get(None, theirs.id) is None:
+        await asyncio.sleep(0.01)
+    made = Created(Campaign("theirs"))
+    await ledger.ledger.settle(theirs, made, datetime.now(UTC), None)
+    answer = await asking
     assert answer.replayed
     assert answer.duplication is not None
     assert answer.duplication.intent == theirs
+    assert answer.duplication.campaign == made.campaign
+    assert await copies() == 0
+
+
+async def test_whoever_waits_too_long_for_another_gateway_is_told_that_it_is_at_it(
+    account: Account, ledger: Any, campaign: Any, copies: Any
+) -> None:
+    hasty = Duplicator({"sonarly": account}, ledger, deadline=0.3)
+    theirs = duplication._intent("everyone", "k", account, campaign())
+    await ledger.begin(theirs, datetime.now(UTC), None)
+    answer = await ask(hasty, campaign())
+    assert answer.replayed
+    assert status(answer) is DuplicationStatus.IN_PROGRESS
     assert await copies() == 0
 
 
@@ -199,3 +247,59 @@ async def test_a_stopping_gateway_refuses_the_new_and_replays_the_old(
     answer = await ask(duplicator, campaign(), key="new")
     assert code(answer) is ErrorCode.OVERLOADED
     assert await copies() == 1
+
+
+async def test_after_an_unknown_the_same_copy_under_a_new_key_is_not_sent(
+    duplicator: Duplicator, campaign: Any, copies: Any
+) -> None:
+    lost = await ask(duplicator, campaign("cut-before-copy"), "first")
+    assert status(lost) is DuplicationStatus.UNKNOWN
+    again = await ask(duplicator, campaign("cut-before-copy"), "second")
+    assert code(again) is ErrorCode.UNRESOLVED_DUPLICATION
+    assert again.duplication == lost.duplication
+    assert not again.replayed
+    assert await copies() == 1
+    assert lost.duplication is not None
+    despite = lost.duplication.intent.id
+    for wrong in ("no duplication", "01890000-0000-7000-8000-000000000000"):
+        answer = await duplicator.duplicate(
+            "everyone", "third", "sonarly", campaign("cut-before-copy"), wrong
+        )
+        assert code(answer) in {ErrorCode.UNRESOLVED_DUPLICATION, ErrorCode.INVALID_INPUT}
+    assert await copies() == 1
+    more = await duplicator.duplicate(
+        "everyone", "third", "sonarly", campaign("cut-before-copy"), despite
+    )
+    assert status(more) is DuplicationStatus.UNKNOWN
+    assert await copies() == 2
+    outdated = await duplicator.duplicate(
+        "everyone", "fourth", "sonarly", campaign("cut-before-copy"), despite
+    )
+    assert code(outdated) is ErrorCode.UNRESOLVED_DUPLICATION
+    assert outdated.duplication == more.duplication
+
+
+async def test_an_expired_key_is_told_so_and_not_sent_again(
+    duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
+) -> None:
+    await ask(duplicator, campaign())
+    await ledger.expire(datetime.now(UTC) + timedelta(seconds=1), 10)
+    again = await ask(duplicator, campaign())
+    assert code(again) is ErrorCode.IDEMPOTENCY_KEY_EXPIRED
+    assert again.error is not None
+    assert again.error.field == ("idempotencyKey",)
+    assert not again.error.safe_to_retry
+    assert await copies() == 1
+
+
+async def test_a_gateway_that_stops_while_callers_wait_their_turn_refuses_them(
+    duplicator: Duplicator, account: Account, campaign: Any, copies: Any
+) -> None:
+    async with AsyncExitStack() as all_slots:
+        for _ in range(CALLS_AT_ONCE):
+            await all_slots.enter_async_context(account.permits.hold(1))
+        asking = asyncio.create_task(ask(duplicator, campaign()))
+        await asyncio.sleep(0.05)
+        duplicator.is_draining = True
+    assert code(await asking) is ErrorCode.OVERLOADED
+    assert await copies() == 0

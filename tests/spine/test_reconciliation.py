@@ -8,9 +8,16 @@ from typing import Any
 
 import pytest
 
+from campaign_gateway import reconciliation
 from campaign_gateway.accounts import Account
 from campaign_gateway.connector import ProviderRequest, ProviderResponse, SearchPage
-from campaign_gateway.ledger.contract import Duplication, Intent, new_id
+from campaign_gateway.ledger.contract import (
+    Duplication,
+    Intent,
+    Selection,
+    Unresolved,
+    new_id,
+)
 from campaign_gateway.outcomes import (
     Accepted,
     Campaign,
@@ -21,7 +28,8 @@ from campaign_gateway.outcomes import (
     Unknown,
     UserError,
 )
-from campaign_gateway.reconciliation import PAGES_A_SEARCH, PAUSES, find_copy, reconcile
+from campaign_gateway.reading import PAGES_A_SEARCH
+from campaign_gateway.reconciliation import PAUSES, reconcile
 from campaign_gateway.transport import NoAnswer
 
 NOW = datetime.now(UTC)
@@ -34,6 +42,7 @@ class Listing:
 
     campaigns: Sequence[Campaign]
     title: str = "Listing"
+    tells_creation: bool = True
     asked: int = 0
     error: Exception | None = None
 
@@ -56,8 +65,16 @@ class Listing:
         return ProviderResponse(200, {}, b"")
 
 
+async def find_copy(account: Account, ledger: Any, duplication: Duplication) -> Campaign | None:
+    return (await reconciliation.find_copy(account, ledger, duplication)).copy
+
+
 def copy(campaign_id: str, age: timedelta = timedelta(0), name: str = "Copy") -> Campaign:
     return Campaign(campaign_id, name=name, created_at=NOW + age)
+
+
+def undated(campaign_id: str) -> Campaign:
+    return replace(copy(campaign_id), created_at=None)
 
 
 def listing_account(account: Account, listing: Listing) -> Account:
@@ -78,9 +95,62 @@ async def unsettled(ledger: Any, outcome: Any = UNKNOWN, **changes: Any) -> Dupl
         input="{}",
     )
     intent = replace(intent, **changes)
-    await ledger.begin(intent, NOW)
+    blocking = await ledger.list(None, Selection(statuses=(DuplicationStatus.UNKNOWN,)), 1, None)
+    try:
+        await ledger.begin(intent, NOW, None)
+    except Unresolved:
+        await ledger.begin(intent, NOW, blocking[0].intent.id)
     found: Duplication = await ledger.settle(intent, outcome, NOW, NOW)
     return found
+
+
+async def test_what_a_check_cannot_choose_from_is_kept_for_a_person(
+    account: Account, ledger: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost = await unsettled(ledger)
+    listing = Listing([copy("c1"), copy("c2")])
+    await reconciliation._check({"sonarly": listing_account(account, listing)}, ledger, lost)
+    seen = await ledger.get(None, lost.intent.id)
+    assert seen.status is DuplicationStatus.UNKNOWN
+    assert [each.id for each in seen.candidates] == ["c1", "c2"]
+    assert "may be one of the campaigns c1, c2" in caplog.text
+    listing.error = NoAnswer("no answer in time")
+    await reconciliation._check({"sonarly": listing_account(account, listing)}, ledger, seen)
+    assert (await ledger.get(None, lost.intent.id)).candidates == seen.candidates
+
+
+@pytest.mark.parametrize(
+    ("seen", "campaigns", "expected"),
+    [
+        ((), [undated("5")], "5"),
+        (("4",), [undated("4"), undated("5")], "5"),
+        (("5",), [undated("5")], None),
+        ((), [undated("5"), undated("6")], None),
+        (None, [undated("5")], None),
+    ],
+)
+async def test_where_no_list_tells_ages_a_copy_is_what_was_not_there_before(
+    account: Account,
+    ledger: Any,
+    seen: tuple[str, ...] | None,
+    campaigns: Sequence[Campaign],
+    expected: str | None,
+) -> None:
+    lost = await unsettled(ledger, seen=seen)
+    listing = Listing(campaigns, tells_creation=False)
+    found = await find_copy(listing_account(account, listing), ledger, lost)
+    assert (found.id if found else None) == expected
+
+
+async def test_equal_intents_share_out_copies_without_ages_in_the_order_of_their_ids(
+    account: Account, ledger: Any
+) -> None:
+    first = await unsettled(ledger, Accepted(), seen=())
+    second = await unsettled(ledger, Accepted(), seen=())
+    listing = Listing([undated("10"), undated("9")], tells_creation=False)
+    both = listing_account(account, listing)
+    found = [await find_copy(both, ledger, each) for each in (first, second)]
+    assert [each.id for each in found if each] == ["9", "10"]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +241,7 @@ async def test_a_promised_copy_is_not_kept_back_by_an_unknown_one(
 async def test_a_call_under_way_is_a_rival(account: Account, ledger: Any) -> None:
     lost = await unsettled(ledger)
     under_way = replace(lost.intent, id=new_id(), nonce=new_id(), key=new_id())
-    await ledger.begin(under_way, NOW)
+    await ledger.begin(under_way, NOW, lost.intent.id)
     listing = listing_account(account, Listing([copy("c1")]))
     assert await find_copy(listing, ledger, lost) is None
     await ledger.settle(under_way, Created(copy("c1")), NOW, None)
@@ -194,7 +264,7 @@ async def test_failures_are_logged_and_checks_grow_rarer(
     async with asyncio.timeout(5):
         while "a bug in a connector" not in caplog.text:
             await asyncio.sleep(0.01)
-    ledger.failures = {"due": 1}
+    ledger.failures = {"take_due": 1}
     async with asyncio.timeout(5):
         while "the ledger cannot be used" not in caplog.text:
             await asyncio.sleep(0.01)

@@ -7,7 +7,7 @@ import strawberry
 
 from campaign_gateway.accounts import Account
 from campaign_gateway.duplication import Duplicator
-from campaign_gateway.ledger.contract import Ledger
+from campaign_gateway.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)

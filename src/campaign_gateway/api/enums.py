@@ -79,8 +79,10 @@ ERROR_CODES = {
     "`duplication(id)`, or look at the provider.",
     ErrorCode.IDEMPOTENCY_KEY_REUSED: "The key stands for another input. Use a new key for a new "
     "intent; if this is a retry, send exactly the first input.",
-    ErrorCode.UNRESOLVED_DUPLICATION: "An earlier attempt at the same copy is still UNKNOWN. Find "
-    "out what became of that one first.",
+    ErrorCode.IDEMPOTENCY_KEY_EXPIRED: "The key was used so long ago that what became of it is not "
+    "kept. Look whether the copy exists; use a new key for a new intent.",
+    ErrorCode.UNRESOLVED_DUPLICATION: "An earlier attempt at the same copy is still UNKNOWN: "
+    "`duplication` of the payload. Nothing was sent. Wait until that one is settled.",
     ErrorCode.UNKNOWN_ACCOUNT: "No such account, or several to choose from. Name one of "
     "`Query.accounts`.",
 }
@@ -102,7 +104,7 @@ described_enum(
     "What the gateway can do with an account beside copying campaigns.",
     {
         Capability.FIND_COPY: "Look in the provider's list of campaigns for a copy whose id the "
-        "provider did not tell. It is found where the provider says when campaigns were made.",
+        "provider did not tell. It is found by its name, if it was given one.",
         Capability.READ_CAMPAIGN: "Read a campaign by its id.",
     },
 )

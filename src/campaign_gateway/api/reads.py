@@ -13,7 +13,7 @@ from campaign_gateway.api.context import Context
 from campaign_gateway.connector import UnreadableAnswer
 from campaign_gateway.ledger.contract import Duplication, Selection
 from campaign_gateway.outcomes import Refused
-from campaign_gateway.reconciliation import input_of, look_up
+from campaign_gateway.reading import input_of, look_up
 from campaign_gateway.transport import NoAnswer
 
 PAGE_LIMIT = 100
@@ -27,13 +27,13 @@ class Page:
 
 
 async def duplication(context: Context, duplication_id: str) -> Duplication | None:
-    found = _uuid(duplication_id)
+    found = canonical_id(duplication_id)
     return await context.ledger.get(context.scope, found) if found else None
 
 
 async def duplication_by_key(context: Context, key: str) -> Duplication | None:
-    # No other key was ever recorded, and SQLite would choke on a lone surrogate.
-    return await context.ledger.find(context.scope, key) if key.isascii() else None
+    found = await context.ledger.find(context.scope, key) if _is_storable(key) else None
+    return None if found is None or found.expired else found
 
 
 async def duplications(
@@ -56,7 +56,7 @@ async def campaign(
         raise GraphQLError("There is no account of this name; see Query.accounts.")
     near = (
         await context.ledger.near(context.scope, account.name, campaign_id)
-        if campaign_id.isascii()
+        if _is_storable(campaign_id)
         else None
     )
     try:
@@ -80,8 +80,14 @@ def _id_of(cursor: str) -> str:
         raise GraphQLError("'after' must be a cursor of an earlier page.") from None
 
 
-def _uuid(value: str) -> str | None:
+def canonical_id(value: str) -> str | None:
+    """A duplication's id as it is recorded; None for what can be none."""
     try:
         return str(uuid.UUID(value))
     except ValueError:
         return None
+
+
+def _is_storable(value: str) -> bool:
+    """No other was ever recorded: SQLite chokes on lone surrogates, PostgreSQL on NUL."""
+    return value.isascii() and "\0" not in value

@@ -55,10 +55,10 @@ class DuplicationFilter:
             raise GraphQLError("A time must say its zone, such as 2026-01-31T12:00:00Z.")
         account = self.account or None
         return Selection(
-            status=self.status or None,
+            statuses=(self.status,) if self.status else None,
             provider=self.provider or None,
             # Names are ASCII; anything else matches none of them.
-            account=account and account.encode("ascii", "replace").decode(),
+            account=account and account.encode("ascii", "replace").decode().replace("\0", "?"),
             since=since,
             until=until,
         )
@@ -138,11 +138,24 @@ class Mutation:
                 "each intent and the same one for each retry of it."
             ),
         ],
+        despite_unresolved: Annotated[
+            strawberry.ID | None,
+            argument(
+                description="Leave it out. After UNRESOLVED_DUPLICATION, a person who has looked "
+                "at the provider and wants one more copy, even if there are two then, gives the id "
+                "of the very duplication that stands in the way. It serves this one time: no "
+                "program can know it beforehand."
+            ),
+        ] = strawberry.UNSET,
     ) -> DuplicateCampaignPayload:
         context = info.context
         provider, campaign = input.chosen()
+        despite = None
+        if isinstance(despite_unresolved, str):
+            # What is no id at all must not pass for leaving it out.
+            despite = reads.canonical_id(despite_unresolved) or "no duplication"
         answer = await context.duplicator.duplicate(
-            context.scope, idempotency_key, provider, campaign
+            context.scope, idempotency_key, provider, campaign, despite
         )
         return DuplicateCampaignPayload.of(answer)
 

@@ -216,7 +216,8 @@ class DuplicateCampaignPayload:
     )
     duplication: Duplication | None = strawberry.field(
         description="The durable record; null when the request was refused before anything was "
-        "recorded, or is under way without one yet."
+        "recorded, or is under way without one yet. With UNRESOLVED_DUPLICATION it is the earlier "
+        "one."
     )
     replayed: bool = strawberry.field(
         description="true: this idempotency key was used before, and this is what became of it."
@@ -227,16 +228,16 @@ class DuplicateCampaignPayload:
 
     @classmethod
     def of(cls, answer: Answer) -> Self:
-        if answer.duplication is None:
+        duplication = Duplication.of(answer.duplication) if answer.duplication else None
+        if duplication is None or answer.error is not None:
             refused = answer.error is not None
             return cls(
                 status=DuplicationStatus.REJECTED if refused else DuplicationStatus.IN_PROGRESS,
                 campaign=None,
-                duplication=None,
+                duplication=duplication,
                 replayed=answer.replayed,
                 user_errors=[DuplicateCampaignError.of(answer.error)] if answer.error else [],
             )
-        duplication = Duplication.of(answer.duplication)
         return cls(
             status=duplication.status,
             campaign=duplication.campaign,

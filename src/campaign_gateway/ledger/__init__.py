@@ -2,10 +2,25 @@
 
 from pathlib import Path
 
-from campaign_gateway.ledger.contract import Ledger
-from campaign_gateway.ledger.sqlite import SqliteLedger
+from campaign_gateway.ledger.contract import Engine, new_id
+from campaign_gateway.ledger.ledger import Ledger
+from campaign_gateway.ledger.sqlite import SqliteEngine
+
+__all__ = ["Ledger", "open_ledger"]
 
 
-def open_ledger(url: str) -> Ledger:
-    """Open the ledger at a URL that the settings have checked. Raises `LedgerUnavailable`."""
-    return SqliteLedger(Path(url.removeprefix("sqlite:///")))
+async def open_ledger(url: str, *, visiting: bool = False) -> Ledger:
+    """Open the ledger at a URL that the settings have checked. Raises `LedgerUnavailable`.
+
+    Visiting, for a look or a person's word, leaves alone what the gateways of a ledger look after.
+    """
+    owner = new_id()
+    engine: Engine
+    if url.startswith("sqlite:"):
+        engine = SqliteEngine(Path(url.removeprefix("sqlite:///")), owner, visiting=visiting)
+    else:
+        # Its libraries are an extra, which not every installation has.
+        from campaign_gateway.ledger.postgres import PostgresEngine  # noqa: PLC0415
+
+        engine = await PostgresEngine.open(url, owner, visiting=visiting)
+    return Ledger(engine, owner)

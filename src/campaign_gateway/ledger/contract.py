@@ -1,12 +1,12 @@
-"""What a ledger promises: durable records of intents, and who may move them where."""
+"""The values of the ledger, and what it needs of a database."""
 
 import secrets
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from campaign_gateway.outcomes import (
     Accepted,
@@ -22,7 +22,30 @@ from campaign_gateway.outcomes import (
 
 
 class LedgerUnavailable(Exception):
-    """Nothing could be written or read; a write that raised this may still have been committed."""
+    """Nothing could be written or read."""
+
+
+class InDoubt(LedgerUnavailable):
+    """No word came of a write, which may have been committed, or may yet be."""
+
+
+class KeyTaken(Exception):
+    """The key stands for another attempt's record already."""
+
+    def __init__(self, duplication: "Duplication") -> None:
+        super().__init__()
+        self.duplication = duplication
+
+
+class Unresolved(Exception):
+    """The newest attempt at the same copy is UNKNOWN, and the caller did not name it.
+
+    It is None when the caller named one that is not, or no longer, what stands in the way.
+    """
+
+    def __init__(self, duplication: "Duplication | None") -> None:
+        super().__init__()
+        self.duplication = duplication
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +53,8 @@ class Intent:
     """What is recorded before the first byte leaves.
 
     `nonce` tells this attempt's row from one that another attempt wrote for the same key.
-    `input` is the provider's input as JSON; it holds no secret.
+    `input` is the provider's input as JSON; it holds no secret. `seen` are the ids of the campaigns
+    that had the copy's name before the send; None when nobody looked.
     """
 
     id: str
@@ -43,11 +67,16 @@ class Intent:
     source_campaign_id: str
     requested_name: str | None
     input: str
+    seen: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Duplication:
-    """One intent with what has become of it."""
+    """One intent with what has become of it.
+
+    `candidates` are the campaigns of which the last check could not tell which is the copy. Of an
+    `expired` one nothing is kept but that its key was used and how it ended.
+    """
 
     intent: Intent
     status: DuplicationStatus
@@ -58,74 +87,52 @@ class Duplication:
     provider_trace_id: str | None = None
     settled_at: datetime | None = None
     checks: int = 0
+    candidates: tuple[Campaign, ...] = ()
+    expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which duplications to list; None does not narrow. `since` is included, `until` is not."""
 
-    status: DuplicationStatus | None = None
+    statuses: tuple[DuplicationStatus, ...] | None = None
     provider: str | None = None
     account: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 
 
-class Ledger(Protocol):
-    """Every method raises `LedgerUnavailable`. A write has happened durably when it returns.
+class Row(Protocol):
+    """What every engine gives for `SELECT *`."""
 
-    A status only ever moves up: IN_PROGRESS, UNKNOWN, ACCEPTED, then CREATED or REJECTED.
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+class Engine(Protocol):
+    """What one kind of database has to offer.
+
+    Every method raises `LedgerUnavailable`, and `write` also `InDoubt`.
+
+    A statement is a transaction of its own. `{lock}` in it stands for the engine's own way to keep
+    several gateways from choosing the same rows.
     """
 
-    async def find(self, scope: str, key: str) -> Duplication | None: ...
+    async def read(self, statement: str, values: Mapping[str, object]) -> Sequence[Row]: ...
 
-    async def get(self, scope: str, duplication_id: str) -> Duplication | None: ...
+    async def write(
+        self, statement: str, values: Mapping[str, object], *, is_intent: bool = False
+    ) -> Sequence[Row]:
+        """What the statement returns, once it is durable.
 
-    async def list(
-        self, scope: str, selection: Selection, limit: int, before_id: str | None
-    ) -> Sequence[Duplication]:
-        """Newest first."""
-        ...
-
-    async def begin(self, intent: Intent, now: datetime) -> Duplication:
-        """Record the intent, unless its key is taken: then the record that holds the key."""
-        ...
-
-    async def settle(
-        self, intent: Intent, outcome: Outcome, now: datetime, next_check_at: datetime | None
-    ) -> Duplication:
-        """Record what the provider answered to the attempt with this intent's nonce."""
-        ...
-
-    async def settle_by_reading(
-        self, duplication: Duplication, campaign: Campaign, evidence: Evidence, now: datetime
-    ) -> bool:
-        """Record the copy that was found for an ACCEPTED or UNKNOWN duplication.
-
-        Does nothing and answers False when it is settled, or the campaign is a known copy, already.
+        A database in need refuses intents first, to have room for what has to be recorded.
         """
         ...
 
-    async def due(self, now: datetime, limit: int) -> Sequence[Duplication]:
-        """ACCEPTED and UNKNOWN duplications that are to be checked, longest due first."""
-        ...
+    async def check(self) -> Sequence[str]:
+        """What about the database weakens the promise, in words for whoever runs it.
 
-    async def postpone(self, duplication: Duplication, next_check_at: datetime) -> None: ...
-
-    async def rivals(self, duplication: Duplication) -> Sequence[Duplication]:
-        """Unsettled duplications of its account and name, itself among them, oldest first."""
-        ...
-
-    async def claimed(self, account: str, campaign_ids: Iterable[str]) -> frozenset[str]:
-        """Those of the campaigns that are known copies already."""
-        ...
-
-    async def near(self, scope: str, account: str, campaign_id: str) -> Duplication | None:
-        """A duplication that the campaign was the copy or the source of."""
-        ...
-
-    async def check(self) -> None:
-        """Raises `LedgerUnavailable` unless the ledger could take a new intent now."""
+        Raises `LedgerUnavailable` unless it could take a new intent now.
+        """
         ...
 
     async def close(self) -> None: ...
@@ -133,9 +140,18 @@ class Ledger(Protocol):
 
 def new_id() -> str:
     """A UUID of version 7 (RFC 9562, method 3): ids sort by the microsecond they were made in."""
-    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    return _uuid7(time.time_ns(), secrets.randbits(62))
+
+
+def first_id(instant: datetime) -> str:
+    """What sorts before every id that was made then or later."""
+    return _uuid7(round(instant.timestamp() * 1000) * 1_000_000, 0)
+
+
+def _uuid7(nanoseconds: int, noise: int) -> str:
+    milliseconds, rest = divmod(nanoseconds, 1_000_000)
     value = (milliseconds << 80) | (0x7 << 76) | (rest * 4096 // 1_000_000 << 64)
-    return str(uuid.UUID(int=value | (0b10 << 62) | secrets.randbits(62)))
+    return str(uuid.UUID(int=value | (0b10 << 62) | noise))
 
 
 def status_of(outcome: Outcome) -> DuplicationStatus:

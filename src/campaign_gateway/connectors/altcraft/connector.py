@@ -66,6 +66,7 @@ class AltcraftConnector:
     Account: ClassVar[type[AccountSettings]] = AltcraftAccount
     Input: ClassVar[type[Any]] = AltcraftCampaignInput
     example: ClassVar[str] = 'campaignId: 96\nkind: TRIGGER\nname: "Abandoned cart, new wording"'
+    tells_creation: ClassVar[bool] = False
 
     account: AltcraftAccount
 

@@ -93,6 +93,7 @@ class BrazeConnector:
         'description: "Copied through the gateway"\n'
         'tagNames: ["promo"]'
     )
+    tells_creation: ClassVar[bool] = True
 
     account: BrazeAccount
 

@@ -66,6 +66,7 @@ class SonarlyConnector:
         'audienceId: "507f1f77bcf86cd799439021"\n'
         'name: "Outreach, third quarter"'
     )
+    tells_creation: ClassVar[bool] = True
 
     account: SonarlyAccount
 

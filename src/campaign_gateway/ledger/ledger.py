@@ -1,0 +1,176 @@
+"""What a ledger promises: durable records of intents, and who may move them where."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from campaign_gateway.ledger import rows, statements
+from campaign_gateway.ledger.contract import (
+    Duplication,
+    Engine,
+    Intent,
+    KeyTaken,
+    Selection,
+    Unresolved,
+)
+from campaign_gateway.outcomes import (
+    Campaign,
+    DuplicationStatus,
+    Evidence,
+    Outcome,
+    UserError,
+)
+
+
+class Ledger:
+    """Every method raises `LedgerUnavailable`, or `InDoubt` where it writes.
+
+    A write has happened durably when it returns, and may be repeated when in doubt.
+
+    A status only ever moves up: IN_PROGRESS, UNKNOWN, ACCEPTED, then CREATED or REJECTED. Whatever
+    was found or said by others gives way to the provider's own certain answer, even a late one.
+    A scope of None is everybody's, for whoever runs the gateway. `owner` is this gateway's name for
+    itself, by which others know whose attempts are under way.
+    """
+
+    def __init__(self, engine: Engine, owner: str) -> None:
+        self.engine = engine
+        self._owner = owner
+
+    async def find(self, scope: str, key: str) -> Duplication | None:
+        """The record that holds a key, even an expired one."""
+        return await self._one(statements.FIND, {"scope": scope, "key": key})
+
+    async def get(self, scope: str | None, duplication_id: str) -> Duplication | None:
+        return await self._one(statements.get(scope), {"id": duplication_id, "scope": scope})
+
+    async def list(
+        self, scope: str | None, selection: Selection, limit: int, before_id: str | None
+    ) -> Sequence[Duplication]:
+        """Newest first."""
+        wanted = rows.of_selection(scope, selection, limit, before_id)
+        return await self._all(statements.listing(wanted), wanted)
+
+    async def begin(self, intent: Intent, now: datetime, despite: str | None) -> None:
+        """Record the intent. Doing so again with the same nonce changes nothing.
+
+        `despite` is the id of the UNKNOWN duplication of the same copy that the caller knows of.
+        Raises `KeyTaken` and `Unresolved`.
+        """
+        values = rows.of_intent(intent, self._owner, now, despite)
+        if await self.engine.write(statements.BEGIN, values, is_intent=True):
+            return
+        holder = await self._one(statements.FIND, values)
+        if holder is None:
+            raise Unresolved(await self._one(statements.UNRESOLVED, values))
+        # The same nonce: the INSERT was done before, and only the word of it was lost.
+        is_ours = holder.intent.nonce == intent.nonce
+        if not is_ours or holder.status is not DuplicationStatus.IN_PROGRESS:
+            raise KeyTaken(holder)
+
+    async def settle(
+        self, intent: Intent, outcome: Outcome, now: datetime, next_check_at: datetime | None
+    ) -> Duplication:
+        """Record what the provider answered to the attempt with this intent's nonce.
+
+        Raises `KeyTaken` when the record has vanished and its key stands for another.
+        """
+        values = rows.of_outcome(intent, outcome, now, next_check_at)
+        settled = await self._settle(values) or await self._one(statements.ANY, values)
+        if settled is None:
+            # As after a failover to a copy of the database that was a moment behind.
+            whole = rows.of_intent(intent, self._owner, now)
+            await self.engine.write(statements.RESTORE, whole)
+            settled = await self._settle(values)
+        if settled is None:
+            holder = await self.find(intent.scope, intent.key)
+            assert holder is not None, "what kept the record from being restored holds its key"
+            raise KeyTaken(holder)
+        return settled
+
+    async def _settle(self, values: Mapping[str, object]) -> Duplication | None:
+        written = await self.engine.write(statements.SETTLE, values)
+        return rows.duplication_of(written[0]) if written else None
+
+    async def renounce(self, intent: Intent, error: UserError, now: datetime) -> None:
+        """Record that the attempt with this intent's nonce was never sent.
+
+        Does nothing when the key stands for another attempt.
+        """
+        # An INSERT of unknown fate that is committed after this finds the key taken.
+        await self.engine.write(statements.RESTORE, rows.of_intent(intent, self._owner, now))
+        await self.engine.write(statements.RENOUNCE, rows.of_renunciation(intent, error, now))
+
+    async def settle_by_reading(
+        self, duplication: Duplication, campaign: Campaign, evidence: Evidence, now: datetime
+    ) -> bool:
+        """Record the copy that was found for an ACCEPTED or UNKNOWN duplication.
+
+        Does nothing and answers False when it is settled, or the campaign is a known copy, already.
+        """
+        values = rows.of_copy(duplication, campaign, evidence, now)
+        return bool(await self.engine.write(statements.SETTLE_BY_READING, values))
+
+    async def declare_absent(
+        self, duplication: Duplication, error: UserError, now: datetime
+    ) -> bool:
+        """Record a person's word that an ACCEPTED or UNKNOWN duplication made no copy.
+
+        Does nothing and answers False when it is settled already.
+        """
+        values = rows.of_renunciation(duplication.intent, error, now)
+        return bool(await self.engine.write(statements.DECLARE_ABSENT, values))
+
+    async def take_due(self, now: datetime, limit: int, until: datetime) -> Sequence[Duplication]:
+        """ACCEPTED and UNKNOWN duplications to check; nobody else gets them before `until`."""
+        values = {"now": rows.micros(now), "limit": limit, "until": rows.micros(until)}
+        taken = await self.engine.write(statements.TAKE_DUE, values)
+        return [rows.duplication_of(row) for row in taken]
+
+    async def postpone(
+        self, duplication: Duplication, next_check_at: datetime, candidates: Iterable[Campaign]
+    ) -> None:
+        """Record that a check has not settled it, and when to look again."""
+        values = rows.of_postponement(duplication, next_check_at, candidates)
+        await self.engine.write(statements.POSTPONE, values)
+
+    async def rivals(self, duplication: Duplication) -> Sequence[Duplication]:
+        """Unsettled duplications of its account and name, itself among them, oldest first."""
+        return await self._all(statements.RIVALS, rows.of_rivalry(duplication))
+
+    async def claimed(self, account: str, campaign_ids: Iterable[str]) -> frozenset[str]:
+        """Those of the campaigns that are known copies already."""
+        wanted = rows.of_campaigns(account, campaign_ids)
+        found = await self.engine.read(statements.claimed(wanted), wanted)
+        return frozenset(row["campaign_id"] for row in found)
+
+    async def near(self, scope: str, account: str, campaign_id: str) -> Duplication | None:
+        """A duplication that the campaign was the copy or the source of."""
+        values = {"scope": scope, "account": account, "campaign_id": campaign_id}
+        return await self._one(statements.COPY_OF, values) or await self._one(
+            statements.SOURCE_OF, values
+        )
+
+    async def expire(self, settled_before: datetime, limit: int) -> int:
+        """Shrink settled duplications to what refuses their keys. Answers how many."""
+        return len(await self.engine.write(statements.EXPIRE, rows.of_age(settled_before, limit)))
+
+    async def forget(self, requested_before: datetime, limit: int) -> int:
+        """Delete expired duplications, which frees their keys. Answers how many."""
+        return len(await self.engine.write(statements.FORGET, rows.of_age(requested_before, limit)))
+
+    async def check(self) -> Sequence[str]:
+        """What about the store weakens the promise, in words for whoever runs it.
+
+        Raises `LedgerUnavailable` unless the ledger could take a new intent now.
+        """
+        return await self.engine.check()
+
+    async def close(self) -> None:
+        await self.engine.close()
+
+    async def _one(self, statement: str, values: Mapping[str, object]) -> Duplication | None:
+        found = await self._all(statement, values)
+        return found[0] if found else None
+
+    async def _all(self, statement: str, values: Mapping[str, object]) -> Sequence[Duplication]:
+        return [rows.duplication_of(row) for row in await self.engine.read(statement, values)]

@@ -1,0 +1,200 @@
+"""The ledger in PostgreSQL, for any number of gateways."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import chain, repeat
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool
+
+from campaign_gateway.ledger import rows, statements
+from campaign_gateway.ledger.contract import InDoubt, LedgerUnavailable
+from campaign_gateway.ledger.migrations import migrations
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+Rows = list[Row]
+Pool = AsyncConnectionPool[psycopg.AsyncConnection[Row]]
+
+SKIP_LOCKED = "FOR UPDATE OF duplication SKIP LOCKED"
+
+CONNECTIONS = 16
+
+# How long a statement is tried, over lost connections and restarts of the database, in seconds.
+PATIENCE = 10.0
+
+# A gateway that has not been seen for so long is taken for dead, in seconds. If it was not, then
+# what it sent is UNKNOWN until it settles it after all.
+HEARTBEAT = 2.0
+DEAD_AFTER = 15.0
+
+# What every gateway of a database takes turns by while it brings the tables up to date.
+MIGRATION_LOCK = 7210448236
+
+BEAT = (
+    "INSERT INTO replica (id, last_seen) VALUES (:owner, clock_timestamp())"
+    " ON CONFLICT (id) DO UPDATE SET last_seen = excluded.last_seen RETURNING id"
+)
+# A day keeps the table small and is far longer than any call.
+BURY = "DELETE FROM replica WHERE last_seen < clock_timestamp() - interval '1 day'"
+LEAVE = "DELETE FROM replica WHERE id = :owner"
+OF_THE_DEAD = (
+    "NOT EXISTS (SELECT 1 FROM replica WHERE replica.id = duplication.owner"
+    f" AND replica.last_seen > clock_timestamp() - interval '{DEAD_AFTER} seconds')"
+)
+SETTINGS = (
+    "SELECT current_setting('fsync') AS fsync,"
+    " current_setting('full_page_writes') AS full_page_writes,"
+    " current_setting('synchronous_commit') AS synchronous_commit"
+)
+
+
+class PostgresEngine:
+    """Hand-written SQL over psycopg 3. Each statement is a transaction, and may be repeated.
+
+    READ COMMITTED is enough, because the unique index on scope and key decides who sends.
+    """
+
+    def __init__(self, pool: Pool, owner: str) -> None:
+        self._pool = pool
+        self._owner = owner
+        self._supervision: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, url: str, owner: str, *, visiting: bool = False) -> "PostgresEngine":
+        """Raises `LedgerUnavailable`. A visitor has no calls that others could take over."""
+        try:
+            if not visiting:
+                await _migrate(url)
+            pool: Pool = AsyncConnectionPool(
+                url,
+                kwargs={"autocommit": True, "row_factory": dict_row},
+                min_size=1,
+                max_size=CONNECTIONS,
+                open=False,
+                name="ledger",
+            )
+            await pool.open(wait=True, timeout=PATIENCE)
+        except psycopg.Error as error:
+            raise LedgerUnavailable(f"PostgreSQL cannot be used: {_first_line(error)}") from None
+        engine = cls(pool, owner)
+        try:
+            if not visiting:
+                await engine._run(BEAT, {"owner": owner})
+                engine._supervision = asyncio.create_task(engine._supervise())
+        except LedgerUnavailable:
+            await pool.close()
+            raise
+        return engine
+
+    async def close(self) -> None:
+        if self._supervision is not None:
+            self._supervision.cancel()
+            await asyncio.wait([self._supervision])
+            # Whatever is still IN_PROGRESS has nobody to finish it, and need not wait.
+            with suppress(LedgerUnavailable):
+                await self._run(LEAVE, {"owner": self._owner})
+        await self._pool.close()
+
+    async def _supervise(self) -> None:
+        """Show that this gateway lives, and take over from those that do not."""
+        loop = asyncio.get_running_loop()
+        watching_since = loop.time()
+        while True:
+            await asyncio.sleep(HEARTBEAT)
+            try:
+                await self._run(BEAT, {"owner": self._owner})
+                # After an outage of the database everybody looks dead for a while.
+                if loop.time() - watching_since > DEAD_AFTER:
+                    await self._disown()
+            except LedgerUnavailable as failure:
+                watching_since = loop.time()
+                log.error("this gateway cannot show that it lives: %s", failure)
+            except Exception:
+                # Without a heartbeat, all that this gateway sends would be taken over.
+                log.exception("a fault of the gateway's own")
+
+    async def _disown(self) -> None:
+        statement = statements.DISOWN.replace("{of_the_dead}", OF_THE_DEAD)
+        for row in await self._run(statement, rows.of_disowning(self._owner, datetime.now(UTC))):
+            log.warning("duplication %s is UNKNOWN: its gateway is gone", row["id"])
+        await self._run(BURY, {})
+
+    async def read(self, statement: str, values: Mapping[str, object]) -> Rows:
+        return await self._run(statement, values)
+
+    async def write(
+        self, statement: str, values: Mapping[str, object], *, is_intent: bool = False
+    ) -> Rows:
+        return await self._run(statement, values)
+
+    async def check(self) -> Sequence[str]:
+        await self._run(BEAT, {"owner": self._owner})
+        (settings,) = await self._run(SETTINGS, {})
+        return [
+            f"PostgreSQL runs with {name} = off: if its machine fails, records can be lost, and "
+            "then a retry can make a second copy"
+            for name, value in settings.items()
+            if value == "off"
+        ]
+
+    async def _run(self, statement: str, values: Mapping[str, object]) -> Rows:
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + PATIENCE
+        was_sent = False
+        for pause in chain([0.05, 0.2, 0.5], repeat(1.0)):
+            try:
+                async with asyncio.timeout_at(give_up_at), self._pool.connection() as connection:
+                    was_sent = True
+                    cursor = await connection.execute(_written(statement), values)
+                    return await cursor.fetchall() if cursor.description else []
+            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
+                failure: Exception = error
+            except psycopg.Error as error:
+                raise LedgerUnavailable(_first_line(error)) from error
+            if loop.time() + pause > give_up_at:
+                kind = InDoubt if was_sent else LedgerUnavailable
+                raise kind(_first_line(failure)) from failure
+            await asyncio.sleep(pause)
+        raise AssertionError("the pauses never end")
+
+
+async def _migrate(url: str) -> None:
+    """Raises `LedgerUnavailable` when a newer version of the gateway has been here."""
+    scripts = migrations("postgres")
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS ledger_version (version integer NOT NULL)"
+        )
+        cursor = await connection.execute("SELECT max(version) FROM ledger_version")
+        row = await cursor.fetchone()
+        version = row[0] or 0 if row else 0
+        if version > len(scripts):
+            raise LedgerUnavailable(
+                "the database was used by a newer version of the gateway; start that version"
+            )
+        for number, script in enumerate(scripts[version:], start=version + 1):
+            await connection.execute(script.encode())
+            await connection.execute("INSERT INTO ledger_version VALUES (%s)", [number])
+
+
+@lru_cache
+def _written(statement: str) -> bytes:
+    """As psycopg marks values, and with what keeps others from choosing the same rows."""
+    return re.sub(r":(\w+)", r"%(\1)s", statement.replace("{lock}", SKIP_LOCKED)).encode()
+
+
+def _first_line(error: Exception) -> str:
+    """Without the statement, which PostgreSQL shows below the message."""
+    if isinstance(error, TimeoutError):
+        return "the database did not answer in time"
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,188 @@
+"""Duplications as rows, and rows as duplications."""
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from pydantic import TypeAdapter
+
+from campaign_gateway.ledger.contract import (
+    Duplication,
+    Intent,
+    Row,
+    Selection,
+    first_id,
+    status_of,
+)
+from campaign_gateway.outcomes import (
+    Accepted,
+    Campaign,
+    Created,
+    DuplicationStatus,
+    ErrorCode,
+    Evidence,
+    Outcome,
+    UserError,
+)
+
+Values = dict[str, object]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+CAMPAIGN: TypeAdapter[Campaign] = TypeAdapter(Campaign)
+CAMPAIGNS: TypeAdapter[tuple[Campaign, ...]] = TypeAdapter(tuple[Campaign, ...])
+USER_ERROR: TypeAdapter[UserError] = TypeAdapter(UserError)
+
+ORPHANED = UserError(
+    ErrorCode.OUTCOME_UNKNOWN,
+    "The gateway stopped before the provider answered, so the copy may or may not exist. Look at "
+    "the duplication before asking for another copy.",
+)
+
+
+def of_intent(intent: Intent, owner: str, now: datetime, despite: str | None = None) -> Values:
+    return {
+        "now": micros(now),
+        "despite": despite,
+        "id": intent.id,
+        "nonce": intent.nonce,
+        "owner": owner,
+        "scope": intent.scope,
+        "key": intent.key,
+        "fingerprint": intent.fingerprint,
+        "provider": intent.provider,
+        "account": intent.account,
+        "source_campaign_id": intent.source_campaign_id,
+        "requested_name": intent.requested_name,
+        "input": intent.input,
+        "seen": None if intent.seen is None else json.dumps(intent.seen),
+    }
+
+
+def of_rivalry(duplication: Duplication) -> Values:
+    intent = duplication.intent
+    return {"account": intent.account, "requested_name": intent.requested_name}
+
+
+def of_outcome(
+    intent: Intent, outcome: Outcome, now: datetime, next_check_at: datetime | None
+) -> Values:
+    campaign = outcome.campaign if isinstance(outcome, Created) else None
+    error = None if isinstance(outcome, Created | Accepted) else outcome.error
+    status = status_of(outcome)
+    is_final = status in {DuplicationStatus.CREATED, DuplicationStatus.REJECTED}
+    return {
+        "id": intent.id,
+        "nonce": intent.nonce,
+        "status": status.value,
+        "campaign_id": campaign and campaign.id,
+        "campaign": campaign and CAMPAIGN.dump_json(campaign).decode(),
+        "error": error and _json_of(error),
+        "evidence": None if status is DuplicationStatus.UNKNOWN else Evidence.ANSWER.value,
+        "trace_id": outcome.trace_id,
+        "settled_at": micros(now) if is_final else None,
+        "next_check_at": None if next_check_at is None else micros(next_check_at),
+    }
+
+
+def of_copy(
+    duplication: Duplication, campaign: Campaign, evidence: Evidence, now: datetime
+) -> Values:
+    return {
+        "id": duplication.intent.id,
+        "account": duplication.intent.account,
+        "campaign_id": campaign.id,
+        "campaign": CAMPAIGN.dump_json(campaign).decode(),
+        "evidence": evidence.value,
+        "now": micros(now),
+    }
+
+
+def of_postponement(
+    duplication: Duplication, next_check_at: datetime, candidates: Iterable[Campaign]
+) -> Values:
+    found = tuple(candidates)
+    return {
+        "id": duplication.intent.id,
+        "next_check_at": micros(next_check_at),
+        "candidates": CAMPAIGNS.dump_json(found).decode() if found else None,
+    }
+
+
+def of_selection(
+    scope: str | None, selection: Selection, limit: int, before_id: str | None
+) -> Values:
+    """Only what narrows is there, and the limit."""
+    since, until = selection.since, selection.until
+    wanted = {
+        "scope": scope,
+        "before_id": before_id,
+        "provider": selection.provider,
+        "account": selection.account,
+        "since": None if since is None else micros(since),
+        "until": None if until is None else micros(until),
+        "limit": limit,
+        **{f"status{n}": each.value for n, each in enumerate(selection.statuses or ())},
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def of_campaigns(account: str, campaign_ids: Iterable[str]) -> Values:
+    return {"account": account, **{f"campaign{n}": each for n, each in enumerate(campaign_ids)}}
+
+
+def of_renunciation(intent: Intent, error: UserError, now: datetime) -> Values:
+    return {
+        "id": intent.id,
+        "nonce": intent.nonce,
+        "error": _json_of(error),
+        "now": micros(now),
+    }
+
+
+def of_disowning(owner: str, now: datetime) -> Values:
+    return {"owner": owner, "error": _json_of(ORPHANED), "now": micros(now)}
+
+
+def of_age(before: datetime, limit: int) -> Values:
+    return {"first_id": first_id(before), "before": micros(before), "limit": limit}
+
+
+def _json_of(error: UserError) -> str:
+    return USER_ERROR.dump_json(error).decode()
+
+
+def micros(instant: datetime) -> int:
+    return (instant - EPOCH) // timedelta(microseconds=1)
+
+
+def duplication_of(row: Row) -> Duplication:
+    return Duplication(
+        intent=Intent(
+            id=row["id"],
+            nonce=row["nonce"],
+            scope=row["scope"],
+            key=row["key"],
+            fingerprint=row["fingerprint"],
+            provider=row["provider"],
+            account=row["account"],
+            source_campaign_id=row["source_campaign_id"],
+            requested_name=row["requested_name"],
+            input=row["input"],
+            seen=None if row["seen"] is None else tuple(json.loads(row["seen"])),
+        ),
+        status=DuplicationStatus(row["status"]),
+        requested_at=_instant(row["requested_at"]),
+        campaign=row["campaign"] and CAMPAIGN.validate_json(row["campaign"]),
+        error=row["error"] and USER_ERROR.validate_json(row["error"]),
+        evidence=row["evidence"] and Evidence(row["evidence"]),
+        provider_trace_id=row["provider_trace_id"],
+        settled_at=None if row["settled_at"] is None else _instant(row["settled_at"]),
+        checks=row["checks"],
+        candidates=CAMPAIGNS.validate_json(row["candidates"]) if row["candidates"] else (),
+        expired=bool(row["expired"]),
+    )
+
+
+def _instant(micros: int) -> datetime:
+    return EPOCH + timedelta(microseconds=micros)

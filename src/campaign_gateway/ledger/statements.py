@@ -1,0 +1,137 @@
+"""The ledger's statements, which SQLite and PostgreSQL understand alike.
+
+Values are named as in `:key`. Where rows are chosen to be changed, `{lock}` stands for what keeps
+several gateways from choosing the same ones.
+"""
+
+from collections.abc import Mapping
+
+INTENT = (
+    "id, nonce, owner, scope, key, fingerprint, provider, account, source_campaign_id,"
+    " requested_name, input, seen"
+)
+_VALUES = ", ".join(f":{name}" for name in INTENT.split(", "))
+
+_SAME_COPY = (
+    "scope = :scope AND account = :account AND source_campaign_id = :source_campaign_id"
+    " AND coalesce(trim(requested_name), '') = coalesce(trim(:requested_name), '')"
+    " AND status = 'UNKNOWN'"
+)
+
+FIND = "SELECT * FROM duplication WHERE scope = :scope AND key = :key"
+ANY = "SELECT * FROM duplication WHERE id = :id"
+
+# One statement, so that whoever has been told UNKNOWN is always seen to have been.
+BEGIN = (
+    f"INSERT INTO duplication ({INTENT}, status, requested_at)"
+    f" SELECT {_VALUES}, 'IN_PROGRESS', :now"
+    f" WHERE coalesce((SELECT max(id) FROM duplication WHERE {_SAME_COPY}), '')"
+    " = coalesce(:despite, '')"
+    " ON CONFLICT (scope, key) DO NOTHING RETURNING id"
+)
+UNRESOLVED = f"SELECT * FROM duplication WHERE {_SAME_COPY} ORDER BY id DESC LIMIT 1"
+
+# The provider's certain answer outweighs what reading or a person has said before it came.
+SETTLE = (
+    "UPDATE duplication SET status = :status, campaign_id = :campaign_id, campaign = :campaign,"
+    " error = :error, evidence = :evidence, provider_trace_id = :trace_id,"
+    " settled_at = :settled_at, next_check_at = :next_check_at"
+    " WHERE id = :id AND nonce = :nonce AND (status IN ('IN_PROGRESS', 'UNKNOWN')"
+    " OR (evidence IN ('INFERRED', 'PERSON') AND :status IN ('CREATED', 'REJECTED')))"
+    " RETURNING *"
+)
+RESTORE = (
+    f"INSERT INTO duplication ({INTENT}, status, requested_at)"
+    f" VALUES ({_VALUES}, 'IN_PROGRESS', :now) ON CONFLICT (scope, key) DO NOTHING"
+)
+RENOUNCE = (
+    "UPDATE duplication SET status = 'REJECTED', error = :error, settled_at = :now"
+    " WHERE id = :id AND nonce = :nonce AND status IN ('IN_PROGRESS', 'UNKNOWN')"
+)
+SETTLE_BY_READING = (
+    "UPDATE duplication SET status = 'CREATED', campaign_id = :campaign_id, campaign = :campaign,"
+    " error = NULL, evidence = :evidence, settled_at = :now, next_check_at = NULL,"
+    " candidates = NULL"
+    " WHERE id = :id AND status IN ('ACCEPTED', 'UNKNOWN') AND NOT EXISTS"
+    " (SELECT 1 FROM duplication WHERE account = :account AND campaign_id = :campaign_id)"
+    " RETURNING id"
+)
+DECLARE_ABSENT = (
+    "UPDATE duplication SET status = 'REJECTED', error = :error, evidence = 'PERSON',"
+    " settled_at = :now, next_check_at = NULL, candidates = NULL"
+    " WHERE id = :id AND status IN ('ACCEPTED', 'UNKNOWN') RETURNING id"
+)
+
+TAKE_DUE = (
+    "WITH due AS (SELECT id FROM duplication WHERE next_check_at <= :now"
+    " ORDER BY next_check_at LIMIT :limit {lock})"
+    " UPDATE duplication SET next_check_at = :until WHERE id IN (SELECT id FROM due) RETURNING *"
+)
+POSTPONE = (
+    "UPDATE duplication SET checks = checks + 1, next_check_at = :next_check_at,"
+    " candidates = :candidates WHERE id = :id AND status IN ('ACCEPTED', 'UNKNOWN')"
+)
+RIVALS = (
+    "SELECT * FROM duplication WHERE account = :account AND requested_name = :requested_name"
+    " AND status IN ('IN_PROGRESS', 'UNKNOWN', 'ACCEPTED') ORDER BY id"
+)
+COPY_OF = (
+    "SELECT * FROM duplication WHERE scope = :scope AND account = :account"
+    " AND campaign_id = :campaign_id AND expired = 0"
+)
+SOURCE_OF = (
+    "SELECT * FROM duplication WHERE scope = :scope AND account = :account"
+    " AND source_campaign_id = :campaign_id AND expired = 0 LIMIT 1"
+)
+
+# Nobody but the gateway that began an attempt sends it.
+DISOWN = (
+    "WITH orphan AS (SELECT id FROM duplication WHERE status = 'IN_PROGRESS' AND {of_the_dead}"
+    " {lock})"
+    " UPDATE duplication SET status = 'UNKNOWN', error = :error, next_check_at = :now"
+    " WHERE id IN (SELECT id FROM orphan) RETURNING id"
+)
+
+EXPIRE = (
+    "WITH settled AS (SELECT id FROM duplication WHERE expired = 0 AND id < :first_id"
+    " AND settled_at < :before LIMIT :limit {lock})"
+    " UPDATE duplication SET expired = 1, nonce = '', owner = '', fingerprint = '', input = '',"
+    " requested_name = NULL, seen = NULL, campaign = NULL, error = NULL, provider_trace_id = NULL"
+    " WHERE id IN (SELECT id FROM settled) RETURNING id"
+)
+FORGET = (
+    "WITH expired AS (SELECT id FROM duplication WHERE expired = 1 AND id < :first_id"
+    " ORDER BY id LIMIT :limit {lock})"
+    " DELETE FROM duplication WHERE id IN (SELECT id FROM expired) RETURNING id"
+)
+
+
+def get(scope: str | None) -> str:
+    narrowed = "" if scope is None else " AND scope = :scope"
+    return f"SELECT * FROM duplication WHERE id = :id AND expired = 0{narrowed}"
+
+
+def claimed(wanted: Mapping[str, object]) -> str:
+    return (
+        "SELECT campaign_id FROM duplication WHERE account = :account"
+        f" AND campaign_id IN ({_those(wanted, 'campaign')})"
+    )
+
+
+def listing(wanted: Mapping[str, object]) -> str:
+    """Narrowed by each of the values that are given."""
+    clauses = {
+        "scope": "scope = :scope",
+        "before_id": "id < :before_id",
+        "provider": "provider = :provider",
+        "account": "account = :account",
+        "since": "requested_at >= :since",
+        "until": "requested_at < :until",
+        "status0": f"status IN ({_those(wanted, 'status')})",
+    }
+    narrowed = ["expired = 0", *(clauses[name] for name in clauses if name in wanted)]
+    return f"SELECT * FROM duplication WHERE {' AND '.join(narrowed)} ORDER BY id DESC LIMIT :limit"
+
+
+def _those(wanted: Mapping[str, object], name: str) -> str:
+    return ", ".join(f":{each}" for each in wanted if each.rstrip("0123456789") == name) or "NULL"

@@ -1,0 +1,183 @@
+"""The one thread that writes a SQLite ledger: many writes share a COMMIT, and so an fsync."""
+
+import asyncio
+import fcntl
+import logging
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from campaign_gateway.ledger.contract import LedgerUnavailable
+
+log = logging.getLogger(__name__)
+
+Rows = list[sqlite3.Row]
+
+BATCH_LIMIT = 256
+
+# Room kept on the disk for the outcomes of calls under way: one takes a few pages of 4 KiB.
+BALLAST_BYTES = 1024 * 1024
+
+DISK_FAILURES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+
+
+@dataclass
+class Ballast:
+    """A file that is given up when the disk is full. While it is missing, no intent is taken."""
+
+    path: Path
+    is_laid: bool = False
+
+    def lay(self) -> bool:
+        """Whether it is there; after it was given up, only where there is as much room again."""
+        if self.is_laid:
+            return True
+        try:
+            disk = os.statvfs(self.path.parent)
+            if disk.f_bavail * disk.f_frsize < 2 * BALLAST_BYTES:
+                return False
+            with self.path.open("wb") as file:
+                # Written, because a file that only claims its size takes no room.
+                file.write(bytes(BALLAST_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            log.error("the ledger takes no new intents: %s", error)
+            self.give_up()
+            return False
+        self.is_laid = True
+        return True
+
+    def give_up(self) -> None:
+        self.is_laid = False
+        with suppress(OSError):
+            self.path.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    statement: str
+    values: Mapping[str, object]
+    is_intent: bool
+    future: asyncio.Future[Rows]
+    loop: asyncio.AbstractEventLoop
+
+    def tell(self, result: Rows | LedgerUnavailable) -> None:
+        # A caller's loop may be gone; the others in the batch must still hear.
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._tell, result)
+
+    def _tell(self, result: Rows | LedgerUnavailable) -> None:
+        if self.future.done():
+            return
+        if isinstance(result, LedgerUnavailable):
+            self.future.set_exception(result)
+        else:
+            self.future.set_result(result)
+
+
+@dataclass
+class Writer:
+    """Owns the writing connection. `lock` is the file whose record lock keeps other writers out.
+
+    `ballast` is None for one who only visits a ledger, and who begins no intents.
+    """
+
+    path: Path
+    connection: sqlite3.Connection
+    lock: IO[str]
+    ballast: Ballast | None
+    _queue: "queue.SimpleQueue[_Write | None]" = field(default_factory=queue.SimpleQueue)
+
+    def __post_init__(self) -> None:
+        self._identity = _identity_of(self.path)
+        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
+        self._thread.start()
+
+    async def write(self, statement: str, values: Mapping[str, object], *, is_intent: bool) -> Rows:
+        """What the statement returns, once that is on the disk. Raises `LedgerUnavailable`."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Rows] = loop.create_future()
+        self._queue.put(_Write(statement, values, is_intent, future, loop))
+        return await future
+
+    async def close(self) -> None:
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch = [first]
+            while len(batch) < BATCH_LIMIT:
+                try:
+                    following = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if following is None:
+                    self._queue.put(None)
+                    break
+                batch.append(following)
+            self._admit(batch)
+
+    def _admit(self, batch: Sequence[_Write]) -> None:
+        if _identity_of(self.path) != self._identity:
+            # What is written now would be gone with the next start, and so would be resent.
+            _tell_all(batch, LedgerUnavailable(f"{self.path} was moved or deleted; put it back"))
+            return
+        intents = [write for write in batch if write.is_intent]
+        if intents and self.ballast is not None and not self.ballast.lay():
+            _tell_all(intents, LedgerUnavailable("the disk of the ledger is full"))
+            batch = [write for write in batch if not write.is_intent]
+        if batch:
+            self._commit(batch)
+
+    def _commit(self, batch: Sequence[_Write]) -> None:
+        """One transaction for all; nobody hears of success before the COMMIT has returned."""
+        try:
+            with self._alone():
+                self.connection.execute("BEGIN IMMEDIATE")
+                results = [
+                    self.connection.execute(write.statement, write.values).fetchall()
+                    for write in batch
+                ]
+                self.connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - a writer that dies would leave all waiting
+            with suppress(sqlite3.Error):
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+            code = getattr(error, "sqlite_errorcode", None)
+            if self.ballast is not None and code is not None and code & 0xFF in DISK_FAILURES:
+                log.error("the ledger gives up its ballast and takes no new intents: %s", error)
+                self.ballast.give_up()
+            _tell_all(batch, LedgerUnavailable(str(error)))
+            return
+        for write, result in zip(batch, results, strict=True):
+            write.tell(result)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        # Up to 3.51.2, SQLite can corrupt a WAL that one connection resets while another writes.
+        fcntl.lockf(self.lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self.lock, fcntl.LOCK_UN)
+
+
+def _tell_all(batch: Sequence[_Write], failure: LedgerUnavailable) -> None:
+    for write in batch:
+        write.tell(failure)
+
+
+def _identity_of(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

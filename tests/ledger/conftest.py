@@ -1,0 +1,62 @@
+"""Ledgers of both engines, each test with one of its own."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from campaign_gateway.ledger import Ledger, open_ledger
+from campaign_gateway.ledger.contract import Intent, new_id
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/ledger.db"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest) -> str:
+    found: str = request.getfixturevalue(f"{request.param}_url")
+    return found
+
+
+@pytest.fixture
+async def open_at() -> AsyncIterator[Callable[..., Awaitable[Ledger]]]:
+    """Opens ledgers that are closed when the test is done, unless it has closed them."""
+    opened: list[Ledger] = []
+
+    async def open_one(url: str, *, visiting: bool = False) -> Ledger:
+        opened.append(await open_ledger(url, visiting=visiting))
+        return opened[-1]
+
+    yield open_one
+    for each in reversed(opened):
+        await each.close()
+
+
+@pytest.fixture
+async def ledger(url: str, open_at: Callable[..., Awaitable[Ledger]]) -> Ledger:
+    return await open_at(url)
+
+
+@pytest.fixture
+def intent() -> Callable[..., Intent]:
+    def make(key: str, **changes: object) -> Intent:
+        return replace(
+            Intent(
+                id=new_id(),
+                nonce=new_id(),
+                scope="everyone",
+                key=key,
+                fingerprint="f",
+                provider="braze",
+                account="braze",
+                source_campaign_id="c1",
+                requested_name="Copy",
+                input="{}",
+            ),
+            **changes,  # type: ignore[arg-type]
+        )
+
+    return make

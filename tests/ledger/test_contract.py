@@ -1,0 +1,496 @@
+"""What every ledger promises, tried on a real file and on a real database."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from campaign_gateway.ledger import Ledger
+from campaign_gateway.ledger.contract import (
+    Duplication,
+    Intent,
+    KeyTaken,
+    Selection,
+    Unresolved,
+    first_id,
+    new_id,
+)
+from campaign_gateway.outcomes import (
+    Accepted,
+    Campaign,
+    CampaignStatus,
+    Created,
+    DuplicationStatus,
+    ErrorCode,
+    Evidence,
+    Outcome,
+    Rejected,
+    Unknown,
+    UserError,
+)
+
+NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
+LATER = NOW + timedelta(seconds=1)
+COPY = Campaign(
+    id="c9",
+    name="Copy",
+    description="",
+    status=CampaignStatus.DRAFT,
+    provider_status="draft",
+    tags=("a", "b"),
+    created_at=NOW,
+)
+UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+REJECTED = Rejected(
+    UserError(ErrorCode.RATE_LIMITED, "slow down", ("input", "braze"), 30, "429", "Slow!"), "trace"
+)
+
+MakeIntent = Callable[..., Intent]
+Open = Callable[..., Awaitable[Ledger]]
+
+
+async def begun(ledger: Ledger, intent: Intent, despite: str | None = None) -> Duplication:
+    await ledger.begin(intent, NOW, despite)
+    return await found(ledger, intent)
+
+
+async def found(ledger: Ledger, intent: Intent) -> Duplication:
+    duplication = await ledger.get(None, intent.id)
+    assert duplication is not None
+    return duplication
+
+
+async def settled(ledger: Ledger, intent: Intent, outcome: Outcome) -> Duplication:
+    await ledger.begin(intent, NOW, None)
+    return await ledger.settle(intent, outcome, NOW, NOW)
+
+
+async def test_an_intent_is_recorded_once(ledger: Ledger, intent: MakeIntent) -> None:
+    mine, other = intent("k"), intent("k")
+    await ledger.begin(mine, NOW, None)
+    with pytest.raises(KeyTaken) as taken:
+        await ledger.begin(other, LATER, None)
+
+    holder = taken.value.duplication
+    assert holder.intent == mine
+    assert holder.status is DuplicationStatus.IN_PROGRESS
+    assert holder.requested_at == NOW
+    assert await ledger.find("everyone", "k") == holder
+    assert await ledger.get("everyone", mine.id) == holder
+
+
+async def test_the_same_attempt_may_be_recorded_again(ledger: Ledger, intent: MakeIntent) -> None:
+    mine = intent("k")
+    await ledger.begin(mine, NOW, None)
+    await ledger.begin(mine, LATER, None)
+    assert (await found(ledger, mine)).requested_at == NOW
+
+
+async def test_a_hundred_attempts_at_one_key_have_one_winner(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    attempts = [ledger.begin(intent("k"), NOW, None) for _ in range(100)]
+    results = await asyncio.gather(*attempts, return_exceptions=True)
+    assert results.count(None) == 1
+    assert sum(isinstance(each, KeyTaken) for each in results) == 99
+
+
+async def test_scopes_do_not_see_each_other(ledger: Ledger, intent: MakeIntent) -> None:
+    ours = await begun(ledger, intent("k"))
+    theirs = await begun(ledger, intent("k", scope="others"))
+    assert await ledger.find("everyone", "k") == ours
+    assert await ledger.find("others", "k") == theirs
+    assert await ledger.find("nobody", "k") is None
+    assert await ledger.get("others", ours.intent.id) is None
+    assert await ledger.list("others", Selection(), 10, None) == [theirs]
+    assert await ledger.list(None, Selection(), 10, None) == [theirs, ours]
+
+
+async def test_each_outcome_comes_back_whole(ledger: Ledger, intent: MakeIntent) -> None:
+    outcomes: list[tuple[Outcome, DuplicationStatus, datetime | None]] = [
+        (Created(COPY, "trace"), DuplicationStatus.CREATED, LATER),
+        (Accepted("trace"), DuplicationStatus.ACCEPTED, None),
+        (REJECTED, DuplicationStatus.REJECTED, LATER),
+        (UNKNOWN, DuplicationStatus.UNKNOWN, None),
+    ]
+    for outcome, status, settled_at in outcomes:
+        mine = intent(status, seen=("c7", "c8"))
+        await ledger.begin(mine, NOW, None)
+        record = await ledger.settle(mine, outcome, LATER, None)
+        assert record.intent == mine
+        assert record.status is status
+        assert record.settled_at == settled_at
+        assert record.provider_trace_id == outcome.trace_id
+        assert record.campaign == (COPY if isinstance(outcome, Created) else None)
+        assert record.error == getattr(outcome, "error", None)
+        expected = None if status is DuplicationStatus.UNKNOWN else Evidence.ANSWER
+        assert record.evidence is expected
+        assert await ledger.get("everyone", mine.id) == record
+
+
+async def test_only_the_attempt_that_began_settles(ledger: Ledger, intent: MakeIntent) -> None:
+    mine = intent("k")
+    await ledger.begin(mine, NOW, None)
+    stranger = replace(mine, nonce="another")
+    await ledger.settle(stranger, Created(COPY), LATER, None)
+    assert (await found(ledger, mine)).status is DuplicationStatus.IN_PROGRESS
+
+
+async def test_a_status_only_moves_up(ledger: Ledger, intent: MakeIntent) -> None:
+    mine = intent("k")
+    await settled(ledger, mine, UNKNOWN)
+    late = await ledger.settle(mine, Created(COPY), LATER, None)
+    assert late.status is DuplicationStatus.CREATED
+    assert late.error is None
+    others: list[Outcome] = [UNKNOWN, REJECTED, Accepted(), Created(replace(COPY, id="other"))]
+    for outcome in others:
+        assert await ledger.settle(mine, outcome, LATER, LATER) == late
+    other = replace(COPY, id="other")
+    assert not await ledger.settle_by_reading(late, other, Evidence.INFERRED, LATER)
+    assert not await ledger.declare_absent(late, UNKNOWN.error, LATER)
+    await ledger.postpone(late, LATER, [other])
+    assert await ledger.find("everyone", "k") == late
+
+
+async def test_the_provider_s_own_answer_outweighs_what_others_found(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    """An answer that comes late to an attempt that was taken for lost."""
+    read, absent = intent("read"), intent("absent", requested_name="Other")
+    was_read, was_absent = [await settled(ledger, each, UNKNOWN) for each in (read, absent)]
+    guess = replace(COPY, id="guess")
+    assert await ledger.settle_by_reading(was_read, guess, Evidence.INFERRED, NOW)
+    assert await ledger.declare_absent(was_absent, UNKNOWN.error, NOW)
+    for outcome in (UNKNOWN, Accepted()):
+        unmoved = await ledger.settle(read, outcome, LATER, LATER)
+        assert unmoved.campaign == guess
+    for each, name in ((read, "c10"), (absent, "c11")):
+        late = await ledger.settle(each, Created(replace(COPY, id=name)), LATER, None)
+        assert late.evidence is Evidence.ANSWER
+        assert late.campaign is not None
+        assert late.campaign.id == name
+
+
+async def test_an_outcome_whose_record_has_vanished_is_recorded_all_the_same(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    """As when a database fails over to a copy that is a moment behind."""
+    mine = intent("k")
+    record = await ledger.settle(mine, Created(COPY), LATER, None)
+    assert record.status is DuplicationStatus.CREATED
+    assert await ledger.find("everyone", "k") == record
+    with pytest.raises(KeyTaken) as taken:
+        await ledger.settle(intent("k"), Created(COPY), LATER, None)
+    assert taken.value.duplication == record
+
+
+async def test_an_attempt_that_was_never_sent_is_renounced_by_itself_alone(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    error = UserError(ErrorCode.OVERLOADED, "never sent")
+    mine, stranger, done = intent("k"), intent("k"), intent("done", requested_name="Done")
+    await ledger.begin(mine, NOW, None)
+    await ledger.renounce(stranger, error, NOW)
+    assert (await found(ledger, mine)).status is DuplicationStatus.IN_PROGRESS
+    await ledger.renounce(mine, error, LATER)
+    renounced = await found(ledger, mine)
+    assert (renounced.status, renounced.error) == (DuplicationStatus.REJECTED, error)
+    assert renounced.settled_at == LATER
+    settled_before = await settled(ledger, done, Created(COPY))
+    await ledger.renounce(done, error, LATER)
+    assert await found(ledger, done) == settled_before
+
+
+async def test_what_was_renounced_cannot_begin_late(ledger: Ledger, intent: MakeIntent) -> None:
+    """As when an INSERT of unknown fate is carried out after its sender has given it up."""
+    mine = intent("k")
+    await ledger.renounce(mine, UserError(ErrorCode.OVERLOADED, "never sent"), NOW)
+    assert (await found(ledger, mine)).status is DuplicationStatus.REJECTED
+    with pytest.raises(KeyTaken):
+        await ledger.begin(mine, LATER, None)
+    assert (await found(ledger, mine)).status is DuplicationStatus.REJECTED
+
+
+async def test_an_unknown_copy_stands_in_the_way_of_the_same_under_a_new_key(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    unknown = await settled(ledger, intent("first"), UNKNOWN)
+    for again in (intent("again"), intent("spaces", requested_name=" Copy ")):
+        with pytest.raises(Unresolved) as unresolved:
+            await ledger.begin(again, NOW, None)
+        assert unresolved.value.duplication == unknown
+        assert await ledger.get(None, again.id) is None
+    others = {
+        "name": {"requested_name": "Another"},
+        "no name": {"requested_name": None},
+        "source": {"source_campaign_id": "c2"},
+        "account": {"account": "braze-2"},
+        "scope": {"scope": "others"},
+    }
+    for key, changes in others.items():
+        await ledger.begin(intent(key, **changes), NOW, None)
+    assert await ledger.settle_by_reading(unknown, COPY, Evidence.INFERRED, LATER)
+    await ledger.begin(intent("again"), NOW, None)
+
+
+async def test_copies_without_a_name_stand_in_each_other_s_way_too(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    unknown = await settled(ledger, intent("first", requested_name=None), UNKNOWN)
+    with pytest.raises(Unresolved) as unresolved:
+        await ledger.begin(intent("again", requested_name=None), NOW, None)
+    assert unresolved.value.duplication == unknown
+
+
+@pytest.mark.parametrize("outcome", [Accepted(), REJECTED, Created(COPY)])
+async def test_only_an_unknown_copy_stands_in_the_way(
+    ledger: Ledger, intent: MakeIntent, outcome: Outcome
+) -> None:
+    await settled(ledger, intent("first"), outcome)
+    await ledger.begin(intent("under way"), NOW, None)
+    await ledger.begin(intent("again"), NOW, None)
+
+
+async def test_whoever_names_the_newest_unknown_copy_gets_another(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    first = await settled(ledger, intent("first"), UNKNOWN)
+    second = intent("second")
+    await ledger.begin(second, NOW, first.intent.id)
+    await ledger.settle(second, UNKNOWN, NOW, NOW)
+    for outdated in (None, first.intent.id, new_id()):
+        with pytest.raises(Unresolved) as unresolved:
+            await ledger.begin(intent("third"), NOW, outdated)
+        assert unresolved.value.duplication is not None
+        assert unresolved.value.duplication.intent == second
+    await ledger.begin(intent("third"), NOW, second.id)
+
+
+async def test_naming_what_is_not_in_the_way_is_refused(ledger: Ledger, intent: MakeIntent) -> None:
+    with pytest.raises(Unresolved) as unresolved:
+        await ledger.begin(intent("k"), NOW, new_id())
+    assert unresolved.value.duplication is None
+    assert await ledger.find("everyone", "k") is None
+
+
+async def test_reading_settles_what_is_accepted_or_unknown(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    unsettled: list[Outcome] = [Accepted(), UNKNOWN]
+    for number, outcome in enumerate(unsettled):
+        record = await settled(ledger, intent(f"k{number}"), outcome)
+        copy = replace(COPY, id=f"c1{number}")
+        assert await ledger.settle_by_reading(record, copy, Evidence.INFERRED, LATER)
+        read = await found(ledger, record.intent)
+        assert read.status is DuplicationStatus.CREATED
+        assert read.campaign == copy
+        assert read.evidence is Evidence.INFERRED
+        assert read.error is None
+        assert read.settled_at == LATER
+    assert await ledger.take_due(LATER, 10, LATER) == []
+    assert await ledger.claimed("braze", ["c10", "c11", "c2"]) == {"c10", "c11"}
+    assert await ledger.claimed("other", ["c10"]) == frozenset()
+    assert await ledger.claimed("braze", []) == frozenset()
+
+
+async def test_one_campaign_is_the_copy_of_one_duplication(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    await settled(ledger, intent("made"), Created(COPY))
+    unknown = await settled(ledger, intent("lost"), UNKNOWN)
+    assert not await ledger.settle_by_reading(unknown, COPY, Evidence.INFERRED, LATER)
+    assert await ledger.find("everyone", "lost") == unknown
+    elsewhere = await settled(ledger, intent("elsewhere", account="braze-2"), UNKNOWN)
+    assert await ledger.settle_by_reading(elsewhere, COPY, Evidence.INFERRED, LATER)
+
+
+async def test_a_person_s_word_settles_what_is_accepted_or_unknown(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    error = UserError(ErrorCode.PROVIDER_UNAVAILABLE, "looked")
+    unsettled: list[Outcome] = [Accepted("trace"), UNKNOWN]
+    for number, outcome in enumerate(unsettled):
+        record = await settled(ledger, intent(f"k{number}"), outcome)
+        assert await ledger.declare_absent(record, error, LATER)
+        absent = await found(ledger, record.intent)
+        assert (absent.status, absent.error) == (DuplicationStatus.REJECTED, error)
+        assert (absent.evidence, absent.settled_at) == (Evidence.PERSON, LATER)
+        assert not await ledger.declare_absent(record, error, LATER)
+    assert await ledger.take_due(LATER, 10, LATER) == []
+
+
+async def test_what_is_due_is_taken_by_one_and_can_be_postponed(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    for seconds in (3, 1, 2):
+        mine = intent(f"k{seconds}")
+        await ledger.begin(mine, NOW, None)
+        await ledger.settle(mine, Accepted(), NOW, NOW + timedelta(seconds=seconds))
+
+    async def take(seconds: int, limit: int = 10) -> set[str]:
+        taken = await ledger.take_due(
+            NOW + timedelta(seconds=seconds), limit, NOW + timedelta(seconds=60)
+        )
+        return {each.intent.key for each in taken}
+
+    assert await take(0) == set()
+    assert await take(9, limit=2) == {"k1", "k2"}
+    assert await take(9) == {"k3"}
+    assert await take(59) == set()
+    record = await ledger.find("everyone", "k1")
+    assert record is not None
+    await ledger.postpone(record, NOW + timedelta(seconds=30), [COPY, replace(COPY, id="c10")])
+    assert await take(30) == {"k1"}
+    record = await ledger.find("everyone", "k1")
+    assert record is not None
+    assert record.checks == 1
+    assert record.candidates == (COPY, replace(COPY, id="c10"))
+    await ledger.postpone(record, NOW, [])
+    assert await take(60) == {"k1", "k2", "k3"}
+    record = await ledger.find("everyone", "k1")
+    assert record is not None
+    assert (record.checks, record.candidates) == (2, ())
+
+
+async def test_many_readers_never_take_the_same(ledger: Ledger, intent: MakeIntent) -> None:
+    for number in range(30):
+        await settled(ledger, intent(f"k{number}"), Accepted())
+    taken = await asyncio.gather(
+        *(ledger.take_due(LATER, 5, LATER + timedelta(hours=1)) for _ in range(12))
+    )
+    keys = [each.intent.key for batch in taken for each in batch]
+    assert len(keys) == len(set(keys)) == 30
+
+
+async def test_rivals_are_the_unsettled_equals(ledger: Ledger, intent: MakeIntent) -> None:
+    keys = {}
+    changes_of: dict[str, dict[str, str | None]] = {
+        "first": {},
+        "other name": {"requested_name": "Else"},
+        "other account": {"account": "braze-2"},
+        "other source": {"source_campaign_id": "c2"},
+        "second": {},
+        "settled": {},
+    }
+    for key, changes in changes_of.items():
+        keys[key] = await begun(ledger, intent(key, **changes))
+    await ledger.settle(keys["settled"].intent, Created(COPY), NOW, None)
+    rivals = await ledger.rivals(keys["second"])
+    assert [each.intent.key for each in rivals] == ["first", "other source", "second"]
+
+
+async def test_near_knows_sources_and_copies(ledger: Ledger, intent: MakeIntent) -> None:
+    record = await settled(ledger, intent("k"), Created(COPY))
+    assert await ledger.near("everyone", "braze", "c9") == record
+    assert await ledger.near("everyone", "braze", "c1") == record
+    assert await ledger.near("everyone", "braze", "c2") is None
+    assert await ledger.near("everyone", "other", "c9") is None
+    assert await ledger.near("others", "braze", "c9") is None
+
+
+async def test_a_list_is_narrowed_and_paged(ledger: Ledger, intent: MakeIntent) -> None:
+    made = []
+    for number in range(5):
+        mine = intent(f"k{number}", provider="altcraft" if number == 4 else "braze")
+        await ledger.begin(mine, NOW + timedelta(seconds=number), None)
+        made.append(await found(ledger, mine))
+    await ledger.settle(made[0].intent, Accepted(), NOW, None)
+    await ledger.settle(made[1].intent, REJECTED, NOW, None)
+
+    async def keys(selection: Selection, limit: int = 10, before: str | None = None) -> list[str]:
+        page = await ledger.list("everyone", selection, limit, before)
+        return [each.intent.key for each in page]
+
+    assert await keys(Selection(), 2) == ["k4", "k3"]
+    assert await keys(Selection(), 2, made[3].intent.id) == ["k2", "k1"]
+    assert await keys(Selection(provider="altcraft")) == ["k4"]
+    assert await keys(Selection(account="none")) == []
+    both = (DuplicationStatus.ACCEPTED, DuplicationStatus.REJECTED)
+    assert await keys(Selection(statuses=both)) == ["k1", "k0"]
+    assert await keys(Selection(statuses=both[:1])) == ["k0"]
+    since, until = NOW + timedelta(seconds=1), NOW + timedelta(seconds=3)
+    assert await keys(Selection(since=since, until=until)) == ["k2", "k1"]
+
+
+async def test_a_key_outlives_its_record_and_is_forgotten_at_last(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    old = intent("old", id=first_id(NOW))
+    await settled(ledger, old, Created(COPY))
+    unsettled: dict[str, Outcome] = {"accepted": Accepted(), "unknown": UNKNOWN}
+    for key, outcome in unsettled.items():
+        await settled(
+            ledger, intent(key, id=first_id(NOW)[:-1] + key[0], requested_name=key), outcome
+        )
+    await ledger.begin(intent("under way", id=first_id(NOW)[:-1] + "9"), NOW, None)
+    await settled(ledger, intent("young"), Created(replace(COPY, id="young")))
+
+    assert await ledger.forget(LATER, 10) == 0
+    assert await ledger.expire(NOW, 10) == 0
+    assert await ledger.expire(LATER, 10) == 1
+    assert await ledger.expire(LATER, 10) == 0
+    record = await ledger.find("everyone", "old")
+    assert record is not None
+    assert record.expired
+    assert (record.status, record.campaign) == (DuplicationStatus.CREATED, None)
+    assert record.intent.input == ""
+    assert await ledger.get("everyone", old.id) is None
+    listed = await ledger.list(None, Selection(), 10, None)
+    assert {each.intent.key for each in listed} == {"accepted", "unknown", "under way", "young"}
+    with pytest.raises(KeyTaken) as taken:
+        await ledger.begin(intent("old"), LATER, None)
+    assert taken.value.duplication.expired
+    # One campaign stays the copy of one duplication.
+    assert await ledger.claimed("braze", ["c9"]) == {"c9"}
+
+    assert await ledger.forget(NOW, 10) == 0
+    assert await ledger.forget(LATER, 10) == 1
+    assert await ledger.find("everyone", "old") is None
+    await ledger.begin(intent("old"), LATER, None)
+
+
+async def test_expiry_goes_in_batches(ledger: Ledger, intent: MakeIntent) -> None:
+    for number in range(5):
+        mine = intent(f"k{number}", id=f"{first_id(NOW)[:-1]}{number}")
+        await settled(ledger, mine, Created(replace(COPY, id=f"c{number}")))
+    assert [await ledger.expire(LATER, 2) for _ in range(4)] == [2, 2, 1, 0]
+    assert [await ledger.forget(LATER, 3) for _ in range(3)] == [3, 2, 0]
+
+
+async def test_whoever_visits_sees_and_settles_beside_the_gateway(
+    url: str, ledger: Ledger, open_at: Open, intent: MakeIntent
+) -> None:
+    under_way = await begun(ledger, intent("under way"))
+    unknown = await settled(ledger, intent("lost", requested_name="Lost"), UNKNOWN)
+    visitor = await open_at(url, visiting=True)
+    assert await visitor.list(None, Selection(), 10, None) == [unknown, under_way]
+    assert await visitor.settle_by_reading(unknown, COPY, Evidence.PERSON, LATER)
+    seen = await ledger.find("everyone", "lost")
+    assert seen is not None
+    assert (seen.status, seen.evidence) == (DuplicationStatus.CREATED, Evidence.PERSON)
+    await visitor.close()
+    assert await ledger.find("everyone", "under way") == under_way
+    await ledger.begin(intent("more"), NOW, None)
+
+
+async def test_odd_texts_come_back_as_they_were(ledger: Ledger, intent: MakeIntent) -> None:
+    odd = "%s ? :name {lock} 'quoted' \\ 漢字 🎉"
+    mine = intent("%(key)s:key?", requested_name=odd, source_campaign_id=odd)
+    copy = replace(COPY, name=odd, description="\u0000 and \u2028")
+    record = await settled(ledger, mine, Created(copy, odd))
+    assert (record.intent, record.campaign, record.provider_trace_id) == (mine, copy, odd)
+    assert await ledger.find("everyone", "%(key)s:key?") == record
+
+
+def test_ids_sort_by_age() -> None:
+    ids = []
+    for _ in range(20):
+        ids.append(new_id())
+        time.sleep(0.00001)
+    assert ids == sorted(set(ids))
+    assert all(each[14] == "7" for each in ids)
+    now = datetime.now(UTC)
+    assert first_id(now - timedelta(seconds=1)) < new_id() < first_id(now + timedelta(seconds=1))

@@ -1,0 +1,85 @@
+"""What is kept, for how long, and that a ledger which fails does not end the keeping."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from campaign_gateway import app, retention
+from campaign_gateway.ledger.contract import Intent, first_id, new_id
+from campaign_gateway.outcomes import Campaign, Created, ErrorCode, Unknown, UserError
+
+NOW = datetime.now(UTC)
+INTENT = Intent(
+    id="",
+    nonce="n",
+    scope="everyone",
+    key="",
+    fingerprint="f",
+    provider="sonarly",
+    account="sonarly",
+    source_campaign_id="c1",
+    requested_name=None,
+    input="{}",
+)
+
+
+async def requested(ledger: Any, key: str, age: timedelta, outcome: Any) -> None:
+    intent = replace(INTENT, id=f"{first_id(NOW - age)[:-4]}{new_id()[-4:]}", key=key)
+    await ledger.begin(replace(intent, requested_name=key), NOW - age, None)
+    await ledger.settle(intent, outcome, NOW - age, None)
+
+
+async def test_the_settled_expire_and_are_forgotten_and_the_unsettled_stay(
+    ledger: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(retention, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(retention, "BATCH", 2)
+    unknown = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+    for number in range(5):
+        await requested(
+            ledger, f"old {number}", timedelta(days=31), Created(Campaign(f"o{number}"))
+        )
+    await requested(ledger, "ancient", timedelta(days=401), Created(Campaign("ancient")))
+    await requested(ledger, "young", timedelta(days=29), Created(Campaign("young")))
+    await requested(ledger, "lost", timedelta(days=500), unknown)
+    ledger.failures = {"expire": 1}
+
+    keeping = asyncio.create_task(retention.retain(ledger, timedelta(days=30), timedelta(days=400)))
+    async with asyncio.timeout(10):
+        while await ledger.find("everyone", "ancient") is not None:
+            await asyncio.sleep(0.01)
+    keeping.cancel()
+    with suppress(asyncio.CancelledError):
+        await keeping
+
+    assert "the ledger cannot be used: disk full" in caplog.text
+    for number in range(5):
+        assert (await ledger.find("everyone", f"old {number}")).expired
+    for key in ("young", "lost"):
+        assert not (await ledger.find("everyone", key)).expired
+
+
+async def test_a_chore_that_fails_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(app, "RESTART_SECONDS", 0)
+    runs: list[int] = []
+    done = asyncio.Event()
+
+    async def chore() -> None:
+        runs.append(1)
+        if len(runs) < 3:
+            raise RuntimeError("a bug in a chore")
+        done.set()
+        await asyncio.Event().wait()
+
+    supervised = asyncio.create_task(app._supervise(chore))
+    await asyncio.wait_for(done.wait(), 5)
+    supervised.cancel()
+    await asyncio.wait([supervised])
+    assert len(runs) == 3
+    assert "a bug in a chore" in caplog.text

