@@ -12,7 +12,7 @@ from typing import IO
 from campaign_gateway.ledger import rows, statements
 from campaign_gateway.ledger.contract import LedgerUnavailable
 from campaign_gateway.ledger.migrations import migrations
-from campaign_gateway.ledger.writer import Ballast, Writer
+from campaign_gateway.ledger.writer import Ballast, Writer, beside
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +29,18 @@ class SqliteEngine:
     """
 
     def __init__(self, path: Path, owner: str, *, visiting: bool = False) -> None:
+        # A ledger has one lock, however its path is written.
+        path = path.resolve()
         if path.is_dir() or not path.parent.is_dir():
             raise LedgerUnavailable(
                 f"the ledger {path} cannot be used: give a file in a folder that exists"
             )
         if visiting and not path.exists():
             raise LedgerUnavailable(f"the ledger {path} does not exist; a gateway makes it")
-        location = path.resolve().as_uri()
+        location = path.as_uri()
         try:
             with ExitStack() as opened:
-                lock = opened.enter_context(_beside(path, "-lock").open("a"))
+                lock = opened.enter_context(beside(path, "-lock").open("a"))
                 connection = opened.enter_context(_connection(f"{location}?mode=rwc"))
                 connection.execute("PRAGMA synchronous = FULL")
                 if visiting:
@@ -46,7 +48,7 @@ class SqliteEngine:
                 else:
                     _lock(lock, path)
                     _prepare(connection, path, owner)
-                ballast = None if visiting else Ballast(_beside(path, "-ballast"))
+                ballast = None if visiting else Ballast(beside(path, "-ballast"))
                 self._reader = opened.enter_context(_connection(f"{location}?mode=ro"))
                 self._opened = opened.pop_all()
         except (sqlite3.Error, OSError) as error:
@@ -74,10 +76,6 @@ class SqliteEngine:
     async def check(self) -> Sequence[str]:
         await self.writer.write("SELECT 1", {}, is_intent=True)
         return []
-
-
-def _beside(path: Path, ending: str) -> Path:
-    return path.with_name(path.name + ending)
 
 
 def _lock(held: IO[str], path: Path) -> None:

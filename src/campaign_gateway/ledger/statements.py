@@ -35,7 +35,7 @@ UNRESOLVED = f"SELECT * FROM duplication WHERE {_SAME_COPY} ORDER BY id DESC LIM
 SETTLE = (
     "UPDATE duplication SET status = :status, campaign_id = :campaign_id, campaign = :campaign,"
     " error = :error, evidence = :evidence, provider_trace_id = :trace_id,"
-    " settled_at = :settled_at, next_check_at = :next_check_at"
+    " settled_at = :settled_at, next_check_at = :next_check_at, candidates = NULL"
     " WHERE id = :id AND nonce = :nonce AND (status IN ('IN_PROGRESS', 'UNKNOWN')"
     " OR (evidence IN ('INFERRED', 'PERSON') AND :status IN ('CREATED', 'REJECTED')))"
     " RETURNING *"
@@ -45,7 +45,8 @@ RESTORE = (
     f" VALUES ({_VALUES}, 'IN_PROGRESS', :now) ON CONFLICT (scope, key) DO NOTHING"
 )
 RENOUNCE = (
-    "UPDATE duplication SET status = 'REJECTED', error = :error, settled_at = :now"
+    "UPDATE duplication SET status = 'REJECTED', error = :error, settled_at = :now,"
+    " next_check_at = NULL, candidates = NULL"
     " WHERE id = :id AND nonce = :nonce AND status IN ('IN_PROGRESS', 'UNKNOWN')"
 )
 SETTLE_BY_READING = (

@@ -96,18 +96,22 @@ class Writer:
     _queue: "queue.SimpleQueue[_Write | None]" = field(default_factory=queue.SimpleQueue)
 
     def __post_init__(self) -> None:
-        self._identity = _identity_of(self.path)
+        self._is_closed = False
+        self._files = _files_of(self.path)
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
     async def write(self, statement: str, values: Mapping[str, object], *, is_intent: bool) -> Rows:
         """What the statement returns, once that is on the disk. Raises `LedgerUnavailable`."""
+        if self._is_closed:
+            raise LedgerUnavailable("the ledger is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Rows] = loop.create_future()
         self._queue.put(_Write(statement, values, is_intent, future, loop))
         return await future
 
     async def close(self) -> None:
+        self._is_closed = True
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -126,8 +130,9 @@ class Writer:
             self._admit(batch)
 
     def _admit(self, batch: Sequence[_Write]) -> None:
-        if _identity_of(self.path) != self._identity:
-            # What is written now would be gone with the next start, and so would be resent.
+        if _files_of(self.path) != self._files:
+            # What is written now would be gone with the next start, and so would be resent; and
+            # without the lock another gateway could start beside this one.
             _tell_all(batch, LedgerUnavailable(f"{self.path} was moved or deleted; put it back"))
             return
         intents = [write for write in batch if write.is_intent]
@@ -175,9 +180,14 @@ def _tell_all(batch: Sequence[_Write], failure: LedgerUnavailable) -> None:
         write.tell(failure)
 
 
-def _identity_of(path: Path) -> tuple[int, int] | None:
+def _files_of(path: Path) -> list[tuple[int, int]] | None:
+    """Which files they are, whatever bears their names; None when one of them is missing."""
     try:
-        found = path.stat()
+        found = [beside(path, ending).stat() for ending in ("", "-wal", "-lock")]
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return [(each.st_dev, each.st_ino) for each in found]
+
+
+def beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
