@@ -223,7 +223,7 @@ async def test_an_unknown_copy_stands_in_the_way_of_the_same_under_a_new_key(
             await ledger.begin(again, NOW, None)
         assert unresolved.value.duplication == unknown
         assert await ledger.get(None, again.id) is None
-    others = {
+    others: dict[str, dict[str, str | None]] = {
         "name": {"requested_name": "Another"},
         "no name": {"requested_name": None},
         "source": {"source_campaign_id": "c2"},
