@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -39,8 +39,9 @@ REQUEST_LIMIT = 64 * 1024
 
 RECONCILE_EVERY_SECONDS = 0.5
 
-# How long a chore that has failed rests, in seconds.
+# How long a chore that has failed rests, and how long one may take to end, in seconds.
 RESTART_SECONDS = 1.0
+CHORE_SECONDS = 2.0
 
 # How much longer than the slowest call a stopping gateway waits for calls under way, in seconds.
 # What is not recorded by then becomes UNKNOWN.
@@ -57,17 +58,29 @@ class Gateway:
     accounts: Mapping[str, Account]
     ledger: Ledger
     duplicator: Duplicator
+    chores: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def drain(self) -> None:
-        """Refuse new intents as data, and finish and record those under way."""
+        """Refuse new intents as data, and finish and record those under way, once."""
+        if self.duplicator.is_draining:
+            return
+        for chore in self.chores:
+            chore.cancel()
         patience = max(each.timeout_seconds for each in self.accounts.values()) + DRAIN_SLACK
         try:
             async with asyncio.timeout(patience):
                 await self.duplicator.drain()
         except TimeoutError:
             log.error("calls were still under way after %s seconds", patience)
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Tell callers at once what can be told; what is not recorded becomes UNKNOWN."""
+        self.duplicator.give_up()
 
     async def close(self) -> None:
+        if self.chores:
+            await asyncio.wait(self.chores, timeout=CHORE_SECONDS)
         for account in self.accounts.values():
             await account.transport.close()
         await self.ledger.close()
@@ -123,8 +136,8 @@ async def create_app(
 ) -> Starlette:
     """The gateway, with its ledger open. Raises `LedgerUnavailable`.
 
-    `notes` are comments below GraphiQL's example of a provider. Whoever serves it calls
-    `state.drain` when asked to stop, and goes on serving until that is done.
+    `notes` are comments below GraphiQL's example of a provider. Whoever serves it drains
+    `state.gateway` when asked to stop, and goes on serving until that is done.
     """
     ledger = await open_ledger(settings.ledger.url.get_secret_value())
     try:
@@ -147,11 +160,8 @@ async def create_app(
             _supervise(lambda: reconcile(accounts, ledger, RECONCILE_EVERY_SECONDS)),
             _supervise(lambda: retain(ledger, keep, remember)),
         ]
-        tasks = [asyncio.create_task(each) for each in chores]
+        gateway.chores.extend(asyncio.create_task(each) for each in chores)
         yield
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
         await gateway.drain()
         await gateway.close()
 
@@ -184,7 +194,7 @@ async def create_app(
         lifespan=lifespan,
         max_body_size=REQUEST_LIMIT,
     )
-    app.state.drain = gateway.drain
+    app.state.gateway = gateway
     return app
 
 

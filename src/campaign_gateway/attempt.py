@@ -14,6 +14,7 @@ from campaign_gateway.ledger.contract import (
     Duplication,
     Intent,
     KeyTaken,
+    LedgerClosed,
     LedgerUnavailable,
     Unresolved,
     status_of,
@@ -91,6 +92,8 @@ async def renounce(ledger: Ledger, intent: Intent) -> None:
     for pause in _pauses():
         try:
             await ledger.renounce(intent, RENOUNCED, datetime.now(UTC))
+        except LedgerClosed:
+            return
         except LedgerUnavailable:
             await asyncio.sleep(pause)
         else:
@@ -142,6 +145,9 @@ async def _settle(ledger: Ledger, intent: Intent, outcome: Outcome) -> Duplicati
         check_at = now + FIRST_CHECK if isinstance(outcome, Accepted | Unknown) else None
         try:
             return await ledger.settle(intent, outcome, now, check_at)
+        except LedgerClosed:
+            # To the next gateway it is UNKNOWN; here nobody is left to be told anything.
+            raise asyncio.CancelledError from None
         except LedgerUnavailable as failure:
             # In full, for a person to settle it by if the gateway should end before the ledger is
             # back.

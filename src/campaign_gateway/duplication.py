@@ -26,6 +26,9 @@ from campaign_gateway.outcomes import DuplicationStatus, ErrorCode, Refused, Use
 
 log = logging.getLogger(__name__)
 
+# How much longer than its deadline a caller waits for a look into the ledger, in seconds.
+FIND_SECONDS = 1.0
+
 # What a refusal may name beside a field of the provider's input.
 ARGUMENTS = {"idempotencyKey", "despiteUnresolved"}
 
@@ -53,10 +56,15 @@ NOT_UNRESOLVED = UserError(
     "meanwhile. Nothing was sent. Look at it again.",
     field=("despiteUnresolved",),
 )
-LEDGER_DOWN = UserError(
+CANNOT_RECORD = UserError(
     ErrorCode.OVERLOADED,
     "The gateway cannot record anything at the moment, so it sent nothing. Try again with the "
     "same idempotency key.",
+)
+CANNOT_LOOK = UserError(
+    ErrorCode.OUTCOME_UNKNOWN,
+    "The gateway cannot look into its ledger at the moment, so it does not know whether this "
+    "idempotency key has made a copy before. It sent nothing now. Ask again with the same key.",
 )
 SHUTTING_DOWN = UserError(
     ErrorCode.OVERLOADED,
@@ -97,6 +105,7 @@ class Duplicator:
         self._deadline = deadline
         self._running: dict[tuple[str, str], _Running] = {}
         self._renouncing: set[asyncio.Task[None]] = set()
+        self._end = asyncio.get_running_loop().create_future()
         self.is_draining = False
 
     async def duplicate(
@@ -125,6 +134,11 @@ class Duplicator:
         if self._renouncing:
             await asyncio.wait(self._renouncing)
 
+    def give_up(self) -> None:
+        """Answer whoever waits for a call that does not end: the gateway will not wait any more."""
+        if not self._end.done():
+            self._end.set_result(None)
+
     async def _follow(
         self, intent: Intent, account: Account, campaign: Any, despite: str | None
     ) -> Answer:
@@ -138,9 +152,11 @@ class Duplicator:
             running = self._running[slot] = _Running(intent.fingerprint, task)
         elif running.fingerprint != intent.fingerprint:
             raise Refused(KEY_REUSED)
-        done, _ = await asyncio.wait([running.task], timeout=self._deadline)
-        if not done:
-            recorded = await self._find_if_possible(intent)
+        await asyncio.wait(
+            [running.task, self._end], timeout=self._deadline, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not running.task.done():
+            recorded = await self._find_soon(intent)
             is_ours = recorded is None or recorded.intent.nonce == intent.nonce
             return Answer(recorded, replayed=not (is_first and is_ours))
         answer = running.task.result()
@@ -157,7 +173,7 @@ class Duplicator:
             return Answer(error=refusal.error)
         except LedgerUnavailable as failure:
             log.error("the ledger cannot be used: %s", failure)
-            return Answer(error=LEDGER_DOWN)
+            return Answer(error=CANNOT_LOOK)
 
     async def _look_or_attempt(
         self, intent: Intent, account: Account, campaign: Any, despite: str | None
@@ -186,11 +202,15 @@ class Duplicator:
                     await attempt(self._ledger, account, intent, campaign, request, despite=despite)
                 )
             except InDoubt:
-                # It may have been recorded all the same, and would look under way for good.
+                # It may have been recorded all the same, and would look under way for good; and
+                # another gateway may have recorded and sent the same key.
                 task = asyncio.create_task(renounce(self._ledger, intent))
                 self._renouncing.add(task)
                 task.add_done_callback(self._renouncing.discard)
                 raise
+            except LedgerUnavailable as failure:
+                log.error("the ledger cannot be used: %s", failure)
+                raise Refused(CANNOT_RECORD) from None
 
     def _refuse_while_draining(self) -> None:
         if self.is_draining:
@@ -211,6 +231,12 @@ class Duplicator:
             await asyncio.sleep(pause)
             pause = min(0.5, 2 * pause)
             recorded = await self._find_if_possible(intent) or recorded
+
+    async def _find_soon(self, intent: Intent) -> Duplication | None:
+        """The record for a caller who has waited long enough, if the ledger has it at hand."""
+        finding = asyncio.create_task(self._find_if_possible(intent))
+        await asyncio.wait([finding], timeout=FIND_SECONDS)
+        return finding.result() if finding.done() else None
 
     async def _find_if_possible(self, intent: Intent) -> Duplication | None:
         try:

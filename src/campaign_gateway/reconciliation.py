@@ -22,7 +22,7 @@ PAUSES = (2, 3, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 CHECKS_AT_ONCE = 16
 
 # A check takes no longer, and nobody else checks the same duplication meanwhile.
-CHECK_TIME = timedelta(seconds=60)
+CHECK_TIME = timedelta(seconds=30)
 
 # A copy is taken for ours when it was made in this interval around the request. The start allows
 # for clocks that differ, the end for copies that a provider makes late.

@@ -4,11 +4,11 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 from types import FrameType
-from typing import Any
+from typing import Protocol
 
 import uvicorn
 from starlette.applications import Starlette
@@ -18,8 +18,6 @@ GRACE_SECONDS = 10
 
 # How long a gateway that was told to stop at least says so at /readyz, in seconds.
 NOTICE_SECONDS = 1.0
-
-Drain = Callable[[], Coroutine[Any, Any, None]]
 
 STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -39,30 +37,41 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
+class Drainable(Protocol):
+    """What a server asks of the gateway behind it when it has to stop."""
+
+    async def drain(self) -> None: ...
+
+    def give_up(self) -> None: ...
+
+
 class Server(uvicorn.Server):
-    """On SIGINT or SIGTERM it drains the gateway, still serving; on a second one it stops at once.
+    """On SIGINT or SIGTERM it drains the gateway, still serving; a second one ends the waiting.
 
     It leaves the rest of the stopping to its caller: uvicorn's own raises the signal again when it
     has stopped, which would end the process before files are closed and removed.
     """
 
-    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
+    def __init__(self, config: uvicorn.Config, gateway: Drainable) -> None:
         super().__init__(config)
-        self._drain = drain
+        self._gateway = gateway
         self._draining: asyncio.Task[None] | None = None
-        self._leaves_at: float | None = None
+        self._signals = 0
+        self._leaves_at = 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._leaves_at is not None:
-            self.should_exit = True
         # Whoever routes to this gateway learns from /readyz; a person at a terminal is in a hurry.
         self._leaves_at = monotonic() + (NOTICE_SECONDS if sig == signal.SIGTERM else 0)
+        self._signals += 1
 
     async def on_tick(self, counter: int) -> bool:
-        if self._leaves_at is not None:
-            self._draining = self._draining or asyncio.create_task(self._drain())
+        if self._signals > 0:
+            self._draining = self._draining or asyncio.create_task(self._gateway.drain())
             if self._draining.done() and monotonic() >= self._leaves_at:
                 self.should_exit = True
+        if self._signals > 1:
+            self._gateway.give_up()
+            self.should_exit = True
         return await super().on_tick(counter)
 
     @contextmanager
@@ -83,7 +92,7 @@ def create_server(app: Starlette) -> Server:
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    return Server(config, app.state.drain)
+    return Server(config, app.state.gateway)
 
 
 def log_to_stderr() -> None:

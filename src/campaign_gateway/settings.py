@@ -46,22 +46,12 @@ def _ledger_url(given: object) -> str:
         raise ValueError('must look like "sqlite:///campaign-gateway.db" or "postgresql://host/db"')
     if find_spec("psycopg") is None or find_spec("psycopg_pool") is None:
         raise ValueError("needs more for PostgreSQL; pip install 'campaign-gateway[postgres]'")
-    _require_conninfo(value)
-    return value
-
-
-def _require_conninfo(url: str) -> None:
     # An extra, which not every installation has.
-    from psycopg import ProgrammingError  # noqa: PLC0415
-    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
+    from campaign_gateway.ledger.postgres import UNREADABLE, is_readable  # noqa: PLC0415
 
-    try:
-        conninfo_to_dict(url)
-    except ProgrammingError:
-        # Its words would show the password.
-        raise ValueError(
-            "cannot be read; write special characters of its password as %40 and the like"
-        ) from None
+    if not is_readable(value):
+        raise ValueError(UNREADABLE)
+    return value
 
 
 class LedgerSettings(BaseModel):

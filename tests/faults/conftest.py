@@ -1,0 +1,31 @@
+"""The misbehaving provider, the clients and the ledgers that all tests of faults share."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from support.faulty_provider import Provider, faulty_provider
+from support.gateways import calling
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with faulty_provider() as found:
+        yield found
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with calling() as found:
+        yield found
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A ledger of its own in each of the engines."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.db"
+    url: str = request.getfixturevalue("postgres_url")
+    return url

@@ -1,0 +1,791 @@
+"""The protocol as a model, with every way it can go searched exhaustively.
+
+Two gateways share a ledger and are asked for one copy under one key. The provider's call is not
+idempotent. Anything may be late: a request arrives after its sender's death, a write is committed
+after its writer has given it up, a gateway that was taken for dead goes on. Requests, answers and
+the ledger's word may be lost, and gateways crash.
+
+A policy is what the gateways do. `OURS` is the product's. The others differ from it in one thing or
+two that somebody might well build.
+
+Not in the model: a person's word, which is not certain; a stranger's campaign that reading takes
+for the copy; a ledger that loses what it has committed.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum, StrEnum, auto
+from functools import cache
+from itertools import chain, count
+from typing import NamedTuple
+
+import pytest
+
+# What the adversary may do, beside delaying and losing: it bounds the search.
+MOST_CRASHES = 2
+MOST_MISJUDGEMENTS = 2
+MOST_RESENDS = 1
+MOST_LATE_WRITES = 3
+
+# Where a search ends that has not found what it was to find.
+MOST_WORLDS = 50_000
+
+
+# --- the world ------------------------------------------------------------------------------------
+
+
+class Status(StrEnum):
+    IN_PROGRESS = "IN_PROGRESS"
+    UNKNOWN = "UNKNOWN"
+    ACCEPTED = "ACCEPTED"
+    CREATED = "CREATED"
+    REJECTED = "REJECTED"
+
+
+RANK = {
+    Status.IN_PROGRESS: 0,
+    Status.UNKNOWN: 1,
+    Status.ACCEPTED: 2,
+    Status.CREATED: 3,
+    Status.REJECTED: 3,
+}
+
+
+class Outcome(NamedTuple):
+    """What an answer, a record or a reply to the client says. Copies are numbered as made."""
+
+    status: Status
+    copy: int | None = None
+
+    def __str__(self) -> str:
+        return self.status if self.copy is None else f"{self.status} (copy {self.copy})"
+
+
+IN_PROGRESS = Outcome(Status.IN_PROGRESS)
+UNKNOWN = Outcome(Status.UNKNOWN)
+ACCEPTED = Outcome(Status.ACCEPTED)
+REJECTED = Outcome(Status.REJECTED)
+
+
+class Record(NamedTuple):
+    """The key's one row. It has no owner once the gateway that began it has crashed."""
+
+    nonce: int
+    owner: int | None
+    says: Outcome
+
+
+class Kind(StrEnum):
+    BEGIN = auto()
+    SETTLE = auto()
+    RENOUNCE = auto()
+    DISOWN = auto()
+    SETTLE_BY_READING = auto()
+
+
+class Write(NamedTuple):
+    """One statement for the ledger."""
+
+    kind: Kind
+    says: Outcome
+    nonce: int = 0
+    owner: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind.replace('_', ' ')} as {self.says}"
+
+
+class Doing(StrEnum):
+    NOTHING = auto()
+    CONNECTING = auto()
+    DOUBTING = auto()  # whether its record has been begun
+    RESTORING = auto()
+    RENOUNCING = auto()
+    LOOKING = auto()
+    SENDING = auto()
+    WAITING = auto()
+    HEARING = auto()
+    SETTLING = auto()
+
+
+class Gateway(NamedTuple):
+    doing: Doing = Doing.NOTHING
+    nonce: int = 0
+    outcome: Outcome = UNKNOWN
+
+
+IDLE = Gateway()
+NAMES = "AB"
+
+
+class World(NamedTuple):
+    """`writes` are those of which nobody has heard: they may be committed yet, or never.
+
+    `requests` are those on their way, each as the gateway that waits for its answer, -1 for none.
+    `promised` copies were accepted by the provider, which may make them or not. `is_off_record`
+    says that a request has reached the provider and there is no record.
+    """
+
+    gateways: tuple[Gateway, Gateway] = (IDLE, IDLE)
+    record: Record | None = None
+    writes: frozenset[Write] = frozenset()
+    requests: tuple[int, ...] = ()
+    promised: int = 0
+    copies: int = 0
+    is_off_record: bool = False
+    told: Outcome | None = None
+    crashes: int = 0
+    misjudgements: int = 0
+    resends: int = 0
+
+
+class Step(NamedTuple):
+    """`comes` is False for what may never happen: a crash, a misjudgement, a question."""
+
+    what: str
+    world: World
+    comes: bool = True
+
+
+# --- the policies ---------------------------------------------------------------------------------
+
+
+class InDoubt(Enum):
+    """What is done when the word that a record has been begun does not come."""
+
+    BEGIN_AGAIN_OR_RENOUNCE = auto()
+    GIVE_UP = auto()
+    TAKE_ANY_RECORD = auto()
+    SEND_ANYWAY = auto()
+
+
+class Expiry(Enum):
+    """What becomes of an IN_PROGRESS record whose owner seems to be dead."""
+
+    BECOMES_UNKNOWN = auto()
+    SEND_AGAIN = auto()
+    LOOK_THEN_SEND_AGAIN = auto()
+    LOOK_THEN_SEND_AGAIN_WHEN_ALL_IS_QUIET = auto()
+
+
+class Silence(Enum):
+    """What a cut connection, a timeout or a 503 is taken for."""
+
+    UNKNOWN = auto()
+    REJECTED = auto()
+    SEND_AGAIN = auto()
+
+
+@dataclass(frozen=True)
+class Policy:
+    begins_before_sending: bool = True
+    in_doubt: InDoubt = InDoubt.BEGIN_AGAIN_OR_RENOUNCE
+    renouncing_takes_the_key: bool = True
+    on_expiry: Expiry = Expiry.BECOMES_UNKNOWN
+    on_silence: Silence = Silence.UNKNOWN
+    guards_settling: bool = True
+    guards_disowning: bool = True
+    tells_before_commit: bool = False
+    takes_promise_for_copy: bool = False
+    takes_absence_for_refusal: bool = False
+    can_read: bool = True
+
+
+OURS = Policy()
+
+
+# --- the ledger -----------------------------------------------------------------------------------
+
+
+def committed(policy: Policy, record: Record | None, write: Write) -> Record | None:
+    """The record after a write. Each is one statement, so nothing comes between look and change."""
+    if record is None:
+        is_insert = write.kind is not Kind.RENOUNCE
+        return Record(write.nonce, write.owner, write.says) if is_insert else None
+    is_mine, status = record.nonce == write.nonce, record.says.status
+    is_open = status in {Status.IN_PROGRESS, Status.UNKNOWN}
+    match write.kind:
+        case Kind.BEGIN:
+            changes = False
+        case Kind.SETTLE:
+            changes = (is_mine and is_open) or not policy.guards_settling
+        case Kind.RENOUNCE:
+            changes = is_mine and is_open
+        case Kind.DISOWN:
+            changes = status is Status.IN_PROGRESS or not policy.guards_disowning
+        case Kind.SETTLE_BY_READING:
+            changes = status in {Status.UNKNOWN, Status.ACCEPTED}
+    return record._replace(says=write.says) if changes else record
+
+
+def steps_of_ledger(policy: Policy, world: World) -> Iterator[Step]:
+    for each in sorted(world.writes, key=str):
+        rest = world._replace(writes=world.writes - {each})
+        yield Step(f"the late {each} is lost", rest)
+        late = rest._replace(record=committed(policy, world.record, each))
+        yield Step(f"the late {each} is committed", late)
+
+
+# --- a gateway ------------------------------------------------------------------------------------
+
+
+def ask(policy: Policy, world: World, me: int) -> Iterator[Step]:
+    if world.record is None:
+        asked = doing_now(world, me, Doing.CONNECTING, unused_nonce(world))
+        yield Step(f"the client asks {NAMES[me]}, which finds no record", asked, comes=False)
+
+
+def connect(policy: Policy, world: World, me: int) -> Iterator[Step]:
+    yield Step(f"{NAMES[me]} cannot connect, and says so", idle(world, me))
+    if policy.begins_before_sending:
+        yield from begin(policy, world, me)
+    else:
+        yield Step(f"{NAMES[me]} connects", doing_now(world, me, Doing.SENDING))
+
+
+def begin(policy: Policy, world: World, me: int) -> Iterator[Step]:
+    nonce = world.gateways[me].nonce
+
+    def send_if_mine(world: World) -> World:
+        record = world.record
+        is_mine = record is not None and record.nonce == nonce and record.says == IN_PROGRESS
+        return doing_now(world, me, Doing.SENDING) if is_mine else told_the_record(idle(world, me))
+
+    yield from write(policy, world, me, Write(Kind.BEGIN, IN_PROGRESS, nonce, me), send_if_mine)
+
+
+def doubt(policy: Policy, world: World, me: int) -> Iterator[Step]:
+    name, sending = NAMES[me], doing_now(world, me, Doing.SENDING)
+    match policy.in_doubt:
+        case InDoubt.BEGIN_AGAIN_OR_RENOUNCE:
+            yield from begin(policy, world, me)
+            first = Doing.RESTORING if policy.renouncing_takes_the_key else Doing.RENOUNCING
+            renouncing = doing_now(world, me, first)
+            yield Step(f"{name} loses patience, and says that it sent nothing", renouncing)
+        case InDoubt.GIVE_UP:
+            yield Step(f"{name} says that it sent nothing, and gives up", idle(world, me))
+        case InDoubt.TAKE_ANY_RECORD:
+            if world.record is None:
+                yield from begin(policy, world, me)
+            else:
+                yield Step(f"{name} takes the record for its own", sending)
+        case InDoubt.SEND_ANYWAY:
+            yield Step(f"{name} goes on", sending)
+
+
+def restore(policy: Policy, world: World, me: int) -> Iterator[Step]:
+    """Take the key, so that what was begun cannot be committed after all."""
+    taking = Write(Kind.BEGIN, IN_PROGRESS, world.gateways[me].nonce, me)
+    yield from write(policy, world, me, taking, lambda done: doing_now(done, me, Doing.RENOUNCING))
+
+
+def renounce(policy: Policy, world: World, me: int) -> Iterator[Step]:
+    renouncing = Write(Kind.RENOUNCE, REJECTED, world.gateways[me].nonce)
+    yield from write(policy, world, me, renouncing, lambda done: idle(done, me))
+
+
+def look(policy: Policy, world: World, me: int) -> Iterator[Step]:
+    if world.copies:
+        found = conclude(policy, world, me, Outcome(Status.CREATED, world.copies))
+        yield Step(f"{NAMES[me]} looks, and finds a copy", found)
+    else:
+        absent = doing_now(world, me, Doing.SENDING)
+        yield Step(f"{NAMES[me]} looks, and finds no copy", absent)
+
+
+def send(policy: Policy, world: World, me: int) -> Iterator[Step]:
+    requests = tuple(sorted((*world.requests, me)))
+    sent = doing_now(world, me, Doing.WAITING)._replace(requests=requests)
+    yield Step(f"{NAMES[me]} sends", sent)
+    refused = conclude(policy, world, me, REJECTED)
+    yield Step(f"{NAMES[me]} fails before the first byte", refused)
+
+
+def wait(policy: Policy, world: World, me: int) -> Iterator[Step]:
+    what, alone = f"{NAMES[me]} hears nothing", abandoned(world, me)
+    if policy.on_silence is Silence.REJECTED:
+        taken = conclude(policy, alone, me, REJECTED)
+        yield Step(f"{what}, and takes that for a refusal", taken)
+    elif policy.on_silence is Silence.SEND_AGAIN and world.resends < MOST_RESENDS:
+        again = doing_now(alone, me, Doing.SENDING)._replace(resends=world.resends + 1)
+        yield Step(f"{what}, and tries again", again)
+    else:
+        yield Step(what, conclude(policy, alone, me, UNKNOWN))
+
+
+def hear(policy: Policy, world: World, me: int) -> Iterator[Step]:
+    outcome = world.gateways[me].outcome
+    yield Step(f"{NAMES[me]} hears {outcome}", conclude(policy, world, me, outcome))
+    yield from wait(policy, world, me)
+
+
+def settle(policy: Policy, world: World, me: int) -> Iterator[Step]:
+    _, nonce, outcome = world.gateways[me]
+
+    def answer(world: World) -> World:
+        done = idle(world, me)
+        return done if policy.tells_before_commit else told_the_record(done)
+
+    yield from write(policy, world, me, Write(Kind.SETTLE, outcome, nonce), answer)
+
+
+STEPS_OF_GATEWAY: Mapping[Doing, Callable[[Policy, World, int], Iterator[Step]]] = {
+    Doing.NOTHING: ask,
+    Doing.CONNECTING: connect,
+    Doing.DOUBTING: doubt,
+    Doing.RESTORING: restore,
+    Doing.RENOUNCING: renounce,
+    Doing.LOOKING: look,
+    Doing.SENDING: send,
+    Doing.WAITING: wait,
+    Doing.HEARING: hear,
+    Doing.SETTLING: settle,
+}
+
+
+def write(
+    policy: Policy, world: World, me: int, statement: Write, then: Callable[[World], World]
+) -> Iterator[Step]:
+    """Either the ledger says that it is done, or no word of it comes."""
+    what = f"{NAMES[me]}: {statement}"
+    done = world._replace(record=committed(policy, world.record, statement))
+    yield Step(f"{what}, done", then(done))
+    if statement not in world.writes and len(world.writes) < MOST_LATE_WRITES:
+        is_first = world.gateways[me].doing is Doing.CONNECTING
+        waiting = doing_now(world, me, Doing.DOUBTING) if is_first else world
+        doubted = waiting._replace(writes=world.writes | {statement})
+        yield Step(f"{what}, and no word of it comes", doubted)
+
+
+def conclude(policy: Policy, world: World, me: int, outcome: Outcome) -> World:
+    if outcome == ACCEPTED and policy.takes_promise_for_copy:
+        outcome = Outcome(Status.CREATED, world.copies + world.promised)
+    settling = doing_now(world, me, Doing.SETTLING, outcome=outcome)
+    return settling._replace(told=outcome) if policy.tells_before_commit else settling
+
+
+def doing_now(
+    world: World, me: int, doing: Doing, nonce: int | None = None, outcome: Outcome = UNKNOWN
+) -> World:
+    first, second = world.gateways
+    gateway = Gateway(doing, world.gateways[me].nonce if nonce is None else nonce, outcome)
+    return world._replace(gateways=(first, gateway) if me else (gateway, second))
+
+
+def idle(world: World, me: int) -> World:
+    return doing_now(world, me, IDLE.doing, IDLE.nonce)
+
+
+def told_the_record(world: World) -> World:
+    return world if world.record is None else world._replace(told=world.record.says)
+
+
+def abandoned(world: World, me: int) -> World:
+    """With nobody left who waits for what the gateway has sent."""
+    requests = sorted(-1 if waiting == me else waiting for waiting in world.requests)
+    return world._replace(requests=tuple(requests))
+
+
+def unused_nonce(world: World) -> int:
+    used = {gateway.nonce for gateway in world.gateways} | {write.nonce for write in world.writes}
+    held = world.record and world.record.nonce
+    return next(nonce for nonce in count(1) if nonce not in {*used, held})
+
+
+# --- those around the gateways --------------------------------------------------------------------
+
+
+def steps_of_provider(world: World) -> Iterator[Step]:
+    for waiting in sorted(set(world.requests)):
+        requests = list(world.requests)
+        requests.remove(waiting)
+        gone = world._replace(requests=tuple(requests))
+        yield Step("a request is lost, or fails at the provider", gone)
+
+        here = gone._replace(is_off_record=True)
+        yield Step("the provider refuses", answered(here, waiting, REJECTED))
+        promise = here._replace(promised=world.promised + 1)
+        yield Step("the provider promises a copy", answered(promise, waiting, ACCEPTED))
+        made = Outcome(Status.CREATED, world.copies + 1)
+        copied = here._replace(copies=world.copies + 1)
+        yield Step(f"the provider makes copy {made.copy}", answered(copied, waiting, made))
+    if world.promised:
+        rest = world._replace(promised=world.promised - 1)
+        yield Step("the provider never keeps its promise", rest)
+        kept = rest._replace(copies=world.copies + 1)
+        yield Step(f"the provider makes copy {kept.copies}, as promised", kept)
+
+
+def answered(world: World, waiting: int, outcome: Outcome) -> World:
+    if waiting == -1:
+        return world
+    return doing_now(world, waiting, Doing.HEARING, outcome=outcome)
+
+
+def steps_of_expiry(policy: Policy, world: World) -> Iterator[Step]:
+    """A dead owner is noticed sooner or later; one that lives may be taken for dead."""
+    record = world.record
+    if record is None or record.says != IN_PROGRESS:
+        return
+    is_dead = record.owner is None
+    whose = "a dead gateway" if is_dead else "a gateway that lives"
+    if policy.on_expiry is Expiry.BECOMES_UNKNOWN:
+        disowning = world._replace(writes=world.writes | {Write(Kind.DISOWN, UNKNOWN)})
+        if disowning != world:
+            yield Step(f"the record of {whose} is to be disowned", disowning, comes=is_dead)
+        return
+
+    is_quiet = is_dead and not world.requests and not world.promised
+    if policy.on_expiry is Expiry.LOOK_THEN_SEND_AGAIN_WHEN_ALL_IS_QUIET and not is_quiet:
+        return
+    if not is_dead and world.misjudgements == MOST_MISJUDGEMENTS:
+        return
+    doing = Doing.SENDING if policy.on_expiry is Expiry.SEND_AGAIN else Doing.LOOKING
+    judged = world._replace(misjudgements=world.misjudgements + (not is_dead))
+    for me, gateway in enumerate(world.gateways):
+        if gateway == IDLE and me != record.owner:
+            nonce = unused_nonce(world)
+            taken = judged._replace(record=Record(nonce, me, IN_PROGRESS))
+            what = f"{NAMES[me]} takes over the record of {whose}"
+            yield Step(what, doing_now(taken, me, doing, nonce), comes=is_dead)
+
+
+def steps_of_reading(policy: Policy, world: World) -> Iterator[Step]:
+    """The reader sees what has been made so far; more may come a moment later."""
+    record = world.record
+    if record is None or record.says not in {UNKNOWN, ACCEPTED} or not policy.can_read:
+        return
+    found = Write(Kind.SETTLE_BY_READING, Outcome(Status.CREATED, world.copies))
+    absent = Write(Kind.SETTLE_BY_READING, REJECTED)
+    if world.copies == 1 and found not in world.writes:
+        yield Step("reading finds the copy", world._replace(writes=world.writes | {found}))
+    if policy.takes_absence_for_refusal and not world.copies and absent not in world.writes:
+        yield Step("reading finds no copy", world._replace(writes=world.writes | {absent}))
+
+
+def steps_of_crashes(world: World) -> Iterator[Step]:
+    if world.crashes == MOST_CRASHES:
+        return
+    record = world.record
+    for me, gateway in enumerate(world.gateways):
+        owns = record is not None and record.owner == me
+        # Before it has begun, it may as well fail to connect.
+        if gateway.doing is Doing.CONNECTING or (gateway == IDLE and not owns):
+            continue
+        dead = idle(abandoned(world, me), me)._replace(
+            crashes=world.crashes + 1,
+            record=record._replace(owner=None) if record is not None and owns else record,
+            writes=frozenset(
+                each._replace(owner=None) if each.owner == me else each for each in world.writes
+            ),
+        )
+        yield Step(f"{NAMES[me]} crashes", dead, comes=False)
+
+
+def steps_of_client(world: World) -> Iterator[Step]:
+    if world.record is not None and world.record.says != world.told:
+        says = world.record.says
+        yield Step(f"the client asks, and is told {says}", world._replace(told=says), comes=False)
+
+
+def steps(policy: Policy, world: World) -> Iterator[Step]:
+    for step in chain(
+        *(
+            STEPS_OF_GATEWAY[gateway.doing](policy, world, me)
+            for me, gateway in enumerate(world.gateways)
+        ),
+        steps_of_provider(world),
+        steps_of_ledger(policy, world),
+        steps_of_expiry(policy, world),
+        steps_of_reading(policy, world),
+        steps_of_crashes(world),
+        steps_of_client(world),
+    ):
+        yield step._replace(world=simplified(policy, world, step.world))
+
+
+def simplified(policy: Policy, before: World, after: World) -> World:
+    """Without what can make no difference any more: that keeps the worlds few."""
+    record = after.record
+    if record is None:
+        return after
+    # A client may ask at any moment, so what gets on record counts as told.
+    is_news = before.record is None or before.record.says != record.says
+    told = record.says if is_news else after.told
+    if record.says != IN_PROGRESS:
+        record = record._replace(owner=None)
+    # A guard that fails now fails for good, because records only move up.
+    writes = frozenset(each for each in after.writes if committed(policy, record, each) != record)
+    return after._replace(record=record, told=told, writes=writes, is_off_record=False)
+
+
+# --- the promises ---------------------------------------------------------------------------------
+
+
+class Promise(Enum):
+    ONE_COPY = "one intent never makes two copies"
+    TRUE_REJECTED = "REJECTED: there is no copy, and none can come"
+    TRUE_CREATED = "CREATED: the copy is there"
+    ONLY_UP = "a record only moves up"
+    NEVER_LESS = "what a client was told is never taken back"
+    SAME_COPY = "no client is told of two copies for one key"
+    ON_RECORD = "what has reached the provider is on record"
+    NOT_LEFT = "no record stays IN_PROGRESS when nobody is at it"
+
+
+def said(world: World) -> list[Outcome]:
+    """What stands in the record and what the client believes."""
+    return [each for each in (world.record and world.record.says, world.told) if each is not None]
+
+
+def is_rejected_true(world: World) -> bool:
+    return REJECTED not in said(world) or not (world.copies or world.promised or world.requests)
+
+
+def is_created_true(world: World) -> bool:
+    named = [each.copy or 0 for each in said(world) if each.status is Status.CREATED]
+    return all(1 <= copy <= world.copies for copy in named)
+
+
+def is_up(before: Outcome | None, after: Outcome | None) -> bool:
+    if before is None or after is None or before.status is after.status:
+        return before is None or after is not None
+    return RANK[before.status] < RANK[after.status]
+
+
+def is_same_copy(before: Outcome | None, after: Outcome | None) -> bool:
+    return not (before and after and before.copy and after.copy) or before.copy == after.copy
+
+
+ALWAYS: Mapping[Promise, Callable[[World], bool]] = {
+    Promise.ONE_COPY: lambda world: world.copies <= 1,
+    Promise.TRUE_REJECTED: is_rejected_true,
+    Promise.TRUE_CREATED: is_created_true,
+}
+AT_EACH_STEP: Mapping[Promise, Callable[[World, World], bool]] = {
+    Promise.ONLY_UP: lambda before, after: is_up(
+        before.record and before.record.says, after.record and after.record.says
+    ),
+    Promise.NEVER_LESS: lambda before, after: is_up(before.told, after.told),
+    Promise.SAME_COPY: lambda before, after: is_same_copy(before.told, after.told),
+}
+AT_THE_END: Mapping[Promise, Callable[[World], bool]] = {
+    Promise.ON_RECORD: lambda world: not world.is_off_record,
+    Promise.NOT_LEFT: lambda world: world.record is None or world.record.says != IN_PROGRESS,
+}
+
+
+# --- the search -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Findings:
+    """`ends` are the worlds in which nothing more has to come."""
+
+    worlds: int
+    ends: list[World]
+    broken: dict[Promise, str]
+
+    def __str__(self) -> str:
+        broken = [f"not kept: {each.value}\n{trace}" for each, trace in self.broken.items()]
+        return "\n\n".join([f"{self.worlds} worlds", *broken])
+
+
+@cache
+def search(policy: Policy, *until: Promise) -> Findings:
+    """Breadth first, so a broken promise comes with a shortest trace of how it was broken.
+
+    Goes everywhere, unless it is told until which promises are seen broken.
+    """
+    start = World()
+    ways: dict[World, tuple[World, str] | None] = {start: None}
+    ends: list[World] = []
+    broken: dict[Promise, str] = {}
+    ahead = deque([start])
+    while ahead and len(ways) < MOST_WORLDS and not (until and broken.keys() >= {*until}):
+        world = ahead.popleft()
+        is_end = True
+        for what, after, comes in steps(policy, world):
+            is_end = is_end and not comes
+            failed = [each for each, keeps in AT_EACH_STEP.items() if not keeps(world, after)]
+            if after not in ways:
+                ways[after] = (world, what)
+                ahead.append(after)
+                failed += [each for each, holds in ALWAYS.items() if not holds(after)]
+            for promise in failed:
+                if promise not in broken:
+                    broken[promise] = trace(ways, world, what, after)
+        if is_end:
+            ends.append(world)
+            for promise, holds in AT_THE_END.items():
+                if promise not in broken and not holds(world):
+                    broken[promise] = trace(ways, world, "nothing more comes", world)
+    return Findings(len(ways), ends, broken)
+
+
+def trace(
+    ways: Mapping[World, tuple[World, str] | None], world: World, last: str, end: World
+) -> str:
+    lines = [told_by(last, world, end)]
+    while (way := ways[world]) is not None:
+        before, what = way
+        lines.insert(0, told_by(what, before, world))
+        world = before
+    record = "none" if end.record is None else end.record.says
+    told = "nothing" if end.told is None else end.told
+    return "\n".join(
+        [f"{number:2}. {line}" for number, line in enumerate(lines, start=1)]
+        + [f"    record: {record}; the client was told: {told}; copies: {end.copies}"]
+    )
+
+
+def told_by(what: str, before: World, after: World) -> str:
+    """What happens, with what the client is told, unless it is what gets on record."""
+    is_on_record = after.record is not None and after.record.says == after.told
+    is_news = after.told != before.told and not is_on_record
+    return f"{what}; the client is told {after.told}" if is_news else what
+
+
+# --- what is found --------------------------------------------------------------------------------
+
+CLEAN = [
+    pytest.param(OURS, id="ours"),
+    pytest.param(replace(OURS, can_read=False), id="ours, where reading cannot tell"),
+    pytest.param(
+        replace(OURS, on_expiry=Expiry.LOOK_THEN_SEND_AGAIN_WHEN_ALL_IS_QUIET),
+        id="look and send again, knowing that nobody sends and nothing is on its way",
+    ),
+]
+
+BAD = [
+    pytest.param(
+        replace(OURS, begins_before_sending=False),
+        {Promise.ONE_COPY, Promise.TRUE_REJECTED, Promise.ON_RECORD},
+        id="look, send, then record",
+    ),
+    pytest.param(
+        replace(OURS, on_expiry=Expiry.SEND_AGAIN),
+        {Promise.ONE_COPY, Promise.TRUE_REJECTED},
+        id="a lease expires: send again",
+    ),
+    pytest.param(
+        replace(OURS, on_expiry=Expiry.SEND_AGAIN, guards_settling=False),
+        {Promise.ONE_COPY, Promise.TRUE_REJECTED, Promise.NEVER_LESS, Promise.SAME_COPY},
+        id="a lease expires: send again, and the last to settle wins",
+    ),
+    pytest.param(
+        replace(OURS, on_expiry=Expiry.LOOK_THEN_SEND_AGAIN),
+        {Promise.ONE_COPY, Promise.TRUE_REJECTED},
+        id="a lease expires: look, and send again if there is no copy",
+    ),
+    pytest.param(
+        replace(OURS, guards_settling=False),
+        {Promise.ONLY_UP, Promise.NEVER_LESS},
+        id="settle whatever the record says by now",
+    ),
+    pytest.param(
+        replace(OURS, guards_disowning=False),
+        {Promise.ONLY_UP, Promise.NEVER_LESS},
+        id="disown whatever the record says by now",
+    ),
+    pytest.param(
+        replace(OURS, tells_before_commit=True),
+        {Promise.NEVER_LESS},
+        id="answer, then commit",
+    ),
+    pytest.param(
+        replace(OURS, on_silence=Silence.REJECTED),
+        {Promise.TRUE_REJECTED},
+        id="take a cut or a 503 for a refusal",
+    ),
+    pytest.param(
+        replace(OURS, on_silence=Silence.SEND_AGAIN),
+        {Promise.ONE_COPY, Promise.TRUE_REJECTED},
+        id="try again after bytes have left",
+    ),
+    pytest.param(
+        replace(OURS, takes_promise_for_copy=True),
+        {Promise.TRUE_CREATED},
+        id="take a promise for a copy",
+    ),
+    pytest.param(
+        replace(OURS, takes_absence_for_refusal=True),
+        {Promise.TRUE_REJECTED},
+        id="take a copy that is not there yet for a refusal",
+    ),
+    pytest.param(
+        replace(OURS, in_doubt=InDoubt.GIVE_UP),
+        {Promise.NOT_LEFT},
+        id="the begin is in doubt: leave it",
+    ),
+    pytest.param(
+        replace(OURS, in_doubt=InDoubt.TAKE_ANY_RECORD),
+        {Promise.ONE_COPY, Promise.TRUE_REJECTED},
+        id="the begin is in doubt: take any record for one's own",
+    ),
+    pytest.param(
+        replace(OURS, in_doubt=InDoubt.SEND_ANYWAY),
+        {Promise.ONE_COPY, Promise.ON_RECORD},
+        id="the begin is in doubt: send all the same",
+    ),
+    pytest.param(
+        replace(OURS, renouncing_takes_the_key=False),
+        {Promise.NOT_LEFT},
+        id="renounce what is not there yet, and leave it",
+    ),
+]
+
+RecordProperty = Callable[[str, object], None]
+
+
+@pytest.mark.parametrize("policy", CLEAN)
+def test_what_keeps_every_promise(policy: Policy, record_property: RecordProperty) -> None:
+    findings = search(policy)
+    record_property("worlds", findings.worlds)
+    assert not findings.broken, f"\n{findings}"
+    assert findings.worlds < MOST_WORLDS, "the search has not been everywhere"
+
+
+@pytest.mark.parametrize(("policy", "promises"), BAD)
+def test_what_breaks_which_promise(
+    policy: Policy, promises: set[Promise], record_property: RecordProperty
+) -> None:
+    findings = search(policy, *promises)
+    record_property("findings", str(findings))
+    assert promises <= findings.broken.keys(), f"\n{findings}"
+
+
+def test_each_promise_can_be_broken() -> None:
+    broken = [promises for case in BAD for promises in case.values if isinstance(promises, set)]
+    assert set[Promise]().union(*broken) == set(Promise)
+
+
+def test_how_ours_ends() -> None:
+    """UNKNOWN and ACCEPTED are for good only where there is no copy to be found."""
+    ends = {
+        (world.record and world.record.says.status, world.copies) for world in search(OURS).ends
+    }
+    assert ends == {
+        (None, 0),
+        (Status.UNKNOWN, 0),
+        (Status.ACCEPTED, 0),
+        (Status.CREATED, 1),
+        (Status.REJECTED, 0),
+    }
+
+
+def test_a_look_does_not_make_it_safe_to_send_again() -> None:
+    policy = replace(OURS, on_expiry=Expiry.LOOK_THEN_SEND_AGAIN)
+    findings = search(policy, Promise.ONE_COPY)
+    assert findings.broken[Promise.ONE_COPY].splitlines() == [
+        " 1. the client asks A, which finds no record",
+        " 2. A: begin as IN_PROGRESS, done",
+        " 3. A sends",
+        " 4. B takes over the record of a gateway that lives",
+        " 5. B looks, and finds no copy",
+        " 6. B sends",
+        " 7. the provider makes copy 1",
+        " 8. the provider makes copy 2",
+        "    record: IN_PROGRESS; the client was told: IN_PROGRESS; copies: 2",
+    ]

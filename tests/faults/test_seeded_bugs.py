@@ -1,0 +1,198 @@
+"""The suite is itself tried: each way to break the protocol makes some test of it fail."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import campaign_gateway
+from support.figures import Figures
+
+TESTS = Path(__file__).parent.parent
+
+SPINE = ("spine/test_duplication.py",)
+LEDGER = ("ledger/test_contract.py",)
+
+
+@dataclass(frozen=True)
+class Bug:
+    """Edits of source files, each as a text and what takes its place, and who must notice."""
+
+    name: str
+    edits: Mapping[str, Sequence[tuple[str, str]]]
+    noticed_by: Sequence[str]
+
+
+BUGS = [
+    Bug(
+        "send before commit",
+        {"attempt.py": [("        await asyncio.shield(self.task)\n", "")]},
+        SPINE,
+    ),
+    Bug(
+        "resend on takeover",
+        {
+            "duplication.py": [
+                (
+                    "        if recorded is None:\n            try:",
+                    (
+                        "        if recorded is None or recorded.status is DuplicationStatus.UNKNOWN:\n"
+                        "            try:"
+                    ),
+                )
+            ],
+            "ledger/statements.py": [
+                (
+                    'ON CONFLICT (scope, key) DO NOTHING RETURNING id"\n)\nUNRESOLVED',
+                    (
+                        "ON CONFLICT (scope, key) DO UPDATE SET nonce = excluded.nonce,"
+                        " status = 'IN_PROGRESS' WHERE duplication.status = 'UNKNOWN' RETURNING id\""
+                        "\n)\nUNRESOLVED"
+                    ),
+                ),
+                (
+                    "= coalesce(:despite, '')",
+                    "IN (coalesce(:despite, ''), (SELECT id FROM duplication WHERE key = :key))",
+                ),
+            ],
+        },
+        SPINE,
+    ),
+    Bug(
+        "503 taken as certain",
+        {"wire.py": [("    429: ErrorCode.RATE_LIMITED,\n", "    503: ErrorCode.RATE_LIMITED,\n")]},
+        ("contract/test_connector_contract.py",),
+    ),
+    Bug(
+        "answer before COMMIT",
+        {
+            "ledger/writer.py": [
+                (
+                    '                self.connection.execute("COMMIT")\n',
+                    (
+                        "                for write, result in zip(batch, results, strict=True):\n"
+                        "                    write.tell(result)\n"
+                        '                self.connection.execute("COMMIT")\n'
+                    ),
+                )
+            ]
+        },
+        ("ledger/test_sqlite.py",),
+    ),
+    Bug(
+        "unguarded settle",
+        {
+            "ledger/statements.py": [
+                (
+                    " WHERE id = :id AND nonce = :nonce AND (status IN ('IN_PROGRESS', 'UNKNOWN')",
+                    " WHERE id = :id AND nonce = :nonce AND (1 = 1",
+                )
+            ]
+        },
+        LEDGER,
+    ),
+    Bug(
+        "key not scoped",
+        {"ledger/statements.py": [("WHERE scope = :scope AND key = :key", "WHERE key = :key")]},
+        LEDGER,
+    ),
+    Bug(
+        "fingerprint ignored",
+        {
+            "duplication.py": [
+                (
+                    (
+                        "            if recorded.intent.fingerprint != intent.fingerprint:\n"
+                        "                raise Refused(KEY_REUSED)\n"
+                    ),
+                    "",
+                )
+            ]
+        },
+        SPINE,
+    ),
+    Bug(
+        "send in the request's task",
+        {
+            "duplication.py": [
+                (
+                    "done, _ = await asyncio.wait([running.task], timeout=self._deadline)",
+                    "done = [await asyncio.wait_for(running.task, self._deadline)]",
+                )
+            ]
+        },
+        SPINE,
+    ),
+    Bug(
+        "nonce ignored",
+        {
+            "ledger/ledger.py": [
+                ("is_ours = holder.intent.nonce == intent.nonce", "is_ours = True"),
+            ],
+        },
+        LEDGER,
+    ),
+    Bug(
+        "retry after bytes left",
+        {
+            "transport.py": [
+                ("except (httpx.ConnectError, httpx.ConnectTimeout):", "except httpx.HTTPError:"),
+                ("if pause is None or exchange.crossed:", "if pause is None:"),
+            ]
+        },
+        ("test_transport.py",),
+    ),
+]
+
+
+def run_tests(source: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(source)}
+    for name in [name for name in environment if name.startswith("COVERAGE")]:
+        del environment[name]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    return subprocess.run(
+        [*command, *(str(TESTS / each) for each in tests)],
+        cwd=TESTS.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A folder with a copy of the package that may be broken."""
+    package = Path(campaign_gateway.__file__).parent
+    shutil.copytree(
+        package, tmp_path / "campaign_gateway", ignore=shutil.ignore_patterns("web", "__pycache__")
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_a_broken_protocol_fails_the_suite(bug: Bug, source: Path, figures: Figures) -> None:
+    for name, edits in bug.edits.items():
+        file = source / "campaign_gateway" / name
+        text = file.read_text("utf-8")
+        for old, new in edits:
+            assert text.count(old) == 1, f"{name} no longer has {old!r} once"
+            text = text.replace(old, new)
+        file.write_text(text, "utf-8")
+    done = run_tests(source, bug.noticed_by)
+    # 1 is pytest's word for tests that failed; anything else would be a run that did not happen.
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert " failed" in done.stdout
+    figures.count("seeded protocol bugs caught")
+
+
+def test_the_same_tests_pass_without_a_bug(source: Path) -> None:
+    every = sorted({test for bug in BUGS for test in bug.noticed_by})
+    done = run_tests(source, every)
+    assert done.returncode == 0, done.stdout + done.stderr

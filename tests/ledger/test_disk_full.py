@@ -1,0 +1,309 @@
+"""A disk that is really full: what is begun is refused, what is under way is recorded.
+
+The small disks are mounted where nobody else sees them, so the functions `on_a_small_disk_*` run in
+a pytest of their own, in a mount namespace.
+"""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from campaign_gateway.connectors.sonarly.emulator import ACCOUNTS, GROUP, create_emulator
+from campaign_gateway.emulation import serving
+from campaign_gateway.ledger import Ledger
+from campaign_gateway.ledger.contract import Intent, LedgerUnavailable, Selection
+from campaign_gateway.ledger.writer import BALLAST_BYTES
+from campaign_gateway.outcomes import Campaign, Created, DuplicationStatus
+
+NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
+LATER = NOW + timedelta(seconds=1)
+
+# As many as three accounts may have under way, and more than the ballast must be good for.
+OUTSTANDING = 96
+
+# What callers may well send, and providers repeat.
+TEXTS = {"short": "Spring sale", "long": "Spring sale, as was planned. " * 18}
+
+MakeIntent = Callable[..., Intent]
+Open = Callable[..., Awaitable[Ledger]]
+
+
+def in_a_namespace(*command: str) -> list[str]:
+    unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-r", "--mount"]
+    return [*unshare, *command]
+
+
+def mount(folder: Path, megabytes: int) -> list[str]:
+    return ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    can_mount = shutil.which("unshare") is not None and (
+        subprocess.run(in_a_namespace(*mount(tmp_path, 1)), check=False).returncode == 0
+    )
+    if not can_mount:
+        assert "CAMPAIGN_GATEWAY_REQUIRE_DISK_FULL" not in os.environ, "cannot mount a small disk"
+        pytest.skip("a small disk cannot be mounted here: no unshare, or no right to")
+    options = ["-o", "python_functions=on_a_small_disk_*", "-p", "no:cacheprovider", "-q", "-rN"]
+    command = [sys.executable, "-m", "pytest", "-c", str(pytestconfig.inipath), *options, __file__]
+    done = subprocess.run(
+        in_a_namespace(*command), capture_output=True, text=True, check=False, timeout=180
+    )
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0
+
+
+@dataclass
+class Disk:
+    path: Path
+
+    @property
+    def ledger_url(self) -> str:
+        return f"sqlite:///{self.path}/ledger.db"
+
+    def fill(self) -> None:
+        with suppress(OSError), (self.path / "filler").open("ab", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+
+    def make_room(self) -> None:
+        (self.path / "filler").unlink()
+
+    def has_ballast(self) -> bool:
+        return (self.path / "ledger.db-ballast").exists()
+
+
+@pytest.fixture(params=[4, 8])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
+    megabytes = request.param * BALLAST_BYTES // 2**20
+    subprocess.run(mount(tmp_path, megabytes), check=True)
+    return Disk(tmp_path)
+
+
+async def begin_until_full(ledger: Ledger, intent: MakeIntent) -> tuple[list[Intent], list[Intent]]:
+    """Those that were recorded, because the log still had old pages, and those that were not."""
+    recorded: list[Intent] = []
+    for turn in range(200):
+        batch = [intent(f"{turn}-{each}", requested_name=f"{turn}-{each}") for each in range(8)]
+        results = await asyncio.gather(
+            *(ledger.begin(each, NOW, None) for each in batch), return_exceptions=True
+        )
+        refused = [each for each, result in zip(batch, results, strict=True) if result is not None]
+        recorded += [each for each in batch if each not in refused]
+        if refused:
+            assert all(isinstance(each, LedgerUnavailable) for each in results if each)
+            return recorded, refused
+    pytest.fail("the disk was not full")
+
+
+@pytest.mark.parametrize("text", TEXTS)
+async def on_a_small_disk_what_is_under_way_is_recorded(
+    disk: Disk, open_at: Open, intent: MakeIntent, text: str
+) -> None:
+    ledger = await open_at(disk.ledger_url)
+    under_way = [
+        intent(f"k{number}", requested_name=f"{number}", input=TEXTS[text])
+        for number in range(OUTSTANDING)
+    ]
+    await asyncio.gather(*(ledger.begin(each, NOW, None) for each in under_way))
+    assert disk.has_ballast()
+    disk.fill()
+    recorded, refused = await begin_until_full(ledger, intent)
+    with pytest.raises(LedgerUnavailable, match="full"):
+        await ledger.check()
+    for each in refused:
+        assert await ledger.find(each.scope, each.key) is None, "the whole batch was undone"
+
+    # One after the other, which takes far more room than together.
+    for each in under_way[8:]:
+        await settle(ledger, each, TEXTS[text])
+    # What is refused in the same moment stands in nobody's way.
+    async with asyncio.timeout(10):
+        results = await asyncio.gather(
+            *(ledger.begin(each, NOW, None) for each in refused),
+            *(settle(ledger, each, TEXTS[text]) for each in under_way[:8]),
+            return_exceptions=True,
+        )
+    assert all(isinstance(each, LedgerUnavailable) for each in results[: len(refused)])
+    assert results[len(refused) :] == [None] * 8
+    assert not disk.has_ballast()
+    with pytest.raises(LedgerUnavailable, match="full"):
+        await ledger.begin(refused[0], NOW, None)
+
+    disk.make_room()
+    assert await ledger.check() == []
+    await ledger.begin(refused[0], NOW, None)
+    assert disk.has_ballast()
+    await ledger.close()
+    await nothing_is_lost(await open_at(disk.ledger_url), under_way, [*recorded, refused[0]])
+
+
+async def on_a_small_disk_a_commit_that_fails_fails_for_all(
+    disk: Disk, open_at: Open, intent: MakeIntent
+) -> None:
+    ledger = await open_at(disk.ledger_url)
+    await ledger.check()
+    disk.fill()
+    recorded, refused = await begin_until_full(ledger, intent)
+    # What shares a COMMIT shares its end: eight were asked for at once.
+    assert len(refused) in {7, 8}
+    disk.make_room()
+    await asyncio.gather(*(ledger.begin(each, NOW, None) for each in refused))
+    await ledger.close()
+    await nothing_is_lost(await open_at(disk.ledger_url), [], [*recorded, *refused])
+
+
+async def on_a_small_disk_that_is_full_a_gateway_starts_and_takes_no_intent(
+    disk: Disk, open_at: Open, intent: MakeIntent
+) -> None:
+    """What the one before it has left as ballast is room for what it left under way."""
+    before = await open_at(disk.ledger_url)
+    mine = intent("k")
+    await before.begin(mine, NOW, None)
+    await before.close()
+    disk.fill()
+    ledger = await open_at(disk.ledger_url)
+    found = await ledger.find("everyone", "k")
+    assert found is not None
+    assert found.status is DuplicationStatus.UNKNOWN
+    with pytest.raises(LedgerUnavailable, match="full"):
+        await ledger.check()
+    await settle(ledger, mine, "late")
+    disk.make_room()
+    await ledger.check()
+
+
+async def settle(ledger: Ledger, intent: Intent, text: str) -> None:
+    copy = Campaign(f"copy of {intent.key}", name=intent.requested_name, description=text)
+    record = await ledger.settle(intent, Created(copy, "trace"), LATER, None)
+    assert record.campaign == copy
+
+
+async def nothing_is_lost(ledger: Ledger, settled: list[Intent], begun: list[Intent]) -> None:
+    records = await ledger.list(None, Selection(), 10_000, None)
+    by_status = {
+        status: {each.intent.id for each in records if each.status is status}
+        for status in DuplicationStatus
+    }
+    assert by_status[DuplicationStatus.CREATED] == {each.id for each in settled}
+    assert by_status[DuplicationStatus.UNKNOWN] == {each.id for each in begun}
+    assert len(records) == len(settled) + len(begun)
+
+
+# --- a whole gateway ------------------------------------------------------------------------------
+
+MUTATION = (
+    "mutation Copy($campaign: SonarlyCampaignInput!, $key: String!) { duplicateCampaign("
+    "input: { sonarly: $campaign }, idempotencyKey: $key) { status duplication { id }"
+    " userErrors { code safeToRetry } } }"
+)
+
+CONFIG = """
+[server]
+port = {port}
+deadline_seconds = 20
+[ledger]
+url = "{ledger}"
+[accounts.sonarly]
+provider = "sonarly"
+base_url = "{provider}"
+api_key = "{api_key}"
+"""
+
+
+async def on_a_small_disk_a_gateway_sends_nothing_new_and_finishes_the_rest(
+    disk: Disk, tmp_path_factory: pytest.TempPathFactory, unused_tcp_port: int
+) -> None:
+    folder = tmp_path_factory.mktemp("gateway")
+    async with serving(create_emulator()) as provider:
+        config = folder / "gateway.toml"
+        config.write_text(
+            CONFIG.format(
+                port=unused_tcp_port,
+                ledger=disk.ledger_url,
+                provider=provider,
+                api_key=ACCOUNTS["sonarly"]["api_key"],
+            )
+        )
+        command = [sys.executable, "-m", "campaign_gateway", "serve", "--config", str(config)]
+        base = f"http://127.0.0.1:{unused_tcp_port}"
+        with started(command) as gateway:
+            try:
+                async with httpx.AsyncClient(base_url=base, timeout=30, trust_env=False) as client:
+                    await until_ready(client, 200)
+                    await a_disk_fills_under(client, disk, provider)
+            finally:
+                gateway.terminate()
+        assert gateway.returncode == 0
+
+
+def started(command: list[str]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+
+async def a_disk_fills_under(client: httpx.AsyncClient, disk: Disk, provider: str) -> None:
+    slow = [asyncio.create_task(ask(client, f"slow{number}", "slow")) for number in range(24)]
+    while await asked(client, provider) < len(slow):
+        await asyncio.sleep(0.02)
+    disk.fill()
+    for number in range(1000):
+        last = await ask(client, f"more{number}", "507f1f77bcf86cd799439011")
+        if last["status"] != "CREATED":
+            break
+    assert last["duplication"] is None
+    assert last["userErrors"] == [{"code": "OVERLOADED", "safeToRetry": True}]
+    await until_ready(client, 503)
+    sent = await asked(client, provider)
+    assert sent == len(slow) + number
+    again = await ask(client, f"more{number}", "507f1f77bcf86cd799439011")
+    assert again["userErrors"] == last["userErrors"]
+
+    assert [answer["status"] for answer in await asyncio.gather(*slow)] == ["CREATED"] * len(slow)
+    assert await asked(client, provider) == sent
+    disk.make_room()
+    await until_ready(client, 200)
+    retried = await ask(client, f"more{number}", "507f1f77bcf86cd799439011")
+    # Its intent may have been recorded as never sent; a key has one answer for good.
+    assert retried["status"] in {"CREATED", "REJECTED"}
+    assert await asked(client, provider) == sent + (retried["status"] == "CREATED")
+    fresh = await ask(client, "fresh", "507f1f77bcf86cd799439011")
+    assert fresh["status"] == "CREATED"
+
+
+async def ask(client: httpx.AsyncClient, key: str, campaign_id: str) -> dict[str, Any]:
+    campaign = {
+        "accountGroupId": GROUP,
+        "campaignId": campaign_id,
+        "audienceId": "507f1f77bcf86cd799439021",
+        "name": f"Copy {key}",
+    }
+    body = {"query": MUTATION, "variables": {"campaign": campaign, "key": key}}
+    answer = await client.post("/graphql", json=body)
+    payload: dict[str, Any] = answer.json()["data"]["duplicateCampaign"]
+    return payload
+
+
+async def asked(client: httpx.AsyncClient, provider: str) -> int:
+    answer = await client.get(f"{provider}/_emulator/copies")
+    number: int = answer.json()["asked"]
+    return number
+
+
+async def until_ready(client: httpx.AsyncClient, status: int) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(httpx.ConnectError):
+                if (await client.get("/readyz")).status_code == status:
+                    return
+            await asyncio.sleep(0.05)

@@ -1,0 +1,209 @@
+"""Ledgers of earlier versions, brought up to date with everything that is in them."""
+
+import hashlib
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from campaign_gateway.ledger import Ledger
+from campaign_gateway.ledger import migrations as folder
+from campaign_gateway.ledger.contract import Intent, KeyTaken, LedgerUnavailable, Selection
+from campaign_gateway.ledger.migrations import migrations
+from campaign_gateway.outcomes import (
+    Campaign,
+    CampaignStatus,
+    Created,
+    DuplicationStatus,
+    ErrorCode,
+    Evidence,
+)
+
+NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
+MICROS = 1777636800123456
+
+# Of each released file, what it was when it was released.
+RELEASED = {
+    "sqlite/0001_duplication.sql": "b71071ab579f9a663612130714f5030f",
+}
+
+# As version 1 has written them, one of each status.
+CAMPAIGN = (
+    '{"id":"c9","name":"Copy","description":"","status":"DRAFT","provider_status":"draft",'
+    '"tags":["a","b"],"created_at":"2026-05-01T12:00:00.123456Z","updated_at":null}'
+)
+ERROR = (
+    '{"code":"%s","message":"said","field":["input","braze"],"retry_after":30,'
+    '"provider_code":"429","provider_message":"Slow!"}'
+)
+ROWS: dict[str, dict[str, object]] = {
+    "IN_PROGRESS": {"next_check_at": None},
+    "UNKNOWN": {"error": ERROR % "OUTCOME_UNKNOWN", "next_check_at": MICROS, "checks": 3},
+    "ACCEPTED": {"evidence": "ANSWER", "provider_trace_id": "t", "next_check_at": MICROS},
+    "CREATED": {
+        "campaign_id": "c9",
+        "campaign": CAMPAIGN,
+        "evidence": "INFERRED",
+        "settled_at": MICROS + 1,
+    },
+    "REJECTED": {
+        "error": ERROR % "RATE_LIMITED",
+        "evidence": "ANSWER",
+        "settled_at": MICROS + 1,
+    },
+}
+
+MakeIntent = Callable[..., Intent]
+Open = Callable[..., Awaitable[Ledger]]
+
+
+def intent_of(status: str) -> Intent:
+    return Intent(
+        id=f"01980000-0000-7000-8000-{list(ROWS).index(status):012}",
+        nonce=f"nonce of {status}",
+        scope="everyone",
+        key=status,
+        fingerprint="f",
+        provider="braze",
+        account="braze",
+        source_campaign_id="c1",
+        requested_name=f"Copy {status}",
+        input='{"campaign_id": "c1"}',
+    )
+
+
+@contextmanager
+def connected(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        yield connection
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A ledger of version 1."""
+    path = tmp_path / "ledger.db"
+    with connected(path) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(migrations("sqlite")[0])
+        connection.execute("PRAGMA user_version = 1")
+        for status, fields in ROWS.items():
+            intent = intent_of(status)
+            row = {
+                **{name: getattr(intent, name) for name in Intent.__slots__ if name != "seen"},
+                "status": status,
+                "requested_at": MICROS,
+                **fields,
+            }
+            marks = ", ".join(f":{name}" for name in row)
+            connection.execute(f"INSERT INTO duplication ({', '.join(row)}) VALUES ({marks})", row)
+    return path
+
+
+def test_a_released_file_is_never_changed() -> None:
+    for name, fingerprint in RELEASED.items():
+        text = resources.files(folder).joinpath(name).read_bytes()
+        assert hashlib.sha256(text).hexdigest()[:32] == fingerprint, (
+            f"{name}: add a new file instead"
+        )
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
+def test_files_are_numbered_without_a_gap(engine: str) -> None:
+    listed = resources.files(folder).joinpath(engine).iterdir()
+    names = sorted(each.name for each in listed if each.name.endswith(".sql"))
+    assert [name[:5] for name in names] == [f"{number:04}_" for number in range(1, len(names) + 1)]
+    assert len(migrations(engine)) == len(names)
+
+
+async def test_everything_in_a_ledger_of_version_1_is_kept(
+    sqlite_url: str, path: Path, open_at: Open
+) -> None:
+    upgraded_at = datetime.now(UTC)
+    ledger = await open_at(sqlite_url)
+    found = {each.intent.key: each for each in await ledger.list(None, Selection(), 10, None)}
+    assert {key: each.status for key, each in found.items()} == {
+        # Its gateway is gone, as after any restart.
+        "IN_PROGRESS": DuplicationStatus.UNKNOWN,
+        "UNKNOWN": DuplicationStatus.UNKNOWN,
+        "ACCEPTED": DuplicationStatus.ACCEPTED,
+        "CREATED": DuplicationStatus.CREATED,
+        "REJECTED": DuplicationStatus.REJECTED,
+    }
+    for key, each in found.items():
+        assert each.intent == intent_of(key)
+        assert each.requested_at == NOW
+        assert await ledger.find("everyone", key) == each
+        assert (each.candidates, each.expired) == ((), False)
+    assert found["UNKNOWN"].checks == 3
+    assert found["ACCEPTED"].provider_trace_id == "t"
+    created = found["CREATED"]
+    copy = Campaign("c9", "Copy", "", CampaignStatus.DRAFT, "draft", ("a", "b"), NOW)
+    assert (created.campaign, created.evidence) == (copy, Evidence.INFERRED)
+    assert created.settled_at == NOW + timedelta(microseconds=1)
+    rejected = found["REJECTED"]
+    assert rejected.error is not None
+    assert (rejected.error.code, rejected.error.retry_after) == (ErrorCode.RATE_LIMITED, 30)
+
+    due = await ledger.take_due(datetime.now(UTC), 10, upgraded_at + timedelta(hours=1))
+    assert {each.intent.key for each in due} == {"IN_PROGRESS", "UNKNOWN", "ACCEPTED"}
+
+
+async def test_a_ledger_of_version_1_works_on(sqlite_url: str, path: Path, open_at: Open) -> None:
+    ledger = await open_at(sqlite_url)
+    late = await ledger.settle(intent_of("IN_PROGRESS"), Created(Campaign("late")), NOW, None)
+    assert late.status is DuplicationStatus.CREATED
+    corrected = await ledger.settle(intent_of("CREATED"), Created(Campaign("other")), NOW, None)
+    assert corrected.campaign == Campaign("other"), "an answer outweighs what was read"
+    for status in ROWS:
+        with pytest.raises(KeyTaken):
+            await ledger.begin(replace(intent_of(status), id="new", nonce="new"), NOW, None)
+    assert await ledger.expire(NOW + timedelta(days=1), 10) == 3
+    assert await ledger.forget(NOW + timedelta(days=1), 10) == 3
+    left = await ledger.list(None, Selection(), 10, None)
+    assert {each.intent.key for each in left} == {"UNKNOWN", "ACCEPTED"}
+
+
+async def test_each_file_is_applied_once(sqlite_url: str, path: Path, open_at: Open) -> None:
+    await (await open_at(sqlite_url)).close()
+    with connected(path) as connection:
+        version = connection.execute("PRAGMA user_version").fetchone()
+        upgraded = connection.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall()
+    assert version == (len(migrations("sqlite")),)
+    await (await open_at(sqlite_url)).close()
+    with connected(path) as connection:
+        again = connection.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall()
+    assert again == upgraded
+
+
+async def test_an_upgraded_ledger_is_as_a_new_one(
+    sqlite_url: str, path: Path, tmp_path: Path, open_at: Open
+) -> None:
+    await open_at(sqlite_url)
+    await open_at(f"sqlite:///{tmp_path}/new.db")
+
+    def shape(of: Path) -> list[object]:
+        with connected(of) as connection:
+            columns = connection.execute("PRAGMA table_info(duplication)").fetchall()
+            indexes = "SELECT name, sql FROM sqlite_schema WHERE type = 'index' ORDER BY name"
+            return [columns, connection.execute(indexes).fetchall()]
+
+    assert shape(path) == shape(tmp_path / "new.db")
+
+
+async def test_an_upgrade_that_fails_changes_nothing(
+    sqlite_url: str, path: Path, open_at: Open
+) -> None:
+    with connected(path) as connection:
+        # What the second file makes is there already, at its very end.
+        connection.execute("ALTER TABLE duplication ADD COLUMN expired INTEGER")
+    with pytest.raises(LedgerUnavailable, match="cannot be used: duplicate column name"):
+        await open_at(sqlite_url)
+    with connected(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        columns = [each[1] for each in connection.execute("PRAGMA table_info(duplication)")]
+    assert "owner" not in columns

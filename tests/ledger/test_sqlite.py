@@ -1,0 +1,501 @@
+"""What is SQLite's own: one file, one gateway, one thread that writes, and a disk."""
+
+import asyncio
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from campaign_gateway.ledger import Ledger, writer
+from campaign_gateway.ledger.contract import Intent, LedgerUnavailable, Selection
+from campaign_gateway.ledger.sqlite import SqliteEngine
+from campaign_gateway.outcomes import (
+    Accepted,
+    Campaign,
+    Created,
+    DuplicationStatus,
+    ErrorCode,
+    Outcome,
+    Rejected,
+    Unknown,
+    UserError,
+)
+
+NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
+LATER = NOW + timedelta(seconds=1)
+COPY = Campaign("c9", name="Copy")
+UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+REJECTED = Rejected(UserError(ErrorCode.CONFLICT, "no"))
+
+MakeIntent = Callable[..., Intent]
+Open = Callable[..., Awaitable[Ledger]]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+async def ledger(sqlite_url: str, open_at: Open) -> Ledger:
+    return await open_at(sqlite_url)
+
+
+async def status_of(ledger: Ledger, key: str) -> DuplicationStatus | None:
+    found = await ledger.find("everyone", key)
+    return None if found is None else found.status
+
+
+def snapshot(path: Path, to: Path, torn: bytes) -> None:
+    """The ledger as a failure of the machine might leave it, with a half-written end."""
+    shutil.copy(path, to)
+    log = Path(f"{path}-wal").read_bytes()
+    # Old frames look whole, as they do in a log that was begun anew.
+    Path(f"{to}-wal").write_bytes(log + log[32:4152] + torn)
+
+
+def is_there(path: Path) -> bool:
+    return path.exists()
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection of somebody else's."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        yield connection
+
+
+def engine_of(ledger: Ledger) -> SqliteEngine:
+    assert isinstance(ledger.engine, SqliteEngine)
+    return ledger.engine
+
+
+def connection_of(ledger: Ledger) -> sqlite3.Connection:
+    """The one that writes."""
+    return engine_of(ledger).writer.connection
+
+
+@asynccontextmanager
+async def occupied(ledger: Ledger) -> AsyncIterator[None]:
+    """Keeps the writer busy, so that whatever is asked of it meanwhile shares one COMMIT."""
+    is_free = threading.Event()
+    connection_of(ledger).create_function("wait_for_it", 0, lambda: is_free.wait(10))
+    waiting = asyncio.create_task(ledger.engine.write("SELECT wait_for_it()", {}))
+    await asyncio.sleep(0.05)
+    yield
+    await asyncio.sleep(0.05)
+    is_free.set()
+    await waiting
+
+
+def python(script: str, *arguments: object, **options: Any) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
+
+
+# --- restarts -------------------------------------------------------------------------------------
+
+
+async def test_everything_survives_a_restart_but_what_was_under_way(
+    sqlite_url: str, open_at: Open, intent: MakeIntent
+) -> None:
+    before = await open_at(sqlite_url)
+    ends: dict[str, Outcome] = {
+        "created": Created(COPY, "trace"),
+        "accepted": Accepted(),
+        "rejected": REJECTED,
+        "unknown": UNKNOWN,
+    }
+    for key, outcome in ends.items():
+        mine = intent(key, requested_name=key, seen=("c1",))
+        await before.begin(mine, NOW, None)
+        await before.settle(mine, outcome, NOW, NOW + timedelta(days=999999))
+    under_way = intent("under way")
+    await before.begin(under_way, NOW, None)
+    records = await before.list(None, Selection(), 10, None)
+    await before.close()
+
+    restarted_at = datetime.now(UTC)
+    after = await open_at(sqlite_url)
+    orphan, *others = await after.list(None, Selection(), 10, None)
+    assert others == list(records[1:])
+    assert orphan.intent == under_way
+    assert orphan.status is DuplicationStatus.UNKNOWN
+    assert orphan.error is not None
+    assert orphan.error.code is ErrorCode.OUTCOME_UNKNOWN
+    due = await after.take_due(datetime.now(UTC), 10, restarted_at + timedelta(minutes=1))
+    assert [each.intent for each in due] == [under_way]
+
+
+async def test_the_attempt_may_still_settle_what_a_restart_has_disowned(
+    sqlite_url: str, open_at: Open, intent: MakeIntent
+) -> None:
+    mine = intent("k")
+    before = await open_at(sqlite_url)
+    await before.begin(mine, NOW, None)
+    await before.close()
+    after = await open_at(sqlite_url)
+    assert await status_of(after, "k") is DuplicationStatus.UNKNOWN
+    settled = await after.settle(mine, Created(COPY), LATER, None)
+    assert (settled.status, settled.campaign) == (DuplicationStatus.CREATED, COPY)
+    assert await after.take_due(datetime.now(UTC), 10, LATER) == []
+
+
+async def test_what_is_torn_at_the_end_of_the_log_was_never_acknowledged(
+    ledger: Ledger, path: Path, tmp_path: Path, open_at: Open, intent: MakeIntent
+) -> None:
+    for number in range(20):
+        await ledger.begin(intent(f"k{number}"), NOW, None)
+    snapshot(path, tmp_path / "torn.db", b"garbage")
+    torn = await open_at(f"sqlite:///{tmp_path}/torn.db")
+    found = await torn.list(None, Selection(), 50, None)
+    assert len(found) == 20
+
+
+# --- one file, one gateway ------------------------------------------------------------------------
+
+
+async def test_one_file_belongs_to_one_gateway(
+    ledger: Ledger, sqlite_url: str, open_at: Open
+) -> None:
+    with pytest.raises(LedgerUnavailable, match="in use by another gateway; stop that one"):
+        await open_at(sqlite_url)
+    await ledger.check()
+    await ledger.close()
+    await (await open_at(sqlite_url)).check()
+
+
+async def test_one_file_belongs_to_one_gateway_by_whatever_name(
+    ledger: Ledger, path: Path, tmp_path: Path, open_at: Open
+) -> None:
+    (tmp_path / "link.db").symlink_to(path)
+    with pytest.raises(LedgerUnavailable, match="in use by another gateway"):
+        await open_at(f"sqlite:///{tmp_path}/link.db")
+
+
+@pytest.mark.parametrize("visiting", [False, True])
+async def test_a_newer_ledger_is_left_alone(
+    sqlite_url: str, path: Path, open_at: Open, *, visiting: bool
+) -> None:
+    await (await open_at(sqlite_url)).close()
+    with beside(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(LedgerUnavailable, match=r"newer version|another version"):
+        await open_at(sqlite_url, visiting=visiting)
+    with beside(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (99,)
+
+
+async def test_what_cannot_be_a_ledger_is_refused(tmp_path: Path, open_at: Open) -> None:
+    (tmp_path / "letter.db").write_text("Dear all,\n" * 1000)
+    with beside(tmp_path / "theirs.db") as theirs:
+        theirs.execute("PRAGMA user_version = 2")
+        theirs.execute("CREATE TABLE letters (id)")
+    with beside(tmp_path / "torn.db") as torn:
+        torn.execute("CREATE TABLE many AS SELECT hex(randomblob(9000))")
+    (tmp_path / "torn.db").write_bytes((tmp_path / "torn.db").read_bytes()[:5000])
+    for name in ("letter.db", "theirs.db", "torn.db", "", "no/such/folder.db"):
+        with pytest.raises(LedgerUnavailable, match="cannot be used"):
+            await open_at(f"sqlite:///{tmp_path}/{name}")
+    assert (tmp_path / "letter.db").read_text().startswith("Dear all,")
+
+
+# --- durable before it is told --------------------------------------------------------------------
+
+
+async def test_every_commit_waits_for_the_disk(ledger: Ledger) -> None:
+    pragma = connection_of(ledger).execute
+    assert pragma("PRAGMA synchronous").fetchone()[0] == 2
+    assert pragma("PRAGMA journal_mode").fetchone()[0] == "wal"
+
+
+async def test_nobody_hears_of_a_write_that_others_cannot_see_yet(
+    ledger: Ledger, path: Path, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[set[str]] = []
+    tell = writer._Write.tell
+
+    def look_and_tell(write: writer._Write, result: Any) -> None:
+        with beside(path) as connection:
+            rows = connection.execute("SELECT key || status FROM duplication")
+            seen.append({key for (key,) in rows})
+        tell(write, result)
+
+    monkeypatch.setattr(writer._Write, "tell", look_and_tell)
+    mine = [intent(f"k{number}") for number in range(8)]
+    for each in mine:
+        await ledger.begin(each, NOW, None)
+        assert f"{each.key}IN_PROGRESS" in seen[-1]
+    for each in mine:
+        await ledger.settle(each, REJECTED, NOW, None)
+        assert f"{each.key}REJECTED" in seen[-1]
+    del seen[:]
+    more = [intent(f"m{number}") for number in range(32)]
+    await asyncio.gather(*(ledger.begin(each, NOW, None) for each in more))
+    told_first = seen[0]
+    assert len(told_first) > len(mine), "what shares a COMMIT is there at once"
+
+
+ACKNOWLEDGING = """
+import asyncio, os, sys
+from datetime import UTC, datetime
+from campaign_gateway.ledger import open_ledger
+from campaign_gateway.ledger.contract import Intent, new_id
+from campaign_gateway.outcomes import Campaign, Created
+
+async def main():
+    ledger = await open_ledger(sys.argv[1])
+    async def copy(caller):
+        for number in range(10**6):
+            key = f"{caller}-{number}"
+            intent = Intent(new_id(), new_id(), "everyone", key, "f", "p", "a", "c1", key, "{}")
+            await ledger.begin(intent, datetime.now(UTC), None)
+            os.write(1, f"{key} IN_PROGRESS\\n".encode())
+            await ledger.settle(intent, Created(Campaign(key)), datetime.now(UTC), None)
+            os.write(1, f"{key} CREATED\\n".encode())
+    await asyncio.gather(*(copy(caller) for caller in range(16)))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("lines", [1, 40, 1500])
+async def test_a_kill_right_after_an_acknowledgement_loses_nothing(
+    sqlite_url: str, open_at: Open, lines: int
+) -> None:
+    with python(ACKNOWLEDGING, sqlite_url) as gateway:
+        assert gateway.stdout is not None
+        told = [gateway.stdout.readline() for _ in range(lines)]
+        gateway.send_signal(signal.SIGKILL)
+        told += [line for line in gateway.stdout if line.endswith("\n")]
+    ledger = await open_at(sqlite_url)
+    last_told = dict(line.split() for line in told)
+    assert last_told
+    for key, status in last_told.items():
+        found = await status_of(ledger, key)
+        # What was settled and not told yet may be there too.
+        possible = {status, "CREATED"} if status == "CREATED" else {"UNKNOWN", "CREATED"}
+        assert found in possible
+
+
+async def test_many_writes_share_a_commit(ledger: Ledger, intent: MakeIntent) -> None:
+    statements: list[str] = []
+    connection_of(ledger).set_trace_callback(statements.append)
+
+    async def call(number: int) -> None:
+        for turn in range(5):
+            mine = intent(f"{number}-{turn}", requested_name=f"{number}-{turn}")
+            await ledger.begin(mine, NOW, None)
+            await ledger.settle(mine, UNKNOWN, NOW, None)
+
+    await asyncio.gather(*(call(number) for number in range(64)))
+    writes, commits = 64 * 5 * 2, statements.count("COMMIT")
+    assert len(await ledger.list(None, Selection(), 1000, None)) == writes / 2
+    assert commits < writes / 8
+
+
+# --- writes that fail -----------------------------------------------------------------------------
+
+
+async def test_a_failed_write_fails_every_caller_and_leaves_the_ledger_usable(
+    ledger: Ledger, path: Path, intent: MakeIntent
+) -> None:
+    connection_of(ledger).execute("PRAGMA busy_timeout = 50")
+    attempts = [intent(f"k{number}") for number in range(5)]
+    with beside(path) as blocker:
+        blocker.execute("BEGIN IMMEDIATE")
+        async with asyncio.timeout(10):
+            results = await asyncio.gather(
+                *(ledger.begin(each, NOW, None) for each in attempts), return_exceptions=True
+            )
+        assert all(isinstance(result, LedgerUnavailable) for result in results)
+        with pytest.raises(LedgerUnavailable, match="locked"):
+            await ledger.check()
+        blocker.execute("ROLLBACK")
+    await ledger.check()
+    assert await ledger.list(None, Selection(), 10, None) == []
+    for each in attempts:
+        await ledger.begin(each, NOW, None)
+
+
+async def test_a_write_that_breaks_undoes_all_that_share_its_commit(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    attempts = [intent(f"k{number}") for number in range(3)]
+    async with occupied(ledger):
+        writing = asyncio.gather(
+            ledger.begin(attempts[0], NOW, None),
+            ledger.engine.write("SELECT no_such_function()", {}),
+            *(ledger.begin(each, NOW, None) for each in attempts[1:]),
+            return_exceptions=True,
+        )
+    async with asyncio.timeout(10):
+        assert all(isinstance(result, LedgerUnavailable) for result in await writing)
+    assert await ledger.list(None, Selection(), 10, None) == []
+    assert not connection_of(ledger).in_transaction
+    for each in attempts:
+        await ledger.begin(each, NOW, None)
+
+
+async def test_a_caller_who_leaves_does_not_undo_the_write(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    writing = asyncio.create_task(ledger.begin(intent("k"), NOW, None))
+    await asyncio.sleep(0)
+    writing.cancel()
+    await ledger.check()
+    assert await status_of(ledger, "k") is DuplicationStatus.IN_PROGRESS
+
+
+async def test_a_closed_ledger_says_so(sqlite_url: str, open_at: Open, intent: MakeIntent) -> None:
+    ledger = await open_at(sqlite_url)
+    await ledger.close()
+    with pytest.raises(LedgerUnavailable):
+        await ledger.find("everyone", "k")
+    async with asyncio.timeout(5):
+        with pytest.raises(LedgerUnavailable):
+            await ledger.begin(intent("k"), NOW, None)
+
+
+# --- the file under the gateway -------------------------------------------------------------------
+
+
+async def test_a_moved_ledger_is_refused_until_it_is_put_back(
+    ledger: Ledger, path: Path, tmp_path: Path, intent: MakeIntent
+) -> None:
+    await ledger.begin(intent("before"), NOW, None)
+    shutil.move(path, tmp_path / "elsewhere.db")
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailable, match="was moved or deleted; put it back"):
+            await ledger.begin(intent("meanwhile"), NOW, None)
+        with pytest.raises(LedgerUnavailable, match="was moved or deleted"):
+            await ledger.check()
+    assert not is_there(path)
+    shutil.move(tmp_path / "elsewhere.db", path)
+    assert await status_of(ledger, "before") is DuplicationStatus.IN_PROGRESS
+    assert await status_of(ledger, "meanwhile") is None
+    await ledger.begin(intent("after"), NOW, None)
+
+
+@pytest.mark.parametrize("ending", ["", "-wal", "-lock"])
+async def test_a_ledger_that_lost_a_file_is_refused_and_nothing_made_anew(
+    ledger: Ledger, path: Path, intent: MakeIntent, ending: str
+) -> None:
+    """Without its log, what is told to be recorded would be gone after a kill."""
+    mine, lost = intent("k"), path.with_name(path.name + ending)
+    await ledger.begin(mine, NOW, None)
+    delete(lost)
+    with pytest.raises(LedgerUnavailable, match="moved or deleted"):
+        await ledger.settle(mine, Created(COPY), LATER, None)
+    with pytest.raises(LedgerUnavailable, match="moved or deleted"):
+        await ledger.begin(intent("more"), NOW, None)
+    assert not is_there(lost)
+
+
+async def test_another_file_in_its_place_is_not_the_ledger(
+    ledger: Ledger, path: Path, tmp_path: Path, intent: MakeIntent
+) -> None:
+    shutil.copy(path, tmp_path / "copy.db")
+    (tmp_path / "copy.db").replace(path)
+    with pytest.raises(LedgerUnavailable, match="was moved or deleted"):
+        await ledger.begin(intent("k"), NOW, None)
+
+
+# --- visitors -------------------------------------------------------------------------------------
+
+
+async def test_nobody_visits_what_is_not_there(sqlite_url: str, path: Path, open_at: Open) -> None:
+    with pytest.raises(LedgerUnavailable, match="does not exist; a gateway makes it"):
+        await open_at(sqlite_url, visiting=True)
+    assert not is_there(path)
+    with beside(path):
+        assert is_there(path)
+    with pytest.raises(LedgerUnavailable, match="another version"):
+        await open_at(sqlite_url, visiting=True)
+
+
+async def test_a_visitor_disowns_nothing_and_needs_no_gateway(
+    sqlite_url: str, open_at: Open, intent: MakeIntent
+) -> None:
+    gateway = await open_at(sqlite_url)
+    await gateway.begin(intent("k"), NOW, None)
+    visitor = await open_at(sqlite_url, visiting=True)
+    await gateway.close()
+    assert await status_of(visitor, "k") is DuplicationStatus.IN_PROGRESS
+    restarted = await open_at(sqlite_url)
+    assert await status_of(visitor, "k") is DuplicationStatus.UNKNOWN
+    await restarted.check()
+
+
+VISITING = """
+import asyncio, sys
+from datetime import UTC, datetime
+from campaign_gateway.ledger import open_ledger
+from campaign_gateway.ledger.contract import Selection
+from campaign_gateway.outcomes import Campaign, DuplicationStatus, ErrorCode, Evidence, UserError
+
+async def main():
+    ledger = await open_ledger(sys.argv[1], visiting=True)
+    unknown = Selection(statuses=(DuplicationStatus.UNKNOWN,), account="lost")
+    absent = UserError(ErrorCode.PROVIDER_UNAVAILABLE, "looked")
+    settled = 0
+    while page := await ledger.list(None, unknown, 20, None):
+        for number, each in enumerate(page):
+            now, copy = datetime.now(UTC), Campaign("copy-" + each.intent.id)
+            await ledger.postpone(each, now, [copy])
+            if number % 2:
+                settled += await ledger.declare_absent(each, absent, now)
+            else:
+                settled += await ledger.settle_by_reading(each, copy, Evidence.PERSON, now)
+    await ledger.close()
+    print(settled)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_visitor_from_another_process_writes_beside_a_busy_gateway(
+    ledger: Ledger, sqlite_url: str, path: Path, intent: MakeIntent
+) -> None:
+    lost = [
+        intent(f"lost{number}", account="lost", requested_name=f"{number}") for number in range(300)
+    ]
+    await asyncio.gather(*(ledger.begin(each, NOW, None) for each in lost))
+    await asyncio.gather(*(ledger.settle(each, UNKNOWN, NOW, None) for each in lost))
+    written = 0
+
+    async def copy_until(visitor: "subprocess.Popen[str]", caller: int) -> None:
+        nonlocal written
+        while visitor.poll() is None:
+            written += 1
+            mine = intent(f"k{written}", requested_name=f"{written}")
+            await ledger.begin(mine, NOW, None)
+            done = await ledger.settle(mine, Created(Campaign(mine.id)), LATER, None)
+            assert done.status is DuplicationStatus.CREATED
+
+    with python(VISITING, sqlite_url) as visitor:
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(copy_until(visitor, caller) for caller in range(16)))
+        assert visitor.stdout is not None
+        assert visitor.stdout.read() == "300\n"
+    assert visitor.returncode == 0
+    assert written > 16
+    with beside(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        counted = connection.execute(
+            "SELECT evidence, count(*) FROM duplication GROUP BY 1 ORDER BY 1"
+        ).fetchall()
+    assert counted == [("ANSWER", written), ("PERSON", 300)]

@@ -1,0 +1,693 @@
+"""Whatever can happen to intents, in any order, tried on the real ledgers.
+
+The provider is in memory and says what is true, when it answers and when it is read. After every
+step, what the ledger says is held against it.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from campaign_gateway.ledger import Ledger, open_ledger, statements
+from campaign_gateway.ledger.contract import (
+    Duplication,
+    Intent,
+    KeyTaken,
+    Selection,
+    Unresolved,
+    first_id,
+    new_id,
+)
+from campaign_gateway.ledger.postgres import BEAT, LEAVE, PostgresEngine
+from campaign_gateway.outcomes import (
+    Accepted,
+    Campaign,
+    Created,
+    DuplicationStatus,
+    ErrorCode,
+    Evidence,
+    Outcome,
+    Rejected,
+    Unknown,
+    UserError,
+)
+
+START = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
+CHECK_TIME = timedelta(seconds=60)
+
+UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+REFUSED = Rejected(UserError(ErrorCode.CONFLICT, "no"), "trace")
+NEVER_SENT = UserError(ErrorCode.OVERLOADED, "never sent")
+ABSENT = UserError(ErrorCode.PROVIDER_UNAVAILABLE, "looked")
+
+UNSETTLED = {DuplicationStatus.UNKNOWN, DuplicationStatus.ACCEPTED}
+RANK = {
+    DuplicationStatus.IN_PROGRESS: 0,
+    DuplicationStatus.UNKNOWN: 1,
+    DuplicationStatus.ACCEPTED: 2,
+    DuplicationStatus.CREATED: 3,
+    DuplicationStatus.REJECTED: 3,
+}
+
+Result = TypeVar("Result")
+
+ANY = st.integers(0, 2**16)
+KEYS = "abcdefghijkl"
+VERDICTS = ["made", "made", "promised", "refused", "broken"]
+
+
+@dataclass
+class Gateways:
+    """Those at one new ledger. To crash is to be taken for dead, and to be it."""
+
+    ledgers: Sequence[Ledger]
+    crash: Callable[[int], Coroutine[Any, Any, None]]
+    take_for_dead: Callable[[int], Coroutine[Any, Any, None]] | None = None
+
+
+OpenGateways = Callable[[], AbstractAsyncContextManager[Gateways]]
+
+
+class Runs(Protocol):
+    """An event loop that is at hand for one coroutine after the other."""
+
+    def __call__(self, coroutine: Coroutine[Any, Any, Result], /) -> Result: ...
+
+
+@dataclass(eq=False)
+class Attempt:
+    """What is true of one intent, whatever the ledger says."""
+
+    intent: Intent
+    gateway: int
+    life: int
+    is_given_up: bool = False
+    is_sent: bool = False
+    is_in_flight: bool = False
+    is_promised: bool = False
+    answer: Outcome | None = None
+    copy: Campaign | None = None
+
+
+class Copying(RuleBasedStateMachine):
+    def __init__(self, run: Runs, open_gateways: OpenGateways) -> None:
+        super().__init__()
+        self.run = run
+        self.opened = open_gateways()
+        self.gateways = self.run(self.opened.__aenter__())
+        self.lives = [0 for _ in self.gateways.ledgers]
+        self.now = START
+        self.numbers = count(1)
+        self.attempts: list[Attempt] = []
+        self.records: dict[str, Duplication] = {}
+        self.sends: Counter[tuple[str, str]] = Counter()
+        self.checked: list[Duplication] = []
+        self.held: dict[str, datetime] = {}
+
+    def teardown(self) -> None:
+        try:
+            self.everything_ends_well()
+        finally:
+            self.run(self.opened.__aexit__(None, None, None))
+
+    def everything_ends_well(self) -> None:
+        """After the end of all gateways, whatever is open is read, and settled if it has a copy."""
+        for number in range(len(self.lives)):
+            self._crash(number)
+        self.what_is_recorded_is_true()
+        far = self.now + timedelta(days=9999)
+        due = self.run(self._ledger(0).take_due(far, 1000, far + CHECK_TIME))
+        assert {each.intent.id for each in due} == {each.intent.id for each in self._unsettled()}
+        for attempt in self.attempts:
+            record = self._record(attempt)
+            assert record is None or record.status is not DuplicationStatus.IN_PROGRESS
+            if record is not None and record.status in UNSETTLED and attempt.copy is not None:
+                self.run(self._read(record, attempt.copy, Evidence.INFERRED))
+                read = self._record(attempt)
+                assert read is not None
+                assert read.status is DuplicationStatus.CREATED
+        self.what_is_recorded_is_true()
+
+    # --- intents ----------------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from([0.001, 1, 61, 4000]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    @rule(
+        key=st.sampled_from(KEYS),
+        scope=st.sampled_from(["ours", "ours", "theirs"]),
+        source=st.sampled_from(["s1", "s1", "s2"]),
+        name=st.sampled_from(["Copy", " Copy ", "Other", None]),
+        despite=st.sampled_from(["nothing", "nothing", "the newest", "no such"]),
+        callers=st.integers(1, 3),
+        at=ANY,
+    )
+    def begin(
+        self,
+        key: str,
+        scope: str,
+        source: str,
+        name: str | None,
+        despite: str,
+        callers: int,
+        at: int,
+    ) -> None:
+        """Several callers with one key, at the same time."""
+        # At one gateway, or a run could not be repeated: nobody knows who wins.
+        gateway = at % len(self.lives)
+        tries = [
+            Attempt(self._intent(key, scope, source, name), gateway, self.lives[gateway])
+            for _ in range(callers)
+        ]
+        holder = self.run(self._ledger(at).find(scope, key))
+        newest = self._newest_unknown(tries[0].intent)
+        in_the_way = newest.intent.id if newest else None
+        named = {"nothing": None, "the newest": in_the_way, "no such": new_id()}[despite]
+        results = self.run(self._begin_all(tries, named))
+        winners = [each for each, result in zip(tries, results, strict=True) if result is None]
+        self.attempts += winners
+        if holder is not None:
+            assert [taken_by(result) for result in results] == [holder] * callers
+        elif named != in_the_way:
+            # The next to come must be told, until it is settled or named.
+            assert [blocked_by(result) for result in results] == [newest] * callers
+        else:
+            assert len(winners) == 1
+            losers = [result for result in results if result is not None]
+            assert all(taken_by(each).intent == winners[0].intent for each in losers)
+
+    async def _begin_all(
+        self, tries: Sequence[Attempt], named: str | None
+    ) -> list[BaseException | None]:
+        ledgers = self.gateways.ledgers
+        results: list[BaseException | None] = await asyncio.gather(
+            *(ledgers[each.gateway].begin(each.intent, self.now, named) for each in tries),
+            return_exceptions=True,
+        )
+        return results
+
+    @precondition(lambda self: self._sendable())
+    @rule(which=ANY)
+    def the_word_of_a_begin_is_lost_and_it_is_repeated(self, which: int) -> None:
+        attempt = chosen(which, self._sendable())
+        before = self._record(attempt)
+        assert before is not None
+        beginning = self.gateways.ledgers[attempt.gateway].begin(attempt.intent, self.now, None)
+        if before.status is DuplicationStatus.IN_PROGRESS:
+            self.run(beginning)
+        else:
+            # It was taken over meanwhile, and what others were told must stay true.
+            with pytest.raises(KeyTaken) as taken:
+                self.run(beginning)
+            assert taken.value.duplication == before
+            attempt.is_given_up = True
+
+    @precondition(lambda self: self._sendable())
+    @rule(which=ANY)
+    def the_word_of_a_begin_is_lost_and_nothing_is_sent(self, which: int) -> None:
+        attempt = chosen(which, self._sendable())
+        attempt.is_given_up = True
+        ledger = self.gateways.ledgers[attempt.gateway]
+        self.run(ledger.renounce(attempt.intent, NEVER_SENT, self.now))
+
+    @precondition(lambda self: self._sendable())
+    @rule(which=ANY)
+    def send(self, which: int) -> None:
+        self._send(chosen(which, self._sendable()))
+
+    @rule(
+        key=st.sampled_from(KEYS),
+        source=st.sampled_from(["s1", "s2", "s3"]),
+        name=st.sampled_from(["Copy", " Copy ", "Other"]),
+        verdict=st.sampled_from(VERDICTS),
+        is_lost=st.booleans(),
+        at=ANY,
+    )
+    def a_call_runs(
+        self, key: str, source: str, name: str, verdict: str, at: int, *, is_lost: bool
+    ) -> None:
+        """From end to end, unless something stands in its way."""
+        self.begin(key, "ours", source, name, "nothing", 1, at)
+        mine = [each for each in self._sendable() if each.intent.key == key]
+        for each in mine:
+            self._send(each)
+            self._receive(each, verdict)
+            self._answer(each, at, is_lost=is_lost)
+
+    def _send(self, attempt: Attempt) -> None:
+        record = self._record(attempt)
+        assert record is not None
+        assert not record.expired
+        key = (attempt.intent.scope, attempt.intent.key)
+        self.sends[key] += 1
+        assert self.sends[key] == 1, "one key, one send"
+        attempt.is_sent = attempt.is_in_flight = True
+
+    # --- the provider -----------------------------------------------------------------------------
+
+    @precondition(lambda self: self._in_flight())
+    @rule(which=ANY, verdict=st.sampled_from(VERDICTS))
+    def the_provider_receives_it(self, which: int, verdict: str) -> None:
+        self._receive(chosen(which, self._in_flight()), verdict)
+
+    def _receive(self, attempt: Attempt, verdict: str) -> None:
+        attempt.is_in_flight = False
+        if verdict == "made":
+            attempt.copy = self._new_campaign(attempt)
+            attempt.answer = Created(attempt.copy, "trace")
+        elif verdict == "promised":
+            attempt.is_promised = True
+            attempt.answer = Accepted("trace")
+        elif verdict == "refused":
+            attempt.answer = REFUSED
+
+    @precondition(lambda self: self._promised())
+    @rule(which=ANY, is_kept=st.booleans())
+    def a_promise_is(self, which: int, *, is_kept: bool) -> None:
+        attempt = chosen(which, self._promised())
+        attempt.is_promised = False
+        if is_kept:
+            attempt.copy = self._new_campaign(attempt)
+
+    @precondition(lambda self: self._sent())
+    @rule(which=ANY, at=ANY, is_lost=st.booleans())
+    def an_answer_comes(self, which: int, at: int, *, is_lost: bool) -> None:
+        """Perhaps late, perhaps again, perhaps when its gateway was long taken for dead."""
+        self._answer(chosen(which, self._sent()), at, is_lost=is_lost)
+
+    def _answer(self, attempt: Attempt, at: int, *, is_lost: bool) -> None:
+        outcome = UNKNOWN if is_lost or attempt.answer is None else attempt.answer
+        before = self._record(attempt)
+        self.held.pop(attempt.intent.id, None)
+        key_is_taken = before is None and self.run(
+            self._ledger(at).find(attempt.intent.scope, attempt.intent.key)
+        )
+        check_at = self.now if isinstance(outcome, Accepted | Unknown) else None
+        settling = self._ledger(at).settle(attempt.intent, outcome, self.now, check_at)
+        if key_is_taken:
+            # It was forgotten meanwhile, and its key used again.
+            with pytest.raises(KeyTaken):
+                self.run(settling)
+            return
+        record = self.run(settling)
+        assert record == self._record(attempt)
+        if not record.expired and isinstance(outcome, Created):
+            assert record.campaign == attempt.copy
+        if not record.expired and isinstance(outcome, Created | Rejected):
+            assert record.evidence is Evidence.ANSWER
+
+    @precondition(lambda self: self.records)
+    @rule(which=ANY, at=ANY)
+    def a_stranger_changes_nothing(self, which: int, at: int) -> None:
+        record = chosen(which, list(self.records.values()))
+        stranger = replace(record.intent, nonce="stranger")
+        forged = Created(Campaign("forged"))
+        self.run(self._ledger(at).settle(stranger, forged, self.now, self.now))
+        self.run(self._ledger(at).renounce(stranger, NEVER_SENT, self.now))
+        assert self.run(self._ledger(at).find(record.intent.scope, record.intent.key)) == record
+
+    # --- gateways ---------------------------------------------------------------------------------
+
+    @rule(which=ANY)
+    def a_gateway_crashes(self, which: int) -> None:
+        self._crash(which % len(self.lives))
+
+    @precondition(lambda self: self.gateways.take_for_dead)
+    @rule(which=ANY)
+    def a_gateway_that_lives_is_taken_for_dead(self, which: int) -> None:
+        assert self.gateways.take_for_dead is not None
+        self.run(self.gateways.take_for_dead(which % len(self.lives)))
+
+    # --- reading and people -----------------------------------------------------------------------
+
+    @rule(at=ANY, limit=st.sampled_from([1, 10]))
+    def what_is_due_is_taken(self, at: int, limit: int) -> None:
+        until = self.now + CHECK_TIME
+        for each in self.run(self._ledger(at).take_due(self.now, limit, until)):
+            assert each.status in UNSETTLED
+            assert self.held.get(each.intent.id, self.now) <= self.now, "one reader at a time"
+            self.held[each.intent.id] = until
+            self.checked.append(each)
+
+    @precondition(lambda self: self.checked)
+    @rule(which=ANY)
+    def a_check_ends(self, which: int) -> None:
+        taken = self.checked.pop(which % len(self.checked))
+        self.held.pop(taken.intent.id, None)
+        copy = self._attempt_of(taken).copy
+        if copy is not None:
+            self.run(self._read(taken, copy, Evidence.INFERRED))
+        else:
+            later, doubtful = self.now + timedelta(seconds=5), [Campaign("x")]
+            self.run(self._ledger(which).postpone(taken, later, doubtful))
+
+    @precondition(lambda self: self._unsettled() and self._known_copies())
+    @rule(which=ANY, other=ANY)
+    def a_copy_that_is_another_s_is_not_taken(self, which: int, other: int) -> None:
+        record = chosen(which, self._unsettled())
+        theirs = chosen(other, self._known_copies())
+        reading = self._ledger(which).settle_by_reading(record, theirs, Evidence.INFERRED, self.now)
+        assert not self.run(reading)
+
+    @precondition(lambda self: self._unsettled())
+    @rule(which=ANY)
+    def a_person_looks(self, which: int) -> None:
+        record = chosen(which, self._unsettled())
+        attempt = self._attempt_of(record)
+        if attempt.copy is not None:
+            self.run(self._read(record, attempt.copy, Evidence.PERSON))
+        elif not self._may_still_be_made(attempt):
+            assert self.run(self._ledger(which).declare_absent(record, ABSENT, self.now))
+            assert not self.run(self._ledger(which).declare_absent(record, ABSENT, self.now))
+
+    # --- retention --------------------------------------------------------------------------------
+
+    @rule(age=st.sampled_from([0, 1, 1000]), limit=st.sampled_from([1, 100]), at=ANY)
+    def what_is_old_expires(self, age: float, limit: int, at: int) -> None:
+        before = self.now - timedelta(seconds=age)
+        settled = [
+            each
+            for each in self.records.values()
+            if not each.expired and each.settled_at and each.settled_at < before
+            if each.intent.id < first_id(before)
+        ]
+        expired = self.run(self._ledger(at).expire(before, limit))
+        assert expired == min(limit, len(settled))
+
+    @rule(age=st.sampled_from([0, 1000]), at=ANY)
+    def what_is_very_old_is_forgotten(self, age: float, at: int) -> None:
+        before = self.now - timedelta(seconds=age)
+        old = [
+            each.intent
+            for each in self.records.values()
+            if each.expired and each.intent.id < first_id(before)
+        ]
+        assert self.run(self._ledger(at).forget(before, 100)) == len(old)
+        for each in old:
+            del self.records[each.id]
+            del self.sends[each.scope, each.key]
+
+    # --- what holds -------------------------------------------------------------------------------
+
+    @invariant()
+    def what_is_recorded_is_true(self) -> None:
+        found = self.run(self._all_records())
+        assert self.records.keys() <= found.keys(), "no record vanishes"
+        for attempt in self.attempts:
+            record = found.get(attempt.intent.id)
+            if record is None:
+                continue
+            if before := self.records.get(attempt.intent.id):
+                assert_no_worse(record, before)
+            if attempt.copy is not None:
+                assert record.status is not DuplicationStatus.REJECTED
+            if record.status is DuplicationStatus.CREATED:
+                assert attempt.copy is not None
+                assert record.expired or record.campaign == attempt.copy
+            if record.status is DuplicationStatus.ACCEPTED:
+                assert isinstance(attempt.answer, Accepted)
+        self.records = found
+
+    # --- how it is looked up ----------------------------------------------------------------------
+
+    async def _all_records(self) -> dict[str, Duplication]:
+        """By id. What is expired is in no list, and holds its key all the same."""
+        ledger = self.gateways.ledgers[0]
+        listed = await ledger.list(None, Selection(), 1000, None)
+        found = {each.intent.id: each for each in listed}
+        for attempt in self.attempts:
+            if attempt.intent.id not in found:
+                holder = await ledger.find(attempt.intent.scope, attempt.intent.key)
+                if holder is not None and holder.intent.id == attempt.intent.id:
+                    found[attempt.intent.id] = holder
+        return found
+
+    def _record(self, attempt: Attempt) -> Duplication | None:
+        return self.run(self._all_records()).get(attempt.intent.id)
+
+    def _ledger(self, number: int) -> Ledger:
+        return self.gateways.ledgers[number % len(self.lives)]
+
+    def _intent(self, key: str, scope: str, source: str, name: str | None) -> Intent:
+        # Two are never begun in one microsecond.
+        self.now += timedelta(microseconds=1000)
+        number = next(self.numbers)
+        return Intent(
+            id=f"{first_id(self.now)[:-4]}{number:04x}",
+            nonce=f"n{number}",
+            scope=scope,
+            key=key,
+            fingerprint=f"{source} {name}",
+            provider="braze",
+            account="braze",
+            source_campaign_id=source,
+            requested_name=name,
+            input="{}",
+        )
+
+    def _new_campaign(self, attempt: Attempt) -> Campaign:
+        return Campaign(f"c{next(self.numbers)}", name=attempt.intent.requested_name)
+
+    def _newest_unknown(self, intent: Intent) -> Duplication | None:
+        unknown = Selection(statuses=(DuplicationStatus.UNKNOWN,))
+        listed = self.run(self.gateways.ledgers[0].list(intent.scope, unknown, 1000, None))
+        return next((each for each in listed if same_copy(each.intent, intent)), None)
+
+    async def _read(self, record: Duplication, copy: Campaign, evidence: Evidence) -> None:
+        ledger = self.gateways.ledgers[0]
+        known = await ledger.find(record.intent.scope, record.intent.key)
+        is_open = known is not None and known.intent.id == record.intent.id
+        settled = await ledger.settle_by_reading(record, copy, evidence, self.now)
+        assert settled == (is_open and known is not None and known.status in UNSETTLED)
+
+    def _crash(self, number: int) -> None:
+        self.run(self.gateways.crash(number))
+        self.lives[number] += 1
+
+    def _sendable(self) -> list[Attempt]:
+        return [
+            each
+            for each in self.attempts
+            if each.life == self.lives[each.gateway] and not each.is_sent and not each.is_given_up
+        ]
+
+    def _may_still_be_made(self, attempt: Attempt) -> bool:
+        return attempt.is_in_flight or attempt.is_promised or attempt in self._sendable()
+
+    def _sent(self) -> list[Attempt]:
+        return [each for each in self.attempts if each.is_sent]
+
+    def _in_flight(self) -> list[Attempt]:
+        return [each for each in self.attempts if each.is_in_flight]
+
+    def _promised(self) -> list[Attempt]:
+        return [each for each in self.attempts if each.is_promised]
+
+    def _unsettled(self) -> list[Duplication]:
+        return [each for each in self.records.values() if each.status in UNSETTLED]
+
+    def _known_copies(self) -> list[Campaign]:
+        return [each.campaign for each in self.records.values() if each.campaign is not None]
+
+    def _attempt_of(self, record: Duplication) -> Attempt:
+        return next(each for each in self.attempts if each.intent.id == record.intent.id)
+
+
+Chosen = TypeVar("Chosen")
+
+
+def chosen(number: int, among: Sequence[Chosen]) -> Chosen:
+    return among[number % len(among)]
+
+
+def taken_by(result: BaseException | None) -> Duplication:
+    assert isinstance(result, KeyTaken), result
+    return result.duplication
+
+
+def blocked_by(result: BaseException | None) -> Duplication | None:
+    assert isinstance(result, Unresolved), result
+    return result.duplication
+
+
+def same_copy(one: Intent, other: Intent) -> bool:
+    return (one.source_campaign_id, (one.requested_name or "").strip()) == (
+        other.source_campaign_id,
+        (other.requested_name or "").strip(),
+    )
+
+
+def assert_no_worse(record: Duplication, before: Duplication) -> None:
+    """What a caller was told under a key, and is told now."""
+    assert RANK[record.status] >= RANK[before.status]
+    if RANK[before.status] == RANK[DuplicationStatus.CREATED]:
+        assert record.status is before.status
+    if before.expired:
+        assert record == before
+
+
+# --- the engines ----------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def at_sqlite() -> AsyncIterator[Gateways]:
+    with TemporaryDirectory() as folder:
+        url = f"sqlite:///{Path(folder).as_posix()}/ledger.db"
+        ledgers = [await open_ledger(url)]
+
+        async def crash(number: int) -> None:
+            await ledgers[0].close()
+            ledgers[0] = await open_ledger(url)
+
+        yield Gateways(ledgers, crash)
+        await ledgers[0].close()
+
+
+@asynccontextmanager
+async def at_postgres(url: str) -> AsyncIterator[OpenGateways]:
+    """Two gateways, which are kept, because their connections take longer than an example."""
+    await (await open_ledger(url)).close()
+    # As visitors they do nothing by themselves: here the steps say who is seen and who is not.
+    ledgers = [await open_ledger(url, visiting=True) for _ in range(2)]
+
+    engines = [of_postgres(each) for each in ledgers]
+
+    async def beat(engine: PostgresEngine) -> None:
+        await engine._run(BEAT, {"owner": engine._owner})
+
+    async def take_for_dead(number: int) -> None:
+        one, other = engines[number], engines[1 - number]
+        await one._run(LEAVE, {"owner": one._owner})
+        await other._disown()
+        await beat(one)
+
+    async def crash(number: int) -> None:
+        await take_for_dead(number)
+        ledgers[number]._owner = engines[number]._owner = new_id()
+        await beat(engines[number])
+
+    @asynccontextmanager
+    async def open_gateways() -> AsyncIterator[Gateways]:
+        for each in engines:
+            await beat(each)
+        await engines[0]._run("TRUNCATE duplication", {})
+        yield Gateways(ledgers, crash, take_for_dead)
+
+    yield open_gateways
+    for each in ledgers:
+        await each.close()
+
+
+def of_postgres(ledger: Ledger) -> PostgresEngine:
+    assert isinstance(ledger.engine, PostgresEngine)
+    return ledger.engine
+
+
+@pytest.fixture
+def run(caplog: pytest.LogCaptureFixture) -> Iterator[Runs]:
+    caplog.set_level(logging.ERROR)  # Thousands of takeovers would each be told.
+    with asyncio.Runner() as runner:
+        yield runner.run
+
+
+def length(examples: int, steps: int) -> settings:
+    return settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def lengths(examples: int) -> list[Any]:
+    return [(examples, 50), pytest.param((20 * examples, 100), marks=pytest.mark.long)]
+
+
+def check(run: Runs, open_gateways: OpenGateways, how_long: settings) -> None:
+    # Only called, so that a function does as well as a class.
+    machine: Any = lambda: Copying(run, open_gateways)  # noqa: E731
+    run_state_machine_as_test(machine, settings=how_long)
+
+
+@pytest.mark.parametrize("size", lengths(300))
+def test_nothing_leads_to_a_second_copy_or_a_false_word_in_sqlite(
+    run: Runs, size: tuple[int, int]
+) -> None:
+    check(run, at_sqlite, length(*size))
+
+
+@pytest.mark.parametrize("size", lengths(150))
+def test_nothing_leads_to_a_second_copy_or_a_false_word_in_postgres(
+    run: Runs, size: tuple[int, int], postgres_url: str
+) -> None:
+    opened = at_postgres(postgres_url)
+    open_gateways = run(opened.__aenter__())
+    try:
+        check(run, open_gateways, length(*size))
+    finally:
+        run(opened.__aexit__(None, None, None))
+
+
+MISTAKES = {
+    "whoever knows the id settles": ("SETTLE", " AND nonce = :nonce", ""),
+    "an answer overwrites any other": ("SETTLE", "status IN ('IN_PROGRESS', 'UNKNOWN')", "1 = 1"),
+    "reading outweighs the provider": ("SETTLE", "evidence IN ('INFERRED', 'PERSON')", "1 = 0"),
+    "an unknown copy is in nobody's way": ("BEGIN", "status = 'UNKNOWN'", "status = ''"),
+    "names differ by their spaces": ("BEGIN", "trim(requested_name)", "requested_name"),
+    "a key is taken over": (
+        "BEGIN",
+        "DO NOTHING",
+        "DO UPDATE SET id = excluded.id, nonce = excluded.nonce, status = excluded.status",
+    ),
+    "whoever renounces undoes": ("RENOUNCE", " AND nonce = :nonce", ""),
+    "one campaign is the copy of two": ("SETTLE_BY_READING", "NOT EXISTS", "EXISTS"),
+    "reading reopens what is settled": ("SETTLE_BY_READING", "status IN", "status NOT IN"),
+    "a person's word undoes an answer": (
+        "DECLARE_ABSENT",
+        " AND status IN ('ACCEPTED', 'UNKNOWN')",
+        "",
+    ),
+    "two readers check the same": ("TAKE_DUE", ":until", ":now"),
+    "what was under way is lost": ("DISOWN", "status = 'UNKNOWN'", "status = 'REJECTED'"),
+    "what is open expires": ("EXPIRE", "settled_at < :before", "requested_at < :before"),
+    "a key is forgotten before its record": ("FORGET", "expired = 1 AND ", ""),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_a_statement_is_found(
+    mistake: str, run: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, right, wrong = MISTAKES[mistake]
+    statement = getattr(statements, name)
+    assert right in statement
+    monkeypatch.setattr(statements, name, statement.replace(right, wrong, 1))
+    quick = settings(
+        length(1000, 40),
+        derandomize=True,
+        phases=[Phase.generate],
+        report_multiple_bugs=False,
+    )
+    with pytest.raises(AssertionError):
+        check(run, at_sqlite, quick)

@@ -1,0 +1,209 @@
+"""One call, cancelled at each of its awaits in turn, as a client or a violent end would."""
+
+import asyncio
+import types
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import httpx
+import pytest
+
+from campaign_gateway.accounts import Account
+from campaign_gateway.duplication import Answer, Duplicator
+from campaign_gateway.ledger.contract import Duplication
+from campaign_gateway.outcomes import DuplicationStatus
+from campaign_gateway.permits import CALLS_AT_ONCE
+
+SOURCE = "507f1f77bcf86cd799439011"
+
+# More awaits than this has no call; a harness that never gets through would go on for ever.
+MOST_AWAITS = 300
+
+
+@dataclass
+class Interruption:
+    """Cancels the first task of that name when it waits for the `at`-th time."""
+
+    name: str
+    at: int
+    waits: int = 0
+    is_taken: bool = False
+    is_done: bool = False
+
+    def make_task(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        coroutine: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
+        **options: Any,
+    ) -> asyncio.Task[Any]:
+        assert isinstance(coroutine, Coroutine)
+        if self.is_taken or getattr(coroutine, "__qualname__", None) != self.name:
+            return asyncio.Task(coroutine, loop=loop, **options)
+        self.is_taken = True
+
+        def cancel_in_time() -> None:
+            self.waits += 1
+            if self.waits == self.at:
+                self.is_done = True
+                loop.call_soon(task.cancel)
+
+        task = asyncio.Task(_watched(coroutine, cancel_in_time), loop=loop, **options)
+        return task
+
+
+async def _watched(coroutine: Coroutine[Any, Any, Any], before_wait: Callable[[], None]) -> Any:
+    return await _steps_of(coroutine, before_wait)
+
+
+@types.coroutine
+def _steps_of(
+    coroutine: Coroutine[Any, Any, Any], before_wait: Callable[[], None]
+) -> Generator[Any, Any, Any]:
+    """Runs it as a task would, and says so each time it is about to wait."""
+    thrown: BaseException | None = None
+    while True:
+        try:
+            awaited = coroutine.send(None) if thrown is None else coroutine.throw(thrown)
+        except StopIteration as end:
+            return end.value
+        before_wait()
+        thrown = None
+        try:
+            yield awaited
+        except BaseException as error:  # noqa: BLE001 - a cancellation is what this is about
+            thrown = error
+
+
+@asynccontextmanager
+async def interrupted(name: str, at: int) -> AsyncIterator[Interruption]:
+    interruption = Interruption(name, at)
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(interruption.make_task)
+    try:
+        yield interruption
+    finally:
+        loop.set_task_factory(None)
+
+
+@dataclass
+class Truth:
+    asked: int
+    made: int
+
+
+@pytest.fixture
+def truth(provider: str) -> Any:
+    """How often the provider was asked, and how many copies of that name it has made."""
+
+    async def look(name: str) -> Truth:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            copies = (await client.get(f"{provider}/_emulator/copies")).json()
+        return Truth(copies["asked"], sum(each["name"] == name for each in copies["copies"]))
+
+    return look
+
+
+async def assert_true_and_never_repeated(
+    duplicator: Duplicator,
+    account: Account,
+    ledger: Any,
+    campaign: Any,
+    truth: Any,
+    asked_before: int,
+) -> None:
+    """What holds after a call that was cut anywhere, now and after a restart."""
+    # Whatever the writer of the ledger still has, and the provider has received, takes effect.
+    await ledger.ledger.check()
+    await asyncio.sleep(0.03)
+    assert account.permits._slots._value == CALLS_AT_ONCE
+    assert duplicator._running == {}
+    record = await ledger.ledger.find("everyone", campaign.name)
+    there = await truth(campaign.name)
+    assert there.asked <= asked_before + 1
+    if record is None:
+        assert there.asked == asked_before, "nothing is sent without a record"
+    else:
+        assert_says(record, there)
+
+    retrying = Duplicator({"sonarly": account}, ledger.ledger, deadline=0.05)
+    answer = await ask(retrying, campaign)
+    if record is not None:
+        assert answer.duplication == record
+        assert answer.replayed
+
+    await retrying.drain()
+    await ledger.reopen()
+    after = Duplicator({"sonarly": account}, ledger.ledger, deadline=5)
+    answer = await ask(after, campaign)
+    there = await truth(campaign.name)
+    assert there.asked <= asked_before + 1
+    assert answer.replayed
+    assert answer.duplication is not None
+    assert answer.duplication.status is not DuplicationStatus.IN_PROGRESS
+    assert_says(answer.duplication, there)
+    if record is not None and record.status is DuplicationStatus.IN_PROGRESS:
+        assert answer.duplication.status is DuplicationStatus.UNKNOWN
+
+
+def assert_says(record: Duplication, there: Truth) -> None:
+    assert there.made <= 1
+    if there.made:
+        assert record.status is not DuplicationStatus.REJECTED
+    else:
+        assert record.status is not DuplicationStatus.CREATED
+
+
+async def ask(duplicator: Duplicator, campaign: Any) -> Answer:
+    return await duplicator.duplicate("everyone", campaign.name, "sonarly", campaign)
+
+
+@pytest.mark.parametrize("source", [SOURCE, "cut-after-copy", "not-found"])
+async def test_a_caller_may_leave_at_any_await(
+    account: Account, ledger: Any, campaign: Any, truth: Any, source: str
+) -> None:
+    for at in count(1):
+        assert at < MOST_AWAITS
+        mine = campaign(source, name=f"Copy-{at}")
+        duplicator = Duplicator({"sonarly": account}, ledger.ledger, deadline=5)
+        before = (await truth(mine.name)).asked
+        async with interrupted("ask", at) as interruption:
+            with suppress(asyncio.CancelledError):
+                await asyncio.create_task(ask(duplicator, mine))
+        await duplicator.drain()
+        record = await ledger.ledger.find("everyone", mine.name)
+        assert record is not None, "the call went on without its caller"
+        assert record.status is not DuplicationStatus.IN_PROGRESS
+        assert (await truth(mine.name)).asked == before + 1
+        await assert_true_and_never_repeated(duplicator, account, ledger, mine, truth, before)
+        if not interruption.is_done:
+            break
+    assert at > 1
+
+
+# The task that a caller waits for, and the one that writes the record.
+@pytest.mark.parametrize("name", ["Duplicator._run", "Ledger.begin"])
+@pytest.mark.parametrize("source", [SOURCE, "cut-after-copy"])
+async def test_a_call_may_end_at_any_await(
+    account: Account, ledger: Any, campaign: Any, truth: Any, name: str, source: str
+) -> None:
+    """Without a grace, as when a gateway that stops is told to stop at once."""
+    statuses = set()
+    for at in count(1):
+        assert at < MOST_AWAITS
+        mine = campaign(source, name=f"Copy-{at}")
+        duplicator = Duplicator({"sonarly": account}, ledger.ledger, deadline=5)
+        before = (await truth(mine.name)).asked
+        async with interrupted(name, at) as interruption:
+            with suppress(asyncio.CancelledError):
+                await ask(duplicator, mine)
+        await assert_true_and_never_repeated(duplicator, account, ledger, mine, truth, before)
+        record = await ledger.ledger.find("everyone", mine.name)
+        statuses.add(record.status)
+        if not interruption.is_done:
+            break
+    assert interruption.is_taken
+    assert at > 1
+    assert DuplicationStatus.UNKNOWN in statuses, "some were cut after their record was written"

@@ -1,0 +1,211 @@
+"""The gateway's own command, with a stroke of fate, another clock or less patience built in.
+
+`crashing_gateway.py TRICKS serve --config FILE`, where TRICKS is JSON:
+`at` names a step, `after` how often it is passed before the process sends itself `signal` there;
+`constants` replaces values of modules; `clock` shifts the wall clock by so many seconds, and
+SIGUSR1 shifts it by `jump` more; `bug` names a mistake that nobody should be able to make unseen.
+"""
+
+import asyncio
+import importlib
+import itertools
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
+
+from campaign_gateway import cli, reconciliation, transport, wire
+from campaign_gateway.accounts import Account
+from campaign_gateway.duplication import Duplicator
+from campaign_gateway.ledger import Ledger, postgres
+from campaign_gateway.ledger.contract import Duplication, Intent, status_of
+from campaign_gateway.outcomes import Created, ErrorCode, Outcome
+from campaign_gateway.reading import input_of
+from campaign_gateway.reconciliation import Finding
+
+Hit = Callable[[], None]
+
+
+def main() -> None:
+    tricks = json.loads(sys.argv.pop(1))
+    for name, value in tricks.get("constants", {}).items():
+        _replace(name, value)
+    if step := tricks.get("at"):
+        STEPS[step](_struck_after(tricks.get("after", 0), signal.Signals[tricks["signal"]]))
+    if bug := tricks.get("bug"):
+        BUGS[bug]()
+    if "clock" in tricks:
+        _shift_clock(tricks["clock"], tricks.get("jump", 0))
+    cli.main()
+
+
+def _struck_after(times: int, number: signal.Signals) -> Hit:
+    hits = itertools.count()
+
+    def hit() -> None:
+        if next(hits) == times:
+            os.kill(os.getpid(), number)
+
+    return hit
+
+
+def _around(owner: type, name: str, before: Hit, after: Hit) -> None:
+    original = getattr(owner, name)
+
+    async def wrapped(*arguments: Any, **named: Any) -> Any:
+        before()
+        result = await original(*arguments, **named)
+        after()
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def _pass() -> None: ...
+
+
+def _before(owner: type, name: str) -> Callable[[Hit], None]:
+    return lambda hit: _around(owner, name, hit, _pass)
+
+
+def _after(owner: type, name: str) -> Callable[[Hit], None]:
+    return lambda hit: _around(owner, name, _pass, hit)
+
+
+def _on_event(event: str) -> Callable[[Hit], None]:
+    """When the HTTP library says so, of a request that may make a copy."""
+
+    def install(hit: Hit) -> None:
+        original = transport._Exchange.trace
+
+        async def trace(self: transport._Exchange, name: str, info: object) -> None:
+            await original(self, name, info)
+            if name == event and self.on_crossing is not None:
+                hit()
+
+        transport._Exchange.trace = trace  # type: ignore[method-assign, assignment]
+
+    return install
+
+
+STEPS: dict[str, Callable[[Hit], None]] = {
+    "before-begin": _before(Ledger, "begin"),
+    "after-begin": _after(Ledger, "begin"),
+    "after-headers": _on_event("http11.send_request_headers.complete"),
+    "after-request": _on_event("http11.send_request_body.complete"),
+    "after-status": _on_event("http11.receive_response_headers.complete"),
+    "after-answer": _after(transport.Transport, "send"),
+    "before-settle": _before(Ledger, "settle"),
+    "after-settle": _after(Ledger, "settle"),
+    "before-reply": _after(Duplicator, "duplicate"),
+    "before-reading-is-settled": _before(Ledger, "settle_by_reading"),
+    "after-reading-is-settled": _after(Ledger, "settle_by_reading"),
+}
+
+
+def _send_again() -> None:
+    original = transport.Transport.send
+
+    async def send(self: transport.Transport, *arguments: Any) -> Any:
+        try:
+            return await original(self, *arguments)
+        except transport.NoAnswer:
+            return await original(self, *arguments)
+
+    transport.Transport.send = send  # type: ignore[method-assign, assignment]
+
+
+def _take_503_for_a_refusal() -> None:
+    refusals = {**wire.REFUSALS, 503: ErrorCode.PROVIDER_UNAVAILABLE}
+    setattr(wire, "REFUSALS", refusals)  # noqa: B010 - it is not meant to change
+
+
+def _send_before_recording() -> None:
+    async def begin(*_: object) -> None: ...
+
+    setattr(Ledger, "begin", begin)  # noqa: B010 - as above
+
+
+def _answer_before_recording() -> None:
+    original = Ledger.settle
+
+    async def settle(
+        self: Ledger,
+        intent: Intent,
+        outcome: Outcome,
+        now: datetime,
+        next_check_at: datetime | None,
+    ) -> Duplication:
+        found = await self.find(intent.scope, intent.key)
+        assert found is not None
+        asyncio.get_running_loop().call_later(
+            3600, lambda: original(self, intent, outcome, now, next_check_at)
+        )
+        campaign = outcome.campaign if isinstance(outcome, Created) else None
+        return replace(found, status=status_of(outcome), campaign=campaign)
+
+    Ledger.settle = settle  # type: ignore[method-assign]
+
+
+def _take_the_newest_campaign() -> None:
+    async def find_copy(account: Account, _ledger: object, duplication: Duplication) -> Finding:
+        connector: Any = account.connector
+        request = connector.build_search(input_of(account, duplication), None)
+        page = connector.read_search(await account.transport.read(request), None)
+        return Finding(page.campaigns[-1] if page.campaigns else None)
+
+    setattr(reconciliation, "find_copy", find_copy)  # noqa: B010 - as above
+
+
+BUGS: dict[str, Callable[[], None]] = {
+    "sends again": _send_again,
+    "takes 503 for a refusal": _take_503_for_a_refusal,
+    "sends before recording": _send_before_recording,
+    "answers before recording": _answer_before_recording,
+    "takes the newest campaign": _take_the_newest_campaign,
+}
+
+
+def _replace(name: str, value: Any) -> None:
+    """`postgres.DEAD_AFTER` is `DEAD_AFTER` of the module that ends like that."""
+    module_name, _, constant = name.rpartition(".")
+    module = importlib.import_module(f"campaign_gateway.{module_name}")
+    before = getattr(module, constant)
+    setattr(module, constant, timedelta(seconds=value) if isinstance(before, timedelta) else value)
+    if name == "ledger.postgres.DEAD_AFTER":
+        # It has been written into the statement already.
+        statement = postgres.OF_THE_DEAD.replace(f"'{before} seconds'", f"'{value} seconds'")
+        assert statement != postgres.OF_THE_DEAD
+        postgres.OF_THE_DEAD = statement
+
+
+def _shift_clock(seconds: float, jump: float) -> None:
+    """Every wall clock the gateway asks; the monotonic ones go on as they do on any machine."""
+    shift = [seconds]
+    real_time, real_time_ns = time.time, time.time_ns
+
+    class Shifted(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(seconds=shift[0])
+
+    time.time = lambda: real_time() + shift[0]
+    time.time_ns = lambda: real_time_ns() + round(shift[0] * 1e9)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("campaign_gateway.") and getattr(module, "datetime", None) is datetime:
+            setattr(module, "datetime", Shifted)  # noqa: B010 - no module says that it has one
+
+    def leap(_number: int, _frame: object) -> None:
+        shift[0] += jump
+        sys.stderr.write(f"the clock says {Shifted.now(UTC)}\n")
+
+    signal.signal(signal.SIGUSR1, leap)
+
+
+if __name__ == "__main__":
+    main()
