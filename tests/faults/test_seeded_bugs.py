@@ -41,7 +41,8 @@ BUGS = [
                 (
                     "        if recorded is None:\n            try:",
                     (
-                        "        if recorded is None or recorded.status is DuplicationStatus.UNKNOWN:\n"
+                        "        unknown = DuplicationStatus.UNKNOWN\n"
+                        "        if recorded is None or recorded.status is unknown:\n"
                         "            try:"
                     ),
                 )
@@ -51,8 +52,8 @@ BUGS = [
                     'ON CONFLICT (scope, key) DO NOTHING RETURNING id"\n)\nUNRESOLVED',
                     (
                         "ON CONFLICT (scope, key) DO UPDATE SET nonce = excluded.nonce,"
-                        " status = 'IN_PROGRESS' WHERE duplication.status = 'UNKNOWN' RETURNING id\""
-                        "\n)\nUNRESOLVED"
+                        " status = 'IN_PROGRESS' WHERE duplication.status = 'UNKNOWN'"
+                        ' RETURNING id"\n)\nUNRESOLVED'
                     ),
                 ),
                 (
