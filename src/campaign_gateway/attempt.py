@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from typing import Any
+from urllib.parse import urlsplit
 
 from campaign_gateway.accounts import Account
 from campaign_gateway.connector import FindsCopies, ProviderRequest, UnreadableAnswer
@@ -30,6 +31,7 @@ from campaign_gateway.outcomes import (
     UserError,
 )
 from campaign_gateway.reading import called
+from campaign_gateway.refusals import RENOUNCED
 from campaign_gateway.transport import NoAnswer, NotSent
 
 log = logging.getLogger(__name__)
@@ -39,11 +41,6 @@ FIRST_CHECK = timedelta(seconds=1)
 
 # How long a list may take that is read before a send, in seconds.
 LOOK_SECONDS = 5
-
-RENOUNCED = UserError(
-    ErrorCode.OVERLOADED,
-    "The gateway could not record the intent in time, so it sent nothing. Use a new key.",
-)
 
 
 @dataclass
@@ -77,6 +74,7 @@ async def attempt(
     Raises `Refused`, `KeyTaken`, `Unresolved` and `LedgerUnavailable`, all before the first byte.
     After `InDoubt`, which is one of the latter, the intent has to be renounced.
     """
+    intent = replace(intent, platform=urlsplit(request.url).netloc)
     recording = _Recording(ledger, await _with_what_is_there(account, intent, campaign), despite)
     outcome = await _send(recording, account, campaign, request)
     if recording.task is None:

@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import json
 import logging
-import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -22,54 +21,24 @@ from campaign_gateway.ledger.contract import (
     Unresolved,
     new_id,
 )
-from campaign_gateway.outcomes import DuplicationStatus, ErrorCode, Refused, UserError
+from campaign_gateway.outcomes import DuplicationStatus, Refused, UserError
+from campaign_gateway.refusals import (
+    ARGUMENTS,
+    CANNOT_LOOK,
+    CANNOT_RECORD,
+    HAS_SERVED,
+    KEY_EXPIRED,
+    KEY_REUSED,
+    NOT_UNRESOLVED,
+    SHUTTING_DOWN,
+    UNRESOLVED,
+    check_key,
+)
 
 log = logging.getLogger(__name__)
 
 # How much longer than its deadline a caller waits for a look into the ledger, in seconds.
 FIND_SECONDS = 1.0
-
-# What a refusal may name beside a field of the provider's input.
-ARGUMENTS = {"idempotencyKey", "despiteUnresolved"}
-
-KEY_REUSED = UserError(
-    ErrorCode.IDEMPOTENCY_KEY_REUSED,
-    "This idempotency key was used with another input. Use a new key for a new intent.",
-    field=("idempotencyKey",),
-)
-
-KEY_EXPIRED = UserError(
-    ErrorCode.IDEMPOTENCY_KEY_EXPIRED,
-    "This idempotency key was used so long ago that what became of it is not kept. Nothing was "
-    "sent. Look whether the copy exists, and use a new key for a new intent.",
-    field=("idempotencyKey",),
-)
-UNRESOLVED = UserError(
-    ErrorCode.UNRESOLVED_DUPLICATION,
-    "An earlier attempt at the same copy, `duplication`, may have made it, and nobody knows yet. "
-    "Nothing was sent now. Wait until that one is settled. Only whoever has looked at the provider "
-    "and wants one more copy all the same names it in despiteUnresolved.",
-)
-NOT_UNRESOLVED = UserError(
-    ErrorCode.INVALID_INPUT,
-    "despiteUnresolved is not the newest UNKNOWN duplication of this copy, or it has been settled "
-    "meanwhile. Nothing was sent. Look at it again.",
-    field=("despiteUnresolved",),
-)
-CANNOT_RECORD = UserError(
-    ErrorCode.OVERLOADED,
-    "The gateway cannot record anything at the moment, so it sent nothing. Try again with the "
-    "same idempotency key.",
-)
-CANNOT_LOOK = UserError(
-    ErrorCode.OUTCOME_UNKNOWN,
-    "The gateway cannot look into its ledger at the moment, so it does not know whether this "
-    "idempotency key has made a copy before. It sent nothing now. Ask again with the same key.",
-)
-SHUTTING_DOWN = UserError(
-    ErrorCode.OVERLOADED,
-    "The gateway is shutting down and sent nothing. Try again with the same idempotency key.",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +86,7 @@ class Duplicator:
         the same.
         """
         try:
-            _check_key(key)
+            check_key(key)
             account = choose_account(self._accounts, provider, campaign.account)
             intent = _intent(scope, key, account, campaign)
             answer = await self._follow(intent, account, campaign, despite)
@@ -187,7 +156,8 @@ class Duplicator:
             except Unresolved as unresolved:
                 if unresolved.duplication is None:
                     raise Refused(NOT_UNRESOLVED) from None
-                return Answer(unresolved.duplication, UNRESOLVED)
+                has_served = unresolved.duplication.intent.id == despite
+                return Answer(unresolved.duplication, HAS_SERVED if has_served else UNRESOLVED)
         return await self._replay(intent, recorded)
 
     async def _attempt(
@@ -251,17 +221,6 @@ def _with_whole_path(answer: Answer, provider: str) -> Answer:
     if error is None or error.field is None or error.field[0] in ARGUMENTS:
         return answer
     return replace(answer, error=replace(error, field=("input", provider, *error.field)))
-
-
-def _check_key(key: str) -> None:
-    if not re.fullmatch(r"[\x21-\x7e]{1,128}", key):
-        raise Refused(
-            UserError(
-                ErrorCode.INVALID_INPUT,
-                "idempotencyKey must be 1 to 128 visible ASCII characters; a UUID serves well.",
-                field=("idempotencyKey",),
-            )
-        )
 
 
 def _intent(scope: str, key: str, account: Account, campaign: Any) -> Intent:

@@ -3,14 +3,23 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.connector import FindsCopies, ReadsCampaigns, UnreadableAnswer
+from campaign_gateway.connector import (
+    FindsCopies,
+    ProviderResponse,
+    ReadsCampaigns,
+    UnreadableAnswer,
+)
 from campaign_gateway.ledger.contract import Duplication
 from campaign_gateway.outcomes import Campaign
 
 PAGES_A_SEARCH = 3
+
+MOST_AHEAD = timedelta(hours=1)
 
 
 def input_of(account: Account, duplication: Duplication) -> Any:
@@ -32,10 +41,14 @@ async def look_up(account: Account, campaign_id: str, near: Any) -> Campaign | N
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Campaigns of one name. `is_whole` says that the provider's list was read to its end."""
+    """Campaigns of one name. `is_whole` says that the provider's list was read to its end.
+
+    `ahead` is by how much the provider's clock is ahead of ours.
+    """
 
     campaigns: Sequence[Campaign]
     is_whole: bool
+    ahead: timedelta
 
 
 async def called(account: Account, campaign: Any, name: str) -> Listed:
@@ -48,8 +61,10 @@ async def called(account: Account, campaign: Any, name: str) -> Listed:
         raise UnreadableAnswer(f"{connector.title} has no call that lists campaigns")
     found: list[Campaign] = []
     cursor: str | None = None
+    ahead = timedelta(0)
     for _ in range(PAGES_A_SEARCH):
         response = await account.transport.read(connector.build_search(campaign, cursor))
+        ahead = _ahead(response, datetime.now(UTC))
         page = connector.read_search(response, cursor)
         found += page.campaigns
         cursor = page.next_cursor
@@ -57,7 +72,17 @@ async def called(account: Account, campaign: Any, name: str) -> Listed:
             break
     # A provider may trim what it is given.
     alike = [each for each in found if each.name is not None and each.name.strip() == name.strip()]
-    return Listed(alike, is_whole=cursor is None)
+    return Listed(alike, is_whole=cursor is None, ahead=ahead)
+
+
+def _ahead(response: ProviderResponse, now: datetime) -> timedelta:
+    """By the header `Date`, which is to the second; one that is far off says nothing."""
+    try:
+        told = parsedate_to_datetime(response.headers.get("date", ""))
+        ahead = told - now
+    except (ValueError, TypeError, OverflowError):
+        return timedelta(0)
+    return ahead if abs(ahead) < MOST_AHEAD else timedelta(0)
 
 
 async def in_full(account: Account, campaign: Any, listed: Campaign) -> Campaign | None:

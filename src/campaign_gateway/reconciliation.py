@@ -24,10 +24,9 @@ CHECKS_AT_ONCE = 16
 # A check takes no longer, and nobody else checks the same duplication meanwhile.
 CHECK_TIME = timedelta(seconds=30)
 
-# A copy is taken for ours when it was made in this interval around the request. The start allows
-# for clocks that differ, the end for copies that a provider makes late.
-EARLIEST_COPY = timedelta(minutes=-2)
-EARLIEST_PROMISED_COPY = timedelta(seconds=-5)
+# A copy is taken for ours when it was made in this interval around the request, by our clock. The
+# start allows for times that are told to the second, the end for copies that are made late.
+EARLIEST_COPY = timedelta(seconds=-5)
 LATEST_COPY = timedelta(hours=24)
 
 
@@ -113,68 +112,60 @@ async def _find_copy(account: Account, ledger: Ledger, duplication: Duplication)
         return Finding()
     campaign = input_of(account, duplication)
     listed = await called(account, campaign, name)
-    candidates = [
-        candidate
+    found = [
+        _Candidate(campaign_in_full, listed.ahead)
         for each in listed.campaigns
         if each.id != duplication.intent.source_campaign_id
-        and (candidate := await in_full(account, campaign, each))
-        and _may_be_copy(candidate, duplication, EARLIEST_COPY)
+        and (campaign_in_full := await in_full(account, campaign, each))
     ]
+    candidates = [each for each in found if each.may_be_copy_of(duplication)]
     # In this order: whoever settles in between is then either still a rival or has its claim seen.
     rivals = await ledger.rivals(duplication)
-    known = await ledger.claimed(account.name, [each.id for each in candidates])
-    free = [each for each in candidates if each.id not in known]
+    ids = [each.campaign.id for each in candidates]
+    known = await ledger.claimed(duplication.intent.platform, ids)
+    free = [each for each in candidates if each.campaign.id not in known]
     copy = _choose(duplication, rivals, free)
-    return Finding(copy) if copy else Finding(candidates=tuple(free))
+    return Finding(copy) if copy else Finding(candidates=tuple(each.campaign for each in free))
 
 
-def _may_be_copy(candidate: Campaign, duplication: Duplication, earliest: timedelta) -> bool:
-    """Made in the time of the call, or, where nobody tells the time, first seen after it."""
-    requested_at, seen = duplication.requested_at, duplication.intent.seen
-    if candidate.created_at is not None:
-        return earliest <= candidate.created_at - requested_at <= LATEST_COPY
-    if seen is None or datetime.now(UTC) - requested_at > LATEST_COPY:
-        return False
-    return candidate.id not in seen
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A campaign of the right name. `ahead` is how far its provider's clock is ahead of ours."""
+
+    campaign: Campaign
+    ahead: timedelta
+
+    def may_be_copy_of(self, duplication: Duplication) -> bool:
+        """Made in the time of the call, or, where nobody tells the time, first seen after it."""
+        requested_at, seen = duplication.requested_at, duplication.intent.seen
+        if self.campaign.created_at is not None:
+            made_after = self.campaign.created_at - self.ahead - requested_at
+            return EARLIEST_COPY <= made_after <= LATEST_COPY
+        if seen is None or datetime.now(UTC) - requested_at > LATEST_COPY:
+            return False
+        return self.campaign.id not in seen
+
+    def by_age(self) -> tuple[datetime, int, str]:
+        """Where no time is told, ids are numbers that grow."""
+        made_at = self.campaign.created_at or datetime.max.replace(tzinfo=UTC)
+        return made_at, len(self.campaign.id), self.campaign.id
 
 
 def _choose(
-    duplication: Duplication, rivals: Sequence[Duplication], candidates: Sequence[Campaign]
+    duplication: Duplication, rivals: Sequence[Duplication], candidates: Sequence[_Candidate]
 ) -> Campaign | None:
     """The copy that is this duplication's and can be no rival's.
 
-    What was asked and never clearly answered has a weaker claim than what the provider has said
-    yes to, as long as the copy was not there before that was asked.
-    """
-    promised = [each for each in rivals if each.status is not DuplicationStatus.UNKNOWN]
-    return _deal(duplication, rivals, candidates, EARLIEST_COPY) or _deal(
-        duplication, promised, candidates, EARLIEST_PROMISED_COPY
-    )
-
-
-def _deal(
-    duplication: Duplication,
-    rivals: Sequence[Duplication],
-    candidates: Sequence[Campaign],
-    earliest: timedelta,
-) -> Campaign | None:
-    """One copy for one intent; as many copies as equal intents are dealt out in order of age.
-
     A campaign does not tell what it was copied from, so whoever waits for one of this name, and
-    could be its owner, is a rival.
+    could be its owner, is a rival. Equal intents can be dealt equal copies, in order of age: as
+    many as there are intents, or else as many as the provider has said yes to.
     """
-
-    def fits(candidate: Campaign, rival: Duplication) -> bool:
-        return _may_be_copy(candidate, rival, earliest)
-
-    rivals = [each for each in rivals if any(fits(candidate, each) for candidate in candidates)]
-    copies = [each for each in candidates if any(fits(each, rival) for rival in rivals)]
-    are_equal = len({each.intent.fingerprint for each in rivals}) == 1
-    if duplication not in rivals or len(copies) != len(rivals) or not are_equal:
+    rivals = [each for each in rivals if any(copy.may_be_copy_of(each) for copy in candidates)]
+    if len({each.intent.fingerprint for each in rivals}) != 1:
         return None
-    return sorted(copies, key=_by_age)[rivals.index(duplication)]
-
-
-def _by_age(copy: Campaign) -> tuple[datetime, int, str]:
-    """Where no time is told, ids are numbers that grow."""
-    return copy.created_at or datetime.max.replace(tzinfo=UTC), len(copy.id), copy.id
+    promised = [each for each in rivals if each.status is not DuplicationStatus.UNKNOWN]
+    by_age = sorted(candidates, key=_Candidate.by_age)
+    for owners in (rivals, promised):
+        if duplication in owners and len(owners) == len(candidates):
+            return by_age[owners.index(duplication)].campaign
+    return None

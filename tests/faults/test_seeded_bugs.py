@@ -49,7 +49,7 @@ BUGS = [
             ],
             "ledger/statements.py": [
                 (
-                    'ON CONFLICT (scope, key) DO NOTHING RETURNING id"\n)\nUNRESOLVED',
+                    'ON CONFLICT DO NOTHING RETURNING id"\n)\nUNRESOLVED',
                     (
                         "ON CONFLICT (scope, key) DO UPDATE SET nonce = excluded.nonce,"
                         " status = 'IN_PROGRESS' WHERE duplication.status = 'UNKNOWN'"

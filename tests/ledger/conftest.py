@@ -55,6 +55,7 @@ def intent() -> Callable[..., Intent]:
                 source_campaign_id="c1",
                 requested_name="Copy",
                 input="{}",
+                platform="rest.example.com",
             ),
             **changes,  # type: ignore[arg-type]
         )

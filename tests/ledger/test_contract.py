@@ -218,7 +218,7 @@ async def test_an_unknown_copy_stands_in_the_way_of_the_same_under_a_new_key(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     unknown = await settled(ledger, intent("first"), UNKNOWN)
-    for again in (intent("again"), intent("spaces", requested_name=" Copy ")):
+    for again in (intent("again"), intent("spaces", requested_name=" Copy\u2003")):
         with pytest.raises(Unresolved) as unresolved:
             await ledger.begin(again, NOW, None)
         assert unresolved.value.duplication == unknown
@@ -269,6 +269,43 @@ async def test_whoever_names_the_newest_unknown_copy_gets_another(
     await ledger.begin(intent("third"), NOW, second.id)
 
 
+@pytest.mark.parametrize("outcome", [Accepted(), Created(COPY), None])
+async def test_an_unknown_copy_is_overridden_once(
+    ledger: Ledger, intent: MakeIntent, outcome: Outcome | None
+) -> None:
+    unknown = await settled(ledger, intent("first"), UNKNOWN)
+    again = [ledger.begin(intent(f"k{n}"), NOW, unknown.intent.id) for n in range(20)]
+    results = await asyncio.gather(*again, return_exceptions=True)
+    assert results.count(None) == 1
+    assert sum(isinstance(each, Unresolved) for each in results) == 19
+    if outcome is not None:
+        winner = await ledger.find("everyone", f"k{results.index(None)}")
+        assert winner is not None
+        await ledger.settle(winner.intent, outcome, NOW, None)
+    with pytest.raises(Unresolved) as unresolved:
+        await ledger.begin(intent("more"), NOW, unknown.intent.id)
+    assert unresolved.value.duplication == unknown
+
+
+async def test_an_override_that_was_refused_leaves_another(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    unknown = await settled(ledger, intent("first"), UNKNOWN)
+    refused, renounced = intent("refused"), intent("renounced")
+    await ledger.begin(refused, NOW, unknown.intent.id)
+    await ledger.settle(refused, REJECTED, NOW, None)
+    await ledger.begin(renounced, NOW, unknown.intent.id)
+    await ledger.renounce(renounced, UNKNOWN.error, NOW)
+    await ledger.begin(intent("more"), NOW, unknown.intent.id)
+
+
+async def test_long_names_are_no_trouble(ledger: Ledger, intent: MakeIntent) -> None:
+    name = "".join(chr(0x4E00 + number) for number in range(9000))
+    record = await settled(ledger, intent("long", requested_name=name), UNKNOWN)
+    assert record.intent.requested_name == name
+    assert await ledger.rivals(record) == [record]
+
+
 async def test_naming_what_is_not_in_the_way_is_refused(ledger: Ledger, intent: MakeIntent) -> None:
     with pytest.raises(Unresolved) as unresolved:
         await ledger.begin(intent("k"), NOW, new_id())
@@ -291,9 +328,9 @@ async def test_reading_settles_what_is_accepted_or_unknown(
         assert read.error is None
         assert read.settled_at == LATER
     assert await ledger.take_due(LATER, 10, LATER) == []
-    assert await ledger.claimed("braze", ["c10", "c11", "c2"]) == {"c10", "c11"}
-    assert await ledger.claimed("other", ["c10"]) == frozenset()
-    assert await ledger.claimed("braze", []) == frozenset()
+    assert await ledger.claimed("rest.example.com", ["c10", "c11", "c2"]) == {"c10", "c11"}
+    assert await ledger.claimed("other.example.com", ["c10"]) == frozenset()
+    assert await ledger.claimed("rest.example.com", []) == frozenset()
 
 
 async def test_one_campaign_is_the_copy_of_one_duplication(
@@ -303,7 +340,9 @@ async def test_one_campaign_is_the_copy_of_one_duplication(
     unknown = await settled(ledger, intent("lost"), UNKNOWN)
     assert not await ledger.settle_by_reading(unknown, COPY, Evidence.INFERRED, LATER)
     assert await ledger.find("everyone", "lost") == unknown
-    elsewhere = await settled(ledger, intent("elsewhere", account="braze-2"), UNKNOWN)
+    elsewhere = await settled(
+        ledger, intent("elsewhere", scope="others", platform="other.example.com"), UNKNOWN
+    )
     assert await ledger.settle_by_reading(elsewhere, COPY, Evidence.INFERRED, LATER)
 
 
@@ -370,7 +409,9 @@ async def test_rivals_are_the_unsettled_equals(ledger: Ledger, intent: MakeInten
     changes_of: dict[str, dict[str, str | None]] = {
         "first": {},
         "other name": {"requested_name": "Else"},
+        "other platform": {"platform": "other.example.com"},
         "other account": {"account": "braze-2"},
+        "spaces": {"requested_name": " Copy\u00a0"},
         "other source": {"source_campaign_id": "c2"},
         "second": {},
         "settled": {},
@@ -379,7 +420,8 @@ async def test_rivals_are_the_unsettled_equals(ledger: Ledger, intent: MakeInten
         keys[key] = await begun(ledger, intent(key, **changes))
     await ledger.settle(keys["settled"].intent, Created(COPY), NOW, None)
     rivals = await ledger.rivals(keys["second"])
-    assert [each.intent.key for each in rivals] == ["first", "other source", "second"]
+    equals = ["first", "other account", "spaces", "other source", "second"]
+    assert [each.intent.key for each in rivals] == equals
 
 
 async def test_near_knows_sources_and_copies(ledger: Ledger, intent: MakeIntent) -> None:
@@ -444,7 +486,7 @@ async def test_a_key_outlives_its_record_and_is_forgotten_at_last(
         await ledger.begin(intent("old"), LATER, None)
     assert taken.value.duplication.expired
     # One campaign stays the copy of one duplication.
-    assert await ledger.claimed("braze", ["c9"]) == {"c9"}
+    assert await ledger.claimed("rest.example.com", ["c9"]) == {"c9"}
 
     assert await ledger.forget(NOW, 10) == 0
     assert await ledger.forget(LATER, 10) == 1

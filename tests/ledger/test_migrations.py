@@ -58,6 +58,9 @@ ROWS: dict[str, dict[str, object]] = {
     },
 }
 
+# What the first version did not record.
+NEWER = {"seen", "platform"}
+
 MakeIntent = Callable[..., Intent]
 Open = Callable[..., Awaitable[Ledger]]
 
@@ -74,6 +77,8 @@ def intent_of(status: str) -> Intent:
         source_campaign_id="c1",
         requested_name=f"Copy {status}",
         input='{"campaign_id": "c1"}',
+        # To rows from before there were platforms, each account is one.
+        platform="braze",
     )
 
 
@@ -94,7 +99,7 @@ def path(tmp_path: Path) -> Path:
         for status, fields in ROWS.items():
             intent = intent_of(status)
             row = {
-                **{name: getattr(intent, name) for name in Intent.__slots__ if name != "seen"},
+                **{name: getattr(intent, name) for name in Intent.__slots__ if name not in NEWER},
                 "status": status,
                 "requested_at": MICROS,
                 **fields,

@@ -106,6 +106,7 @@ class Attempt:
     is_promised: bool = False
     answer: Outcome | None = None
     copy: Campaign | None = None
+    despite: str | None = None
 
 
 class Copying(RuleBasedStateMachine):
@@ -185,16 +186,29 @@ class Copying(RuleBasedStateMachine):
         named = {"nothing": None, "the newest": in_the_way, "no such": new_id()}[despite]
         results = self.run(self._begin_all(tries, named))
         winners = [each for each, result in zip(tries, results, strict=True) if result is None]
+        is_spent = any(self._is_an_override_of(each, named) for each in self.attempts)
+        for each in winners:
+            each.despite = named
         self.attempts += winners
         if holder is not None:
             assert [taken_by(result) for result in results] == [holder] * callers
-        elif named != in_the_way:
-            # The next to come must be told, until it is settled or named.
+        elif named != in_the_way or is_spent:
+            # The next to come must be told, until it is settled, or named for the first time.
             assert [blocked_by(result) for result in results] == [newest] * callers
         else:
             assert len(winners) == 1
             losers = [result for result in results if result is not None]
             assert all(taken_by(each).intent == winners[0].intent for each in losers)
+
+    def _is_an_override_of(self, attempt: Attempt, named: str | None) -> bool:
+        """An attempt that was refused, or never sent, has overridden nothing."""
+        if named is None or attempt.despite != named:
+            return False
+        record = self.run(self._ledger(0).find(attempt.intent.scope, attempt.intent.key))
+        if record is None or record.intent.id != attempt.intent.id:
+            return False
+        is_certain = record.evidence is not Evidence.PERSON
+        return not (record.status is DuplicationStatus.REJECTED and is_certain)
 
     async def _begin_all(
         self, tries: Sequence[Attempt], named: str | None
@@ -654,7 +668,8 @@ MISTAKES = {
     "an answer overwrites any other": ("SETTLE", "status IN ('IN_PROGRESS', 'UNKNOWN')", "1 = 1"),
     "reading outweighs the provider": ("SETTLE", "evidence IN ('INFERRED', 'PERSON')", "1 = 0"),
     "an unknown copy is in nobody's way": ("BEGIN", "status = 'UNKNOWN'", "status = ''"),
-    "names differ by their spaces": ("BEGIN", "trim(requested_name)", "requested_name"),
+    "only one name is in the way": ("BEGIN", "name_key = :name_key", "requested_name = ''"),
+    "an override serves for ever": ("BEGIN", ":despite, 'IN_PROGRESS'", "NULL, 'IN_PROGRESS'"),
     "a key is taken over": (
         "BEGIN",
         "DO NOTHING",

@@ -1,9 +1,10 @@
 """What reading the provider may and may not conclude."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -14,8 +15,6 @@ from campaign_gateway.connector import ProviderRequest, ProviderResponse, Search
 from campaign_gateway.ledger.contract import (
     Duplication,
     Intent,
-    Selection,
-    Unresolved,
     new_id,
 )
 from campaign_gateway.outcomes import (
@@ -43,6 +42,7 @@ class Listing:
     campaigns: Sequence[Campaign]
     title: str = "Listing"
     tells_creation: bool = True
+    headers: Mapping[str, str] = field(default_factory=dict)
     asked: int = 0
     error: Exception | None = None
 
@@ -62,7 +62,7 @@ class Listing:
         self.asked += 1
         if self.error:
             raise self.error
-        return ProviderResponse(200, {}, b"")
+        return ProviderResponse(200, self.headers, b"")
 
 
 async def find_copy(account: Account, ledger: Any, duplication: Duplication) -> Campaign | None:
@@ -85,7 +85,8 @@ async def unsettled(ledger: Any, outcome: Any = UNKNOWN, **changes: Any) -> Dupl
     intent = Intent(
         id=new_id(),
         nonce=new_id(),
-        scope="everyone",
+        # In a scope of its own no UNKNOWN is in the way of another copy.
+        scope=new_id(),
         key=new_id(),
         fingerprint="f",
         provider="sonarly",
@@ -95,11 +96,7 @@ async def unsettled(ledger: Any, outcome: Any = UNKNOWN, **changes: Any) -> Dupl
         input="{}",
     )
     intent = replace(intent, **changes)
-    blocking = await ledger.list(None, Selection(statuses=(DuplicationStatus.UNKNOWN,)), 1, None)
-    try:
-        await ledger.begin(intent, NOW, None)
-    except Unresolved:
-        await ledger.begin(intent, NOW, blocking[0].intent.id)
+    await ledger.begin(intent, NOW, None)
     found: Duplication = await ledger.settle(intent, outcome, NOW, NOW)
     return found
 
@@ -157,14 +154,14 @@ async def test_equal_intents_share_out_copies_without_ages_in_the_order_of_their
     ("campaigns", "expected"),
     [
         ([copy("c1")], "c1"),
-        ([copy("c1", timedelta(seconds=-119))], "c1"),
+        ([copy("c1", timedelta(seconds=-4))], "c1"),
         ([copy("c1", timedelta(hours=23))], "c1"),
         ([copy("c1"), copy("other", name="Copy of Copy")], "c1"),
         ([copy("c1", name=" Copy ")], "c1"),
         ([copy("x", name="y")] * 2 * (PAGES_A_SEARCH - 1) + [copy("c1")], "c1"),
         ([], None),
         ([copy("source")], None),
-        ([copy("c1", timedelta(seconds=-121))], None),
+        ([copy("c1", timedelta(seconds=-6))], None),
         ([copy("c1", timedelta(hours=25))], None),
         ([replace(copy("c1"), created_at=None)], None),
         ([copy("c1", name="copy")], None),
@@ -223,25 +220,80 @@ async def test_intents_of_one_name_are_rivals_whatever_they_copy(
         assert await find_copy(listing, ledger, lost) is None
 
 
-async def test_a_promised_copy_is_not_kept_back_by_an_unknown_one(
+async def test_a_promised_copy_is_not_kept_back_by_an_equal_unknown_one(
     account: Account, ledger: Any
 ) -> None:
-    lost = await unsettled(ledger, source_campaign_id="other", fingerprint="g")
+    lost = await unsettled(ledger)
     promised = await unsettled(ledger, Accepted())
-    after = listing_account(account, Listing([copy("c1", timedelta(seconds=2))]))
-    before = listing_account(account, Listing([copy("c1", timedelta(seconds=-6))]))
-    assert await find_copy(before, ledger, promised) is None
-    assert await find_copy(after, ledger, lost) is None
-    found = await find_copy(after, ledger, promised)
+    listing = listing_account(account, Listing([copy("c1", timedelta(seconds=2))]))
+    assert await find_copy(listing, ledger, lost) is None
+    found = await find_copy(listing, ledger, promised)
     assert found is not None
     await unsettled(ledger, Accepted())
-    assert await find_copy(after, ledger, promised) is None
+    assert await find_copy(listing, ledger, promised) is None
+
+
+async def test_a_promised_copy_is_not_told_from_an_unknown_one_of_the_same_name(
+    account: Account, ledger: Any
+) -> None:
+    """What was never clearly answered may yet be made, and before what was promised."""
+    await unsettled(ledger, source_campaign_id="other", fingerprint="g")
+    promised = await unsettled(ledger, Accepted())
+    listing = listing_account(account, Listing([copy("c1", timedelta(seconds=2))]))
+    assert await find_copy(listing, ledger, promised) is None
+
+
+async def test_names_that_a_provider_may_take_for_the_same_are_rivals(
+    account: Account, ledger: Any
+) -> None:
+    lost = await unsettled(ledger)
+    await unsettled(
+        ledger, source_campaign_id="other", fingerprint="g", requested_name="Copy\u2003"
+    )
+    listing = listing_account(account, Listing([copy("c1")]))
+    assert await find_copy(listing, ledger, lost) is None
+
+
+async def test_two_accounts_of_one_platform_do_not_claim_each_other_s_copies(
+    account: Account, ledger: Any
+) -> None:
+    lost = await unsettled(ledger, platform="api.example.com")
+    await unsettled(ledger, Created(copy("c1")), account="second", platform="api.example.com")
+    await unsettled(ledger, Created(copy("c2")), account="third", platform="cdp.example.com")
+    listing = Listing([copy("c1"), copy("c2")])
+    found = await find_copy(listing_account(account, listing), ledger, lost)
+    assert found is not None
+    assert found.id == "c2"
+
+
+@pytest.mark.parametrize(
+    ("ahead", "made", "is_ours"),
+    [
+        (timedelta(minutes=10), timedelta(minutes=10), True),
+        (timedelta(minutes=10), timedelta(seconds=-4), False),
+        (timedelta(minutes=-10), timedelta(minutes=-10), True),
+        (timedelta(days=-9), timedelta(0), True),
+        (None, timedelta(0), True),
+    ],
+)
+async def test_a_provider_s_clock_may_be_off(
+    account: Account,
+    ledger: Any,
+    ahead: timedelta | None,
+    made: timedelta,
+    *,
+    is_ours: bool,
+) -> None:
+    lost = await unsettled(ledger)
+    date = "yesterday" if ahead is None else format_datetime(datetime.now(UTC) + ahead)
+    listing = Listing([copy("c1", made)], headers={"date": date})
+    assert (await find_copy(listing_account(account, listing), ledger, lost) is not None) is is_ours
 
 
 async def test_a_call_under_way_is_a_rival(account: Account, ledger: Any) -> None:
     lost = await unsettled(ledger)
-    under_way = replace(lost.intent, id=new_id(), nonce=new_id(), key=new_id())
-    await ledger.begin(under_way, NOW, lost.intent.id)
+    under_way = replace(lost.intent, id=new_id(), nonce=new_id(), scope="others")
+    await ledger.begin(under_way, NOW, None)
     listing = listing_account(account, Listing([copy("c1")]))
     assert await find_copy(listing, ledger, lost) is None
     await ledger.settle(under_way, Created(copy("c1")), NOW, None)
@@ -252,7 +304,7 @@ async def test_failures_are_logged_and_checks_grow_rarer(
     account: Account, ledger: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     listing = Listing([], error=NoAnswer("no answer in time"))
-    nobody = await unsettled(ledger, account="no longer configured")
+    nobody = await unsettled(ledger, account="no longer configured", platform="nowhere.example.com")
     failing = await unsettled(ledger)
     reading = asyncio.create_task(
         reconcile({"sonarly": listing_account(account, listing)}, ledger, 0.01)
@@ -270,15 +322,13 @@ async def test_failures_are_logged_and_checks_grow_rarer(
             await asyncio.sleep(0.01)
     listing.error, listing.campaigns = None, [copy("c1")]
     async with asyncio.timeout(15):
-        while (await ledger.get("everyone", failing.intent.id)).status is not (
-            DuplicationStatus.CREATED
-        ):
+        while (await ledger.get(None, failing.intent.id)).status is not (DuplicationStatus.CREATED):
             await asyncio.sleep(0.05)
     reading.cancel()
     assert "could not be checked: no answer in time" in caplog.text
-    still = await ledger.get("everyone", nobody.intent.id)
+    still = await ledger.get(None, nobody.intent.id)
     assert still.status is DuplicationStatus.UNKNOWN
     assert still.checks >= 1
-    settled = await ledger.get("everyone", failing.intent.id)
+    settled = await ledger.get(None, failing.intent.id)
     assert settled.evidence is Evidence.INFERRED
     assert list(PAUSES) == sorted(PAUSES)

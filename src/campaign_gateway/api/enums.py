@@ -37,8 +37,8 @@ described_enum(
     {
         Evidence.ANSWER: "The provider's own answer to the call.",
         Evidence.MARKER: "A campaign was found that carries this duplication's mark.",
-        Evidence.INFERRED: "A campaign was found that has the requested name, was made at the "
-        "time of the call and belongs to no other duplication.",
+        Evidence.INFERRED: "A campaign was found that has the requested name, was made no earlier "
+        "than the call and belongs to no other duplication.",
         Evidence.PERSON: "A person has looked and said so.",
     },
 )

@@ -58,7 +58,8 @@ class Intent:
 
     `nonce` tells this attempt's row from one that another attempt wrote for the same key.
     `input` is the provider's input as JSON; it holds no secret. `seen` are the ids of the campaigns
-    that had the copy's name before the send; None when nobody looked.
+    that had the copy's name before the send; None when nobody looked. `platform` is where the
+    account leads to: accounts of one platform see the same campaigns.
     """
 
     id: str
@@ -72,6 +73,7 @@ class Intent:
     requested_name: str | None
     input: str
     seen: tuple[str, ...] | None = None
+    platform: str = ""
 
 
 @dataclass(frozen=True, slots=True)

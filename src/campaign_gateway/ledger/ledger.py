@@ -53,7 +53,8 @@ class Ledger:
     async def begin(self, intent: Intent, now: datetime, despite: str | None) -> None:
         """Record the intent. Doing so again with the same nonce changes nothing.
 
-        `despite` is the id of the UNKNOWN duplication of the same copy that the caller knows of.
+        `despite` is the id of the UNKNOWN duplication of the same copy that the caller knows of; it
+        serves for one attempt that is not refused.
         Raises `KeyTaken` and `Unresolved`.
         """
         values = rows.of_intent(intent, self._owner, now, despite)
@@ -134,12 +135,12 @@ class Ledger:
         await self.engine.write(statements.POSTPONE, values)
 
     async def rivals(self, duplication: Duplication) -> Sequence[Duplication]:
-        """Unsettled duplications of its account and name, itself among them, oldest first."""
+        """Unsettled duplications of its platform and name, itself among them, oldest first."""
         return await self._all(statements.RIVALS, rows.of_rivalry(duplication))
 
-    async def claimed(self, account: str, campaign_ids: Iterable[str]) -> frozenset[str]:
+    async def claimed(self, platform: str, campaign_ids: Iterable[str]) -> frozenset[str]:
         """Those of the campaigns that are known copies already."""
-        wanted = rows.of_campaigns(account, campaign_ids)
+        wanted = rows.of_campaigns(platform, campaign_ids)
         found = await self.engine.read(statements.claimed(wanted), wanted)
         return frozenset(row["campaign_id"] for row in found)
 

@@ -169,6 +169,9 @@ class PostgresEngine:
                     return await cursor.fetchall() if cursor.description else []
             except PoolClosed as error:
                 raise LedgerClosed("the ledger is closed") from error
+            except psycopg.errors.ProgramLimitExceeded as error:
+                # Of the same class as a lost connection, and never to be had otherwise.
+                raise LedgerUnavailable(_first_line(error)) from error
             except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
                 failure = error
             except psycopg.Error as error:

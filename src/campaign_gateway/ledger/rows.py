@@ -1,5 +1,6 @@
 """Duplications as rows, and rows as duplications."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -54,6 +55,8 @@ def of_intent(intent: Intent, owner: str, now: datetime, despite: str | None = N
         "account": intent.account,
         "source_campaign_id": intent.source_campaign_id,
         "requested_name": intent.requested_name,
+        "name_key": name_key(intent.requested_name),
+        "platform": intent.platform,
         "input": intent.input,
         "seen": None if intent.seen is None else json.dumps(intent.seen),
     }
@@ -61,7 +64,7 @@ def of_intent(intent: Intent, owner: str, now: datetime, despite: str | None = N
 
 def of_rivalry(duplication: Duplication) -> Values:
     intent = duplication.intent
-    return {"account": intent.account, "requested_name": intent.requested_name}
+    return {"platform": intent.platform, "name_key": name_key(intent.requested_name)}
 
 
 def of_outcome(
@@ -90,7 +93,7 @@ def of_copy(
 ) -> Values:
     return {
         "id": duplication.intent.id,
-        "account": duplication.intent.account,
+        "platform": duplication.intent.platform,
         "campaign_id": campaign.id,
         "campaign": CAMPAIGN.dump_json(campaign).decode(),
         "evidence": evidence.value,
@@ -127,8 +130,8 @@ def of_selection(
     return {name: value for name, value in wanted.items() if value is not None}
 
 
-def of_campaigns(account: str, campaign_ids: Iterable[str]) -> Values:
-    return {"account": account, **{f"campaign{n}": each for n, each in enumerate(campaign_ids)}}
+def of_campaigns(platform: str, campaign_ids: Iterable[str]) -> Values:
+    return {"platform": platform, **{f"campaign{n}": each for n, each in enumerate(campaign_ids)}}
 
 
 def of_renunciation(intent: Intent, error: UserError, now: datetime) -> Values:
@@ -152,6 +155,11 @@ def _json_of(error: UserError) -> str:
     return USER_ERROR.dump_json(error).decode()
 
 
+def name_key(name: str | None) -> str:
+    """What names that a provider may take for the same have in common, short enough to index."""
+    return "" if name is None else hashlib.sha256(name.strip().encode()).hexdigest()
+
+
 def micros(instant: datetime) -> int:
     return (instant - EPOCH) // timedelta(microseconds=1)
 
@@ -170,6 +178,7 @@ def duplication_of(row: Row) -> Duplication:
             requested_name=row["requested_name"],
             input=row["input"],
             seen=None if row["seen"] is None else tuple(json.loads(row["seen"])),
+            platform=row["platform"],
         ),
         status=DuplicationStatus(row["status"]),
         requested_at=_instant(row["requested_at"]),

@@ -105,13 +105,14 @@ def _connection(uri: str) -> Iterator[sqlite3.Connection]:
 def _prepare(connection: sqlite3.Connection, path: Path, owner: str) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    connection.create_function("name_key", 1, rows.name_key, deterministic=True)
     version, scripts = _version(connection), migrations("sqlite")
     if version > len(scripts):
         raise LedgerUnavailable(
             f"the ledger {path} was written by a newer version of the gateway; start that version"
         )
     if version == 0:
-        log.info("a new ledger: %s", path)
+        log.info("made a new ledger, %s; a gateway that has run before has one elsewhere", path)
     for number, script in enumerate(scripts[version:], start=version + 1):
         connection.executescript(
             f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;"

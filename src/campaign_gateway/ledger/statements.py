@@ -8,26 +8,26 @@ from collections.abc import Mapping
 
 INTENT = (
     "id, nonce, owner, scope, key, fingerprint, provider, account, source_campaign_id,"
-    " requested_name, input, seen"
+    " requested_name, name_key, platform, input, seen"
 )
 _VALUES = ", ".join(f":{name}" for name in INTENT.split(", "))
 
 _SAME_COPY = (
     "scope = :scope AND account = :account AND source_campaign_id = :source_campaign_id"
-    " AND coalesce(trim(requested_name), '') = coalesce(trim(:requested_name), '')"
-    " AND status = 'UNKNOWN'"
+    " AND name_key = :name_key AND status = 'UNKNOWN'"
 )
 
 FIND = "SELECT * FROM duplication WHERE scope = :scope AND key = :key"
 ANY = "SELECT * FROM duplication WHERE id = :id"
 
-# One statement, so that whoever has been told UNKNOWN is always seen to have been.
+# One statement, so that whoever has been told UNKNOWN is always seen to have been. A unique index
+# lets each UNKNOWN be overridden once.
 BEGIN = (
-    f"INSERT INTO duplication ({INTENT}, status, requested_at)"
-    f" SELECT {_VALUES}, 'IN_PROGRESS', :now"
+    f"INSERT INTO duplication ({INTENT}, despite, status, requested_at)"
+    f" SELECT {_VALUES}, :despite, 'IN_PROGRESS', :now"
     f" WHERE coalesce((SELECT max(id) FROM duplication WHERE {_SAME_COPY}), '')"
     " = coalesce(:despite, '')"
-    " ON CONFLICT (scope, key) DO NOTHING RETURNING id"
+    " ON CONFLICT DO NOTHING RETURNING id"
 )
 UNRESOLVED = f"SELECT * FROM duplication WHERE {_SAME_COPY} ORDER BY id DESC LIMIT 1"
 
@@ -35,7 +35,8 @@ UNRESOLVED = f"SELECT * FROM duplication WHERE {_SAME_COPY} ORDER BY id DESC LIM
 SETTLE = (
     "UPDATE duplication SET status = :status, campaign_id = :campaign_id, campaign = :campaign,"
     " error = :error, evidence = :evidence, provider_trace_id = :trace_id,"
-    " settled_at = :settled_at, next_check_at = :next_check_at, candidates = NULL"
+    " settled_at = :settled_at, next_check_at = :next_check_at, candidates = NULL,"
+    " despite = CASE WHEN :status = 'REJECTED' THEN NULL ELSE despite END"
     " WHERE id = :id AND nonce = :nonce AND (status IN ('IN_PROGRESS', 'UNKNOWN')"
     " OR (evidence IN ('INFERRED', 'PERSON') AND :status IN ('CREATED', 'REJECTED')))"
     " RETURNING *"
@@ -46,7 +47,7 @@ RESTORE = (
 )
 RENOUNCE = (
     "UPDATE duplication SET status = 'REJECTED', error = :error, settled_at = :now,"
-    " next_check_at = NULL, candidates = NULL"
+    " next_check_at = NULL, candidates = NULL, despite = NULL"
     " WHERE id = :id AND nonce = :nonce AND status IN ('IN_PROGRESS', 'UNKNOWN')"
 )
 SETTLE_BY_READING = (
@@ -54,7 +55,7 @@ SETTLE_BY_READING = (
     " error = NULL, evidence = :evidence, settled_at = :now, next_check_at = NULL,"
     " candidates = NULL"
     " WHERE id = :id AND status IN ('ACCEPTED', 'UNKNOWN') AND NOT EXISTS"
-    " (SELECT 1 FROM duplication WHERE account = :account AND campaign_id = :campaign_id)"
+    " (SELECT 1 FROM duplication WHERE platform = :platform AND campaign_id = :campaign_id)"
     " RETURNING id"
 )
 DECLARE_ABSENT = (
@@ -73,7 +74,7 @@ POSTPONE = (
     " candidates = :candidates WHERE id = :id AND status IN ('ACCEPTED', 'UNKNOWN')"
 )
 RIVALS = (
-    "SELECT * FROM duplication WHERE account = :account AND requested_name = :requested_name"
+    "SELECT * FROM duplication WHERE platform = :platform AND name_key = :name_key"
     " AND status IN ('IN_PROGRESS', 'UNKNOWN', 'ACCEPTED') ORDER BY id"
 )
 COPY_OF = (
@@ -114,7 +115,7 @@ def get(scope: str | None) -> str:
 
 def claimed(wanted: Mapping[str, object]) -> str:
     return (
-        "SELECT campaign_id FROM duplication WHERE account = :account"
+        "SELECT campaign_id FROM duplication WHERE platform = :platform"
         f" AND campaign_id IN ({_those(wanted, 'campaign')})"
     )
 
