@@ -12,7 +12,14 @@ from campaign_gateway import duplication
 from campaign_gateway.accounts import Account
 from campaign_gateway.duplication import Answer, Duplicator
 from campaign_gateway.ledger.contract import Intent
-from campaign_gateway.outcomes import Campaign, Created, DuplicationStatus, ErrorCode
+from campaign_gateway.outcomes import (
+    Campaign,
+    Created,
+    DuplicationStatus,
+    ErrorCode,
+    Unknown,
+    UserError,
+)
 from campaign_gateway.permits import CALLS_AT_ONCE
 
 
@@ -290,6 +297,27 @@ async def test_after_an_unknown_the_same_copy_under_a_new_key_is_not_sent(
     )
     assert code(outdated) is ErrorCode.UNRESOLVED_DUPLICATION
     assert outdated.duplication == more.duplication
+
+
+async def test_an_override_serves_once(
+    duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
+) -> None:
+    lost = duplication._intent("everyone", "lost", account, campaign())
+    await ledger.begin(lost, datetime.now(UTC), None)
+    unknown = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+    await ledger.settle(lost, unknown, datetime.now(UTC), None)
+    asking = [
+        duplicator.duplicate("everyone", f"k{number}", "sonarly", campaign(), lost.id)
+        for number in range(5)
+    ]
+    answers = await asyncio.gather(*asking)
+    refused = [each for each in answers if each.error is not None]
+    assert len(refused) == 4
+    for each in refused:
+        assert code(each) is ErrorCode.UNRESOLVED_DUPLICATION
+        assert each.error is not None
+        assert each.error.field == ("despiteUnresolved",)
+    assert await copies() == 1
 
 
 async def test_an_expired_key_is_told_so_and_not_sent_again(
