@@ -122,8 +122,11 @@ BUGS = [
         {
             "duplication.py": [
                 (
-                    "done, _ = await asyncio.wait([running.task], timeout=self._deadline)",
-                    "done = [await asyncio.wait_for(running.task, self._deadline)]",
+                    (
+                        "await asyncio.wait(\n            [running.task, self._end], "
+                        "timeout=self._deadline, return_when=asyncio.FIRST_COMPLETED\n        )\n"
+                    ),
+                    "await asyncio.wait_for(running.task, self._deadline)\n",
                 )
             ]
         },
