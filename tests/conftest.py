@@ -14,6 +14,7 @@ from campaign_gateway.connector import ProviderResponse
 from campaign_gateway.connectors import CONNECTORS
 from campaign_gateway.emulation import serving
 from campaign_gateway.outcomes import Outcome
+from support.commands import running
 from support.figures import Figures
 from support.postgres import PostgresServer, postgres_server
 
@@ -107,3 +108,13 @@ def read_recording() -> Callable[[Path], ProviderResponse]:
         return ProviderResponse(int(status_line.split()[1]), headers, body)
 
     return read
+
+
+@pytest.fixture(scope="session")
+def sandbox_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    ledger: Path = tmp_path_factory.mktemp("sandbox") / "ledger.db"
+    with running("sandbox", "--port", "0", "--ledger", str(ledger)) as command:
+        url = command.wait_for(r"GraphiQL +(http://\S+)/graphiql")[1]
+        command.wait_for("Ctrl-C stops the sandbox")
+        yield url
+        assert command.stop() == 0

@@ -1,0 +1,39 @@
+"""Runs the JavaScript beside the tests, where a machine has what it needs."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+
+
+def run_node(script: Path, *arguments: str, seconds: float = 120) -> Any:
+    """What a script prints, which is one JSON document. Whatever else it says goes to stderr."""
+    done = subprocess.run(
+        [node(), script, *arguments], capture_output=True, text=True, timeout=seconds, check=False
+    )
+    assert done.returncode == 0, (
+        f"{script.name} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
+    )
+    return json.loads(done.stdout)
+
+
+def node() -> str:
+    """Where Node.js is. Skips the test, or fails it where it must run, if something is missing."""
+    found = shutil.which("node")
+    if found is None:
+        _give_up("there is no Node.js on this machine")
+    if not (TESTS / "node_modules").is_dir():
+        _give_up(f"its packages are not installed; run: npm install --prefix {TESTS}")
+    return found
+
+
+def _give_up(reason: str) -> NoReturn:
+    if os.environ.get("CAMPAIGN_GATEWAY_REQUIRE_NODE"):
+        pytest.fail(reason)
+    pytest.skip(reason)
