@@ -1,7 +1,6 @@
 """The composition root: one gateway as an ASGI application."""
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -12,16 +11,14 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket
-from strawberry.asgi import GraphQL
 
 from campaign_gateway.accounts import Account, open_account
 from campaign_gateway.api import examples
 from campaign_gateway.api.context import Context
+from campaign_gateway.api.http import GraphQLOverHTTP
 from campaign_gateway.api.schema import build_schema
 from campaign_gateway.connectors import CONNECTORS
 from campaign_gateway.duplication import Duplicator
@@ -33,9 +30,6 @@ from campaign_gateway.retention import retain
 from campaign_gateway.settings import Settings
 
 log = logging.getLogger(__name__)
-
-# Bytes of a request's body; an input of every field at its longest is far smaller.
-REQUEST_LIMIT = 64 * 1024
 
 RECONCILE_EVERY_SECONDS = 0.5
 
@@ -89,45 +83,6 @@ class Gateway:
         return Context(SCOPE, self.accounts, self.duplicator, self.ledger)
 
 
-class _NoRequest(Exception):
-    """The body of an HTTP request is no GraphQL request."""
-
-
-class GraphQLView(GraphQL[Context, None]):
-    def __init__(self, gateway: Gateway) -> None:
-        super().__init__(
-            build_schema(),
-            graphql_ide=None,
-            allow_queries_via_get=False,
-            subscription_protocols=(),
-        )
-        self._gateway = gateway
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        except _NoRequest as mistake:
-            await PlainTextResponse(f"{mistake}\n", 400)(scope, receive, send)
-        except ClientDisconnect:
-            # Nobody is left to answer, and somebody who hangs up is no fault to log.
-            log.debug("a client hung up before its request was read")
-
-    def parse_json(self, data: str | bytes) -> Any:
-        # Besides bad syntax there are bad encodings, endless numbers and too deep a nesting.
-        try:
-            value = json.loads(data)
-        except (ValueError, RecursionError):
-            raise _NoRequest("The body is not JSON.") from None
-        if not isinstance(value, dict | list):
-            raise _NoRequest("The body must be a JSON object with a query.")
-        return value
-
-    async def get_context(
-        self, request: Request | WebSocket, response: Response | WebSocket
-    ) -> Context:
-        return self._gateway.context()
-
-
 async def create_app(
     settings: Settings,
     *,
@@ -177,6 +132,9 @@ async def create_app(
             return PlainTextResponse(f"the ledger cannot be used: {failure}\n", 503)
         return PlainTextResponse("".join(["ready\n", *(f"but {each}\n" for each in warnings)]))
 
+    graphql = GraphQLOverHTTP(
+        build_schema(), gateway.context, hides_schema=not settings.server.introspection
+    )
     cors = Middleware(
         CORSMiddleware,
         allow_origin_regex=cors_origin_regex,
@@ -185,14 +143,13 @@ async def create_app(
     )
     app = Starlette(
         routes=[
-            Route("/graphql", GraphQLView(gateway)),
+            Route("/graphql", graphql),
             *explorer_routes(lambda: examples.tabs(connectors, notes or {})),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
         ],
         middleware=[cors] if cors_origin_regex else [],
         lifespan=lifespan,
-        max_body_size=REQUEST_LIMIT,
     )
     app.state.gateway = gateway
     return app

@@ -1,7 +1,9 @@
 """Reads at the provider: one campaign, or those that have a name."""
 
+import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -10,14 +12,17 @@ from typing import Any
 from campaign_gateway.accounts import Account
 from campaign_gateway.connector import (
     FindsCopies,
+    ProviderRequest,
     ProviderResponse,
     ReadsCampaigns,
     UnreadableAnswer,
 )
 from campaign_gateway.ledger.contract import Duplication
-from campaign_gateway.outcomes import Campaign
+from campaign_gateway.outcomes import Campaign, Refused
+from campaign_gateway.transport import NoAnswer
 
 PAGES_A_SEARCH = 3
+LOOKUPS_AT_ONCE = 8
 
 MOST_AHEAD = timedelta(hours=1)
 
@@ -37,6 +42,43 @@ async def look_up(account: Account, campaign_id: str, near: Any) -> Campaign | N
         raise UnreadableAnswer(f"{connector.title} has no call that reads one campaign")
     response = await account.transport.read(connector.build_lookup(campaign_id, near))
     return connector.read_lookup(response, campaign_id)
+
+
+async def look_up_all(
+    account: Account, near: Mapping[str, Any]
+) -> Mapping[str, Campaign | Refused | NoAnswer | UnreadableAnswer | None]:
+    """As `look_up`, for each of the ids, in as few reads as the provider allows."""
+    found: dict[str, Any] = await _listed_in_full(account, near)
+    turns = asyncio.Semaphore(LOOKUPS_AT_ONCE)
+
+    async def one(campaign_id: str) -> None:
+        async with turns:
+            try:
+                found[campaign_id] = await look_up(account, campaign_id, near[campaign_id])
+            except (Refused, NoAnswer, UnreadableAnswer) as failure:
+                found[campaign_id] = failure
+
+    await asyncio.gather(*(one(each) for each in near.keys() - found.keys()))
+    return found
+
+
+async def _listed_in_full(account: Account, near: Mapping[str, Any]) -> dict[str, Campaign]:
+    """Those of the campaigns that stand in a list with another one of them."""
+    connector = account.connector
+    if not isinstance(connector, FindsCopies) or not connector.lists_in_full:
+        return {}
+    lists: dict[str, tuple[ProviderRequest, set[str]]] = {}
+    for campaign_id, campaign in near.items():
+        if campaign is not None:
+            request = connector.build_search(campaign, None)
+            lists.setdefault(request.url, (request, set()))[1].add(campaign_id)
+    found: dict[str, Campaign] = {}
+    for request, wanted in lists.values():
+        if len(wanted) > 1:
+            with suppress(NoAnswer, UnreadableAnswer):
+                page = connector.read_search(await account.transport.read(request), None)
+                found |= {each.id: each for each in page.campaigns if each.id in wanted}
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,13 +29,17 @@ Section = TypeVar("Section", bound=BaseModel)
 
 
 class ServerSettings(BaseModel):
-    """Where the gateway listens. After `deadline_seconds` a caller is told IN_PROGRESS."""
+    """Where the gateway listens. After `deadline_seconds` a caller is told IN_PROGRESS.
+
+    Without `introspection` nobody can ask /graphql for its schema, a router's composer included.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8000, ge=0, le=65535)
     deadline_seconds: float = Field(default=25, gt=0, le=600)
+    introspection: bool = True
 
 
 def _ledger_url(given: object) -> str:

@@ -426,11 +426,11 @@ async def test_rivals_are_the_unsettled_equals(ledger: Ledger, intent: MakeInten
 
 async def test_near_knows_sources_and_copies(ledger: Ledger, intent: MakeIntent) -> None:
     record = await settled(ledger, intent("k"), Created(COPY))
-    assert await ledger.near("everyone", "braze", "c9") == record
-    assert await ledger.near("everyone", "braze", "c1") == record
-    assert await ledger.near("everyone", "braze", "c2") is None
-    assert await ledger.near("everyone", "other", "c9") is None
-    assert await ledger.near("others", "braze", "c9") is None
+    found = await ledger.near("everyone", "braze", ["c9", "c1", "c2"])
+    assert found == {"c9": record, "c1": record}
+    assert await ledger.near("everyone", "other", ["c9", "c1"]) == {}
+    assert await ledger.near("others", "braze", ["c9", "c1"]) == {}
+    assert await ledger.near("everyone", "braze", []) == {}
 
 
 async def test_a_list_is_narrowed_and_paged(ledger: Ledger, intent: MakeIntent) -> None:

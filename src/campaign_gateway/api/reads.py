@@ -1,22 +1,32 @@
 """What the queries read, from the ledger and from the providers."""
 
+import asyncio
 import base64
 import binascii
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphql import GraphQLError
 
 from campaign_gateway import outcomes
+from campaign_gateway.accounts import Account
 from campaign_gateway.api.context import Context
 from campaign_gateway.connector import UnreadableAnswer
 from campaign_gateway.ledger.contract import Duplication, Selection
 from campaign_gateway.outcomes import Refused
-from campaign_gateway.reading import input_of, look_up
+from campaign_gateway.reading import input_of, look_up_all
 from campaign_gateway.transport import NoAnswer
 
+PAGE_SIZE = 20
 PAGE_LIMIT = 100
+
+# How many of a router's references one request resolves.
+ENTITY_LIMIT = 100
+
+# How long one request waits for a duplication to be settled, and how often it looks, in seconds.
+WAIT_LIMIT = 20
+FIRST_LOOK, LAST_LOOK = 0.25, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +39,35 @@ class Page:
 async def duplication(context: Context, duplication_id: str) -> Duplication | None:
     found = canonical_id(duplication_id)
     return await context.ledger.get(context.scope, found) if found else None
+
+
+async def settled(context: Context, duplication_id: str, wait_seconds: int) -> Duplication | None:
+    """As `duplication`, once it is settled, or as it is then. Raises `GraphQLError`."""
+    if not 0 <= wait_seconds <= WAIT_LIMIT:
+        raise GraphQLError(f"'waitSeconds' must be between 0 and {WAIT_LIMIT}.")
+    loop = asyncio.get_running_loop()
+    give_up_at, pause = loop.time() + wait_seconds, FIRST_LOOK
+    while True:
+        found = await duplication(context, duplication_id)
+        is_over = found is None or found.settled_at is not None
+        left = give_up_at - loop.time()
+        # Whoever stops a gateway does not wait for its waiting callers.
+        if is_over or left <= 0 or context.duplicator.is_draining:
+            return found
+        await asyncio.sleep(min(pause, left))
+        pause = min(2 * pause, LAST_LOOK)
+
+
+async def duplications_by_id(
+    context: Context, duplication_ids: Iterable[str]
+) -> Mapping[str, Duplication]:
+    """Those that there are, by the ids they were asked for by."""
+    canonical = {each: found for each in duplication_ids if (found := canonical_id(each))}
+    known = {
+        each.intent.id: each
+        for each in await context.ledger.get_all(context.scope, set(canonical.values()))
+    }
+    return {each: known[found] for each, found in canonical.items() if found in known}
 
 
 async def duplication_by_key(context: Context, key: str) -> Duplication | None:
@@ -47,26 +86,43 @@ async def duplications(
     return Page(found[:first], has_next=len(found) > first, has_previous=before_id is not None)
 
 
-async def campaign(
-    context: Context, account_name: str, campaign_id: str
-) -> tuple[outcomes.Campaign | None, str]:
-    """A campaign as its provider describes it now, with that provider. Raises `GraphQLError`."""
+async def campaigns(
+    context: Context, keys: Iterable[tuple[str, str]]
+) -> Mapping[tuple[str, str], outcomes.Campaign | GraphQLError | None]:
+    """Campaigns by account and id, as their providers describe them now; None for what is not."""
+    wanted: dict[str, set[str]] = {}
+    for account_name, campaign_id in keys:
+        wanted.setdefault(account_name, set()).add(campaign_id)
+    read = await asyncio.gather(*(_campaigns_at(context, *each) for each in wanted.items()))
+    return {key: found for part in read for key, found in part.items()}
+
+
+async def _campaigns_at(
+    context: Context, account_name: str, campaign_ids: Collection[str]
+) -> Mapping[tuple[str, str], outcomes.Campaign | GraphQLError | None]:
     account = context.accounts.get(account_name)
     if account is None:
-        raise GraphQLError("There is no account of this name; see Query.accounts.")
-    near = (
-        await context.ledger.near(context.scope, account.name, campaign_id)
-        if _is_storable(campaign_id)
-        else None
-    )
-    try:
-        found = await look_up(account, campaign_id, near and input_of(account, near))
-    except Refused as refusal:
-        raise GraphQLError(refusal.error.message) from None
-    except (NoAnswer, UnreadableAnswer) as failure:
-        title = account.connector.title
-        raise GraphQLError(f"{title} could not be read: {failure}.") from None
-    return found, account.connector.provider
+        unknown = GraphQLError("There is no account of this name; see Query.accounts.")
+        return dict.fromkeys(((account_name, each) for each in campaign_ids), unknown)
+    storable = [each for each in campaign_ids if _is_storable(each)]
+    near = await context.ledger.near(context.scope, account.name, storable)
+    inputs = {
+        each: input_of(account, near[each]) if each in near else None for each in campaign_ids
+    }
+    read = await look_up_all(account, inputs)
+    return {(account_name, each): _told(account, found) for each, found in read.items()}
+
+
+def _told(
+    account: Account, found: outcomes.Campaign | Refused | NoAnswer | UnreadableAnswer | None
+) -> outcomes.Campaign | GraphQLError | None:
+    match found:
+        case Refused():
+            return GraphQLError(found.error.message)
+        case NoAnswer() | UnreadableAnswer():
+            return GraphQLError(f"{account.connector.title} could not be read: {found}.")
+        case _:
+            return found
 
 
 def cursor_of(duplication: Duplication) -> str:

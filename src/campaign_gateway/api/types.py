@@ -4,12 +4,13 @@ from datetime import datetime
 from typing import Self
 
 import strawberry
+from graphql import GraphQLError
 from strawberry.relay import PageInfo
 
 from campaign_gateway import outcomes
 from campaign_gateway.accounts import Account as ConfiguredAccount
 from campaign_gateway.api import reads
-from campaign_gateway.api.context import Info
+from campaign_gateway.api.context import Context
 from campaign_gateway.api.enums import Capability, Provider
 from campaign_gateway.connector import FindsCopies, ReadsCampaigns
 from campaign_gateway.duplication import Answer
@@ -77,14 +78,13 @@ class Campaign:
         )
 
     @classmethod
-    async def read(cls, info: Info, account: str, id: str) -> Self | None:
-        """The campaign as its provider describes it now. Raises `GraphQLError`."""
-        campaign, provider = await reads.campaign(info.context, account, id)
-        return None if campaign is None else cls.of(campaign, account, provider)
-
-    @classmethod
-    async def resolve_reference(cls, info: Info, account: str, id: strawberry.ID) -> Self | None:
-        return await cls.read(info, account, id)
+    def found(
+        cls, context: Context, account: str, read: outcomes.Campaign | GraphQLError | None
+    ) -> Self | GraphQLError | None:
+        """What reading it has come to."""
+        if not isinstance(read, outcomes.Campaign):
+            return read
+        return cls.of(read, account, context.accounts[account].connector.provider)
 
 
 @strawberry.type(description="An expected failure, and what to do about it.")
@@ -171,11 +171,6 @@ class Duplication:
             requested_at=recorded.requested_at,
             settled_at=recorded.settled_at,
         )
-
-    @classmethod
-    async def resolve_reference(cls, info: Info, id: strawberry.ID) -> Self | None:
-        recorded = await reads.duplication(info.context, id)
-        return None if recorded is None else cls.of(recorded)
 
 
 @strawberry.type(description="A duplication in a list.")

@@ -1,6 +1,6 @@
 """What a ledger promises: durable records of intents, and who may move them where."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from campaign_gateway.ledger import rows, statements
@@ -42,6 +42,11 @@ class Ledger:
 
     async def get(self, scope: str | None, duplication_id: str) -> Duplication | None:
         return await self._one(statements.get(scope), {"id": duplication_id, "scope": scope})
+
+    async def get_all(self, scope: str, duplication_ids: Iterable[str]) -> Sequence[Duplication]:
+        """Those that there are, in no order."""
+        wanted = rows.of_duplications(scope, duplication_ids)
+        return await self._all(statements.get_all(wanted), wanted)
 
     async def list(
         self, scope: str | None, selection: Selection, limit: int, before_id: str | None
@@ -144,12 +149,20 @@ class Ledger:
         found = await self.engine.read(statements.claimed(wanted), wanted)
         return frozenset(row["campaign_id"] for row in found)
 
-    async def near(self, scope: str, account: str, campaign_id: str) -> Duplication | None:
-        """A duplication that the campaign was the copy or the source of."""
-        values = {"scope": scope, "account": account, "campaign_id": campaign_id}
-        return await self._one(statements.COPY_OF, values) or await self._one(
-            statements.SOURCE_OF, values
-        )
+    async def near(
+        self, scope: str, account: str, campaign_ids: Collection[str]
+    ) -> Mapping[str, Duplication]:
+        """For each campaign a duplication that it was the copy or source of, if there is one."""
+        found: dict[str, Duplication] = {}
+        wanted = rows.of_near(scope, account, campaign_ids)
+        for each in await self._all(statements.copies(wanted), wanted):
+            assert each.campaign is not None
+            found[each.campaign.id] = each
+        for campaign_id in set(campaign_ids) - found.keys():
+            values = {"scope": scope, "account": account, "campaign_id": campaign_id}
+            if source := await self._one(statements.SOURCE_OF, values):
+                found[campaign_id] = source
+        return found
 
     async def expire(self, settled_before: datetime, limit: int) -> int:
         """Shrink settled duplications to what refuses their keys. Answers how many."""

@@ -125,13 +125,25 @@ def of_selection(
         "since": None if since is None else micros(since),
         "until": None if until is None else micros(until),
         "limit": limit,
-        **{f"status{n}": each.value for n, each in enumerate(selection.statuses or ())},
+        **_numbered("status", selection.statuses or ()),
     }
     return {name: value for name, value in wanted.items() if value is not None}
 
 
+def of_duplications(scope: str, duplication_ids: Iterable[str]) -> Values:
+    return {"scope": scope, **_numbered("id", duplication_ids)}
+
+
+def of_near(scope: str, account: str, campaign_ids: Iterable[str]) -> Values:
+    return {"scope": scope, "account": account, **_numbered("campaign", campaign_ids)}
+
+
 def of_campaigns(platform: str, campaign_ids: Iterable[str]) -> Values:
-    return {"platform": platform, **{f"campaign{n}": each for n, each in enumerate(campaign_ids)}}
+    return {"platform": platform, **_numbered("campaign", campaign_ids)}
+
+
+def _numbered(name: str, values: Iterable[str]) -> Values:
+    return {f"{name}{number}": each for number, each in enumerate(values)}
 
 
 def of_renunciation(intent: Intent, error: UserError, now: datetime) -> Values:

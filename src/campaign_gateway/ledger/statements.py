@@ -77,10 +77,6 @@ RIVALS = (
     "SELECT * FROM duplication WHERE platform = :platform AND name_key = :name_key"
     " AND status IN ('IN_PROGRESS', 'UNKNOWN', 'ACCEPTED') ORDER BY id"
 )
-COPY_OF = (
-    "SELECT * FROM duplication WHERE scope = :scope AND account = :account"
-    " AND campaign_id = :campaign_id AND expired = 0"
-)
 SOURCE_OF = (
     "SELECT * FROM duplication WHERE scope = :scope AND account = :account"
     " AND source_campaign_id = :campaign_id AND expired = 0 LIMIT 1"
@@ -111,6 +107,20 @@ FORGET = (
 def get(scope: str | None) -> str:
     narrowed = "" if scope is None else " AND scope = :scope"
     return f"SELECT * FROM duplication WHERE id = :id AND expired = 0{narrowed}"
+
+
+def get_all(wanted: Mapping[str, object]) -> str:
+    return (
+        "SELECT * FROM duplication WHERE scope = :scope AND expired = 0"
+        f" AND id IN ({_those(wanted, 'id')})"
+    )
+
+
+def copies(wanted: Mapping[str, object]) -> str:
+    return (
+        "SELECT * FROM duplication WHERE scope = :scope AND account = :account AND expired = 0"
+        f" AND campaign_id IN ({_those(wanted, 'campaign')})"
+    )
 
 
 def claimed(wanted: Mapping[str, object]) -> str:

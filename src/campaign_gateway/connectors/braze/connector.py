@@ -94,6 +94,7 @@ class BrazeConnector:
         'tagNames: ["promo"]'
     )
     tells_creation: ClassVar[bool] = True
+    lists_in_full: ClassVar[bool] = False
 
     account: BrazeAccount
 

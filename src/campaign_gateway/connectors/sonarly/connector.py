@@ -67,6 +67,7 @@ class SonarlyConnector:
         'name: "Outreach, third quarter"'
     )
     tells_creation: ClassVar[bool] = True
+    lists_in_full: ClassVar[bool] = True
 
     account: SonarlyAccount
 

@@ -1,0 +1,112 @@
+"""GraphQL documents: parsed, held to the limits and validated once, then kept by their text."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from graphql import (
+    ASTValidationRule,
+    DocumentNode,
+    FieldNode,
+    GraphQLError,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    ValidationRule,
+    parse,
+    specified_rules,
+    validate,
+)
+
+from campaign_gateway.api.limits import ERROR_LIMIT, TOKEN_LIMIT, check_limits
+from campaign_gateway.api.one_of import (
+    NAMES_SHOWN,
+    OneOfLiterals,
+    OneOfMemberVariables,
+    shortened,
+)
+
+# What a gateway's clients send are a few dozen documents, over and over.
+DOCUMENTS_KEPT = 128
+
+
+class InvalidRequest(Exception):
+    """Nothing of the request was executed."""
+
+    def __init__(self, errors: Iterable[GraphQLError]) -> None:
+        super().__init__()
+        self.errors = list(errors)
+
+
+class HiddenSchema(ValidationRule):
+    def enter_field(self, node: FieldNode, *_: Any) -> None:
+        if node.name.value in {"__schema", "__type", "_service"}:
+            self.report_error(GraphQLError("This gateway does not show its schema.", node))
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What parses. With `mistakes` it must not be executed."""
+
+    ast: DocumentNode
+    operations: tuple[OperationDefinitionNode, ...]
+    mistakes: tuple[GraphQLError, ...]
+
+    def operation(self, name: str | None) -> OperationDefinitionNode:
+        """The operation to run. Raises `InvalidRequest` when that is not clear."""
+        if name is None and len(self.operations) == 1:
+            return self.operations[0]
+        for each in self.operations:
+            if each.name and each.name.value == name:
+                return each
+        names = [shortened(each.name.value) for each in self.operations if each.name]
+        must = f"be {' or '.join(names[:NAMES_SHOWN])}" if names else "be left out"
+        message = f"'operationName' must {must}, to say which operation of the document to run."
+        raise InvalidRequest([GraphQLError(message)])
+
+
+class Documents:
+    """Those that a schema can execute; with `hides_schema` they cannot ask for it or guess it."""
+
+    def __init__(self, schema: GraphQLSchema, *, hides_schema: bool) -> None:
+        self._schema = schema
+        self._hides_schema = hides_schema
+        self._read_once = lru_cache(DOCUMENTS_KEPT)(self._read)
+
+    def read(self, text: str) -> Document:
+        """Raises `InvalidRequest` for what cannot be parsed."""
+        found = self._read_once(text)
+        if isinstance(found, GraphQLError):
+            raise InvalidRequest([found])
+        return found
+
+    def _read(self, text: str) -> Document | GraphQLError:
+        try:
+            ast = parse(text, max_lexical_tokens=TOKEN_LIMIT, allow_empty_selection_sets=False)
+        except GraphQLError as mistake:
+            # Its frames would be kept with it.
+            return mistake.with_traceback(None)
+        operations = [each for each in ast.definitions if isinstance(each, OperationDefinitionNode)]
+        return Document(ast, tuple(operations), tuple(self._mistakes(ast)))
+
+    def _mistakes(self, ast: DocumentNode) -> list[GraphQLError]:
+        try:
+            check_limits(ast)
+        except GraphQLError as excess:
+            return [excess.with_traceback(None)]
+        # What is wrong with a @oneOf would be told again, and less clearly, by the other rules.
+        return self._validate(ast, (OneOfLiterals, OneOfMemberVariables)) or self._validate(
+            ast, (*specified_rules, *([HiddenSchema] if self._hides_schema else []))
+        )
+
+    def _validate(
+        self, ast: DocumentNode, rules: Iterable[type[ASTValidationRule]]
+    ) -> list[GraphQLError]:
+        return validate(
+            self._schema,
+            ast,
+            tuple(rules),
+            max_errors=ERROR_LIMIT,
+            hide_suggestions=self._hides_schema,
+            allow_empty_selection_sets=False,
+        )

@@ -1,0 +1,59 @@
+"""What a router asks for by its keys: `_entities`, all of a request resolved together."""
+
+from collections.abc import Sequence
+
+from graphql import GraphQLError
+
+from campaign_gateway.api import reads
+from campaign_gateway.api.context import Context
+from campaign_gateway.api.types import Campaign, Duplication
+
+KEYS = {"Campaign": ("account", "id"), "Duplication": ("id",)}
+
+Entity = Campaign | Duplication | GraphQLError | None
+
+
+async def resolve(context: Context, representations: Sequence[object]) -> list[Entity]:
+    """The entity for each in their order: None for one that is not there, or why it is not known.
+
+    Raises `GraphQLError` for what no router sends.
+    """
+    if len(representations) > reads.ENTITY_LIMIT:
+        raise GraphQLError(
+            f"One request resolves up to {reads.ENTITY_LIMIT} representations, "
+            f"and these are {len(representations)}."
+        )
+    references = [_reference(place, each) for place, each in enumerate(representations)]
+    duplications = await reads.duplications_by_id(
+        context, {each["id"] for name, each in references if name == "Duplication"}
+    )
+    campaigns = await reads.campaigns(
+        context, {(each["account"], each["id"]) for name, each in references if name == "Campaign"}
+    )
+
+    def entity(name: str, key: dict[str, str]) -> Entity:
+        if name == "Duplication":
+            recorded = duplications.get(key["id"])
+            return None if recorded is None else Duplication.of(recorded)
+        return Campaign.found(context, key["account"], campaigns[key["account"], key["id"]])
+
+    return [entity(name, key) for name, key in references]
+
+
+def _reference(place: int, representation: object) -> tuple[str, dict[str, str]]:
+    """The type's name, and its key. A router may add other fields."""
+    if not isinstance(representation, dict):
+        raise GraphQLError(f"representations[{place}] must be an object.")
+    name = representation.get("__typename")
+    if not isinstance(name, str) or name not in KEYS:
+        known = " or ".join(f'"{each}"' for each in KEYS)
+        raise GraphQLError(f"representations[{place}].__typename must be {known}.")
+    key = {}
+    for field in KEYS[name]:
+        value = representation.get(field)
+        # Whole numbers pass for an ID.
+        is_id = field == "id" and isinstance(value, int) and not isinstance(value, bool)
+        if not isinstance(value, str) and not is_id:
+            raise GraphQLError(f"representations[{place}].{field} must be a string.")
+        key[field] = str(value)
+    return name, key

@@ -1,0 +1,115 @@
+"""GraphQL over HTTP, as github.com/graphql/graphql-over-http had it in 2025.
+
+Requests that cannot be executed get 400 with `application/graphql-response+json`, and 200 with the
+older `application/json`, which is also what a client gets that does not say what it accepts.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from inspect import isawaitable
+
+from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType, execute
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from campaign_gateway.api.context import Context
+from campaign_gateway.api.documents import Documents, InvalidRequest
+from campaign_gateway.api.limits import ERROR_LIMIT
+from campaign_gateway.api.one_of import one_of_mistakes
+from campaign_gateway.api.request import JSON, Parameters, Refusal, negotiate, read_parameters
+
+log = logging.getLogger(__name__)
+
+
+class GraphQLOverHTTP:
+    """The ASGI application at /graphql. With `hides_schema` it does not answer what it is."""
+
+    def __init__(
+        self, schema: GraphQLSchema, context: Callable[[], Context], *, hides_schema: bool
+    ) -> None:
+        self._schema = schema
+        self._context = context
+        self._hides_schema = hides_schema
+        self._documents = Documents(schema, hides_schema=hides_schema)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self._respond(Request(scope, receive))
+        except ClientDisconnect:
+            # Nobody is left to answer, and somebody who hangs up is no fault to log.
+            log.debug("a client hung up before its request was read")
+            return
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        media_type = JSON
+        try:
+            if request.method not in {"GET", "POST"}:
+                raise Refusal(405, "Use POST, or GET for queries.", {"allow": "GET, POST"})
+            media_type = negotiate(",".join(request.headers.getlist("accept")))
+            parameters = await read_parameters(request)
+            result = await self._execute(parameters, may_mutate=request.method == "POST")
+        except Refusal as refusal:
+            mistakes = [GraphQLError(str(refusal))]
+            return _response(media_type, refusal.status, mistakes, refusal.headers)
+        except InvalidRequest as invalid:
+            return _response(media_type, 400 if media_type != JSON else 200, invalid.errors)
+        errors = [_masked(error) for error in result.errors or ()]
+        return _response(media_type, 200, errors, data=result.data)
+
+    async def _execute(self, parameters: Parameters, *, may_mutate: bool) -> ExecutionResult:
+        """Raises `InvalidRequest` and `Refusal` if nothing was executed."""
+        document = self._documents.read(parameters.query)
+        operation = document.operation(parameters.operation_name)
+        if operation.operation is not OperationType.QUERY and not may_mutate:
+            raise Refusal(405, "A mutation must be sent with POST.", {"allow": "POST"})
+        mistakes = document.mistakes or one_of_mistakes(
+            self._schema, operation, parameters.variables, hides_schema=self._hides_schema
+        )
+        if mistakes:
+            raise InvalidRequest(mistakes)
+        result = execute(
+            self._schema,
+            document.ast,
+            context_value=self._context(),
+            variable_values=dict(parameters.variables),
+            operation_name=parameters.operation_name,
+            max_coercion_errors=ERROR_LIMIT,
+            hide_suggestions=self._hides_schema,
+        )
+        if isawaitable(result):
+            result = await result
+        if result.data is None and result.errors and not any(each.path for each in result.errors):
+            # Variables that are not of their types.
+            raise InvalidRequest(result.errors)
+        return result
+
+
+def _masked(error: GraphQLError) -> GraphQLError:
+    """A caller's mistakes are told to the caller alone, and the gateway's own faults to its log."""
+    fault = error.original_error
+    if fault is None or isinstance(fault, GraphQLError):
+        return error
+    log.error("a fault of the gateway's own", exc_info=fault)
+    return GraphQLError("Internal error.", error.nodes, path=error.path)
+
+
+def _response(
+    media_type: str,
+    status: int,
+    errors: Sequence[GraphQLError],
+    headers: Mapping[str, str] | None = None,
+    **data: object,
+) -> Response:
+    content = {**({"errors": [each.formatted for each in errors]} if errors else {}), **data}
+    return Response(
+        json.dumps(content, separators=(",", ":")),
+        status,
+        {
+            "content-type": f"{media_type}; charset=utf-8",
+            "cache-control": "no-store",
+            **(headers or {}),
+        },
+    )

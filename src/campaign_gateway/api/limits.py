@@ -1,0 +1,180 @@
+"""What one document may ask for. Everything is measured in time linear to its length."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    InlineFragmentNode,
+    IntValueNode,
+    Node,
+    OperationDefinitionNode,
+    OperationType,
+    SelectionNode,
+    SelectionSetNode,
+)
+
+from campaign_gateway.api.one_of import shortened
+from campaign_gateway.api.reads import ENTITY_LIMIT, PAGE_LIMIT, PAGE_SIZE
+
+TOKEN_LIMIT = 1000
+DEPTH_LIMIT = 10
+ALIAS_LIMIT = 30
+FRAGMENT_LIMIT = 30
+DIRECTIVE_LIMIT = 30
+ROOT_FIELD_LIMIT = 20
+# Fields of one name are compared with each other, to see whether they can be merged.
+NAMESAKE_LIMIT = 50
+# Values of the answer, if all of its lists are as long as they may be.
+VALUE_LIMIT = 10_000
+ERROR_LIMIT = 5
+
+# How long lists are taken to be. Those of the introspection have about these lengths on average.
+LENGTHS: Mapping[str, float] = {
+    "_entities": ENTITY_LIMIT,
+    "accounts": 50,
+    "types": 50,
+    "fields": 5,
+    "args": 1,
+    "inputFields": 1,
+    "enumValues": 2,
+    "interfaces": 0.1,
+    "possibleTypes": 0.1,
+    "ofType": 0.5,
+    "directives": 10,
+    "locations": 3,
+}
+
+
+Definition = FragmentDefinitionNode | OperationDefinitionNode
+
+
+def check_limits(document: DocumentNode) -> None:
+    """Raises `GraphQLError` for the first limit that the document exceeds."""
+    fragments = [each for each in document.definitions if isinstance(each, FragmentDefinitionNode)]
+    operations = [
+        each for each in document.definitions if isinstance(each, OperationDefinitionNode)
+    ]
+    definitions: list[Definition] = [*fragments, *operations]
+    selections = [each for definition in definitions for each in _selections(definition)]
+    fields = [each for each in selections if isinstance(each, FieldNode)]
+    variables = [each for operation in operations for each in operation.variable_definitions or ()]
+    directives = [
+        directive
+        for each in (*definitions, *selections, *variables)
+        for directive in each.directives or ()
+    ]
+    aliases = [each for each in fields if each.alias]
+    _check(len(fragments), FRAGMENT_LIMIT, "fragments", document)
+    _check(len(directives), DIRECTIVE_LIMIT, "directives", document)
+    _check(len(aliases), ALIAS_LIMIT, "aliases", document)
+    for name, count in Counter(_response_name(each) for each in fields).items():
+        _check(count, NAMESAKE_LIMIT, f"fields called '{shortened(name)}'", document)
+    measure = _Measure({each.name.value: each for each in fragments})
+    for operation in operations:
+        _check_operation(operation, measure)
+
+
+def _check_operation(operation: OperationDefinitionNode, measure: "_Measure") -> None:
+    roots = sorted(set(measure.roots(operation.selection_set, set())))
+    if operation.operation is OperationType.MUTATION and len(roots) > 1:
+        raise GraphQLError(
+            "One request makes one copy. Send a request for each duplicateCampaign.", operation
+        )
+    _check(len(roots), ROOT_FIELD_LIMIT, "fields at the top", operation)
+    depth, values = measure.of(operation.selection_set)
+    _check(depth, DEPTH_LIMIT, "levels of fields", operation)
+    _check(round(values), VALUE_LIMIT, "values in its answer", operation)
+
+
+def _check(count: int, limit: int, what: str, node: Node) -> None:
+    if count > limit:
+        raise GraphQLError(
+            f"This asks for {count} {what} at once, and up to {limit} are allowed.", node
+        )
+
+
+def _selections(
+    definition: Definition,
+) -> Iterator[FieldNode | FragmentSpreadNode | InlineFragmentNode]:
+    """All that is written in the definition, without what its spreads stand for."""
+    pending: list[SelectionSetNode] = [definition.selection_set]
+    while pending:
+        for selection in pending.pop().selections:
+            assert isinstance(selection, FieldNode | FragmentSpreadNode | InlineFragmentNode)
+            yield selection
+            if not isinstance(selection, FragmentSpreadNode) and selection.selection_set:
+                pending.append(selection.selection_set)
+
+
+def _response_name(field: FieldNode) -> str:
+    return (field.alias or field.name).value
+
+
+class _Measure:
+    """Measures selections with what their spreads stand for, each fragment only once.
+
+    A fragment that spreads itself adds nothing to itself here: validation refuses it.
+    """
+
+    def __init__(self, fragments: Mapping[str, FragmentDefinitionNode]) -> None:
+        self._fragments = fragments
+        self._measured: dict[str, tuple[int, float]] = {}
+
+    def of(self, selection_set: SelectionSetNode) -> tuple[int, float]:
+        """Levels of fields, and values of the answer."""
+        depth, values = 0, 0.0
+        for selection in selection_set.selections:
+            more_depth, more_values = self._of_selection(selection)
+            depth, values = max(depth, more_depth), values + more_values
+        return depth, values
+
+    def _of_selection(self, selection: SelectionNode) -> tuple[int, float]:
+        if isinstance(selection, FragmentSpreadNode):
+            return self._of_fragment(selection.name.value)
+        assert isinstance(selection, FieldNode | InlineFragmentNode)
+        inner = selection.selection_set
+        depth, values = self.of(inner) if inner else (0, 0.0)
+        if isinstance(selection, InlineFragmentNode):
+            return depth, values
+        # The introspection that every tool sends is deeper than anything else, and harmless.
+        is_introspection = selection.name.value.startswith("__")
+        return 1 if is_introspection else 1 + depth, 1 + _length(selection) * values
+
+    def _of_fragment(self, name: str) -> tuple[int, float]:
+        if name not in self._fragments:
+            return 0, 0.0
+        if name not in self._measured:
+            self._measured[name] = 0, 0.0
+            self._measured[name] = self.of(self._fragments[name].selection_set)
+        return self._measured[name]
+
+    def roots(self, selection_set: SelectionSetNode, spread: set[str]) -> Iterator[str]:
+        """What the fields at the top are called in the answer."""
+        for selection in selection_set.selections:
+            if isinstance(selection, FieldNode):
+                yield _response_name(selection)
+            elif isinstance(selection, InlineFragmentNode):
+                yield from self.roots(selection.selection_set, spread)
+            elif isinstance(selection, FragmentSpreadNode):
+                name = selection.name.value
+                if name in self._fragments and name not in spread:
+                    spread.add(name)
+                    yield from self.roots(self._fragments[name].selection_set, spread)
+
+
+def _length(field: FieldNode) -> float:
+    if field.name.value != "duplications":
+        return LENGTHS.get(field.name.value, 1)
+    given = [each.value for each in field.arguments or () if each.name.value == "first"]
+    if not given:
+        return PAGE_SIZE
+    first = given[0]
+    # A variable may turn out to be anything, and many digits would take long to read.
+    if not isinstance(first, IntValueNode) or len(first.value) > len(str(PAGE_LIMIT)):
+        return PAGE_LIMIT
+    return min(int(first.value), PAGE_LIMIT)
