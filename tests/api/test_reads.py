@@ -109,7 +109,8 @@ async def test_duplications_filtered(client: Any) -> None:
         ({"first": 5, "after": "é"}, "'after' must be a cursor of an earlier page."),
         (
             {"first": 5, "filter": {"requestedSince": "2026-01-31T12:00:00"}},
-            "A time must say its zone, such as 2026-01-31T12:00:00Z.",
+            "Variable '$filter' has invalid value at .requestedSince: "
+            "A DateTime must be written as 2026-01-31T12:00:00Z, with its zone.",
         ),
     ],
 )

@@ -9,15 +9,19 @@ from campaign_gateway.accounts import Account
 from campaign_gateway.duplication import Duplicator
 from campaign_gateway.ledger import Ledger
 
+# How many campaigns one request reads at providers; each may be a call of its own.
+CAMPAIGN_LIMIT = 50
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Context:
-    """`scope` says whose idempotency keys and duplications these are."""
+    """Of one request. `scope` says whose idempotency keys and duplications these are."""
 
     scope: str
     accounts: Mapping[str, Account]
     duplicator: Duplicator
     ledger: Ledger
+    campaigns_left: int = CAMPAIGN_LIMIT
 
 
 Info = strawberry.Info[Context, None]

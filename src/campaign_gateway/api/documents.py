@@ -12,6 +12,7 @@ from graphql import (
     GraphQLError,
     GraphQLSchema,
     OperationDefinitionNode,
+    TokenKind,
     ValidationRule,
     parse,
     specified_rules,
@@ -28,6 +29,8 @@ from campaign_gateway.api.one_of import (
 
 # What a gateway's clients send are a few dozen documents, over and over.
 DOCUMENTS_KEPT = 128
+
+DIGIT_LIMIT = 100
 
 
 class InvalidRequest(Exception):
@@ -92,6 +95,7 @@ class Documents:
     def _mistakes(self, ast: DocumentNode) -> list[GraphQLError]:
         try:
             check_limits(ast)
+            _check_numbers(ast)
         except GraphQLError as excess:
             return [excess.with_traceback(None)]
         # What is wrong with a @oneOf would be told again, and less clearly, by the other rules.
@@ -110,3 +114,12 @@ class Documents:
             hide_suggestions=self._hides_schema,
             allow_empty_selection_sets=False,
         )
+
+
+def _check_numbers(ast: DocumentNode) -> None:
+    """Raises `GraphQLError` for a number that is longer than Python reads."""
+    token = ast.loc and ast.loc.start_token
+    while token:
+        if token.kind in {TokenKind.INT, TokenKind.FLOAT} and len(token.value or "") > DIGIT_LIMIT:
+            raise GraphQLError("The document holds a number of too many digits.")
+        token = token.next

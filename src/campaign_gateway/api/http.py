@@ -9,7 +9,14 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from inspect import isawaitable
 
-from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType, execute
+from graphql import (
+    ExecutionResult,
+    GraphQLError,
+    GraphQLFormattedError,
+    GraphQLSchema,
+    OperationType,
+    execute,
+)
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -21,6 +28,8 @@ from campaign_gateway.api.one_of import one_of_mistakes
 from campaign_gateway.api.request import JSON, Parameters, Refusal, negotiate, read_parameters
 
 log = logging.getLogger(__name__)
+
+MESSAGE_LENGTH = 500
 
 
 class GraphQLOverHTTP:
@@ -87,6 +96,25 @@ class GraphQLOverHTTP:
         return result
 
 
+def _response(
+    media_type: str,
+    status: int,
+    errors: Sequence[GraphQLError],
+    headers: Mapping[str, str] | None = None,
+    **data: object,
+) -> Response:
+    told = {"errors": [_told(each) for each in errors]} if errors else {}
+    return Response(
+        json.dumps({**told, **data}, separators=(",", ":")),
+        status,
+        {
+            "content-type": f"{media_type}; charset=utf-8",
+            "cache-control": "no-store",
+            **(headers or {}),
+        },
+    )
+
+
 def _masked(error: GraphQLError) -> GraphQLError:
     """A caller's mistakes are told to the caller alone, and the gateway's own faults to its log."""
     fault = error.original_error
@@ -96,20 +124,9 @@ def _masked(error: GraphQLError) -> GraphQLError:
     return GraphQLError("Internal error.", error.nodes, path=error.path)
 
 
-def _response(
-    media_type: str,
-    status: int,
-    errors: Sequence[GraphQLError],
-    headers: Mapping[str, str] | None = None,
-    **data: object,
-) -> Response:
-    content = {**({"errors": [each.formatted for each in errors]} if errors else {}), **data}
-    return Response(
-        json.dumps(content, separators=(",", ":")),
-        status,
-        {
-            "content-type": f"{media_type}; charset=utf-8",
-            "cache-control": "no-store",
-            **(headers or {}),
-        },
-    )
+def _told(error: GraphQLError) -> GraphQLFormattedError:
+    """Without more of what the caller has sent than helps to find the mistake."""
+    told = error.formatted
+    if len(error.message) > MESSAGE_LENGTH:
+        told["message"] = f"{error.message[:MESSAGE_LENGTH]}..."
+    return told

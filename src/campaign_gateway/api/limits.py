@@ -11,7 +11,6 @@ from graphql import (
     GraphQLError,
     InlineFragmentNode,
     IntValueNode,
-    Node,
     OperationDefinitionNode,
     OperationType,
     SelectionNode,
@@ -22,11 +21,13 @@ from campaign_gateway.api.one_of import shortened
 from campaign_gateway.api.reads import ENTITY_LIMIT, PAGE_LIMIT, PAGE_SIZE
 
 TOKEN_LIMIT = 1000
-DEPTH_LIMIT = 10
-ALIAS_LIMIT = 30
+OPERATION_LIMIT = 20
 FRAGMENT_LIMIT = 30
+SPREAD_LIMIT = 100
 DIRECTIVE_LIMIT = 30
+ALIAS_LIMIT = 30
 ROOT_FIELD_LIMIT = 20
+DEPTH_LIMIT = 10
 # Fields of one name are compared with each other, to see whether they can be merged.
 NAMESAKE_LIMIT = 50
 # Values of the answer, if all of its lists are as long as they may be.
@@ -68,34 +69,35 @@ def check_limits(document: DocumentNode) -> None:
         for each in (*definitions, *selections, *variables)
         for directive in each.directives or ()
     ]
+    spreads = [each for each in selections if isinstance(each, FragmentSpreadNode)]
     aliases = [each for each in fields if each.alias]
-    _check(len(fragments), FRAGMENT_LIMIT, "fragments", document)
-    _check(len(directives), DIRECTIVE_LIMIT, "directives", document)
-    _check(len(aliases), ALIAS_LIMIT, "aliases", document)
+    _check(len(operations), OPERATION_LIMIT, "operations")
+    _check(len(fragments), FRAGMENT_LIMIT, "fragments")
+    _check(len(spreads), SPREAD_LIMIT, "fragment spreads")
+    _check(len(directives), DIRECTIVE_LIMIT, "directives")
+    _check(len(aliases), ALIAS_LIMIT, "aliases")
     for name, count in Counter(_response_name(each) for each in fields).items():
-        _check(count, NAMESAKE_LIMIT, f"fields called '{shortened(name)}'", document)
+        _check(count, NAMESAKE_LIMIT, f"fields called '{shortened(name)}'")
     measure = _Measure({each.name.value: each for each in fragments})
     for operation in operations:
         _check_operation(operation, measure)
 
 
 def _check_operation(operation: OperationDefinitionNode, measure: "_Measure") -> None:
-    roots = sorted(set(measure.roots(operation.selection_set, set())))
-    if operation.operation is OperationType.MUTATION and len(roots) > 1:
+    roots = list(measure.roots(operation.selection_set, set()))
+    if operation.operation is OperationType.MUTATION and len(set(roots)) > 1:
         raise GraphQLError(
             "One request makes one copy. Send a request for each duplicateCampaign.", operation
         )
-    _check(len(roots), ROOT_FIELD_LIMIT, "fields at the top", operation)
+    _check(len(roots), ROOT_FIELD_LIMIT, "fields at the top")
     depth, values = measure.of(operation.selection_set)
-    _check(depth, DEPTH_LIMIT, "levels of fields", operation)
-    _check(round(values), VALUE_LIMIT, "values in its answer", operation)
+    _check(depth, DEPTH_LIMIT, "levels of fields")
+    _check(round(values), VALUE_LIMIT, "values in its answer")
 
 
-def _check(count: int, limit: int, what: str, node: Node) -> None:
+def _check(count: int, limit: int, what: str) -> None:
     if count > limit:
-        raise GraphQLError(
-            f"This asks for {count} {what} at once, and up to {limit} are allowed.", node
-        )
+        raise GraphQLError(f"The document asks for {count} {what}; up to {limit} are allowed.")
 
 
 def _selections(

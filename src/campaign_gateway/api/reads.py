@@ -11,7 +11,7 @@ from graphql import GraphQLError
 
 from campaign_gateway import outcomes
 from campaign_gateway.accounts import Account
-from campaign_gateway.api.context import Context
+from campaign_gateway.api.context import CAMPAIGN_LIMIT, Context
 from campaign_gateway.connector import UnreadableAnswer
 from campaign_gateway.ledger.contract import Duplication, Selection
 from campaign_gateway.outcomes import Refused
@@ -89,10 +89,16 @@ async def duplications(
 async def campaigns(
     context: Context, keys: Iterable[tuple[str, str]]
 ) -> Mapping[tuple[str, str], outcomes.Campaign | GraphQLError | None]:
-    """Campaigns by account and id, as their providers describe them now; None for what is not."""
+    """Campaigns by account and id, as their providers describe them now; None for what is not.
+
+    Raises `GraphQLError` when the request has asked for too many.
+    """
     wanted: dict[str, set[str]] = {}
     for account_name, campaign_id in keys:
         wanted.setdefault(account_name, set()).add(campaign_id)
+    context.campaigns_left -= sum(len(each) for each in wanted.values())
+    if context.campaigns_left < 0:
+        raise GraphQLError(f"One request reads up to {CAMPAIGN_LIMIT} campaigns at providers.")
     read = await asyncio.gather(*(_campaigns_at(context, *each) for each in wanted.items()))
     return {key: found for part in read for key, found in part.items()}
 

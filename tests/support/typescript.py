@@ -1,0 +1,97 @@
+"""A frontend's folder: what the code generator writes into it and the compiler says of it."""
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.node import TESTS, node
+
+# What a new Vite project asks of its code, and what a careful one adds.
+STRICT = {
+    "strict": True,
+    "verbatimModuleSyntax": True,
+    "target": "ES2022",
+    "lib": ["ES2022", "DOM"],
+    "module": "ESNext",
+    "moduleResolution": "bundler",
+    "skipLibCheck": True,
+    "types": [],
+}
+STRICTEST = {**STRICT, "exactOptionalPropertyTypes": True, "noUncheckedIndexedAccess": True}
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One error of the compiler: its number, what it points at, and its words."""
+
+    code: str
+    place: str
+    message: str
+
+
+class Frontend:
+    def __init__(self, folder: Path) -> None:
+        node()
+        self.folder = folder
+        (folder / "src").mkdir(parents=True)
+        (folder / "node_modules").symlink_to(TESTS / "node_modules")
+
+    def write(self, name: str, text: str) -> None:
+        (self.folder / name).write_text(text, "utf-8")
+
+    def generate(self) -> None:
+        """Follows the configuration of the generator that is in the folder."""
+        complaint = self.complaint()
+        assert complaint is None, complaint
+
+    def complaint(self) -> str | None:
+        """What the generator says when it refuses to generate."""
+        done = self._run("@graphql-codegen/cli/esm/bin.js")
+        return done.stdout + done.stderr if done.returncode else None
+
+    def generated(self) -> str:
+        return (self.folder / "src" / "gql" / "graphql.ts").read_text("utf-8")
+
+    def mistakes(self, options: dict[str, object]) -> dict[str, list[Mistake]]:
+        """What the compiler finds, by file. Files without a mistake are not in it."""
+        config = {"compilerOptions": {**options, "noEmit": True}, "include": ["src", "codegen.ts"]}
+        self.write("tsconfig.json", json.dumps(config))
+        done = self._run("typescript/bin/tsc", "--pretty", "false")
+        found: dict[str, list[Mistake]] = {}
+        for block in re.split(r"^(?=\S)", done.stdout, flags=re.MULTILINE)[1:]:
+            place = re.match(r"(\S+)\((\d+),(\d+)\): error (TS\d+): (.*)", block, re.DOTALL)
+            # A mistake that is in no file is in our own configuration.
+            assert place, f"the compiler failed:\n{done.stdout}{done.stderr}"
+            file, line, column, code, message = place.groups()
+            source = (self.folder / file).read_text("utf-8").splitlines()[int(line) - 1]
+            word = re.match(r"\w*", source[int(column) - 1 :])
+            assert word
+            found.setdefault(file, []).append(Mistake(code, word[0], message.strip()))
+        assert done.returncode == 0 or found, f"the compiler failed:\n{done.stdout}{done.stderr}"
+        return found
+
+    def build(self) -> Path:
+        """The folder with the JavaScript, as modules that Node.js loads without a bundler."""
+        output = {"module": "CommonJS", "rootDir": "src", "outDir": "built"}
+        options = {**STRICT, "verbatimModuleSyntax": False, **output}
+        self.write("tsconfig.json", json.dumps({"compilerOptions": options, "include": ["src"]}))
+        done = self._run("typescript/bin/tsc")
+        assert done.returncode == 0, done.stdout + done.stderr
+        built = self.folder / "built"
+        (built / "package.json").write_text('{ "type": "commonjs" }', "utf-8")
+        return built
+
+    def _run(self, tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [node(), self.folder / "node_modules" / tool, *arguments],
+            cwd=self.folder,
+            # The generator fetches schemas from our own machine, which no proxy leads to.
+            env={**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
