@@ -6,13 +6,16 @@ import tomllib
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from campaign_gateway.api import limits, reads, request
+from campaign_gateway.api.context import CAMPAIGN_LIMIT
 from campaign_gateway.connectors import CONNECTORS
 from campaign_gateway.outcomes import DuplicationStatus, ErrorCode, UserError
-from campaign_gateway.settings import LedgerSettings, parse_settings
+from campaign_gateway.settings import LedgerSettings, ServerSettings, parse_settings
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 
@@ -21,18 +24,58 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
+MUTATIONS = [each for each in blocks("graphql") if each.startswith("mutation")]
+
+
+def execute(url: str, document: str, **variables: str) -> Any:
+    body = {"query": document, "variables": variables}
+    answer = httpx.post(f"{url}/graphql", json=body, timeout=30, trust_env=False).json()
+    assert "errors" not in answer
+    return answer["data"]
+
+
 def test_there_is_a_mutation_for_every_provider() -> None:
     for provider in CONNECTORS:
-        assert any(f" {provider}: {{" in mutation for mutation in blocks("graphql"))
+        assert any(f" {provider}: {{" in mutation for mutation in MUTATIONS)
 
 
-@pytest.mark.parametrize("mutation", blocks("graphql"))
+@pytest.mark.parametrize("mutation", MUTATIONS)
 def test_each_mutation_runs(sandbox_url: str, mutation: str) -> None:
-    body = {"query": mutation, "variables": {"key": str(uuid.uuid4())}}
-    answer = httpx.post(f"{sandbox_url}/graphql", json=body, timeout=30, trust_env=False).json()
-    payload = answer["data"]["duplicateCampaign"]
+    payload = execute(sandbox_url, mutation, key=str(uuid.uuid4()))["duplicateCampaign"]
     assert payload["status"] in {"CREATED", "ACCEPTED"}
     assert payload["userErrors"] == []
+
+
+def test_the_query_waits_for_a_copy_that_is_promised(sandbox_url: str) -> None:
+    (query,) = (each for each in blocks("graphql") if each.startswith("query"))
+    (mutation,) = (each for each in MUTATIONS if " braze: {" in each)
+    made = execute(sandbox_url, mutation, key=str(uuid.uuid4()))["duplicateCampaign"]
+    assert made["status"] == "ACCEPTED"
+    found = execute(sandbox_url, query, id=made["duplication"]["id"])["duplication"]
+    assert found["status"] == "CREATED"
+
+
+LIMITS = {
+    "tokens in the document": [limits.TOKEN_LIMIT],
+    "operations; fields at the top of one": [limits.OPERATION_LIMIT, limits.ROOT_FIELD_LIMIT],
+    "levels of fields": [limits.DEPTH_LIMIT],
+    "aliases; directives; fragments; fragment spreads": [
+        limits.ALIAS_LIMIT,
+        limits.DIRECTIVE_LIMIT,
+        limits.FRAGMENT_LIMIT,
+        limits.SPREAD_LIMIT,
+    ],
+    "fields of one name": [limits.NAMESAKE_LIMIT],
+    "values in the answer, taking lists as long as they may be": [limits.VALUE_LIMIT],
+    "entities to resolve; campaigns to read at providers": [reads.ENTITY_LIMIT, CAMPAIGN_LIMIT],
+}
+
+
+def test_the_table_of_limits_is_true() -> None:
+    rows = dict(re.findall(r"^\| ([a-z][a-z ;,]+) \| ([\d,]+(?:; [\d,]+)*)", README, re.MULTILINE))
+    shown = {name: "; ".join(f"{each:,}" for each in LIMITS[name]) for name in LIMITS}
+    assert {name: rows.get(name) for name in LIMITS} == shown
+    assert request.REQUEST_LIMIT == 64 * 1024
 
 
 def test_the_curl_command_runs(sandbox_url: str, shell: Callable[[str], str]) -> None:
@@ -49,6 +92,7 @@ def test_the_configuration_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {each.provider for each in settings.accounts.values()} == set(CONNECTORS)
     defaults = LedgerSettings()
     assert settings.ledger == defaults
+    assert settings.server == ServerSettings()
     monkeypatch.setenv("DATABASE_URL", "postgresql://user:password@host/database")
     others = {name: table for name, table in tomllib.loads(text).items() if name != "ledger"}
     settings = parse_settings({**others, **tomllib.loads(ledger)}, {})

@@ -1,0 +1,103 @@
+"""Documents that nobody would write, made from the schema, through the front door."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from graphql import (
+    DocumentNode,
+    InputObjectTypeDefinitionNode,
+    InputValueDefinitionNode,
+    NamedTypeNode,
+    NonNullTypeNode,
+    parse,
+    print_ast,
+)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis_graphql import Mode, mutations, nodes, queries
+
+SDL = (Path(__file__).parents[2] / "schema.graphql").read_text("utf-8")
+INSIDES = re.compile(r"Traceback|Error\(|object at 0x|NoneType|Internal error|\bsys\.|<class")
+
+TIMES = ["2026-01-31T12:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "now"]
+SCALARS = {"DateTime": st.sampled_from(TIMES).map(nodes.String)}
+
+
+def schemas() -> dict[str, str]:
+    """By member of the input, the schema as if there were no other, and it had to be given.
+
+    The generator knows nothing of @oneOf.
+    """
+    definitions = parse(SDL).definitions
+    (choice,) = (
+        each
+        for each in definitions
+        if isinstance(each, InputObjectTypeDefinitionNode) and each.directives
+    )
+    found = {}
+    for member in choice.fields or ():
+        assert isinstance(member.type, NamedTypeNode)
+        forced = InputValueDefinitionNode(
+            name=member.name, type=NonNullTypeNode(type=member.type), directives=()
+        )
+        alone = InputObjectTypeDefinitionNode(name=choice.name, fields=(forced,), directives=())
+        changed = tuple(alone if each is choice else each for each in definitions)
+        found[member.name.value] = print_ast(DocumentNode(definitions=changed))
+    return found
+
+
+@pytest.fixture(scope="module")
+def http(sandbox_url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=sandbox_url, timeout=60, trust_env=False) as http:
+        yield http
+
+
+def ask(http: httpx.Client, document: object) -> dict[str, object]:
+    answer = http.post(
+        "/graphql",
+        json={"query": document},
+        headers={"accept": "application/graphql-response+json"},
+    )
+    assert answer.status_code in {200, 400}, document
+    assert not INSIDES.search(answer.text), (document, answer.text)
+    content: dict[str, object] = answer.json()
+    assert ("data" in content) == (answer.status_code == 200), document
+    return content
+
+
+def examples(number: int) -> settings:
+    return settings(
+        max_examples=number,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_no_query_breaks_the_gateway(http: httpx.Client, mode: Mode) -> None:
+    @examples(150)
+    @given(document=queries(SDL, custom_scalars=SCALARS, mode=mode))
+    def run(document: object) -> None:
+        ask(http, document)
+
+    run()
+
+
+@pytest.mark.parametrize("member", schemas())
+def test_no_mutation_breaks_the_gateway(http: httpx.Client, member: str) -> None:
+    answered = 0
+
+    @examples(100)
+    @given(document=mutations(schemas()[member], custom_scalars=SCALARS))
+    def run(document: object) -> None:
+        nonlocal answered
+        answered += "data" in ask(http, document)
+
+    run()
+    # The others are held up by a limit.
+    assert answered > 50
