@@ -72,7 +72,10 @@ LIMITS = {
 
 
 def test_the_table_of_limits_is_true() -> None:
-    rows = dict(re.findall(r"^\| ([a-z][a-z ;,]+) \| ([\d,]+(?:; [\d,]+)*)", README, re.MULTILINE))
+    number = r"\d+(?:,\d{3})*"
+    rows = dict(
+        re.findall(rf"^\| ([a-z][a-z ;,]+) \| ({number}(?:; {number})*)", README, re.MULTILINE)
+    )
     shown = {name: "; ".join(f"{each:,}" for each in LIMITS[name]) for name in LIMITS}
     assert {name: rows.get(name) for name in LIMITS} == shown
     assert request.REQUEST_LIMIT == 64 * 1024

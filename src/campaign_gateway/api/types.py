@@ -96,7 +96,7 @@ class DuplicateCampaignError:
         '["input", "braze", "campaignId"], where it is known.'
     )
     safe_to_retry: bool = strawberry.field(
-        description="true: nothing was made, so asking again cannot make a second copy."
+        description="True: nothing was made, so asking again cannot make a second copy."
     )
     retry_after_seconds: int | None = strawberry.field(
         description="How many seconds to wait first, where that is known."
@@ -215,7 +215,7 @@ class DuplicateCampaignPayload:
         "one."
     )
     replayed: bool = strawberry.field(
-        description="true: this idempotency key was used before, and this is what became of it."
+        description="True: this idempotency key was used before, and this is what became of it."
     )
     user_errors: list[DuplicateCampaignError] = strawberry.field(
         description="Why there is no copy, or none for certain. Empty for CREATED and ACCEPTED."

@@ -36,6 +36,6 @@ class AltcraftCampaignInput:
     )
     is_active: bool | None = strawberry.field(
         default=strawberry.UNSET,
-        description="true: the copied trigger reacts to live events at once, so it may send. Left "
+        description="True: the copied trigger reacts to live events at once, so it may send. Left "
         "out or false: it does not. Only for kind TRIGGER; Altcraft has no such choice for others.",
     )

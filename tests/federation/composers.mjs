@@ -1,0 +1,77 @@
+// The three public composers: each makes a supergraph, or throws whatever it objects to.
+
+import * as apollo from '@apollo/composition';
+import * as guild from '@theguild/federation-composition';
+import * as cosmo from '@wundergraph/composition';
+import { parse, print, printSchema, valueFromASTUntyped } from 'graphql';
+
+export const composers = { apollo: byApollo, guild: byGuild, cosmo: byCosmo };
+
+function byApollo(subgraphs) {
+  const { errors, hints, schema, supergraphSdl } = apollo.composeServices(subgraphs.map(parsed));
+  refuse(errors);
+  return {
+    supergraph: supergraphSdl,
+    client: printSchema(schema.toAPISchema().toGraphQLJSSchema()),
+    keys: joinedKeys(supergraphSdl),
+    remarks: hints.map((hint) => hint.message),
+  };
+}
+
+function byGuild(subgraphs) {
+  const { errors, supergraphSdl, publicSdl } = guild.composeServices(subgraphs.map(parsed));
+  refuse(errors);
+  return {
+    supergraph: supergraphSdl,
+    client: publicSdl,
+    keys: joinedKeys(supergraphSdl),
+    remarks: [],
+  };
+}
+
+function byCosmo(subgraphs) {
+  const result = cosmo.federateSubgraphs({
+    subgraphs: subgraphs.map(({ name, url, sdl }) => ({ name, url, definitions: parse(sdl) })),
+    version: cosmo.ROUTER_COMPATIBILITY_VERSION_ONE,
+  });
+  refuse(result.errors);
+  return {
+    supergraph: print(result.federatedGraphAST),
+    client: printSchema(result.federatedGraphClientSchema),
+    keys: configuredKeys(result.subgraphConfigBySubgraphName),
+    remarks: result.warnings.map((warning) => warning.message),
+  };
+}
+
+const parsed = ({ name, url, sdl }) => ({ name, url, typeDefs: parse(sdl) });
+
+function refuse(errors = []) {
+  if (errors.length > 0) {
+    throw new Error(errors.map((error) => error.message).join('\n'));
+  }
+}
+
+function joinedKeys(supergraph) {
+  return parse(supergraph).definitions.flatMap(({ name, directives = [] }) =>
+    directives
+      .filter((directive) => directive.name.value === 'join__type')
+      .map(argumentsOf)
+      .filter(({ key }) => key)
+      .map(({ graph, key }) => `${graph.toLowerCase()}: ${name.value} by ${key}`),
+  );
+}
+
+function argumentsOf(directive) {
+  return Object.fromEntries(
+    directive.arguments.map(({ name, value }) => [name.value, valueFromASTUntyped(value)]),
+  );
+}
+
+// Cosmo's router is told the keys beside the supergraph, not in it.
+function configuredKeys(configurations) {
+  return [...configurations].flatMap(([subgraph, { configurationDataByTypeName }]) =>
+    [...configurationDataByTypeName.values()].flatMap(({ typeName, keys = [] }) =>
+      keys.map(({ selectionSet }) => `${subgraph}: ${typeName} by ${selectionSet}`),
+    ),
+  );
+}

@@ -1,0 +1,136 @@
+"""A router over our subgraph and another one, and all that passes between it and the gateway."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from campaign_gateway.connectors import CONNECTORS
+from support.commands import running
+from support.node import node
+
+SCRIPT = Path(__file__).with_name("router.mjs")
+REPORTING = ("APOLLO_", "HIVE_")
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A sandbox of these tests' own, because they count what its emulators are asked."""
+
+    url: str
+    copies: dict[str, str]
+
+    def asked(self) -> dict[str, int]:
+        return {provider: counted["asked"] for provider, counted in self._counted().items()}
+
+    def copies_named(self, name: str) -> int:
+        made = [copy for counted in self._counted().values() for copy in counted["copies"]]
+        return [copy["name"] for copy in made].count(name)
+
+    def _counted(self) -> dict[str, Any]:
+        return {
+            provider: httpx.get(url, trust_env=False).json()
+            for provider, url in self.copies.items()
+        }
+
+
+@dataclass(frozen=True)
+class Router:
+    """What a client of the supergraph can do, and what the router asked our gateway for that."""
+
+    name: str
+    url: str
+    sandbox: Sandbox
+    requests: list[dict[str, Any]] = field(default_factory=list)
+
+    def execute(self, query: str, **variables: object) -> dict[str, Any]:
+        body = {"query": query, "variables": variables}
+        response = httpx.post(self.url, json=body, timeout=60, trust_env=False)
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    def ask(self, query: str, **variables: object) -> Any:
+        answer = self.execute(query, **variables)
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with running("sandbox", "--port", "0") as command:
+        url = command.wait_for(r"GraphQL +(http://\S+)")[1]
+        copies = {each: command.wait_for(rf"copies at {each} +(\S+)")[1] for each in CONNECTORS}
+        yield Sandbox(url, copies)
+        # To a terminal it leaves at once; a router would be given time to notice.
+        assert command.stop(signal.SIGINT) == 0
+
+
+@pytest.fixture(scope="module", params=["apollo", "hive"])
+def router(
+    request: pytest.FixtureRequest,
+    sandbox: Sandbox,
+    serve: Callable[[ASGIApp], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Router]:
+    requests: list[dict[str, Any]] = []
+    ours = serve(listening_to(sandbox.url, requests)) + "/graphql"
+    supergraph = tmp_path_factory.mktemp("federation") / f"{request.param}.graphql"
+    with started(SCRIPT, request.param, ours, str(supergraph)) as served:
+        yield Router(request.param, served["url"], sandbox, requests)
+
+
+def listening_to(target: str, requests: list[dict[str, Any]]) -> Starlette:
+    """Passes everything on, unchanged but for keeping what was asked."""
+
+    async def pass_on(request: Request) -> Response:
+        requests.append(await request.json())
+        kept = {"accept", "content-type"}
+        headers = {name: value for name, value in request.headers.items() if name in kept}
+        async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+            answer = await client.post(target, content=await request.body(), headers=headers)
+        return Response(
+            answer.content, answer.status_code, media_type=answer.headers["content-type"]
+        )
+
+    return Starlette(routes=[Route("/graphql", pass_on, methods=["POST"])])
+
+
+@contextmanager
+def started(script: Path, *arguments: str) -> Iterator[Any]:
+    """What a script prints once it serves; it stops, with all that it started, in the end."""
+    # Keys of somebody's account would have the routers report there what the tests do.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(REPORTING)}
+    with subprocess.Popen(
+        [node(), script, *arguments],
+        env=kept,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # A group of its own, so that a router that does not stop can be found and killed.
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, f"{script.name} has not started"
+            yield json.loads(line)
+            process.stdin.close()
+            assert process.wait(30) == 0
+            with pytest.raises(ProcessLookupError):
+                os.killpg(process.pid, 0)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,35 @@
+// A second subgraph: what others know about our campaigns and duplications.
+
+import { readFileSync } from 'node:fs';
+import { ApolloServer } from '@apollo/server';
+import { ApolloServerPluginInlineTraceDisabled } from '@apollo/server/plugin/disabled';
+import { startStandaloneServer } from '@apollo/server/standalone';
+import { buildSubgraphSchema } from '@apollo/subgraph';
+import { parse } from 'graphql';
+
+export const sdl = readFileSync(new URL('reviews.graphql', import.meta.url), 'utf8');
+
+// Every answer repeats its key, so that a test sees whether the right key has arrived.
+const resolvers = {
+  Query: {
+    reviewed: (_, { account, ids }) => ids.map((id) => ({ account, id })),
+    approved: (_, { ids }) => ids.map((id) => ({ id })),
+  },
+  Campaign: {
+    score: ({ id }) => id.length,
+    reviews: ({ account, id }) => [{ text: `about ${id} at ${account}` }],
+    headline: ({ name }) => `Much praised: ${name}`,
+  },
+  Duplication: {
+    approvals: ({ id }) => [{ of: id }],
+  },
+};
+
+export async function serveReviews() {
+  const schema = buildSubgraphSchema({ typeDefs: parse(sdl), resolvers });
+  // With tracing, it would announce that on stdout.
+  const plugins = [ApolloServerPluginInlineTraceDisabled()];
+  const server = new ApolloServer({ schema, plugins });
+  const { url } = await startStandaloneServer(server, { listen: { host: '127.0.0.1', port: 0 } });
+  return { url, stop: () => server.stop() };
+}

@@ -1,0 +1,93 @@
+// Serves our subgraph and reviews by a router: `router.mjs apollo|hive OUR_URL SUPERGRAPH_FILE`.
+// It prints the router's URL as JSON and stops when its stdin closes, so that it outlives nobody.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { ApolloGateway } from '@apollo/gateway';
+import { ApolloServer } from '@apollo/server';
+import { startStandaloneServer } from '@apollo/server/standalone';
+import { composers } from './composers.mjs';
+import { sdl as reviewsSdl, serveReviews } from './reviews.mjs';
+
+const HIVE = fileURLToPath(new URL('../node_modules/.bin/hive-gateway', import.meta.url));
+const START_SECONDS = 60;
+
+const routers = { apollo: startApollo, hive: startHive };
+
+async function startApollo(subgraphs) {
+  const { supergraph } = composers.apollo(subgraphs);
+  const server = new ApolloServer({
+    gateway: new ApolloGateway({ supergraphSdl: supergraph }),
+    includeStacktraceInErrorResponses: false,
+  });
+  const { url } = await startStandaloneServer(server, { listen: { host: '127.0.0.1', port: 0 } });
+  return { url, stop: () => server.stop() };
+}
+
+async function startHive(subgraphs, file) {
+  writeFileSync(file, composers.guild(subgraphs).supergraph);
+  const port = String(await freePort());
+  const options = ['supergraph', file, '--host', '127.0.0.1', '--port', port];
+  const hive = spawn(process.execPath, [HIVE, ...options], {
+    env: { ...process.env, DISABLE_OPENTELEMETRY: '1', FORK: '1', NODE_ENV: 'production' },
+    // What it logs must not mix with the one line that is for whoever started us.
+    stdio: ['ignore', 2, 2],
+  });
+  const ended = once(hive, 'exit');
+  await untilReady(`http://127.0.0.1:${port}/readiness`, hive);
+  return {
+    url: `http://127.0.0.1:${port}/graphql`,
+    stop: async () => {
+      hive.kill();
+      await ended;
+    },
+  };
+}
+
+async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+async function untilReady(url, hive) {
+  while (!(await answers(url))) {
+    if (hive.exitCode !== null) {
+      throw new Error(`the router has ended with ${hive.exitCode}`);
+    }
+    await sleep(100);
+  }
+}
+
+const answers = (url) => fetch(url).then(({ ok }) => ok, () => false);
+
+async function sdlOf(url) {
+  const response = await fetch(url, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ query: '{ _service { sdl } }' }),
+  });
+  return (await response.json()).data._service.sdl;
+}
+
+const [name, url, file] = process.argv.slice(2);
+const stdinCloses = once(process.stdin.resume(), 'end');
+const impatience = setTimeout(() => process.exit(1), START_SECONDS * 1000);
+const reviews = await serveReviews();
+const subgraphs = [
+  { name: 'campaigns', url, sdl: await sdlOf(url) },
+  { name: 'reviews', url: reviews.url, sdl: reviewsSdl },
+];
+const router = await routers[name](subgraphs, file);
+clearTimeout(impatience);
+console.log(JSON.stringify({ url: router.url }));
+await stdinCloses;
+await router.stop();
+await reviews.stop();

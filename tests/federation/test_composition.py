@@ -1,0 +1,91 @@
+"""Our subgraph, composed with another one by each public composer."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import graphql
+import httpx
+import pytest
+
+from support.node import run_node
+
+SCRIPT = Path(__file__).with_name("composition.mjs")
+
+INPUT = "DuplicateCampaignInput"
+
+
+@pytest.fixture(scope="module")
+def served_sdl(sandbox_url: str) -> str:
+    """What a composer is given that asks the running gateway."""
+    body = {"query": "{ _service { sdl } }"}
+    answer = httpx.post(f"{sandbox_url}/graphql", json=body, trust_env=False)
+    sdl: str = answer.json()["data"]["_service"]["sdl"]
+    return sdl
+
+
+def test_the_command_prints_the_subgraph_that_the_gateway_serves(served_sdl: str) -> None:
+    command = [sys.executable, "-m", "campaign_gateway", "schema", "--federation"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert printed.stdout == served_sdl + "\n"
+
+
+@pytest.fixture(scope="module", params=["apollo", "guild", "cosmo"])
+def composer(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def composed(composer: str, served_sdl: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    file = tmp_path_factory.mktemp("subgraph") / "campaigns.graphql"
+    file.write_text(served_sdl, "utf-8")
+    return run_node(SCRIPT, composer, str(file))
+
+
+def test_it_composes_and_nothing_is_remarked(composed: Any) -> None:
+    assert composed["remarks"] == []
+    client = graphql.build_schema(composed["client"])
+    assert graphql.validate_schema(client) == []
+
+
+def test_each_entity_is_owned_by_both(composed: Any) -> None:
+    assert sorted(composed["keys"]) == [
+        "campaigns: Campaign by account id",
+        "campaigns: Duplication by id",
+        "reviews: Campaign by account id",
+        "reviews: Duplication by id",
+    ]
+
+
+def test_clients_see_one_schema_of_both(composed: Any) -> None:
+    client = graphql.build_schema(composed["client"])
+    assert client.query_type
+    assert client.mutation_type
+    assert {"duplication", "campaign", "reviewed", "approved"} <= set(client.query_type.fields)
+    assert not [name for name in client.query_type.fields if name.startswith("_")]
+    (mutation,) = client.mutation_type.fields.values()
+    assert set(mutation.args) == {"input", "idempotencyKey", "despiteUnresolved"}
+    campaign = client.type_map["Campaign"]
+    assert isinstance(campaign, graphql.GraphQLObjectType)
+    assert {"providerStatus", "headline"} <= set(campaign.fields)
+
+
+def test_one_of_survives_all_but_apollo_s(composed: Any, composer: str) -> None:
+    # For as long as Apollo's drops it, the subgraph itself has to refuse two members, and clients
+    # have only the description to go by.
+    survives = composer != "apollo"
+    assert is_marked(composed["supergraph"]) is survives
+    assert is_marked(composed["client"]) is survives
+    description = graphql.build_schema(composed["client"]).type_map[INPUT].description or ""
+    assert "exactly one member" in description
+
+
+def is_marked(sdl: str) -> bool:
+    (definition,) = (
+        each
+        for each in graphql.parse(sdl).definitions
+        if isinstance(each, graphql.InputObjectTypeDefinitionNode) and each.name.value == INPUT
+    )
+    return "oneOf" in [directive.name.value for directive in definition.directives or ()]
