@@ -29,6 +29,7 @@ from campaign_gateway.api.request import JSON, Parameters, Refusal, negotiate, r
 
 log = logging.getLogger(__name__)
 
+INTERNAL_ERROR = "Internal error."
 MESSAGE_LENGTH = 500
 
 
@@ -60,11 +61,16 @@ class GraphQLOverHTTP:
             media_type = negotiate(",".join(request.headers.getlist("accept")))
             parameters = await read_parameters(request)
             result = await self._execute(parameters, may_mutate=request.method == "POST")
+        except ClientDisconnect:
+            raise
         except Refusal as refusal:
             mistakes = [GraphQLError(str(refusal))]
             return _response(media_type, refusal.status, mistakes, refusal.headers)
         except InvalidRequest as invalid:
             return _response(media_type, 400 if media_type != JSON else 200, invalid.errors)
+        except Exception:
+            log.exception("a fault of the gateway's own")
+            return _response(media_type, 500, [GraphQLError(INTERNAL_ERROR)])
         errors = [_masked(error) for error in result.errors or ()]
         return _response(media_type, 200, errors, data=result.data)
 
@@ -121,7 +127,7 @@ def _masked(error: GraphQLError) -> GraphQLError:
     if fault is None or isinstance(fault, GraphQLError):
         return error
     log.error("a fault of the gateway's own", exc_info=fault)
-    return GraphQLError("Internal error.", error.nodes, path=error.path)
+    return GraphQLError(INTERNAL_ERROR, error.nodes, path=error.path)
 
 
 def _told(error: GraphQLError) -> GraphQLFormattedError:
