@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from starlette.requests import Request
 
-# Bytes of a body, or of a query in the URL; an input of every field at its longest is far smaller.
+# Bytes of a body; an input of every field at its longest is far smaller.
 REQUEST_LIMIT = 64 * 1024
 
 JSON = "application/json"
@@ -66,8 +66,6 @@ def _quality(parameters: Sequence[str]) -> float:
 async def read_parameters(request: Request) -> Parameters:
     """What is asked for. Raises `Refusal` and `ClientDisconnect`."""
     if request.method == "GET":
-        if len(request.url.query) > REQUEST_LIMIT:
-            raise Refusal(414, f"The query is longer than {REQUEST_LIMIT} bytes. Use POST.")
         given: Any = {name: value or None for name, value in request.query_params.items()}
         for name in ("variables", "extensions"):
             if given.get(name):
