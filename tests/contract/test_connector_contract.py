@@ -837,6 +837,8 @@ async def test_a_copy_is_found_and_read_again(
         if isinstance(outcome, Created):
             assert read.id == outcome.campaign.id
         assert await look_up(live, live.connector, "987654321", campaign) is None
+        if isinstance(live.connector, FindsCopies) and live.connector.lists_in_full:
+            assert await search(live, live.connector, campaign) == [read]
 
 
 async def search(account: Account, connector: FindsCopies[Any], campaign: Any) -> list[Campaign]:

@@ -42,6 +42,7 @@ class Listing:
     campaigns: Sequence[Campaign]
     title: str = "Listing"
     tells_creation: bool = True
+    lists_in_full: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     asked: int = 0
     error: Exception | None = None
