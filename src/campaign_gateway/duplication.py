@@ -87,12 +87,30 @@ class Duplicator:
         """
         try:
             check_key(key)
-            account = choose_account(self._accounts, provider, campaign.account)
-            intent = _intent(scope, key, account, campaign)
-            answer = await self._follow(intent, account, campaign, despite)
+            try:
+                account = choose_account(self._accounts, provider, campaign.account)
+            except Refused as refusal:
+                answer = await self._recall(scope, key, provider, campaign, refusal)
+            else:
+                intent = _intent(scope, key, provider, account.name, campaign)
+                answer = await self._follow(intent, account, campaign, despite)
         except Refused as refusal:
             answer = Answer(error=refusal.error)
         return _with_whole_path(answer, provider)
+
+    async def _recall(
+        self, scope: str, key: str, provider: str, campaign: Any, refusal: Refused
+    ) -> Answer:
+        """What became of a key that was used while the configuration had other accounts."""
+        try:
+            recorded = await self._ledger.find(scope, key)
+        except LedgerUnavailable as failure:
+            log.error("the ledger cannot be used: %s", failure)
+            return Answer(error=CANNOT_LOOK)
+        if recorded is None:
+            raise refusal
+        account = campaign.account or recorded.intent.account
+        return await self._replay(_intent(scope, key, provider, account, campaign), recorded)
 
     async def drain(self) -> None:
         """Refuse new intents, and wait until those under way are sent and recorded."""
@@ -223,11 +241,10 @@ def _with_whole_path(answer: Answer, provider: str) -> Answer:
     return replace(answer, error=replace(error, field=("input", provider, *error.field)))
 
 
-def _intent(scope: str, key: str, account: Account, campaign: Any) -> Intent:
+def _intent(scope: str, key: str, provider: str, account: str, campaign: Any) -> Intent:
     """What will be recorded. Leaving an option out and giving null for it are the same intent."""
-    fields = asdict(campaign) | {"account": account.name}
+    fields = asdict(campaign) | {"account": account}
     given = {name: value for name, value in fields.items() if value is not None}
-    provider = account.connector.provider
     canonical = json.dumps([provider, given], sort_keys=True)
     return Intent(
         id=new_id(),
@@ -236,7 +253,7 @@ def _intent(scope: str, key: str, account: Account, campaign: Any) -> Intent:
         key=key,
         fingerprint=hashlib.sha256(canonical.encode()).hexdigest(),
         provider=provider,
-        account=account.name,
+        account=account,
         source_campaign_id=str(campaign.campaign_id),
         requested_name=campaign.name,
         input=json.dumps(fields),

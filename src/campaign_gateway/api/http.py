@@ -6,7 +6,7 @@ older `application/json`, which is also what a client gets that does not say wha
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from inspect import isawaitable
 
 from graphql import (
@@ -29,7 +29,10 @@ from campaign_gateway.api.request import JSON, Parameters, Refusal, negotiate, r
 
 log = logging.getLogger(__name__)
 
-INTERNAL_ERROR = "Internal error."
+# What `extensions.code` says, so that a caller knows whether anything may have been done.
+INVALID_REQUEST = "INVALID_REQUEST"
+INTERNAL_ERROR = "INTERNAL_ERROR"
+
 MESSAGE_LENGTH = 500
 
 
@@ -64,15 +67,16 @@ class GraphQLOverHTTP:
         except ClientDisconnect:
             raise
         except Refusal as refusal:
-            mistakes = [GraphQLError(str(refusal))]
-            return _response(media_type, refusal.status, mistakes, refusal.headers)
+            told = [_told(GraphQLError(str(refusal)), INVALID_REQUEST)]
+            return _response(media_type, refusal.status, {"errors": told}, refusal.headers)
         except InvalidRequest as invalid:
-            return _response(media_type, 400 if media_type != JSON else 200, invalid.errors)
-        except Exception:
-            log.exception("a fault of the gateway's own")
-            return _response(media_type, 500, [GraphQLError(INTERNAL_ERROR)])
-        errors = [_masked(error) for error in result.errors or ()]
-        return _response(media_type, 200, errors, data=result.data)
+            told = [_told(each, INVALID_REQUEST) for each in invalid.errors]
+            return _response(media_type, 400 if media_type != JSON else 200, {"errors": told})
+        except Exception as fault:
+            told = [_told(GraphQLError("", original_error=fault))]
+            return _response(media_type, 500, {"errors": told})
+        errors = {"errors": [_told(each) for each in result.errors]} if result.errors else {}
+        return _response(media_type, 200, {**errors, "data": result.data})
 
     async def _execute(self, parameters: Parameters, *, may_mutate: bool) -> ExecutionResult:
         """Raises `InvalidRequest` and `Refusal` if nothing was executed."""
@@ -105,13 +109,11 @@ class GraphQLOverHTTP:
 def _response(
     media_type: str,
     status: int,
-    errors: Sequence[GraphQLError],
+    content: Mapping[str, object],
     headers: Mapping[str, str] | None = None,
-    **data: object,
 ) -> Response:
-    told = {"errors": [_told(each) for each in errors]} if errors else {}
     return Response(
-        json.dumps({**told, **data}, separators=(",", ":")),
+        json.dumps(content, separators=(",", ":")),
         status,
         {
             "content-type": f"{media_type}; charset=utf-8",
@@ -121,18 +123,16 @@ def _response(
     )
 
 
-def _masked(error: GraphQLError) -> GraphQLError:
+def _told(error: GraphQLError, code: str | None = None) -> GraphQLFormattedError:
     """A caller's mistakes are told to the caller alone, and the gateway's own faults to its log."""
-    fault = error.original_error
-    if fault is None or isinstance(fault, GraphQLError):
-        return error
-    log.error("a fault of the gateway's own", exc_info=fault)
-    return GraphQLError(INTERNAL_ERROR, error.nodes, path=error.path)
-
-
-def _told(error: GraphQLError) -> GraphQLFormattedError:
-    """Without more of what the caller has sent than helps to find the mistake."""
     told = error.formatted
-    if len(error.message) > MESSAGE_LENGTH:
+    fault = error.original_error
+    if fault is not None and not isinstance(fault, GraphQLError) and code is None:
+        log.error("a fault of the gateway's own", exc_info=fault)
+        told["message"], code = "Internal error.", INTERNAL_ERROR
+    elif len(error.message) > MESSAGE_LENGTH:
+        # No more of what the caller has sent than helps to find the mistake.
         told["message"] = f"{error.message[:MESSAGE_LENGTH]}..."
+    if code is not None:
+        told["extensions"] = {"code": code}
     return told

@@ -1,0 +1,87 @@
+// Presses the button of the README's form: `pressing.mjs BUILT_FOLDER SCENARIO NAME_OF_THE_COPY`.
+// It prints what the form has shown, and what it keeps afterwards.
+
+import { join } from 'node:path';
+
+const [folder, scenario, name] = process.argv.slice(2);
+const campaignId = '0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10';
+
+const realFetch = globalThis.fetch;
+const kept = new Map();
+// Node.js has none, or one that wants a file.
+Object.defineProperty(globalThis, 'sessionStorage', {
+  value: {
+    getItem: (key) => kept.get(key) ?? null,
+    setItem: (key, value) => kept.set(key, value),
+    removeItem: (key) => { kept.delete(key); },
+  },
+});
+
+const { copyAtBraze, inWords, openIntent } = await import(join(folder, 'copying.js'));
+
+async function press(braze) {
+  const shown = [];
+  const intents = [];
+  let failure = null;
+  const show = (copy) => {
+    shown.push({ ...copy, words: inWords(copy) });
+    intents.push(openIntent());
+  };
+  try {
+    await copyAtBraze(braze, show);
+  } catch (error) {
+    failure = String(error);
+  }
+  return { shown, failure, during: intents, after: openIntent() };
+}
+
+/** The next request reaches the gateway, and its answer does not reach us. */
+function loseTheNextAnswer() {
+  globalThis.fetch = async (...request) => {
+    globalThis.fetch = realFetch;
+    await (await realFetch(...request)).text();
+    throw new TypeError('the connection was lost');
+  };
+}
+
+/** Urql sends what reads as GET, with the query in the address. */
+function shortenAndCountTheWaits() {
+  const waits = [];
+  globalThis.fetch = (url, options) => {
+    const address = new URL(url);
+    const query = address.searchParams.get('query') ?? '';
+    if (query.includes('waitSeconds: 20')) {
+      waits.push(query);
+      address.searchParams.set('query', query.replace('waitSeconds: 20', 'waitSeconds: 1'));
+    }
+    return realFetch(address, options);
+  };
+  return waits;
+}
+
+const scenarios = {
+  async found() {
+    return [await press({ campaignId, name })];
+  },
+
+  async refused() {
+    return [
+      await press({ campaignId: 'not-found', name }),
+      await press({ campaignId, name }),
+    ];
+  },
+
+  async lost() {
+    loseTheNextAnswer();
+    const first = await press({ campaignId, name });
+    return [first, await press({ campaignId, name: `${name}, edited meanwhile` })];
+  },
+
+  async unknown() {
+    const waits = shortenAndCountTheWaits();
+    const pressed = await press({ campaignId: 'cut-before-copy', name });
+    return [{ ...pressed, waits }];
+  },
+};
+
+console.log(JSON.stringify(await scenarios[scenario]()));

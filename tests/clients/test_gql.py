@@ -1,0 +1,88 @@
+"""Python's gql against a running gateway, with the schema that it fetches from it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gql import Client, GraphQLRequest
+from gql.transport.exceptions import TransportQueryError
+from gql.transport.httpx import HTTPXTransport
+from graphql import GraphQLError, GraphQLInputObjectType, parse, print_ast, separate_operations
+
+from support.intents import INPUTS, STATUSES, intent, with_two_members
+
+SOURCE = (Path(__file__).parent / "operations.graphql").read_text("utf-8")
+OPERATIONS = {
+    name: print_ast(document) for name, document in separate_operations(parse(SOURCE)).items()
+}
+
+TWO_MEMBERS = """mutation { duplicateCampaign(
+  input: { braze: { campaignId: "a", name: "b" }, altcraft: OTHER }, idempotencyKey: "k"
+) { status } }"""
+
+
+@pytest.fixture
+def client(sandbox_url: str) -> Iterator[Any]:
+    """A session. The argument has it ask for what marks an input as one of several."""
+    # No proxy of the environment's leads to our own machine.
+    transport = HTTPXTransport(url=f"{sandbox_url}/graphql", timeout=30, trust_env=False)
+    with Client(
+        transport=transport,
+        fetch_schema_from_transport=True,
+        introspection_args={"input_object_one_of": True},
+        execute_timeout=None,
+    ) as session:
+        yield session
+
+
+def ask(client: Any, operation: str, variables: dict[str, Any]) -> Any:
+    request = GraphQLRequest(OPERATIONS[operation], variable_values=variables)
+    (field,) = client.execute(request).values()
+    return field
+
+
+def test_the_fetched_schema_knows_the_choice(client: Any) -> None:
+    chosen = client.client.schema.type_map["DuplicateCampaignInput"]
+    assert isinstance(chosen, GraphQLInputObjectType)
+    assert chosen.is_one_of
+
+
+@pytest.mark.parametrize("account", INPUTS)
+def test_each_provider_runs_and_a_retry_is_replayed(client: Any, account: str) -> None:
+    wanted = intent(account)
+    first = ask(client, "Copy", wanted)
+    again = ask(client, "Copy", wanted)
+    assert (first["status"], first["userErrors"]) == (STATUSES[account], [])
+    assert (first["replayed"], again["replayed"]) == (False, True)
+    assert again["duplication"]["id"] == first["duplication"]["id"]
+    if account != "braze":
+        assert first["campaign"]["account"] == account
+
+
+def test_a_refusal_is_data(client: Any) -> None:
+    payload = ask(client, "Copy", intent("braze", campaignId="not-found"))
+    assert payload["status"] == "REJECTED"
+    (error,) = payload["userErrors"]
+    assert error["code"] == "CAMPAIGN_NOT_FOUND"
+
+
+@pytest.mark.parametrize("other", ["null", "{ campaignId: 1 }"])
+def test_two_members_are_refused_before_anything_is_sent(client: Any, other: str) -> None:
+    # In the words of the client's own rule; the gateway's are others.
+    with pytest.raises(GraphQLError, match="exactly one field must be specified"):
+        client.execute(GraphQLRequest(TWO_MEMBERS.replace("OTHER", other)))
+
+
+@pytest.mark.parametrize("other", [None, *INPUTS["sonarly"].values()], ids=["null", "two"])
+def test_two_members_by_variables_are_refused_by_the_gateway(client: Any, other: object) -> None:
+    with pytest.raises(TransportQueryError, match="takes exactly one of altcraft, braze"):
+        ask(client, "Copy", with_two_members(other))
+
+
+def test_waiting_takes_one_request(client: Any) -> None:
+    copy = ask(client, "Copy", intent("braze"))
+    assert copy["status"] == "ACCEPTED"
+    found = ask(client, "Wait", {"id": copy["duplication"]["id"], "seconds": 20})
+    assert found["status"] == "CREATED"
+    assert found["campaign"]["account"] == "braze"

@@ -1,0 +1,120 @@
+"""The README's frontend is compiled and run as it stands there."""
+
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from campaign_gateway.outcomes import DuplicationStatus
+from support.node import run_node
+from support.typescript import STRICT, STRICTEST, Frontend
+
+REPOSITORY = Path(__file__).parents[2]
+README = (REPOSITORY / "README.md").read_text("utf-8")
+PRESSING = Path(__file__).parent / "pressing.mjs"
+ADDRESS = "http://127.0.0.1:8000"
+
+# What a page may add; the README's own example has no time in it.
+MORE = """\
+import { graphql } from './gql';
+import type { BrazeCampaignInput, WhenQuery } from './gql/graphql';
+
+export const WHEN = graphql(`query When($id: ID!) { duplication(id: $id) { requestedAt } }`);
+
+export function texts(braze: BrazeCampaignInput, { duplication }: WhenQuery): string[] {
+  return [braze.campaignId, duplication?.requestedAt ?? ''];
+}
+"""
+
+
+def code(file: str) -> str:
+    """The block that begins with a comment of the file's name."""
+    blocks: list[str] = re.findall(r"^```ts\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    (block,) = (each for each in blocks if each.startswith(f"// {file}\n"))
+    return block
+
+
+@pytest.fixture(scope="module")
+def frontend(tmp_path_factory: pytest.TempPathFactory, sandbox_url: str) -> Frontend:
+    made = Frontend(tmp_path_factory.mktemp("readme") / "frontend")
+    made.write("schema.graphql", (REPOSITORY / "schema.graphql").read_text("utf-8"))
+    made.write("codegen.ts", code("codegen.ts"))
+    copying = code("src/copying.ts")
+    # Else the example would run against whatever is at the address.
+    assert ADDRESS in copying
+    made.write("src/copying.ts", copying.replace(ADDRESS, sandbox_url))
+    made.write("src/more.ts", MORE)
+    made.generate()
+    return made
+
+
+@pytest.fixture(scope="module")
+def built(frontend: Frontend) -> Path:
+    return frontend.build()
+
+
+@pytest.mark.parametrize("options", [STRICT, STRICTEST], ids=["strict", "strictest"])
+def test_it_compiles(frontend: Frontend, options: dict[str, object]) -> None:
+    assert frontend.mistakes(options) == {}
+
+
+def test_it_has_words_for_every_status() -> None:
+    assert set(re.findall(r"case '(\w+)'", code("src/copying.ts"))) == set(DuplicationStatus)
+
+
+def press(built: Path, scenario: str) -> tuple[str, list[dict[str, Any]]]:
+    """The name of the copy, and what came of each press of the button."""
+    name = f"Copy {uuid.uuid4()}"
+    presses: list[dict[str, Any]] = run_node(PRESSING, str(built), scenario, name)
+    return name, presses
+
+
+def statuses(press: dict[str, Any]) -> list[str]:
+    return [copy["status"] for copy in press["shown"]]
+
+
+def test_the_copy_is_shown_when_it_is_found(built: Path) -> None:
+    name, (pressed,) = press(built, "found")
+    assert statuses(pressed) == ["ACCEPTED", "CREATED"]
+    assert pressed["shown"][-1]["words"] == f"Copied: {name}"
+    assert pressed["failure"] is None
+    assert pressed["during"][0]["input"]["braze"]["name"] == name
+    assert pressed["after"] is None
+
+
+def test_a_refusal_is_shown_and_the_next_press_is_a_new_intent(built: Path) -> None:
+    _, (refused, corrected) = press(built, "refused")
+    assert statuses(refused) == ["REJECTED"]
+    assert refused["shown"][0]["words"].startswith("Braze does not know the campaign")
+    assert refused["after"] is None
+    assert statuses(corrected)[-1] == "CREATED"
+
+
+def test_a_lost_answer_makes_no_second_copy(built: Path, sandbox_url: str) -> None:
+    """Even if the form was edited meanwhile: what is sent again is what was sent."""
+    name, (lost, again) = press(built, "lost")
+    assert "the connection was lost" in lost["failure"]
+    assert lost["shown"] == []
+    assert lost["after"]["input"]["braze"]["name"] == name
+    assert again["during"][0] == lost["after"]
+    assert statuses(again)[-1] == "CREATED"
+    assert requested(sandbox_url, name) == [name]
+
+
+def requested(sandbox_url: str, name: str) -> list[str]:
+    query = """{ duplications(filter: { provider: BRAZE }, first: 100) {
+      edges { node { requestedName } } } }"""
+    answer = httpx.post(f"{sandbox_url}/graphql", json={"query": query}, trust_env=False).json()
+    names = [edge["node"]["requestedName"] for edge in answer["data"]["duplications"]["edges"]]
+    return [each for each in names if each.startswith(name)]
+
+
+def test_what_stays_unknown_is_kept(built: Path) -> None:
+    _, (pressed,) = press(built, "unknown")
+    assert statuses(pressed) == ["UNKNOWN"] * 4
+    assert len(pressed["waits"]) == 3
+    assert pressed["after"] == pressed["during"][0]
+    assert len({each["key"] for each in pressed["during"]}) == 1

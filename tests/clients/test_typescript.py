@@ -1,0 +1,281 @@
+"""What a frontend's compiler knows of the contract: types generated from it refuse mistakes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.typescript import STRICT, STRICTEST, Frontend, Mistake
+
+SCHEMA = str(Path(__file__).parents[2] / "schema.graphql")
+OPERATIONS = (Path(__file__).parent / "operations.graphql").read_text("utf-8")
+
+# What a frontend has to say, as the README does.
+SCALARS = {"ID": "string", "DateTime": "string"}
+
+START = """\
+import type {
+  CopyMutation, CopyMutationVariables, DuplicateCampaignErrorCode, RecentQuery, WaitQuery,
+} from './gql/graphql';
+declare function send(variables: CopyMutationVariables): CopyMutation['duplicateCampaign'];
+declare const copy: CopyMutation['duplicateCampaign'];
+declare const recent: RecentQuery;
+declare const waited: WaitQuery;
+const key = 'k';
+const braze = { campaignId: 'b', name: 'n' };
+const sonarly = { accountGroupId: 'g', campaignId: 'c', audienceId: 'a' };
+const altcraft = { campaignId: 96 };
+"""
+
+CODES = {
+    "AUTHENTICATION_FAILED",
+    "CAMPAIGN_NOT_FOUND",
+    "CONFLICT",
+    "IDEMPOTENCY_KEY_EXPIRED",
+    "IDEMPOTENCY_KEY_REUSED",
+    "INVALID_INPUT",
+    "OUTCOME_UNKNOWN",
+    "OVERLOADED",
+    "PERMISSION_DENIED",
+    "PROVIDER_UNAVAILABLE",
+    "QUOTA_EXCEEDED",
+    "RATE_LIMITED",
+    "UNKNOWN_ACCOUNT",
+    "UNRESOLVED_DUPLICATION",
+}
+
+
+def switch_over(codes: set[str]) -> str:
+    # The compiler takes `left` only if no code is left over.
+    cases = "".join(f"\n    case '{code}': return 1;" for code in sorted(codes))
+    return f"""\
+export function rank(code: DuplicateCampaignErrorCode): number {{
+  switch (code) {{{cases}
+    default: {{ const left: never = code; return left; }}
+  }}
+}}
+"""
+
+
+# Each by what the compiler has to point at and to say. The error's number is not enough: one
+# number stands for most of them.
+REFUSED = {
+    "two-members": ("send({ input: { braze, sonarly }, key });", "input", "'sonarly'"),
+    "no-member": ("send({ input: {}, key });", "input", "'DuplicateCampaignInput'"),
+    "null-input": ("send({ input: null, key });", "input", "'null'"),
+    # What lacks a member is pointed at where it opens, with a brace.
+    "no-input": ("send({ key });", "", "'input' is missing"),
+    "null-member": (
+        "send({ input: { braze: null }, key });",
+        "braze",
+        "'null' is not assignable to type 'BrazeCampaignInput",
+    ),
+    "another-as-null": (
+        "send({ input: { braze, sonarly: null }, key });",
+        "sonarly",
+        "'null' is not assignable to type 'SonarlyCampaignInput",
+    ),
+    "unknown-member": (
+        "send({ input: { mailchimp: braze }, key });",
+        "mailchimp",
+        "'mailchimp' does not exist",
+    ),
+    "another-unknown-member": (
+        "send({ input: { braze, mailchimp: braze }, key });",
+        "mailchimp",
+        "'mailchimp' does not exist",
+    ),
+    "unknown-field": (
+        "send({ input: { braze: { ...braze, colour: 'red' } }, key });",
+        "colour",
+        "'colour' does not exist in type 'BrazeCampaignInput'",
+    ),
+    "braze-without-name": (
+        "send({ input: { braze: { campaignId: 'b' } }, key });",
+        "braze",
+        "'name' is missing",
+    ),
+    "sonarly-without-group": (
+        "send({ input: { sonarly: { campaignId: 'c', audienceId: 'a' } }, key });",
+        "sonarly",
+        "'accountGroupId' is missing",
+    ),
+    "altcraft-without-id": (
+        "send({ input: { altcraft: { name: 'n' } }, key });",
+        "altcraft",
+        "'campaignId' is missing",
+    ),
+    "a-number-as-text": (
+        "send({ input: { altcraft: { campaignId: '96' } }, key });",
+        "campaignId",
+        "'string' is not assignable to type 'number'",
+    ),
+    "unknown-kind": (
+        "send({ input: { altcraft: { ...altcraft, kind: 'MAILING' } }, key });",
+        "kind",
+        "AltcraftCampaignKind",
+    ),
+    "no-key": ("send({ input: { braze } });", "", "'key' is missing"),
+    "null-key": ("send({ input: { braze }, key: null });", "key", "'null'"),
+    "unknown-status": (
+        "if (copy.status === 'DONE') send({ input: { braze }, key });",
+        "copy",
+        "have no overlap",
+    ),
+    # One type for all outcomes: no status tells the compiler that there is a campaign.
+    "campaign-may-be-null": (
+        "if (copy.status === 'CREATED') copy.campaign.id;",
+        "copy",
+        "'copy.campaign' is possibly 'null'",
+    ),
+    "a-code-is-forgotten": (
+        switch_over(CODES - {"UNRESOLVED_DUPLICATION"}),
+        "left",
+        "\"UNRESOLVED_DUPLICATION\"' is not assignable to type 'never'",
+    ),
+}
+
+COMPILES = {
+    "braze": "send({ input: { braze: { ...braze, description: 'd', tagNames: ['t'] } }, key });",
+    "sonarly": "send({ input: { sonarly: { ...sonarly, name: null, leadIds: ['l'] } }, key });",
+    "altcraft": "send({ input: { altcraft }, key });",
+    "altcraft-campaign": "send({ input: { altcraft: { campaignId: 1, kind: 'CAMPAIGN' } }, key });",
+    "status-narrows": """\
+const { status, campaign } = copy;
+if (status === 'UNKNOWN' || status === 'IN_PROGRESS') throw new Error();
+const left: 'ACCEPTED' | 'CREATED' | 'REJECTED' = status;
+if (left === 'CREATED' && campaign) campaign.id.toUpperCase();
+""",
+    "every-code": switch_over(CODES),
+    "dates-are-text": "new Date(Date.parse(waited.duplication?.settledAt ?? ''));",
+    "a-page": """\
+const names = recent.duplications.edges.map(({ node }) => node.requestedName ?? node.id);
+names.join(recent.duplications.pageInfo.endCursor ?? '');
+""",
+}
+
+# What a form makes that keeps a member for each provider. JSON leaves it out, so it is harmless.
+UNDEFINED = "send({ input: { braze, sonarly: undefined }, key });"
+
+
+@pytest.fixture(scope="module")
+def frontend(tmp_path_factory: pytest.TempPathFactory) -> Frontend:
+    made = Frontend(tmp_path_factory.mktemp("typescript") / "frontend")
+    configure(made, SCHEMA)
+    made.generate()
+    # Each in a module of its own, so that none hides another's mistake.
+    snippets = {name: text for name, (text, _, _) in REFUSED.items()} | COMPILES
+    for name, text in (snippets | {"undefined": UNDEFINED}).items():
+        made.write(f"src/{name}.ts", START + text)
+    return made
+
+
+def configure(frontend: Frontend, schema: object, *, strict: bool = True) -> None:
+    """Where strict, a scalar that is new in the contract is an error."""
+    options = {"scalars": SCALARS, "strictScalars": strict, "useTypeImports": True}
+    config = {
+        "schema": schema,
+        "documents": "src/*.graphql",
+        "generates": {"src/gql/": {"preset": "client", "config": options}},
+    }
+    frontend.write("src/operations.graphql", OPERATIONS)
+    frontend.write("codegen.json", json.dumps(config))
+
+
+@pytest.fixture(scope="module")
+def strict(frontend: Frontend) -> dict[str, list[Mistake]]:
+    return frontend.mistakes(STRICT)
+
+
+@pytest.fixture(scope="module")
+def strictest(frontend: Frontend) -> dict[str, list[Mistake]]:
+    return frontend.mistakes(STRICTEST)
+
+
+@pytest.fixture(params=["strict", "strictest"])
+def mistakes(request: pytest.FixtureRequest) -> dict[str, list[Mistake]]:
+    found: dict[str, list[Mistake]] = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_mistake_does_not_compile(mistakes: dict[str, list[Mistake]], name: str) -> None:
+    _, place, words = REFUSED[name]
+    (mistake,) = mistakes[f"src/{name}.ts"]
+    assert mistake.place == place
+    assert words in mistake.message
+
+
+@pytest.mark.parametrize("name", COMPILES)
+def test_what_is_right_compiles(mistakes: dict[str, list[Mistake]], name: str) -> None:
+    assert mistakes.get(f"src/{name}.ts") is None
+
+
+def test_only_the_snippets_are_wrong(mistakes: dict[str, list[Mistake]]) -> None:
+    assert set(mistakes) - {"src/undefined.ts"} == {f"src/{name}.ts" for name in REFUSED}
+
+
+def test_undefined_is_refused_by_exact_optional_properties_alone(
+    strict: dict[str, list[Mistake]], strictest: dict[str, list[Mistake]]
+) -> None:
+    assert "src/undefined.ts" not in strict
+    (mistake,) = strictest["src/undefined.ts"]
+    assert "exactOptionalPropertyTypes" in mistake.message
+
+
+BRAZE = 'braze: { campaignId: "b", name: "n" }'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (f"input: {{ {BRAZE} }}", "'idempotencyKey' of type 'String!' is required"),
+        ('idempotencyKey: "k"', "'input' of type 'DuplicateCampaignInput!' is required"),
+        (
+            f'input: {{ {BRAZE}, altcraft: {{ campaignId: 1 }} }}, idempotencyKey: "k"',
+            "'DuplicateCampaignInput' must specify exactly one key",
+        ),
+        (
+            'input: { braze: null }, idempotencyKey: "k"',
+            "'DuplicateCampaignInput.braze' must be non-null",
+        ),
+    ],
+    ids=["no-key", "no-input", "two-members", "null-member"],
+)
+def test_the_generator_refuses_an_operation(tmp_path: Path, arguments: str, complaint: str) -> None:
+    other = Frontend(tmp_path / "frontend")
+    configure(other, SCHEMA)
+    wrong = f"mutation Wrong {{ duplicateCampaign({arguments}) {{ status }} }}"
+    other.write("src/wrong.graphql", wrong)
+    # It quotes and wraps as its logger pleases.
+    said = " ".join((other.complaint() or "").replace('"', "'").split())
+    assert complaint in said
+
+
+@pytest.fixture
+def generated_from(tmp_path: Path) -> Callable[[object], str]:
+    """The types for another way to name the schema."""
+
+    def types(schema: object) -> str:
+        other = Frontend(tmp_path / "frontend")
+        # What is served has federation's scalars too, which no frontend uses.
+        configure(other, schema, strict=False)
+        other.generate()
+        return other.generated()
+
+    return types
+
+
+def test_a_running_gateway_gives_the_same_types(
+    sandbox_url: str, frontend: Frontend, generated_from: Callable[[object], str]
+) -> None:
+    from_url = generated_from([{f"{sandbox_url}/graphql": {"oneOf": True}}])
+    assert from_url == frontend.generated()
+
+
+def test_without_being_asked_for_one_of_they_are_optional(
+    sandbox_url: str, generated_from: Callable[[object], str]
+) -> None:
+    """The generator's default, for which the README has its warning."""
+    assert "braze?: BrazeCampaignInput | null" in generated_from(f"{sandbox_url}/graphql")

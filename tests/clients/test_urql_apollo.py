@@ -1,0 +1,103 @@
+"""The clients that frontends use, against a running gateway."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.intents import INPUTS, STATUSES, intent, with_two_members
+from support.node import run_node
+
+HERE = Path(__file__).parent
+
+Run = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture(params=["urql", "apollo"])
+def run(request: pytest.FixtureRequest, sandbox_url: str) -> Run:
+    """Takes steps, each an operation's name and its variables."""
+
+    def steps(*steps: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
+        script = HERE / f"{request.param}.mjs"
+        asked = [{"operation": name, "variables": variables} for name, variables in steps]
+        outcomes: list[dict[str, Any]] = run_node(
+            script, f"{sandbox_url}/graphql", json.dumps(asked)
+        )
+        return outcomes
+
+    return steps
+
+
+def data(outcome: dict[str, Any], field: str) -> Any:
+    """What came as data alone: neither of the client's two kinds of errors is there."""
+    assert (outcome["graphQLErrors"], outcome["networkError"]) == ([], None)
+    return outcome["data"][field]
+
+
+@pytest.mark.parametrize("account", INPUTS)
+def test_each_provider_runs_and_a_retry_is_replayed(run: Run, account: str) -> None:
+    wanted = intent(account)
+    (name,) = (campaign["name"] for campaign in wanted["input"].values())
+
+    first, again = (
+        data(each, "duplicateCampaign") for each in run(("Copy", wanted), ("Copy", wanted))
+    )
+
+    assert first["status"] == STATUSES[account]
+    assert first["userErrors"] == []
+    assert (first["replayed"], again["replayed"]) == (False, True)
+    assert again["duplication"]["id"] == first["duplication"]["id"]
+    if first["status"] == "CREATED":
+        assert first["campaign"]["account"] == account
+        assert first["campaign"]["name"] == name
+        assert again["campaign"] == first["campaign"]
+
+
+def test_a_refusal_is_data(run: Run) -> None:
+    (outcome,) = run(("Copy", intent("braze", campaignId="not-found")))
+    payload = data(outcome, "duplicateCampaign")
+    assert (payload["status"], payload["campaign"]) == ("REJECTED", None)
+    (error,) = payload["userErrors"]
+    assert (error["code"], error["safeToRetry"]) == ("CAMPAIGN_NOT_FOUND", True)
+
+
+@pytest.mark.parametrize("other", [None, *INPUTS["sonarly"].values()], ids=["null", "two"])
+def test_two_members_are_a_graphql_error(run: Run, other: object) -> None:
+    """A network error would have a frontend try again what can never succeed."""
+    (outcome,) = run(("Copy", with_two_members(other)))
+    assert outcome["networkError"] is None
+    assert outcome["data"] is None
+    (message,) = outcome["graphQLErrors"]
+    assert "DuplicateCampaignInput takes exactly one of altcraft, braze, sonarly." in message
+    assert "Given: braze, sonarly" in message
+
+
+def test_waiting_takes_one_request(run: Run) -> None:
+    wanted = intent("braze")
+    copy = data(run(("Copy", wanted))[0], "duplicateCampaign")
+    assert (copy["status"], copy["campaign"]) == ("ACCEPTED", None)
+
+    waiting = {"id": copy["duplication"]["id"], "seconds": 20}
+    waited, again = run(("Wait", waiting), ("Copy", wanted))
+
+    found = data(waited, "duplication")
+    assert found["status"] == "CREATED"
+    assert found["campaign"]["name"] == wanted["input"]["braze"]["name"]
+    assert data(again, "duplicateCampaign")["campaign"]["id"] == found["campaign"]["id"]
+
+
+def test_a_list_is_read(run: Run) -> None:
+    wanted = intent("sonarly")
+    copied, listed = run(("Copy", wanted), ("Recent", {"filter": {"provider": "SONARLY"}}))
+    newest = data(listed, "duplications")["edges"][0]["node"]
+    assert newest["id"] == data(copied, "duplicateCampaign")["duplication"]["id"]
+    assert newest["requestedName"] == wanted["input"]["sonarly"]["name"]
+
+
+def test_campaigns_of_two_accounts_are_kept_apart(run: Run) -> None:
+    """A cache that knows a campaign by its id alone shows one for the other."""
+    (outcome,) = run(("SameIdAtTwoAccounts", {"id": "96"}))
+    assert data(outcome, "json") == {"__typename": "Campaign", "account": "altcraft", "id": "96"}
+    assert data(outcome, "xml")["account"] == "altcraft-xml"
