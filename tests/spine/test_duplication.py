@@ -110,11 +110,32 @@ async def test_an_unknown_attempt_is_replayed_and_never_sent_again(
     assert await copies() == 1
 
 
+@pytest.mark.parametrize("named", [None, "sonarly"])
+async def test_a_key_is_remembered_after_the_accounts_have_changed(
+    account: Account, ledger: Any, campaign: Any, copies: Any, named: str | None
+) -> None:
+    """Whoever retries a lost answer must not be told that nothing was made."""
+    asked = campaign("cut-after-copy", account=named)
+    lost = await ask(Duplicator({"sonarly": account}, ledger, deadline=5), asked)
+    assert status(lost) is DuplicationStatus.UNKNOWN
+    other, another = (replace(account, name=name) for name in ("other", "another"))
+    now = Duplicator({each.name: each for each in (other, another)}, ledger, deadline=5)
+
+    again = await ask(now, asked)
+    assert again.replayed
+    assert again.duplication == lost.duplication
+    assert code(await ask(now, campaign(account=named))) is ErrorCode.IDEMPOTENCY_KEY_REUSED
+    assert code(await ask(now, asked, "new")) is ErrorCode.UNKNOWN_ACCOUNT
+    ledger.failures = {"find": 1}
+    assert code(await ask(now, asked)) is ErrorCode.OUTCOME_UNKNOWN
+    assert await copies() == 1
+
+
 async def test_an_orphan_is_replayed_and_never_sent_again(
     duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     """What a gateway that is gone has begun is UNKNOWN to the next."""
-    orphan = duplication._intent("everyone", "k", account, campaign())
+    orphan = duplication._intent("everyone", "k", "sonarly", account.name, campaign())
     await ledger.begin(orphan, datetime.now(UTC), None)
     await ledger.reopen()
     answer = await ask(duplicator, campaign())
@@ -173,7 +194,7 @@ async def test_a_caller_who_hangs_up_does_not_stop_the_call(
 async def test_another_gateway_s_record_wins_at_the_last_moment(
     duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    theirs = duplication._intent("everyone", "k", account, campaign())
+    theirs = duplication._intent("everyone", "k", "sonarly", account.name, campaign())
     begin_elsewhere(ledger, theirs)
     asking = asyncio.create_task(ask(duplicator, campaign()))
     while await ledger.ledger.get(None, theirs.id) is None:
@@ -192,7 +213,7 @@ async def test_whoever_waits_too_long_for_another_gateway_is_told_that_it_is_at_
     account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     hasty = Duplicator({"sonarly": account}, ledger, deadline=0.3)
-    theirs = duplication._intent("everyone", "k", account, campaign())
+    theirs = duplication._intent("everyone", "k", "sonarly", account.name, campaign())
     await ledger.begin(theirs, datetime.now(UTC), None)
     answer = await ask(hasty, campaign())
     assert answer.replayed
@@ -203,7 +224,7 @@ async def test_whoever_waits_too_long_for_another_gateway_is_told_that_it_is_at_
 async def test_the_same_with_another_input_is_a_reused_key(
     duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    theirs = duplication._intent("everyone", "k", account, campaign(name="Another"))
+    theirs = duplication._intent("everyone", "k", "sonarly", account.name, campaign(name="Another"))
     begin_elsewhere(ledger, theirs)
     answer = await ask(duplicator, campaign())
     assert code(answer) is ErrorCode.IDEMPOTENCY_KEY_REUSED
@@ -302,7 +323,7 @@ async def test_after_an_unknown_the_same_copy_under_a_new_key_is_not_sent(
 async def test_an_override_serves_once(
     duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    lost = duplication._intent("everyone", "lost", account, campaign())
+    lost = duplication._intent("everyone", "lost", "sonarly", account.name, campaign())
     await ledger.begin(lost, datetime.now(UTC), None)
     unknown = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
     await ledger.settle(lost, unknown, datetime.now(UTC), None)

@@ -72,7 +72,7 @@ class GraphQLOverHTTP:
         except InvalidRequest as invalid:
             told = [_told(each, INVALID_REQUEST) for each in invalid.errors]
             return _response(media_type, 400 if media_type != JSON else 200, {"errors": told})
-        except Exception as fault:
+        except Exception as fault:  # noqa: BLE001 - Whatever it is, it is logged and not told.
             told = [_told(GraphQLError("", original_error=fault))]
             return _response(media_type, 500, {"errors": told})
         errors = {"errors": [_told(each) for each in result.errors]} if result.errors else {}
