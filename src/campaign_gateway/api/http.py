@@ -83,7 +83,7 @@ class GraphQLOverHTTP:
         document = self._documents.read(parameters.query)
         operation = document.operation(parameters.operation_name)
         if operation.operation is not OperationType.QUERY and not may_mutate:
-            raise Refusal(405, "A mutation must be sent with POST.", {"allow": "POST"})
+            raise Refusal(405, "Only queries may be sent with GET. Use POST.", {"allow": "POST"})
         mistakes = document.mistakes or one_of_mistakes(
             self._schema, operation, parameters.variables, hides_schema=self._hides_schema
         )
