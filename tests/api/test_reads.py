@@ -109,8 +109,10 @@ async def test_duplications_filtered(client: Any) -> None:
         ({"first": 5, "after": "é"}, "'after' must be a cursor of an earlier page."),
         (
             {"first": 5, "filter": {"requestedSince": "2026-01-31T12:00:00"}},
-            "Variable '$filter' has invalid value at .requestedSince: "
-            "A DateTime must be written as 2026-01-31T12:00:00Z, with its zone.",
+            (
+                "Variable '$filter' has invalid value at .requestedSince: "
+                "A DateTime must be written as 2026-01-31T12:00:00Z, with its zone."
+            ),
         ),
     ],
 )

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from campaign_gateway.api import limits, reads, request
-from campaign_gateway.api.context import CAMPAIGN_LIMIT
+from campaign_gateway.api import limits, request
+from campaign_gateway.api.context import CAMPAIGN_LIMIT, ENTITY_LIMIT
 from campaign_gateway.connectors import CONNECTORS
 from campaign_gateway.outcomes import DuplicationStatus, ErrorCode, UserError
 from campaign_gateway.settings import LedgerSettings, ServerSettings, parse_settings
@@ -56,7 +56,7 @@ def test_the_query_waits_for_a_copy_that_is_promised(sandbox_url: str) -> None:
 
 
 LIMITS = {
-    "tokens in the document": [limits.TOKEN_LIMIT],
+    "tokens in the document; comments": [limits.TOKEN_LIMIT, limits.COMMENT_LIMIT],
     "operations; fields at the top of one": [limits.OPERATION_LIMIT, limits.ROOT_FIELD_LIMIT],
     "levels of fields": [limits.DEPTH_LIMIT],
     "aliases; directives; fragments; fragment spreads": [
@@ -67,7 +67,7 @@ LIMITS = {
     ],
     "fields of one name": [limits.NAMESAKE_LIMIT],
     "values in the answer, taking lists as long as they may be": [limits.VALUE_LIMIT],
-    "entities to resolve; campaigns to read at providers": [reads.ENTITY_LIMIT, CAMPAIGN_LIMIT],
+    "entities to resolve; campaigns to read at providers": [ENTITY_LIMIT, CAMPAIGN_LIMIT],
 }
 
 

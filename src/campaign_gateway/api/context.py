@@ -9,7 +9,9 @@ from campaign_gateway.accounts import Account
 from campaign_gateway.duplication import Duplicator
 from campaign_gateway.ledger import Ledger
 
-# How many campaigns one request reads at providers; each may be a call of its own.
+# How many of a router's references one request resolves, and how many campaigns it reads at
+# providers, each of which may be a call of its own.
+ENTITY_LIMIT = 100
 CAMPAIGN_LIMIT = 50
 
 
@@ -21,6 +23,7 @@ class Context:
     accounts: Mapping[str, Account]
     duplicator: Duplicator
     ledger: Ledger
+    entities_left: int = ENTITY_LIMIT
     campaigns_left: int = CAMPAIGN_LIMIT
 
 

@@ -19,7 +19,7 @@ from graphql import (
     validate,
 )
 
-from campaign_gateway.api.limits import ERROR_LIMIT, TOKEN_LIMIT, check_limits
+from campaign_gateway.api.limits import COMMENT_LIMIT, ERROR_LIMIT, TOKEN_LIMIT, check_limits
 from campaign_gateway.api.one_of import (
     NAMES_SHOWN,
     OneOfLiterals,
@@ -85,7 +85,12 @@ class Documents:
 
     def _read(self, text: str) -> Document | GraphQLError:
         try:
-            ast = parse(text, max_lexical_tokens=TOKEN_LIMIT, allow_empty_selection_sets=False)
+            ast = parse(
+                text,
+                max_lexical_tokens=TOKEN_LIMIT,
+                max_comments=COMMENT_LIMIT,
+                allow_empty_selection_sets=False,
+            )
         except GraphQLError as mistake:
             # Its frames would be kept with it.
             return mistake.with_traceback(None)
@@ -106,7 +111,7 @@ class Documents:
     def _validate(
         self, ast: DocumentNode, rules: Iterable[type[ASTValidationRule]]
     ) -> list[GraphQLError]:
-        return validate(
+        mistakes = validate(
             self._schema,
             ast,
             tuple(rules),
@@ -114,6 +119,12 @@ class Documents:
             hide_suggestions=self._hides_schema,
             allow_empty_selection_sets=False,
         )
+        return [_unhelpful(each) for each in mistakes] if self._hides_schema else mistakes
+
+
+def _unhelpful(mistake: GraphQLError) -> GraphQLError:
+    """Without the suggestions that some of graphql-core's rules make all the same."""
+    return GraphQLError(mistake.message.partition(" Did you mean")[0], mistake.nodes)
 
 
 def _check_numbers(ast: DocumentNode) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from graphql import GraphQLError
 
 from campaign_gateway.api import reads
-from campaign_gateway.api.context import Context
+from campaign_gateway.api.context import ENTITY_LIMIT, Context
 from campaign_gateway.api.types import Campaign, Duplication
 
 KEYS = {"Campaign": ("account", "id"), "Duplication": ("id",)}
@@ -18,11 +18,9 @@ async def resolve(context: Context, representations: Sequence[object]) -> list[E
 
     Raises `GraphQLError` for what no router sends.
     """
-    if len(representations) > reads.ENTITY_LIMIT:
-        raise GraphQLError(
-            f"One request resolves up to {reads.ENTITY_LIMIT} representations, "
-            f"and these are {len(representations)}."
-        )
+    context.entities_left -= len(representations)
+    if context.entities_left < 0:
+        raise GraphQLError(f"One request resolves up to {ENTITY_LIMIT} representations.")
     references = [_reference(place, each) for place, each in enumerate(representations)]
     duplications = await reads.duplications_by_id(
         context, {each["id"] for name, each in references if name == "Duplication"}
@@ -46,8 +44,7 @@ def _reference(place: int, representation: object) -> tuple[str, dict[str, str]]
         raise GraphQLError(f"representations[{place}] must be an object.")
     name = representation.get("__typename")
     if not isinstance(name, str) or name not in KEYS:
-        known = " or ".join(f'"{each}"' for each in KEYS)
-        raise GraphQLError(f"representations[{place}].__typename must be {known}.")
+        raise GraphQLError(f"representations[{place}].__typename must name an entity.")
     key = {}
     for field in KEYS[name]:
         value = representation.get(field)

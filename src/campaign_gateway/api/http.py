@@ -34,6 +34,7 @@ INVALID_REQUEST = "INVALID_REQUEST"
 INTERNAL_ERROR = "INTERNAL_ERROR"
 
 MESSAGE_LENGTH = 500
+LOCATIONS_SHOWN = 10
 
 
 class GraphQLOverHTTP:
@@ -130,9 +131,11 @@ def _told(error: GraphQLError, code: str | None = None) -> GraphQLFormattedError
     if fault is not None and not isinstance(fault, GraphQLError) and code is None:
         log.error("a fault of the gateway's own", exc_info=fault)
         told["message"], code = "Internal error.", INTERNAL_ERROR
+    # No more of what the caller has sent than helps to find the mistake.
     elif len(error.message) > MESSAGE_LENGTH:
-        # No more of what the caller has sent than helps to find the mistake.
         told["message"] = f"{error.message[:MESSAGE_LENGTH]}..."
+    if "locations" in told:
+        told["locations"] = told["locations"][:LOCATIONS_SHOWN]
     if code is not None:
         told["extensions"] = {"code": code}
     return told

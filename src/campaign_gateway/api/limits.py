@@ -17,10 +17,12 @@ from graphql import (
     SelectionSetNode,
 )
 
+from campaign_gateway.api.context import ENTITY_LIMIT
 from campaign_gateway.api.one_of import shortened
-from campaign_gateway.api.reads import ENTITY_LIMIT, PAGE_LIMIT, PAGE_SIZE
+from campaign_gateway.api.reads import PAGE_LIMIT, PAGE_SIZE
 
 TOKEN_LIMIT = 1000
+COMMENT_LIMIT = 1000
 OPERATION_LIMIT = 20
 FRAGMENT_LIMIT = 30
 SPREAD_LIMIT = 100
@@ -85,7 +87,8 @@ def check_limits(document: DocumentNode) -> None:
 
 def _check_operation(operation: OperationDefinitionNode, measure: "_Measure") -> None:
     roots = list(measure.roots(operation.selection_set, set()))
-    if operation.operation is OperationType.MUTATION and len(set(roots)) > 1:
+    copies = {_response_name(each) for each in roots if each.name.value != "__typename"}
+    if operation.operation is OperationType.MUTATION and len(copies) > 1:
         raise GraphQLError(
             "One request makes one copy. Send a request for each duplicateCampaign.", operation
         )
@@ -155,11 +158,11 @@ class _Measure:
             self._measured[name] = self.of(self._fragments[name].selection_set)
         return self._measured[name]
 
-    def roots(self, selection_set: SelectionSetNode, spread: set[str]) -> Iterator[str]:
-        """What the fields at the top are called in the answer."""
+    def roots(self, selection_set: SelectionSetNode, spread: set[str]) -> Iterator[FieldNode]:
+        """The fields at the top."""
         for selection in selection_set.selections:
             if isinstance(selection, FieldNode):
-                yield _response_name(selection)
+                yield selection
             elif isinstance(selection, InlineFragmentNode):
                 yield from self.roots(selection.selection_set, spread)
             elif isinstance(selection, FragmentSpreadNode):

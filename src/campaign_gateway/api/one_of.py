@@ -93,7 +93,8 @@ def _message(
 ) -> str:
     members = "its members" if hides_schema else ", ".join(type_.fields)
     shown = [
-        shortened(name) + (" as null" if is_null else "") for name, is_null in given[:NAMES_SHOWN]
+        (shortened(name) or '""') + (" as null" if is_null else "")
+        for name, is_null in given[:NAMES_SHOWN]
     ]
     more = ["and more"] if len(given) > NAMES_SHOWN else []
     advice = " Leave out what is null." if any(is_null for _, is_null in given) else ""

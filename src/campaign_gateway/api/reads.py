@@ -21,9 +21,6 @@ from campaign_gateway.transport import NoAnswer
 PAGE_SIZE = 20
 PAGE_LIMIT = 100
 
-# How many of a router's references one request resolves.
-ENTITY_LIMIT = 100
-
 # How long one request waits for a duplication to be settled, and how often it looks, in seconds.
 WAIT_LIMIT = 20
 FIRST_LOOK, LAST_LOOK = 0.25, 2.0

@@ -1,5 +1,6 @@
 """What an HTTP request asks for, and how it wants to be answered."""
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,9 @@ from starlette.requests import Request
 
 # Bytes of a body; an input of every field at its longest is far smaller.
 REQUEST_LIMIT = 64 * 1024
+
+# How long a body may take to arrive.
+BODY_SECONDS = 30
 
 JSON = "application/json"
 GRAPHQL_RESPONSE = "application/graphql-response+json"
@@ -38,7 +42,7 @@ def negotiate(accept: str) -> str:
     for given in accept.lower().split(","):
         name, *parameters = (each.strip() for each in given.split(";"))
         if name:
-            qualities[name] = _quality(parameters)
+            qualities[name] = max(_quality(parameters), qualities.get(name, 0))
     if not qualities:
         return JSON
     anything = qualities.get("application/*", qualities.get("*/*", 0))
@@ -90,7 +94,7 @@ async def read_parameters(request: Request) -> Parameters:
 
 
 def _check_content(request: Request) -> None:
-    name, *parameters = request.headers.get("content-type", "").lower().split(";")
+    name, *parameters = ",".join(request.headers.getlist("content-type")).lower().split(";")
     charsets = [
         value.strip(' "')
         for parameter in parameters
@@ -100,15 +104,24 @@ def _check_content(request: Request) -> None:
     if name.strip() != JSON or not UTF_8.issuperset(charsets):
         raise Refusal(415, f"Send the request as {JSON} in UTF-8.")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refusal(415, "Send the body as it is, without a content-encoding.")
+        identity = {"accept-encoding": "identity"}
+        raise Refusal(415, "Send the body as it is, without a content-encoding.", identity)
 
 
 async def _body(request: Request) -> bytes:
+    too_large = Refusal(413, f"The body is larger than {REQUEST_LIMIT} bytes.")
+    if int(request.headers.get("content-length", 0)) > REQUEST_LIMIT:
+        raise too_large
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > REQUEST_LIMIT:
-            raise Refusal(413, f"The body is larger than {REQUEST_LIMIT} bytes.")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > REQUEST_LIMIT:
+                    raise too_large
+    except TimeoutError:
+        message = f"The body has not arrived within {BODY_SECONDS} seconds."
+        raise Refusal(408, message) from None
     return bytes(body)
 
 

@@ -1,0 +1,416 @@
+"""What a router asks for by its keys, all of a request at once."""
+
+import asyncio
+import json
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from campaign_gateway.api import entities
+from campaign_gateway.api.context import CAMPAIGN_LIMIT, ENTITY_LIMIT
+from campaign_gateway.connector import ProviderRequest, ProviderResponse
+from campaign_gateway.ledger import Ledger
+from campaign_gateway.reading import LOOKUPS_AT_ONCE
+from campaign_gateway.transport import Transport
+from support.edge import PYTHON_WORDS, Edge, edge
+
+# One server for all the cases; its loop must outlive each of them.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+BRAZE_SOURCE = "0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10"
+UNKNOWN_ID = "01a1fc11-f409-7f4c-896d-1e7a6380c7f8"
+
+COPY = """mutation Copy($name: String, $key: String!) { duplicateCampaign(
+  input: { sonarly: { accountGroupId: "507f1f77bcf86cd799439001", name: $name
+    audienceId: "507f1f77bcf86cd799439021", campaignId: "507f1f77bcf86cd799439011" } }
+  idempotencyKey: $key
+) { campaign { id } duplication { id } } }"""
+
+ENTITY = """{ __typename
+  ... on Duplication { id status requestedName } ... on Campaign { account id name } }"""
+HOP = f"query Hop($keys: [_Any!]!) {{ _entities(representations: $keys) {ENTITY} }}"
+
+Key = dict[str, object]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
+    async with edge(tmp_path_factory.mktemp("entities")) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def made(gateway: Edge) -> list[tuple[str, str]]:
+    """The ids of five duplications at Sonarly and of their copies, called Copy 0 and so on."""
+    found = []
+    for number in range(5):
+        variables = {"name": f"Copy {number}", "key": str(uuid.uuid4())}
+        payload = (await gateway.data(COPY, variables))["duplicateCampaign"]
+        found.append((payload["duplication"]["id"], payload["campaign"]["id"]))
+    return found
+
+
+class Reads:
+    """The reads at providers, counted by URL, and how many were under way at once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.urls: list[str] = []
+        self.most = 0
+        self._now = 0
+        real = Transport.read
+
+        async def read(transport: Transport, request: ProviderRequest) -> ProviderResponse:
+            self.urls.append(request.url)
+            self._now += 1
+            self.most = max(self.most, self._now)
+            try:
+                # Long enough for all that may be under way to be so.
+                await asyncio.sleep(0.02)
+                return await real(transport, request)
+            finally:
+                self._now -= 1
+
+        monkeypatch.setattr(Transport, "read", read)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
+    return Reads(monkeypatch)
+
+
+def duplication(duplication_id: object) -> Key:
+    return {"__typename": "Duplication", "id": duplication_id}
+
+
+def campaign(account: str, campaign_id: object) -> Key:
+    return {"__typename": "Campaign", "account": account, "id": campaign_id}
+
+
+async def resolved(gateway: Edge, *keys: Key) -> list[Any]:
+    found: list[Any] = (await gateway.data(HOP, {"keys": keys}))["_entities"]
+    return found
+
+
+async def test_duplications_come_from_one_look_into_the_ledger(
+    gateway: Edge, made: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: Counter[str] = Counter()
+
+    def counted(name: str) -> None:
+        real = getattr(Ledger, name)
+
+        async def look(*given: Any) -> Any:
+            looks[name] += 1
+            return await real(*given)
+
+        monkeypatch.setattr(Ledger, name, look)
+
+    for name in ("get", "get_all", "find", "list"):
+        counted(name)
+    ids = [each for each, _ in made]
+    asked = [ids[3], ids[0], UNKNOWN_ID, ids[4], ids[0].upper(), "no id", "", ids[0], ids[1]]
+    found = await resolved(gateway, *map(duplication, asked))
+    assert looks == {"get_all": 1}
+    names = [each and (each["id"], each["requestedName"]) for each in found]
+    assert names == [
+        (ids[3], "Copy 3"),
+        (ids[0], "Copy 0"),
+        None,
+        (ids[4], "Copy 4"),
+        (ids[0], "Copy 0"),
+        None,
+        None,
+        (ids[0], "Copy 0"),
+        (ids[1], "Copy 1"),
+    ]
+
+
+async def test_what_is_not_asked_for_is_not_looked_up(
+    gateway: Edge, made: list[tuple[str, str]], reads: Reads
+) -> None:
+    assert await resolved(gateway) == []
+    assert await resolved(gateway, *(duplication(each) for each, _ in made))
+    assert reads.urls == []
+
+
+async def test_campaigns_of_one_account_group_are_one_read(
+    gateway: Edge, made: list[tuple[str, str]], reads: Reads
+) -> None:
+    ids = [each for _, each in reversed(made)]
+    found = await resolved(gateway, *(campaign("sonarly", each) for each in [*ids, ids[0]]))
+    expected = [f"Copy {number}" for number in (4, 3, 2, 1, 0, 4)]
+    assert [each["name"] for each in found] == expected
+    assert [each["id"] for each in found] == [*ids, ids[0]]
+    (url,) = reads.urls
+    assert url.endswith("/campaigns")
+
+
+async def test_other_campaigns_are_a_read_each_and_few_at_once(gateway: Edge, reads: Reads) -> None:
+    unknown = [campaign("braze", f"unknown-{number}") for number in range(20)]
+    source = campaign("braze", BRAZE_SOURCE)
+    found = await resolved(gateway, *unknown[:10], source, *unknown[10:], source)
+    assert [each and each["name"] for each in found] == [
+        *[None] * 10,
+        "Spring sale",
+        *[None] * 10,
+        "Spring sale",
+    ]
+    assert len(reads.urls) == len(set(reads.urls)) == 21
+    assert reads.most == LOOKUPS_AT_ONCE
+
+
+async def test_all_kinds_together_in_their_order(
+    gateway: Edge, made: list[tuple[str, str]]
+) -> None:
+    (first, copy), *_ = made
+    found = await resolved(
+        gateway,
+        campaign("altcraft", 96),
+        # A router may send more than the key, and what it sends is not to be believed.
+        {**duplication(first), "status": "REJECTED", "extra": {"deep": [1]}, "": None},
+        campaign("altcraft-xml", "96"),
+        {**campaign("sonarly", copy), "provider": None, "__proto__": {}},
+        duplication(7),
+        campaign("altcraft", 12345),
+    )
+    assert [each and (each["__typename"], each["id"]) for each in found] == [
+        ("Campaign", "96"),
+        ("Duplication", first),
+        ("Campaign", "96"),
+        ("Campaign", copy),
+        None,
+        None,
+    ]
+    assert found[1]["status"] == "CREATED"
+    assert [found[0]["account"], found[2]["account"]] == ["altcraft", "altcraft-xml"]
+
+
+async def test_keys_can_be_written_in_the_document(
+    gateway: Edge, made: list[tuple[str, str]]
+) -> None:
+    first = made[0][0]
+    query = f"""query Hop($key: _Any!) {{ _entities(representations: [
+      {{ __typename: "Duplication", id: "{first}" }} $key
+      {{ __typename: "Campaign", account: "altcraft", id: 96 }}
+    ]) {ENTITY} }}"""
+    found = (await gateway.data(query, {"key": duplication(first)}))["_entities"]
+    assert [each["id"] for each in found] == [first, first, "96"]
+
+
+async def test_a_campaign_that_cannot_be_read_leaves_the_others(
+    gateway: Edge, made: list[tuple[str, str]]
+) -> None:
+    first, copy = made[0]
+    # Outside all account groups that the ledger knows, Sonarly cannot be asked.
+    unreadable = "507f1f77bcf86cd799439099"
+    keys = [
+        campaign("nobody", "x"),
+        duplication(first),
+        campaign("braze", "../x"),
+        campaign("sonarly", unreadable),
+        campaign("sonarly", copy),
+        campaign("braze", "\ud800"),
+        campaign("altcraft", "abc"),
+        campaign("altcraft", 10**300),
+        campaign("braze", ""),
+        campaign("braze", "x" * 50_000),
+    ]
+    response = await gateway.post(HOP, {"keys": keys})
+    answer = response.json()
+    assert response.status_code == 200
+    found = answer["data"]["_entities"]
+    assert [each and each["id"] for each in found] == [
+        *[None, first, None, None, copy],
+        *[None] * 5,
+    ]
+    messages = {error["path"][1]: error["message"] for error in answer["errors"]}
+    assert all(error["path"][0] == "_entities" for error in answer["errors"])
+    assert messages.keys() - {7} == {0, 2, 3, 5, 6, 8, 9}
+    assert "no account" in messages[0]
+    assert "account group" in messages[3]
+    assert not PYTHON_WORDS.search(response.text), response.text
+    assert len(response.content) < 5000
+
+
+async def test_a_provider_that_fails_leaves_the_others(
+    gateway: Edge, made: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Transport.read
+
+    async def read(transport: Transport, request: ProviderRequest) -> ProviderResponse:
+        if BRAZE_SOURCE in request.url:
+            return ProviderResponse(500, {}, b"")
+        return await real(transport, request)
+
+    monkeypatch.setattr(Transport, "read", read)
+    keys = [campaign("braze", BRAZE_SOURCE), campaign("sonarly", made[1][1])]
+    answer = (await gateway.post(HOP, {"keys": keys})).json()
+    assert [each and each["name"] for each in answer["data"]["_entities"]] == [None, "Copy 1"]
+    (error,) = answer["errors"]
+    assert error["path"] == ["_entities", 0]
+    assert error["message"].startswith("Braze could not be read")
+
+
+async def test_so_many_representations(gateway: Edge, made: list[tuple[str, str]]) -> None:
+    keys = [duplication(made[number % 5][0]) for number in range(101)]
+    assert ENTITY_LIMIT == 100
+    assert all(await resolved(gateway, *keys[:100]))
+    answer = (await gateway.post(HOP, {"keys": keys})).json()
+    (error,) = answer["errors"]
+    assert answer["data"] is None
+    assert "up to 100" in error["message"]
+
+
+async def test_so_many_representations_over_several_aliases(
+    gateway: Edge, made: list[tuple[str, str]]
+) -> None:
+    query = """query Hop($some: [_Any!]!, $more: [_Any!]!) {
+      a: _entities(representations: $some) { __typename }
+      b: _entities(representations: $more) { __typename }
+    }"""
+    # One list may be split into many, so only the sum bounds what a request costs.
+    keys = [duplication(made[0][0])] * 51
+    assert await gateway.data(query, {"some": keys[:50], "more": keys[:50]})
+    answer = (await gateway.post(query, {"some": keys, "more": keys})).json()
+    messages = [error["message"] for error in answer.get("errors", [])]
+    assert any("up to 100" in message for message in messages), messages
+
+
+async def test_so_many_campaigns(gateway: Edge, reads: Reads) -> None:
+    keys = [campaign("braze", f"unknown-{number}") for number in range(51)]
+    assert CAMPAIGN_LIMIT == 50
+    assert await resolved(gateway, *keys[:50], *keys[:50]) == [None] * 100
+    assert len(reads.urls) == 50
+    answer = (await gateway.post(HOP, {"keys": keys})).json()
+    (error,) = answer["errors"]
+    assert answer["data"] is None
+    assert "up to 50 campaigns" in error["message"]
+    assert len(reads.urls) == 50
+
+
+async def test_so_many_campaigns_over_several_aliases(gateway: Edge, reads: Reads) -> None:
+    query = f"""query Hop($some: [_Any!]!, $more: [_Any!]!) {{
+      a: _entities(representations: $some) {ENTITY}
+      b: _entities(representations: $more) {ENTITY}
+      one: campaign(account: "braze", id: "unknown-one") {{ id }}
+    }}"""
+    keys = [campaign("braze", f"unknown-{number}") for number in range(50)]
+    found = await gateway.data(query, {"some": keys[:25], "more": keys[25:49]})
+    assert found["one"] is None
+    assert len(reads.urls) == 50
+    answer = (await gateway.post(query, {"some": keys[:25], "more": keys[25:]})).json()
+    assert any("up to 50 campaigns" in error["message"] for error in answer["errors"])
+    assert len(reads.urls) <= 100
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {},
+        {"id": "x"},
+        {"__typename": None, "id": "x"},
+        {"__typename": 7, "id": "x"},
+        {"__typename": ["Duplication"], "id": "x"},
+        {"__typename": {"a": 1}, "id": "x"},
+        {"__typename": "", "id": "x"},
+        {"__typename": "Nope", "id": "x"},
+        {"__typename": "duplication", "id": "x"},
+        {"__typename": "Query", "id": "x"},
+        {"__typename": "Mutation", "id": "x"},
+        {"__typename": "_Entity", "id": "x"},
+        {"__typename": "_Any", "id": "x"},
+        {"__typename": "DuplicateCampaignInput", "id": "x"},
+        {"__typename": "DuplicationStatus", "id": "x"},
+        {"__typename": "__proto__", "id": "x"},
+        {"__typename": "constructor", "id": "x"},
+        {"__typename": "__class__", "id": "x"},
+        {"__typename": "\ud800", "id": "x"},
+        {"__typename": "x" * 50_000, "id": "x"},
+        {"__typename": "Duplication"},
+        {"__typename": "Duplication", "ID": "x"},
+        {"__typename": "Duplication", "id": None},
+        {"__typename": "Duplication", "id": {}},
+        {"__typename": "Duplication", "id": ["x"]},
+        {"__typename": "Duplication", "id": True},
+        {"__typename": "Duplication", "id": 1.5},
+        {"__typename": "Campaign"},
+        {"__typename": "Campaign", "id": "x"},
+        {"__typename": "Campaign", "account": "braze"},
+        {"__typename": "Campaign", "account": None, "id": "x"},
+        {"__typename": "Campaign", "account": 7, "id": "x"},
+        {"__typename": "Campaign", "account": ["braze"], "id": "x"},
+        {"__typename": "Campaign", "account": {"a": 1}, "id": "x"},
+        {"__typename": "Campaign", "account": "braze", "id": {"a": {"b": []}}},
+        {"__typename": "Campaign", "account": "braze", "id": False},
+        [],
+        [{"__typename": "Duplication", "id": "x"}],
+        7,
+        1.5,
+        True,
+        "Duplication",
+        "",
+    ],
+)
+async def test_what_no_router_sends(
+    gateway: Edge, made: list[tuple[str, str]], hostile: object
+) -> None:
+    for place in (0, 2):
+        keys: list[object] = [duplication(made[0][0])] * 3
+        keys[place] = hostile
+        response = await gateway.post(HOP, {"keys": keys})
+        answer = response.json()
+        assert response.status_code == 200, answer
+        assert answer["data"] is None
+        (error,) = answer["errors"]
+        assert f"representations[{place}]" in error["message"], error
+        assert error["path"] == ["_entities"]
+        assert not PYTHON_WORDS.search(response.text), response.text
+        assert len(response.content) < 1000
+
+
+async def test_a_representation_of_null(gateway: Edge) -> None:
+    for keys in ([None], [duplication(UNKNOWN_ID), None], None):
+        (message,) = await gateway.refused(HOP, {"keys": keys})
+        assert "keys" in message
+
+
+async def test_ids_that_can_be_none(gateway: Edge) -> None:
+    # Neither database can be asked for some of these.
+    ids = ["\ud800", "\0", "x" * 60_000, "0" * 32 + "x", "{}", "é", "' or 1=1 --", "%00", -1]
+    assert await resolved(gateway, *map(duplication, ids[:2])) == [None, None]
+    assert await resolved(gateway, duplication(ids[2])) == [None]
+    assert await resolved(gateway, *map(duplication, ids[3:])) == [None] * 6
+
+
+async def test_ids_in_other_spellings(gateway: Edge, made: list[tuple[str, str]]) -> None:
+    first = made[0][0]
+    found = await resolved(gateway, duplication(first.upper()), duplication(first))
+    assert [each["id"] for each in found] == [first, first]
+
+
+async def test_what_belongs_to_others_is_not_there(
+    gateway: Edge, made: list[tuple[str, str]]
+) -> None:
+    mine: Any = gateway.sandbox.server._gateway
+    first, copy = made[0]
+    keys = [duplication(first), campaign("sonarly", copy), duplication(first.upper())]
+    own = await entities.resolve(mine.context(), keys)
+    others = await entities.resolve(replace(mine.context(), scope="somebody else"), keys)
+    assert [getattr(each, "id", None) for each in own] == [first, copy, first]
+    assert (others[0], others[2]) == (None, None)
+    # The account group that it is read within is known from the other's record alone.
+    assert isinstance(others[1], Exception)
+
+
+async def test_routers_find_what_they_ask_for_in_the_schema(gateway: Edge) -> None:
+    query = """{ __type(name: "_Entity") { kind possibleTypes { name } } _service { sdl } }"""
+    found = await gateway.data(query)
+    assert found["__type"]["kind"] == "UNION"
+    names = {each["name"] for each in found["__type"]["possibleTypes"]}
+    assert names == {"Duplication", "Campaign"}
+    assert json.dumps(found["_service"]["sdl"]).count("@key(") == 2

@@ -1,0 +1,498 @@
+"""What one document may ask for, at each bound and one above it, and what a hidden schema hides."""
+
+import json
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from graphql import GraphQLError, get_introspection_query, parse
+
+from campaign_gateway.api import documents, limits
+from campaign_gateway.api.documents import DOCUMENTS_KEPT, Documents
+from campaign_gateway.api.schema import build_schema
+from campaign_gateway.app import create_app
+from campaign_gateway.connectors.sonarly.emulator import ACCOUNTS, create_emulator
+from campaign_gateway.emulation import serving
+from campaign_gateway.settings import parse_settings
+from support.edge import Edge, edge
+
+# One server for all the cases; its loop must outlive each of them.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SONARLY = (
+    '{ sonarly: { accountGroupId: "507f1f77bcf86cd799439001", audienceId:'
+    ' "507f1f77bcf86cd799439021", campaignId: "507f1f77bcf86cd799439011" } }'
+)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
+    async with edge(tmp_path_factory.mktemp("limits")) as running:
+        yield running
+
+
+def times(count: int, written: str) -> str:
+    return " ".join(written.replace("#", str(number)) for number in range(count))
+
+
+def operations(count: int) -> str:
+    return times(count, "query Q# { __typename }")
+
+
+def fragments(count: int) -> str:
+    definitions = times(count, "fragment F# on Account { name }")
+    return f"query Q0 {{ accounts {{ {times(count, '...F#')} }} }} {definitions}"
+
+
+def spreads(count: int) -> str:
+    return f"query Q0 {{ {times(count, '...F')} }} fragment F on Query {{ __typename }}"
+
+
+def directives(count: int) -> str:
+    """On a spread, on a part in braces, and on fields."""
+    return (
+        "query Q0 { ...F @include(if: true) ... @skip(if: false) { __typename } "
+        f"accounts {{ {times(count - 2, 'name @include(if: true)')} }} }} "
+        "fragment F on Query { __typename }"
+    )
+
+
+def aliases(count: int) -> str:
+    return f"query Q0 {{ accounts {{ {times(count, 'a#: name')} }} }}"
+
+
+def root_fields(count: int) -> str:
+    return (
+        f"query Q0 {{ {times(count - 2, 'a#: __typename')} ... {{ accounts {{ name }} }} ...F }} "
+        "fragment F on Query { __typename }"
+    )
+
+
+def namesakes(count: int) -> str:
+    written = f"accounts {{ {times(count - 2, 'name')} ... {{ name }} ...F }}"
+    return f"query Q0 {{ {written} }} fragment F on Account {{ name }}"
+
+
+def values(count: int) -> str:
+    """Three pages of 100 with 33 values each, and one of 32 with three, are 10,000."""
+    return f"""query Q0 {{
+      {times(3, "d#: duplications(first: 100) { edges { node { ...Every } } }")}
+      duplications(first: 32) {{ edges {{ node {{ id }} }} }}
+      {times(count - 10_000, "a#: __typename")}
+    }}
+    {EVERY_FIELD}"""
+
+
+EVERY_FIELD = """fragment Every on Duplication {
+  __typename id provider account sourceCampaignId requestedName status evidence providerTraceId
+  requestedAt settledAt
+  campaign { __typename account id provider name description status providerStatus tags createdAt
+    updatedAt }
+  error { code message field safeToRetry retryAfterSeconds providerCode providerMessage }
+}"""
+
+
+@pytest.mark.parametrize(
+    ("write", "limit", "what"),
+    [
+        (operations, 20, "operations"),
+        (fragments, 30, "fragments"),
+        (spreads, 100, "fragment spreads"),
+        (directives, 30, "directives"),
+        (aliases, 30, "aliases"),
+        (root_fields, 20, "fields at the top"),
+        (namesakes, 50, "fields called 'name'"),
+        (values, 10_000, "values"),
+    ],
+)
+async def test_up_to_each_limit(
+    gateway: Edge, write: Callable[[int], str], limit: int, what: str
+) -> None:
+    assert await gateway.data(write(limit), None, "Q0")
+    (message,) = await gateway.refused(write(limit + 1), None, "Q0")
+    assert what in message
+    assert str(limit) in message
+    assert str(limit + 1) in message
+
+
+async def test_the_limits_are_the_ones_that_are_tried() -> None:
+    assert (limits.OPERATION_LIMIT, limits.FRAGMENT_LIMIT, limits.SPREAD_LIMIT) == (20, 30, 100)
+    assert (limits.DIRECTIVE_LIMIT, limits.ALIAS_LIMIT, limits.ROOT_FIELD_LIMIT) == (30, 30, 20)
+    assert (limits.NAMESAKE_LIMIT, limits.VALUE_LIMIT, limits.TOKEN_LIMIT) == (50, 10_000, 1000)
+    assert (limits.DEPTH_LIMIT, limits.ERROR_LIMIT) == (10, 5)
+
+
+async def test_up_to_so_many_tokens(gateway: Edge) -> None:
+    def tokens(count: int) -> str:
+        query = "{ _entities(representations: [#]) { __typename } }"
+        return query.replace("#", times(count - 12, "1"))
+
+    executed = (await gateway.post(tokens(1000))).json()
+    assert executed["errors"][0]["path"] == ["_entities"]
+    (message,) = await gateway.refused(tokens(1001))
+    assert "1000 tokens" in message
+    # Neither is what no token is.
+    assert await gateway.data(f"{{ __typename }} {'# comment' * 1000} \n {',' * 20_000}")
+
+
+async def test_up_to_so_many_levels(gateway: Edge) -> None:
+    def levels(count: int) -> str:
+        return "{ a " * (count - 1) + "{ ... { ...F } }" + " }" * (count - 1)
+
+    # Nothing in the schema is so deep, so what is allowed fails by another rule.
+    inner = "fragment F on Query { a }"
+    allowed = await gateway.refused(f"{levels(10)} {inner}")
+    assert not [message for message in allowed if "levels" in message]
+    (message,) = await gateway.refused(f"{levels(11)} {inner}")
+    assert "11 levels of fields; up to 10" in message
+
+
+async def test_so_many_values_however_they_are_asked_for(gateway: Edge) -> None:
+    page = "{ edges { node { ...Every } } }"
+    # As long as a page can be, when only the request tells.
+    by_variable = f"query Q($n: Int!) {{ {times(3, f'd#: duplications(first: $n) {page}')} }}"
+    assert await gateway.data(f"{by_variable} {EVERY_FIELD}", {"n": 1})
+    four = by_variable.replace("{ d0", f"{{ d3: duplications(first: $n) {page} d0")
+    (message,) = await gateway.refused(f"{four} {EVERY_FIELD}", {"n": 1})
+    assert "values" in message
+    # A page of its usual size is 20.
+    assert await gateway.data(f"{{ {times(14, f'd#: duplications {page}')} }} {EVERY_FIELD}")
+    (message,) = await gateway.refused(
+        f"{{ {times(16, f'd#: duplications {page}')} }} {EVERY_FIELD}"
+    )
+    assert "values" in message
+    for first in ("1" * 90, "-5", "0", "101", '"100"', "null", "[1]", "1.5", "x"):
+        response = await gateway.post(
+            f"{{ {times(4, f'd#: duplications(first: {first}) {page}')} }} {EVERY_FIELD}"
+        )
+        assert response.status_code in {200, 400}, first
+        assert "errors" in response.json(), first
+
+
+async def test_a_page_of_a_hundred_with_every_field(gateway: Edge) -> None:
+    query = f"""query Page($filter: DuplicationFilter, $after: String) {{
+      duplications(first: 100, after: $after, filter: $filter) {{
+        __typename
+        edges {{ __typename cursor node {{ ...Every }} }}
+        pageInfo {{ __typename hasNextPage hasPreviousPage startCursor endCursor }}
+      }}
+    }} {EVERY_FIELD}"""
+    assert (await gateway.data(query))["duplications"]["edges"] == []
+
+
+def doubling(steps: int) -> str:
+    """2^n fields, if every spread were written out."""
+    chain = [
+        f"fragment F{step} on Query {{ ...F{step + 1} ...F{step + 1} }}" for step in range(steps)
+    ]
+    return f"{{ ...F0 }} {' '.join(chain)} fragment F{steps} on Query {{ __typename }}"
+
+
+async def test_fragments_are_measured_once(gateway: Edge) -> None:
+    def cost(steps: int, repeats: int) -> float:
+        document = parse(doubling(steps))
+        began = time.process_time()
+        for _ in range(repeats):
+            with suppress(GraphQLError):
+                limits.check_limits(document)
+        return (time.process_time() - began) / repeats
+
+    # A document of five times the length; written out, it would be a million times as long. The
+    # shorter one comes first, so that a mistake is told within seconds and not minutes.
+    for steps in (15, 25):
+        assert cost(steps, 3) < 100 * cost(5, 300), steps
+    (message,) = await gateway.refused(doubling(25))
+    assert "values" in message
+    assert await gateway.data(doubling(8)) == {"__typename": "Query"}
+
+
+async def test_fragments_that_go_round(gateway: Edge) -> None:
+    for query in (
+        "{ ...A } fragment A on Query { ...A }",
+        "{ ...A } fragment A on Query { ...B ...B } fragment B on Query { ...A ...A }",
+        "{ ...A } fragment A on Query { accounts { ...B } } fragment B on Account { ...A }",
+        "{ ...A }",
+        "{ ...A } fragment A on Query { __typename } fragment A on Query { __typename }",
+    ):
+        assert await gateway.refused(query)
+
+
+GRAPHIQL = get_introspection_query(
+    one_of=True, input_value_deprecation=True, schema_description=True, specified_by_url=True
+)
+EVERYTHING = get_introspection_query(
+    specified_by_url=True,
+    directive_is_repeatable=True,
+    schema_description=True,
+    input_value_deprecation=True,
+    experimental_directive_deprecation=True,
+    one_of=True,
+    type_depth=9,
+)
+
+
+async def test_tools_can_ask_for_the_schema(gateway: Edge) -> None:
+    for query in (get_introspection_query(), GRAPHIQL, EVERYTHING):
+        found = (await gateway.data(query))["__schema"]
+        assert {"Query", "Mutation", "Duplication"} <= {each["name"] for each in found["types"]}
+    assert "sdl" in (await gateway.data("{ _service { sdl } }"))["_service"]
+
+
+def copy(alias: str = "") -> str:
+    return f'{alias}duplicateCampaign(input: {SONARLY}, idempotencyKey: "KEY") {{ status }}'
+
+
+ONE = {"duplicateCampaign": {"status": "CREATED"}}
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        (f"mutation A {{ {copy()} }}", ONE),
+        (f"mutation A {{ {copy()} {copy()} }}", ONE),
+        (f"mutation A {{ {copy()} ...F }} fragment F on Mutation {{ {copy()} }}", ONE),
+        (f"mutation A {{ ...F ...F }} fragment F on Mutation {{ {copy()} }}", ONE),
+        (f"mutation A {{ ... {{ {copy()} }} ... on Mutation {{ {copy()} }} }}", ONE),
+        (f"mutation A {{ {copy()} }} mutation B {{ {copy()} }}", ONE),
+        (f"mutation A {{ {copy('x: ')} }}", {"x": {"status": "CREATED"}}),
+        # Some clients add it everywhere, and it makes no copy.
+        (f"mutation A {{ __typename {copy()} }}", {"__typename": "Mutation", **ONE}),
+    ],
+)
+async def test_one_copy_a_request(gateway: Edge, query: str, expected: Any) -> None:
+    before = await gateway.copies_asked_for()
+    assert await gateway.data(query.replace("KEY", str(uuid.uuid4())), None, "A") == expected
+    assert await gateway.copies_asked_for() == before + 1
+
+
+IN_G = f"fragment G on Mutation {{ {copy('y: ')} }}"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"mutation A {{ {copy()} {copy('x: ')} }}",
+        f"mutation A {{ {copy('x: ')} {copy('y: ')} }}",
+        f"mutation A {{ {copy()} ...F }} fragment F on Mutation {{ {copy('x: ')} }}",
+        f"fragment F on Mutation {{ {copy('x: ')} ...G }} mutation A {{ ...F }} {IN_G}",
+        f"mutation A {{ ... on Mutation {{ {copy('x: ')} }} ... {{ {copy('y: ')} }} }}",
+        f"mutation A {{ {copy('x: ')} ... @skip(if: true) {{ {copy('y: ')} }} }}",
+        f"mutation A {{ {copy()} }} mutation B {{ {copy('x: ')} {copy('y: ')} }}",
+    ],
+)
+async def test_two_copies_are_two_requests(gateway: Edge, query: str) -> None:
+    before = await gateway.copies_asked_for()
+    (message,) = await gateway.refused(query, None, "A")
+    assert "one copy" in message
+    assert "duplicateCampaign" in message
+    assert await gateway.copies_asked_for() == before
+
+
+async def test_errors_are_few_and_short(gateway: Edge) -> None:
+    long = "x" * 20_000
+    by_copy = """mutation ($i: DuplicateCampaignInput!) {
+      duplicateCampaign(input: $i, idempotencyKey: "k") { status } }"""
+    page = "query ($f: DuplicationFilter, $n: Int!) { duplications(first: $n, filter: $f) { %s } }"
+    cases: list[tuple[str, Any]] = [
+        (f"{{ {times(18, 'nope#')} }}", None),
+        (f"{{ accounts {{ {times(300, 'nope#')} }} }}", None),
+        (f"query ({times(100, '$v#: Int')}) {{ __typename }}", None),
+        (f"query ({times(100, '$v#: No#')}) {{ __typename }}", None),
+        (f"{{ duplications({times(100, 'a#: 1')}) {{ __typename }} }}", None),
+        (f"{{ {long} }}", None),
+        (f'{{ duplications(first: "{long}") {{ __typename }} }}', None),
+        (f"{{ duplications(filter: {{ status: {long} }}) {{ __typename }} }}", None),
+        (f"query (${long}: Int) {{ __typename }}", None),
+        (f"{{ ...{long} }}", None),
+        (f"{{ __typename @{long} }}", None),
+        (f"mutation {{ duplicateCampaign(input: {{ {long}: 1 }}) {{ status }} }}", None),
+        (by_copy, {"i": {"sonarly": {"leadIds": [{}] * 500}}}),
+        (by_copy, {"i": {"sonarly": {f"x{number}": 1 for number in range(500)}}}),
+        (by_copy, {"i": {"sonarly": {long: long}}}),
+        (by_copy, {"i": {long: long}}),
+        (page % "__typename", {"n": long}),
+        (page % "__typename", {"n": 1, "f": {"status": long}}),
+        (page % "__typename", {"n": 1, "f": {"requestedSince": long}}),
+        (page % "__typename", {"n": 1, "f": {long: [long]}}),
+    ]
+    for query, variables in cases:
+        response = await gateway.post(query, variables)
+        messages = [error["message"] for error in response.json()["errors"]]
+        shown = f"{query[:80]} {str(variables)[:80]}"
+        # One more says that there would be more.
+        assert 0 < len(messages) <= limits.ERROR_LIMIT + 1, shown
+        assert all(len(message) < 600 for message in messages), shown
+        assert len(response.content) < 5000, shown
+
+
+async def test_an_operation_s_name_is_told_in_short(gateway: Edge) -> None:
+    long = "x" * 20_000
+    for query, operation in [
+        (f"query {long} {{ __typename }} query B {{ __typename }}", None),
+        ("query A { __typename }", long),
+        (operations(20), "nope"),
+    ]:
+        (message,) = await gateway.refused(query, None, operation)
+        assert len(message) < 300
+
+
+async def test_a_document_is_read_once(gateway: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {"parse": 0, "check_limits": 0, "validate": 0}
+
+    def counted(name: str) -> Callable[..., Any]:
+        real = getattr(documents, name)
+
+        def count(*given: Any, **more: Any) -> Any:
+            counts[name] += 1
+            return real(*given, **more)
+
+        return count
+
+    for name in counts:
+        monkeypatch.setattr(documents, name, counted(name))
+    # No earlier case has sent any of these.
+    for query, times_validated in [
+        ("query Fresh($id: ID!) { duplication(id: $id) { id } }", {1, 2}),
+        ("query Fresh { nonsense }", {1, 2}),
+        ("mutation Fresh { duplicateCampaign(input: {}) { status } }", {1, 2}),
+        (operations(22), {0}),
+        ("query Fresh {", {0}),
+    ]:
+        counts.update(dict.fromkeys(counts, 0))
+        answers = [await gateway.post(query, {"id": each}) for each in ("a", "b", "c")]
+        assert counts["parse"] == 1, query
+        assert counts["check_limits"] <= 1, query
+        assert counts["validate"] in times_validated, query
+        assert len({(each.status_code, each.content) for each in answers}) == 1, query
+
+
+async def test_only_so_many_documents_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+
+    def counted(text: str, **more: Any) -> Any:
+        parsed.append(text)
+        return parse(text, **more)
+
+    kept = Documents(build_schema(), hides_schema=False)
+    monkeypatch.setattr(documents, "parse", counted)
+    first, *others = (f"{{ a{number}: __typename }}" for number in range(DOCUMENTS_KEPT + 1))
+    for text in (first, first, *others[:-1], first, *others, first):
+        kept.read(text)
+    assert parsed.count(first) == 2
+    assert len(parsed) == DOCUMENTS_KEPT + 2
+
+
+@pytest.fixture
+async def closed(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
+    """Asks a gateway that does not show its schema."""
+    async with serving(create_emulator()) as url:
+        account = {"provider": "sonarly", "base_url": url, "timeout_seconds": 5}
+        settings = {
+            "server": {"introspection": False},
+            "ledger": {"url": f"sqlite:///{tmp_path}/ledger.db"},
+            "accounts": {"sonarly": {**account, **ACCOUNTS["sonarly"]}},
+        }
+        app = await create_app(parse_settings(settings, {}))
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
+
+            async def ask(query: str, operation: str | None = None, **variables: object) -> Any:
+                body = {"query": query, "operationName": operation, "variables": variables}
+                return (await http.post("/graphql", json=body)).json()
+
+            yield ask
+        await app.state.gateway.drain()
+        await app.state.gateway.close()
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_a_hidden_schema_is_not_shown(closed: Callable[..., Any]) -> None:
+    for query in (
+        "{ __schema { types { name } } }",
+        '{ __type(name: "Query") { name } }',
+        "{ _service { sdl } }",
+        "{ a: __schema { queryType { name } } }",
+        "{ ...F } fragment F on Query { __schema { queryType { name } } }",
+        "{ ... on Query { ... { b: _service { sdl } } } }",
+        "{ __schema @skip(if: true) { queryType { name } } __typename }",
+        "query A { __typename } query B { __schema { queryType { name } } }",
+        get_introspection_query(),
+        EVERYTHING,
+    ):
+        answer = await closed(query, "A" if "query A" in query else None)
+        assert answer.keys() == {"errors"}, query
+        messages = {error["message"] for error in answer["errors"]}
+        assert "This gateway does not show its schema." in messages, query
+    assert (await closed("{ __typename }")) == {"data": {"__typename": "Query"}}
+
+
+BY_INPUT = """mutation ($i: DuplicateCampaignInput!) {
+  duplicateCampaign(input: $i, idempotencyKey: "k") { status } }"""
+BY_FILTER = "query ($f: DuplicationFilter) { duplications(filter: $f) { __typename } }"
+BY_KEYS = "query ($r: [_Any!]!) { _entities(representations: $r) { __typename } }"
+
+
+def by_literal(given: str) -> str:
+    return f'mutation {{ duplicateCampaign(input: {given}, idempotencyKey: "k") {{ status }} }}'
+
+
+# What is near a name of the schema, and the names that an answer must not give away.
+GUESSES: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("{ duplicaton(id: 1) { __typename } }", {}, ["duplication"]),
+    ("{ duplication(idd: 1) { __typename } }", {}, []),
+    ("{ duplication(id: 1) { stats } }", {}, ["status"]),
+    ("{ accounts { nam } }", {}, ["name"]),
+    ("{ accounts }", {}, []),
+    ("mutation { duplicateCampain { status } }", {}, ["duplicateCampaign"]),
+    ("{ duplications(filter: { status: CREATD }) { __typename } }", {}, ["CREATED"]),
+    ('{ duplications(filter: { status: "CREATED" }) { __typename } }', {}, []),
+    ("{ duplications(filter: { statu: CREATED }) { __typename } }", {}, ["status"]),
+    ("query ($f: DuplicationFilte) { __typename }", {}, ["DuplicationFilter"]),
+    ("{ ... on Quer { __typename } }", {}, ["Query"]),
+    ("{ ...F } fragment F on Duplicaton { __typename }", {}, ["Duplication"]),
+    ("{ __typename @inclde(if: true) }", {}, ["include"]),
+    (BY_FILTER, {"f": {"status": "CREATD"}}, ["CREATED"]),
+    (BY_FILTER, {"f": {"status": "created"}}, ["CREATED"]),
+    (BY_FILTER, {"f": {"statu": "CREATED"}}, ["status"]),
+    (by_literal("{}"), {}, ["sonarly", "braze", "altcraft"]),
+    (by_literal("{ mailer: {} }"), {}, ["sonarly", "braze", "altcraft"]),
+    (by_literal("{ sonarly: null }"), {}, ["braze", "altcraft"]),
+    (BY_INPUT, {"i": {}}, ["sonarly", "braze", "altcraft"]),
+    (BY_INPUT, {"i": {"sonarl": {}}}, ["sonarly", "braze", "altcraft"]),
+    (BY_INPUT, {"i": {"sonarly": {"campaignIdd": "x"}}}, []),
+    (BY_KEYS, {"r": [{"__typename": "Query"}]}, ["Duplication", "Campaign"]),
+]
+
+
+@pytest.mark.asyncio(loop_scope="function")
+@pytest.mark.parametrize(("query", "variables", "names"), GUESSES)
+async def test_a_hidden_schema_is_not_guessed(
+    closed: Callable[..., Any], query: str, variables: dict[str, Any], names: list[str]
+) -> None:
+    answer = await closed(query, **variables)
+    told = " ".join(error["message"] for error in answer["errors"])
+    assert told
+    assert "Did you mean" not in told
+    # Names are whole words, since a guess holds most of the name it is near to.
+    assert not set(names) & set(re.findall(r"\w+", told)), told
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_a_hidden_schema_can_be_used(closed: Callable[..., Any]) -> None:
+    query = "mutation { duplicateCampaign(input: %s, idempotencyKey: %s) { %s } }"
+    key = json.dumps(str(uuid.uuid4()))
+    answer = await closed(query % (SONARLY, key, "__typename status duplication { id }"))
+    payload = answer["data"]["duplicateCampaign"]
+    assert payload["status"] == "CREATED"
+    keys = [{"__typename": "Duplication", "id": payload["duplication"]["id"]}]
+    hop = BY_KEYS.replace("__typename }", "__typename ... on Duplication { status } }")
+    assert (await closed(hop, r=keys))["data"] == {
+        "_entities": [{"__typename": "Duplication", "status": "CREATED"}]
+    }

@@ -1,0 +1,374 @@
+"""@oneOf as the GraphQL specification of September 2025 has it, by what comes of each request."""
+
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from campaign_gateway.api.schema import client_sdl
+from support.edge import Edge, edge
+
+# One server for all the cases; its loop must outlive each of them.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+TYPE = "DuplicateCampaignInput"
+MEMBERS = ["altcraft", "braze", "sonarly"]
+
+COPY: dict[str, Any] = {
+    "accountGroupId": "507f1f77bcf86cd799439001",
+    "campaignId": "507f1f77bcf86cd799439011",
+    "audienceId": "507f1f77bcf86cd799439021",
+}
+SONARLY = (
+    '{ accountGroupId: "507f1f77bcf86cd799439001", campaignId: "507f1f77bcf86cd799439011",'
+    ' audienceId: "507f1f77bcf86cd799439021" }'
+)
+BRAZE = '{ campaignId: "0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10", name: "Second" }'
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
+    async with edge(tmp_path_factory.mktemp("one-of")) as running:
+        yield running
+
+
+def field(given: str) -> str:
+    arguments = f'input: {given}, idempotencyKey: "KEY"'
+    return f"duplicateCampaign({arguments}) {{ status userErrors {{ message }} }}"
+
+
+def mutation(given: str, variables: str = "") -> str:
+    return f"mutation Copy{f'({variables})' if variables else ''} {{ {field(given)} }}"
+
+
+BY_MEMBER = field("{ sonarly: $c }")
+FRAGMENT = f"fragment Copying on Mutation {{ {BY_MEMBER} }}"
+CHAIN = f"fragment Outer on Mutation {{ ...Copying }} {FRAGMENT}"
+USING = "mutation Copy($c: SonarlyCampaignInput!) { ...Copying }"
+
+
+@pytest.mark.parametrize(
+    ("query", "variables"),
+    [
+        pytest.param(mutation(f"{{ sonarly: {SONARLY} }}"), {}, id="literal"),
+        pytest.param(
+            mutation("$i", f"$i: {TYPE}!"), {"i": {"sonarly": COPY}}, id="the input as a variable"
+        ),
+        pytest.param(
+            mutation("$i", f"$i: {TYPE}!"),
+            {"i": {"sonarly": {**COPY, "name": None}}},
+            id="null inside the member",
+        ),
+        pytest.param(
+            mutation("$i", f"$i: {TYPE}! = {{ sonarly: {SONARLY} }}"), {}, id="input by default"
+        ),
+        # A default lets a nullable variable stand where null cannot.
+        pytest.param(
+            mutation("$i", f"$i: {TYPE} = {{ sonarly: {SONARLY} }}"),
+            {},
+            id="nullable input by default",
+        ),
+        pytest.param(
+            mutation("$i", f"$i: {TYPE}! = {{ braze: {BRAZE} }}"),
+            {"i": {"sonarly": COPY}},
+            id="another member than the default's",
+        ),
+        pytest.param(
+            mutation("{ sonarly: $c }", "$c: SonarlyCampaignInput!"),
+            {"c": COPY},
+            id="the member as a variable",
+        ),
+        pytest.param(
+            mutation("{ sonarly: $c }", f"$c: SonarlyCampaignInput! = {SONARLY}"),
+            {},
+            id="the member by default",
+        ),
+        pytest.param(
+            mutation("{ sonarly: $c }", f"$c: SonarlyCampaignInput! = {SONARLY}"),
+            {"c": {**COPY, "name": "Other"}},
+            id="the member in place of its default",
+        ),
+        pytest.param(
+            mutation(f"{{ sonarly: {SONARLY[:-1]} name: $n }} }}", "$n: String"),
+            {},
+            id="an optional part left out",
+        ),
+        pytest.param(
+            mutation(f"{{ sonarly: {SONARLY[:-1]} name: null }} }}"), {}, id="an optional part null"
+        ),
+        pytest.param(f"{USING} {FRAGMENT}", {"c": COPY}, id="fragment after the operation"),
+        pytest.param(f"{FRAGMENT} {USING}", {"c": COPY}, id="fragment before the operation"),
+        pytest.param(
+            f"{CHAIN} {USING.replace('...Copying', '...Outer')}",
+            {"c": COPY},
+            id="fragment in a fragment",
+        ),
+        pytest.param(
+            f"mutation Copy($c: SonarlyCampaignInput!) {{ ... on Mutation {{ {BY_MEMBER} }} }}",
+            {"c": COPY},
+            id="inline fragment",
+        ),
+        pytest.param(
+            "mutation Copy($c: SonarlyCampaignInput!, $yes: Boolean!) "
+            f"{{ ... @include(if: $yes) {{ {BY_MEMBER} }} }}",
+            {"c": COPY, "yes": True},
+            id="inline fragment without a type",
+        ),
+        pytest.param(
+            f"query Other {{ __typename }} {FRAGMENT} {USING}", {"c": COPY}, id="beside a query"
+        ),
+        pytest.param(
+            f"{FRAGMENT} {USING} mutation Again($c: SonarlyCampaignInput!) {{ ...Copying }}",
+            {"c": COPY},
+            id="two operations that share a fragment",
+        ),
+        pytest.param(
+            f"{mutation(f'{{ sonarly: {SONARLY} }}')} "
+            f"mutation Other($c: BrazeCampaignInput!) {{ {field('{ braze: $c }')} }}",
+            {},
+            id="two operations that use other members",
+        ),
+    ],
+)
+async def test_exactly_one_member_makes_a_copy(
+    gateway: Edge, query: str, variables: dict[str, Any]
+) -> None:
+    before = await gateway.copies_asked_for()
+    # The same key again would be the copy of an earlier case.
+    found = await gateway.data(query.replace("KEY", str(uuid.uuid4())), variables, "Copy")
+    assert found == {"duplicateCampaign": {"status": "CREATED", "userErrors": []}}
+    assert await gateway.copies_asked_for() == before + 1
+
+
+WRONG_LITERALS = [
+    ("{}", "Given: none."),
+    ("{ sonarly: null }", "Given: sonarly as null. Leave out what is null."),
+    ("{ altcraft: null, braze: null, sonarly: null }", "altcraft as null, braze as null"),
+    (f"{{ sonarly: {SONARLY}, braze: {BRAZE} }}", "Given: sonarly, braze."),
+    (f"{{ sonarly: {SONARLY}, braze: null }}", "Given: sonarly, braze as null. Leave out"),
+    (f"{{ braze: null, sonarly: {SONARLY} }}", "Given: braze as null, sonarly. Leave out"),
+    ("{ sonarly: {}, braze: {}, altcraft: {} }", "Given: sonarly, braze, altcraft."),
+    ("{ mailer: {} }", "Given: mailer."),
+    ("{ mailer: null }", "Given: mailer as null."),
+    ("{ Sonarly: {} }", "Given: Sonarly."),
+    (f"{{ sonarly: {SONARLY}, mailer: {{}} }}", "Given: sonarly, mailer."),
+    (f"{{ sonarly: {SONARLY}, mailer: null }}", "Given: sonarly, mailer as null."),
+    (f"{{ mailer: 1, sonarly: {SONARLY} }}", "Given: mailer, sonarly."),
+    (f"{{ sonarly: {SONARLY}, sonarly: {SONARLY} }}", "Given: sonarly, sonarly."),
+    (f"{{ {'abcdefgh' * 40}: 1 }}", "abcdefgh..."),
+    (f"{{ {' '.join(f'm{number}: 1' for number in range(40))} }}", "and more"),
+]
+
+
+def is_about_members(message: str, given: str) -> bool:
+    rule = f"{TYPE} takes exactly one of {', '.join(MEMBERS)}."
+    return rule in message and given in message and len(message) < 400
+
+
+@pytest.mark.parametrize(("literal", "given"), WRONG_LITERALS)
+async def test_a_literal_without_exactly_one_member(
+    gateway: Edge, literal: str, given: str
+) -> None:
+    before = await gateway.copies_asked_for()
+    in_fragment = f"fragment Copying on Mutation {{ {field(literal)} }}"
+    for query, operation in (
+        (mutation(literal), "Copy"),
+        (mutation("$i", f"$i: {TYPE}! = {literal}"), "Copy"),
+        (f"mutation {{ ... on Mutation {{ {field(literal)} }} }}", None),
+        (f"mutation {{ ...Copying }} {in_fragment}", None),
+        (f"{in_fragment} mutation {{ ...Copying }}", None),
+        # What is not executed must be right too.
+        (f"query Other {{ __typename }} {mutation(literal)}", "Other"),
+    ):
+        variables = {"i": {"sonarly": COPY}} if "$i" in query else {}
+        (message,) = await gateway.refused(query, variables, operation)
+        assert is_about_members(message, given), f"{query}: {message}"
+    assert await gateway.copies_asked_for() == before
+
+
+@pytest.mark.parametrize(
+    ("value", "given"),
+    [
+        ({}, "Given: none."),
+        ({"sonarly": None}, "Given: sonarly as null. Leave out what is null."),
+        (dict.fromkeys(MEMBERS), "Given: altcraft as null, braze as null, sonarly as null. Leave"),
+        ({"sonarly": COPY, "braze": {}}, "Given: sonarly, braze."),
+        ({"sonarly": COPY, "braze": None}, "Given: sonarly, braze as null. Leave out"),
+        ({"altcraft": None, "sonarly": COPY}, "Given: altcraft as null, sonarly. Leave out"),
+        ({"sonarly": COPY, "braze": {}, "altcraft": 1}, "Given: sonarly, braze, altcraft."),
+        ({"mailer": COPY}, "Given: mailer."),
+        ({"mailer": None}, "Given: mailer as null."),
+        ({"": COPY}, "Given: "),
+        ({"SONARLY": COPY}, "Given: SONARLY."),
+        ({"__proto__": COPY}, "Given: __proto__."),
+        ({"sonarly": COPY, "mailer": 1}, "Given: sonarly, mailer."),
+        ({"sonarly": COPY, "mailer": None}, "Given: sonarly, mailer as null."),
+        ({"x" * 5000: COPY}, "xxx..."),
+        ({f"m{number}": 1 for number in range(500)}, "and more"),
+    ],
+)
+async def test_a_variable_without_exactly_one_member(
+    gateway: Edge, value: dict[str, Any], given: str
+) -> None:
+    before = await gateway.copies_asked_for()
+    for declared in (f"{TYPE}!", f"{TYPE}! = {{ sonarly: {SONARLY} }}"):
+        query = mutation("$i", f"$i: {declared}")
+        (message,) = await gateway.refused(query, {"i": value})
+        assert message.startswith("Variable '$i'"), message
+        assert is_about_members(message, given), message
+    assert await gateway.copies_asked_for() == before
+
+
+NULLABLE = "mutation Copy($c: SonarlyCampaignInput"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        mutation("{ sonarly: $c }", "$c: SonarlyCampaignInput"),
+        mutation("{ sonarly: $c }", "$c: SonarlyCampaignInput = null"),
+        # Here the default is no help: the value may still be null.
+        mutation("{ sonarly: $c }", f"$c: SonarlyCampaignInput = {SONARLY}"),
+        f"{NULLABLE}) {{ ...Copying }} {FRAGMENT}",
+        f"{FRAGMENT} {NULLABLE}) {{ ...Copying }}",
+        f"{CHAIN} {NULLABLE}) {{ ...Outer }}",
+        f"{NULLABLE}) {{ ... on Mutation {{ {BY_MEMBER} }} }}",
+        f"{NULLABLE}) {{ ...Copying }} {FRAGMENT} {USING.replace('Copy(', 'Right(')}",
+        f"{USING.replace('Copy(', 'Right(')} {NULLABLE}) {{ ...Copying }} {FRAGMENT}",
+    ],
+)
+async def test_a_member_that_could_be_null(gateway: Edge, query: str) -> None:
+    before = await gateway.copies_asked_for()
+    for value in ({"c": COPY}, {"c": None}, {}):
+        (message,) = await gateway.refused(query, value, "Copy")
+        for part in ("$c", TYPE, "cannot be null", "SonarlyCampaignInput!"):
+            assert part in message, message
+    assert await gateway.copies_asked_for() == before
+
+
+@pytest.mark.parametrize(
+    ("query", "variables", "parts"),
+    [
+        (mutation("null"), {}, [TYPE, "null"]),
+        (mutation("[]"), {}, [TYPE]),
+        (mutation(f"[{{ sonarly: {SONARLY} }}]"), {}, [TYPE]),
+        (mutation('"sonarly"'), {}, [TYPE]),
+        (mutation("7"), {}, [TYPE]),
+        (mutation("sonarly"), {}, [TYPE]),
+        (mutation('{ sonarly: "507f1f77bcf86cd799439011" }'), {}, ["SonarlyCampaignInput"]),
+        (mutation(f"{{ sonarly: [{SONARLY}] }}"), {}, ["SonarlyCampaignInput"]),
+        (mutation(f"{{ sonarly: {SONARLY[:-1]} mailer: 1 }} }}"), {}, ["mailer"]),
+        ('mutation { duplicateCampaign(idempotencyKey: "k") { status } }', {}, ["input", TYPE]),
+        (mutation("$i"), {"i": {"sonarly": COPY}}, ["$i", "not defined"]),
+        (mutation("{ sonarly: $c }"), {"c": COPY}, ["$c", "not defined"]),
+        (f"{FRAGMENT} mutation Copy {{ ...Copying }}", {"c": COPY}, ["$c", "not defined"]),
+        (
+            mutation(f"{{ sonarly: {SONARLY} }}", f"$i: {TYPE}!"),
+            {"i": {"sonarly": COPY}},
+            ["$i", "never used"],
+        ),
+        (
+            mutation(f"{{ sonarly: {SONARLY} }}", "$c: SonarlyCampaignInput"),
+            {"c": COPY},
+            ["$c", "never used"],
+        ),
+        (
+            mutation("{ sonarly: $c }", "$c: BrazeCampaignInput!"),
+            {"c": COPY},
+            ["$c", "BrazeCampaignInput!", "SonarlyCampaignInput"],
+        ),
+        (mutation("{ sonarly: $c }", "$c: String!"), {"c": "x"}, ["$c", "SonarlyCampaignInput"]),
+        (mutation("{ sonarly: $c }", f"$c: {TYPE}!"), {"c": {"sonarly": COPY}}, ["$c", TYPE]),
+        (
+            mutation("{ sonarly: $c }", "$c: [SonarlyCampaignInput!]!"),
+            {"c": [COPY]},
+            ["$c", "SonarlyCampaignInput"],
+        ),
+        (mutation("$i", f"$i: {TYPE}"), {"i": {"sonarly": COPY}}, ["$i", f"{TYPE}!"]),
+        (mutation("$i", f"$i: [{TYPE}!]!"), {"i": [{"sonarly": COPY}]}, ["$i", TYPE]),
+        (mutation("$i", f"$i: {TYPE}!"), {}, ["$i", TYPE]),
+        (mutation("$i", f"$i: {TYPE}!"), {"i": None}, ["$i"]),
+        (mutation("$i", f"$i: {TYPE}!"), {"i": [{"sonarly": COPY}]}, ["$i"]),
+        (mutation("$i", f"$i: {TYPE}!"), {"i": []}, ["$i"]),
+        (mutation("$i", f"$i: {TYPE}!"), {"i": "sonarly"}, ["$i"]),
+        (mutation("$i", f"$i: {TYPE}!"), {"i": True}, ["$i"]),
+        (mutation("$i", f"$i: {TYPE}!"), {"i": {"sonarly": "x"}}, ["$i", "sonarly"]),
+        (mutation("$i", f"$i: {TYPE}!"), {"i": {"sonarly": [COPY]}}, ["$i", "sonarly"]),
+        (
+            mutation("$i", f"$i: {TYPE}!"),
+            {"i": {"sonarly": {**COPY, "audienceId": None}}},
+            ["$i", "sonarly", "audienceId"],
+        ),
+        (mutation("$i", f"$i: {TYPE}!"), {"i": {"sonarly": {**COPY, "x": 1}}}, ["$i", "x"]),
+        (mutation("{ sonarly: $c }", "$c: SonarlyCampaignInput!"), {}, ["$c"]),
+        (mutation("{ sonarly: $c }", "$c: SonarlyCampaignInput!"), {"c": None}, ["$c"]),
+        (mutation("{ sonarly: $c }", "$c: SonarlyCampaignInput!"), {"c": [COPY]}, ["$c"]),
+    ],
+)
+async def test_other_mistakes_with_the_input(
+    gateway: Edge, query: str, variables: dict[str, Any], parts: list[str]
+) -> None:
+    before = await gateway.copies_asked_for()
+    (message,) = await gateway.refused(query, variables)
+    assert all(part in message for part in parts), message
+    assert "takes exactly one of" not in message
+    assert "cannot be null" not in message or "stands for a member" not in message
+    assert await gateway.copies_asked_for() == before
+
+
+async def test_two_variables_as_two_members(gateway: Edge) -> None:
+    query = mutation(
+        "{ sonarly: $s, braze: $b }", "$s: SonarlyCampaignInput!, $b: BrazeCampaignInput!"
+    )
+    (message,) = await gateway.refused(query, {"s": COPY, "b": {"campaignId": "x", "name": "y"}})
+    assert is_about_members(message, "Given: sonarly, braze.")
+
+
+async def test_each_mistake_is_told_once(gateway: Edge) -> None:
+    wrong = f"mutation A {{ {field('{}')} }} mutation B {{ {field('{ braze: null }')} }}"
+    first, second = await gateway.refused(wrong, None, "A")
+    assert is_about_members(first, "Given: none.")
+    assert is_about_members(second, "Given: braze as null.")
+
+
+async def test_introspection_tells_which_input_is_one_of(gateway: Edge) -> None:
+    query = """{ __schema {
+      types { name kind isOneOf inputFields { type { kind isOneOf ofType { kind isOneOf } } } }
+      mutationType { fields { type { kind isOneOf }
+        args { type { kind isOneOf ofType { name isOneOf } } } } }
+    } }"""
+    found = (await gateway.data(query))["__schema"]
+    marks = {each["name"]: each["isOneOf"] for each in found["types"]}
+    inputs = {each["name"] for each in found["types"] if each["kind"] == "INPUT_OBJECT"}
+    assert {name for name, mark in marks.items() if mark is True} == {TYPE}
+    assert {name for name, mark in marks.items() if mark is False} == inputs - {TYPE}
+    assert len(inputs) == 5
+
+    fields = [field for each in found["types"] for field in each["inputFields"] or ()]
+    wrappers = [each["type"] for each in fields if each["type"]["kind"] in {"LIST", "NON_NULL"}]
+    (mutation_field,) = found["mutationType"]["fields"]
+    (argument,) = (
+        each["type"]
+        for each in mutation_field["args"]
+        if each["type"]["ofType"] and each["type"]["ofType"]["name"] == TYPE
+    )
+    assert {each["kind"] for each in wrappers} == {"LIST", "NON_NULL"}
+    assert all(each["isOneOf"] is None for each in [*wrappers, mutation_field["type"]])
+    assert argument == {
+        "kind": "NON_NULL",
+        "isOneOf": None,
+        "ofType": {"name": TYPE, "isOneOf": True},
+    }
+    single = await gateway.data(f'{{ __type(name: "{TYPE}") {{ isOneOf }} }}')
+    assert single == {"__type": {"isOneOf": True}}
+
+
+async def test_the_printed_schema_marks_that_input_alone() -> None:
+    printed = client_sdl()
+    assert printed.count("@oneOf") == 1
+    assert f"input {TYPE} @oneOf {{" in printed
+    # A client that does not know the directive must read it in words.
+    description = printed.partition(f"input {TYPE} ")[0].rpartition('"""\n')[0][-200:]
+    assert "exactly one" in description
