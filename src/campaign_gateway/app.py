@@ -151,6 +151,8 @@ async def create_app(
         middleware=[cors] if cors_origin_regex else [],
         lifespan=lifespan,
     )
+    # A redirect would be to whatever host a request names.
+    app.router.redirect_slashes = False
     app.state.gateway = gateway
     return app
 

@@ -64,7 +64,7 @@ async def reconcile(accounts: Mapping[str, Account], ledger: Ledger, every_secon
 async def _check(accounts: Mapping[str, Account], ledger: Ledger, duplication: Duplication) -> None:
     account, finding = accounts.get(duplication.intent.account), Finding()
     try:
-        if account is not None:
+        if account is not None and account.connector.provider == duplication.intent.provider:
             finding = await find_copy(account, ledger, duplication)
         await _record(ledger, duplication, finding)
     except LedgerUnavailable as failure:

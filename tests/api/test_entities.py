@@ -256,6 +256,27 @@ async def test_a_provider_that_fails_leaves_the_others(
     assert error["message"].startswith("Braze could not be read")
 
 
+async def test_an_account_that_was_another_provider_s_leaves_the_others(
+    gateway: Edge, made: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near = Ledger.near
+
+    async def of_another(*arguments: Any) -> Any:
+        found = await near(*arguments)
+        return {
+            key: replace(each, intent=replace(each.intent, provider="altcraft"))
+            for key, each in found.items()
+        }
+
+    monkeypatch.setattr(Ledger, "near", of_another)
+    keys = [campaign("sonarly", made[0][1]), duplication(made[1][0])]
+    answer = (await gateway.post(HOP, {"keys": keys})).json()
+    (error,) = answer["errors"]
+    assert error["path"] == ["_entities", 0]
+    assert "account group" in error["message"]
+    assert answer["data"]["_entities"][1] is not None
+
+
 async def test_so_many_representations(gateway: Edge, made: list[tuple[str, str]]) -> None:
     keys = [duplication(made[number % 5][0]) for number in range(101)]
     assert ENTITY_LIMIT == 100

@@ -13,6 +13,7 @@ import pytest
 
 from campaign_gateway.api import limits, request
 from campaign_gateway.api.context import CAMPAIGN_LIMIT, ENTITY_LIMIT
+from campaign_gateway.api.variables import VARIABLE_VALUE_LIMIT
 from campaign_gateway.connectors import CONNECTORS
 from campaign_gateway.outcomes import DuplicationStatus, ErrorCode, UserError
 from campaign_gateway.settings import LedgerSettings, ServerSettings, parse_settings
@@ -66,6 +67,7 @@ LIMITS = {
         limits.SPREAD_LIMIT,
     ],
     "fields of one name": [limits.NAMESAKE_LIMIT],
+    "values in the variables": [VARIABLE_VALUE_LIMIT],
     "values in the answer, taking lists as long as they may be": [limits.VALUE_LIMIT],
     "entities to resolve; campaigns to read at providers": [ENTITY_LIMIT, CAMPAIGN_LIMIT],
 }

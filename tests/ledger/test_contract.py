@@ -52,6 +52,11 @@ MakeIntent = Callable[..., Intent]
 Open = Callable[..., Awaitable[Ledger]]
 
 
+def shown(record: Duplication) -> Duplication:
+    """As lists have it."""
+    return replace(record, intent=replace(record.intent, input="", seen=None))
+
+
 async def begun(ledger: Ledger, intent: Intent, despite: str | None = None) -> Duplication:
     await ledger.begin(intent, NOW, despite)
     return await found(ledger, intent)
@@ -105,8 +110,11 @@ async def test_scopes_do_not_see_each_other(ledger: Ledger, intent: MakeIntent) 
     assert await ledger.find("others", "k") == theirs
     assert await ledger.find("nobody", "k") is None
     assert await ledger.get("others", ours.intent.id) is None
-    assert await ledger.list("others", Selection(), 10, None) == [theirs]
-    assert await ledger.list(None, Selection(), 10, None) == [theirs, ours]
+    assert await ledger.list("others", Selection(), 10, None) == [shown(theirs)]
+    assert await ledger.list(None, Selection(), 10, None) == [shown(theirs), shown(ours)]
+    ids = {ours.intent.id, theirs.intent.id, "unknown"}
+    assert await ledger.get_all("everyone", ids) == [shown(ours)]
+    assert await ledger.get_all("everyone", []) == []
 
 
 async def test_each_outcome_comes_back_whole(ledger: Ledger, intent: MakeIntent) -> None:
@@ -508,7 +516,8 @@ async def test_whoever_visits_sees_and_settles_beside_the_gateway(
     under_way = await begun(ledger, intent("under way"))
     unknown = await settled(ledger, intent("lost", requested_name="Lost"), UNKNOWN)
     visitor = await open_at(url, visiting=True)
-    assert await visitor.list(None, Selection(), 10, None) == [unknown, under_way]
+    listed = await visitor.list(None, Selection(), 10, None)
+    assert listed == [shown(unknown), shown(under_way)]
     assert await visitor.settle_by_reading(unknown, COPY, Evidence.PERSON, LATER)
     seen = await ledger.find("everyone", "lost")
     assert seen is not None

@@ -483,7 +483,8 @@ class Copying(RuleBasedStateMachine):
             account="braze",
             source_campaign_id=source,
             requested_name=name,
-            input="{}",
+            # What is listed leaves it out.
+            input="",
         )
 
     def _new_campaign(self, attempt: Attempt) -> Campaign:

@@ -41,6 +41,7 @@ class Listing:
 
     campaigns: Sequence[Campaign]
     title: str = "Listing"
+    provider: str = "sonarly"
     tells_creation: bool = True
     lists_in_full: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -115,6 +116,17 @@ async def test_what_a_check_cannot_choose_from_is_kept_for_a_person(
     listing.error = NoAnswer("no answer in time")
     await reconciliation._check({"sonarly": listing_account(account, listing)}, ledger, seen)
     assert (await ledger.get(None, lost.intent.id)).candidates == seen.candidates
+
+
+async def test_an_account_that_is_another_provider_s_now_is_not_read_for_it(
+    account: Account, ledger: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost = await unsettled(ledger)
+    listing = Listing([copy("c1")], provider="other")
+    await reconciliation._check({"sonarly": listing_account(account, listing)}, ledger, lost)
+    assert listing.asked == 0
+    assert (await ledger.get(None, lost.intent.id)).status is DuplicationStatus.UNKNOWN
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from graphql import (
     DocumentNode,
     FieldNode,
     GraphQLError,
+    GraphQLFormattedError,
     GraphQLSchema,
     OperationDefinitionNode,
     TokenKind,
@@ -34,9 +35,9 @@ DIGIT_LIMIT = 100
 
 
 class InvalidRequest(Exception):
-    """Nothing of the request was executed."""
+    """Nothing of the request was executed. `errors` are for the caller."""
 
-    def __init__(self, errors: Iterable[GraphQLError]) -> None:
+    def __init__(self, errors: Iterable[GraphQLFormattedError]) -> None:
         super().__init__()
         self.errors = list(errors)
 
@@ -49,11 +50,15 @@ class HiddenSchema(ValidationRule):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What parses. With `mistakes` it must not be executed."""
+    """With `mistakes` it must not be executed. What is kept of it knows no locations.
+
+    They would hold on to each token and comment; and an error looks its location up by reading the
+    whole text, which a hundred of them do for a hundred entities that cannot be read.
+    """
 
     ast: DocumentNode
     operations: tuple[OperationDefinitionNode, ...]
-    mistakes: tuple[GraphQLError, ...]
+    mistakes: tuple[GraphQLFormattedError, ...]
 
     def operation(self, name: str | None) -> OperationDefinitionNode:
         """The operation to run. Raises `InvalidRequest` when that is not clear."""
@@ -63,9 +68,11 @@ class Document:
             if each.name and each.name.value == name:
                 return each
         names = [shortened(each.name.value) for each in self.operations if each.name]
+        if self.mistakes and not names:
+            raise InvalidRequest(self.mistakes)
         must = f"be {' or '.join(names[:NAMES_SHOWN])}" if names else "be left out"
         message = f"'operationName' must {must}, to say which operation of the document to run."
-        raise InvalidRequest([GraphQLError(message)])
+        raise InvalidRequest([GraphQLError(message).formatted])
 
 
 class Documents:
@@ -79,30 +86,25 @@ class Documents:
     def read(self, text: str) -> Document:
         """Raises `InvalidRequest` for what cannot be parsed."""
         found = self._read_once(text)
-        if isinstance(found, GraphQLError):
-            raise InvalidRequest([found])
-        return found
+        if isinstance(found, Document):
+            return found
+        raise InvalidRequest([found])
 
-    def _read(self, text: str) -> Document | GraphQLError:
+    def _read(self, text: str) -> Document | GraphQLFormattedError:
         try:
-            ast = parse(
-                text,
-                max_lexical_tokens=TOKEN_LIMIT,
-                max_comments=COMMENT_LIMIT,
-                allow_empty_selection_sets=False,
-            )
+            located, ast = _parsed(text), _parsed(text, no_location=True)
         except GraphQLError as mistake:
-            # Its frames would be kept with it.
-            return mistake.with_traceback(None)
+            return mistake.formatted
         operations = [each for each in ast.definitions if isinstance(each, OperationDefinitionNode)]
-        return Document(ast, tuple(operations), tuple(self._mistakes(ast)))
+        mistakes = [each.formatted for each in self._mistakes(located)]
+        return Document(ast, tuple(operations), tuple(mistakes))
 
     def _mistakes(self, ast: DocumentNode) -> list[GraphQLError]:
         try:
             check_limits(ast)
             _check_numbers(ast)
         except GraphQLError as excess:
-            return [excess.with_traceback(None)]
+            return [excess]
         # What is wrong with a @oneOf would be told again, and less clearly, by the other rules.
         return self._validate(ast, (OneOfLiterals, OneOfMemberVariables)) or self._validate(
             ast, (*specified_rules, *([HiddenSchema] if self._hides_schema else []))
@@ -120,6 +122,16 @@ class Documents:
             allow_empty_selection_sets=False,
         )
         return [_unhelpful(each) for each in mistakes] if self._hides_schema else mistakes
+
+
+def _parsed(text: str, *, no_location: bool = False) -> DocumentNode:
+    return parse(
+        text,
+        no_location=no_location,
+        max_lexical_tokens=TOKEN_LIMIT,
+        max_comments=COMMENT_LIMIT,
+        allow_empty_selection_sets=False,
+    )
 
 
 def _unhelpful(mistake: GraphQLError) -> GraphQLError:

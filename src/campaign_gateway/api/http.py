@@ -24,8 +24,8 @@ from starlette.types import Receive, Scope, Send
 from campaign_gateway.api.context import Context
 from campaign_gateway.api.documents import Documents, InvalidRequest
 from campaign_gateway.api.limits import ERROR_LIMIT
-from campaign_gateway.api.one_of import one_of_mistakes
 from campaign_gateway.api.request import JSON, Parameters, Refusal, negotiate, read_parameters
+from campaign_gateway.api.variables import check_variables, without_value
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 INVALID_REQUEST = "INVALID_REQUEST"
 INTERNAL_ERROR = "INTERNAL_ERROR"
 
+MASKED = "Internal error."
 MESSAGE_LENGTH = 500
 LOCATIONS_SHOWN = 10
 
@@ -68,15 +69,16 @@ class GraphQLOverHTTP:
         except ClientDisconnect:
             raise
         except Refusal as refusal:
-            told = [_told(GraphQLError(str(refusal)), INVALID_REQUEST)]
+            told = [_told({"message": str(refusal)}, INVALID_REQUEST)]
             return _response(media_type, refusal.status, {"errors": told}, refusal.headers)
         except InvalidRequest as invalid:
             told = [_told(each, INVALID_REQUEST) for each in invalid.errors]
             return _response(media_type, 400 if media_type != JSON else 200, {"errors": told})
-        except Exception as fault:  # noqa: BLE001 - Whatever it is, it is logged and not told.
-            told = [_told(GraphQLError("", original_error=fault))]
+        except Exception:
+            log.exception("a fault of the gateway's own")
+            told = [_told({"message": MASKED}, INTERNAL_ERROR)]
             return _response(media_type, 500, {"errors": told})
-        errors = {"errors": [_told(each) for each in result.errors]} if result.errors else {}
+        errors = {"errors": [_outcome(each) for each in result.errors]} if result.errors else {}
         return _response(media_type, 200, {**errors, "data": result.data})
 
     async def _execute(self, parameters: Parameters, *, may_mutate: bool) -> ExecutionResult:
@@ -85,11 +87,11 @@ class GraphQLOverHTTP:
         operation = document.operation(parameters.operation_name)
         if operation.operation is not OperationType.QUERY and not may_mutate:
             raise Refusal(405, "Only queries may be sent with GET. Use POST.", {"allow": "POST"})
-        mistakes = document.mistakes or one_of_mistakes(
+        if document.mistakes:
+            raise InvalidRequest(document.mistakes)
+        check_variables(
             self._schema, operation, parameters.variables, hides_schema=self._hides_schema
         )
-        if mistakes:
-            raise InvalidRequest(mistakes)
         result = execute(
             self._schema,
             document.ast,
@@ -102,8 +104,7 @@ class GraphQLOverHTTP:
         if isawaitable(result):
             result = await result
         if result.data is None and result.errors and not any(each.path for each in result.errors):
-            # Variables that are not of their types.
-            raise InvalidRequest(result.errors)
+            raise InvalidRequest({"message": without_value(each)} for each in result.errors)
         return result
 
 
@@ -124,16 +125,20 @@ def _response(
     )
 
 
-def _told(error: GraphQLError, code: str | None = None) -> GraphQLFormattedError:
+def _outcome(error: GraphQLError) -> GraphQLFormattedError:
     """A caller's mistakes are told to the caller alone, and the gateway's own faults to its log."""
-    told = error.formatted
     fault = error.original_error
-    if fault is not None and not isinstance(fault, GraphQLError) and code is None:
-        log.error("a fault of the gateway's own", exc_info=fault)
-        told["message"], code = "Internal error.", INTERNAL_ERROR
-    # No more of what the caller has sent than helps to find the mistake.
-    elif len(error.message) > MESSAGE_LENGTH:
-        told["message"] = f"{error.message[:MESSAGE_LENGTH]}..."
+    if fault is None or isinstance(fault, GraphQLError):
+        return _told(error.formatted)
+    log.error("a fault of the gateway's own", exc_info=fault)
+    return _told({**error.formatted, "message": MASKED}, INTERNAL_ERROR)
+
+
+def _told(error: GraphQLFormattedError, code: str | None = None) -> GraphQLFormattedError:
+    """Without more of what the caller has sent than helps to find the mistake."""
+    told: GraphQLFormattedError = {**error}
+    if len(told["message"]) > MESSAGE_LENGTH:
+        told["message"] = f"{told['message'][:MESSAGE_LENGTH]}..."
     if "locations" in told:
         told["locations"] = told["locations"][:LOCATIONS_SHOWN]
     if code is not None:

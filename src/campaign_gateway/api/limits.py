@@ -90,7 +90,7 @@ def _check_operation(operation: OperationDefinitionNode, measure: "_Measure") ->
     copies = {_response_name(each) for each in roots if each.name.value != "__typename"}
     if operation.operation is OperationType.MUTATION and len(copies) > 1:
         raise GraphQLError(
-            "One request makes one copy. Send a request for each duplicateCampaign.", operation
+            "One request makes one copy. Send a request of its own for each.", operation
         )
     _check(len(roots), ROOT_FIELD_LIMIT, "fields at the top")
     depth, values = measure.of(operation.selection_set)

@@ -63,7 +63,7 @@ def one_of_mistakes(
     variables: Mapping[str, object],
     *,
     hides_schema: bool,
-) -> list[GraphQLError]:
+) -> list[str]:
     """What is wrong with the values of variables that are of a @oneOf type."""
     mistakes = []
     for definition in operation.variable_definitions or ():
@@ -75,7 +75,7 @@ def one_of_mistakes(
         given = [(member, part is None) for member, part in value.items()]
         if _is_wrong(type_, given):
             message = _message(type_, given, hides_schema=hides_schema)
-            mistakes.append(GraphQLError(f"Variable '${name}': {message}", definition))
+            mistakes.append(f"Variable '${name}': {message}")
     return mistakes
 
 

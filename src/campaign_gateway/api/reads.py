@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import binascii
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,10 @@ PAGE_LIMIT = 100
 # How long one request waits for a duplication to be settled, and how often it looks, in seconds.
 WAIT_LIMIT = 20
 FIRST_LOOK, LAST_LOOK = 0.25, 2.0
+
+
+# Of the UUIDs that duplications are known by.
+ID_VERSION = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +112,13 @@ async def _campaigns_at(
         return dict.fromkeys(((account_name, each) for each in campaign_ids), unknown)
     storable = [each for each in campaign_ids if _is_storable(each)]
     near = await context.ledger.near(context.scope, account.name, storable)
+    # An account's name may have been another provider's before.
     inputs = {
-        each: input_of(account, near[each]) if each in near else None for each in campaign_ids
+        campaign_id: input_of(account, each)
+        for campaign_id, each in near.items()
+        if each.intent.provider == account.connector.provider
     }
-    read = await look_up_all(account, inputs)
+    read = await look_up_all(account, {each: inputs.get(each) for each in campaign_ids})
     return {(account_name, each): _told(account, found) for each, found in read.items()}
 
 
@@ -134,9 +140,13 @@ def cursor_of(duplication: Duplication) -> str:
 
 def _id_of(cursor: str) -> str:
     try:
-        return str(uuid.UUID(bytes=base64.urlsafe_b64decode(cursor.encode("ascii") + b"==")))
-    except (ValueError, binascii.Error):
-        raise GraphQLError("'after' must be a cursor of an earlier page.") from None
+        decoded = base64.b64decode(cursor.encode("ascii") + b"==", altchars=b"-_", validate=True)
+        found = uuid.UUID(bytes=decoded)
+    except ValueError:
+        found = None
+    if found is None or found.version != ID_VERSION:
+        raise GraphQLError("'after' must be a cursor of an earlier page.")
+    return str(found)
 
 
 def canonical_id(value: str) -> str | None:

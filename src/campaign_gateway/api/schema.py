@@ -1,7 +1,7 @@
 """The GraphQL schema: one mutation, the queries around it, and how it is printed."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import graphql
 import strawberry
@@ -47,16 +47,23 @@ class DuplicationFilter:
     )
 
     def selection(self) -> Selection:
-        since, until = self.requested_since or None, self.requested_before or None
-        account = self.account or None
+        status, account = given(self.status), given(self.account)
         return Selection(
-            statuses=(self.status,) if self.status else None,
-            provider=self.provider or None,
+            statuses=None if status is None else (status,),
+            provider=given(self.provider),
             # Names are ASCII; anything else matches none of them.
             account=account and account.encode("ascii", "replace").decode().replace("\0", "?"),
-            since=since,
-            until=until,
+            since=given(self.requested_since),
+            until=given(self.requested_before),
         )
+
+
+Value = TypeVar("Value")
+
+
+def given(value: Value | None) -> Value | None:
+    """None for what was left out, which narrows no more than null does."""
+    return None if value is strawberry.UNSET else value
 
 
 @strawberry.type(description="What can be read.")
@@ -105,7 +112,7 @@ class Query:
         ] = strawberry.UNSET,
     ) -> DuplicationConnection:
         selection = filter.selection() if filter else Selection()
-        page = await reads.duplications(info.context, first, after or None, selection)
+        page = await reads.duplications(info.context, first, given(after), selection)
         return DuplicationConnection.of(page)
 
     @strawberry.field(

@@ -109,7 +109,7 @@ class Selection:
 
 
 class Row(Protocol):
-    """What every engine gives for `SELECT *`."""
+    """What every engine gives for a duplication."""
 
     def __getitem__(self, name: str, /) -> Any: ...
 

@@ -28,6 +28,7 @@ class Ledger:
 
     A status only ever moves up: IN_PROGRESS, UNKNOWN, ACCEPTED, then CREATED or REJECTED. Whatever
     was found or said by others gives way to the provider's own certain answer, even a late one.
+    What `get_all` and `list` answer is to be shown, and leaves out the intent's input.
     A scope of None is everybody's, for whoever runs the gateway. `owner` is this gateway's name for
     itself, by which others know whose attempts are under way.
     """

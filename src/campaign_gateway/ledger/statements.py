@@ -17,6 +17,13 @@ _SAME_COPY = (
     " AND name_key = :name_key AND status = 'UNKNOWN'"
 )
 
+# For many at once. What was asked for may be long, and serves only to read at the provider.
+_SHOWN = (
+    "id, nonce, scope, key, fingerprint, provider, account, source_campaign_id, requested_name,"
+    " platform, '' AS input, NULL AS seen, status, requested_at, campaign, error, evidence,"
+    " provider_trace_id, settled_at, checks, candidates, expired"
+)
+
 FIND = "SELECT * FROM duplication WHERE scope = :scope AND key = :key"
 ANY = "SELECT * FROM duplication WHERE id = :id"
 
@@ -111,7 +118,7 @@ def get(scope: str | None) -> str:
 
 def get_all(wanted: Mapping[str, object]) -> str:
     return (
-        "SELECT * FROM duplication WHERE scope = :scope AND expired = 0"
+        f"SELECT {_SHOWN} FROM duplication WHERE scope = :scope AND expired = 0"
         f" AND id IN ({_those(wanted, 'id')})"
     )
 
@@ -142,7 +149,8 @@ def listing(wanted: Mapping[str, object]) -> str:
         "status0": f"status IN ({_those(wanted, 'status')})",
     }
     narrowed = ["expired = 0", *(clauses[name] for name in clauses if name in wanted)]
-    return f"SELECT * FROM duplication WHERE {' AND '.join(narrowed)} ORDER BY id DESC LIMIT :limit"
+    where = " AND ".join(narrowed)
+    return f"SELECT {_SHOWN} FROM duplication WHERE {where} ORDER BY id DESC LIMIT :limit"
 
 
 def _those(wanted: Mapping[str, object], name: str) -> str:
