@@ -30,19 +30,20 @@ def post(offer: bytes, *, chunked: bool = False) -> bytes:
     return head + offer + length + b"\r\n\r\n" + body
 
 
-def exchange(url: str, pieces: Sequence[bytes], answers: int = 1) -> list[tuple[int, bytes]]:
+def exchange(url: str, *requests: Sequence[bytes]) -> list[tuple[int, bytes]]:
+    """One after the other on one connection, each in pieces."""
     address = urlsplit(url)
+    found = []
     with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
-        for piece in pieces:
-            connection.sendall(piece)
-            # Long enough for each to be read by itself.
-            time.sleep(0.05)
-        found = []
-        for _ in range(answers):
-            response = HTTPResponse(connection)
-            response.begin()
-            found.append((response.status, response.read()))
-        return found
+        for pieces in requests:
+            for piece in pieces:
+                connection.sendall(piece)
+                # Long enough for each to be read by itself.
+                time.sleep(0.05)
+            with HTTPResponse(connection) as response:
+                response.begin()
+                found.append((response.status, response.read()))
+    return found
 
 
 @pytest.mark.parametrize(
@@ -63,8 +64,8 @@ def test_an_offer_to_upgrade_is_declined_and_the_request_answered(
 
 
 def test_a_connection_serves_on_after_an_offer(sandbox_url: str) -> None:
-    both = [post(OFFER), post(b"")]
-    assert exchange(sandbox_url, both, answers=2) == [(200, ANSWER), (200, ANSWER)]
+    requests = [[post(OFFER)], [post(b"")], [post(OFFER, chunked=True)]]
+    assert exchange(sandbox_url, *requests) == [(200, ANSWER)] * 3
 
 
 def test_a_tunnel_is_not_opened(sandbox_url: str) -> None:
