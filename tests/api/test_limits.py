@@ -1,5 +1,6 @@
 """What one document may ask for, at each bound and one above it, and what a hidden schema hides."""
 
+import asyncio
 import json
 import re
 import time
@@ -14,7 +15,7 @@ import pytest
 import pytest_asyncio
 from graphql import GraphQLError, get_introspection_query, parse
 
-from campaign_gateway.api import documents, limits
+from campaign_gateway.api import documents, limits, request
 from campaign_gateway.api.documents import DOCUMENTS_KEPT, Documents
 from campaign_gateway.api.schema import build_schema
 from campaign_gateway.api.variables import VARIABLE_VALUE_LIMIT
@@ -211,6 +212,43 @@ async def test_a_mistake_in_a_variable_is_told_in_the_words_of_graphql(
     (message,) = await gateway.refused(query, {"a": given})
     assert f"'$a' has invalid value: {expected}" in message
     assert not re.search(r"None|True|secret", message)
+
+
+async def test_numbers_of_so_many_digits(gateway: Edge) -> None:
+    """Python refuses to read more than 4,300, in words of its own."""
+    for number in ("1" * 101, "1." + "1" * 60_000):
+        query = f"{{ duplications(first: {number}) {{ pageInfo {{ hasNextPage }} }} }}"
+        (message,) = await gateway.refused(query)
+        assert message == "The document holds a number of too many digits."
+
+
+async def test_a_fault_before_anything_is_executed_is_masked_and_logged(
+    gateway: Edge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("inner workings")
+
+    monkeypatch.setattr(documents, "check_limits", broken)
+    answer = await gateway.post("query NeverSentBefore { __typename }")
+    assert answer.status_code == 500
+    error = {"message": "Internal error.", "extensions": {"code": "INTERNAL_ERROR"}}
+    assert answer.json() == {"errors": [error]}
+    assert "inner workings" in caplog.text
+
+
+async def test_a_body_that_does_not_arrive_is_not_waited_for(
+    gateway: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def trickle() -> AsyncIterator[bytes]:
+        yield b'{"query":'
+        await asyncio.sleep(1)
+        yield b'"{ __typename }"}'
+
+    monkeypatch.setattr(request, "BODY_SECONDS", 0.2)
+    headers = {"content-type": "application/json"}
+    answer = await gateway.http.post("/graphql", content=trickle(), headers=headers)
+    assert answer.status_code == 408
+    assert "has not arrived" in answer.json()["errors"][0]["message"]
 
 
 async def test_what_is_kept_of_a_document_knows_no_locations(gateway: Edge) -> None:
