@@ -28,7 +28,7 @@ FRAGMENT_LIMIT = 30
 SPREAD_LIMIT = 100
 DIRECTIVE_LIMIT = 30
 ALIAS_LIMIT = 30
-ROOT_FIELD_LIMIT = 20
+ROOT_FIELD_LIMIT = 10
 DEPTH_LIMIT = 10
 # Fields of one name are compared with each other, to see whether they can be merged.
 NAMESAKE_LIMIT = 50
