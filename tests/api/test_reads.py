@@ -144,7 +144,7 @@ async def test_a_page_that_cannot_be(client: Any, variables: Any, message: str) 
         (1769860800, False),
     ],
 )
-async def test_times_are_those_of_rfc_3339(client: Any, written: object, is_read: bool) -> None:  # noqa: FBT001
+async def test_times_are_those_of_rfc_3339(client: Any, written: object, *, is_read: bool) -> None:
     answer = await client.execute(PAGE, first=1, filter={"requestedSince": written})
     assert ("errors" not in answer) is is_read
     if not is_read:

@@ -121,7 +121,7 @@ class Documents:
             hide_suggestions=self._hides_schema,
             allow_empty_selection_sets=False,
         )
-        return [_unhelpful(each) for each in mistakes] if self._hides_schema else mistakes
+        return [_without_suggestion(each) for each in mistakes] if self._hides_schema else mistakes
 
 
 def _parsed(text: str, *, no_location: bool = False) -> DocumentNode:
@@ -134,7 +134,7 @@ def _parsed(text: str, *, no_location: bool = False) -> DocumentNode:
     )
 
 
-def _unhelpful(mistake: GraphQLError) -> GraphQLError:
+def _without_suggestion(mistake: GraphQLError) -> GraphQLError:
     """Without the suggestions that some of graphql-core's rules make all the same."""
     return GraphQLError(mistake.message.partition(" Did you mean")[0], mistake.nodes)
 
