@@ -6,13 +6,15 @@ from contextlib import AsyncExitStack
 import pytest
 
 from campaign_gateway.outcomes import ErrorCode, Refused
-from campaign_gateway.permits import CALLS_AT_ONCE, Permits
+from campaign_gateway.permits import Permits
+
+AT_ONCE = 32
 
 
 async def test_calls_at_once_are_bounded_and_slots_come_back() -> None:
-    permits = Permits(None)
+    permits = Permits(AT_ONCE, None)
     async with AsyncExitStack() as held:
-        for _ in range(CALLS_AT_ONCE):
+        for _ in range(AT_ONCE):
             await held.enter_async_context(permits.hold(patience=0))
         with pytest.raises(Refused) as raised:
             async with permits.hold(patience=0.05):
@@ -22,14 +24,14 @@ async def test_calls_at_once_are_bounded_and_slots_come_back() -> None:
         await asyncio.sleep(0.01)
         assert not waiting.done()
         waiting.cancel()
-    for _ in range(3 * CALLS_AT_ONCE):
+    for _ in range(3 * AT_ONCE):
         async with permits.hold(patience=0):
             pass
 
 
 async def test_no_minute_ever_has_more_calls_than_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("campaign_gateway.permits.WINDOW_SECONDS", 0.3)
-    permits = Permits(calls_per_minute=4)
+    permits = Permits(AT_ONCE, calls_per_minute=4)
     turns = []
 
     async def call() -> None:
@@ -42,7 +44,7 @@ async def test_no_minute_ever_has_more_calls_than_given(monkeypatch: pytest.Monk
 
 
 async def test_a_turn_too_far_away_is_refused_and_not_taken() -> None:
-    permits = Permits(calls_per_minute=1)
+    permits = Permits(AT_ONCE, calls_per_minute=1)
     async with permits.hold(patience=1):
         pass
     for _ in range(5):

@@ -28,7 +28,7 @@ def open_account(name: str, settings: AccountSettings) -> Account:
         timeout_seconds=settings.timeout_seconds,
         connector=CONNECTORS[settings.provider](settings),
         transport=Transport(settings.secrets(), settings.timeout_seconds),
-        permits=Permits(settings.calls_per_minute),
+        permits=Permits(settings.calls_at_once, settings.calls_per_minute),
     )
 
 

@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from campaign_gateway.outcomes import Campaign, Outcome
+from campaign_gateway.outcomes import Accepted, Campaign, Created, Outcome, Rejected, Unknown
+
+CALLS_AT_ONCE = 32
 
 CampaignInput = TypeVar("CampaignInput", contravariant=True)  # noqa: PLC0105 - reads better plain
 
@@ -110,6 +112,59 @@ class ReadsCampaigns(Protocol[CampaignInput]):
     def read_lookup(self, response: ProviderResponse, campaign_id: str, /) -> Campaign | None: ...
 
 
+@runtime_checkable
+class RenamesCopies(Protocol[CampaignInput]):
+    """A connector whose provider names the copy itself, so that its name takes a call of its own.
+
+    The call comes when the copy is on record, and may be sent twice without harm. `read_rename`
+    answers None when the copy has its name, and never raises.
+    """
+
+    def build_rename(self, campaign: CampaignInput, copy_id: str, /) -> ProviderRequest: ...
+
+    def read_rename(self, response: ProviderResponse, /) -> Rejected | Unknown | None: ...
+
+
+@runtime_checkable
+class TracksCopies(Protocol[CampaignInput]):
+    """A connector whose provider tells the copy's id before it is done, and then how far it is.
+
+    `read_progress` answers `Accepted` for a copy that is still being made, and raises
+    `UnreadableAnswer` when the answer tells nothing.
+    """
+
+    def build_progress(self, campaign: CampaignInput, copy_id: str, /) -> ProviderRequest: ...
+
+    def read_progress(
+        self, campaign: CampaignInput, copy_id: str, response: ProviderResponse, /
+    ) -> Created | Accepted | Rejected: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a provider gives for an account's secrets, and for how many seconds it is good."""
+
+    value: str = field(repr=False)
+    lifetime: float
+
+
+@runtime_checkable
+class SignsIn(Protocol):
+    """A connector whose provider wants a token in each request, and gives it for the secrets.
+
+    `read_sign_in` raises `UnreadableAnswer` when the answer tells nothing. `refuses_token` says
+    that the provider did nothing, for no other reason than that the token is no longer good.
+    """
+
+    def build_sign_in(self) -> ProviderRequest: ...
+
+    def read_sign_in(self, response: ProviderResponse, /) -> Token | Rejected: ...
+
+    def sign(self, request: ProviderRequest, token: str, /) -> ProviderRequest: ...
+
+    def refuses_token(self, response: ProviderResponse, /) -> bool: ...
+
+
 def _base_url(value: str) -> str:
     parts = urlsplit(value)
     host = parts.hostname or ""
@@ -163,6 +218,7 @@ def _secret(given: object) -> str:
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 CallsPerMinute = Annotated[int, Field(ge=1)]
+CallsAtOnce = Annotated[int, Field(ge=1, le=1000)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret)]
 
 
@@ -171,6 +227,7 @@ class AccountSettings(BaseModel):
 
     `timeout_seconds` bounds one call to the provider as a whole, connecting included.
     `calls_per_minute` makes calls wait their turn; None leaves the rate to the provider.
+    `calls_at_once` is how many copies are asked for at a time; more wait.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -178,6 +235,7 @@ class AccountSettings(BaseModel):
     provider: str
     timeout_seconds: float = Field(default=20, gt=0, le=600)
     calls_per_minute: CallsPerMinute | None = None
+    calls_at_once: CallsAtOnce = CALLS_AT_ONCE
 
     def secrets(self) -> list[str]:
         values = (getattr(self, name) for name in type(self).model_fields)

@@ -51,6 +51,15 @@ class ErrorCode(StrEnum):
     UNKNOWN_ACCOUNT = "UNKNOWN_ACCOUNT"
 
 
+class WarningCode(StrEnum):
+    """What a copy that exists lacks, or what its provider remarked."""
+
+    NOT_NAMED = "NOT_NAMED"
+    NOT_READ = "NOT_READ"
+    COPIED_IN_PART = "COPIED_IN_PART"
+    PROVIDER_WARNING = "PROVIDER_WARNING"
+
+
 # The other codes all say that nothing was made; these say that a copy may exist already.
 MAY_HAVE_MADE_A_COPY = frozenset(
     {
@@ -87,8 +96,20 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class CopyWarning:
+    """Something about a copy that whoever asked for it should know."""
+
+    code: WarningCode
+    message: str
+    provider_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Campaign:
-    """A campaign as far as the provider has described it; None where it has not."""
+    """A campaign as far as the provider has described it; None where it has not.
+
+    `copied_from` is the id of the campaign that it is a copy of.
+    """
 
     id: str
     name: str | None = None
@@ -98,19 +119,25 @@ class Campaign:
     tags: tuple[str, ...] | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
+    copied_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Created:
     campaign: Campaign
     trace_id: str | None = None
+    warnings: tuple[CopyWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The provider said yes and has not named the copy."""
+    """The provider said yes, and has not named the copy or is not done with it.
+
+    `campaign` is the copy to be, where the provider has told its id.
+    """
 
     trace_id: str | None = None
+    campaign: Campaign | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,14 @@ from contextlib import asynccontextmanager
 
 from campaign_gateway.outcomes import ErrorCode, Refused, UserError
 
-CALLS_AT_ONCE = 32
 WINDOW_SECONDS = 60.0
 
 
 class Permits:
     """A bounded number of calls at once, and never more than the given number in any minute."""
 
-    def __init__(self, calls_per_minute: int | None) -> None:
-        self._slots = asyncio.Semaphore(CALLS_AT_ONCE)
+    def __init__(self, calls_at_once: int, calls_per_minute: int | None) -> None:
+        self._slots = asyncio.Semaphore(calls_at_once)
         self._calls_per_minute = calls_per_minute
         self._turns: deque[float] = deque(maxlen=calls_per_minute or 0)
 

@@ -1,14 +1,25 @@
 """Writing requests that stay where they belong, and reading answers without trusting them."""
 
+import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from campaign_gateway.connector import ProviderResponse, UnreadableAnswer
-from campaign_gateway.outcomes import ErrorCode, Refused, Rejected, Unknown, UserError
+from campaign_gateway.outcomes import (
+    Campaign,
+    CopyWarning,
+    ErrorCode,
+    Refused,
+    Rejected,
+    Unknown,
+    UserError,
+    WarningCode,
+)
 
 
 def invalid_input(field_name: str, message: str) -> Refused:
@@ -52,6 +63,21 @@ def json_body(fields: Mapping[str, object | None]) -> bytes:
     return json.dumps(present, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def form_body(fields: Mapping[str, object | None]) -> bytes:
+    """A form in which whatever is no text is JSON. Fields that are None are left out."""
+    written = {
+        name: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+        for name, value in fields.items()
+        if value is not None
+    }
+    return urlencode(written).encode()
+
+
+def basic(user: str, password: str) -> str:
+    """The value of an `Authorization` header (RFC 7617)."""
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
 def read_body(response: ProviderResponse) -> str | None:
     """The body as text, or None when it is not whole or not UTF-8.
 
@@ -84,6 +110,18 @@ def read_texts(value: object, name: str) -> tuple[str, ...] | None:
     if not isinstance(items, list):
         return None
     return tuple(_sound(item) for item in items if isinstance(item, str))
+
+
+def read_number_as_id(value: object, *names: str) -> str | None:
+    """The id of a provider that counts its campaigns, or None."""
+    found = read_int(value, *names)
+    return str(found) if found and found > 0 else None
+
+
+def read_list(value: object, *names: str) -> list[Any] | None:
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, list) else None
 
 
 def _sound(value: str) -> str:
@@ -174,6 +212,22 @@ MESSAGES: Mapping[ErrorCode, str] = {
 }
 
 
+WARNINGS: Mapping[WarningCode, str] = {
+    WarningCode.NOT_NAMED: "The copy exists, but {title} has not given it the requested name. "
+    "Rename it there; do not ask for another copy.",
+    WarningCode.NOT_READ: "The copy exists, but {title} could not be read, so that only its id is "
+    "known here.",
+    WarningCode.COPIED_IN_PART: "The copy exists, but {title} has not copied everything into it. "
+    "Compare it with its source.",
+    WarningCode.PROVIDER_WARNING: "The copy exists, and {title} has made a remark about it.",
+}
+
+
+def warning(title: str, code: WarningCode, said: str | None = None) -> CopyWarning:
+    """`said` are the provider's own words."""
+    return CopyWarning(code, WARNINGS[code].format(title=title), _shown(said))
+
+
 def failure(
     title: str,
     response: ProviderResponse,
@@ -194,18 +248,44 @@ def failure(
         MESSAGES[code].format(title=title),
         retry_after=read_retry_after(response.headers, datetime.now(UTC)) if limited else None,
         provider_code=(provider_code or str(response.status))[:100],
-        provider_message=_printable(provider_message)[:200] if provider_message else None,
+        provider_message=_shown(provider_message),
     )
     return (
         Unknown(error, trace_id) if code is ErrorCode.OUTCOME_UNKNOWN else Rejected(error, trace_id)
     )
 
 
-def _printable(said: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in said)
+def _shown(said: str | None) -> str | None:
+    if not said:
+        return None
+    return "".join(each if each.isprintable() else " " for each in said)[:200]
 
 
 def expect_success(response: ProviderResponse) -> None:
     """Raises `UnreadableAnswer` when a read was not answered well."""
     if not response.is_success or not response.complete:
         raise UnreadableAnswer(f"status {response.status}")
+
+
+def read_listed(
+    response: ProviderResponse, read: Callable[[Any], Campaign | None], *names: str
+) -> list[Campaign]:
+    """The campaigns of a list in JSON that stands below the names. Raises `UnreadableAnswer`."""
+    expect_success(response)
+    items = read_list(read_json_object(response), *names)
+    if items is None:
+        raise UnreadableAnswer("no list of campaigns")
+    return [campaign for item in items if (campaign := read(item))]
+
+
+def read_found(
+    response: ProviderResponse, campaign_id: str, read: Callable[[Any], Campaign | None]
+) -> Campaign | None:
+    """The campaign that an answer in JSON describes; None for a 404. Raises `UnreadableAnswer`."""
+    if response.status == 404:
+        return None
+    expect_success(response)
+    campaign = read(read_json_object(response))
+    if campaign is None or campaign.id != campaign_id:
+        raise UnreadableAnswer("no campaign")
+    return campaign

@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from campaign_gateway.accounts import Account
+from campaign_gateway.connector import CALLS_AT_ONCE
 from campaign_gateway.duplication import Answer, Duplicator
 from campaign_gateway.ledger.contract import Duplication
 from campaign_gateway.outcomes import DuplicationStatus
-from campaign_gateway.permits import CALLS_AT_ONCE
 
 SOURCE = "507f1f77bcf86cd799439011"
 

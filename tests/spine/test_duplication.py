@@ -10,6 +10,7 @@ import pytest
 
 from campaign_gateway import duplication
 from campaign_gateway.accounts import Account
+from campaign_gateway.connector import CALLS_AT_ONCE
 from campaign_gateway.duplication import Answer, Duplicator
 from campaign_gateway.ledger.contract import Intent
 from campaign_gateway.outcomes import (
@@ -20,7 +21,6 @@ from campaign_gateway.outcomes import (
     Unknown,
     UserError,
 )
-from campaign_gateway.permits import CALLS_AT_ONCE
 
 
 @pytest.fixture
