@@ -43,6 +43,11 @@ class Copies:
     def add(self, source: str, copy_id: str, name: str) -> None:
         self.made.append({"source": source, "id": copy_id, "name": name})
 
+    def rename(self, copy_id: str, name: str) -> None:
+        for each in self.made:
+            if each["id"] == copy_id:
+                each["name"] = name
+
     def route(self) -> Route:
         async def show(_request: Request) -> Response:
             return JSONResponse({"asked": self.asked, "count": len(self.made), "copies": self.made})
@@ -52,7 +57,7 @@ class Copies:
 
 @dataclass
 class FixedWindow:
-    """A rate limit that starts anew each minute, as Braze documents its own."""
+    """A rate limit that starts anew each minute."""
 
     limit: int
     used: int = 0
