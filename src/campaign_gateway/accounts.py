@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from campaign_gateway.connector import AccountSettings, Connector
+from campaign_gateway.connector import AccountSettings, Connector, SignsIn
 from campaign_gateway.connectors import CONNECTORS
 from campaign_gateway.outcomes import ErrorCode, Refused, UserError
 from campaign_gateway.permits import Permits
+from campaign_gateway.signing import SignedTransport
 from campaign_gateway.transport import Transport
 
 
@@ -18,16 +19,20 @@ class Account:
     name: str
     timeout_seconds: float
     connector: Connector[Any]
-    transport: Transport
+    transport: Transport | SignedTransport
     permits: Permits
 
 
 def open_account(name: str, settings: AccountSettings) -> Account:
+    connector = CONNECTORS[settings.provider](settings)
+    transport = Transport(settings.secrets(), settings.timeout_seconds)
     return Account(
         name=name,
         timeout_seconds=settings.timeout_seconds,
-        connector=CONNECTORS[settings.provider](settings),
-        transport=Transport(settings.secrets(), settings.timeout_seconds),
+        connector=connector,
+        transport=SignedTransport(transport, connector)
+        if isinstance(connector, SignsIn)
+        else transport,
         permits=Permits(settings.calls_at_once, settings.calls_per_minute),
     )
 

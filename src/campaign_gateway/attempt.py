@@ -1,4 +1,4 @@
-"""The one attempt at a copy: recorded, sent, read and settled."""
+"""The one attempt at a copy: recorded, sent, read, settled and finished."""
 
 import asyncio
 import logging
@@ -10,6 +10,13 @@ from urllib.parse import urlsplit
 
 from campaign_gateway.accounts import Account
 from campaign_gateway.connector import FindsCopies, ProviderRequest, UnreadableAnswer
+from campaign_gateway.finishing import (
+    FINISH_SECONDS,
+    UNFINISHED_AFTER,
+    finish,
+    is_unfinished,
+    with_what_is_left,
+)
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.contract import (
     Duplication,
@@ -23,6 +30,7 @@ from campaign_gateway.ledger.contract import (
 from campaign_gateway.outcomes import (
     Accepted,
     Created,
+    DuplicationStatus,
     ErrorCode,
     Outcome,
     Refused,
@@ -30,7 +38,7 @@ from campaign_gateway.outcomes import (
     Unknown,
     UserError,
 )
-from campaign_gateway.reading import called
+from campaign_gateway.reading import like_copy
 from campaign_gateway.refusals import RENOUNCED
 from campaign_gateway.transport import NoAnswer, NotSent
 
@@ -82,7 +90,17 @@ async def attempt(
         raise Refused(outcome.error)
     await recording.task
     log.info("duplication %s at %s: %s", intent.id, account.name, _in_words(outcome))
-    return await _settle(ledger, recording.intent, outcome)
+    if isinstance(outcome, Created):
+        outcome = with_what_is_left(account, intent, outcome)
+    settled = await _settle(ledger, recording.intent, outcome)
+    if settled.status is not DuplicationStatus.CREATED or not is_unfinished(settled.warnings):
+        return settled
+    try:
+        return await finish(ledger, account, campaign, settled, FINISH_SECONDS)
+    except LedgerUnavailable as failure:
+        # What is on record is true, and is gone on with from there.
+        log.error("duplication %s is not finished: %s", intent.id, failure)
+        return settled
 
 
 async def renounce(ledger: Ledger, intent: Intent) -> None:
@@ -105,7 +123,7 @@ async def _with_what_is_there(account: Account, intent: Intent, campaign: Any) -
         return intent
     try:
         async with asyncio.timeout(LOOK_SECONDS):
-            listed = await called(account, campaign, name)
+            listed = await like_copy(account, campaign, intent)
     except (NoAnswer, UnreadableAnswer, TimeoutError) as failure:
         log.warning("%s could not be read before a copy: %s", account.name, failure)
         return intent
@@ -117,7 +135,7 @@ async def _with_what_is_there(account: Account, intent: Intent, campaign: Any) -
 async def _send(
     recording: _Recording, account: Account, campaign: Any, request: ProviderRequest
 ) -> Outcome:
-    """Say what is certain after the send. Raises what `_Recording.begin` raises."""
+    """Say what is certain after the send. Raises `Refused` and what `_Recording.begin` raises."""
     title = account.connector.title
     try:
         response = await account.transport.send(request, recording.begin)
@@ -127,7 +145,7 @@ async def _send(
         return Rejected(UserError(ErrorCode.PROVIDER_UNAVAILABLE, message))
     except NoAnswer as failure:
         return _unknown(f"{title} gave no answer ({failure})")
-    except (KeyTaken, Unresolved, LedgerUnavailable):
+    except (Refused, KeyTaken, Unresolved, LedgerUnavailable):
         raise
     except Exception:
         if recording.task is None:
@@ -140,9 +158,8 @@ async def _settle(ledger: Ledger, intent: Intent, outcome: Outcome) -> Duplicati
     """Record the outcome, however long the ledger takes to be usable again."""
     for pause in _pauses():
         now = datetime.now(UTC)
-        check_at = now + FIRST_CHECK if isinstance(outcome, Accepted | Unknown) else None
         try:
-            return await ledger.settle(intent, outcome, now, check_at)
+            return await ledger.settle(intent, outcome, now, _check_at(outcome, now))
         except LedgerClosed:
             # To the next gateway it is UNKNOWN; here nobody is left to be told anything.
             raise asyncio.CancelledError from None
@@ -157,6 +174,13 @@ async def _settle(ledger: Ledger, intent: Intent, outcome: Outcome) -> Duplicati
             )
             await asyncio.sleep(pause)
     raise AssertionError("the pauses never end")
+
+
+def _check_at(outcome: Outcome, now: datetime) -> datetime | None:
+    if isinstance(outcome, Accepted | Unknown):
+        return now + FIRST_CHECK
+    unfinished = isinstance(outcome, Created) and is_unfinished(outcome.warnings)
+    return now + UNFINISHED_AFTER if unfinished else None
 
 
 def _pauses() -> "chain[float]":

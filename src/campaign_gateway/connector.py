@@ -85,11 +85,14 @@ class FindsCopies(Protocol[CampaignInput]):
 
     `tells_creation` says whether the list, or a lookup, has the time a campaign was made at; if
     not, the list is read before each send too, because only that tells a copy from what was there.
+    `tells_source` says whether it has what a campaign was copied from; if not, only a copy that was
+    given a name is found.
     `lists_in_full` says whether the list tells of each campaign all that a lookup does.
     `cursor` is None for the first page. `read_search` raises `UnreadableAnswer`.
     """
 
     tells_creation: ClassVar[bool]
+    tells_source: ClassVar[bool]
     lists_in_full: ClassVar[bool]
 
     def build_search(self, campaign: CampaignInput, cursor: str | None, /) -> ProviderRequest: ...

@@ -1,4 +1,4 @@
-"""Reads at the provider: one campaign, or those that have a name."""
+"""Reads at the provider: one campaign, or those that are like a copy."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from campaign_gateway.connector import (
     ReadsCampaigns,
     UnreadableAnswer,
 )
-from campaign_gateway.ledger.contract import Duplication
+from campaign_gateway.ledger.contract import Duplication, Intent
 from campaign_gateway.outcomes import Campaign, Refused
 from campaign_gateway.transport import NoAnswer
 
@@ -75,15 +75,27 @@ async def _listed_in_full(account: Account, near: Mapping[str, Any]) -> dict[str
     found: dict[str, Campaign] = {}
     for request, wanted in lists.values():
         if len(wanted) > 1:
-            with suppress(NoAnswer, UnreadableAnswer):
+            with suppress(NoAnswer, Refused, UnreadableAnswer):
                 page = connector.read_search(await account.transport.read(request), None)
                 found |= {each.id: each for each in page.campaigns if each.id in wanted}
     return found
 
 
+def is_called(campaign: Campaign, name: str) -> bool:
+    """A provider may trim what it is given."""
+    return campaign.name is not None and campaign.name.strip() == name.strip()
+
+
+def is_like_copy(campaign: Campaign, intent: Intent) -> bool:
+    """By what it was copied from, where its provider tells that, or else by its name."""
+    if campaign.copied_from is not None:
+        return campaign.copied_from == intent.source_campaign_id
+    return intent.requested_name is not None and is_called(campaign, intent.requested_name)
+
+
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Campaigns of one name. `is_whole` says that the provider's list was read to its end.
+    """Campaigns that are like a copy. `is_whole` says that the provider's list was read to its end.
 
     `ahead` is by how much the provider's clock is ahead of ours.
     """
@@ -93,8 +105,8 @@ class Listed:
     ahead: timedelta
 
 
-async def called(account: Account, campaign: Any, name: str) -> Listed:
-    """The campaigns of that name, as the provider lists them near the copy of that input.
+async def like_copy(account: Account, campaign: Any, intent: Intent) -> Listed:
+    """The campaigns that are like the copy of that input, as the provider lists them near it.
 
     Raises `NoAnswer` and `UnreadableAnswer`.
     """
@@ -112,8 +124,7 @@ async def called(account: Account, campaign: Any, name: str) -> Listed:
         cursor = page.next_cursor
         if cursor is None:
             break
-    # A provider may trim what it is given.
-    alike = [each for each in found if each.name is not None and each.name.strip() == name.strip()]
+    alike = [each for each in found if is_like_copy(each, intent)]
     return Listed(alike, is_whole=cursor is None, ahead=ahead)
 
 

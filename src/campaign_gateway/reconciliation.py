@@ -1,20 +1,44 @@
-"""Reads the provider until it is known what became of a duplication; it never sends again."""
+"""Reads the provider until it is known what became of a duplication; it never asks for a copy."""
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.connector import FindsCopies, UnreadableAnswer
+from campaign_gateway.connector import (
+    FindsCopies,
+    ReadsCampaigns,
+    TracksCopies,
+    UnreadableAnswer,
+)
+from campaign_gateway.finishing import finish, is_unfinished, with_what_is_left
 from campaign_gateway.ledger import Ledger
-from campaign_gateway.ledger.contract import Duplication, LedgerUnavailable
-from campaign_gateway.outcomes import Campaign, DuplicationStatus, Evidence, Refused
-from campaign_gateway.reading import called, in_full, input_of
+from campaign_gateway.ledger.contract import (
+    Duplication,
+    KeyTaken,
+    LedgerUnavailable,
+    status_of,
+)
+from campaign_gateway.outcomes import (
+    Accepted,
+    Campaign,
+    Created,
+    DuplicationStatus,
+    Evidence,
+    Refused,
+    Rejected,
+    WarningCode,
+)
+from campaign_gateway.reading import in_full, input_of, is_like_copy, like_copy, look_up
 from campaign_gateway.transport import NoAnswer
+from campaign_gateway.wire import warning
 
 log = logging.getLogger(__name__)
+
+Checked = TypeVar("Checked")
 
 # Seconds between the checks of one duplication; the last pause repeats.
 PAUSES = (2, 3, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
@@ -62,21 +86,34 @@ async def reconcile(accounts: Mapping[str, Account], ledger: Ledger, every_secon
 
 
 async def _check(accounts: Mapping[str, Account], ledger: Ledger, duplication: Duplication) -> None:
-    account, finding = accounts.get(duplication.intent.account), Finding()
+    account = accounts.get(duplication.intent.account)
     try:
-        if account is not None and account.connector.provider == duplication.intent.provider:
+        # An account's name may have been another provider's before.
+        if account is None or account.connector.provider != duplication.intent.provider:
+            await _postpone(ledger, duplication, ())
+        elif duplication.status is DuplicationStatus.CREATED:
+            campaign = input_of(account, duplication)
+            await finish(ledger, account, campaign, duplication, CHECK_TIME.total_seconds())
+        elif duplication.campaign is not None:
+            await _record_progress(account, ledger, duplication)
+        else:
             finding = await find_copy(account, ledger, duplication)
-        await _record(ledger, duplication, finding)
-    except LedgerUnavailable as failure:
+            await _record_finding(account, ledger, duplication, finding)
+    except (KeyTaken, LedgerUnavailable) as failure:
         # It is due again when nobody has it any more.
-        log.error("the ledger cannot be used: %s", failure)
+        log.error("duplication %s could not be recorded: %s", duplication.intent.id, failure)
 
 
-async def _record(ledger: Ledger, duplication: Duplication, finding: Finding) -> None:
-    now, copy = datetime.now(UTC), finding.copy
-    if copy and await ledger.settle_by_reading(duplication, copy, Evidence.INFERRED, now):
-        log.info("duplication %s is campaign %s", duplication.intent.id, copy.id)
-        return
+async def _record_finding(
+    account: Account, ledger: Ledger, duplication: Duplication, finding: Finding
+) -> None:
+    if finding.copy is not None:
+        now = datetime.now(UTC)
+        copy = with_what_is_left(account, duplication.intent, Created(finding.copy))
+        again = now if is_unfinished(copy.warnings) else None
+        if await ledger.settle_by_reading(duplication, copy, Evidence.INFERRED, now, again):
+            log.info("duplication %s is campaign %s", duplication.intent.id, copy.campaign.id)
+            return
     if finding.candidates and finding.candidates != duplication.candidates:
         found = ", ".join(each.id for each in finding.candidates)
         log.warning(
@@ -84,18 +121,62 @@ async def _record(ledger: Ledger, duplication: Duplication, finding: Finding) ->
             duplication.intent.id,
             found,
         )
+    await _postpone(ledger, duplication, finding.candidates)
+
+
+async def _record_progress(account: Account, ledger: Ledger, duplication: Duplication) -> None:
+    outcome = await _patiently(duplication, _progress(account, duplication))
+    if outcome is None or isinstance(outcome, Accepted):
+        await _postpone(ledger, duplication, ())
+        return
+    now, again = datetime.now(UTC), None
+    if isinstance(outcome, Created):
+        outcome = with_what_is_left(account, duplication.intent, outcome)
+        again = now if is_unfinished(outcome.warnings) else None
+    await ledger.settle(duplication.intent, outcome, now, again)
+    log.info("duplication %s is %s", duplication.intent.id, status_of(outcome))
+
+
+async def _progress(account: Account, duplication: Duplication) -> Created | Accepted | Rejected:
+    """How far the provider is with a copy whose id it has told."""
+    connector, copy = account.connector, duplication.campaign
+    if copy is None or not isinstance(connector, TracksCopies):
+        raise UnreadableAnswer(f"{connector.title} has no call that tells how far a copy is")
+    campaign = input_of(account, duplication)
+    response = await account.transport.read(connector.build_progress(campaign, copy.id))
+    outcome = connector.read_progress(campaign, copy.id, response)
+    if isinstance(outcome, Rejected) and isinstance(connector, ReadsCampaigns):
+        # What has failed may have left a campaign behind.
+        left = await look_up(account, copy.id, campaign)
+        if left is not None:
+            said = outcome.error.provider_message
+            remark = warning(connector.title, WarningCode.COPIED_IN_PART, said)
+            return Created(left, outcome.trace_id, (remark,))
+    return outcome
+
+
+async def _postpone(
+    ledger: Ledger, duplication: Duplication, candidates: Sequence[Campaign]
+) -> None:
     pause = PAUSES[min(duplication.checks, len(PAUSES) - 1)]
-    await ledger.postpone(duplication, now + timedelta(seconds=pause), finding.candidates)
+    again = datetime.now(UTC) + timedelta(seconds=pause)
+    await ledger.postpone(duplication, again, candidates)
 
 
 async def find_copy(account: Account, ledger: Ledger, duplication: Duplication) -> Finding:
     """The one campaign at the provider that must be this duplication's copy, if there is one.
 
-    Raises `LedgerUnavailable`; what the provider does wrong is logged.
+    Raises `LedgerUnavailable`.
     """
+    finding = await _patiently(duplication, _find_copy(account, ledger, duplication))
+    return finding or Finding(candidates=duplication.candidates)
+
+
+async def _patiently(duplication: Duplication, check: Awaitable[Checked]) -> Checked | None:
+    """What the check says; None, and a line in the log, when the provider does something wrong."""
     try:
         async with asyncio.timeout(CHECK_TIME.total_seconds()):
-            return await _find_copy(account, ledger, duplication)
+            return await check
     except (NoAnswer, UnreadableAnswer, Refused, TimeoutError) as failure:
         log.warning("duplication %s could not be checked: %s", duplication.intent.id, failure)
     except LedgerUnavailable:
@@ -103,15 +184,15 @@ async def find_copy(account: Account, ledger: Ledger, duplication: Duplication) 
     except Exception:
         # One row that trips a fault of ours must not stop the checks of all the others.
         log.exception("duplication %s could not be checked", duplication.intent.id)
-    return Finding(candidates=duplication.candidates)
+    return None
 
 
 async def _find_copy(account: Account, ledger: Ledger, duplication: Duplication) -> Finding:
-    name = duplication.intent.requested_name
-    if name is None or not isinstance(account.connector, FindsCopies):
+    connector, name = account.connector, duplication.intent.requested_name
+    if not isinstance(connector, FindsCopies) or (name is None and not connector.tells_source):
         return Finding()
     campaign = input_of(account, duplication)
-    listed = await called(account, campaign, name)
+    listed = await like_copy(account, campaign, duplication.intent)
     found = [
         _Candidate(campaign_in_full, listed.ahead)
         for each in listed.campaigns
@@ -130,13 +211,15 @@ async def _find_copy(account: Account, ledger: Ledger, duplication: Duplication)
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A campaign of the right name. `ahead` is how far its provider's clock is ahead of ours."""
+    """A campaign that is like a copy. `ahead` is how far its provider's clock is ahead of ours."""
 
     campaign: Campaign
     ahead: timedelta
 
     def may_be_copy_of(self, duplication: Duplication) -> bool:
-        """Made in the time of the call, or, where nobody tells the time, first seen after it."""
+        """Like it, and made in the time of the call, or first seen after it where none is told."""
+        if not is_like_copy(self.campaign, duplication.intent):
+            return False
         requested_at, seen = duplication.requested_at, duplication.intent.seen
         if self.campaign.created_at is not None:
             made_after = self.campaign.created_at - self.ahead - requested_at
@@ -156,9 +239,9 @@ def _choose(
 ) -> Campaign | None:
     """The copy that is this duplication's and can be no rival's.
 
-    A campaign does not tell what it was copied from, so whoever waits for one of this name, and
-    could be its owner, is a rival. Equal intents can be dealt equal copies, in order of age: as
-    many as there are intents, or else as many as the provider has said yes to.
+    Whoever waits for one that is like it, and could be its owner, is a rival. Equal intents can be
+    dealt equal copies, in order of age: as many as there are intents, or else as many as the
+    provider has said yes to.
     """
     rivals = [each for each in rivals if any(copy.may_be_copy_of(each) for copy in candidates)]
     if len({each.intent.fingerprint for each in rivals}) != 1:

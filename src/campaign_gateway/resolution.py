@@ -8,6 +8,7 @@ from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.contract import Duplication, Selection
 from campaign_gateway.outcomes import (
     Campaign,
+    Created,
     DuplicationStatus,
     ErrorCode,
     Evidence,
@@ -53,11 +54,13 @@ async def resolve_as_created(ledger: Ledger, duplication_id: str, campaign_id: s
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", campaign_id):
         raise CannotResolve("a campaign's id is 1 to 128 letters, digits, '-' or '_'")
     duplication = await _unsettled(ledger, duplication_id)
-    known = [each for each in duplication.candidates if each.id == campaign_id]
+    told = [duplication.campaign] if duplication.campaign else duplication.candidates
+    known = [each for each in told if each.id == campaign_id]
     campaign = known[0] if known else Campaign(campaign_id, duplication.intent.requested_name)
     if campaign_id == duplication.intent.source_campaign_id:
         raise CannotResolve(f"{campaign_id} is the campaign that was to be copied")
-    if not await ledger.settle_by_reading(duplication, campaign, Evidence.PERSON, _now()):
+    copy = Created(campaign)
+    if not await ledger.settle_by_reading(duplication, copy, Evidence.PERSON, _now(), None):
         raise CannotResolve(
             f"{campaign_id} is the copy of another duplication, or {duplication_id} was settled "
             "just now; look again"
@@ -137,6 +140,9 @@ def _described(duplication: Duplication) -> Iterator[str]:
     for name, value in fields.items():
         if value:
             yield f"{name:<20} {value}"
+    for remark in duplication.warnings:
+        said = f" ({_one_line(remark.provider_message)})" if remark.provider_message else ""
+        yield f"{'warning':<20} {remark.code}: {remark.message}{said}"
     for each in duplication.candidates:
         made = f", made {_written(each.created_at)}" if each.created_at else ""
         yield f"{'candidate':<20} {each.id}  {_one_line(each.name)}{made}"

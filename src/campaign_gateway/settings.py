@@ -188,7 +188,7 @@ class _Reader:
             return None
 
     def _overrides(self, place: tuple[str, ...], model: type[BaseModel]) -> dict[str, str]:
-        """What CAMPAIGN_GATEWAY_ACCOUNTS__BRAZE_EU__API_KEY and its like say.
+        """What CAMPAIGN_GATEWAY_ACCOUNTS__NAME__API_KEY and its like say.
 
         Two underscores part the names: a container platform that runs a service of the gateway's
         name sets variables such as CAMPAIGN_GATEWAY_PORT by itself.

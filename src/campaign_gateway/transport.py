@@ -48,7 +48,8 @@ class Transport:
 
     def __init__(self, secrets: Iterable[str], timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
-        self._secrets = _pattern_of(secrets)
+        # Some providers echo the secret when they refuse it.
+        self._hide = hider(secrets)
         # A connection that is kept alive may be closed by the provider as the next request is
         # written, which looks the same whether that request took effect or not: so none is kept.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
@@ -94,7 +95,7 @@ class Transport:
         raise AssertionError("the last try returns or raises")
 
     async def read(self, request: ProviderRequest) -> ProviderResponse:
-        """Send a request that changes nothing. Raises `NoAnswer`."""
+        """Send a request that may be sent twice without harm. Raises `NoAnswer`."""
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._exchange(request, _Exchange(), READ_ANSWER_LIMIT)
@@ -112,7 +113,7 @@ class Transport:
             extensions={"trace": exchange.trace},
         ) as response:
             headers = {
-                name.lower(): self._redact(value.encode()).decode()
+                name.lower(): self._hide(value.encode()).decode()
                 for name, value in response.headers.items()
             }
             # The status is an answer, whatever becomes of the body after it.
@@ -125,11 +126,7 @@ class Transport:
                 body += chunk
                 if len(body) > limit:
                     return exchange.answer
-            return ProviderResponse(response.status_code, headers, self._redact(bytes(body)))
-
-    def _redact(self, said: bytes) -> bytes:
-        """What the provider says, without the account's secrets: Braze's 401 echoes the key."""
-        return self._secrets.sub(b"[redacted]", said) if self._secrets else said
+            return ProviderResponse(response.status_code, headers, self._hide(bytes(body)))
 
 
 def _connect_pauses() -> list[float | None]:
@@ -150,8 +147,8 @@ def _reason(error: Exception) -> str:
             return "the connection broke"
 
 
-def _pattern_of(secrets: Iterable[str]) -> re.Pattern[bytes] | None:
-    """Finds the secrets as JSON, XML or a URL may spell them, and in base64."""
+def hider(secrets: Iterable[str]) -> Callable[[bytes], bytes]:
+    """Takes the secrets out of what is said, as JSON, XML, a URL or base64 may spell them."""
     spellings = []
     for secret in filter(None, secrets):
         found = "".join(map(_spellings_of, secret))
@@ -160,7 +157,10 @@ def _pattern_of(secrets: Iterable[str]) -> re.Pattern[bytes] | None:
             spellings.append(rf"(?<![\w-]){found}(?![\w-])")
         else:
             spellings += [found, *map(re.escape, _in_base64(secret))]
-    return re.compile("|".join(spellings).encode()) if spellings else None
+    if not spellings:
+        return bytes
+    pattern = re.compile("|".join(spellings).encode())
+    return lambda said: pattern.sub(b"[redacted]", said)
 
 
 def _in_base64(secret: str) -> list[str]:

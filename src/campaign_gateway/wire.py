@@ -159,8 +159,8 @@ def read_instant(value: object, *names: str) -> datetime | None:
 def read_retry_after(headers: Mapping[str, str], now: datetime) -> int | None:
     """Seconds until the provider wants to hear from us again, at most an hour.
 
-    `Retry-After` comes in seconds or as a date, `X-RateLimit-Reset` in epoch seconds; Braze sends
-    the latter alone, at times as an empty string (recorded 401s, 2020 to 2024).
+    `Retry-After` comes in seconds or as a date, `X-RateLimit-Reset` in epoch seconds; some
+    providers send the latter alone, at times as an empty string.
     """
     seconds: float | None = None
     after, reset = headers.get("retry-after", ""), headers.get("x-ratelimit-reset", "")

@@ -22,6 +22,7 @@ from campaign_gateway.outcomes import (
     Accepted,
     Campaign,
     CampaignStatus,
+    CopyWarning,
     Created,
     DuplicationStatus,
     ErrorCode,
@@ -30,6 +31,7 @@ from campaign_gateway.outcomes import (
     Rejected,
     Unknown,
     UserError,
+    WarningCode,
 )
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -43,6 +45,7 @@ COPY = Campaign(
     tags=("a", "b"),
     created_at=NOW,
 )
+LEFT = CopyWarning(WarningCode.NOT_NAMED, "It has another name.", "Bad title")
 UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
 REJECTED = Rejected(
     UserError(ErrorCode.RATE_LIMITED, "slow down", ("input", "braze"), 30, "429", "Slow!"), "trace"
@@ -157,7 +160,7 @@ async def test_a_status_only_moves_up(ledger: Ledger, intent: MakeIntent) -> Non
     for outcome in others:
         assert await ledger.settle(mine, outcome, LATER, LATER) == late
     other = replace(COPY, id="other")
-    assert not await ledger.settle_by_reading(late, other, Evidence.INFERRED, LATER)
+    assert not await ledger.settle_by_reading(late, Created(other), Evidence.INFERRED, LATER, None)
     assert not await ledger.declare_absent(late, UNKNOWN.error, LATER)
     await ledger.postpone(late, LATER, [other])
     assert await ledger.find("everyone", "k") == late
@@ -170,7 +173,7 @@ async def test_the_provider_s_own_answer_outweighs_what_others_found(
     read, absent = intent("read"), intent("absent", requested_name="Other")
     was_read, was_absent = [await settled(ledger, each, UNKNOWN) for each in (read, absent)]
     guess = replace(COPY, id="guess")
-    assert await ledger.settle_by_reading(was_read, guess, Evidence.INFERRED, NOW)
+    assert await ledger.settle_by_reading(was_read, Created(guess), Evidence.INFERRED, NOW, None)
     assert await ledger.declare_absent(was_absent, UNKNOWN.error, NOW)
     for outcome in (UNKNOWN, Accepted()):
         unmoved = await ledger.settle(read, outcome, LATER, LATER)
@@ -240,7 +243,7 @@ async def test_an_unknown_copy_stands_in_the_way_of_the_same_under_a_new_key(
     }
     for key, changes in others.items():
         await ledger.begin(intent(key, **changes), NOW, None)
-    assert await ledger.settle_by_reading(unknown, COPY, Evidence.INFERRED, LATER)
+    assert await ledger.settle_by_reading(unknown, Created(COPY), Evidence.INFERRED, LATER, None)
     await ledger.begin(intent("again"), NOW, None)
 
 
@@ -328,7 +331,7 @@ async def test_reading_settles_what_is_accepted_or_unknown(
     for number, outcome in enumerate(unsettled):
         record = await settled(ledger, intent(f"k{number}"), outcome)
         copy = replace(COPY, id=f"c1{number}")
-        assert await ledger.settle_by_reading(record, copy, Evidence.INFERRED, LATER)
+        assert await ledger.settle_by_reading(record, Created(copy), Evidence.INFERRED, LATER, None)
         read = await found(ledger, record.intent)
         assert read.status is DuplicationStatus.CREATED
         assert read.campaign == copy
@@ -341,17 +344,81 @@ async def test_reading_settles_what_is_accepted_or_unknown(
     assert await ledger.claimed("rest.example.com", []) == frozenset()
 
 
+async def test_what_became_of_a_copy_that_was_named_early_is_recorded(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    outcomes: dict[str, Outcome] = {
+        "made": Created(replace(COPY, id="made"), "T-2", (LEFT,)),
+        "failed": replace(REJECTED, trace_id=None),
+    }
+    for key, outcome in outcomes.items():
+        copy_to_be = Campaign(key, name="Copy")
+        accepted = await settled(ledger, intent(key), Accepted("T-1", copy_to_be))
+        assert (accepted.status, accepted.campaign) == (DuplicationStatus.ACCEPTED, copy_to_be)
+        assert accepted.settled_at is None
+        assert [each.intent.key for each in await ledger.take_due(LATER, 10, LATER)] == [key]
+        # Nor does it get lost among those that look for a campaign.
+        assert await ledger.claimed("rest.example.com", [key]) == {key}
+        late = await ledger.settle(accepted.intent, outcome, LATER, None)
+        assert late.evidence is Evidence.ANSWER
+        assert late.settled_at == LATER
+        if isinstance(outcome, Created):
+            assert (late.campaign, late.warnings) == (outcome.campaign, (LEFT,))
+            assert late.provider_trace_id == "T-2"
+        else:
+            assert (late.campaign, late.error) == (None, REJECTED.error)
+            assert late.provider_trace_id == "T-1"
+            assert await ledger.claimed("rest.example.com", [key]) == frozenset()
+
+
+async def test_a_copy_to_be_can_be_settled_by_a_person(ledger: Ledger, intent: MakeIntent) -> None:
+    accepted = await settled(ledger, intent("k"), Accepted(campaign=COPY))
+    settled_by = await ledger.settle_by_reading(
+        accepted, Created(COPY), Evidence.PERSON, LATER, None
+    )
+    assert settled_by is not None
+    assert settled_by.status is DuplicationStatus.CREATED
+    absent = await settled(ledger, intent("absent"), Accepted(campaign=replace(COPY, id="c10")))
+    assert await ledger.declare_absent(absent, REJECTED.error, LATER)
+    assert (await found(ledger, absent.intent)).campaign is None
+
+
+async def test_a_copy_is_amended_while_it_is_the_copy(ledger: Ledger, intent: MakeIntent) -> None:
+    mine = intent("k")
+    await ledger.begin(mine, NOW, None)
+    record = await ledger.settle(mine, Created(COPY, "T-1", (LEFT,)), NOW, LATER)
+    assert record.warnings == (LEFT,)
+    (due,) = await ledger.take_due(LATER, 10, LATER + timedelta(seconds=9))
+    assert (due.intent, due.status) == (mine, DuplicationStatus.CREATED)
+    named = replace(COPY, name="Named")
+    amended = await ledger.amend(due, Created(named), None)
+    assert amended is not None
+    assert amended == await ledger.find("everyone", "k")
+    assert (amended.campaign, amended.warnings, amended.checks) == (named, (), 1)
+    assert (amended.settled_at, amended.provider_trace_id) == (NOW, "T-1")
+    assert amended.evidence is Evidence.ANSWER
+    assert await ledger.take_due(LATER + timedelta(hours=1), 10, LATER) == []
+    other = Created(replace(COPY, id="other"))
+    assert await ledger.amend(amended, other, LATER) is None
+    unknown = await settled(ledger, intent("lost", requested_name="Lost"), UNKNOWN)
+    assert await ledger.amend(unknown, other, LATER) is None
+    assert await ledger.find("everyone", "lost") == unknown
+    assert await ledger.find("everyone", "k") == amended
+
+
 async def test_one_campaign_is_the_copy_of_one_duplication(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     await settled(ledger, intent("made"), Created(COPY))
     unknown = await settled(ledger, intent("lost"), UNKNOWN)
-    assert not await ledger.settle_by_reading(unknown, COPY, Evidence.INFERRED, LATER)
+    assert not await ledger.settle_by_reading(
+        unknown, Created(COPY), Evidence.INFERRED, LATER, None
+    )
     assert await ledger.find("everyone", "lost") == unknown
     elsewhere = await settled(
         ledger, intent("elsewhere", scope="others", platform="other.example.com"), UNKNOWN
     )
-    assert await ledger.settle_by_reading(elsewhere, COPY, Evidence.INFERRED, LATER)
+    assert await ledger.settle_by_reading(elsewhere, Created(COPY), Evidence.INFERRED, LATER, None)
 
 
 async def test_a_person_s_word_settles_what_is_accepted_or_unknown(
@@ -417,18 +484,22 @@ async def test_rivals_are_the_unsettled_equals(ledger: Ledger, intent: MakeInten
     changes_of: dict[str, dict[str, str | None]] = {
         "first": {},
         "other name": {"requested_name": "Else"},
+        "other name and source": {"requested_name": "Else", "source_campaign_id": "c2"},
         "other platform": {"platform": "other.example.com"},
         "other account": {"account": "braze-2"},
         "spaces": {"requested_name": " Copy\u00a0"},
         "other source": {"source_campaign_id": "c2"},
         "second": {},
         "settled": {},
+        "known": {},
     }
     for key, changes in changes_of.items():
         keys[key] = await begun(ledger, intent(key, **changes))
     await ledger.settle(keys["settled"].intent, Created(COPY), NOW, None)
+    known = Accepted(campaign=replace(COPY, id="c10"))
+    await ledger.settle(keys["known"].intent, known, NOW, NOW)
     rivals = await ledger.rivals(keys["second"])
-    equals = ["first", "other account", "spaces", "other source", "second"]
+    equals = ["first", "other name", "other account", "spaces", "other source", "second"]
     assert [each.intent.key for each in rivals] == equals
 
 
@@ -518,7 +589,7 @@ async def test_whoever_visits_sees_and_settles_beside_the_gateway(
     visitor = await open_at(url, visiting=True)
     listed = await visitor.list(None, Selection(), 10, None)
     assert listed == [shown(unknown), shown(under_way)]
-    assert await visitor.settle_by_reading(unknown, COPY, Evidence.PERSON, LATER)
+    assert await visitor.settle_by_reading(unknown, Created(COPY), Evidence.PERSON, LATER, None)
     seen = await ledger.find("everyone", "lost")
     assert seen is not None
     assert (seen.status, seen.evidence) == (DuplicationStatus.CREATED, Evidence.PERSON)

@@ -446,7 +446,9 @@ import asyncio, sys
 from datetime import UTC, datetime
 from campaign_gateway.ledger import open_ledger
 from campaign_gateway.ledger.contract import Selection
-from campaign_gateway.outcomes import Campaign, DuplicationStatus, ErrorCode, Evidence, UserError
+from campaign_gateway.outcomes import (
+    Campaign, Created, DuplicationStatus, ErrorCode, Evidence, UserError,
+)
 
 async def main():
     ledger = await open_ledger(sys.argv[1], visiting=True)
@@ -460,7 +462,10 @@ async def main():
             if number % 2:
                 settled += await ledger.declare_absent(each, absent, now)
             else:
-                settled += await ledger.settle_by_reading(each, copy, Evidence.PERSON, now)
+                person = Evidence.PERSON
+                settled += bool(
+                    await ledger.settle_by_reading(each, Created(copy), person, now, None)
+                )
     await ledger.close()
     print(settled)
 

@@ -387,7 +387,9 @@ class Copying(RuleBasedStateMachine):
     def a_copy_that_is_another_s_is_not_taken(self, which: int, other: int) -> None:
         record = chosen(which, self._unsettled())
         theirs = chosen(other, self._known_copies())
-        reading = self._ledger(which).settle_by_reading(record, theirs, Evidence.INFERRED, self.now)
+        reading = self._ledger(which).settle_by_reading(
+            record, Created(theirs), Evidence.INFERRED, self.now, None
+        )
         assert not self.run(reading)
 
     @precondition(lambda self: self._unsettled())
@@ -499,8 +501,8 @@ class Copying(RuleBasedStateMachine):
         ledger = self.gateways.ledgers[0]
         known = await ledger.find(record.intent.scope, record.intent.key)
         is_open = known is not None and known.intent.id == record.intent.id
-        settled = await ledger.settle_by_reading(record, copy, evidence, self.now)
-        assert settled == (is_open and known is not None and known.status in UNSETTLED)
+        settled = await ledger.settle_by_reading(record, Created(copy), evidence, self.now, None)
+        assert bool(settled) == (is_open and known is not None and known.status in UNSETTLED)
 
     def _crash(self, number: int) -> None:
         self.run(self.gateways.crash(number))

@@ -43,6 +43,7 @@ class Listing:
     title: str = "Listing"
     provider: str = "sonarly"
     tells_creation: bool = True
+    tells_source: bool = False
     lists_in_full: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     asked: int = 0

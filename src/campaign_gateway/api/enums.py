@@ -4,7 +4,13 @@ from enum import StrEnum
 
 from campaign_gateway.connectors import CONNECTORS
 from campaign_gateway.described import described_enum
-from campaign_gateway.outcomes import CampaignStatus, DuplicationStatus, ErrorCode, Evidence
+from campaign_gateway.outcomes import (
+    CampaignStatus,
+    DuplicationStatus,
+    ErrorCode,
+    Evidence,
+    WarningCode,
+)
 
 Provider = StrEnum("Provider", {name.upper(): name for name in sorted(CONNECTORS)})  # type: ignore[misc]
 described_enum(
@@ -18,8 +24,8 @@ DUPLICATION_STATUSES = {
     "the same idempotency key.",
     DuplicationStatus.UNKNOWN: "The provider gave no clear answer: the copy may or may not exist. "
     "The gateway reads the provider to find out and never sends the call again.",
-    DuplicationStatus.ACCEPTED: "The provider has said yes and has not named the copy yet. The "
-    "gateway reads the provider until it finds it.",
+    DuplicationStatus.ACCEPTED: "The provider has said yes, and has not named the copy or is not "
+    "done with it. The gateway reads the provider until it knows.",
     DuplicationStatus.CREATED: "The copy exists and its id is known.",
     DuplicationStatus.REJECTED: "No copy was made, and none will be for this idempotency key if "
     "`duplication` is not null.",
@@ -95,6 +101,21 @@ described_enum(
 )
 
 
+WARNING_CODES = {
+    WarningCode.NOT_NAMED: "It does not have the requested name, which takes a second call. The "
+    "gateway tries for ten minutes, unless the provider refuses; after that, rename it there.",
+    WarningCode.NOT_READ: "Only its id is known: the provider could not be read so far.",
+    WarningCode.COPIED_IN_PART: "The provider did not copy everything. Compare it with its source.",
+    WarningCode.PROVIDER_WARNING: "The provider made a remark, `providerMessage`.",
+}
+described_enum(
+    WarningCode,
+    "What to know about a copy that exists. None of it is a reason to ask for another copy.",
+    WARNING_CODES,
+    "DuplicationWarningCode",
+)
+
+
 class Capability(StrEnum):
     FIND_COPY = "FIND_COPY"
     READ_CAMPAIGN = "READ_CAMPAIGN"
@@ -105,7 +126,8 @@ described_enum(
     "What the gateway can do with an account beside copying campaigns.",
     {
         Capability.FIND_COPY: "Look in the provider's list of campaigns for a copy whose id the "
-        "provider did not tell. It is found by its name, if it was given one.",
+        "provider did not tell. It is found by its source, where the provider tells that, or else "
+        "by its name, if it was given one.",
         Capability.READ_CAMPAIGN: "Read a campaign by its id.",
     },
 )

@@ -21,6 +21,7 @@ mutation CopyAt{title}($idempotencyKey: String!) {{
     status
     replayed
     campaign {{ id name status }}
+    warnings {{ code message }}
     duplication {{ id status evidence }}
     userErrors {{ code message field safeToRetry retryAfterSeconds }}
   }}
@@ -30,7 +31,7 @@ mutation CopyAt{title}($idempotencyKey: String!) {{
 
 def mutation(connector: type[Connector[Any]], account: str) -> str:
     return MUTATION.format(
-        title=connector.title,
+        title=connector.title.replace(" ", ""),
         provider=connector.provider,
         account=json.dumps(account),
         fields=connector.example.replace("\n", "\n        "),

@@ -15,7 +15,13 @@ from campaign_gateway.api.enums import Capability, Provider
 from campaign_gateway.connector import FindsCopies, ReadsCampaigns
 from campaign_gateway.duplication import Answer
 from campaign_gateway.ledger.contract import Duplication as Recorded
-from campaign_gateway.outcomes import CampaignStatus, DuplicationStatus, ErrorCode, Evidence
+from campaign_gateway.outcomes import (
+    CampaignStatus,
+    DuplicationStatus,
+    ErrorCode,
+    Evidence,
+    WarningCode,
+)
 
 
 @strawberry.type(description="A configured access to a provider.")
@@ -93,7 +99,7 @@ class DuplicateCampaignError:
     message: str = strawberry.field(description="For people, in English. It may change.")
     field: list[str] | None = strawberry.field(
         description="The path of the culprit among the mutation's arguments, such as "
-        '["input", "braze", "campaignId"], where it is known.'
+        '["input", PROVIDER, "campaignId"], where it is known.'
     )
     safe_to_retry: bool = strawberry.field(
         description="True: nothing was made, so asking again cannot make a second copy."
@@ -121,6 +127,23 @@ class DuplicateCampaignError:
         )
 
 
+@strawberry.type(description="Something to know about a copy that exists.")
+class DuplicationWarning:
+    code: WarningCode = strawberry.field(description="What it is; see each value.")
+    message: str = strawberry.field(description="For people, in English. It may change.")
+    provider_message: str | None = strawberry.field(
+        description="The provider's own words, at most 200 characters."
+    )
+
+    @classmethod
+    def of(cls, warning: outcomes.CopyWarning) -> Self:
+        return cls(
+            code=warning.code,
+            message=warning.message,
+            provider_message=warning.provider_message,
+        )
+
+
 @strawberry.federation.type(
     keys=["id"], description="One intent to copy a campaign, with its durable record."
 )
@@ -139,7 +162,11 @@ class Duplication:
         description="How that is known; null while it is not."
     )
     campaign: Campaign | None = strawberry.field(
-        description="The copy as it was when first seen; null until its id is known."
+        description="The copy as it was when first seen; null until its id is known. Of an "
+        "ACCEPTED duplication, the copy to be."
+    )
+    warnings: list[DuplicationWarning] = strawberry.field(
+        description="What to know about the copy; empty until there is one."
     )
     error: DuplicateCampaignError | None = strawberry.field(
         description="Why there is no copy, or none for certain."
@@ -166,6 +193,7 @@ class Duplication:
             campaign=Campaign.of(recorded.campaign, intent.account, intent.provider)
             if recorded.campaign
             else None,
+            warnings=[DuplicationWarning.of(each) for each in recorded.warnings],
             error=DuplicateCampaignError.of(recorded.error) if recorded.error else None,
             provider_trace_id=recorded.provider_trace_id,
             requested_at=recorded.requested_at,
@@ -204,10 +232,14 @@ class DuplicationConnection:
 @strawberry.type(description="What became of the request for a copy.")
 class DuplicateCampaignPayload:
     status: DuplicationStatus = strawberry.field(
-        description="What has become of the intent. Only CREATED means that `campaign` is there."
+        description="What has become of the intent. CREATED means that `campaign` is there."
     )
     campaign: Campaign | None = strawberry.field(
-        description="The copy; null until the provider has named it."
+        description="The copy; null until the provider has told its id. With ACCEPTED, the copy to "
+        "be."
+    )
+    warnings: list[DuplicationWarning] = strawberry.field(
+        description="What to know about the copy, such as that it could not be given its name."
     )
     duplication: Duplication | None = strawberry.field(
         description="The durable record; null when the request was refused before anything was "
@@ -228,6 +260,7 @@ class DuplicateCampaignPayload:
             return cls(
                 status=_status_without_record(answer.error),
                 campaign=None,
+                warnings=[],
                 duplication=duplication,
                 replayed=answer.replayed,
                 user_errors=[DuplicateCampaignError.of(answer.error)] if answer.error else [],
@@ -235,6 +268,7 @@ class DuplicateCampaignPayload:
         return cls(
             status=duplication.status,
             campaign=duplication.campaign,
+            warnings=duplication.warnings,
             duplication=duplication,
             replayed=answer.replayed,
             user_errors=[duplication.error] if duplication.error else [],

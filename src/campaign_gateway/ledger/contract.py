@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from campaign_gateway.outcomes import (
     Accepted,
     Campaign,
+    CopyWarning,
     Created,
     DuplicationStatus,
     Evidence,
@@ -80,8 +81,9 @@ class Intent:
 class Duplication:
     """One intent with what has become of it.
 
-    `candidates` are the campaigns of which the last check could not tell which is the copy. Of an
-    `expired` one nothing is kept but that its key was used and how it ended.
+    `campaign` is the copy, or the copy to be of an ACCEPTED one. `candidates` are the campaigns of
+    which the last check could not tell which is the copy. Of an `expired` one nothing is kept but
+    that its key was used and how it ended.
     """
 
     intent: Intent
@@ -93,6 +95,7 @@ class Duplication:
     provider_trace_id: str | None = None
     settled_at: datetime | None = None
     checks: int = 0
+    warnings: tuple[CopyWarning, ...] = ()
     candidates: tuple[Campaign, ...] = ()
     expired: bool = False
 

@@ -14,6 +14,7 @@ from campaign_gateway.ledger.contract import (
 )
 from campaign_gateway.outcomes import (
     Campaign,
+    Created,
     DuplicationStatus,
     Evidence,
     Outcome,
@@ -77,8 +78,9 @@ class Ledger:
     async def settle(
         self, intent: Intent, outcome: Outcome, now: datetime, next_check_at: datetime | None
     ) -> Duplication:
-        """Record what the provider answered to the attempt with this intent's nonce.
+        """Record what the provider said of the attempt with this intent's nonce.
 
+        `next_check_at` is when to look whether there is more to know, or to be done to the copy.
         Raises `KeyTaken` when the record has vanished and its key stands for another.
         """
         values = rows.of_outcome(intent, outcome, now, next_check_at)
@@ -108,14 +110,32 @@ class Ledger:
         await self.engine.write(statements.RENOUNCE, rows.of_renunciation(intent, error, now))
 
     async def settle_by_reading(
-        self, duplication: Duplication, campaign: Campaign, evidence: Evidence, now: datetime
-    ) -> bool:
+        self,
+        duplication: Duplication,
+        copy: Created,
+        evidence: Evidence,
+        now: datetime,
+        next_check_at: datetime | None,
+    ) -> Duplication | None:
         """Record the copy that was found for an ACCEPTED or UNKNOWN duplication.
 
-        Does nothing and answers False when it is settled, or the campaign is a known copy, already.
+        Does nothing and answers None when it is settled, or the campaign is a known copy, already.
         """
-        values = rows.of_copy(duplication, campaign, evidence, now)
-        return bool(await self.engine.write(statements.SETTLE_BY_READING, values))
+        values = rows.of_copy(duplication, copy, next_check_at)
+        values |= {"evidence": evidence.value, "now": rows.micros(now)}
+        written = await self.engine.write(statements.SETTLE_BY_READING, values)
+        return rows.duplication_of(written[0]) if written else None
+
+    async def amend(
+        self, duplication: Duplication, copy: Created, next_check_at: datetime | None
+    ) -> Duplication | None:
+        """Record what has been learnt of, or done to, the copy of a CREATED duplication.
+
+        Does nothing and answers None when another campaign has been found to be its copy.
+        """
+        values = rows.of_copy(duplication, copy, next_check_at)
+        written = await self.engine.write(statements.AMEND, values)
+        return rows.duplication_of(written[0]) if written else None
 
     async def declare_absent(
         self, duplication: Duplication, error: UserError, now: datetime
@@ -128,7 +148,7 @@ class Ledger:
         return bool(await self.engine.write(statements.DECLARE_ABSENT, values))
 
     async def take_due(self, now: datetime, limit: int, until: datetime) -> Sequence[Duplication]:
-        """ACCEPTED and UNKNOWN duplications to check; nobody else gets them before `until`."""
+        """Duplications of which there is more to know; nobody else gets them before `until`."""
         values = {"now": rows.micros(now), "limit": limit, "until": rows.micros(until)}
         taken = await self.engine.write(statements.TAKE_DUE, values)
         return [rows.duplication_of(row) for row in taken]
@@ -136,12 +156,15 @@ class Ledger:
     async def postpone(
         self, duplication: Duplication, next_check_at: datetime, candidates: Iterable[Campaign]
     ) -> None:
-        """Record that a check has not settled it, and when to look again."""
+        """Record that a check has told nothing new, and when to look again."""
         values = rows.of_postponement(duplication, next_check_at, candidates)
         await self.engine.write(statements.POSTPONE, values)
 
     async def rivals(self, duplication: Duplication) -> Sequence[Duplication]:
-        """Unsettled duplications of its platform and name, itself among them, oldest first."""
+        """Duplications whose copy nobody knows, of its platform, and its name or its source.
+
+        It is among them itself. Oldest first.
+        """
         return await self._all(statements.RIVALS, rows.of_rivalry(duplication))
 
     async def claimed(self, platform: str, campaign_ids: Iterable[str]) -> frozenset[str]:

@@ -18,6 +18,7 @@ from campaign_gateway.ledger.contract import (
 from campaign_gateway.outcomes import (
     Accepted,
     Campaign,
+    CopyWarning,
     Created,
     DuplicationStatus,
     ErrorCode,
@@ -32,6 +33,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 CAMPAIGN: TypeAdapter[Campaign] = TypeAdapter(Campaign)
 CAMPAIGNS: TypeAdapter[tuple[Campaign, ...]] = TypeAdapter(tuple[Campaign, ...])
+WARNINGS: TypeAdapter[tuple[CopyWarning, ...]] = TypeAdapter(tuple[CopyWarning, ...])
 USER_ERROR: TypeAdapter[UserError] = TypeAdapter(UserError)
 
 ORPHANED = UserError(
@@ -64,13 +66,17 @@ def of_intent(intent: Intent, owner: str, now: datetime, despite: str | None = N
 
 def of_rivalry(duplication: Duplication) -> Values:
     intent = duplication.intent
-    return {"platform": intent.platform, "name_key": name_key(intent.requested_name)}
+    return {
+        "platform": intent.platform,
+        "name_key": name_key(intent.requested_name),
+        "source_campaign_id": intent.source_campaign_id,
+    }
 
 
 def of_outcome(
     intent: Intent, outcome: Outcome, now: datetime, next_check_at: datetime | None
 ) -> Values:
-    campaign = outcome.campaign if isinstance(outcome, Created) else None
+    campaign = outcome.campaign if isinstance(outcome, Created | Accepted) else None
     error = None if isinstance(outcome, Created | Accepted) else outcome.error
     status = status_of(outcome)
     is_final = status in {DuplicationStatus.CREATED, DuplicationStatus.REJECTED}
@@ -80,6 +86,7 @@ def of_outcome(
         "status": status.value,
         "campaign_id": campaign and campaign.id,
         "campaign": campaign and CAMPAIGN.dump_json(campaign).decode(),
+        "warnings": _warnings_of(outcome),
         "error": error and _json_of(error),
         "evidence": None if status is DuplicationStatus.UNKNOWN else Evidence.ANSWER.value,
         "trace_id": outcome.trace_id,
@@ -88,17 +95,21 @@ def of_outcome(
     }
 
 
-def of_copy(
-    duplication: Duplication, campaign: Campaign, evidence: Evidence, now: datetime
-) -> Values:
+def of_copy(duplication: Duplication, copy: Created, next_check_at: datetime | None) -> Values:
     return {
         "id": duplication.intent.id,
         "platform": duplication.intent.platform,
-        "campaign_id": campaign.id,
-        "campaign": CAMPAIGN.dump_json(campaign).decode(),
-        "evidence": evidence.value,
-        "now": micros(now),
+        "campaign_id": copy.campaign.id,
+        "campaign": CAMPAIGN.dump_json(copy.campaign).decode(),
+        "warnings": _warnings_of(copy),
+        "next_check_at": None if next_check_at is None else micros(next_check_at),
     }
+
+
+def _warnings_of(outcome: Outcome) -> str | None:
+    if not isinstance(outcome, Created) or not outcome.warnings:
+        return None
+    return WARNINGS.dump_json(outcome.warnings).decode()
 
 
 def of_postponement(
@@ -107,6 +118,7 @@ def of_postponement(
     found = tuple(candidates)
     return {
         "id": duplication.intent.id,
+        "status": duplication.status.value,
         "next_check_at": micros(next_check_at),
         "candidates": CAMPAIGNS.dump_json(found).decode() if found else None,
     }
@@ -200,6 +212,7 @@ def duplication_of(row: Row) -> Duplication:
         provider_trace_id=row["provider_trace_id"],
         settled_at=None if row["settled_at"] is None else _instant(row["settled_at"]),
         checks=row["checks"],
+        warnings=WARNINGS.validate_json(row["warnings"]) if row["warnings"] else (),
         candidates=CAMPAIGNS.validate_json(row["candidates"]) if row["candidates"] else (),
         expired=bool(row["expired"]),
     )

@@ -21,7 +21,7 @@ _SAME_COPY = (
 _SHOWN = (
     "id, nonce, scope, key, fingerprint, provider, account, source_campaign_id, requested_name,"
     " platform, '' AS input, NULL AS seen, status, requested_at, campaign, error, evidence,"
-    " provider_trace_id, settled_at, checks, candidates, expired"
+    " provider_trace_id, settled_at, checks, candidates, warnings, expired"
 )
 
 FIND = "SELECT * FROM duplication WHERE scope = :scope AND key = :key"
@@ -38,14 +38,17 @@ BEGIN = (
 )
 UNRESOLVED = f"SELECT * FROM duplication WHERE {_SAME_COPY} ORDER BY id DESC LIMIT 1"
 
-# The provider's certain answer outweighs what reading or a person has said before it came.
+# The provider's certain answer outweighs what reading or a person has said before it came. A yes
+# may be followed by what became of it.
 SETTLE = (
     "UPDATE duplication SET status = :status, campaign_id = :campaign_id, campaign = :campaign,"
-    " error = :error, evidence = :evidence, provider_trace_id = :trace_id,"
+    " warnings = :warnings, error = :error, evidence = :evidence,"
+    " provider_trace_id = coalesce(:trace_id, provider_trace_id),"
     " settled_at = :settled_at, next_check_at = :next_check_at, candidates = NULL,"
     " despite = CASE WHEN :status = 'REJECTED' THEN NULL ELSE despite END"
     " WHERE id = :id AND nonce = :nonce AND (status IN ('IN_PROGRESS', 'UNKNOWN')"
-    " OR (evidence IN ('INFERRED', 'PERSON') AND :status IN ('CREATED', 'REJECTED')))"
+    " OR ((status = 'ACCEPTED' OR evidence IN ('INFERRED', 'PERSON'))"
+    " AND :status IN ('CREATED', 'REJECTED')))"
     " RETURNING *"
 )
 RESTORE = (
@@ -59,15 +62,24 @@ RENOUNCE = (
 )
 SETTLE_BY_READING = (
     "UPDATE duplication SET status = 'CREATED', campaign_id = :campaign_id, campaign = :campaign,"
-    " error = NULL, evidence = :evidence, settled_at = :now, next_check_at = NULL,"
-    " candidates = NULL"
+    " warnings = :warnings, error = NULL, evidence = :evidence, settled_at = :now,"
+    " next_check_at = :next_check_at, candidates = NULL"
     " WHERE id = :id AND status IN ('ACCEPTED', 'UNKNOWN') AND NOT EXISTS"
-    " (SELECT 1 FROM duplication WHERE platform = :platform AND campaign_id = :campaign_id)"
-    " RETURNING id"
+    " (SELECT 1 FROM duplication"
+    " WHERE platform = :platform AND campaign_id = :campaign_id AND id <> :id)"
+    " RETURNING *"
+)
+# Only what is known of the copy changes, and only while it is the same copy.
+AMEND = (
+    "UPDATE duplication SET campaign = :campaign, warnings = :warnings,"
+    " next_check_at = :next_check_at, checks = checks + 1"
+    " WHERE id = :id AND status = 'CREATED' AND campaign_id = :campaign_id AND expired = 0"
+    " RETURNING *"
 )
 DECLARE_ABSENT = (
     "UPDATE duplication SET status = 'REJECTED', error = :error, evidence = 'PERSON',"
-    " settled_at = :now, next_check_at = NULL, candidates = NULL"
+    " settled_at = :now, next_check_at = NULL, candidates = NULL, campaign_id = NULL,"
+    " campaign = NULL"
     " WHERE id = :id AND status IN ('ACCEPTED', 'UNKNOWN') RETURNING id"
 )
 
@@ -78,11 +90,13 @@ TAKE_DUE = (
 )
 POSTPONE = (
     "UPDATE duplication SET checks = checks + 1, next_check_at = :next_check_at,"
-    " candidates = :candidates WHERE id = :id AND status IN ('ACCEPTED', 'UNKNOWN')"
+    " candidates = :candidates"
+    " WHERE id = :id AND status = :status AND (settled_at IS NULL OR next_check_at IS NOT NULL)"
 )
 RIVALS = (
-    "SELECT * FROM duplication WHERE platform = :platform AND name_key = :name_key"
-    " AND status IN ('IN_PROGRESS', 'UNKNOWN', 'ACCEPTED') ORDER BY id"
+    "SELECT * FROM duplication WHERE platform = :platform"
+    " AND (name_key = :name_key OR source_campaign_id = :source_campaign_id)"
+    " AND status IN ('IN_PROGRESS', 'UNKNOWN', 'ACCEPTED') AND campaign_id IS NULL ORDER BY id"
 )
 SOURCE_OF = (
     "SELECT * FROM duplication WHERE scope = :scope AND account = :account"
@@ -101,7 +115,8 @@ EXPIRE = (
     "WITH settled AS (SELECT id FROM duplication WHERE expired = 0 AND id < :first_id"
     " AND settled_at < :before LIMIT :limit {lock})"
     " UPDATE duplication SET expired = 1, nonce = '', owner = '', fingerprint = '', input = '',"
-    " requested_name = NULL, seen = NULL, campaign = NULL, error = NULL, provider_trace_id = NULL"
+    " requested_name = NULL, seen = NULL, campaign = NULL, warnings = NULL, error = NULL,"
+    " provider_trace_id = NULL, next_check_at = NULL"
     " WHERE id IN (SELECT id FROM settled) RETURNING id"
 )
 FORGET = (

@@ -67,6 +67,7 @@ class AltcraftConnector:
     Input: ClassVar[type[Any]] = AltcraftCampaignInput
     example: ClassVar[str] = 'campaignId: 96\nkind: TRIGGER\nname: "Abandoned cart, new wording"'
     tells_creation: ClassVar[bool] = False
+    tells_source: ClassVar[bool] = False
     lists_in_full: ClassVar[bool] = False
 
     account: AltcraftAccount

@@ -94,6 +94,7 @@ class BrazeConnector:
         'tagNames: ["promo"]'
     )
     tells_creation: ClassVar[bool] = True
+    tells_source: ClassVar[bool] = False
     lists_in_full: ClassVar[bool] = False
 
     account: BrazeAccount

@@ -67,6 +67,7 @@ class SonarlyConnector:
         'name: "Outreach, third quarter"'
     )
     tells_creation: ClassVar[bool] = True
+    tells_source: ClassVar[bool] = False
     lists_in_full: ClassVar[bool] = True
 
     account: SonarlyAccount

@@ -1,0 +1,102 @@
+"""Requests that carry a token, which the provider gives for the account's secrets now and then."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from campaign_gateway.connector import (
+    ProviderRequest,
+    ProviderResponse,
+    SignsIn,
+    UnreadableAnswer,
+)
+from campaign_gateway.outcomes import Refused, Rejected
+from campaign_gateway.transport import NoAnswer, NotSent, Transport, hider
+
+# How long signing in may take, in seconds; it comes on top of the call's own time.
+SIGN_IN_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class _Pass:
+    token: str
+    expires_at: float
+    hide: Callable[[bytes], bytes]
+
+
+class SignedTransport:
+    """A transport that signs in when it has to, and once more when the token is refused.
+
+    `send` and `read` also raise `Refused` when the provider does not let the account in.
+    """
+
+    def __init__(self, transport: Transport, connector: SignsIn) -> None:
+        self._transport = transport
+        self._connector = connector
+        self._pass: _Pass | None = None
+        self._turn = asyncio.Lock()
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    async def send(
+        self, request: ProviderRequest, on_crossing: Callable[[], Awaitable[None]]
+    ) -> ProviderResponse:
+        """As `Transport.send`; sends again only what was refused for its token alone."""
+        try:
+            first = await self._sign_in(None)
+        except (NoAnswer, UnreadableAnswer) as failure:
+            raise NotSent(f"signing in failed: {failure}") from failure
+        response = await self._transport.send(self._signed(request, first), on_crossing)
+        if not self._connector.refuses_token(response):
+            return _hidden(response, first)
+        try:
+            second = await self._sign_in(first)
+        except (NoAnswer, UnreadableAnswer, Refused):
+            return _hidden(response, first)
+        return _hidden(
+            await self._transport.send(self._signed(request, second), _already_crossed), second
+        )
+
+    async def read(self, request: ProviderRequest) -> ProviderResponse:
+        """As `Transport.read`, and raises `UnreadableAnswer` when signing in tells nothing."""
+        first = await self._sign_in(None)
+        response = await self._transport.read(self._signed(request, first))
+        if not self._connector.refuses_token(response):
+            return _hidden(response, first)
+        second = await self._sign_in(first)
+        return _hidden(await self._transport.read(self._signed(request, second)), second)
+
+    def _signed(self, request: ProviderRequest, given: _Pass) -> ProviderRequest:
+        return self._connector.sign(request, given.token)
+
+    async def _sign_in(self, refused: _Pass | None) -> _Pass:
+        """What is good by our clock and not refused, asked for by one caller for all."""
+        loop = asyncio.get_running_loop()
+        async with self._turn:
+            known = self._pass
+            if known is not None and known is not refused and loop.time() < known.expires_at:
+                return known
+            asked_at = loop.time()
+            try:
+                async with asyncio.timeout(SIGN_IN_SECONDS):
+                    response = await self._transport.read(self._connector.build_sign_in())
+            except TimeoutError:
+                raise NoAnswer("not in time") from None
+            answer = self._connector.read_sign_in(response)
+            if isinstance(answer, Rejected):
+                raise Refused(answer.error)
+            self._pass = _Pass(answer.value, asked_at + answer.lifetime, hider([answer.value]))
+            return self._pass
+
+
+async def _already_crossed() -> None:
+    """The intent is on record since the first time."""
+
+
+def _hidden(response: ProviderResponse, given: _Pass) -> ProviderResponse:
+    """The answer without the token, which is as good as a secret while it lasts."""
+    headers = {
+        name: given.hide(value.encode()).decode() for name, value in response.headers.items()
+    }
+    return replace(response, headers=headers, body=given.hide(response.body))
