@@ -2,8 +2,10 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from anyio.from_thread import start_blocking_portal
@@ -12,8 +14,11 @@ from starlette.types import ASGIApp
 from campaign_gateway.accounts import Account, open_account
 from campaign_gateway.connector import ProviderResponse
 from campaign_gateway.connectors import CONNECTORS
+from campaign_gateway.duplication import _intent
 from campaign_gateway.emulation import serving
-from campaign_gateway.outcomes import Outcome
+from campaign_gateway.finishing import finish, with_what_is_left
+from campaign_gateway.ledger.contract import Duplication
+from campaign_gateway.outcomes import Created, DuplicationStatus, Outcome
 from support.commands import running
 from support.figures import Figures
 from support.postgres import PostgresServer, postgres_server
@@ -82,6 +87,16 @@ async def open_at() -> AsyncIterator[Callable[..., Account]]:
         await account.transport.close()
 
 
+class _Record:
+    """In place of a ledger: what has become of one copy."""
+
+    def __init__(self, outcome: Created) -> None:
+        self.outcome = outcome
+
+    async def amend(self, _duplication: object, copy: Created, _again: datetime | None) -> None:
+        self.outcome = replace(copy, trace_id=self.outcome.trace_id)
+
+
 @pytest.fixture
 def duplicate() -> Callable[[Account, Any], Awaitable[Outcome]]:
     """Asks the provider for one copy, as the gateway does. Raises what the transport raises."""
@@ -91,7 +106,21 @@ def duplicate() -> Callable[[Account, Any], Awaitable[Outcome]]:
 
         request = account.connector.build_request(campaign)
         response = await account.transport.send(request, cross)
-        return account.connector.read_answer(campaign, response)
+        outcome = account.connector.read_answer(campaign, response)
+        if not isinstance(outcome, Created):
+            return outcome
+        intent = _intent("everyone", "key", account.connector.provider, account.name, campaign)
+        made = with_what_is_left(account, intent, outcome)
+        record: Any = _Record(made)
+        duplication = Duplication(
+            intent,
+            DuplicationStatus.CREATED,
+            datetime.now(UTC),
+            made.campaign,
+            warnings=made.warnings,
+        )
+        await finish(record, account, campaign, duplication, seconds=account.timeout_seconds)
+        return cast(Outcome, record.outcome)
 
     return once
 

@@ -136,6 +136,21 @@ def good_recording(request: pytest.FixtureRequest) -> Path:
     return Path(request.param)
 
 
+@pytest.fixture(params=_recorded("renamed", "unnamed"), ids=_name_of)
+def rename_recording(request: pytest.FixtureRequest) -> Path:
+    return Path(request.param)
+
+
+@pytest.fixture(params=_recorded("progress"), ids=_name_of)
+def progress_recording(request: pytest.FixtureRequest) -> Path:
+    return Path(request.param)
+
+
+@pytest.fixture(params=_recorded("signin"), ids=_name_of)
+def sign_in_recording(request: pytest.FixtureRequest) -> Path:
+    return Path(request.param)
+
+
 @pytest.fixture(params=_recorded("search"), ids=_name_of)
 def search_recording(request: pytest.FixtureRequest) -> Path:
     return Path(request.param)

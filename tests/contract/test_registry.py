@@ -51,6 +51,20 @@ def test_every_connector_has_its_own_room() -> None:
 
 
 @pytest.mark.parametrize("provider", CONNECTORS)
+def test_no_provider_is_named_outside_its_room_but_in_two_lists(provider: str) -> None:
+    package = Path(connectors.__file__).parents[1]
+    spelling = re.compile(rf"\b_*{provider}_*\b|{CONNECTORS[provider].__name__[:-9]}(?![a-z])")
+    naming: dict[str, int] = {}
+    for file in [*package.rglob("*.py"), *package.rglob("*.sql")]:
+        place = file.relative_to(package)
+        lines = [line for line in file.read_text("utf-8").splitlines() if spelling.search(line)]
+        if lines and not place.is_relative_to(f"connectors/{provider}"):
+            naming[place.as_posix()] = len(lines)
+    # An import and an entry in each.
+    assert naming == {"connectors/__init__.py": 2, "api/inputs.py": 2}
+
+
+@pytest.mark.parametrize("provider", CONNECTORS)
 def test_every_connector_has_an_emulator(provider: str) -> None:
     emulator = importlib.import_module(f"campaign_gateway.connectors.{provider}.emulator")
     assert emulator.create_emulator()
