@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from campaign_gateway import settings as settings_module
+from campaign_gateway.connectors import CONNECTORS
 from campaign_gateway.settings import (
     Settings,
     SettingsError,
@@ -32,6 +33,8 @@ base_url = "https://cdp.example.com/"
 token = "plain-token"
 format = "xml"
 """
+
+PROVIDERS = ", ".join(sorted(CONNECTORS))
 
 
 def load(tmp_path: Path, text: str) -> Settings:
@@ -140,7 +143,7 @@ def test_every_mistake_is_listed_with_its_place_and_remedy(tmp_path: Path) -> No
         "server.host: String should have at least 1 character",
         "server.port: Input should be less than or equal to 65535",
         'ledger.url: must look like "sqlite:///campaign-gateway.db" or "postgresql://host/db"',
-        "accounts.a.provider: must be one of altcraft, braze, sonarly",
+        f"accounts.a.provider: must be one of {PROVIDERS}",
         "accounts.b.apikey: unknown setting; did you mean api_key?",
         "accounts.b.api_key: missing; add it to [accounts.b]",
         "accounts.c.api_key: the environment variable SURELY_NOT_SET is not set; set it",
@@ -230,7 +233,7 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
     assert mistakes(tmp_path, "") == [none]
     assert mistakes(tmp_path, "accounts = 1\nserver = 2") == ["server: must be a table", none]
     assert mistakes(tmp_path, "[accounts]\na = 1") == [
-        "accounts.a.provider: must be one of altcraft, braze, sonarly"
+        f"accounts.a.provider: must be one of {PROVIDERS}"
     ]
 
 

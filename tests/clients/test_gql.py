@@ -76,7 +76,7 @@ def test_two_members_are_refused_before_anything_is_sent(client: Any, other: str
 
 @pytest.mark.parametrize("other", [None, *INPUTS["sonarly"].values()], ids=["null", "two"])
 def test_two_members_by_variables_are_refused_by_the_gateway(client: Any, other: object) -> None:
-    with pytest.raises(TransportQueryError, match="takes exactly one of altcraft, braze"):
+    with pytest.raises(TransportQueryError, match=r"takes exactly one of \w+(, \w+)+\."):
         ask(client, "Copy", with_two_members(other))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from campaign_gateway.connectors import CONNECTORS
 from support.intents import INPUTS, STATUSES, intent, with_two_members
 from support.node import run_node
 
@@ -70,7 +71,9 @@ def test_two_members_are_a_graphql_error(run: Run, other: object) -> None:
     assert outcome["networkError"] is None
     assert outcome["data"] is None
     (message,) = outcome["graphQLErrors"]
-    assert "DuplicateCampaignInput takes exactly one of altcraft, braze, sonarly." in message
+    assert (
+        f"DuplicateCampaignInput takes exactly one of {', '.join(sorted(CONNECTORS))}." in message
+    )
     assert "Given: braze, sonarly" in message
 
 
