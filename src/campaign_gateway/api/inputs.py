@@ -7,6 +7,7 @@ import strawberry
 
 from campaign_gateway.connectors.altcraft.input import AltcraftCampaignInput
 from campaign_gateway.connectors.braze.input import BrazeCampaignInput
+from campaign_gateway.connectors.sendgrid.input import SendgridCampaignInput
 from campaign_gateway.connectors.sonarly.input import SonarlyCampaignInput
 
 
@@ -22,6 +23,7 @@ def member(title: str) -> Any:
 class DuplicateCampaignInput:
     altcraft: AltcraftCampaignInput | None = member("Altcraft")
     braze: BrazeCampaignInput | None = member("Braze")
+    sendgrid: SendgridCampaignInput | None = member("SendGrid")
     sonarly: SonarlyCampaignInput | None = member("Sonarly")
 
     def chosen(self) -> tuple[str, Any]:

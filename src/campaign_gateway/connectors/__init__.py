@@ -6,11 +6,13 @@ from typing import Any
 from campaign_gateway.connector import Connector
 from campaign_gateway.connectors.altcraft.connector import AltcraftConnector
 from campaign_gateway.connectors.braze.connector import BrazeConnector
+from campaign_gateway.connectors.sendgrid.connector import SendgridConnector
 from campaign_gateway.connectors.sonarly.connector import SonarlyConnector
 
 _ALL: tuple[type[Connector[Any]], ...] = (
     AltcraftConnector,
     BrazeConnector,
+    SendgridConnector,
     SonarlyConnector,
 )
 

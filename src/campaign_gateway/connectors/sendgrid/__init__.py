@@ -1,0 +1,1 @@
+"""SendGrid: REST call `POST /v3/marketing/singlesends/{id}`."""

@@ -1,0 +1,209 @@
+"""What is peculiar to SendGrid: names of up to 100 characters, remarks on a copy, page tokens."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from strawberry import ID
+
+from campaign_gateway.connector import ProviderResponse
+from campaign_gateway.connectors.sendgrid.connector import SendgridAccount, SendgridConnector
+from campaign_gateway.connectors.sendgrid.input import SendgridCampaignInput
+from campaign_gateway.outcomes import (
+    Accepted,
+    Campaign,
+    CampaignStatus,
+    Created,
+    ErrorCode,
+    Outcome,
+    Refused,
+    Rejected,
+    Unknown,
+    WarningCode,
+)
+
+ACCOUNT = SendgridAccount.model_validate({"provider": "sendgrid", "api_key": "SG.key"})
+CONNECTOR = SendgridConnector(ACCOUNT)
+SOURCE = "5f0c8a1e-3b7d-4e92-a6c4-9d1e2f7b8a30"
+CAMPAIGN = SendgridCampaignInput(account=None, campaign_id=ID(SOURCE), name="A copy")
+COPY = {"id": "c3a9d0e4-71b6-4f58-8e2d-0b5f6a9c1d72", "name": "A copy", "status": "draft"}
+LIST = "https://api.sendgrid.com/v3/marketing/singlesends"
+UNREADABLE = [b"", b"{", b"[]", b"<html></html>", b"{}", b'{"id": 5}', b'{"result": {"id": "a"}}']
+
+
+def sent(**changes: Any) -> Any:
+    return json.loads(CONNECTOR.build_request(replace(CAMPAIGN, **changes)).body)
+
+
+def read(status: int, body: object) -> Outcome:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return CONNECTOR.read_answer(CAMPAIGN, ProviderResponse(status, {}, content))
+
+
+def cursor_of(link: object) -> str | None:
+    body = json.dumps({"result": [], "_metadata": {"next": link}}).encode()
+    return CONNECTOR.read_search(ProviderResponse(200, {}, body), None).next_cursor
+
+
+def test_the_id_goes_into_the_path_and_the_name_into_the_body() -> None:
+    request = CONNECTOR.build_request(CAMPAIGN)
+    assert request.method == "POST"
+    assert request.url == f"{LIST}/{SOURCE}"
+    assert request.headers == {
+        "authorization": "Bearer SG.key",
+        "accept": "application/json",
+        "content-type": "application/json",
+    }
+    assert json.loads(request.body) == {"name": "A copy"}
+
+
+def test_without_a_name_an_empty_object_is_sent() -> None:
+    assert sent(name=None) == {}
+
+
+def test_a_name_may_have_a_hundred_characters_of_any_script() -> None:
+    assert sent(name="春" * 100) == {"name": "春" * 100}
+    with pytest.raises(Refused) as refusal:
+        sent(name="春" * 101)
+    assert refusal.value.error.code == ErrorCode.INVALID_INPUT
+    assert refusal.value.error.field == ("name",)
+    assert "100 characters" in refusal.value.error.message
+
+
+@pytest.mark.parametrize("name", ["search", "categories"])
+def test_the_name_of_another_call_is_no_id(name: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        sent(campaign_id=ID(name))
+    assert refusal.value.error.field == ("campaignId",)
+
+
+def test_a_copy_is_told_with_its_categories_and_times() -> None:
+    times = {"created_at": "2026-05-01T12:00:00.272Z", "updated_at": "2026-05-01T14:00:00+02:00"}
+    assert read(201, {**COPY, **times, "categories": ["shoes", "sports"]}) == Created(
+        Campaign(
+            id=COPY["id"],
+            name="A copy",
+            status=CampaignStatus.DRAFT,
+            provider_status="draft",
+            tags=("shoes", "sports"),
+            created_at=datetime(2026, 5, 1, 12, 0, 0, 272_000, UTC),
+            updated_at=datetime(2026, 5, 1, 12, tzinfo=UTC),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    [
+        ("draft", CampaignStatus.DRAFT),
+        ("scheduled", CampaignStatus.SCHEDULED),
+        ("triggered", CampaignStatus.COMPLETED),
+        ("winding_down", CampaignStatus.UNKNOWN),
+    ],
+)
+def test_a_status_is_kept_in_the_words_of_its_provider(word: str, status: CampaignStatus) -> None:
+    outcome = read(201, {**COPY, "status": word})
+    assert isinstance(outcome, Created)
+    assert (outcome.campaign.status, outcome.campaign.provider_status) == (status, word)
+
+
+def test_what_is_remarked_on_a_copy_is_passed_on() -> None:
+    remarks = [
+        {"message": "a sender is missing", "field": "email_config", "warning_id": "w-1"},
+        {"message": "it has no subject", "field": ""},
+        {"message": "", "field": "name"},
+        {"field": "name"},
+        None,
+        "a text",
+    ]
+    outcome = read(201, {**COPY, "warnings": remarks})
+    assert isinstance(outcome, Created)
+    assert [(each.code, each.provider_message) for each in outcome.warnings] == [
+        (WarningCode.PROVIDER_WARNING, "email_config: a sender is missing"),
+        (WarningCode.PROVIDER_WARNING, "it has no subject"),
+    ]
+
+
+@pytest.mark.parametrize("body", UNREADABLE)
+def test_a_201_is_a_yes_whatever_became_of_its_body(body: bytes) -> None:
+    assert read(201, body) == Accepted()
+
+
+@pytest.mark.parametrize("body", UNREADABLE)
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_another_success_is_no_yes_by_itself(status: int, body: bytes) -> None:
+    assert isinstance(read(status, body), Unknown)
+
+
+def test_the_source_in_capitals_is_still_the_source() -> None:
+    assert read(201, {**COPY, "id": SOURCE.upper()}) == Accepted()
+
+
+def test_all_errors_are_told_and_none_of_their_numbers_taken_for_a_code() -> None:
+    errors = [
+        {"field": "name", "message": "is too long", "error_id": "e-1"},
+        {"field": None, "message": "and there is more"},
+        {"field": "name"},
+        "a text",
+    ]
+    outcome = read(400, {"errors": errors})
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.code == ErrorCode.INVALID_INPUT
+    assert outcome.error.provider_message == "name: is too long; and there is more"
+    assert outcome.error.provider_code == "400"
+
+
+def test_a_search_is_by_name_without_the_blanks_around_it() -> None:
+    request = CONNECTOR.build_search(replace(CAMPAIGN, name=" A copy "), None)
+    assert request.method == "POST"
+    assert request.url == f"{LIST}/search?page_size=100"
+    assert request.headers["content-type"] == "application/json"
+    assert json.loads(request.body) == {"name": "A copy"}
+    assert json.loads(CONNECTOR.build_search(replace(CAMPAIGN, name=None), None).body) == {}
+
+
+def test_a_search_reads_on_at_the_token_of_the_link() -> None:
+    token = cursor_of(f"{LIST}/search?page_size=100&page_token=MTAw%26a%3D%3D")
+    assert token == "MTAw&a=="
+    request = CONNECTOR.build_search(CAMPAIGN, token)
+    assert request.url == f"{LIST}/search?page_size=100&page_token=MTAw%26a%3D%3D"
+    assert json.loads(request.body) == {"name": "A copy"}
+
+
+def test_a_link_never_leads_to_another_host() -> None:
+    token = cursor_of("https://evil.example/?page_token=b#fragment")
+    assert token is not None
+    assert CONNECTOR.build_search(CAMPAIGN, token).url.startswith(f"{LIST}/search?page_size=100&")
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        None,
+        "",
+        5,
+        {},
+        "https://a/DYEsTUDww9-",
+        f"{LIST}?page_size=100&page_token=",
+        "http://[?",
+        "?",
+    ],
+)
+def test_a_link_without_a_token_is_the_end(link: object) -> None:
+    assert cursor_of(link) is None
+
+
+def test_a_single_send_is_looked_up_by_its_id_alone() -> None:
+    request = CONNECTOR.build_lookup("copy-1", None)
+    assert request.method == "GET"
+    assert request.url == f"{LIST}/copy-1"
+    assert not request.body
+    assert "content-type" not in request.headers
+
+
+def test_subusers_in_the_eu_are_served_by_another_host() -> None:
+    account = ACCOUNT.model_copy(update={"base_url": "https://api.eu.sendgrid.com"})
+    request = SendgridConnector(account).build_request(CAMPAIGN)
+    assert request.url == f"https://api.eu.sendgrid.com/v3/marketing/singlesends/{SOURCE}"
