@@ -435,9 +435,9 @@ def test_no_answer_whatsoever_makes_a_search_fail(
     for each in page.campaigns:
         assert_sound_campaign(each)
     if page.next_cursor is not None:
-        # A cursor that the provider has made up must not lead anywhere else.
+        # A cursor that the provider has made up must not lead anywhere else than a plain one does.
         request = connector.build_search(campaign, page.next_cursor)
-        assert place_of(request) == place_of(connector.build_search(campaign, None))
+        assert place_of(request) == place_of(connector.build_search(campaign, "1"))
 
 
 @settings(max_examples=100, deadline=None)
