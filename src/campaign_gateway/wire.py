@@ -159,8 +159,8 @@ def read_instant(value: object, *names: str) -> datetime | None:
 def read_retry_after(headers: Mapping[str, str], now: datetime) -> int | None:
     """Seconds until the provider wants to hear from us again, at most an hour.
 
-    `Retry-After` comes in seconds or as a date, `X-RateLimit-Reset` in epoch seconds; some
-    providers send the latter alone, at times as an empty string.
+    `Retry-After` comes in seconds or as a date, `X-RateLimit-Reset` in epoch seconds or in seconds
+    from now; some providers send the latter alone, at times as an empty string.
     """
     seconds: float | None = None
     after, reset = headers.get("retry-after", ""), headers.get("x-ratelimit-reset", "")
@@ -172,7 +172,9 @@ def read_retry_after(headers: Mapping[str, str], now: datetime) -> int | None:
         except (ValueError, TypeError, OverflowError):
             seconds = None
     if seconds is None and re.fullmatch(r"[0-9]{1,11}", reset):
-        seconds = int(reset) - now.timestamp()
+        # In epoch seconds, so small a number would be a day before 2001-09-09.
+        is_a_delay = int(reset) < 10**9
+        seconds = int(reset) - (0 if is_a_delay else now.timestamp())
     return None if seconds is None else max(0, min(3600, round(seconds)))
 
 

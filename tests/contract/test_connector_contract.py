@@ -597,7 +597,8 @@ def test_a_rate_limit_says_how_long_to_wait(connector: Connector[Any], campaign:
     assert about(45, seconds(retry_after="", x_ratelimit_reset=reset))
     assert seconds(retry_after="", x_ratelimit_reset="") is None
     assert seconds(retry_after="Sat, 01 Jan 2022 00:00:00 GMT") == 0
-    assert seconds(x_ratelimit_reset="1") == 0
+    assert seconds(x_ratelimit_reset="1392815263") == 0
+    assert seconds(x_ratelimit_reset="17") == 17
     assert seconds(retry_after="999999999") == 3600
 
 

@@ -1,6 +1,7 @@
 """What is peculiar to SendGrid: names of up to 100 characters, remarks on a copy, page tokens."""
 
 import json
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -37,9 +38,10 @@ def sent(**changes: Any) -> Any:
     return json.loads(CONNECTOR.build_request(replace(CAMPAIGN, **changes)).body)
 
 
-def read(status: int, body: object) -> Outcome:
+def read(status: int, body: object, **headers: str) -> Outcome:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return CONNECTOR.read_answer(CAMPAIGN, ProviderResponse(status, {}, content))
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return CONNECTOR.read_answer(CAMPAIGN, ProviderResponse(status, named, content))
 
 
 def cursor_of(link: object) -> str | None:
@@ -153,6 +155,15 @@ def test_all_errors_are_told_and_none_of_their_numbers_taken_for_a_code() -> Non
     assert outcome.error.code == ErrorCode.INVALID_INPUT
     assert outcome.error.provider_message == "name: is too long; and there is more"
     assert outcome.error.provider_code == "400"
+
+
+@pytest.mark.parametrize("since", ["now", "1970"])
+def test_a_reset_is_read_as_it_is_documented_and_as_it_was_recorded(since: str) -> None:
+    reset = 20 + (int(time.time()) if since == "1970" else 0)
+    outcome = read(429, {"errors": [{"message": "too many"}]}, x_ratelimit_reset=str(reset))
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.retry_after is not None
+    assert 15 <= outcome.error.retry_after <= 20
 
 
 def test_a_search_is_by_name_without_the_blanks_around_it() -> None:
