@@ -67,11 +67,13 @@ async def _listed_in_full(account: Account, near: Mapping[str, Any]) -> dict[str
     connector = account.connector
     if not isinstance(connector, FindsCopies) or not connector.lists_in_full:
         return {}
-    lists: dict[str, tuple[ProviderRequest, set[str]]] = {}
+    lists: dict[tuple[str, bytes], tuple[ProviderRequest, set[str]]] = {}
     for campaign_id, campaign in near.items():
         if campaign is not None:
             request = connector.build_search(campaign, None)
-            lists.setdefault(request.url, (request, set()))[1].add(campaign_id)
+            # Some providers are told in the body which campaigns to list.
+            place = (request.url, request.body)
+            lists.setdefault(place, (request, set()))[1].add(campaign_id)
     found: dict[str, Campaign] = {}
     for request, wanted in lists.values():
         if len(wanted) > 1:
