@@ -255,6 +255,6 @@ def _intent(scope: str, key: str, provider: str, account: str, campaign: Any) ->
         provider=provider,
         account=account,
         source_campaign_id=str(campaign.campaign_id),
-        requested_name=getattr(campaign, "name", None),
+        requested_name=campaign.name,
         input=json.dumps(fields),
     )
