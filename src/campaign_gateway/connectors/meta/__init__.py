@@ -1,0 +1,1 @@
+"""Meta Ads: Marketing API call `POST /{version}/{campaign_id}/copies`."""
