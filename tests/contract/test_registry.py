@@ -53,7 +53,9 @@ def test_every_connector_has_its_own_room() -> None:
 @pytest.mark.parametrize("provider", CONNECTORS)
 def test_no_provider_is_named_outside_its_room_but_in_two_lists(provider: str) -> None:
     package = Path(connectors.__file__).parents[1]
-    spelling = re.compile(rf"\b_*{provider}_*\b|{CONNECTORS[provider].__name__[:-9]}(?![a-z])")
+    # One may be called like an element of HTML.
+    named = rf"(?<!<)\b_*{provider}_*\b"
+    spelling = re.compile(rf"{named}|{CONNECTORS[provider].__name__[:-9]}(?![a-z])")
     naming: dict[str, int] = {}
     for file in [*package.rglob("*.py"), *package.rglob("*.sql")]:
         place = file.relative_to(package)
