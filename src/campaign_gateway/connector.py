@@ -119,11 +119,16 @@ class ReadsCampaigns(Protocol[CampaignInput]):
 class RenamesCopies(Protocol[CampaignInput]):
     """A connector whose provider names the copy itself, so that its name takes a call of its own.
 
-    The call comes when the copy is on record, and may be sent twice without harm. `read_rename`
-    answers None when the copy has its name, and never raises.
+    The call comes when the copy is on record, and may be sent twice without harm. `described` is
+    the answer to a lookup of the copy, for a call that has to repeat what else the copy is like;
+    None where there was none. `build_rename` raises `Refused`, and `UnreadableAnswer` when it needs
+    `described` and that tells nothing. `read_rename` answers None when the copy has its name, and
+    never raises.
     """
 
-    def build_rename(self, campaign: CampaignInput, copy_id: str, /) -> ProviderRequest: ...
+    def build_rename(
+        self, campaign: CampaignInput, copy_id: str, described: ProviderResponse | None, /
+    ) -> ProviderRequest: ...
 
     def read_rename(self, response: ProviderResponse, /) -> Rejected | Unknown | None: ...
 

@@ -1,4 +1,4 @@
-"""What is left to do once a copy is on record: to give it its name, and to read what it is like.
+"""What is left to do once a copy is on record: to read what it is like, and to give it its name.
 
 Neither makes anything, so both may be done twice.
 """
@@ -11,7 +11,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.connector import ReadsCampaigns, RenamesCopies, UnreadableAnswer
+from campaign_gateway.connector import (
+    ProviderResponse,
+    ReadsCampaigns,
+    RenamesCopies,
+    UnreadableAnswer,
+)
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.contract import Duplication, Intent
 from campaign_gateway.outcomes import (
@@ -22,7 +27,7 @@ from campaign_gateway.outcomes import (
     Rejected,
     WarningCode,
 )
-from campaign_gateway.reading import is_called, look_up
+from campaign_gateway.reading import is_called
 from campaign_gateway.transport import NoAnswer
 from campaign_gateway.wire import warning
 
@@ -37,6 +42,9 @@ UNFINISHED_AFTER = timedelta(seconds=FINISH_SECONDS + 5)
 # How often, and for how long, what fails is tried again: people may work on the copy by then.
 PAUSE = timedelta(seconds=15)
 TRIED_FOR = timedelta(minutes=10)
+
+# The warnings of what is left to do.
+LEFT = (WarningCode.NOT_NAMED, WarningCode.NOT_READ)
 
 
 def with_what_is_left(account: Account, intent: Intent, copy: Created) -> Created:
@@ -55,7 +63,7 @@ def _left(account: Account, intent: Intent, copy: Created) -> Iterator[WarningCo
 
 
 def is_unfinished(warnings: Sequence[CopyWarning]) -> bool:
-    return any(each.code in _STEPS for each in warnings)
+    return any(each.code in LEFT for each in warnings)
 
 
 async def finish(
@@ -67,12 +75,10 @@ async def finish(
     then all of it is.
     """
     assert duplication.campaign is not None, "what is CREATED has a copy"
-    copy, again = Created(duplication.campaign, warnings=duplication.warnings), False
+    copy = Created(duplication.campaign, warnings=duplication.warnings)
     try:
         async with asyncio.timeout(seconds):
-            for code in [each.code for each in copy.warnings if each.code in _STEPS]:
-                copy, may_help = await _STEPS[code](account, duplication.intent, campaign, copy)
-                again = again or may_help
+            copy, again = await _finished(account, duplication.intent, campaign, copy)
     except TimeoutError:
         again = True
     now = datetime.now(UTC)
@@ -82,47 +88,65 @@ async def finish(
     return await ledger.amend(duplication, copy, now + PAUSE if again else None) or duplication
 
 
-async def _name(
+async def _finished(
     account: Account, intent: Intent, campaign: Any, copy: Created
+) -> tuple[Created, bool]:
+    """The copy as it is then, and whether trying again may help."""
+    copy, described, again = await _read(account, intent, campaign, copy)
+    if any(each.code is WarningCode.NOT_NAMED for each in copy.warnings):
+        copy, may_help = await _name(account, intent, campaign, copy, described)
+        again = again or may_help
+    return copy, again
+
+
+async def _read(
+    account: Account, intent: Intent, campaign: Any, copy: Created
+) -> tuple[Created, ProviderResponse | None, bool]:
+    """The copy as the provider describes it and the answer that does so, or the copy as it was."""
+    connector, name = account.connector, intent.requested_name
+    if not isinstance(connector, ReadsCampaigns):
+        return copy, None, False
+    try:
+        lookup = connector.build_lookup(copy.campaign.id, campaign)
+        described = await account.transport.read(lookup)
+        read = connector.read_lookup(described, copy.campaign.id)
+    except (NoAnswer, UnreadableAnswer, Refused) as failure:
+        log.warning("the copy of duplication %s is not read: %s", intent.id, failure)
+        return copy, None, not isinstance(failure, Refused)
+    if read is None:
+        # It may take a moment until a copy is seen.
+        return copy, None, True
+    copy = _without(replace(copy, campaign=read), WarningCode.NOT_READ)
+    if name is not None and is_called(read, name):
+        copy = _without(copy, WarningCode.NOT_NAMED)
+    return copy, described, False
+
+
+async def _name(
+    account: Account,
+    intent: Intent,
+    campaign: Any,
+    copy: Created,
+    described: ProviderResponse | None,
 ) -> tuple[Created, bool]:
     """The copy with its name, or as it was, and whether trying again may help."""
     connector = account.connector
     assert isinstance(connector, RenamesCopies), "the warning says so"
     try:
-        request = connector.build_rename(campaign, copy.campaign.id)
+        request = connector.build_rename(campaign, copy.campaign.id, described)
         refusal = connector.read_rename(await account.transport.read(request))
     except (NoAnswer, UnreadableAnswer, Refused) as failure:
         log.warning("the copy of duplication %s is not named: %s", intent.id, failure)
         return copy, not isinstance(failure, Refused)
+    copy = _without(copy, WarningCode.NOT_NAMED)
     if refusal is None:
-        named = replace(copy.campaign, name=intent.requested_name)
-        return _without(replace(copy, campaign=named), WarningCode.NOT_NAMED), False
+        return replace(copy, campaign=replace(copy.campaign, name=intent.requested_name)), False
     error = refusal.error
     said = error.provider_message or error.provider_code
     told = warning(connector.title, WarningCode.NOT_NAMED, said)
-    copy = _without(copy, told.code)
     may_help = not isinstance(refusal, Rejected) or error.code is ErrorCode.RATE_LIMITED
     return replace(copy, warnings=(*copy.warnings, told)), may_help
 
 
-async def _read(
-    account: Account, intent: Intent, campaign: Any, copy: Created
-) -> tuple[Created, bool]:
-    """The copy as the provider describes it, or as it was, and whether trying again may help."""
-    try:
-        read = await look_up(account, copy.campaign.id, campaign)
-    except (NoAnswer, UnreadableAnswer, Refused) as failure:
-        log.warning("the copy of duplication %s is not read: %s", intent.id, failure)
-        return copy, not isinstance(failure, Refused)
-    if read is None:
-        return copy, True
-    # The provider may not yet tell the name that it has just been given.
-    read = replace(read, name=copy.campaign.name or read.name)
-    return _without(replace(copy, campaign=read), WarningCode.NOT_READ), False
-
-
 def _without(copy: Created, code: WarningCode) -> Created:
     return replace(copy, warnings=tuple(each for each in copy.warnings if each.code is not code))
-
-
-_STEPS = {WarningCode.NOT_NAMED: _name, WarningCode.NOT_READ: _read}

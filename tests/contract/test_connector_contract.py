@@ -704,7 +704,7 @@ def test_a_hostile_id_of_a_copy_leads_nowhere(
 ) -> None:
     if isinstance(connector, RenamesCopies):
         with pytest.raises(Refused):
-            connector.build_rename(campaign, hostile)
+            connector.build_rename(campaign, hostile, None)
     if isinstance(connector, TracksCopies):
         with pytest.raises(Refused):
             connector.build_progress(campaign, hostile)
@@ -815,7 +815,7 @@ def test_secrets_stay_out_of_every_repr(account: tuple[str, str], campaign: Any)
     if isinstance(connector, ReadsCampaigns):
         requests.append(connector.build_lookup("97", campaign))
     if isinstance(connector, RenamesCopies):
-        requests.append(connector.build_rename(campaign, "97"))
+        requests.append(connector.build_rename(campaign, "97", None))
     if isinstance(connector, TracksCopies):
         requests.append(connector.build_progress(campaign, "97"))
     if isinstance(connector, SignsIn):

@@ -143,7 +143,7 @@ def test_an_input_from_the_ledger_asks_for_the_same() -> None:
 
 def test_the_name_goes_into_a_call_of_its_own() -> None:
     assert "name" not in sent(name="A copy")
-    request = CONNECTOR.build_rename(replace(CAMPAIGN, name="Ä copy & more"), "301")
+    request = CONNECTOR.build_rename(replace(CAMPAIGN, name="Ä copy & more"), "301", None)
     assert (request.method, request.url) == ("POST", "https://graph.facebook.com/v25.0/301")
     assert form_of(request) == {"name": "Ä copy & more"}
 

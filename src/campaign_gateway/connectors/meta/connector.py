@@ -129,7 +129,9 @@ class MetaConnector:
             return Created(Campaign(copy_id, copied_from=campaign.campaign_id), _trace_of(response))
         return _failure(response)
 
-    def build_rename(self, campaign: MetaCampaignInput, copy_id: str) -> ProviderRequest:
+    def build_rename(
+        self, campaign: MetaCampaignInput, copy_id: str, described: ProviderResponse | None
+    ) -> ProviderRequest:
         path = f"/{identifier(copy_id, 'id')}"
         return self._request("POST", path, form_body({"name": campaign.name}))
 
