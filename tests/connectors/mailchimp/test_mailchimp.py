@@ -1,0 +1,234 @@
+"""What is peculiar to Mailchimp: the key names the host, and a title takes a second call."""
+
+import base64
+import json
+from dataclasses import replace
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from pydantic import ValidationError
+from strawberry import ID
+
+from campaign_gateway.connector import ProviderResponse, RenamesCopies, UnreadableAnswer
+from campaign_gateway.connectors.mailchimp.connector import MailchimpAccount, MailchimpConnector
+from campaign_gateway.connectors.mailchimp.input import MailchimpCampaignInput
+from campaign_gateway.outcomes import (
+    CampaignStatus,
+    Created,
+    ErrorCode,
+    Outcome,
+    Refused,
+    Rejected,
+    Unknown,
+)
+
+KEY = "0123456789abcdef-us21"
+ACCOUNT = MailchimpAccount.model_validate({"provider": "mailchimp", "api_key": KEY})
+CONNECTOR = MailchimpConnector(ACCOUNT)
+CAMPAIGN = MailchimpCampaignInput(account=None, campaign_id=ID("42694e9e57"), name=None)
+# What is read of a campaign.
+FIELDS = ["id", "status", "create_time", "settings.title"]
+COPY = {
+    "id": "b03bfc273e",
+    "create_time": "2026-09-15T14:40:36+00:00",
+    "status": "save",
+    "settings": {"title": "Spring newsletter (copy 01)"},
+}
+PROBLEM = {
+    "type": "https://mailchimp.com/developer/marketing/docs/errors/",
+    "title": "Bad Request",
+    "status": 400,
+    "detail": "This campaign cannot be replicated.",
+    "instance": "3b4dcb40-0b6b-4820-bfaa-41267b3826ea",
+}
+
+
+def account(**settings: object) -> MailchimpAccount:
+    return MailchimpAccount.model_validate({"provider": "mailchimp", **settings})
+
+
+def answer(status: int, body: object, **headers: str) -> ProviderResponse:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return ProviderResponse(status, named, content)
+
+
+def read(status: int, body: object, **headers: str) -> Outcome:
+    return CONNECTOR.read_answer(CAMPAIGN, answer(status, body, **headers))
+
+
+@pytest.mark.parametrize(
+    ("key", "host"),
+    [
+        ("0123456789abcdef-us21", "us21.api.mailchimp.com"),
+        ("0123-4567-us6", "us6.api.mailchimp.com"),
+    ],
+)
+def test_the_end_of_the_key_names_the_host(key: str, host: str) -> None:
+    assert account(api_key=key).root == f"https://{host}"
+
+
+def test_a_base_url_goes_before_the_end_of_the_key() -> None:
+    settings = account(api_key=KEY, base_url="https://proxy.example/mailchimp/")
+    assert settings.root == "https://proxy.example/mailchimp"
+    settings = account(api_key="0123456789abcdef", base_url="https://proxy.example")
+    assert settings.root == "https://proxy.example"
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["0123456789abcdef", "secret-", "secret-us", "x-us21.evil.example", "x-us21/", "x-evil"],
+)
+def test_a_key_that_names_no_host_is_a_mistake_told_without_the_key(key: str) -> None:
+    with pytest.raises(ValidationError) as mistake:
+        account(api_key=key)
+    assert "data centre" in str(mistake.value)
+    assert key not in str(mistake.value)
+
+
+def test_ten_connections_leave_some_for_reading() -> None:
+    assert ACCOUNT.calls_at_once == 8
+
+
+def test_a_copy_is_asked_for_without_a_body() -> None:
+    request = CONNECTOR.build_request(replace(CAMPAIGN, name="A new title"))
+    assert request.method == "POST"
+    path = "/3.0/campaigns/42694e9e57/actions/replicate"
+    assert request.url == f"https://us21.api.mailchimp.com{path}"
+    assert request.body == b""
+    assert "content-type" not in request.headers
+    scheme, _, credentials = request.headers["authorization"].partition(" ")
+    assert (scheme, base64.b64decode(credentials)) == ("Basic", f"gateway:{KEY}".encode())
+
+
+def test_a_name_is_judged_before_there_is_a_copy_to_name() -> None:
+    with pytest.raises(Refused) as refusal:
+        CONNECTOR.build_request(replace(CAMPAIGN, name="two\nlines"))
+    assert refusal.value.error.field == ("name",)
+
+
+def test_a_copy_is_told_with_the_title_that_mailchimp_gave_it() -> None:
+    outcome = read(200, COPY, x_request_id="R-1")
+    assert isinstance(outcome, Created)
+    assert outcome.campaign.name == "Spring newsletter (copy 01)"
+    assert outcome.campaign.created_at is not None
+    assert outcome.campaign.updated_at is None
+    assert outcome.trace_id == "R-1"
+
+
+@pytest.mark.parametrize("settings", [{"title": ""}, {}, None, "x"])
+def test_a_copy_may_have_no_title(settings: object) -> None:
+    outcome = read(200, {**COPY, "settings": settings})
+    assert isinstance(outcome, Created)
+    assert outcome.campaign.name is None
+
+
+def test_a_parent_is_not_taken_for_the_source() -> None:
+    # It is that of the campaigns that an RSS feed or an automation makes.
+    outcome = read(200, {**COPY, "parent_campaign_id": "42694e9e57"})
+    assert isinstance(outcome, Created)
+    assert outcome.campaign.copied_from is None
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    [
+        ("save", CampaignStatus.DRAFT),
+        ("schedule", CampaignStatus.SCHEDULED),
+        ("sending", CampaignStatus.ACTIVE),
+        ("paused", CampaignStatus.PAUSED),
+        ("sent", CampaignStatus.COMPLETED),
+        ("archived", CampaignStatus.ARCHIVED),
+        ("canceling", CampaignStatus.UNKNOWN),
+        ("canceled", CampaignStatus.UNKNOWN),
+        ("a-new-word", CampaignStatus.UNKNOWN),
+    ],
+)
+def test_a_status_is_read_and_kept_as_it_is(word: str, status: CampaignStatus) -> None:
+    outcome = read(200, {**COPY, "status": word})
+    assert isinstance(outcome, Created)
+    assert outcome.campaign.status == status
+    assert outcome.campaign.provider_status == word
+
+
+def test_a_problem_is_told_in_mailchimps_words() -> None:
+    outcome = read(400, PROBLEM, x_request_id="R-1")
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.provider_code == "Bad Request"
+    assert outcome.error.provider_message == "This campaign cannot be replicated."
+    assert outcome.trace_id == PROBLEM["instance"]
+
+
+def test_a_problem_without_an_instance_is_traced_by_its_request() -> None:
+    outcome = read(400, {**PROBLEM, "instance": ""}, x_request_id="R-1")
+    assert isinstance(outcome, Rejected)
+    assert outcome.trace_id == "R-1"
+
+
+def test_a_problem_in_a_success_is_no_refusal() -> None:
+    assert isinstance(read(200, PROBLEM), Unknown)
+
+
+def test_a_403_is_a_missing_permission_only_if_mailchimp_says_so() -> None:
+    said, unsaid = read(403, PROBLEM), read(403, b"<h1>Access Denied</h1>", retry_after="30")
+    assert isinstance(said, Rejected)
+    assert said.error.code == ErrorCode.PERMISSION_DENIED
+    assert isinstance(unsaid, Rejected)
+    assert unsaid.error.code == ErrorCode.RATE_LIMITED
+    assert unsaid.error.retry_after == 30
+
+
+def test_the_title_is_given_by_a_call_of_its_own() -> None:
+    assert isinstance(CONNECTOR, RenamesCopies)
+    request = CONNECTOR.build_rename(replace(CAMPAIGN, name="Zweite Welle 🌷"), "b03bfc273e")
+    assert request.method == "PATCH"
+    assert request.url == "https://us21.api.mailchimp.com/3.0/campaigns/b03bfc273e"
+    assert request.headers["content-type"] == "application/json"
+    assert json.loads(request.body) == {"settings": {"title": "Zweite Welle 🌷"}}
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b"<html></html>", b'{"id": 5}'])
+@pytest.mark.parametrize("status", [200, 204])
+def test_a_rename_is_done_only_when_the_campaign_comes_back(status: int, body: bytes) -> None:
+    assert isinstance(CONNECTOR.read_rename(answer(status, body)), Unknown)
+    cut_off = replace(answer(200, COPY), complete=False)
+    assert isinstance(CONNECTOR.read_rename(cut_off), Unknown)
+
+
+def test_a_search_reads_the_newest_campaigns_first_and_little_of_each() -> None:
+    request = CONNECTOR.build_search(CAMPAIGN, None)
+    assert request.method == "GET"
+    assert urlsplit(request.url).path == "/3.0/campaigns"
+    assert parse_qs(urlsplit(request.url).query) == {
+        "fields": [",".join([*(f"campaigns.{each}" for each in FIELDS), "total_items"])],
+        "count": ["100"],
+        "offset": ["0"],
+        "sort_field": ["create_time"],
+        "sort_dir": ["DESC"],
+    }
+    assert "offset=200" in CONNECTOR.build_search(CAMPAIGN, "200").url
+
+
+@pytest.mark.parametrize(
+    ("cursor", "total", "following"),
+    [(None, 100, None), (None, 101, "100"), ("100", 201, "200"), ("100", 200, None)],
+)
+def test_a_search_goes_on_until_all_are_read(
+    cursor: str | None, total: int, following: str | None
+) -> None:
+    page = CONNECTOR.read_search(answer(200, {"campaigns": [COPY], "total_items": total}), cursor)
+    assert [each.id for each in page.campaigns] == ["b03bfc273e"]
+    assert page.next_cursor == following
+
+
+def test_a_lookup_asks_for_what_is_read() -> None:
+    request = CONNECTOR.build_lookup("b03bfc273e", None)
+    assert request.url == (
+        "https://us21.api.mailchimp.com/3.0/campaigns/b03bfc273e"
+        "?fields=id,status,create_time,settings.title"
+    )
+
+
+def test_a_lookup_that_is_answered_with_another_campaign_is_not_believed() -> None:
+    with pytest.raises(UnreadableAnswer):
+        CONNECTOR.read_lookup(answer(200, COPY), "839488a60b")
