@@ -121,9 +121,8 @@ class RenamesCopies(Protocol[CampaignInput]):
 
     The call comes when the copy is on record, and may be sent twice without harm. `described` is
     the answer to a lookup of the copy, for a call that has to repeat what else the copy is like;
-    None where there was none. `build_rename` raises `Refused`, and `UnreadableAnswer` when it needs
-    `described` and that tells nothing. `read_rename` answers None when the copy has its name, and
-    never raises.
+    None where there was none. `build_rename` raises `Refused`. `read_rename` answers None when the
+    copy has its name, and never raises.
     """
 
     def build_rename(

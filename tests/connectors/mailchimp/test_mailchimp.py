@@ -9,7 +9,12 @@ import pytest
 from pydantic import ValidationError
 from strawberry import ID
 
-from campaign_gateway.connector import ProviderResponse, RenamesCopies, UnreadableAnswer
+from campaign_gateway.connector import (
+    ProviderRequest,
+    ProviderResponse,
+    RenamesCopies,
+    UnreadableAnswer,
+)
 from campaign_gateway.connectors.mailchimp.connector import MailchimpAccount, MailchimpConnector
 from campaign_gateway.connectors.mailchimp.input import MailchimpCampaignInput
 from campaign_gateway.outcomes import (
@@ -28,8 +33,9 @@ CONNECTOR = MailchimpConnector(ACCOUNT)
 CAMPAIGN = MailchimpCampaignInput(account=None, campaign_id=ID("42694e9e57"), name=None)
 # What is read of a campaign.
 FIELDS = ["id", "status", "create_time", "settings.title"]
+COPY_ID = "b03bfc273e"
 COPY = {
-    "id": "b03bfc273e",
+    "id": COPY_ID,
     "create_time": "2026-09-15T14:40:36+00:00",
     "status": "save",
     "settings": {"title": "Spring newsletter (copy 01)"},
@@ -178,13 +184,36 @@ def test_a_403_is_a_missing_permission_only_if_mailchimp_says_so() -> None:
     assert unsaid.error.retry_after == 30
 
 
+def rename(described: ProviderResponse | None) -> ProviderRequest:
+    return CONNECTOR.build_rename(replace(CAMPAIGN, name="Zweite Welle 🌷"), COPY_ID, described)
+
+
 def test_the_title_is_given_by_a_call_of_its_own() -> None:
     assert isinstance(CONNECTOR, RenamesCopies)
-    request = CONNECTOR.build_rename(replace(CAMPAIGN, name="Zweite Welle 🌷"), "b03bfc273e")
+    request = rename(answer(200, COPY))
     assert request.method == "PATCH"
     assert request.url == "https://us21.api.mailchimp.com/3.0/campaigns/b03bfc273e"
     assert request.headers["content-type"] == "application/json"
     assert json.loads(request.body) == {"settings": {"title": "Zweite Welle 🌷"}}
+
+
+def test_what_has_to_go_with_a_title_stays_as_it_is() -> None:
+    kept = {"subject_line": "Grüße", "from_name": "The editors", "reply_to": "e@example.com"}
+    settings = {**kept, "title": "Spring newsletter (copy 01)", "to_name": "*|FNAME|*"}
+    request = rename(answer(200, {**COPY, "settings": settings}))
+    assert json.loads(request.body) == {"settings": {**kept, "title": "Zweite Welle 🌷"}}
+
+
+@pytest.mark.parametrize("empty", ["", " ", None, 5, {}])
+def test_what_the_copy_has_not_does_not_go_with_its_title(empty: object) -> None:
+    settings = {"subject_line": empty, "from_name": "The editors"}
+    sent = json.loads(rename(answer(200, {**COPY, "settings": settings})).body)
+    assert sent == {"settings": {"from_name": "The editors", "title": "Zweite Welle 🌷"}}
+
+
+def test_the_title_goes_alone_where_the_copy_could_not_be_read() -> None:
+    """By the newest of the official descriptions that is enough."""
+    assert json.loads(rename(None).body) == {"settings": {"title": "Zweite Welle 🌷"}}
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b"<html></html>", b'{"id": 5}'])
@@ -225,7 +254,8 @@ def test_a_lookup_asks_for_what_is_read() -> None:
     request = CONNECTOR.build_lookup("b03bfc273e", None)
     assert request.url == (
         "https://us21.api.mailchimp.com/3.0/campaigns/b03bfc273e"
-        "?fields=id,status,create_time,settings.title"
+        "?fields=id,status,create_time,settings.title,"
+        "settings.subject_line,settings.from_name,settings.reply_to"
     )
 
 

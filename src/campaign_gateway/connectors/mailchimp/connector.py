@@ -48,6 +48,9 @@ PAGE_SIZE = 100
 # What `_read_campaign` reads: a whole campaign holds segments, links and figures, some kilobytes.
 FIELDS = ("id", "status", "create_time", "settings.title")
 
+# Mailchimp's description 3.0.55 requires these with every change, and the newest does not.
+REQUIRED_SETTINGS = ("subject_line", "from_name", "reply_to")
+
 # Not here: `canceling` and `canceled`, a sending that reached some people and will reach no more.
 STATUSES: Mapping[str, CampaignStatus] = {
     "save": CampaignStatus.DRAFT,
@@ -121,9 +124,15 @@ class MailchimpConnector:
             return Created(copy, _trace_id(body, response))
         return _read_failure(body, response)
 
-    def build_rename(self, campaign: MailchimpCampaignInput, copy_id: str) -> ProviderRequest:
-        settings = {"title": line(campaign.name or "", "name")}
+    def build_rename(
+        self, campaign: MailchimpCampaignInput, copy_id: str, described: ProviderResponse | None
+    ) -> ProviderRequest:
         path = f"/{identifier(copy_id, 'id')}"
+        copy = read_json_object(described) if described else None
+        # As the copy has them they change nothing, and an empty one would be refused.
+        required = {name: read_text(copy, "settings", name) for name in REQUIRED_SETTINGS}
+        settings = {name: value for name, value in required.items() if value is not None}
+        settings["title"] = line(campaign.name or "", "name")
         return self._request("PATCH", path, json_body({"settings": settings}))
 
     def read_rename(self, response: ProviderResponse) -> Rejected | Unknown | None:
@@ -151,7 +160,8 @@ class MailchimpConnector:
     def build_lookup(
         self, campaign_id: str, near: MailchimpCampaignInput | None
     ) -> ProviderRequest:
-        query = urlencode({"fields": ",".join(FIELDS)}, safe=",")
+        fields = [*FIELDS, *(f"settings.{each}" for each in REQUIRED_SETTINGS)]
+        query = urlencode({"fields": ",".join(fields)}, safe=",")
         return self._request("GET", f"/{identifier(campaign_id, 'id')}?{query}")
 
     def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
