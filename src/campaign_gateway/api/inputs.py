@@ -7,6 +7,7 @@ import strawberry
 
 from campaign_gateway.connectors.altcraft.input import AltcraftCampaignInput
 from campaign_gateway.connectors.braze.input import BrazeCampaignInput
+from campaign_gateway.connectors.hubspot.input import HubspotCampaignInput
 from campaign_gateway.connectors.mailchimp.input import MailchimpCampaignInput
 from campaign_gateway.connectors.meta.input import MetaCampaignInput
 from campaign_gateway.connectors.sendgrid.input import SendgridCampaignInput
@@ -25,6 +26,7 @@ def member(title: str) -> Any:
 class DuplicateCampaignInput:
     altcraft: AltcraftCampaignInput | None = member("Altcraft")
     braze: BrazeCampaignInput | None = member("Braze")
+    hubspot: HubspotCampaignInput | None = member("HubSpot")
     mailchimp: MailchimpCampaignInput | None = member("Mailchimp")
     meta: MetaCampaignInput | None = member("Meta Ads")
     sendgrid: SendgridCampaignInput | None = member("SendGrid")

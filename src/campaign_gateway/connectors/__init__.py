@@ -6,6 +6,7 @@ from typing import Any
 from campaign_gateway.connector import Connector
 from campaign_gateway.connectors.altcraft.connector import AltcraftConnector
 from campaign_gateway.connectors.braze.connector import BrazeConnector
+from campaign_gateway.connectors.hubspot.connector import HubspotConnector
 from campaign_gateway.connectors.mailchimp.connector import MailchimpConnector
 from campaign_gateway.connectors.meta.connector import MetaConnector
 from campaign_gateway.connectors.sendgrid.connector import SendgridConnector
@@ -14,6 +15,7 @@ from campaign_gateway.connectors.sonarly.connector import SonarlyConnector
 _ALL: tuple[type[Connector[Any]], ...] = (
     AltcraftConnector,
     BrazeConnector,
+    HubspotConnector,
     MailchimpConnector,
     MetaConnector,
     SendgridConnector,

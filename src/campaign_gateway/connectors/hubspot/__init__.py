@@ -1,0 +1,1 @@
+"""HubSpot: REST calls `POST /marketing/v3/emails/clone` and `POST .../campaigns/.../clone`."""

@@ -1,0 +1,302 @@
+"""Translates one copy of a marketing email or a campaign to HubSpot's REST API and back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+from urllib.parse import unquote, urlencode
+
+from pydantic import Field
+
+from campaign_gateway.connector import (
+    AccountSettings,
+    BaseUrl,
+    ProviderRequest,
+    ProviderResponse,
+    SearchPage,
+    Secret,
+    UnreadableAnswer,
+)
+from campaign_gateway.connectors.hubspot.input import (
+    HubspotAssetsInput,
+    HubspotCampaignInput,
+    HubspotCampaignKind,
+)
+from campaign_gateway.outcomes import (
+    Accepted,
+    Campaign,
+    CampaignStatus,
+    Created,
+    ErrorCode,
+    Outcome,
+    Rejected,
+    UserError,
+    WarningCode,
+)
+from campaign_gateway.wire import (
+    expect_success,
+    failure,
+    identifier,
+    invalid_input,
+    json_body,
+    line,
+    read_found,
+    read_id,
+    read_instant,
+    read_json_object,
+    read_listed,
+    read_text,
+    text,
+    warning,
+)
+
+TITLE = "HubSpot"
+PAGE_SIZE = 100
+
+# States of emails and, from PLANNED, ACTIVE, PAUSED and COMPLETED, of campaigns. Left open is what
+# may be one of two, such as PUBLISHED_OR_SCHEDULED, and a campaign that is IN_PROGRESS: no document
+# says whether it sends.
+STATUSES: Mapping[str, CampaignStatus] = {
+    **dict.fromkeys(
+        [
+            "DRAFT", "DRAFT_AB", "DRAFT_AB_VARIANT", "AUTOMATED_DRAFT", "AUTOMATED_DRAFT_AB",
+            "AUTOMATED_DRAFT_ABVARIANT", "AUTOMATED_FOR_FORM_DRAFT", "BLOG_EMAIL_DRAFT",
+            "RSS_TO_EMAIL_DRAFT", "PLANNED",
+        ],
+        CampaignStatus.DRAFT,
+    ),
+    **dict.fromkeys(["SCHEDULED", "SCHEDULED_AB"], CampaignStatus.SCHEDULED),
+    **dict.fromkeys(
+        [
+            "AUTOMATED", "AUTOMATED_AB", "AUTOMATED_AB_VARIANT", "AUTOMATED_SENDING",
+            "AUTOMATED_FOR_FORM", "BLOG_EMAIL_PUBLISHED", "RSS_TO_EMAIL_PUBLISHED",
+            "PRE_PROCESSING", "PROCESSING", "ACTIVE",
+        ],
+        CampaignStatus.ACTIVE,
+    ),
+    "PAUSED": CampaignStatus.PAUSED,
+    **dict.fromkeys(
+        ["PUBLISHED", "PUBLISHED_AB", "PUBLISHED_AB_VARIANT", "COMPLETED"],
+        CampaignStatus.COMPLETED,
+    ),
+}  # fmt: skip
+
+# Without these an email is told with its whole content, a campaign with none of its properties.
+EMAIL_PROPERTIES = ("id", "name", "state", "clonedFrom", "createdAt", "updatedAt")
+CAMPAIGN_PROPERTIES = ("hs_name", "hs_campaign_status", "hs_notes")
+
+JOB_FAILED = (
+    "HubSpot said yes and then failed to clone the campaign. Look at the source there, then use a "
+    "new idempotency key."
+)
+
+
+class HubspotAccount(AccountSettings):
+    """The access token of an app, and the versions of HubSpot's two APIs.
+
+    Emails need the scope `content` or `marketing.email.write`, campaigns the scopes
+    `marketing.campaigns.read` and `marketing.campaigns.write`.
+    """
+
+    base_url: BaseUrl = "https://api.hubapi.com"
+    access_token: Secret
+    emails_version: Annotated[str, Field(pattern=r"^(v[0-9]{1,3}|[0-9]{4}-[0-9]{2}(-beta)?)$")] = (
+        "v3"
+    )
+    campaigns_version: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}(-beta)?$")] = (
+        "2026-09-beta"
+    )
+
+
+@dataclass(frozen=True)
+class HubspotConnector:
+    """Source: developers.hubspot.com/docs/api-reference, "Clone a marketing email" (v3, 2026-03),
+    "Clone a campaign" and "Retrieve clone status" (2026-09-beta), read 2026-11.
+
+    An email is cloned at once. A campaign has its GUID at once and is then filled by a job, which
+    may fail and leave the campaign behind.
+    """
+
+    provider: ClassVar[str] = "hubspot"
+    title: ClassVar[str] = TITLE
+    Account: ClassVar[type[AccountSettings]] = HubspotAccount
+    Input: ClassVar[type[Any]] = HubspotCampaignInput
+    example: ClassVar[str] = (
+        'campaignId: "67890123456"\nkind: EMAIL\nname: "Spring newsletter, second edition"'
+    )
+    tells_creation: ClassVar[bool] = True
+    lists_in_full: ClassVar[bool] = True
+
+    account: HubspotAccount
+
+    def build_request(self, campaign: HubspotCampaignInput) -> ProviderRequest:
+        source = identifier(campaign.campaign_id, "campaignId")
+        if campaign.kind == HubspotCampaignKind.EMAIL:
+            _refuse_any({"assets": campaign.assets, **_of_campaigns(campaign)}, "CAMPAIGN")
+            email = {
+                "id": source,
+                "cloneName": line(campaign.name, "name") if campaign.name is not None else None,
+                "language": _checked(campaign.language, "language"),
+            }
+            return self._request("POST", f"{self._emails}/clone", json_body(email))
+        _refuse_any({"language": campaign.language}, "EMAIL")
+        if campaign.name is None:
+            raise invalid_input("name", "name must be given for kind CAMPAIGN.")
+        fields = {
+            "sourceCampaignGuid": source,
+            "name": line(campaign.name, "name"),
+            "assetsToClone": _assets_by_type(campaign.assets or []),
+            **{name: _checked(value, name) for name, value in _of_campaigns(campaign).items()},
+        }
+        return self._request("POST", f"{self._campaigns}/clone", json_body(fields))
+
+    def read_answer(self, campaign: HubspotCampaignInput, response: ProviderResponse) -> Outcome:
+        body = read_json_object(response)
+        if response.is_success:
+            guid = read_id(body, "campaignGuid")
+            if guid and guid.lower() != campaign.campaign_id.lower():
+                # FAILED may have left a campaign behind, so that is for the progress to tell.
+                return _read_job(campaign, guid, read_text(body, "status"))
+            email = _read_campaign(body)
+            if email and email.id != campaign.campaign_id:
+                return Created(email)
+            # 201 is the documented yes to cloning a campaign, whatever became of the body; for an
+            # email it is 200, and an unreadable one might be a proxy's.
+            if response.status == 201 and campaign.kind == HubspotCampaignKind.CAMPAIGN:
+                return Accepted()
+        return failure(
+            TITLE,
+            response,
+            provider_code=read_text(body, "category"),
+            provider_message=read_text(body, "message"),
+            trace_id=read_text(body, "correlationId"),
+        )
+
+    def build_progress(self, campaign: HubspotCampaignInput, copy_id: str) -> ProviderRequest:
+        path = f"{self._campaigns}/clone/{identifier(copy_id, 'id')}/status"
+        return self._request("GET", path)
+
+    def read_progress(
+        self, campaign: HubspotCampaignInput, copy_id: str, response: ProviderResponse
+    ) -> Created | Accepted | Rejected:
+        expect_success(response)
+        body = read_json_object(response)
+        status = read_text(body, "status")
+        if status is None or read_id(body, "campaignGuid") != copy_id:
+            raise UnreadableAnswer("no status of the copy")
+        if status == "FAILED":
+            return Rejected(UserError(ErrorCode.CONFLICT, JOB_FAILED, provider_code=status))
+        return _read_job(campaign, copy_id, status)
+
+    def build_search(self, campaign: HubspotCampaignInput, cursor: str | None) -> ProviderRequest:
+        page = {"sort": "-createdAt", "limit": PAGE_SIZE} | ({"after": cursor} if cursor else {})
+        if campaign.kind == HubspotCampaignKind.EMAIL:
+            query = {"includedProperties": EMAIL_PROPERTIES, **page}
+            return self._request("GET", f"{self._emails}?{urlencode(query, doseq=True)}")
+        # Campaigns can be asked for by any part of their name, emails by none.
+        named = {"name": campaign.name, "properties": ",".join(CAMPAIGN_PROPERTIES), **page}
+        return self._request("GET", f"{self._campaigns}?{urlencode(named, safe=',')}")
+
+    def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
+        found = read_listed(response, _read_campaign, "results")
+        after = read_text(read_json_object(response), "paging", "next", "after")
+        # The samples have it as it stands in a URL ("MjA%3D").
+        return SearchPage(found, unquote(after) if after else None)
+
+    def build_lookup(self, campaign_id: str, near: HubspotCampaignInput | None) -> ProviderRequest:
+        sound = identifier(campaign_id, "id")
+        # Emails have numbers and campaigns have GUIDs.
+        is_email = near.kind == HubspotCampaignKind.EMAIL if near else sound.isdecimal()
+        if is_email:
+            query = urlencode({"includedProperties": EMAIL_PROPERTIES}, doseq=True)
+            return self._request("GET", f"{self._emails}/{sound}?{query}")
+        query = urlencode({"properties": ",".join(CAMPAIGN_PROPERTIES)}, safe=",")
+        return self._request("GET", f"{self._campaigns}/{sound}?{query}")
+
+    def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
+        return read_found(response, campaign_id, _read_campaign)
+
+    @property
+    def _emails(self) -> str:
+        # HubSpot has moved the version behind the name of the API.
+        version = self.account.emails_version
+        return (
+            f"/marketing/{version}/emails" if version[0] == "v" else f"/marketing/emails/{version}"
+        )
+
+    @property
+    def _campaigns(self) -> str:
+        return f"/marketing/campaigns/{self.account.campaigns_version}"
+
+    def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
+        headers = {
+            "authorization": f"Bearer {self.account.access_token.get_secret_value()}",
+            "accept": "application/json",
+        }
+        if body:
+            headers["content-type"] = "application/json"
+        return ProviderRequest(method, self.account.base_url + path, headers, body)
+
+
+def _of_campaigns(campaign: HubspotCampaignInput) -> dict[str, object]:
+    """What goes with kind CAMPAIGN alone, by the names that HubSpot and GraphQL share."""
+    return {
+        "shouldCloneDraftNodes": campaign.should_clone_draft_nodes,
+        "shouldCloneEdges": campaign.should_clone_edges,
+        "shouldCloneStickyNotes": campaign.should_clone_sticky_notes,
+        "shouldCloneTasks": campaign.should_clone_tasks,
+        "shouldCloneTrackingUrls": campaign.should_clone_tracking_urls,
+        "audience": campaign.audience,
+        "currencyCode": campaign.currency_code,
+        "notes": campaign.notes,
+        "startDate": campaign.start_date,
+        "endDate": campaign.end_date,
+    }
+
+
+def _refuse_any(fields: Mapping[str, object], kind: str) -> None:
+    for name, value in fields.items():
+        if value is not None and value is not False:
+            raise invalid_input(name, f"{name} is only for kind {kind}.")
+
+
+def _checked(value: object, name: str) -> object:
+    return text(value, name) if isinstance(value, str) else value
+
+
+def _assets_by_type(assets: Sequence[HubspotAssetsInput]) -> dict[str, list[str]]:
+    by_type: dict[str, list[str]] = {}
+    for each in assets:
+        # What an empty list means at HubSpot is not documented; all assets would be the worst.
+        if not each.ids:
+            raise invalid_input("assets", "Each of assets must name an id.")
+        ids = by_type.setdefault(line(each.type, "assets"), [])
+        ids += [identifier(one, "assets") for one in each.ids]
+    return by_type
+
+
+def _read_job(campaign: HubspotCampaignInput, guid: str, status: str | None) -> Created | Accepted:
+    copy = Campaign(id=guid, name=campaign.name)
+    match status:
+        case "COMPLETE":
+            return Created(copy)
+        case "PARTIAL_FAILURE":
+            return Created(copy, warnings=(warning(TITLE, WarningCode.COPIED_IN_PART),))
+    return Accepted(campaign=copy)
+
+
+def _read_campaign(item: object) -> Campaign | None:
+    """An email, or a campaign, which has its name and its state among `properties`."""
+    campaign_id = read_id(item, "id")
+    if campaign_id is None:
+        return None
+    word = read_text(item, "state") or read_text(item, "properties", "hs_campaign_status")
+    return Campaign(
+        id=campaign_id,
+        name=read_text(item, "name") or read_text(item, "properties", "hs_name"),
+        description=read_text(item, "properties", "hs_notes"),
+        status=STATUSES.get((word or "").upper(), CampaignStatus.UNKNOWN),
+        provider_status=word,
+        created_at=read_instant(item, "createdAt"),
+        updated_at=read_instant(item, "updatedAt"),
+        copied_from=read_id(item, "clonedFrom"),
+    )
