@@ -124,6 +124,7 @@ class HubspotConnector:
         'campaignId: "67890123456"\nkind: EMAIL\nname: "Spring newsletter, second edition"'
     )
     tells_creation: ClassVar[bool] = True
+    tells_source: ClassVar[bool] = True
     lists_in_full: ClassVar[bool] = True
 
     account: HubspotAccount

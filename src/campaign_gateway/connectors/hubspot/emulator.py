@@ -11,7 +11,7 @@ clone that was given none, and the states of clones. Lists are sorted by created
 import base64
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -28,7 +28,12 @@ from campaign_gateway.emulation import FAULTS, Copies, emulator, misbehave
 ACCESS_TOKEN = "sandbox-hubspot-6d20c4b19e-token"
 ACCOUNTS = {"hubspot": {"access_token": ACCESS_TOKEN}}
 
-EMAILS = {"67890123456": "Spring newsletter", "67890123457": "Welcome"}
+# Emails by id, with their name and what they were cloned from.
+EMAILS = {
+    "67890123456": ("Spring newsletter", None),
+    "67890123457": ("Spring newsletter, clone", "67890123456"),
+    "67890123458": ("Welcome", None),
+}
 CAMPAIGNS = {"6f1d2c3b-8a4e-4b7d-9c05-2e1f7a8b9c0d": "Product launch"}
 # Campaigns that were cloned before, and what became of the job.
 JOBS = {
@@ -119,11 +124,11 @@ class HubSpot:
     emails: dict[str, dict[str, Any]] = field(default_factory=dict)
     campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
-    numbers: count[int] = field(default_factory=lambda: count(70_000_000_001))
+    numbers: Iterator[int] = field(default_factory=lambda: count(70_000_000_001))
 
     def __post_init__(self) -> None:
-        for email_id, name in EMAILS.items():
-            self._add_email(email_id, name, "en", None)
+        for email_id, (name, cloned_from) in EMAILS.items():
+            self._add_email(email_id, name, "en", cloned_from)
         for guid, name in CAMPAIGNS.items():
             self._add_campaign(guid, {"name": name, "notes": "For the whole of Europe"})
         self.jobs = {guid: Job(time.monotonic(), end) for guid, end in JOBS.items()}
