@@ -110,7 +110,7 @@ class HubspotAccount(AccountSettings):
 @dataclass(frozen=True)
 class HubspotConnector:
     """Source: developers.hubspot.com/docs/api-reference, "Clone a marketing email" (v3, 2026-03),
-    "Clone a campaign" and "Retrieve clone status" (2026-09-beta), read 2026-11.
+    "Clone a campaign" and "Retrieve clone status" (2026-09-beta), read 2026-09.
 
     An email is cloned at once. A campaign has its GUID at once and is then filled by a job, which
     may fail and leave the campaign behind.
@@ -193,8 +193,9 @@ class HubspotConnector:
         if campaign.kind == HubspotCampaignKind.EMAIL:
             query = {"includedProperties": EMAIL_PROPERTIES, **page}
             return self._request("GET", f"{self._emails}?{urlencode(query, doseq=True)}")
-        # Campaigns can be asked for by any part of their name, emails by none.
-        named = {"name": campaign.name, "properties": ",".join(CAMPAIGN_PROPERTIES), **page}
+        # The filter takes any part of a name; without blanks it finds a name that was trimmed, too.
+        name = (campaign.name or "").strip()
+        named = {"name": name, "properties": ",".join(CAMPAIGN_PROPERTIES), **page}
         return self._request("GET", f"{self._campaigns}?{urlencode(named, safe=',')}")
 
     def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:

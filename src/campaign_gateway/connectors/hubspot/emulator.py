@@ -1,7 +1,7 @@
 """A strict stand-in for HubSpot's APIs of marketing emails (v3) and of campaigns (2026-09-beta).
 
 Written from developers.hubspot.com/docs/api-reference (clone, list and retrieve of both kinds,
-clone status, error handling; read up to 2026-11). No document says, and so it is invented here: the
+clone status, error handling; read up to 2026-09). No document says, and so it is invented here: the
 texts of errors; which of them a taken name, an unknown asset type or an unknown field is; which
 types can be cloned; the `Location` of a 201; how long a job takes; that its campaign can be read
 from the start; what a failed one leaves behind; that a page holds 100 emails at most; the name of a

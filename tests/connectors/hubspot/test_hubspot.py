@@ -1,0 +1,501 @@
+"""What is peculiar to HubSpot: two calls in one input, and a job that fills a copied campaign."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from pydantic import ValidationError
+from starlette.types import ASGIApp
+from strawberry import ID
+
+from campaign_gateway.accounts import Account
+from campaign_gateway.connector import ProviderRequest, ProviderResponse, UnreadableAnswer
+from campaign_gateway.connectors.hubspot import emulator
+from campaign_gateway.connectors.hubspot.connector import HubspotAccount, HubspotConnector
+from campaign_gateway.connectors.hubspot.input import (
+    HubspotAssetsInput,
+    HubspotCampaignInput,
+    HubspotCampaignKind,
+)
+from campaign_gateway.outcomes import (
+    Accepted,
+    Campaign,
+    CampaignStatus,
+    Created,
+    ErrorCode,
+    Outcome,
+    Refused,
+    Rejected,
+    Unknown,
+    WarningCode,
+)
+
+Duplicate = Callable[[Account, Any], Awaitable[Outcome]]
+
+ROOT = "https://api.hubapi.com"
+GUID = "6f1d2c3b-8a4e-4b7d-9c05-2e1f7a8b9c0d"
+COPY = "0b0e1f5a-3c52-4a09-8e6f-1d2c3b4a5f60"
+
+EMAIL = HubspotCampaignInput(
+    account=None,
+    campaign_id=ID("67890123456"),
+    kind=HubspotCampaignKind.EMAIL,
+    name=None,
+    language=None,
+    assets=None,
+    audience=None,
+    currency_code=None,
+    notes=None,
+    start_date=None,
+    end_date=None,
+)
+CAMPAIGN = replace(
+    EMAIL, campaign_id=ID(GUID), kind=HubspotCampaignKind.CAMPAIGN, name="Second launch"
+)
+ASSETS = [
+    HubspotAssetsInput(type="LANDING_PAGE", ids=[ID("81"), ID("82")]),
+    HubspotAssetsInput(type="FORM", ids=[ID("0a1b-2c")]),
+    HubspotAssetsInput(type="LANDING_PAGE", ids=[ID("83")]),
+]
+FLAGS = {
+    "shouldCloneDraftNodes": False,
+    "shouldCloneEdges": False,
+    "shouldCloneStickyNotes": False,
+    "shouldCloneTasks": False,
+    "shouldCloneTrackingUrls": False,
+}
+UNREADABLE = [b"", b"{", b"[]", b"{}", b'{"status": "COMPLETE"}', b"<html></html>"]
+
+
+def connector(**settings: str) -> HubspotConnector:
+    table = {"provider": "hubspot", "access_token": "t0ken", **settings}
+    return HubspotConnector(HubspotAccount.model_validate(table))
+
+
+def sent(campaign: HubspotCampaignInput, **changes: Any) -> Any:
+    return json.loads(connector().build_request(replace(campaign, **changes)).body)
+
+
+def answer(body: object, status: int = 200) -> ProviderResponse:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return ProviderResponse(status, {}, content)
+
+
+def job(status: str, guid: str = COPY) -> dict[str, str]:
+    return {"campaignGuid": guid, "status": status}
+
+
+def field_refused(campaign: HubspotCampaignInput, **changes: Any) -> tuple[str, ...] | None:
+    with pytest.raises(Refused) as refusal:
+        connector().build_request(replace(campaign, **changes))
+    assert refusal.value.error.code == ErrorCode.INVALID_INPUT
+    return refusal.value.error.field
+
+
+# What is asked for
+
+
+def test_an_email_is_cloned_by_the_one_call() -> None:
+    wanted = replace(EMAIL, name="Second edition", language="de")
+    request = connector().build_request(wanted)
+    assert (request.method, request.url) == ("POST", f"{ROOT}/marketing/v3/emails/clone")
+    assert request.headers["authorization"] == "Bearer t0ken"
+    assert json.loads(request.body) == {
+        "id": "67890123456",
+        "cloneName": "Second edition",
+        "language": "de",
+    }
+    assert sent(EMAIL) == {"id": "67890123456"}
+
+
+def test_a_campaign_is_cloned_by_the_other_call() -> None:
+    request = connector().build_request(CAMPAIGN)
+    place = f"{ROOT}/marketing/campaigns/2026-09-beta/clone"
+    assert (request.method, request.url) == ("POST", place)
+    assert json.loads(request.body) == {
+        "sourceCampaignGuid": GUID,
+        "name": "Second launch",
+        "assetsToClone": {},
+        **FLAGS,
+    }
+
+
+def test_all_that_a_campaign_can_be_given_is_sent_as_it_is_called_at_hubspot() -> None:
+    wanted = replace(
+        CAMPAIGN,
+        assets=ASSETS,
+        should_clone_draft_nodes=True,
+        should_clone_edges=True,
+        should_clone_sticky_notes=True,
+        should_clone_tasks=True,
+        should_clone_tracking_urls=True,
+        audience="Europe",
+        currency_code="EUR",
+        notes="For\nthe autumn",
+        start_date="2026-10-01",
+        end_date="2026-12-31",
+    )
+    assert sent(wanted) == {
+        "sourceCampaignGuid": GUID,
+        "name": "Second launch",
+        "assetsToClone": {"LANDING_PAGE": ["81", "82", "83"], "FORM": ["0a1b-2c"]},
+        **dict.fromkeys(FLAGS, True),
+        "audience": "Europe",
+        "currencyCode": "EUR",
+        "notes": "For\nthe autumn",
+        "startDate": "2026-10-01",
+        "endDate": "2026-12-31",
+    }
+
+
+@pytest.mark.parametrize(
+    ("version", "place"),
+    [
+        ("v3", "/marketing/v3/emails"),
+        ("2026-03", "/marketing/emails/2026-03"),
+        ("2026-09-beta", "/marketing/emails/2026-09-beta"),
+    ],
+)
+def test_a_version_stands_where_hubspot_has_it(version: str, place: str) -> None:
+    dated = connector(emails_version=version)
+    assert dated.build_request(EMAIL).url == f"{ROOT}{place}/clone"
+    assert urlsplit(dated.build_search(EMAIL, None).url).path == place
+    assert urlsplit(dated.build_lookup("67", None).url).path == f"{place}/67"
+
+
+def test_the_version_of_campaigns_is_another_one() -> None:
+    dated = connector(campaigns_version="2027-03")
+    assert dated.build_request(CAMPAIGN).url == f"{ROOT}/marketing/campaigns/2027-03/clone"
+
+
+@pytest.mark.parametrize("version", ["", "3", "v", "../v3", "v3/x", "v3?", "v3\n", "2026-9", "a"])
+@pytest.mark.parametrize("setting", ["emails_version", "campaigns_version"])
+def test_what_is_no_version_is_not_configured(setting: str, version: str) -> None:
+    with pytest.raises(ValidationError):
+        connector(**{setting: version})
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "field"),
+    [
+        ("assets", ASSETS, "assets"),
+        ("assets", [], "assets"),
+        ("should_clone_draft_nodes", True, "shouldCloneDraftNodes"),
+        ("should_clone_edges", True, "shouldCloneEdges"),
+        ("should_clone_sticky_notes", True, "shouldCloneStickyNotes"),
+        ("should_clone_tasks", True, "shouldCloneTasks"),
+        ("should_clone_tracking_urls", True, "shouldCloneTrackingUrls"),
+        ("audience", "Europe", "audience"),
+        ("currency_code", "EUR", "currencyCode"),
+        ("notes", "", "notes"),
+        ("start_date", "2026-10-01", "startDate"),
+        ("end_date", "2026-12-31", "endDate"),
+    ],
+)
+def test_an_email_takes_nothing_of_a_campaign(attribute: str, value: object, field: str) -> None:
+    assert field_refused(EMAIL, **{attribute: value}) == (field,)
+
+
+def test_a_campaign_takes_no_language() -> None:
+    assert field_refused(CAMPAIGN, language="de") == ("language",)
+
+
+def test_a_campaign_needs_a_name() -> None:
+    assert field_refused(CAMPAIGN, name=None) == ("name",)
+
+
+@pytest.mark.parametrize("attribute", ["audience", "notes", "currency_code", "start_date"])
+def test_no_text_is_empty(attribute: str) -> None:
+    assert field_refused(CAMPAIGN, **{attribute: " "}) is not None
+
+
+@pytest.mark.parametrize(
+    "assets",
+    [
+        HubspotAssetsInput(type="FORM", ids=[]),
+        HubspotAssetsInput(type="FORM", ids=[ID("sound"), ID("../admin")]),
+        HubspotAssetsInput(type="", ids=[ID("81")]),
+        HubspotAssetsInput(type="A\nB", ids=[ID("81")]),
+    ],
+)
+def test_assets_are_refused_by_name(assets: HubspotAssetsInput) -> None:
+    assert field_refused(CAMPAIGN, assets=[*ASSETS, assets]) == ("assets",)
+
+
+@pytest.mark.parametrize("campaign", [EMAIL, replace(CAMPAIGN, assets=ASSETS)])
+def test_an_input_reads_alike_when_it_comes_from_the_record(campaign: HubspotCampaignInput) -> None:
+    def built(one: HubspotCampaignInput) -> list[ProviderRequest]:
+        return [
+            connector().build_search(one, None),
+            connector().build_lookup("67", one),
+            connector().build_progress(one, COPY),
+        ]
+
+    recorded = json.loads(json.dumps(asdict(campaign)))
+    assert built(HubspotCampaignInput(**recorded)) == built(campaign)
+
+
+# What is answered
+
+
+def test_an_email_is_told_with_what_it_was_cloned_from() -> None:
+    body = {"id": "70", "name": "Second", "state": "DRAFT", "clonedFrom": "67890123456"}
+    outcome = connector().read_answer(EMAIL, answer(body))
+    told = Campaign("70", "Second", None, CampaignStatus.DRAFT, "DRAFT", copied_from="67890123456")
+    assert outcome == Created(told)
+
+
+@pytest.mark.parametrize("status", ["PENDING", "FAILED", "COPYING_ASSETS"])
+def test_a_campaign_that_is_not_done_has_its_id_and_the_name_asked_for(status: str) -> None:
+    outcome = connector().read_answer(CAMPAIGN, answer(job(status), 201))
+    assert outcome == Accepted(campaign=Campaign(COPY, "Second launch"))
+
+
+def test_a_campaign_may_be_done_at_once() -> None:
+    outcome = connector().read_answer(CAMPAIGN, answer(job("COMPLETE"), 201))
+    assert outcome == Created(Campaign(COPY, "Second launch"))
+
+
+def test_what_was_copied_in_part_is_there() -> None:
+    outcome = connector().read_answer(CAMPAIGN, answer(job("PARTIAL_FAILURE"), 201))
+    assert isinstance(outcome, Created)
+    assert [each.code for each in outcome.warnings] == [WarningCode.COPIED_IN_PART]
+
+
+@pytest.mark.parametrize("body", UNREADABLE)
+def test_a_201_is_a_yes_to_a_campaign_whatever_became_of_its_body(body: bytes) -> None:
+    assert connector().read_answer(CAMPAIGN, answer(body, 201)) == Accepted()
+    assert isinstance(connector().read_answer(CAMPAIGN, answer(body, 200)), Unknown)
+    for status in (200, 201, 202):
+        assert isinstance(connector().read_answer(EMAIL, answer(body, status)), Unknown)
+
+
+def test_a_guid_is_the_source_in_capitals_too() -> None:
+    body = job("COMPLETE", GUID.upper())
+    assert connector().read_answer(CAMPAIGN, answer(body, 201)) == Accepted()
+    assert isinstance(connector().read_answer(CAMPAIGN, answer(body, 200)), Unknown)
+
+
+def test_an_error_is_told_in_hubspots_words() -> None:
+    body = {"category": "CONFLICT", "message": "no", "correlationId": "c-1", "status": "error"}
+    outcome = connector().read_answer(EMAIL, answer(body, 409))
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.code == ErrorCode.CONFLICT
+    assert (outcome.error.provider_code, outcome.error.provider_message) == ("CONFLICT", "no")
+    assert outcome.trace_id == "c-1"
+
+
+def test_recorded_jobs_are_read_alike_when_a_campaign_was_asked_for(
+    read_recording: Callable[[Path], ProviderResponse],
+) -> None:
+    recordings = [
+        path
+        for path in (Path(__file__).parent / "recordings").glob("*.http")
+        if "campaign-" in path.stem
+    ]
+    assert len(recordings) == 5
+    for path in recordings:
+        outcome = connector().read_answer(CAMPAIGN, read_recording(path))
+        assert type(outcome).__name__.lower() == path.stem.partition(".")[0]
+        assert isinstance(outcome, Created | Accepted)
+        assert outcome.campaign
+        assert outcome.campaign.id == COPY
+
+
+# How far a campaign is
+
+
+def test_the_job_is_asked_for_by_the_id_of_the_copy() -> None:
+    request = connector().build_progress(CAMPAIGN, COPY)
+    assert request.method == "GET"
+    assert request.url == f"{ROOT}/marketing/campaigns/2026-09-beta/clone/{COPY}/status"
+
+
+def test_a_job_that_has_failed_has_made_nothing_as_far_as_it_knows() -> None:
+    outcome = connector().read_progress(CAMPAIGN, COPY, answer(job("FAILED")))
+    assert isinstance(outcome, Rejected)
+    assert (outcome.error.code, outcome.error.provider_code) == (ErrorCode.CONFLICT, "FAILED")
+    assert "HubSpot" in outcome.error.message
+
+
+def test_the_job_of_another_campaign_tells_nothing() -> None:
+    with pytest.raises(UnreadableAnswer):
+        connector().read_progress(CAMPAIGN, COPY, answer(job("FAILED", GUID)))
+
+
+# Reading
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    [
+        ("DRAFT", CampaignStatus.DRAFT),
+        ("SCHEDULED", CampaignStatus.SCHEDULED),
+        ("AUTOMATED", CampaignStatus.ACTIVE),
+        ("PUBLISHED", CampaignStatus.COMPLETED),
+        ("PUBLISHED_OR_SCHEDULED", CampaignStatus.UNKNOWN),
+        ("SOMETHING_NEW", CampaignStatus.UNKNOWN),
+    ],
+)
+def test_the_state_of_an_email_is_told(word: str, status: CampaignStatus) -> None:
+    found = connector().read_lookup(answer({"id": "67", "state": word}), "67")
+    assert found
+    assert (found.status, found.provider_status) == (status, word)
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    [
+        ("planned", CampaignStatus.DRAFT),
+        ("active", CampaignStatus.ACTIVE),
+        ("paused", CampaignStatus.PAUSED),
+        ("completed", CampaignStatus.COMPLETED),
+        ("in_progress", CampaignStatus.UNKNOWN),
+    ],
+)
+def test_a_campaign_is_told_by_its_properties(word: str, status: CampaignStatus) -> None:
+    properties = {"hs_name": "Launch", "hs_campaign_status": word, "hs_notes": "Soon"}
+    found = connector().read_lookup(answer({"id": GUID, "properties": properties}), GUID)
+    assert found == Campaign(GUID, "Launch", "Soon", status, word)
+
+
+def test_an_id_tells_whether_it_is_an_email_or_a_campaign() -> None:
+    def place(campaign_id: str, near: HubspotCampaignInput | None) -> str:
+        return urlsplit(connector().build_lookup(campaign_id, near).url).path
+
+    assert place("67", None) == "/marketing/v3/emails/67"
+    assert place(GUID, None) == f"/marketing/campaigns/2026-09-beta/{GUID}"
+    assert place("67", CAMPAIGN) == "/marketing/campaigns/2026-09-beta/67"
+    assert place(GUID, EMAIL) == f"/marketing/v3/emails/{GUID}"
+
+
+def test_only_what_is_read_is_asked_for() -> None:
+    def asked(url: str) -> dict[str, list[str]]:
+        return parse_qs(urlsplit(url).query)
+
+    email = {"id", "name", "state", "clonedFrom", "createdAt", "updatedAt"}
+    assert set(asked(connector().build_lookup("67", None).url)["includedProperties"]) == email
+    search = asked(connector().build_search(EMAIL, None).url)
+    assert set(search.pop("includedProperties")) == email
+    assert search == {"sort": ["-createdAt"], "limit": ["100"]}
+    assert asked(connector().build_search(replace(CAMPAIGN, name=" A & B "), None).url) == {
+        "name": ["A & B"],
+        "properties": ["hs_name,hs_campaign_status,hs_notes"],
+        "sort": ["-createdAt"],
+        "limit": ["100"],
+    }
+
+
+@pytest.mark.parametrize("after", ["MjA%3D", "MjA="])
+def test_a_cursor_is_written_into_the_url_once(after: str) -> None:
+    page = connector().read_search(
+        answer({"results": [], "paging": {"next": {"after": after}}}), None
+    )
+    request = connector().build_search(EMAIL, page.next_cursor)
+    assert request.url.endswith("&after=MjA%3D")
+
+
+# At the emulator
+
+
+@pytest.fixture
+def live(serve: Callable[[ASGIApp], str], open_at: Callable[..., Account]) -> Account:
+    url = serve(emulator.create_emulator())
+    return open_at("hubspot", url, **emulator.ACCOUNTS["hubspot"])
+
+
+async def progress_of(live: Account, outcome: Outcome) -> Created | Accepted | Rejected:
+    """What the job comes to when it is no longer under way, or after a second."""
+    assert isinstance(live.connector, HubspotConnector)
+    assert isinstance(outcome, Accepted)
+    assert outcome.campaign
+    copy_id = outcome.campaign.id
+    for _ in range(20):
+        response = await live.transport.read(live.connector.build_progress(CAMPAIGN, copy_id))
+        found = live.connector.read_progress(CAMPAIGN, copy_id, response)
+        if not isinstance(found, Accepted):
+            break
+        await asyncio.sleep(0.05)
+    return found
+
+
+async def left_behind(live: Account, outcome: Outcome) -> Campaign | None:
+    assert isinstance(live.connector, HubspotConnector)
+    assert isinstance(outcome, Accepted)
+    assert outcome.campaign
+    copy_id = outcome.campaign.id
+    response = await live.transport.read(live.connector.build_lookup(copy_id, CAMPAIGN))
+    return live.connector.read_lookup(response, copy_id)
+
+
+@pytest.mark.parametrize(
+    ("source", "end", "is_left"),
+    [
+        (GUID, Created, True),
+        ("job-is-partial", Created, True),
+        ("job-fails", Rejected, True),
+        ("job-fails-and-leaves-nothing", Rejected, False),
+        ("job-never-ends", Accepted, True),
+    ],
+)
+async def test_a_job_ends_as_its_source_says(
+    live: Account,
+    duplicate: Duplicate,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+    end: type,
+    *,
+    is_left: bool,
+) -> None:
+    monkeypatch.setattr(emulator, "CREATION_SECONDS", 0.2)
+    outcome = await duplicate(live, replace(CAMPAIGN, campaign_id=ID(source)))
+    ended = await progress_of(live, outcome)
+    assert isinstance(ended, end)
+    if isinstance(ended, Created):
+        codes = [each.code for each in ended.warnings]
+        assert codes == ([WarningCode.COPIED_IN_PART] if source == "job-is-partial" else [])
+    left = await left_behind(live, outcome)
+    assert (left is not None) == is_left
+    if left:
+        assert (left.name, left.status) == ("Second launch", CampaignStatus.DRAFT)
+
+
+async def test_a_name_is_given_to_one_campaign_alone(live: Account, duplicate: Duplicate) -> None:
+    assert isinstance(await duplicate(live, CAMPAIGN), Accepted)
+    second = await duplicate(live, CAMPAIGN)
+    assert isinstance(second, Rejected)
+    assert second.error.code == ErrorCode.INVALID_INPUT
+
+
+async def test_an_email_without_a_name_is_found_by_its_source(
+    live: Account, duplicate: Duplicate
+) -> None:
+    outcome = await duplicate(live, EMAIL)
+    assert isinstance(outcome, Created)
+    assert isinstance(live.connector, HubspotConnector)
+    response = await live.transport.read(live.connector.build_search(EMAIL, None))
+    newest = live.connector.read_search(response, None).campaigns[0]
+    assert newest == outcome.campaign
+    assert newest.copied_from == EMAIL.campaign_id
+
+
+async def test_a_long_list_is_read_page_by_page(live: Account, duplicate: Duplicate) -> None:
+    for number in range(100):
+        await duplicate(live, replace(EMAIL, name=f"Edition {number}"))
+    assert isinstance(live.connector, HubspotConnector)
+    names: list[str | None] = []
+    cursor: str | None = None
+    for expected in (100, 3):
+        response = await live.transport.read(live.connector.build_search(EMAIL, cursor))
+        page = live.connector.read_search(response, cursor)
+        assert len(page.campaigns) == expected
+        names += [each.name for each in page.campaigns]
+        cursor = page.next_cursor
+    assert cursor is None
+    assert names[:2] == ["Edition 99", "Edition 98"]
+    assert len(set(names)) == 103
