@@ -52,9 +52,9 @@ from campaign_gateway.wire import (
 TITLE = "HubSpot"
 PAGE_SIZE = 100
 
-# States of emails and, from PLANNED, ACTIVE, PAUSED and COMPLETED, of campaigns. Left open is what
-# may be one of two, such as PUBLISHED_OR_SCHEDULED, and a campaign that is IN_PROGRESS: no document
-# says whether it sends.
+# States of emails; PLANNED, ACTIVE, PAUSED and COMPLETED are those of campaigns, in capitals. Left
+# open is what may be one of two, such as PUBLISHED_OR_SCHEDULED, and a campaign that is IN_PROGRESS:
+# no document says whether it sends.
 STATUSES: Mapping[str, CampaignStatus] = {
     **dict.fromkeys(
         [
@@ -219,7 +219,7 @@ class HubspotConnector:
 
     @property
     def _emails(self) -> str:
-        # HubSpot has moved the version behind the name of the API.
+        # Versions that are dates stand behind the name of the API.
         version = self.account.emails_version
         return (
             f"/marketing/{version}/emails" if version[0] == "v" else f"/marketing/emails/{version}"
