@@ -52,9 +52,9 @@ from campaign_gateway.wire import (
 TITLE = "HubSpot"
 PAGE_SIZE = 100
 
-# States of emails; PLANNED, ACTIVE, PAUSED and COMPLETED are those of campaigns, in capitals. Left
-# open is what may be one of two, such as PUBLISHED_OR_SCHEDULED, and a campaign that is IN_PROGRESS:
-# no document says whether it sends.
+# States of emails; PLANNED, ACTIVE, PAUSED and COMPLETED are those of campaigns, in capitals. What
+# may be one of two, such as PUBLISHED_OR_SCHEDULED, is left open, and so is a campaign that is
+# IN_PROGRESS: no document says whether it sends.
 STATUSES: Mapping[str, CampaignStatus] = {
     **dict.fromkeys(
         [
