@@ -323,7 +323,7 @@ CHEAP = [
     b"<html><body>It works!</body></html>", b"<xml/>", b"<xml>", b"not found",
     '{"success": true}'.encode("utf-16"), gzip.compress(b"{}"),
     b'\xef\xbb\xbf{"error": "' + b"9" * 400 + b'"}', b'{"error": NaN, "success": 1e999}',
-    b'{"error": {}, "data": [], "success": [], "message": {}}',
+    b'{"error": {}, "data": {}, "success": [], "message": {}}',
     b"<xml><error><error/></error><data>1</data></xml>",
 ]  # fmt: skip
 COSTLY = [
