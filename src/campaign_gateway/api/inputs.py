@@ -8,6 +8,7 @@ import strawberry
 from campaign_gateway.connectors.altcraft.input import AltcraftCampaignInput
 from campaign_gateway.connectors.braze.input import BrazeCampaignInput
 from campaign_gateway.connectors.hubspot.input import HubspotCampaignInput
+from campaign_gateway.connectors.klaviyo.input import KlaviyoCampaignInput
 from campaign_gateway.connectors.mailchimp.input import MailchimpCampaignInput
 from campaign_gateway.connectors.meta.input import MetaCampaignInput
 from campaign_gateway.connectors.sendgrid.input import SendgridCampaignInput
@@ -27,6 +28,7 @@ class DuplicateCampaignInput:
     altcraft: AltcraftCampaignInput | None = member("Altcraft")
     braze: BrazeCampaignInput | None = member("Braze")
     hubspot: HubspotCampaignInput | None = member("HubSpot")
+    klaviyo: KlaviyoCampaignInput | None = member("Klaviyo")
     mailchimp: MailchimpCampaignInput | None = member("Mailchimp")
     meta: MetaCampaignInput | None = member("Meta Ads")
     sendgrid: SendgridCampaignInput | None = member("SendGrid")

@@ -7,6 +7,7 @@ from campaign_gateway.connector import Connector
 from campaign_gateway.connectors.altcraft.connector import AltcraftConnector
 from campaign_gateway.connectors.braze.connector import BrazeConnector
 from campaign_gateway.connectors.hubspot.connector import HubspotConnector
+from campaign_gateway.connectors.klaviyo.connector import KlaviyoConnector
 from campaign_gateway.connectors.mailchimp.connector import MailchimpConnector
 from campaign_gateway.connectors.meta.connector import MetaConnector
 from campaign_gateway.connectors.sendgrid.connector import SendgridConnector
@@ -16,6 +17,7 @@ _ALL: tuple[type[Connector[Any]], ...] = (
     AltcraftConnector,
     BrazeConnector,
     HubspotConnector,
+    KlaviyoConnector,
     MailchimpConnector,
     MetaConnector,
     SendgridConnector,

@@ -1,0 +1,1 @@
+"""Klaviyo: REST call `POST /api/campaign-clone`."""

@@ -1,0 +1,277 @@
+"""What is peculiar to Klaviyo: JSON:API, and revisions that name and list campaigns differently."""
+
+import json
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from pydantic import ValidationError
+from strawberry import ID
+
+from campaign_gateway.connector import ProviderResponse, UnreadableAnswer
+from campaign_gateway.connectors.klaviyo.connector import (
+    STATUSES,
+    KlaviyoAccount,
+    KlaviyoConnector,
+)
+from campaign_gateway.connectors.klaviyo.input import KlaviyoCampaignInput
+from campaign_gateway.outcomes import (
+    Accepted,
+    Campaign,
+    CampaignStatus,
+    Created,
+    ErrorCode,
+    Outcome,
+    Rejected,
+    Unknown,
+)
+
+CAMPAIGN = KlaviyoCampaignInput(account=None, campaign_id=ID("source-1"), name=None)
+BEFORE_DEFINITIONS = ["2025-10-15", "2025-10-15.pre", "2026-04-15", "2026-07-15"]
+WITH_DEFINITIONS = [
+    "2026-04-15.pre",
+    "2026-07-15.pre",
+    "2026-10-15",
+    "2026-10-15.pre",
+    "2027-01-15",
+]
+TIMES = {"created_at": "2026-09-07T08:15:30+00:00", "updated_at": "2026-09-07T08:15:31+00:00"}
+UNREADABLE = [b"", b"{", b"[]", b"<html></html>", b'{"data": null}', b'{"data": {"id": "copy-1"}}']
+
+
+def connect(revision: str = "2026-07-15") -> KlaviyoConnector:
+    settings = {"provider": "klaviyo", "api_key": "pk_key", "revision": revision}
+    return KlaviyoConnector(KlaviyoAccount.model_validate(settings))
+
+
+def resource(campaign_type: str = "campaign", **attributes: Any) -> dict[str, Any]:
+    return {"type": campaign_type, "id": "copy-1", "attributes": attributes}
+
+
+def answer(status: int, body: object) -> ProviderResponse:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return ProviderResponse(status, {}, content)
+
+
+def read(status: int, body: object) -> Outcome:
+    return connect().read_answer(CAMPAIGN, answer(status, body))
+
+
+def look_up(body: object) -> Campaign | None:
+    return connect().read_lookup(answer(200, body), "copy-1")
+
+
+def searched(connector: KlaviyoConnector) -> list[dict[str, list[str]]]:
+    """The queries of a whole search, one a page, where Klaviyo has three pages of everything."""
+    queries: list[dict[str, list[str]]] = []
+    cursor: str | None = None
+    while cursor is not None or not queries:
+        request = connector.build_search(CAMPAIGN, cursor)
+        assert (request.method, urlsplit(request.url).path) == ("GET", "/api/campaigns")
+        assert urlsplit(request.url).hostname == "a.klaviyo.com"
+        # The documents want filters encoded whole, quotes and parentheses too.
+        assert not set("'(),[]") & set(request.url)
+        queries.append(parse_qs(urlsplit(request.url).query))
+        links = {"self": request.url}
+        if len(queries) < 3:
+            links["next"] = f"https://evil.example/?page%5Bcursor%5D=bmV4dDo%3D{len(queries)}"
+        cursor = connector.read_search(
+            answer(200, {"data": [], "links": links}), cursor
+        ).next_cursor
+    return queries
+
+
+# Requests
+
+
+def test_a_request_is_a_resource_of_json_api_in_the_revision_of_the_account() -> None:
+    request = connect().build_request(replace(CAMPAIGN, name="A copy"))
+    assert request.url == "https://a.klaviyo.com/api/campaign-clone"
+    assert request.headers == {
+        "authorization": "Klaviyo-API-Key pk_key",
+        "revision": "2026-07-15",
+        "accept": "application/vnd.api+json",
+        "content-type": "application/vnd.api+json",
+    }
+    assert json.loads(request.body) == {
+        "data": {"type": "campaign", "id": "source-1", "attributes": {"new_name": "A copy"}}
+    }
+
+
+@pytest.mark.parametrize(
+    ("revision", "name_field"),
+    [
+        *((revision, "new_name") for revision in BEFORE_DEFINITIONS),
+        *((revision, "name") for revision in WITH_DEFINITIONS),
+    ],
+)
+def test_the_name_goes_where_the_revision_has_it(revision: str, name_field: str) -> None:
+    request = connect(revision).build_request(replace(CAMPAIGN, name="A copy"))
+    assert request.headers["revision"] == revision
+    assert json.loads(request.body)["data"]["attributes"] == {name_field: "A copy"}
+
+
+def test_a_copy_without_a_name_still_has_attributes() -> None:
+    body = json.loads(connect().build_request(CAMPAIGN).body)
+    assert body == {"data": {"type": "campaign", "id": "source-1", "attributes": {}}}
+
+
+@pytest.mark.parametrize(
+    "revision", ["", "latest", "2026-7-15", "2026-07-15.beta", "2026-07-15\n", "\u0662026-07-15"]
+)
+def test_a_revision_that_is_no_date_is_refused_at_the_start(revision: str) -> None:
+    with pytest.raises(ValidationError, match="revision"):
+        connect(revision)
+
+
+# Answers
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"name": "A copy", "description": "Why", "status": None, "archived": False},
+        {"definition": {"name": "A copy", "description": "Why", "archived": False}},
+    ],
+)
+def test_a_campaign_is_the_same_in_either_shape(attributes: dict[str, Any]) -> None:
+    outcome = read(201, {"data": resource(**attributes, **TIMES)})
+    assert isinstance(outcome, Created)
+    assert outcome.campaign == look_up({"data": resource(**attributes, **TIMES)})
+    assert outcome.campaign.name == "A copy"
+    assert outcome.campaign.description == "Why"
+    assert outcome.campaign.status == CampaignStatus.UNKNOWN
+    assert outcome.campaign.created_at is not None
+    assert outcome.campaign.updated_at is not None
+    assert outcome.campaign.created_at < outcome.campaign.updated_at
+
+
+def test_every_documented_status_is_understood_but_the_one_that_says_nothing() -> None:
+    unknown = {word for word, status in STATUSES.items() if status is CampaignStatus.UNKNOWN}
+    assert len(STATUSES) == 18
+    assert unknown == {"Unknown"}
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    [
+        ("Draft", CampaignStatus.DRAFT),
+        ("Queued without Recipients", CampaignStatus.SCHEDULED),
+        ("Sending Segments", CampaignStatus.ACTIVE),
+        ("Cancelled: No Recipients", CampaignStatus.COMPLETED),
+        ("Warming up", CampaignStatus.UNKNOWN),
+        ("draft", CampaignStatus.UNKNOWN),
+    ],
+)
+def test_a_status_is_kept_in_klaviyos_own_word(word: str, status: CampaignStatus) -> None:
+    found = look_up({"data": resource(name="A copy", status=word)})
+    assert found is not None
+    assert (found.status, found.provider_status) == (status, word)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "word"),
+    [
+        ({"status": "Sent", "archived": True}, "Sent"),
+        ({"definition": {"name": "A copy", "archived": True}}, None),
+    ],
+)
+def test_an_archived_campaign_is_archived_whatever_its_status(
+    attributes: dict[str, Any], word: str | None
+) -> None:
+    found = look_up({"data": resource(**attributes)})
+    assert found is not None
+    assert (found.status, found.provider_status) == (CampaignStatus.ARCHIVED, word)
+
+
+@pytest.mark.parametrize("body", UNREADABLE)
+def test_a_201_is_a_yes_whatever_became_of_its_body(body: bytes) -> None:
+    assert read(201, body) == Accepted()
+
+
+@pytest.mark.parametrize("body", UNREADABLE)
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_another_success_is_no_yes_by_itself(status: int, body: bytes) -> None:
+    assert isinstance(read(status, body), Unknown)
+
+
+@pytest.mark.parametrize("status", [200, 201])
+def test_a_success_that_brings_errors_is_unknown(status: int) -> None:
+    errors = [{"id": "E-1", "code": "error", "title": "No.", "detail": "No, really."}]
+    outcome = read(status, {"data": resource(name="A copy"), "errors": errors})
+    assert isinstance(outcome, Unknown)
+    assert outcome.error.provider_code == "error"
+    assert outcome.trace_id == "E-1"
+
+
+def test_an_id_of_another_type_is_no_campaigns() -> None:
+    other = resource("campaign-send-job", name="A copy")
+    assert read(201, {"data": other}) == Accepted()
+    with pytest.raises(UnreadableAnswer):
+        look_up({"data": other})
+    page = connect().read_search(answer(200, {"data": [other, resource(name="A copy")]}), None)
+    assert [each.name for each in page.campaigns] == ["A copy"]
+
+
+def test_the_first_of_the_errors_is_told_in_its_own_words() -> None:
+    first = {
+        "id": "E-1",
+        "status": 400,
+        "code": "invalid",
+        "title": "Invalid input.",
+        "detail": "'x' is not a valid field for the resource 'campaign'.",
+        "source": {"pointer": "/data/attributes/x"},
+    }
+    outcome = read(400, {"errors": [first, {"id": "E-2", "code": "other", "title": "Other."}]})
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.code == ErrorCode.INVALID_INPUT
+    assert outcome.error.provider_code == "invalid"
+    assert outcome.error.provider_message == first["detail"]
+    assert outcome.trace_id == "E-1"
+
+
+def test_an_error_without_a_detail_is_told_by_its_title() -> None:
+    outcome = read(403, {"errors": [{"code": "permission_denied", "title": "Not allowed."}]})
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.provider_message == "Not allowed."
+
+
+@pytest.mark.parametrize("errors", [[], {}, "text", None, [None], [[]], [5]])
+def test_errors_may_be_anything(errors: object) -> None:
+    outcome = read(400, {"errors": errors})
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.code == ErrorCode.INVALID_INPUT
+    assert outcome.error.provider_code == "400"
+
+
+def test_a_call_that_is_gone_is_not_a_campaign_that_is_gone() -> None:
+    outcome = read(410, {"errors": [{"code": "gone", "title": "Gone."}]})
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.code == ErrorCode.PROVIDER_UNAVAILABLE
+
+
+# Searches
+
+
+@pytest.mark.parametrize("revision", BEFORE_DEFINITIONS)
+def test_a_search_asks_for_one_channel_after_the_other_newest_first(revision: str) -> None:
+    assert searched(connect(revision)) == [
+        {"sort": ["-created_at"], "filter": [f"equals(messages.channel,'{channel}')"]}
+        for channel in ("email", "sms", "mobile_push")
+    ]
+
+
+@pytest.mark.parametrize("revision", WITH_DEFINITIONS)
+def test_a_search_goes_on_by_the_cursor_where_campaigns_have_no_channel(revision: str) -> None:
+    assert searched(connect(revision)) == [
+        {"sort": ["-created_at"]},
+        {"sort": ["-created_at"], "page[cursor]": ["bmV4dDo=1"]},
+        {"sort": ["-created_at"], "page[cursor]": ["bmV4dDo=2"]},
+    ]
+
+
+@pytest.mark.parametrize("link", [None, "", "?", 5, "https://[", "?page%5Bcursor%5D=", "?x=1"])
+def test_a_link_without_a_cursor_ends_a_search(link: object) -> None:
+    body = {"data": [], "links": {"self": "x", "next": link}}
+    assert connect("2026-10-15").read_search(answer(200, body), None).next_cursor is None
