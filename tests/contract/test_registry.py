@@ -60,7 +60,9 @@ def test_no_provider_is_named_outside_its_room_but_in_two_lists(provider: str) -
     for file in [*package.rglob("*.py"), *package.rglob("*.sql")]:
         place = file.relative_to(package)
         lines = [line for line in file.read_text("utf-8").splitlines() if spelling.search(line)]
-        if lines and not place.is_relative_to(f"connectors/{provider}"):
+        # Rooms may say such a word about their own provider; that none imports another is a rule
+        # of the imports.
+        if lines and place.parent.parent.name != "connectors":
             naming[place.as_posix()] = len(lines)
     # An import and an entry in each.
     assert naming == {"connectors/__init__.py": 2, "api/inputs.py": 2}
