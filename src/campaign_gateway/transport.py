@@ -13,7 +13,7 @@ import httpx
 from campaign_gateway.connector import ProviderRequest, ProviderResponse
 
 # Bytes of an answer that are read; what is longer counts as unreadable.
-COPY_ANSWER_LIMIT = 256 * 1024
+COPY_ANSWER_LIMIT = 1024 * 1024
 READ_ANSWER_LIMIT = 8 * 1024 * 1024
 
 CONNECT_SECONDS = 3.0

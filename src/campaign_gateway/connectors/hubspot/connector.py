@@ -84,6 +84,15 @@ STATUSES: Mapping[str, CampaignStatus] = {
 EMAIL_PROPERTIES = ("id", "name", "state", "clonedFrom", "createdAt", "updatedAt")
 CAMPAIGN_PROPERTIES = ("hs_name", "hs_campaign_status", "hs_notes")
 
+# HubSpot requires all of them, and says that by default they are true.
+SWITCHES = dict.fromkeys(
+    [
+        "shouldCloneDraftNodes", "shouldCloneEdges", "shouldCloneStickyNotes", "shouldCloneTasks",
+        "shouldCloneTrackingUrls",
+    ],
+    True,
+)  # fmt: skip
+
 JOB_FAILED = (
     "HubSpot said yes and then failed to clone the campaign. Look at the source there, then use a "
     "new idempotency key."
@@ -146,7 +155,12 @@ class HubspotConnector:
             "sourceCampaignGuid": source,
             "name": line(campaign.name, "name"),
             "assetsToClone": _assets_by_type(campaign.assets or []),
-            **{name: _checked(value, name) for name, value in _of_campaigns(campaign).items()},
+            **SWITCHES,
+            **{
+                name: _checked(value, name)
+                for name, value in _of_campaigns(campaign).items()
+                if value is not None
+            },
         }
         return self._request("POST", f"{self._campaigns}/clone", json_body(fields))
 
@@ -182,7 +196,7 @@ class HubspotConnector:
         expect_success(response)
         body = read_json_object(response)
         status = read_text(body, "status")
-        if status is None or read_id(body, "campaignGuid") != copy_id:
+        if status is None:
             raise UnreadableAnswer("no status of the copy")
         if status == "FAILED":
             return Rejected(UserError(ErrorCode.CONFLICT, JOB_FAILED, provider_code=status))
@@ -257,7 +271,7 @@ def _of_campaigns(campaign: HubspotCampaignInput) -> dict[str, object]:
 
 def _refuse_any(fields: Mapping[str, object], kind: str) -> None:
     for name, value in fields.items():
-        if value is not None and value is not False:
+        if value is not None:
             raise invalid_input(name, f"{name} is only for kind {kind}.")
 
 

@@ -24,8 +24,10 @@ described_enum(
 )
 
 
-def _only_for_campaigns(description: str, default: object = strawberry.UNSET) -> Any:
-    return strawberry.field(default=default, description=f"{description} Only for kind CAMPAIGN.")
+def _only_for_campaigns(description: str) -> Any:
+    return strawberry.field(
+        default=strawberry.UNSET, description=f"{description} Only for kind CAMPAIGN."
+    )
 
 
 @strawberry.input(description="Assets of one type that are to be copied with a HubSpot campaign.")
@@ -60,16 +62,20 @@ class HubspotCampaignInput:
     assets: list[HubspotAssetsInput] | None = _only_for_campaigns(
         "The assets that are copied too. Without them none is."
     )
-    should_clone_draft_nodes: bool = _only_for_campaigns(
-        "Whether draft nodes are copied too.", default=False
+    should_clone_draft_nodes: bool | None = _only_for_campaigns(
+        "Whether draft nodes are copied too, as they are if this is left out."
     )
-    should_clone_edges: bool = _only_for_campaigns("Whether edges are copied too.", default=False)
-    should_clone_sticky_notes: bool = _only_for_campaigns(
-        "Whether sticky notes are copied too.", default=False
+    should_clone_edges: bool | None = _only_for_campaigns(
+        "Whether edges are copied too, as they are if this is left out."
     )
-    should_clone_tasks: bool = _only_for_campaigns("Whether tasks are copied too.", default=False)
-    should_clone_tracking_urls: bool = _only_for_campaigns(
-        "Whether tracking URLs are copied too.", default=False
+    should_clone_sticky_notes: bool | None = _only_for_campaigns(
+        "Whether sticky notes are copied too, as they are if this is left out."
+    )
+    should_clone_tasks: bool | None = _only_for_campaigns(
+        "Whether tasks are copied too, as they are if this is left out."
+    )
+    should_clone_tracking_urls: bool | None = _only_for_campaigns(
+        "Whether tracking URLs are copied too, as they are if this is left out."
     )
     audience: str | None = _only_for_campaigns("The target audience of the copy.")
     currency_code: str | None = _only_for_campaigns(
