@@ -281,13 +281,22 @@ def read_listed(
 
 
 def read_found(
-    response: ProviderResponse, campaign_id: str, read: Callable[[Any], Campaign | None]
+    response: ProviderResponse,
+    campaign_id: str,
+    read: Callable[[Any], Campaign | None],
+    *names: str,
 ) -> Campaign | None:
-    """The campaign that an answer in JSON describes; None for a 404. Raises `UnreadableAnswer`."""
-    if response.status == 404:
+    """The campaign that stands below the names in JSON; None for a 404 of the provider's own.
+
+    Raises `UnreadableAnswer`.
+    """
+    described: Any = read_json_object(response)
+    if response.status == 404 and described is not None:
         return None
     expect_success(response)
-    campaign = read(read_json_object(response))
+    for name in names:
+        described = described.get(name) if isinstance(described, dict) else None
+    campaign = read(described)
     if campaign is None or campaign.id != campaign_id:
         raise UnreadableAnswer("no campaign")
     return campaign

@@ -196,7 +196,7 @@ class HubspotConnector:
         expect_success(response)
         body = read_json_object(response)
         status = read_text(body, "status")
-        if status is None:
+        if status is None or read_id(body, "campaignGuid") is None:
             raise UnreadableAnswer("no status of the copy")
         if status == "FAILED":
             return Rejected(UserError(ErrorCode.CONFLICT, JOB_FAILED, provider_code=status))

@@ -131,7 +131,7 @@ class KlaviyoConnector:
         body = read_json_object(response)
         error = next(iter(read_list(body, "errors") or ()), None)
         if response.is_success and error is None:
-            copy = _read_document(body)
+            copy = _read_campaign(body.get("data")) if body else None
             if copy is not None and copy.id != campaign.campaign_id:
                 return Created(copy)
             # 201 is Klaviyo's documented yes, whatever became of the body; any other success is
@@ -171,7 +171,7 @@ class KlaviyoConnector:
         return self._request("GET", f"/api/campaigns/{identifier(campaign_id, 'id')}")
 
     def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
-        return read_found(response, campaign_id, _read_document)
+        return read_found(response, campaign_id, _read_campaign, "data")
 
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
         headers = {
@@ -182,10 +182,6 @@ class KlaviyoConnector:
         if body:
             headers["content-type"] = MEDIA_TYPE
         return ProviderRequest(method, self.account.base_url + path, headers, body)
-
-
-def _read_document(body: dict[str, Any] | None) -> Campaign | None:
-    return _read_campaign(body.get("data")) if body else None
 
 
 def _read_campaign(data: Any) -> Campaign | None:

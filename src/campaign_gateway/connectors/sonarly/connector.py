@@ -11,7 +11,6 @@ from campaign_gateway.connector import (
     ProviderResponse,
     SearchPage,
     Secret,
-    UnreadableAnswer,
 )
 from campaign_gateway.connectors.sonarly.input import SonarlyCampaignInput
 from campaign_gateway.outcomes import (
@@ -23,15 +22,16 @@ from campaign_gateway.outcomes import (
     Outcome,
 )
 from campaign_gateway.wire import (
-    expect_success,
     failure,
     identifier,
     invalid_input,
     json_body,
     line,
+    read_found,
     read_id,
     read_instant,
     read_json_object,
+    read_listed,
     read_text,
 )
 
@@ -118,13 +118,7 @@ class SonarlyConnector:
 
     def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         """The list is neither paged nor filtered, says app.sonarly.io/docs (campaigns-list)."""
-        expect_success(response)
-        body = read_json_object(response)
-        data = body.get("data") if body else None
-        items = data.get("items") if isinstance(data, dict) else None
-        if not isinstance(items, list):
-            raise UnreadableAnswer("no list of campaigns")
-        return SearchPage([copy for item in items if (copy := _read_campaign(item))])
+        return SearchPage(read_listed(response, _read_campaign, "data", "items"))
 
     def build_lookup(self, campaign_id: str, near: SonarlyCampaignInput | None) -> ProviderRequest:
         if near is None:
@@ -138,14 +132,7 @@ class SonarlyConnector:
         return self._request("GET", path)
 
     def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
-        if response.status == 404:
-            return None
-        expect_success(response)
-        body = read_json_object(response)
-        campaign = _read_campaign(body.get("data")) if body else None
-        if campaign is None or campaign.id != campaign_id:
-            raise UnreadableAnswer("no campaign")
-        return campaign
+        return read_found(response, campaign_id, _read_campaign, "data")
 
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
         headers = {
