@@ -10,6 +10,7 @@ from campaign_gateway.connectors.braze.input import BrazeCampaignInput
 from campaign_gateway.connectors.hubspot.input import HubspotCampaignInput
 from campaign_gateway.connectors.klaviyo.input import KlaviyoCampaignInput
 from campaign_gateway.connectors.mailchimp.input import MailchimpCampaignInput
+from campaign_gateway.connectors.marketo.input import MarketoCampaignInput
 from campaign_gateway.connectors.meta.input import MetaCampaignInput
 from campaign_gateway.connectors.sendgrid.input import SendgridCampaignInput
 from campaign_gateway.connectors.sonarly.input import SonarlyCampaignInput
@@ -30,6 +31,7 @@ class DuplicateCampaignInput:
     hubspot: HubspotCampaignInput | None = member("HubSpot")
     klaviyo: KlaviyoCampaignInput | None = member("Klaviyo")
     mailchimp: MailchimpCampaignInput | None = member("Mailchimp")
+    marketo: MarketoCampaignInput | None = member("Marketo")
     meta: MetaCampaignInput | None = member("Meta Ads")
     sendgrid: SendgridCampaignInput | None = member("SendGrid")
     sonarly: SonarlyCampaignInput | None = member("Sonarly")

@@ -9,6 +9,7 @@ from campaign_gateway.connectors.braze.connector import BrazeConnector
 from campaign_gateway.connectors.hubspot.connector import HubspotConnector
 from campaign_gateway.connectors.klaviyo.connector import KlaviyoConnector
 from campaign_gateway.connectors.mailchimp.connector import MailchimpConnector
+from campaign_gateway.connectors.marketo.connector import MarketoConnector
 from campaign_gateway.connectors.meta.connector import MetaConnector
 from campaign_gateway.connectors.sendgrid.connector import SendgridConnector
 from campaign_gateway.connectors.sonarly.connector import SonarlyConnector
@@ -19,6 +20,7 @@ _ALL: tuple[type[Connector[Any]], ...] = (
     HubspotConnector,
     KlaviyoConnector,
     MailchimpConnector,
+    MarketoConnector,
     MetaConnector,
     SendgridConnector,
     SonarlyConnector,

@@ -1,0 +1,437 @@
+"""What is peculiar to Marketo: errors with HTTP 200, a token, two kinds, and folders."""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+import pytest
+from starlette.types import ASGIApp
+
+from campaign_gateway.accounts import Account
+from campaign_gateway.connector import ProviderRequest, ProviderResponse, Token, UnreadableAnswer
+from campaign_gateway.connectors.marketo import emulator
+from campaign_gateway.connectors.marketo.connector import (
+    REFUSALS,
+    MarketoAccount,
+    MarketoConnector,
+)
+from campaign_gateway.connectors.marketo.input import (
+    MarketoCampaignInput,
+    MarketoCampaignKind,
+    MarketoFolderType,
+)
+from campaign_gateway.outcomes import (
+    Accepted,
+    CampaignStatus,
+    Created,
+    ErrorCode,
+    Outcome,
+    Rejected,
+    Unknown,
+    WarningCode,
+)
+
+Duplicate = Callable[[Account, Any], Awaitable[Outcome]]
+
+PROGRAM = MarketoCampaignKind.PROGRAM
+HOST = "https://123-abc-456.mktorest.com"
+WANTED = MarketoCampaignInput(
+    account=None,
+    campaign_id=1069,
+    kind=MarketoCampaignKind.SMART_CAMPAIGN,
+    name="Reminder & more",
+    folder_id=640,
+    folder_type=MarketoFolderType.FOLDER,
+    description=None,
+)
+COPY = {"id": 1077, "name": "Reminder & more", "status": "Inactive", "isActive": False}
+
+
+def connector(**settings: str) -> MarketoConnector:
+    table = {"base_url": HOST, "client_id": "an-id", "client_secret": "s3cr&t", **settings}
+    return MarketoConnector(MarketoAccount.model_validate({"provider": "marketo", **table}))
+
+
+def form_of(request: ProviderRequest) -> dict[str, str]:
+    return dict(parse_qsl(request.body.decode(), strict_parsing=True))
+
+
+def response(body: object, status: int = 200) -> ProviderResponse:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return ProviderResponse(status, {}, content)
+
+
+def succeeded(*result: object, **changes: object) -> dict[str, object]:
+    whole = {"success": True, "errors": [], "requestId": "681d#19a2", "warnings": []}
+    return {**whole, "result": list(result), **changes}
+
+
+def failed(*codes: object) -> dict[str, object]:
+    errors = [{"code": code, "message": f"no {code}"} for code in codes]
+    return {"requestId": "e42b#19a2", "success": False, "errors": errors}
+
+
+def read(body: object, status: int = 200) -> Outcome:
+    return connector().read_answer(WANTED, response(body, status))
+
+
+# Requests
+
+
+def test_each_kind_has_its_call() -> None:
+    root = f"{HOST}/rest/asset/v1"
+    smart_campaign = connector().build_request(WANTED)
+    program = connector().build_request(replace(WANTED, kind=PROGRAM))
+    assert smart_campaign.url == f"{root}/smartCampaign/1069/clone.json"
+    assert program.url == f"{root}/program/1069/clone.json"
+
+
+def test_the_folder_goes_into_the_form_as_json() -> None:
+    request = connector().build_request(replace(WANTED, description="One\ntwo"))
+    assert request.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert form_of(request) == {
+        "name": "Reminder & more",
+        "folder": '{"id":640,"type":"Folder"}',
+        "description": "One\ntwo",
+    }
+    inside = connector().build_request(replace(WANTED, folder_type=MarketoFolderType.PROGRAM))
+    assert form_of(inside) == {
+        "name": "Reminder & more",
+        "folder": '{"id":640,"type":"Program"}',
+    }
+
+
+def test_an_input_that_has_been_recorded_makes_the_same_request() -> None:
+    """The ledger keeps inputs as JSON, where an enum is a word."""
+    wanted = replace(WANTED, kind=PROGRAM, folder_type=MarketoFolderType.PROGRAM)
+    again = MarketoCampaignInput(**json.loads(json.dumps(asdict(wanted))))
+    assert connector().build_request(again) == connector().build_request(wanted)
+    assert connector().build_search(again, None) == connector().build_search(wanted, None)
+
+
+@pytest.mark.parametrize("shown", [HOST, f"{HOST}/", f"{HOST}/rest", f"{HOST}/rest/"])
+def test_the_endpoint_may_be_written_as_marketo_shows_it(shown: str) -> None:
+    told = connector(base_url=shown)
+    assert told.build_request(WANTED).url.startswith(f"{HOST}/rest/asset/v1/")
+    assert told.build_sign_in().url == f"{HOST}/identity/oauth/token"
+
+
+# Signing in
+
+
+def test_the_secrets_are_sent_in_the_body_alone() -> None:
+    request = connector(identity_url="https://identity.example/identity").build_sign_in()
+    assert (request.method, request.url) == (
+        "POST",
+        "https://identity.example/identity/oauth/token",
+    )
+    assert form_of(request) == {
+        "grant_type": "client_credentials",
+        "client_id": "an-id",
+        "client_secret": "s3cr&t",
+    }
+
+
+def test_a_request_carries_the_token_and_is_otherwise_as_it_was() -> None:
+    request = connector().build_request(WANTED)
+    signed = connector().sign(request, "cdf01657:int")
+    assert signed.headers["authorization"] == "Bearer cdf01657:int"
+    assert replace(signed, headers=request.headers) == request
+
+
+TOKEN = {"access_token": "cdf01657:int", "token_type": "bearer", "expires_in": 3599, "scope": "a"}
+
+
+@pytest.mark.parametrize(("expires_in", "lifetime"), [(3599, 3599), ("60", 60), (0, 1)])
+def test_a_token_is_good_for_what_is_left_of_it(expires_in: object, lifetime: int) -> None:
+    answer = connector().read_sign_in(response({**TOKEN, "expires_in": expires_in}))
+    assert answer == Token("cdf01657:int", lifetime)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"access_token": None},
+        {"access_token": ""},
+        {"access_token": "two words"},
+        {"access_token": "tok\r\nx-other: 1"},
+        {"expires_in": None},
+        {"expires_in": -1},
+        {"expires_in": "soon"},
+    ],
+)
+def test_a_token_that_cannot_be_used_is_none(changes: dict[str, object]) -> None:
+    with pytest.raises(UnreadableAnswer):
+        connector().read_sign_in(response({**TOKEN, **changes}))
+
+
+@pytest.mark.parametrize("status", [401, 400, 200])
+@pytest.mark.parametrize("error", ["invalid_client", "unauthorized"])
+def test_secrets_that_are_refused_are_told_as_such(error: str, status: int) -> None:
+    answer = connector().read_sign_in(response({"error": error, "error_description": "no"}, status))
+    assert isinstance(answer, Rejected)
+    assert answer.error.code is ErrorCode.AUTHENTICATION_FAILED
+    assert (answer.error.provider_code, answer.error.provider_message) == (error, "no")
+
+
+def test_a_401_is_a_refusal_whatever_became_of_its_body() -> None:
+    answer = connector().read_sign_in(response(b"<html></html>", 401))
+    assert isinstance(answer, Rejected)
+    assert answer.error.code is ErrorCode.AUTHENTICATION_FAILED
+
+
+@pytest.mark.parametrize("status", [302, 400, 403, 429, 500, 503])
+def test_another_failure_to_sign_in_says_nothing_of_the_secrets(status: int) -> None:
+    with pytest.raises(UnreadableAnswer):
+        connector().read_sign_in(response({"error": "server_error", **TOKEN}, status))
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "refuses"),
+    [
+        (failed("601"), 200, True),
+        (failed("602"), 200, True),
+        (failed(602), 200, True),
+        (failed("603"), 200, False),
+        (failed(), 200, False),
+        (failed("602", "611"), 200, False),
+        ({**failed("602"), "success": True}, 200, False),
+        ({**failed("602"), "success": None}, 200, False),
+        (failed("602"), 500, False),
+        (b"602", 200, False),
+    ],
+)
+def test_a_copy_is_sent_again_for_the_two_errors_of_a_token_alone(
+    body: object, status: int, *, refuses: bool
+) -> None:
+    assert connector().refuses_token(response(body, status)) is refuses
+
+
+async def test_an_expired_token_is_renewed_and_the_copy_made_once(
+    serve: Callable[[ASGIApp], str],
+    open_at: Callable[..., Account],
+    duplicate: Duplicate,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(emulator, "TOKEN_SECONDS", 0)
+    url = serve(emulator.create_emulator())
+    account = open_at("marketo", url, **emulator.ACCOUNTS["marketo"])
+    # Every token has expired before it is used.
+    refused = await duplicate(account, WANTED)
+    assert isinstance(refused, Rejected)
+    assert refused.error.provider_code == "602"
+    monkeypatch.setattr(emulator, "TOKEN_SECONDS", 3600)
+    assert isinstance(await duplicate(account, WANTED), Created)
+    assert isinstance(await duplicate(account, replace(WANTED, campaign_id=9602)), Created)
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        made = (await client.get("/_emulator/copies")).json()
+    assert [each["source"] for each in made["copies"]] == ["1069", "9602"]
+
+
+# Answers
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_refusal_is_one_by_its_code_and_not_by_its_status(code: str) -> None:
+    outcome = read(failed(code))
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.code is REFUSALS[code]
+    assert (outcome.error.provider_code, outcome.trace_id) == (code, "e42b#19a2")
+    assert outcome.error.provider_message == f"no {code}"
+
+
+@pytest.mark.parametrize("code", ["604", "608", "611", "614", "713", "719", "502", "500", "1013"])
+def test_an_error_that_may_come_after_the_copy_leaves_it_open(code: str) -> None:
+    outcome = read(failed(code))
+    assert isinstance(outcome, Unknown)
+    assert outcome.error.provider_code == code
+
+
+@pytest.mark.parametrize("codes", [("606", "611"), ("611", "606"), ("606", ""), ("606", None)])
+def test_one_open_error_makes_all_of_it_open(codes: tuple[object, ...]) -> None:
+    assert isinstance(read(failed(*codes)), Unknown)
+
+
+@pytest.mark.parametrize("status", [500, 503, 302])
+def test_a_code_makes_no_refusal_of_another_status(status: int) -> None:
+    assert isinstance(read(failed("606"), status), Unknown)
+
+
+@pytest.mark.parametrize("success", ["true", 1, None])
+def test_success_has_to_be_true_and_not_just_something(success: object) -> None:
+    assert isinstance(read(succeeded(COPY, success=success)), Unknown)
+
+
+def test_a_success_beside_an_error_is_open() -> None:
+    errors = [{"code": "606", "message": "no"}]
+    assert isinstance(read(succeeded(COPY, errors=errors)), Unknown)
+    assert isinstance(read(succeeded(COPY), 400), Unknown)
+
+
+def test_a_success_that_names_no_copy_is_a_yes() -> None:
+    assert read(succeeded()) == Accepted("681d#19a2")
+    assert read(succeeded({"id": 1069})) == Accepted("681d#19a2")
+
+
+def test_a_success_that_warns_instead_of_naming_a_copy_is_open() -> None:
+    """At other calls that is how an unknown id is told."""
+    outcome = read(succeeded(warnings=["No assets found for the given search criteria."]))
+    assert isinstance(outcome, Unknown)
+    assert outcome.error.provider_message == "No assets found for the given search criteria."
+
+
+def test_a_warning_goes_with_the_copy() -> None:
+    outcome = read(succeeded(COPY, warnings=["Shortened.", 5]))
+    assert isinstance(outcome, Created)
+    ((code, said),) = ((each.code, each.provider_message) for each in outcome.warnings)
+    assert (code, said) == (WarningCode.PROVIDER_WARNING, "Shortened.")
+
+
+@pytest.mark.parametrize(
+    ("told", "status"),
+    [
+        ({"status": "Active", "isActive": True}, CampaignStatus.ACTIVE),
+        ({"status": "Requested", "isActive": True}, CampaignStatus.ACTIVE),
+        ({"status": "Requested", "isActive": False}, CampaignStatus.UNKNOWN),
+        ({"status": "Inactive", "isActive": False}, CampaignStatus.PAUSED),
+        ({"status": "Never Run"}, CampaignStatus.DRAFT),
+        ({"status": "Single Run"}, CampaignStatus.UNKNOWN),
+        ({"status": "on"}, CampaignStatus.ACTIVE),
+        ({"status": "off"}, CampaignStatus.PAUSED),
+        ({"status": "unlocked"}, CampaignStatus.UNKNOWN),
+        ({"status": ""}, CampaignStatus.UNKNOWN),
+    ],
+)
+def test_a_status_is_told_where_its_meaning_is_plain(
+    told: dict[str, object], status: CampaignStatus
+) -> None:
+    outcome = read(succeeded({"id": 1077, **told}))
+    assert isinstance(outcome, Created)
+    assert outcome.campaign.status is status
+    assert outcome.campaign.provider_status == (told["status"] or None)
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ("2026-09-14T03:01:41Z+0000", datetime(2026, 9, 14, 3, 1, 41, tzinfo=UTC)),
+        ("2026-09-14T03:01:41Z", datetime(2026, 9, 14, 3, 1, 41, tzinfo=UTC)),
+        ("2026-09-14T03:01:41-0500", datetime(2026, 9, 14, 8, 1, 41, tzinfo=UTC)),
+        ("2026-09-14T03:01:41Z+0500", None),
+        ("2026-09-14T03:01:41", None),
+        (5, None),
+    ],
+)
+def test_times_are_read_with_their_odd_end(written: object, wanted: datetime | None) -> None:
+    outcome = read(succeeded({"id": 1077, "createdAt": written, "updatedAt": written}))
+    assert isinstance(outcome, Created)
+    assert outcome.campaign.created_at == outcome.campaign.updated_at == wanted
+
+
+# Reads
+
+
+def test_smart_campaigns_are_looked_for_in_their_folder() -> None:
+    """Their names recur, and Marketo's search by name gives one campaign alone."""
+    request = connector().build_search(WANTED, "200")
+    parts = urlsplit(request.url)
+    assert parts.path == "/rest/asset/v1/smartCampaigns.json"
+    assert dict(parse_qsl(parts.query)) == {
+        "folder": '{"id":640,"type":"Folder"}',
+        "maxReturn": "200",
+        "offset": "200",
+    }
+
+
+def test_programs_are_looked_for_by_their_name() -> None:
+    request = connector().build_search(replace(WANTED, kind=PROGRAM), None)
+    parts = urlsplit(request.url)
+    assert parts.path == "/rest/asset/v1/program/byName.json"
+    assert dict(parse_qsl(parts.query)) == {"name": "Reminder & more"}
+
+
+def test_a_full_page_is_followed_by_another() -> None:
+    items = [{"id": number} for number in range(1, 201)]
+    page = connector().read_search(response(succeeded(*items)), None)
+    assert (len(page.campaigns), page.next_cursor) == (200, "200")
+    page = connector().read_search(response(succeeded(*items)), page.next_cursor)
+    assert page.next_cursor == "400"
+    assert connector().read_search(response(succeeded(*items[1:])), "400").next_cursor is None
+
+
+def test_a_campaign_is_looked_up_as_the_kind_that_was_copied() -> None:
+    program = connector().build_lookup("1221", replace(WANTED, kind=PROGRAM))
+    assert program.url == f"{HOST}/rest/asset/v1/program/1221.json"
+    for near in (WANTED, None):
+        smart_campaign = connector().build_lookup("1077", near)
+        assert smart_campaign.url == f"{HOST}/rest/asset/v1/smartCampaign/1077.json"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"success": True, "errors": [], "requestId": "1#2", "warnings": ["No assets found."]},
+        succeeded(),
+        failed("702"),
+    ],
+)
+def test_what_is_not_there_is_told_in_several_ways(body: object) -> None:
+    assert connector().read_lookup(response(body), "1077") is None
+    assert not connector().read_search(response(body), None).campaigns
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"success": True, "errors": [], "requestId": "1#2", "warnings": []},
+        {"success": True, "errors": [], "requestId": "1#2"},
+        succeeded(COPY, success=False),
+        succeeded(COPY, errors=[{"code": "702", "message": "no"}]),
+        succeeded(result="none", warnings=["No assets found."]),
+        failed("610"),
+        failed("602"),
+        failed("702", "611"),
+        failed(),
+    ],
+)
+def test_a_read_that_tells_nothing_says_so(body: object) -> None:
+    with pytest.raises(UnreadableAnswer):
+        connector().read_lookup(response(body), "1077")
+    with pytest.raises(UnreadableAnswer):
+        connector().read_search(response(body), None)
+
+
+def test_a_lookup_that_is_answered_with_another_campaign_is_not_believed() -> None:
+    with pytest.raises(UnreadableAnswer):
+        connector().read_lookup(response(succeeded(COPY)), "1078")
+
+
+# The emulator
+
+
+@pytest.mark.parametrize(
+    ("path", "texts"),
+    [
+        ("smartCampaign/1069", {"name": "x", "description": "d" * 2001}),
+        ("program/1107", {"name": "x" * 256}),
+    ],
+)
+def test_the_emulator_refuses_texts_that_are_too_long(
+    serve: Callable[[ASGIApp], str], path: str, texts: dict[str, str]
+) -> None:
+    url = serve(emulator.create_emulator())
+    secrets = {"grant_type": "client_credentials", **emulator.ACCOUNTS["marketo"]}
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        # The documents' own way of asking for a token.
+        token = client.get("/identity/oauth/token", params=secrets).json()["access_token"]
+        answer = client.post(
+            f"/rest/asset/v1/{path}/clone.json",
+            headers={"authorization": f"Bearer {token}"},
+            data={"folder": '{"id": 640, "type": "Folder"}', **texts},
+        )
+        assert answer.json()["errors"][0]["code"] == "709"
+        assert client.get("/_emulator/copies").json()["count"] == 0
