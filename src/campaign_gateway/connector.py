@@ -20,10 +20,10 @@ CampaignInput = TypeVar("CampaignInput", contravariant=True)  # noqa: PLC0105 - 
 
 @dataclass(frozen=True, slots=True)
 class ProviderRequest:
-    """One HTTP request. Headers and body stay out of its repr because they carry the secret."""
+    """One HTTP request. Its repr is without what may carry a secret, the URL's query too."""
 
     method: str
-    url: str
+    url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(default=b"", repr=False)
 

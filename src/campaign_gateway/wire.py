@@ -203,7 +203,8 @@ MESSAGES: Mapping[ErrorCode, str] = {
     "gateway must check the secret and the base URL.",
     ErrorCode.PERMISSION_DENIED: "{title} does not let this account copy the campaign. Whoever "
     "manages the account there must grant the permission.",
-    ErrorCode.QUOTA_EXCEEDED: "The account's plan at {title} allows no further campaign.",
+    ErrorCode.QUOTA_EXCEEDED: "The account's plan at {title} allows no further campaign, or no "
+    "further call for now.",
     ErrorCode.CONFLICT: "The campaign, or what goes with it, is in a state at {title} that forbids "
     "copying it now.",
     ErrorCode.RATE_LIMITED: "{title} limits how often it may be called. Wait, then use a new "

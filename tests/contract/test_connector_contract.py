@@ -127,7 +127,7 @@ async def test_each_recorded_answer_is_read_alike_from_a_socket(
 
     async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        is_sign_in = place and head.split()[1].decode().endswith(place)
+        is_sign_in = place and place in head.split()[1].decode()
         writer.write(as_sent(token_of(provider)) if is_sign_in else answer)
         writer.write_eof()
         await reader.read()
@@ -823,8 +823,9 @@ def test_secrets_stay_out_of_every_repr(account: tuple[str, str], campaign: Any)
         requests.append(connector.build_sign_in())
     for each in [configured, opened, connector, opened.transport, *requests]:
         assert not any(secret in text for text in (repr(each), str(each), f"{each}"))
-    # Logs of servers and proxies keep URLs.
-    assert not any(secret in request.url for request in requests)
+    # Logs of servers and proxies keep URLs. To sign in there may be no other way.
+    signing_in = connector.build_sign_in() if isinstance(connector, SignsIn) else None
+    assert not any(secret in request.url for request in requests if request != signing_in)
     assert all(secret in revealed(str(asdict(request))) for request in requests)
 
 
@@ -880,11 +881,12 @@ def echo(serve: Callable[[ASGIApp], str]) -> tuple[str, list[Response], list[str
     heard: list[str] = []
 
     async def say(request: Request) -> Response:
-        heard.append(f"{request.headers.get('authorization')} {(await request.body()).decode()}")
+        body = (await request.body()).decode()
+        heard.append(f"{request.headers.get('authorization')} {request.url.query} {body}")
         # What comes after a copy is of no interest here.
         return answers.pop(0) if answers else Response(status_code=500)
 
-    app = Starlette(routes=[Route("/{path:path}", say, methods=["POST"])])
+    app = Starlette(routes=[Route("/{path:path}", say, methods=["GET", "POST"])])
     return serve(app), answers, heard
 
 

@@ -4,9 +4,8 @@ Written from experienceleague.adobe.com, Marketo developer guide ("Authenticatio
 Campaigns", "Programs", "Assets", "Error Codes"; read 2026-11), swagger-asset.json and
 swagger-identity.json of AdobeDocs/marketo-apis, and answers recorded in public repositories. No
 document says, and so it is invented here: which errors a clone gives and most of their texts, that
-fields it does not know are refused, that the secrets may also come in a form (public connectors
-send them so), the bodies of refused sign-ins, error 600, and that equal names of smart campaigns
-are taken.
+fields it does not know are refused, the bodies of refused sign-ins, error 600, and that equal names
+of smart campaigns are taken.
 """
 
 import json
@@ -101,9 +100,7 @@ class Marketo:
             self._add_program(number, name, "", {"id": 27, "type": "Folder"}, TAGS)
 
     async def sign_in(self, request: Request) -> Response:
-        given = dict(request.query_params)
-        if request.method == "POST" and _is_form(request):
-            given |= dict(parse_qsl((await request.body()).decode()))
+        given = request.query_params
         if given.get("client_id") != CLIENT_ID:
             return _denied(401, "unauthorized", "No client with requested id")
         if given.get("client_secret") != CLIENT_SECRET:
