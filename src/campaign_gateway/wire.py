@@ -175,6 +175,10 @@ def read_retry_after(headers: Mapping[str, str], now: datetime) -> int | None:
         # In epoch seconds, so small a number would be a day before 2001-09-09.
         is_a_delay = int(reset) < 10**9
         seconds = int(reset) - (0 if is_a_delay else now.timestamp())
+    return _bounded(seconds)
+
+
+def _bounded(seconds: float | None) -> int | None:
     return None if seconds is None else max(0, min(3600, round(seconds)))
 
 
@@ -238,18 +242,25 @@ def failure(
     *,
     provider_code: str | None = None,
     provider_message: str | None = None,
+    retry_after: int | None = None,
     trace_id: str | None = None,
 ) -> Rejected | Unknown:
-    """The reading of an answer that is no success; without a code, by its status alone."""
+    """The reading of an answer that is no success; without a code, by its status alone.
+
+    `retry_after` is for a provider that tells in the body how many seconds to wait; without it the
+    headers are read.
+    """
     if response.status == 404 and not code and read_json_object(response) is None:
         # Not the provider's own words: a proxy's, or those of a server at a wrong address.
         code = ErrorCode.PROVIDER_UNAVAILABLE
     code = code or REFUSALS.get(response.status, ErrorCode.OUTCOME_UNKNOWN)
     limited = code is ErrorCode.RATE_LIMITED
+    if limited and retry_after is None:
+        retry_after = read_retry_after(response.headers, datetime.now(UTC))
     error = UserError(
         code,
         MESSAGES[code].format(title=title),
-        retry_after=read_retry_after(response.headers, datetime.now(UTC)) if limited else None,
+        retry_after=_bounded(retry_after) if limited else None,
         provider_code=(provider_code or str(response.status))[:100],
         provider_message=_shown(provider_message),
     )
