@@ -365,6 +365,8 @@ CODES_OF_A_STRANGER = {
     # Where it is documented that being throttled looks like this.
     403: ErrorCode.RATE_LIMITED,
     404: ErrorCode.PROVIDER_UNAVAILABLE,
+    # Where it is documented that a retired version of the API looks like this.
+    410: ErrorCode.PROVIDER_UNAVAILABLE,
 }
 
 KEYS = [
