@@ -12,6 +12,7 @@ from campaign_gateway.connectors.klaviyo.input import KlaviyoCampaignInput
 from campaign_gateway.connectors.mailchimp.input import MailchimpCampaignInput
 from campaign_gateway.connectors.marketo.input import MarketoCampaignInput
 from campaign_gateway.connectors.meta.input import MetaCampaignInput
+from campaign_gateway.connectors.omnisend.input import OmnisendCampaignInput
 from campaign_gateway.connectors.sendgrid.input import SendgridCampaignInput
 from campaign_gateway.connectors.sonarly.input import SonarlyCampaignInput
 
@@ -33,6 +34,7 @@ class DuplicateCampaignInput:
     mailchimp: MailchimpCampaignInput | None = member("Mailchimp")
     marketo: MarketoCampaignInput | None = member("Marketo")
     meta: MetaCampaignInput | None = member("Meta Ads")
+    omnisend: OmnisendCampaignInput | None = member("Omnisend")
     sendgrid: SendgridCampaignInput | None = member("SendGrid")
     sonarly: SonarlyCampaignInput | None = member("Sonarly")
 

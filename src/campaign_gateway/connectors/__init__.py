@@ -11,6 +11,7 @@ from campaign_gateway.connectors.klaviyo.connector import KlaviyoConnector
 from campaign_gateway.connectors.mailchimp.connector import MailchimpConnector
 from campaign_gateway.connectors.marketo.connector import MarketoConnector
 from campaign_gateway.connectors.meta.connector import MetaConnector
+from campaign_gateway.connectors.omnisend.connector import OmnisendConnector
 from campaign_gateway.connectors.sendgrid.connector import SendgridConnector
 from campaign_gateway.connectors.sonarly.connector import SonarlyConnector
 
@@ -22,6 +23,7 @@ _ALL: tuple[type[Connector[Any]], ...] = (
     MailchimpConnector,
     MarketoConnector,
     MetaConnector,
+    OmnisendConnector,
     SendgridConnector,
     SonarlyConnector,
 )

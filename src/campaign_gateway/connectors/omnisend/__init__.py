@@ -1,0 +1,1 @@
+"""Omnisend: REST call `POST /api/campaigns/{id}/copy`."""

@@ -1,0 +1,282 @@
+"""What is peculiar to Omnisend: a dated version, a name in a second call, a delay in the body."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from pydantic import ValidationError
+from strawberry import ID
+
+from campaign_gateway.connector import ProviderResponse, RenamesCopies, UnreadableAnswer
+from campaign_gateway.connectors.omnisend.connector import OmnisendAccount, OmnisendConnector
+from campaign_gateway.connectors.omnisend.input import OmnisendCampaignInput
+from campaign_gateway.outcomes import (
+    Accepted,
+    Campaign,
+    CampaignStatus,
+    Created,
+    ErrorCode,
+    Outcome,
+    Refused,
+    Rejected,
+    Unknown,
+)
+
+ACCOUNT = OmnisendAccount.model_validate({"provider": "omnisend", "api_key": "key"})
+CONNECTOR = OmnisendConnector(ACCOUNT)
+SOURCE = "65f2c1d47a9b3e0012ab34cd"
+CAMPAIGN = OmnisendCampaignInput(account=None, campaign_id=ID(SOURCE), name="A copy")
+COPY_ID = "66a4e9b2c83d1f00147be05a"
+COPY = {"id": COPY_ID, "name": "Copy of: Spring sale", "status": "draft"}
+PROBLEM = {
+    "type": "https://problems.omnisend.com/not-found",
+    "title": "Not found",
+    "status": 404,
+    "detail": "Campaign not found.",
+    "instance": "urn:omnisend:request:550e8400-e29b-41d4-a716-446655440000",
+}
+LIST = "https://api.omnisend.com/api/campaigns"
+UNREADABLE = [b"", b"{", b"[]", b"<html></html>", b"{}", b'{"id": 5}', b'{"data": {"id": "a"}}']
+
+
+def answer(status: int, body: object, **headers: str) -> ProviderResponse:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return ProviderResponse(status, named, content)
+
+
+def read(status: int, body: object, **headers: str) -> Outcome:
+    return CONNECTOR.read_answer(CAMPAIGN, answer(status, body, **headers))
+
+
+def cursor_after(paging: object) -> str | None:
+    body = {"campaigns": [COPY], "paging": paging}
+    return CONNECTOR.read_search(answer(200, body), None).next_cursor
+
+
+def test_a_copy_is_asked_for_without_a_body() -> None:
+    request = CONNECTOR.build_request(CAMPAIGN)
+    assert request.method == "POST"
+    assert request.url == f"{LIST}/{SOURCE}/copy"
+    assert request.body == b""
+    assert request.headers == {
+        "authorization": "Omnisend-API-Key key",
+        "omnisend-version": "2026-03-15",
+        "accept": "application/json",
+    }
+
+
+def test_the_version_is_a_setting() -> None:
+    settings = {"provider": "omnisend", "api_key": "key", "version": "2027-01-15"}
+    connector = OmnisendConnector(OmnisendAccount.model_validate(settings))
+    for request in [
+        connector.build_request(CAMPAIGN),
+        connector.build_rename(CAMPAIGN, COPY_ID),
+        connector.build_search(CAMPAIGN, None),
+        connector.build_lookup(COPY_ID, None),
+    ]:
+        assert request.headers["omnisend-version"] == "2027-01-15"
+
+
+@pytest.mark.parametrize(
+    "version", ["", "v5", "2026-3-15", "2026-03-15\n", " 2026-03-15", "2026-03-15\r\nx: y", "٢٠٢٦"]
+)
+def test_a_version_is_a_date(version: str) -> None:
+    with pytest.raises(ValidationError):
+        OmnisendAccount.model_validate(
+            {"provider": "omnisend", "api_key": "key", "version": version}
+        )
+
+
+def test_the_limit_of_a_brand_is_kept_unless_it_is_set() -> None:
+    assert ACCOUNT.calls_per_minute == 400
+    settings = {"provider": "omnisend", "api_key": "key", "calls_per_minute": None}
+    assert OmnisendAccount.model_validate(settings).calls_per_minute is None
+
+
+@pytest.mark.parametrize("name", ["two\nlines", " ", "春" * 251])
+def test_a_name_is_judged_before_there_is_a_copy_to_name(name: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        CONNECTOR.build_request(replace(CAMPAIGN, name=name))
+    assert refusal.value.error.code == ErrorCode.INVALID_INPUT
+    assert refusal.value.error.field == ("name",)
+
+
+def test_a_copy_is_told_with_the_name_that_omnisend_gave_it() -> None:
+    times = {"createdAt": "2026-05-01T12:00:00Z", "updatedAt": "2026-05-01T14:00:01+02:00"}
+    assert read(201, {**COPY, **times}) == Created(
+        Campaign(
+            id=COPY_ID,
+            name="Copy of: Spring sale",
+            status=CampaignStatus.DRAFT,
+            provider_status="draft",
+            created_at=datetime(2026, 5, 1, 12, tzinfo=UTC),
+            updated_at=datetime(2026, 5, 1, 12, 0, 1, tzinfo=UTC),
+        )
+    )
+
+
+def test_the_campaign_that_a_booster_follows_is_not_what_it_was_copied_from() -> None:
+    settings = {"campaignID": SOURCE, "sendTo": "nonOpeners"}
+    outcome = read(201, {**COPY, "type": "booster", "boosterSettings": settings})
+    assert isinstance(outcome, Created)
+    assert outcome.campaign.copied_from is None
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    [
+        ("draft", CampaignStatus.DRAFT),
+        ("scheduled", CampaignStatus.SCHEDULED),
+        ("started", CampaignStatus.ACTIVE),
+        ("paused", CampaignStatus.PAUSED),
+        ("onHold", CampaignStatus.PAUSED),
+        ("stopped", CampaignStatus.PAUSED),
+        ("sent", CampaignStatus.COMPLETED),
+        ("canceled", CampaignStatus.UNKNOWN),
+        ("expired", CampaignStatus.UNKNOWN),
+        ("error", CampaignStatus.UNKNOWN),
+        ("a-new-word", CampaignStatus.UNKNOWN),
+    ],
+)
+def test_a_status_is_read_and_kept_as_it_is(word: str, status: CampaignStatus) -> None:
+    outcome = read(201, {**COPY, "status": word})
+    assert isinstance(outcome, Created)
+    assert (outcome.campaign.status, outcome.campaign.provider_status) == (status, word)
+
+
+@pytest.mark.parametrize("body", UNREADABLE)
+def test_a_201_is_a_yes_whatever_became_of_its_body(body: bytes) -> None:
+    assert read(201, body) == Accepted()
+
+
+@pytest.mark.parametrize("body", [*UNREADABLE, json.dumps(PROBLEM).encode()])
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_another_success_is_no_yes_by_itself(status: int, body: bytes) -> None:
+    assert isinstance(read(status, body), Unknown)
+
+
+def test_the_source_in_capitals_is_still_the_source() -> None:
+    assert read(201, {**COPY, "id": SOURCE.upper()}) == Accepted()
+
+
+def test_a_problem_is_told_in_omnisends_words() -> None:
+    outcome = read(404, PROBLEM)
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.code == ErrorCode.CAMPAIGN_NOT_FOUND
+    assert outcome.error.provider_code == "https://problems.omnisend.com/not-found"
+    assert outcome.error.provider_message == "Campaign not found."
+    assert outcome.trace_id == PROBLEM["instance"]
+
+
+def test_a_problem_without_a_detail_is_told_by_its_title() -> None:
+    outcome = read(401, {"type": "about:blank", "title": "Unauthorized", "status": 401})
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.provider_message == "Unauthorized"
+    assert outcome.trace_id is None
+
+
+def test_all_fields_that_are_wrong_are_told() -> None:
+    errors = [
+        {"field": "name", "code": "required", "message": "Name is required"},
+        {"field": "", "code": "unknown", "message": "And there is more"},
+        {"field": "language", "code": "invalid_format"},
+        None,
+        "a text",
+    ]
+    outcome = read(400, {**PROBLEM, "errors": errors})
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.code == ErrorCode.INVALID_INPUT
+    assert outcome.error.provider_message == "name: Name is required; And there is more"
+
+
+@pytest.mark.parametrize("body", [PROBLEM, b"", b"<html></html>"])
+def test_a_retired_version_is_not_taken_for_an_unknown_campaign(body: object) -> None:
+    outcome, refusal = read(410, body), CONNECTOR.read_rename(answer(410, body))
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.code == ErrorCode.PROVIDER_UNAVAILABLE
+    assert isinstance(refusal, Rejected)
+    with pytest.raises(UnreadableAnswer):
+        CONNECTOR.read_lookup(answer(410, body), COPY_ID)
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [(30, 30), ("45", 45), (0, 0), (-5, 0), (86_400, 3600), (10**30, 17), (1.5, 17), (None, 17)],
+)
+def test_how_long_to_wait_is_read_in_the_body_and_else_in_the_headers(
+    told: object, seconds: int
+) -> None:
+    outcome = read(429, {**PROBLEM, "status": 429, "retryAfter": told}, retry_after="17")
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.code == ErrorCode.RATE_LIMITED
+    assert outcome.error.retry_after == seconds
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_only_who_is_limited_is_told_to_wait(status: int) -> None:
+    outcome = read(status, {**PROBLEM, "retryAfter": 30}, retry_after="17")
+    assert isinstance(outcome, Rejected | Unknown)
+    assert outcome.error.retry_after is None
+
+
+def test_the_name_is_given_by_a_call_of_its_own_and_goes_alone() -> None:
+    assert isinstance(CONNECTOR, RenamesCopies)
+    request = CONNECTOR.build_rename(replace(CAMPAIGN, name="Zweite Welle 🌷"), COPY_ID)
+    assert request.method == "PATCH"
+    assert request.url == f"{LIST}/{COPY_ID}"
+    assert request.headers["content-type"] == "application/json"
+    assert json.loads(request.body) == {"name": "Zweite Welle 🌷"}
+
+
+def test_a_name_may_have_two_hundred_and_fifty_characters_of_any_script() -> None:
+    request = CONNECTOR.build_rename(replace(CAMPAIGN, name="春" * 250), COPY_ID)
+    assert json.loads(request.body) == {"name": "春" * 250}
+
+
+@pytest.mark.parametrize("body", UNREADABLE)
+@pytest.mark.parametrize("status", [200, 204])
+def test_a_rename_is_done_only_when_the_campaign_comes_back(status: int, body: bytes) -> None:
+    assert isinstance(CONNECTOR.read_rename(answer(status, body)), Unknown)
+    cut_off = replace(answer(200, COPY), complete=False)
+    assert isinstance(CONNECTOR.read_rename(cut_off), Unknown)
+
+
+def test_a_campaign_that_is_no_longer_a_draft_keeps_its_name() -> None:
+    refusal = CONNECTOR.read_rename(answer(409, {**PROBLEM, "status": 409}))
+    assert isinstance(refusal, Rejected)
+    assert refusal.error.code == ErrorCode.CONFLICT
+
+
+def test_a_search_reads_the_newest_campaigns_first() -> None:
+    request = CONNECTOR.build_search(CAMPAIGN, None)
+    assert request.method == "GET"
+    assert request.url == f"{LIST}?limit=250&sort=createdAt&direction=desc"
+    assert not request.body
+    assert "content-type" not in request.headers
+
+
+def test_a_search_reads_on_at_the_cursor_with_the_same_parameters() -> None:
+    cursor = cursor_after({"limit": 250, "hasMore": True, "cursors": {"after": "a&b=#c==/?"}})
+    assert cursor == "a&b=#c==/?"
+    first, second = CONNECTOR.build_search(CAMPAIGN, None), CONNECTOR.build_search(CAMPAIGN, cursor)
+    assert urlsplit(second.url).path == urlsplit(first.url).path
+    parameters = {name: [value] for name, (value,) in parse_qs(urlsplit(first.url).query).items()}
+    assert parse_qs(urlsplit(second.url).query) == {**parameters, "after": ["a&b=#c==/?"]}
+
+
+@pytest.mark.parametrize(
+    "paging",
+    [None, [], {}, {"cursors": None}, {"cursors": {"after": None}}, {"cursors": {"after": 5}}],
+)
+def test_a_page_without_a_cursor_is_the_last_one(paging: Any) -> None:
+    assert cursor_after(paging) is None
+
+
+def test_a_campaign_is_looked_up_by_its_id_alone() -> None:
+    request = CONNECTOR.build_lookup(COPY_ID, None)
+    assert request.method == "GET"
+    assert request.url == f"{LIST}/{COPY_ID}"
