@@ -345,7 +345,7 @@ async def test_introspection_tells_which_input_is_one_of(gateway: Edge) -> None:
     inputs = {each["name"] for each in found["types"] if each["kind"] == "INPUT_OBJECT"}
     assert {name for name, mark in marks.items() if mark is True} == {TYPE}
     assert {name for name, mark in marks.items() if mark is False} == inputs - {TYPE}
-    assert len(inputs) == 5
+    assert inputs > {each.Input.__name__ for each in CONNECTORS.values()}
 
     fields = [field for each in found["types"] for field in each["inputFields"] or ()]
     wrappers = [each["type"] for each in fields if each["type"]["kind"] in {"LIST", "NON_NULL"}]

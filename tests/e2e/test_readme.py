@@ -15,7 +15,7 @@ from campaign_gateway.api import limits, request
 from campaign_gateway.api.context import CAMPAIGN_LIMIT, ENTITY_LIMIT
 from campaign_gateway.api.variables import VARIABLE_VALUE_LIMIT
 from campaign_gateway.connectors import CONNECTORS
-from campaign_gateway.outcomes import DuplicationStatus, ErrorCode, UserError
+from campaign_gateway.outcomes import DuplicationStatus, ErrorCode, UserError, WarningCode
 from campaign_gateway.settings import LedgerSettings, ServerSettings, parse_settings
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
@@ -26,6 +26,11 @@ def blocks(language: str) -> list[str]:
 
 
 MUTATIONS = [each for each in blocks("graphql") if each.startswith("mutation")]
+INPUTS = [
+    each.strip()
+    for block in blocks("graphql")
+    for each in re.split(r"^input: ", block, flags=re.MULTILINE)[1:]
+]
 
 
 def execute(url: str, document: str, **variables: str) -> Any:
@@ -35,9 +40,9 @@ def execute(url: str, document: str, **variables: str) -> Any:
     return answer["data"]
 
 
-def test_there_is_a_mutation_for_every_provider() -> None:
+def test_there_is_an_input_for_every_provider() -> None:
     for provider in CONNECTORS:
-        assert any(f" {provider}: {{" in mutation for mutation in MUTATIONS)
+        assert any(f" {provider}: {{" in each for each in [*MUTATIONS, *INPUTS])
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
@@ -45,6 +50,23 @@ def test_each_mutation_runs(sandbox_url: str, mutation: str) -> None:
     payload = execute(sandbox_url, mutation, key=str(uuid.uuid4()))["duplicateCampaign"]
     assert payload["status"] in {"CREATED", "ACCEPTED"}
     assert payload["userErrors"] == []
+
+
+@pytest.mark.parametrize("given", INPUTS)
+def test_each_input_is_taken(sandbox_url: str, given: str) -> None:
+    # Where there are several accounts of a provider.
+    given = given.replace("{ altcraft: {", '{ altcraft: { account: "altcraft"')
+    given = given.replace("{ klaviyo: {", '{ klaviyo: { account: "klaviyo"')
+    document = (
+        "mutation Copy($key: String!) {"
+        f" duplicateCampaign(input: {given}, idempotencyKey: $key)"
+        " { status campaign { name } warnings { code } userErrors { code message field } } }"
+    )
+    payload = execute(sandbox_url, document, key=str(uuid.uuid4()))["duplicateCampaign"]
+    assert payload["userErrors"] == []
+    assert payload["warnings"] == []
+    assert payload["status"] in {"CREATED", "ACCEPTED"}
+    assert payload["campaign"]["name"] in given
 
 
 def test_the_query_waits_for_a_copy_that_is_promised(sandbox_url: str) -> None:
@@ -91,8 +113,8 @@ def test_the_curl_command_runs(sandbox_url: str, shell: Callable[[str], str]) ->
 
 def test_the_configuration_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     text, ledger = blocks("toml")
-    for name in ("BRAZE_EU_API_KEY", "SONARLY_API_KEY", "ALTCRAFT_TOKEN"):
-        monkeypatch.setenv(name, "key")
+    for name in re.findall(r'env = "(\w+)"', text):
+        monkeypatch.setenv(name, "key-us21")
     settings = parse_settings(tomllib.loads(text), {})
     assert {each.provider for each in settings.accounts.values()} == set(CONNECTORS)
     defaults = LedgerSettings()
@@ -110,6 +132,11 @@ def test_the_table_of_codes_is_whole_and_true() -> None:
         code: "true" if UserError(code, "").safe_to_retry else "false" for code in ErrorCode
     }
     assert rows == expected
+
+
+def test_the_table_of_warnings_is_whole() -> None:
+    table = README[README.index("| warning | means |") :].split("\n\n")[0]
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE)) == set(WarningCode)
 
 
 def test_the_table_of_statuses_is_whole() -> None:

@@ -74,7 +74,7 @@ def test_the_version_is_a_setting() -> None:
     connector = OmnisendConnector(OmnisendAccount.model_validate(settings))
     for request in [
         connector.build_request(CAMPAIGN),
-        connector.build_rename(CAMPAIGN, COPY_ID),
+        connector.build_rename(CAMPAIGN, COPY_ID, None),
         connector.build_search(CAMPAIGN, None),
         connector.build_lookup(COPY_ID, None),
     ]:
@@ -225,7 +225,7 @@ def test_only_who_is_limited_is_told_to_wait(status: int) -> None:
 
 def test_the_name_is_given_by_a_call_of_its_own_and_goes_alone() -> None:
     assert isinstance(CONNECTOR, RenamesCopies)
-    request = CONNECTOR.build_rename(replace(CAMPAIGN, name="Zweite Welle 🌷"), COPY_ID)
+    request = CONNECTOR.build_rename(replace(CAMPAIGN, name="Zweite Welle 🌷"), COPY_ID, None)
     assert request.method == "PATCH"
     assert request.url == f"{LIST}/{COPY_ID}"
     assert request.headers["content-type"] == "application/json"
@@ -233,7 +233,7 @@ def test_the_name_is_given_by_a_call_of_its_own_and_goes_alone() -> None:
 
 
 def test_a_name_may_have_two_hundred_and_fifty_characters_of_any_script() -> None:
-    request = CONNECTOR.build_rename(replace(CAMPAIGN, name="春" * 250), COPY_ID)
+    request = CONNECTOR.build_rename(replace(CAMPAIGN, name="春" * 250), COPY_ID, None)
     assert json.loads(request.body) == {"name": "春" * 250}
 
 

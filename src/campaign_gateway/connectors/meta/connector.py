@@ -209,10 +209,11 @@ def _failure(response: ProviderResponse) -> Rejected | Unknown:
     said = (read_text(error, "message"), read_text(error, "error_user_msg"))
     return failure(
         TITLE,
-        _with_delay(response),
+        response,
         _code_of(response),
         provider_code="/".join(str(each) for each in (code, subcode) if each is not None),
         provider_message=": ".join(filter(None, said)),
+        retry_after=_delay_of(response),
         trace_id=_trace_of(response),
     )
 
@@ -246,8 +247,8 @@ def _trace_of(response: ProviderResponse) -> str | None:
     return read_text(_error_in(response), "fbtrace_id") or in_header
 
 
-def _with_delay(response: ProviderResponse) -> ProviderResponse:
-    """With the usual header for a delay, which Meta tells in minutes in a header of its own."""
+def _delay_of(response: ProviderResponse) -> int | None:
+    """Seconds to wait, which Meta tells in minutes in a header of its own."""
     usage = response.headers.get("x-business-use-case-usage", "").encode()
     found = read_json_object(replace(response, body=usage, complete=True)) or {}
     minutes = [
@@ -257,8 +258,4 @@ def _with_delay(response: ProviderResponse) -> ProviderResponse:
         for each in uses
     ]
     longest = max(minutes, default=0)
-    if longest < 1:
-        return response
-    return replace(
-        response, headers={"retry-after": str(60 * min(60, longest)), **response.headers}
-    )
+    return 60 * longest if longest > 0 and "retry-after" not in response.headers else None

@@ -113,7 +113,9 @@ class OmnisendConnector:
                 return Accepted()
         return _read_failure(response)
 
-    def build_rename(self, campaign: OmnisendCampaignInput, copy_id: str) -> ProviderRequest:
+    def build_rename(
+        self, campaign: OmnisendCampaignInput, copy_id: str, described: ProviderResponse | None
+    ) -> ProviderRequest:
         path = f"/{identifier(copy_id, 'id')}"
         return self._request("PATCH", path, json_body({"name": _name(campaign.name or "")}))
 
