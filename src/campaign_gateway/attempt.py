@@ -117,9 +117,11 @@ async def renounce(ledger: Ledger, intent: Intent) -> None:
 
 
 async def _with_what_is_there(account: Account, intent: Intent, campaign: Any) -> Intent:
-    """The intent with the campaigns that have the copy's name already, where that will matter."""
-    connector, name = account.connector, intent.requested_name
-    if name is None or not isinstance(connector, FindsCopies) or connector.tells_creation:
+    """The intent with the campaigns that are like the copy already, where that will matter."""
+    connector = account.connector
+    if not isinstance(connector, FindsCopies) or connector.tells_creation:
+        return intent
+    if intent.requested_name is None and not connector.tells_source:
         return intent
     try:
         async with asyncio.timeout(LOOK_SECONDS):
