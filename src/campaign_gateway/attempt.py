@@ -147,9 +147,10 @@ async def _send(
         return Rejected(UserError(ErrorCode.PROVIDER_UNAVAILABLE, message))
     except NoAnswer as failure:
         return _unknown(f"{title} gave no answer ({failure})")
-    except (Refused, KeyTaken, Unresolved, LedgerUnavailable):
+    except (KeyTaken, Unresolved, LedgerUnavailable):
         raise
     except Exception:
+        # With nothing on record nothing was sent; a `Refused` is then the signing in's.
         if recording.task is None:
             raise
         log.exception("a fault of the gateway's own, duplication %s", recording.intent.id)
