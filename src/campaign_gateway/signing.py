@@ -1,8 +1,9 @@
 """Requests that carry a token, which the provider gives for the account's secrets now and then."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from campaign_gateway.connector import (
     ProviderRequest,
@@ -13,13 +14,14 @@ from campaign_gateway.connector import (
 from campaign_gateway.outcomes import Refused, Rejected
 from campaign_gateway.transport import NoAnswer, NotSent, Transport, hider
 
-# How long signing in may take, in seconds; it comes on top of the call's own time.
+# How long signing in may take, in seconds, the wait for another's included; it comes on top of the
+# call's own time.
 SIGN_IN_SECONDS = 5
 
 
 @dataclass(frozen=True)
 class _Pass:
-    token: str
+    token: str = field(repr=False)
     expires_at: float
     hide: Callable[[bytes], bytes]
 
@@ -73,21 +75,25 @@ class SignedTransport:
     async def _sign_in(self, refused: _Pass | None) -> _Pass:
         """What is good by our clock and not refused, asked for by one caller for all."""
         loop = asyncio.get_running_loop()
-        async with self._turn:
-            known = self._pass
-            if known is not None and known is not refused and loop.time() < known.expires_at:
-                return known
-            asked_at = loop.time()
-            try:
-                async with asyncio.timeout(SIGN_IN_SECONDS):
-                    response = await self._transport.read(self._connector.build_sign_in())
-            except TimeoutError:
-                raise NoAnswer("not in time") from None
-            answer = self._connector.read_sign_in(response)
-            if isinstance(answer, Rejected):
-                raise Refused(answer.error)
-            self._pass = _Pass(answer.value, asked_at + answer.lifetime, hider([answer.value]))
-            return self._pass
+        try:
+            # Waiting for another's sign-in counts: it may hang, and so may the next one's.
+            async with asyncio.timeout(SIGN_IN_SECONDS), self._turn:
+                known = self._pass
+                if known is not None and known is not refused and loop.time() < known.expires_at:
+                    return known
+                self._pass = await self._new_pass(loop.time())
+                return self._pass
+        except TimeoutError:
+            raise NoAnswer("not in time") from None
+
+    async def _new_pass(self, asked_at: float) -> _Pass:
+        response = await self._transport.read(self._connector.build_sign_in())
+        answer = self._connector.read_sign_in(response)
+        if isinstance(answer, Rejected):
+            raise Refused(answer.error)
+        if not re.fullmatch(r"[\x21-\x7e]+", answer.value):
+            raise UnreadableAnswer("a token that no request can carry")
+        return _Pass(answer.value, asked_at + answer.lifetime, hider([answer.value]))
 
 
 async def _already_crossed() -> None:
