@@ -5,8 +5,8 @@ Neither makes anything, so both may be done twice.
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -92,34 +92,56 @@ async def _finished(
     account: Account, intent: Intent, campaign: Any, copy: Created
 ) -> tuple[Created, bool]:
     """The copy as it is then, and whether trying again may help."""
-    copy, described, again = await _read(account, intent, campaign, copy)
+    read = await _tried(intent, _read(account, intent, campaign, copy))
+    copy, described = read.copy or copy, read.described
     if any(each.code is WarningCode.NOT_NAMED for each in copy.warnings):
-        copy, may_help = await _name(account, intent, campaign, copy, described)
-        again = again or may_help
-    return copy, again
+        named = await _tried(intent, _name(account, intent, campaign, copy, described))
+        return named.copy or copy, read.again or named.again
+    return copy, read.again
 
 
-async def _read(
-    account: Account, intent: Intent, campaign: Any, copy: Created
-) -> tuple[Created, ProviderResponse | None, bool]:
-    """The copy as the provider describes it and the answer that does so, or the copy as it was."""
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What one step came to: the copy, if it is another now, and whether to try again.
+
+    `described` is the answer to a lookup.
+    """
+
+    copy: Created | None = None
+    again: bool = False
+    described: ProviderResponse | None = None
+
+
+async def _tried(intent: Intent, step: Awaitable[_Step]) -> _Step:
+    try:
+        return await step
+    except (NoAnswer, UnreadableAnswer) as failure:
+        log.warning("the copy of duplication %s is not finished: %s", intent.id, failure)
+        return _Step(again=True)
+    except Refused as refusal:
+        log.warning("the copy of duplication %s is not finished: %s", intent.id, refusal)
+        return _Step(again=refusal.error.code is ErrorCode.RATE_LIMITED)
+    except Exception:
+        # The copy is there and on record, whatever trips over it.
+        log.exception("a fault of the gateway's own, duplication %s", intent.id)
+        return _Step(again=True)
+
+
+async def _read(account: Account, intent: Intent, campaign: Any, copy: Created) -> _Step:
+    """Raises `NoAnswer`, `UnreadableAnswer` and `Refused`."""
     connector, name = account.connector, intent.requested_name
     if not isinstance(connector, ReadsCampaigns):
-        return copy, None, False
-    try:
-        lookup = connector.build_lookup(copy.campaign.id, campaign)
-        described = await account.transport.read(lookup)
-        read = connector.read_lookup(described, copy.campaign.id)
-    except (NoAnswer, UnreadableAnswer, Refused) as failure:
-        log.warning("the copy of duplication %s is not read: %s", intent.id, failure)
-        return copy, None, not isinstance(failure, Refused)
+        return _Step()
+    lookup = connector.build_lookup(copy.campaign.id, campaign)
+    described = await account.transport.read(lookup)
+    read = connector.read_lookup(described, copy.campaign.id)
     if read is None:
         # It may take a moment until a copy is seen.
-        return copy, None, True
+        return _Step(again=True)
     copy = _without(replace(copy, campaign=read), WarningCode.NOT_READ)
     if name is not None and is_called(read, name):
         copy = _without(copy, WarningCode.NOT_NAMED)
-    return copy, described, False
+    return _Step(copy, described=described)
 
 
 async def _name(
@@ -128,24 +150,20 @@ async def _name(
     campaign: Any,
     copy: Created,
     described: ProviderResponse | None,
-) -> tuple[Created, bool]:
-    """The copy with its name, or as it was, and whether trying again may help."""
+) -> _Step:
+    """Raises `NoAnswer`, `UnreadableAnswer` and `Refused`."""
     connector = account.connector
     assert isinstance(connector, RenamesCopies), "the warning says so"
-    try:
-        request = connector.build_rename(campaign, copy.campaign.id, described)
-        refusal = connector.read_rename(await account.transport.read(request))
-    except (NoAnswer, UnreadableAnswer, Refused) as failure:
-        log.warning("the copy of duplication %s is not named: %s", intent.id, failure)
-        return copy, not isinstance(failure, Refused)
+    request = connector.build_rename(campaign, copy.campaign.id, described)
+    refusal = connector.read_rename(await account.transport.read(request))
     copy = _without(copy, WarningCode.NOT_NAMED)
     if refusal is None:
-        return replace(copy, campaign=replace(copy.campaign, name=intent.requested_name)), False
+        return _Step(replace(copy, campaign=replace(copy.campaign, name=intent.requested_name)))
     error = refusal.error
     said = error.provider_message or error.provider_code
     told = warning(connector.title, WarningCode.NOT_NAMED, said)
-    may_help = not isinstance(refusal, Rejected) or error.code is ErrorCode.RATE_LIMITED
-    return replace(copy, warnings=(*copy.warnings, told)), may_help
+    is_final = isinstance(refusal, Rejected) and error.code is not ErrorCode.RATE_LIMITED
+    return _Step(replace(copy, warnings=(*copy.warnings, told)), again=not is_final)
 
 
 def _without(copy: Created, code: WarningCode) -> Created:

@@ -92,8 +92,7 @@ async def _check(accounts: Mapping[str, Account], ledger: Ledger, duplication: D
         if account is None or account.connector.provider != duplication.intent.provider:
             await _postpone(ledger, duplication, ())
         elif duplication.status is DuplicationStatus.CREATED:
-            campaign = input_of(account, duplication)
-            await finish(ledger, account, campaign, duplication, CHECK_TIME.total_seconds())
+            await _finish(account, ledger, duplication)
         elif duplication.campaign is not None:
             await _record_progress(account, ledger, duplication)
         else:
@@ -102,6 +101,17 @@ async def _check(accounts: Mapping[str, Account], ledger: Ledger, duplication: D
     except (KeyTaken, LedgerUnavailable) as failure:
         # It is due again when nobody has it any more.
         log.error("duplication %s could not be recorded: %s", duplication.intent.id, failure)
+
+
+async def _finish(account: Account, ledger: Ledger, duplication: Duplication) -> None:
+    try:
+        campaign = input_of(account, duplication)
+    except Exception:
+        # Another version of the gateway may have written it.
+        log.exception("duplication %s could not be checked", duplication.intent.id)
+        await _postpone(ledger, duplication, ())
+    else:
+        await finish(ledger, account, campaign, duplication, CHECK_TIME.total_seconds())
 
 
 async def _record_finding(
