@@ -5,8 +5,9 @@ Neither makes anything, so both may be done twice.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -63,7 +64,11 @@ def _left(account: Account, intent: Intent, copy: Created) -> Iterator[WarningCo
 
 
 def is_unfinished(warnings: Sequence[CopyWarning]) -> bool:
-    return any(each.code in LEFT for each in warnings)
+    return any(map(_is_left, warnings))
+
+
+def _is_left(remark: CopyWarning) -> bool:
+    return remark.code in LEFT and not remark.is_final
 
 
 async def finish(
@@ -71,77 +76,63 @@ async def finish(
 ) -> Duplication:
     """Do what the warnings of a CREATED duplication say is left, in so many seconds at most.
 
-    What fails stays a warning, and is tried again where that may help. Raises `LedgerUnavailable`;
-    then all of it is.
+    What fails stays a warning, and is tried again unless the provider has refused it. Raises
+    `LedgerUnavailable`; then all of it is.
     """
     assert duplication.campaign is not None, "what is CREATED has a copy"
     copy = Created(duplication.campaign, warnings=duplication.warnings)
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            copy, again = await _finished(account, duplication.intent, campaign, copy)
-    except TimeoutError:
-        again = True
+            copy = await _finished(account, duplication.intent, campaign, copy)
     now = datetime.now(UTC)
-    again = again and now - (duplication.settled_at or now) < TRIED_FOR
+    again = is_unfinished(copy.warnings) and now - (duplication.settled_at or now) < TRIED_FOR
     state = ", ".join(each.code for each in copy.warnings) or "finished"
     log.info("duplication %s: copy %s is %s", duplication.intent.id, copy.campaign.id, state)
     return await ledger.amend(duplication, copy, now + PAUSE if again else None) or duplication
 
 
-async def _finished(
-    account: Account, intent: Intent, campaign: Any, copy: Created
-) -> tuple[Created, bool]:
-    """The copy as it is then, and whether trying again may help."""
-    read = await _tried(intent, _read(account, intent, campaign, copy))
-    copy, described = read.copy or copy, read.described
-    if any(each.code is WarningCode.NOT_NAMED for each in copy.warnings):
-        named = await _tried(intent, _name(account, intent, campaign, copy, described))
-        return named.copy or copy, read.again or named.again
-    return copy, read.again
+async def _finished(account: Account, intent: Intent, campaign: Any, copy: Created) -> Created:
+    """The copy as far as the provider has let us get it."""
+    described = None
+    with _surviving(intent):
+        copy, described = await _read(account, intent, campaign, copy)
+    if any(each.code is WarningCode.NOT_NAMED and _is_left(each) for each in copy.warnings):
+        with _surviving(intent):
+            copy = await _name(account, intent, campaign, copy, described)
+    return copy
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """What one step came to: the copy, if it is another now, and whether to try again.
-
-    `described` is the answer to a lookup.
-    """
-
-    copy: Created | None = None
-    again: bool = False
-    described: ProviderResponse | None = None
-
-
-async def _tried(intent: Intent, step: Awaitable[_Step]) -> _Step:
+@contextmanager
+def _surviving(intent: Intent) -> Iterator[None]:
+    """The copy is there and on record, whatever trips over it."""
     try:
-        return await step
-    except (NoAnswer, UnreadableAnswer) as failure:
+        yield
+    except (NoAnswer, UnreadableAnswer, Refused) as failure:
         log.warning("the copy of duplication %s is not finished: %s", intent.id, failure)
-        return _Step(again=True)
-    except Refused as refusal:
-        log.warning("the copy of duplication %s is not finished: %s", intent.id, refusal)
-        return _Step(again=refusal.error.code is ErrorCode.RATE_LIMITED)
     except Exception:
-        # The copy is there and on record, whatever trips over it.
         log.exception("a fault of the gateway's own, duplication %s", intent.id)
-        return _Step(again=True)
 
 
-async def _read(account: Account, intent: Intent, campaign: Any, copy: Created) -> _Step:
-    """Raises `NoAnswer`, `UnreadableAnswer` and `Refused`."""
+async def _read(
+    account: Account, intent: Intent, campaign: Any, copy: Created
+) -> tuple[Created, ProviderResponse | None]:
+    """The copy as the provider describes it, and the answer that does so.
+
+    Raises `NoAnswer`, `UnreadableAnswer` and `Refused`.
+    """
     connector, name = account.connector, intent.requested_name
     if not isinstance(connector, ReadsCampaigns):
-        return _Step()
+        return copy, None
     lookup = connector.build_lookup(copy.campaign.id, campaign)
     described = await account.transport.read(lookup)
     read = connector.read_lookup(described, copy.campaign.id)
     if read is None:
         # It may take a moment until a copy is seen.
-        return _Step(again=True)
+        return copy, None
     copy = _without(replace(copy, campaign=read), WarningCode.NOT_READ)
     if name is not None and is_called(read, name):
         copy = _without(copy, WarningCode.NOT_NAMED)
-    return _Step(copy, described=described)
+    return copy, described
 
 
 async def _name(
@@ -150,20 +141,20 @@ async def _name(
     campaign: Any,
     copy: Created,
     described: ProviderResponse | None,
-) -> _Step:
-    """Raises `NoAnswer`, `UnreadableAnswer` and `Refused`."""
+) -> Created:
+    """The copy with its name, or with why it has another. Raises as `_read`."""
     connector = account.connector
     assert isinstance(connector, RenamesCopies), "the warning says so"
     request = connector.build_rename(campaign, copy.campaign.id, described)
     refusal = connector.read_rename(await account.transport.read(request))
     copy = _without(copy, WarningCode.NOT_NAMED)
     if refusal is None:
-        return _Step(replace(copy, campaign=replace(copy.campaign, name=intent.requested_name)))
+        return replace(copy, campaign=replace(copy.campaign, name=intent.requested_name))
     error = refusal.error
     said = error.provider_message or error.provider_code
-    told = warning(connector.title, WarningCode.NOT_NAMED, said)
     is_final = isinstance(refusal, Rejected) and error.code is not ErrorCode.RATE_LIMITED
-    return _Step(replace(copy, warnings=(*copy.warnings, told)), again=not is_final)
+    told = warning(connector.title, WarningCode.NOT_NAMED, said, is_final=is_final)
+    return replace(copy, warnings=(*copy.warnings, told))
 
 
 def _without(copy: Created, code: WarningCode) -> Created:

@@ -97,11 +97,15 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CopyWarning:
-    """Something about a copy that whoever asked for it should know."""
+    """Something about a copy that whoever asked for it should know.
+
+    `is_final` says of what the copy lacks that the provider has refused to mend it.
+    """
 
     code: WarningCode
     message: str
     provider_message: str | None = None
+    is_final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,9 +230,11 @@ WARNINGS: Mapping[WarningCode, str] = {
 }
 
 
-def warning(title: str, code: WarningCode, said: str | None = None) -> CopyWarning:
+def warning(
+    title: str, code: WarningCode, said: str | None = None, *, is_final: bool = False
+) -> CopyWarning:
     """`said` are the provider's own words."""
-    return CopyWarning(code, WARNINGS[code].format(title=title), _shown(said))
+    return CopyWarning(code, WARNINGS[code].format(title=title), _shown(said), is_final)
 
 
 def failure(
