@@ -80,26 +80,20 @@ async def finish(
     `LedgerUnavailable`; then all of it is.
     """
     assert duplication.campaign is not None, "what is CREATED has a copy"
+    intent, described = duplication.intent, None
     copy = Created(duplication.campaign, warnings=duplication.warnings)
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            copy = await _finished(account, duplication.intent, campaign, copy)
+            with _surviving(intent):
+                copy, described = await _read(account, intent, campaign, copy)
+            if any(each.code is WarningCode.NOT_NAMED and _is_left(each) for each in copy.warnings):
+                with _surviving(intent):
+                    copy = await _name(account, intent, campaign, copy, described)
     now = datetime.now(UTC)
     again = is_unfinished(copy.warnings) and now - (duplication.settled_at or now) < TRIED_FOR
     state = ", ".join(each.code for each in copy.warnings) or "finished"
-    log.info("duplication %s: copy %s is %s", duplication.intent.id, copy.campaign.id, state)
+    log.info("duplication %s: copy %s is %s", intent.id, copy.campaign.id, state)
     return await ledger.amend(duplication, copy, now + PAUSE if again else None) or duplication
-
-
-async def _finished(account: Account, intent: Intent, campaign: Any, copy: Created) -> Created:
-    """The copy as far as the provider has let us get it."""
-    described = None
-    with _surviving(intent):
-        copy, described = await _read(account, intent, campaign, copy)
-    if any(each.code is WarningCode.NOT_NAMED and _is_left(each) for each in copy.warnings):
-        with _surviving(intent):
-            copy = await _name(account, intent, campaign, copy, described)
-    return copy
 
 
 @contextmanager

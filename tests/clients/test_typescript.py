@@ -77,14 +77,14 @@ REFUSED = {
         "'null' is not assignable to type 'SonarlyCampaignInput",
     ),
     "unknown-member": (
-        "send({ input: { mailchimp: braze }, key });",
-        "mailchimp",
-        "'mailchimp' does not exist",
+        "send({ input: { mailer: braze }, key });",
+        "mailer",
+        "'mailer' does not exist",
     ),
     "another-unknown-member": (
-        "send({ input: { braze, mailchimp: braze }, key });",
-        "mailchimp",
-        "'mailchimp' does not exist",
+        "send({ input: { braze, mailer: braze }, key });",
+        "mailer",
+        "'mailer' does not exist",
     ),
     "unknown-field": (
         "send({ input: { braze: { ...braze, colour: 'red' } }, key });",

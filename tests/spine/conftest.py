@@ -1,6 +1,7 @@
 """The inner rooms by themselves: an account at an emulator, a ledger that fails when told to."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from campaign_gateway.emulation import serving
 from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.contract import InDoubt, LedgerUnavailable
 from campaign_gateway.settings import parse_settings
+from support.stub_provider import Copying, StubGateway, gateway_of
 
 
 class Flaky:
@@ -95,3 +97,14 @@ def campaign() -> Any:
         )
 
     return make
+
+
+@pytest.fixture
+async def open_gateway(ledger: Flaky) -> AsyncIterator[Callable[..., Awaitable[StubGateway]]]:
+    """Opens a gateway in front of a stub provider of a kind."""
+    async with AsyncExitStack() as opened:
+
+        async def open_one(kind: type[Copying], timeout: float = 5) -> StubGateway:
+            return await opened.enter_async_context(gateway_of(kind, ledger, timeout))
+
+        yield open_one

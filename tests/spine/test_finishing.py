@@ -1,0 +1,799 @@
+"""What comes after a copy is on record: its name, a look at it, and whatever cuts that short."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from campaign_gateway import attempt, duplication, finishing, reconciliation, resolution
+from campaign_gateway.connector import ProviderRequest
+from campaign_gateway.ledger.contract import Duplication
+from campaign_gateway.outcomes import (
+    Campaign,
+    Created,
+    DuplicationStatus,
+    ErrorCode,
+    Evidence,
+    Unknown,
+    UserError,
+    WarningCode,
+)
+from support.stub_provider import (
+    Copying,
+    Found,
+    FoundByName,
+    FoundWithoutAges,
+    Named,
+    Reading,
+    Renaming,
+    StubGateway,
+    StubInput,
+    until,
+)
+
+NOT_NAMED, NOT_READ = WarningCode.NOT_NAMED, WarningCode.NOT_READ
+NOW = datetime.now(UTC)
+LOST = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+
+Open = Callable[..., Awaitable[StubGateway]]
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left undone is due at once, for tests of the reconciler as it runs."""
+    monkeypatch.setattr(attempt, "UNFINISHED_AFTER", timedelta(0))
+    monkeypatch.setattr(finishing, "PAUSE", timedelta(0))
+
+
+def codes(record: Duplication) -> list[WarningCode]:
+    return [each.code for each in record.warnings]
+
+
+def name(record: Duplication) -> str | None:
+    assert record.status is DuplicationStatus.CREATED
+    assert record.campaign is not None
+    return record.campaign.name
+
+
+def copy_id(record: Duplication) -> str | None:
+    return record.campaign.id if record.campaign else None
+
+
+async def begun(
+    gateway: StubGateway, key: str = "k", at: datetime = NOW, **fields: Any
+) -> Duplication:
+    """A record of a call that is under way, as another gateway of this account would have it."""
+    campaign = StubInput(**fields)
+    intent = duplication._intent("everyone", key, "stub", "stub", campaign)
+    platform = gateway.account.connector.build_request(campaign).url.split("/")[2]
+    await gateway.ledger.begin(replace(intent, platform=platform), at, None)
+    return await gateway.recorded(key)
+
+
+async def unfinished(gateway: StubGateway, at: datetime, campaign_id: str = "c1") -> Duplication:
+    """A copy that was recorded then and was never finished."""
+    record = await begun(gateway, at=at)
+    copy = Created(Campaign(campaign_id, name="Copy of source"))
+    copy = finishing.with_what_is_left(gateway.account, record.intent, copy)
+    settled: Duplication = await gateway.ledger.settle(record.intent, copy, at, at)
+    return settled
+
+
+def halt(ledger: Any, method: str, *, after: bool) -> asyncio.Event:
+    """Whoever calls that method of the ledger comes no further, until the gateway is restarted."""
+    there, real = asyncio.Event(), getattr(ledger.ledger, method)
+
+    async def halting(*arguments: Any) -> object:
+        if after:
+            await real(*arguments)
+        there.set()
+        return await asyncio.Event().wait()
+
+    # On the ledger that is open now: the one that is opened after a crash has its own method.
+    setattr(ledger.ledger, method, halting)
+    return there
+
+
+async def test_the_copy_is_on_record_with_its_id_before_its_rename_is_sent(
+    open_gateway: Open,
+) -> None:
+    gateway = await open_gateway(Named)
+    seen: list[Duplication] = []
+
+    async def look() -> None:
+        seen.append(await gateway.recorded())
+
+    # What a gateway that died now would leave behind is what the provider sees here.
+    gateway.provider.meanwhile["rename"] = look
+    await gateway.copy()
+    (then,) = seen
+    assert (then.status, then.evidence) == (DuplicationStatus.CREATED, Evidence.ANSWER)
+    assert copy_id(then) == "c1"
+    assert name(then) == "Copy of source"
+    assert codes(then) == [NOT_NAMED]
+
+
+async def test_a_copy_that_takes_its_name_has_nothing_left_to_do(open_gateway: Open) -> None:
+    gateway = await open_gateway(Named)
+    copy = await gateway.copy()
+    assert (name(copy), copy.warnings, copy.error) == ("Wanted", (), None)
+    assert gateway.provider.campaigns["c1"]["name"] == "Wanted"
+    assert gateway.provider.calls == ["copy", "read c1", "rename c1"]
+    assert await gateway.recorded() == copy
+    assert await gateway.due() == []
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
+async def test_a_refused_name_is_told_in_the_provider_s_words_and_not_tried_again(
+    open_gateway: Open, status: int
+) -> None:
+    gateway = await open_gateway(Named)
+    gateway.provider.faults["rename"].append(status)
+    copy = await gateway.copy()
+    assert name(copy) == "Copy of source"
+    assert codes(copy) == [NOT_NAMED]
+    assert copy.warnings[0].provider_message == f"Refused with {status}"
+    # An error would say that there is no copy.
+    assert copy.error is None
+    assert await gateway.recorded() == copy
+    assert await gateway.due() == []
+
+
+async def test_a_refused_name_does_not_keep_the_copy_from_being_read(open_gateway: Open) -> None:
+    gateway = await open_gateway(Named)
+    gateway.provider.tells = ("id",)
+    gateway.provider.faults["rename"].append(422)
+    copy = await gateway.copy()
+    assert name(copy) == "Copy of source"
+    assert codes(copy) == [NOT_NAMED]
+    assert await gateway.due() == []
+
+
+async def test_a_refused_name_is_not_tried_again_along_with_the_rest(open_gateway: Open) -> None:
+    gateway = await open_gateway(Named)
+    gateway.provider.tells = ("id",)
+    gateway.provider.faults["rename"].append(422)
+    gateway.provider.faults["read"] += [404, 404]
+    assert set(codes(await gateway.copy())) == {NOT_NAMED, NOT_READ}
+    assert await gateway.check() == 1
+    assert await gateway.check() == 1
+    record = await gateway.recorded()
+    assert (name(record), codes(record)) == ("Copy of source", [NOT_NAMED])
+    assert record.warnings[0].provider_message == "Refused with 422"
+    assert gateway.provider.count("rename") == 1
+    assert await gateway.due() == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (500, "Refused with 500"),
+        (503, "Refused with 503"),
+        # The one refusal that does not hold for good.
+        (429, "Refused with 429"),
+        ("cut-before-copy", None),
+        ("cut-after-copy", None),
+        ("garbage", None),
+        ("hang", None),
+    ],
+)
+async def test_a_name_that_was_not_clearly_refused_is_tried_again(
+    open_gateway: Open, fault: int | str, words: str | None
+) -> None:
+    gateway = await open_gateway(Named, timeout=0.5)
+    gateway.provider.faults["rename"].append(fault)
+    began = datetime.now(UTC)
+    copy = await gateway.copy()
+    assert name(copy) == "Copy of source"
+    assert codes(copy) == [NOT_NAMED]
+    assert copy.warnings[0].provider_message == words
+    # Not at once: whatever keeps the provider from it will hardly be over.
+    assert await gateway.due(began + finishing.PAUSE) == []
+    assert await gateway.check() == 1
+    assert (name(await gateway.recorded()), (await gateway.recorded()).warnings) == ("Wanted", ())
+    assert await gateway.due() == []
+    # Reading it first tells of a rename that took effect and was not answered.
+    again = [] if fault in {"cut-after-copy", "garbage"} else ["rename c1"]
+    assert gateway.provider.calls == ["copy", "read c1", "rename c1", "read c1", *again]
+
+
+async def test_the_last_words_of_the_provider_are_those_that_are_shown(open_gateway: Open) -> None:
+    gateway = await open_gateway(Named)
+    gateway.provider.faults["rename"] += [503, 422]
+    await gateway.copy()
+    await gateway.check()
+    record = await gateway.recorded()
+    assert [(each.code, each.provider_message) for each in record.warnings] == [
+        (NOT_NAMED, "Refused with 422")
+    ]
+    assert await gateway.due() == []
+
+
+async def test_a_hanging_rename_does_not_hold_the_caller(
+    open_gateway: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "FINISH_SECONDS", 0.3)
+    gateway = await open_gateway(Named, timeout=20)
+    gateway.provider.faults["rename"].append("hang")
+    began = monotonic()
+    copy = await gateway.copy()
+    # Without the bound it would end with the transport's timeout.
+    assert monotonic() - began < 5
+    assert codes(copy) == [NOT_NAMED]
+    assert await gateway.check() == 1
+    assert name(await gateway.recorded()) == "Wanted"
+
+
+async def test_what_was_done_in_time_is_kept_when_the_rest_hangs(
+    open_gateway: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "FINISH_SECONDS", 1)
+    gateway = await open_gateway(Named, timeout=20)
+    gateway.provider.tells = ("id",)
+    gateway.provider.faults["rename"].append("hang")
+    copy = await gateway.copy()
+    assert (name(copy), codes(copy)) == ("Copy of source", [NOT_NAMED])
+    await gateway.check()
+    assert name(await gateway.recorded()) == "Wanted"
+
+
+@pytest.mark.parametrize(
+    ("method", "after", "renames"),
+    [
+        # Between the copy and its name; and when it has its name, before that is on record.
+        ("settle", True, 0),
+        ("amend", False, 1),
+        ("amend", True, 1),
+    ],
+)
+async def test_a_crash_around_the_rename_loses_nothing_and_repeats_no_copy(
+    open_gateway: Open,
+    ledger: Any,
+    at_once: None,
+    method: str,
+    *,
+    after: bool,
+    renames: int,
+) -> None:
+    gateway = await open_gateway(Named)
+    there = halt(ledger, method, after=after)
+    asking = asyncio.create_task(gateway.ask())
+    await asyncio.wait_for(there.wait(), 10)
+    assert gateway.provider.count("rename") == renames
+    await gateway.crash()
+    await asyncio.wait([asking])
+
+    again = await gateway.ask()
+    assert again.replayed
+    assert again.duplication is not None
+    assert again.duplication.status is DuplicationStatus.CREATED
+    assert copy_id(again.duplication) == "c1"
+    # Only what is on record is told, even if the provider has done more.
+    assert (again.duplication.warnings == ()) is (method == "amend" and after)
+    async with gateway.reconciling():
+        await until(lambda: is_finished(gateway))
+    assert name(await gateway.recorded()) == "Wanted"
+    assert await gateway.due() == []
+    assert gateway.provider.campaigns.keys() == {"c1"}
+    assert gateway.provider.count("copy") == 1
+
+
+async def is_finished(gateway: StubGateway) -> bool:
+    return not (await gateway.recorded()).warnings
+
+
+async def test_a_crash_during_the_rename_loses_nothing_and_repeats_no_copy(
+    open_gateway: Open, at_once: None
+) -> None:
+    gateway = await open_gateway(Named)
+    there = asyncio.Event()
+
+    async def notice() -> None:
+        there.set()
+
+    gateway.provider.meanwhile["rename"] = notice
+    gateway.provider.faults["rename"].append("hang")
+    asking = asyncio.create_task(gateway.ask())
+    await asyncio.wait_for(there.wait(), 10)
+    await gateway.crash()
+    await asyncio.wait([asking])
+    assert copy_id(await gateway.recorded()) == "c1"
+    async with gateway.reconciling():
+        await until(lambda: is_finished(gateway))
+    assert name(await gateway.recorded()) == "Wanted"
+    assert gateway.provider.calls == ["copy", "read c1", "rename c1", "read c1", "rename c1"]
+
+
+async def test_a_crash_before_the_copy_is_on_record_is_found_and_named_by_reading(
+    open_gateway: Open, ledger: Any, at_once: None
+) -> None:
+    gateway = await open_gateway(Found)
+    there = halt(ledger, "settle", after=False)
+    asking = asyncio.create_task(gateway.ask())
+    await asyncio.wait_for(there.wait(), 10)
+    await gateway.crash()
+    await asyncio.wait([asking])
+    assert (await gateway.recorded()).status is DuplicationStatus.UNKNOWN
+    async with gateway.reconciling():
+        await until(lambda: is_named(gateway))
+    found = await gateway.recorded()
+    assert (copy_id(found), found.evidence, found.warnings) == ("c1", Evidence.INFERRED, ())
+    assert gateway.provider.campaigns["c1"]["name"] == "Wanted"
+    assert gateway.provider.count("copy") == 1
+
+
+async def is_named(gateway: StubGateway) -> bool:
+    record = await gateway.recorded()
+    return record.status is DuplicationStatus.CREATED and not record.warnings
+
+
+@pytest.mark.parametrize(("minutes", "goes_on"), [(9, True), (11, False)])
+async def test_what_fails_is_tried_for_ten_minutes(
+    open_gateway: Open, minutes: int, *, goes_on: bool
+) -> None:
+    """People may have worked on the copy by then."""
+    gateway = await open_gateway(Named)
+    gateway.provider.add()
+    await unfinished(gateway, datetime.now(UTC) - timedelta(minutes=minutes))
+    gateway.provider.faults["rename"].append(500)
+    # Tried once in any case: the gateway may have been down all the while.
+    assert await gateway.check() == 1
+    assert codes(await gateway.recorded()) == [NOT_NAMED]
+    assert bool(await gateway.due()) is goes_on
+
+
+@pytest.mark.parametrize("asked", [None, "Copy of source", " Copy of source\u00a0"])
+async def test_a_copy_that_is_called_as_it_should_be_is_not_renamed(
+    open_gateway: Open, asked: str | None
+) -> None:
+    gateway = await open_gateway(Named)
+    copy = await gateway.copy(StubInput(name=asked))
+    # Providers trim names, and another call for a space would go on for ever.
+    assert (name(copy), copy.warnings) == ("Copy of source", ())
+    assert gateway.provider.calls == ["copy"]
+    assert await gateway.due() == []
+
+
+async def test_a_connector_that_cannot_rename_leaves_the_copy_its_name(open_gateway: Open) -> None:
+    gateway = await open_gateway(Reading)
+    copy = await gateway.copy()
+    assert (name(copy), copy.warnings) == ("Copy of source", ())
+    assert gateway.provider.calls == ["copy"]
+
+
+async def test_a_replay_shows_what_has_become_of_the_copy(open_gateway: Open) -> None:
+    gateway = await open_gateway(Named)
+    gateway.provider.faults["rename"].append(500)
+    assert codes(await gateway.copy()) == [NOT_NAMED]
+    assert codes(await gateway.copy()) == [NOT_NAMED]
+    await gateway.check()
+    again = await gateway.ask()
+    assert again.replayed
+    assert again.duplication is not None
+    assert (name(again.duplication), again.duplication.warnings) == ("Wanted", ())
+    assert gateway.provider.count("copy") == 1
+
+
+async def test_another_key_for_the_same_input_makes_a_copy_of_its_own(open_gateway: Open) -> None:
+    gateway = await open_gateway(Named)
+    first, second = await gateway.copy(key="first"), await gateway.copy(key="second")
+    assert [copy_id(first), copy_id(second)] == ["c1", "c2"]
+    first_calls, second_calls = (
+        ["copy", f"read {each}", f"rename {each}"] for each in ("c1", "c2")
+    )
+    assert gateway.provider.calls == first_calls + second_calls
+
+
+async def test_a_copy_of_which_only_the_id_was_told_is_read(open_gateway: Open) -> None:
+    gateway = await open_gateway(Reading)
+    gateway.provider.tells = ("id",)
+    copy = await gateway.copy()
+    assert copy.campaign is not None
+    assert (copy.campaign.name, copy.campaign.provider_status) == ("Copy of source", "PENDING")
+    assert copy.warnings == ()
+    assert gateway.provider.calls == ["copy", "read c1"]
+    assert await gateway.recorded() == copy
+    assert await gateway.due() == []
+
+
+@pytest.mark.parametrize("fault", [500, 404, 429, "proxy", "cut-before-copy", "unreadable", "hang"])
+async def test_a_copy_that_cannot_be_read_yet_is_read_later(
+    open_gateway: Open, fault: int | str
+) -> None:
+    gateway = await open_gateway(Reading, timeout=0.5)
+    gateway.provider.tells = ("id",)
+    gateway.provider.faults["read"].append(fault)
+    copy = await gateway.copy()
+    assert (copy_id(copy), name(copy), codes(copy)) == ("c1", None, [NOT_READ])
+    assert await gateway.check() == 1
+    later = await gateway.recorded()
+    assert (name(later), later.warnings) == ("Copy of source", ())
+    assert await gateway.due() == []
+    assert gateway.provider.count("copy") == 1
+
+
+async def test_a_copy_that_has_got_its_name_meanwhile_is_not_named_again(
+    open_gateway: Open,
+) -> None:
+    gateway = await open_gateway(Named)
+
+    async def somebody_names_it() -> None:
+        gateway.provider.campaigns["c1"]["name"] = "Wanted"
+
+    gateway.provider.meanwhile["read"] = somebody_names_it
+    copy = await gateway.copy()
+    assert (name(copy), copy.warnings) == ("Wanted", ())
+    assert gateway.provider.calls == ["copy", "read c1"]
+
+
+async def test_a_copy_that_cannot_be_read_is_named_all_the_same(open_gateway: Open) -> None:
+    gateway = await open_gateway(Named)
+    gateway.provider.tells = ("id",)
+    gateway.provider.faults["read"].append(500)
+    copy = await gateway.copy()
+    assert (name(copy), codes(copy)) == ("Wanted", [NOT_READ])
+    await gateway.check()
+    assert (name(await gateway.recorded()), codes(await gateway.recorded())) == ("Wanted", [])
+    assert gateway.provider.calls == ["copy", "read c1", "rename c1", "read c1"]
+
+
+async def test_a_copy_that_was_read_before_it_could_be_named_is_named_later(
+    open_gateway: Open,
+) -> None:
+    gateway = await open_gateway(Named)
+    gateway.provider.tells = ("id",)
+    gateway.provider.faults["rename"].append(500)
+    copy = await gateway.copy()
+    assert (name(copy), codes(copy)) == ("Copy of source", [NOT_NAMED])
+    await gateway.check()
+    assert (name(await gateway.recorded()), codes(await gateway.recorded())) == ("Wanted", [])
+    assert gateway.provider.calls == ["copy", "read c1", "rename c1", "read c1", "rename c1"]
+
+
+async def test_each_thing_that_failed_is_done_once_it_can_be(open_gateway: Open) -> None:
+    gateway = await open_gateway(Named)
+    gateway.provider.tells = ("id",)
+    gateway.provider.faults["rename"] += [500, 500]
+    gateway.provider.faults["read"] += [500]
+    assert set(codes(await gateway.copy())) == {NOT_NAMED, NOT_READ}
+    await gateway.check()
+    assert codes(await gateway.recorded()) == [NOT_NAMED]
+    await gateway.check()
+    record = await gateway.recorded()
+    assert (name(record), record.warnings) == ("Wanted", ())
+    assert await gateway.due() == []
+    assert gateway.provider.count("copy") == 1
+
+
+async def test_a_ledger_that_fails_after_the_rename_loses_only_time(
+    open_gateway: Open, ledger: Any
+) -> None:
+    gateway = await open_gateway(Named)
+    ledger.failures = {"amend": 1}
+    copy = await gateway.copy()
+    assert (copy_id(copy), codes(copy)) == ("c1", [NOT_NAMED])
+    assert await gateway.recorded() == copy
+    # The same again for the reconciler, whose check must not end with it.
+    ledger.failures = {"amend": 1}
+    assert await gateway.check() == 1
+    assert await gateway.check() == 1
+    assert (name(await gateway.recorded()), codes(await gateway.recorded())) == ("Wanted", [])
+    assert gateway.provider.count("copy") == 1
+
+
+async def test_a_finish_whose_record_is_in_doubt_is_still_told_truly(
+    open_gateway: Open, ledger: Any
+) -> None:
+    gateway = await open_gateway(Named)
+    ledger.failures_after = {"amend": 1}
+    copy = await gateway.copy()
+    assert (copy.status, copy_id(copy)) == (DuplicationStatus.CREATED, "c1")
+    # What the caller was told may be behind the record, never ahead of it.
+    assert name(await gateway.copy()) == "Wanted"
+
+
+async def test_a_fault_of_ours_in_the_finishing_does_not_hide_the_copy(
+    open_gateway: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = await open_gateway(Named)
+
+    def broken(*_: object) -> ProviderRequest:
+        raise RuntimeError("a bug in a connector")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Renaming, "build_rename", broken)
+        copy = await gateway.copy()
+        assert (copy_id(copy), codes(copy)) == ("c1", [NOT_NAMED])
+        assert "a bug in a connector" in caplog.text
+        assert await gateway.check() == 1
+    assert await gateway.check() == 1
+    assert (name(await gateway.recorded()), codes(await gateway.recorded())) == ("Wanted", [])
+
+
+async def test_a_fault_of_ours_is_not_tried_for_ever(
+    open_gateway: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = await open_gateway(Named)
+    await unfinished(gateway, datetime.now(UTC) - timedelta(minutes=11))
+
+    def broken(*_: object) -> ProviderRequest:
+        raise RuntimeError("a bug in a connector")
+
+    monkeypatch.setattr(Renaming, "build_rename", broken)
+    assert await gateway.check() == 1
+    assert codes(await gateway.recorded()) == [NOT_NAMED]
+    assert await gateway.due() == []
+
+
+async def test_an_input_that_nobody_can_read_any_more_ends_no_other_check(
+    open_gateway: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when a newer version has renamed a field of the provider's input."""
+    gateway = await open_gateway(Named)
+    await unfinished(gateway, NOW)
+
+    def broken(**_: object) -> StubInput:
+        raise TypeError("got an unexpected keyword argument")
+
+    monkeypatch.setattr(Copying, "Input", staticmethod(broken))
+    (due,) = await gateway.due()
+    await reconciliation._check(gateway.accounts, gateway.ledger, due)
+    assert "got an unexpected keyword argument" in caplog.text
+    assert codes(await gateway.recorded()) == [NOT_NAMED]
+
+
+async def test_another_campaign_that_becomes_the_copy_meanwhile_stays_the_copy(
+    open_gateway: Open,
+) -> None:
+    """The provider's own answer, which comes late, outweighs what reading has found."""
+    gateway = await open_gateway(Named)
+    gateway.provider.add()
+    record = await begun(gateway)
+    await gateway.ledger.settle(record.intent, LOST, NOW, NOW)
+    guess = finishing.with_what_is_left(
+        gateway.account, record.intent, Created(Campaign("c1", name="Copy of source"))
+    )
+    inferred = Evidence.INFERRED
+    assert await gateway.ledger.settle_by_reading(record, guess, inferred, NOW, NOW)
+
+    async def answer_late() -> None:
+        late = Created(Campaign("c2", name="Another"))
+        await gateway.ledger.settle(record.intent, late, NOW, None)
+
+    gateway.provider.meanwhile["rename"] = answer_late
+    assert await gateway.check() == 1
+    after = await gateway.recorded()
+    assert (copy_id(after), name(after), after.warnings) == ("c2", "Another", ())
+    assert after.evidence is Evidence.ANSWER
+    assert await gateway.due() == []
+
+
+async def test_a_copy_that_was_found_by_reading_is_then_named(open_gateway: Open) -> None:
+    gateway = await open_gateway(Found)
+    gateway.provider.faults["copy"].append("cut-after-copy")
+    await gateway.lose()
+    assert await gateway.check() == 1
+    found = await gateway.recorded()
+    assert (copy_id(found), found.evidence) == ("c1", Evidence.INFERRED)
+    assert codes(found) == [NOT_NAMED]
+    # Not in the same breath: another gateway may have found it too, and one claim wins.
+    assert gateway.provider.count("rename") == 0
+    assert await gateway.check() == 1
+    named = await gateway.recorded()
+    assert (name(named), named.warnings, named.evidence) == ("Wanted", (), Evidence.INFERRED)
+    assert gateway.provider.campaigns["c1"]["name"] == "Wanted"
+    assert await gateway.due() == []
+    assert gateway.provider.count("copy") == 1
+
+
+async def test_what_a_person_resolves_is_not_renamed(open_gateway: Open) -> None:
+    gateway = await open_gateway(Found)
+    gateway.provider.faults["copy"].append("cut-before-copy")
+    lost = await gateway.lose()
+    other = gateway.provider.add("elsewhere", "By hand")
+    await resolution.resolve_as_created(gateway.ledger, lost.intent.id, other)
+    # Whoever chose the campaign also chose what it is called.
+    assert await gateway.due() == []
+    assert (await gateway.recorded()).warnings == ()
+    assert gateway.provider.count("rename") == 0
+
+
+async def test_a_person_who_resolves_while_the_provider_is_read_has_the_last_word(
+    open_gateway: Open,
+) -> None:
+    gateway = await open_gateway(Found)
+    gateway.provider.faults["copy"].append("cut-after-copy")
+    lost = await gateway.lose()
+    other = gateway.provider.add("elsewhere", "By hand")
+
+    async def resolve() -> None:
+        await resolution.resolve_as_created(gateway.ledger, lost.intent.id, other)
+
+    gateway.provider.meanwhile["list"] = resolve
+    assert await gateway.check() == 1
+    record = await gateway.recorded()
+    assert (copy_id(record), record.evidence) == (other, Evidence.PERSON)
+    assert await gateway.due() == []
+    assert gateway.provider.count("rename") == 0
+
+
+@pytest.mark.parametrize("asked", [None, "Wanted"])
+async def test_a_lost_copy_is_found_by_what_it_was_copied_from(
+    open_gateway: Open, asked: str | None
+) -> None:
+    gateway = await open_gateway(Found)
+    gateway.provider.add("elsewhere", "Wanted")
+    gateway.provider.faults["copy"].append("cut-after-copy")
+    await gateway.lose(StubInput(name=asked))
+    await gateway.check()
+    found = await gateway.recorded()
+    assert (found.status, copy_id(found)) == (DuplicationStatus.CREATED, "c2")
+    assert codes(found) == ([NOT_NAMED] if asked else [])
+
+
+async def test_a_copy_of_another_campaign_is_not_taken_for_its_name(open_gateway: Open) -> None:
+    gateway = await open_gateway(Found)
+    gateway.provider.faults["copy"].append("cut-before-copy")
+    await gateway.lose()
+    gateway.provider.add("elsewhere", "Wanted")
+    assert await gateway.check() == 1
+    record = await gateway.recorded()
+    assert (record.status, record.candidates) == (DuplicationStatus.UNKNOWN, ())
+
+
+async def test_without_sources_only_a_name_finds_a_copy(open_gateway: Open) -> None:
+    gateway = await open_gateway(FoundByName)
+    gateway.provider.faults["copy"] += ["cut-after-copy", "cut-after-copy"]
+    await gateway.lose(StubInput(name=None), key="unnamed")
+    await gateway.lose(StubInput(name="Copy of source"), key="named")
+    gateway.provider.campaigns["c1"]["name"] = "Older"
+    assert await gateway.check() == 2
+    assert (await gateway.recorded("unnamed")).status is DuplicationStatus.UNKNOWN
+    assert copy_id(await gateway.recorded("named")) == "c2"
+    # Nothing could be found for the one without a name, so nobody is asked for it.
+    assert gateway.provider.count("list") == 1
+
+
+@pytest.mark.parametrize("asked", [None, "Wanted"])
+async def test_without_ages_a_copy_is_the_one_of_its_source_that_was_not_there_before(
+    open_gateway: Open, asked: str | None
+) -> None:
+    gateway = await open_gateway(FoundWithoutAges)
+    gateway.provider.add()
+    gateway.provider.faults["copy"].append("cut-after-copy")
+    await gateway.lose(StubInput(name=asked))
+    await gateway.check()
+    assert copy_id(await gateway.recorded()) == "c2"
+
+
+@pytest.mark.parametrize("second", ["cut-before-copy", "cut-after-copy"])
+async def test_two_intents_on_one_source_do_not_share_out_its_copies(
+    open_gateway: Open, second: str
+) -> None:
+    """Which of them is whose is not told by anything, and each would get its name."""
+    gateway = await open_gateway(Found)
+    gateway.provider.faults["copy"] += ["cut-after-copy", second]
+    await gateway.lose(StubInput(name="One"), key="one")
+    await gateway.lose(StubInput(name="Other"), key="other")
+    assert await gateway.check() == 2
+    for key in ("one", "other"):
+        record = await gateway.recorded(key)
+        assert record.status is DuplicationStatus.UNKNOWN
+        assert {each.id for each in record.candidates} == gateway.provider.campaigns.keys()
+    assert gateway.provider.count("rename") == 0
+
+
+async def test_a_copy_that_another_intent_has_got_leaves_only_the_other(open_gateway: Open) -> None:
+    gateway = await open_gateway(Found)
+    gateway.provider.faults["copy"] += ["cut-after-copy", None]
+    await gateway.lose(StubInput(name="One"), key="one")
+    await gateway.copy(StubInput(name="Other"), key="other")
+    await gateway.check()
+    await gateway.check()
+    assert [copy_id(await gateway.recorded(key)) for key in ("one", "other")] == ["c1", "c2"]
+    assert [each["name"] for each in gateway.provider.campaigns.values()] == ["One", "Other"]
+
+
+async def test_a_call_under_way_on_the_same_source_may_be_the_owner(open_gateway: Open) -> None:
+    gateway = await open_gateway(Found)
+    gateway.provider.faults["copy"].append("cut-before-copy")
+    await gateway.lose(StubInput(name="One"), key="one")
+    other = await begun(gateway, "other", datetime.now(UTC), name="Other")
+    gateway.provider.add()
+    await gateway.check()
+    assert (await gateway.recorded("one")).status is DuplicationStatus.UNKNOWN
+    # Then it is known whose it was, and still there is none for the first.
+    await gateway.ledger.settle(other.intent, Created(Campaign("c1")), NOW, None)
+    await gateway.check()
+    assert (await gateway.recorded("one")).status is DuplicationStatus.UNKNOWN
+
+
+async def test_equal_intents_share_out_the_copies_of_their_source_by_age(
+    open_gateway: Open,
+) -> None:
+    gateway = await open_gateway(Found)
+    gateway.provider.faults["copy"] += ["cut-after-copy", "cut-after-copy"]
+    first = await gateway.lose(key="first")
+    await gateway.ask(key="second", despite=first.intent.id)
+    await gateway.check()
+    await gateway.check()
+    assert [copy_id(await gateway.recorded(key)) for key in ("first", "second")] == ["c1", "c2"]
+    assert gateway.provider.count("rename") == 2
+
+
+async def test_an_account_that_is_gone_is_not_finished_at_another(open_gateway: Open) -> None:
+    gateway = await open_gateway(Named)
+    gateway.provider.faults["rename"].append(500)
+    await gateway.copy()
+    (due,) = await gateway.due()
+    await reconciliation._check({}, gateway.ledger, due)
+    assert codes(await gateway.recorded()) == [NOT_NAMED]
+    assert gateway.provider.count("rename") == 1
+    assert await gateway.check() == 1
+    assert name(await gateway.recorded()) == "Wanted"
+
+
+async def test_a_stopping_gateway_waits_for_the_finishing(open_gateway: Open) -> None:
+    gateway = await open_gateway(Named)
+    there, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        there.set()
+        await go_on.wait()
+
+    gateway.provider.meanwhile["rename"] = hold
+    asking = asyncio.create_task(gateway.ask())
+    await asyncio.wait_for(there.wait(), 10)
+    draining = asyncio.create_task(gateway.duplicator.drain())
+    # Its end would be too early however soon it came, so this wait need not be long.
+    await asyncio.wait([draining], timeout=0.2)
+    assert not draining.done()
+    go_on.set()
+    await asyncio.wait_for(draining, 10)
+    assert name(await gateway.recorded()) == "Wanted"
+    assert (await asking).error is None
+
+
+async def test_a_stopping_gateway_does_not_wait_for_what_hangs(
+    open_gateway: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "FINISH_SECONDS", 0.5)
+    gateway = await open_gateway(Named, timeout=20)
+    there = asyncio.Event()
+
+    async def notice() -> None:
+        there.set()
+
+    gateway.provider.meanwhile["rename"] = notice
+    gateway.provider.faults["rename"].append("hang")
+    asking = asyncio.create_task(gateway.ask())
+    await asyncio.wait_for(there.wait(), 10)
+    async with asyncio.timeout(5):
+        await gateway.duplicator.drain()
+    answer = await asking
+    assert answer.duplication is not None
+    assert (copy_id(answer.duplication), codes(answer.duplication)) == ("c1", [NOT_NAMED])
+
+
+async def test_a_caller_who_waits_no_longer_is_told_of_the_copy_while_it_is_named(
+    open_gateway: Open,
+) -> None:
+    gateway = await open_gateway(Named)
+    go_on = asyncio.Event()
+
+    async def hold() -> None:
+        await go_on.wait()
+
+    gateway.provider.meanwhile["rename"] = hold
+    hasty = duplication.Duplicator(gateway.accounts, gateway.ledger, deadline=0.5)
+    answer = await hasty.duplicate("everyone", "k", "stub", StubInput())
+    assert answer.duplication is not None
+    assert (copy_id(answer.duplication), codes(answer.duplication)) == ("c1", [NOT_NAMED])
+    assert not answer.replayed
+    go_on.set()
+    await hasty.drain()
+    assert name(await gateway.recorded()) == "Wanted"

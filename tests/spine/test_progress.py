@@ -1,0 +1,445 @@
+"""A copy whose id is told before it is made: shown at once, followed to its end, never repeated."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from campaign_gateway import attempt, reconciliation, resolution
+from campaign_gateway.api.types import DuplicateCampaignPayload
+from campaign_gateway.ledger.contract import Duplication
+from campaign_gateway.outcomes import (
+    Campaign,
+    Created,
+    DuplicationStatus,
+    ErrorCode,
+    Evidence,
+    WarningCode,
+)
+from campaign_gateway.reconciliation import PAUSES
+from support.stub_provider import (
+    Copying,
+    StubGateway,
+    StubInput,
+    Tracked,
+    TrackedAndFound,
+    Tracking,
+    until,
+)
+
+ACCEPTED, CREATED, REJECTED = (
+    DuplicationStatus.ACCEPTED,
+    DuplicationStatus.CREATED,
+    DuplicationStatus.REJECTED,
+)
+
+Open = Callable[..., Awaitable[StubGateway]]
+
+
+def copy_id(record: Duplication) -> str | None:
+    return record.campaign.id if record.campaign else None
+
+
+def becomes(gateway: StubGateway, state: str, **more: str) -> None:
+    gateway.provider.campaigns["c1"] |= {"state": state, **more}
+
+
+async def test_the_copy_to_be_is_shown_with_its_id_at_once(open_gateway: Open) -> None:
+    gateway = await open_gateway(Tracked)
+    answer = await gateway.ask()
+    assert answer.error is None
+    record = await gateway.recorded()
+    assert answer.duplication == record
+    assert (record.status, copy_id(record), record.evidence) == (ACCEPTED, "c1", Evidence.ANSWER)
+    assert (record.settled_at, record.error, record.provider_trace_id) == (None, None, "T-1")
+    platform = record.intent.platform
+    # From now on nobody else can take it for theirs.
+    assert await gateway.ledger.claimed(platform, ["c1", "c2"]) == {"c1"}
+    (due,) = await gateway.due(datetime.now(UTC) + attempt.FIRST_CHECK)
+    assert due == record
+    assert gateway.provider.calls == ["copy"]
+
+
+async def test_whoever_asks_for_a_copy_sees_the_one_to_be(
+    open_gateway: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = await open_gateway(Tracked)
+    # The schema knows the registered providers alone.
+    monkeypatch.setattr(Copying, "provider", "sonarly")
+    answer = await gateway.duplicator.duplicate("everyone", "k", "sonarly", StubInput())
+    payload = DuplicateCampaignPayload.of(answer)
+    assert payload.status.value == "ACCEPTED"
+    assert payload.campaign is not None
+    assert payload.campaign.id == "c1"
+    assert payload.user_errors == []
+    assert payload.warnings == []
+
+
+async def test_a_copy_that_is_still_being_made_stays_the_copy_to_be(open_gateway: Open) -> None:
+    gateway = await open_gateway(Tracked)
+    before = await gateway.copy()
+    for checks in range(1, 4):
+        assert await gateway.check() == 1
+        record = await gateway.recorded()
+        assert (record.status, record.campaign) == (ACCEPTED, before.campaign)
+        assert record.checks == checks
+    # Nor is it looked for in lists: its id is known.
+    assert gateway.provider.calls == ["copy", "progress c1", "progress c1", "progress c1"]
+
+
+async def test_a_copy_that_is_complete_is_created_by_the_provider_s_word(
+    open_gateway: Open,
+) -> None:
+    gateway = await open_gateway(Tracked)
+    await gateway.copy()
+    becomes(gateway, "COMPLETE", name="Wanted")
+    assert await gateway.check() == 1
+    record = await gateway.recorded()
+    assert (record.status, copy_id(record), record.evidence) == (CREATED, "c1", Evidence.ANSWER)
+    assert record.campaign is not None
+    assert (record.campaign.name, record.campaign.provider_status) == ("Wanted", "COMPLETE")
+    assert (record.warnings, record.error) == ((), None)
+    assert record.settled_at is not None
+    assert record.provider_trace_id == "T-2"
+    assert await gateway.due() == []
+    again = await gateway.ask()
+    assert again.replayed
+    assert again.duplication == record
+    assert gateway.provider.count("copy") == 1
+
+
+async def test_a_copy_that_is_made_in_part_is_there_and_says_so(open_gateway: Open) -> None:
+    gateway = await open_gateway(Tracked)
+    await gateway.copy()
+    becomes(gateway, "PARTIAL", message="Two images are missing")
+    await gateway.check()
+    record = await gateway.recorded()
+    assert (record.status, copy_id(record), record.evidence) == (CREATED, "c1", Evidence.ANSWER)
+    assert [(each.code, each.provider_message) for each in record.warnings] == [
+        (WarningCode.COPIED_IN_PART, "Two images are missing")
+    ]
+    assert await gateway.due() == []
+
+
+async def test_a_copy_in_part_is_named_and_stays_one_in_part(open_gateway: Open) -> None:
+    gateway = await open_gateway(TrackedAndFound)
+    await gateway.copy()
+    # What is still being made might be overwritten by the making.
+    assert gateway.provider.count("rename") == 0
+    becomes(gateway, "PARTIAL")
+    await gateway.check()
+    codes = [each.code for each in (await gateway.recorded()).warnings]
+    assert codes == [WarningCode.COPIED_IN_PART, WarningCode.NOT_NAMED]
+    await gateway.check()
+    record = await gateway.recorded()
+    assert [each.code for each in record.warnings] == [WarningCode.COPIED_IN_PART]
+    assert record.campaign is not None
+    assert record.campaign.name == "Wanted"
+    assert await gateway.due() == []
+
+
+async def test_a_copy_that_is_complete_with_only_its_id_told_is_read(open_gateway: Open) -> None:
+    gateway = await open_gateway(Tracked)
+    await gateway.copy()
+    becomes(gateway, "COMPLETE", name="")
+    await gateway.check()
+    assert [each.code for each in (await gateway.recorded()).warnings] == [WarningCode.NOT_READ]
+    becomes(gateway, "COMPLETE", name="Wanted")
+    await gateway.check()
+    record = await gateway.recorded()
+    assert record.campaign is not None
+    assert (record.campaign.name, record.warnings) == ("Wanted", ())
+
+
+@pytest.mark.parametrize("kind", [Tracked, Tracking])
+async def test_a_copy_that_is_gone_was_not_made(open_gateway: Open, kind: type[Copying]) -> None:
+    gateway = await open_gateway(kind)
+    await gateway.copy()
+    del gateway.provider.campaigns["c1"]
+    await gateway.check()
+    record = await gateway.recorded()
+    assert (record.status, record.campaign, record.evidence) == (REJECTED, None, Evidence.ANSWER)
+    assert record.error is not None
+    assert record.error.code is ErrorCode.CAMPAIGN_NOT_FOUND
+    # A new key may ask for another copy, and somebody else may get this id.
+    assert record.error.safe_to_retry
+    assert await gateway.due() == []
+    assert await gateway.ledger.claimed(record.intent.platform, ["c1"]) == frozenset()
+
+
+async def test_a_copy_that_failed_and_left_nothing_was_not_made(open_gateway: Open) -> None:
+    gateway = await open_gateway(Tracked)
+    await gateway.copy()
+    becomes(gateway, "FAILED", message="The source is broken")
+    # The job is remembered, the campaign is not there.
+    gateway.provider.faults["read"].append(404)
+    await gateway.check()
+    record = await gateway.recorded()
+    assert (record.status, record.campaign, record.warnings) == (REJECTED, None, ())
+    assert record.error is not None
+    assert record.error.code is ErrorCode.CONFLICT
+    assert record.error.provider_message == "The source is broken"
+    assert gateway.provider.calls == ["copy", "progress c1", "read c1"]
+    again = await gateway.ask()
+    assert again.replayed
+    assert gateway.provider.count("copy") == 1
+
+
+async def test_a_copy_that_failed_and_is_still_there_is_one_in_part(open_gateway: Open) -> None:
+    gateway = await open_gateway(Tracked)
+    await gateway.copy()
+    becomes(gateway, "FAILED", message="The source is broken")
+    await gateway.check()
+    record = await gateway.recorded()
+    # REJECTED would let the caller make a second one beside it.
+    assert (record.status, copy_id(record), record.error) == (CREATED, "c1", None)
+    assert [(each.code, each.provider_message) for each in record.warnings] == [
+        (WarningCode.COPIED_IN_PART, "The source is broken")
+    ]
+
+
+@pytest.mark.parametrize("fault", [401, 429, 500, "cut-before-copy", "unreadable", "hang"])
+async def test_a_copy_that_failed_is_not_settled_until_it_is_seen_whether_it_is_there(
+    open_gateway: Open, fault: int | str
+) -> None:
+    gateway = await open_gateway(Tracked, timeout=0.5)
+    await gateway.copy()
+    becomes(gateway, "FAILED")
+    gateway.provider.faults["read"].append(fault)
+    await gateway.check()
+    record = await gateway.recorded()
+    assert (record.status, copy_id(record)) == (ACCEPTED, "c1")
+    await gateway.check()
+    assert (await gateway.recorded()).status is CREATED
+
+
+@pytest.mark.parametrize(
+    "fault", [401, 403, 429, 500, 503, "proxy", "cut-before-copy", "garbage", "unreadable", "hang"]
+)
+async def test_an_answer_that_tells_nothing_only_postpones(
+    open_gateway: Open, caplog: pytest.LogCaptureFixture, fault: int | str
+) -> None:
+    gateway = await open_gateway(Tracked, timeout=0.5)
+    before = await gateway.copy()
+    # A 404 that is not in the provider's own words, and a 401 of a secret that was changed, say
+    # nothing about the copy.
+    becomes(gateway, "COMPLETE")
+    gateway.provider.faults["progress"].append(fault)
+    assert await gateway.check() == 1
+    record = await gateway.recorded()
+    assert (record.status, record.campaign, record.checks) == (ACCEPTED, before.campaign, 1)
+    assert "could not be checked" in caplog.text
+    assert await gateway.check() == 1
+    assert (await gateway.recorded()).status is CREATED
+    assert gateway.provider.count("copy") == 1
+
+
+@pytest.mark.parametrize("fault", [None, 503])
+async def test_checks_grow_rarer(open_gateway: Open, fault: int | None) -> None:
+    gateway = await open_gateway(Tracked)
+    await gateway.copy()
+    for seconds in (*PAUSES[:6], *PAUSES[-1:]):
+        if seconds == PAUSES[-1]:
+            for _ in PAUSES[6:]:
+                await gateway.check()
+        gateway.provider.faults["progress"].append(fault)
+        pause, began = timedelta(seconds=seconds), datetime.now(UTC)
+        assert await gateway.check() == 1
+        # The first cannot be too early nor the second too late, however slow this machine is.
+        assert await gateway.due(began + pause) == []
+        assert len(await gateway.due(datetime.now(UTC) + pause)) == 1
+
+
+async def test_a_connector_that_tracks_nothing_leaves_the_copy_to_a_person(
+    open_gateway: Open,
+) -> None:
+    """As when a newer version of a connector has lost what an older one could."""
+    gateway = await open_gateway(Tracking)
+    await gateway.copy()
+    (due,) = await gateway.due()
+    connector = Copying(gateway.url)
+    older = {"stub": replace(gateway.account, connector=connector)}
+    await reconciliation._check(older, gateway.ledger, due)
+    record = await gateway.recorded()
+    assert (record.status, copy_id(record), record.checks) == (ACCEPTED, "c1", 1)
+
+
+async def test_a_restart_goes_on_following_the_copy(
+    open_gateway: Open, ledger: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "FIRST_CHECK", timedelta(0))
+    gateway = await open_gateway(Tracked)
+    there, real = asyncio.Event(), ledger.ledger.settle
+
+    async def halt(*arguments: Any) -> None:
+        await real(*arguments)
+        there.set()
+        await asyncio.Event().wait()
+
+    # The caller is never told; the record is.
+    ledger.ledger.settle = halt
+    asking = asyncio.create_task(gateway.ask())
+    await asyncio.wait_for(there.wait(), 10)
+    await gateway.crash()
+    await asyncio.wait([asking])
+    record = await gateway.recorded()
+    assert (record.status, copy_id(record)) == (ACCEPTED, "c1")
+    becomes(gateway, "COMPLETE")
+    async with gateway.reconciling():
+        await until(lambda: is_created(gateway))
+    assert gateway.provider.count("copy") == 1
+
+
+async def is_created(gateway: StubGateway) -> bool:
+    return (await gateway.recorded()).status is CREATED
+
+
+async def test_a_crash_in_the_middle_of_a_check_loses_nothing(
+    open_gateway: Open, ledger: Any
+) -> None:
+    gateway = await open_gateway(Tracked)
+    before = await gateway.copy()
+    there = asyncio.Event()
+
+    async def notice() -> None:
+        there.set()
+
+    gateway.provider.meanwhile["progress"] = notice
+    gateway.provider.faults["progress"].append("hang")
+    checking = asyncio.create_task(gateway.check())
+    await asyncio.wait_for(there.wait(), 10)
+    checking.cancel()
+    await asyncio.wait([checking])
+    await ledger.reopen()
+    assert await gateway.recorded() == before
+    becomes(gateway, "COMPLETE")
+    await gateway.check()
+    assert (await gateway.recorded()).status is CREATED
+    assert gateway.provider.count("copy") == 1
+
+
+@pytest.mark.parametrize("failures", ["failures", "failures_after"])
+async def test_a_ledger_that_fails_when_the_copy_is_done_loses_only_time(
+    open_gateway: Open, ledger: Any, failures: str
+) -> None:
+    gateway = await open_gateway(Tracked)
+    await gateway.copy()
+    becomes(gateway, "COMPLETE")
+    setattr(ledger, failures, {"settle": 1})
+    assert await gateway.check() == 1
+    await gateway.check()
+    assert (await gateway.recorded()).status is CREATED
+    assert gateway.provider.count("copy") == 1
+
+
+async def test_a_person_s_word_ends_the_following(open_gateway: Open) -> None:
+    gateway = await open_gateway(Tracked)
+    first, second = await gateway.copy(key="first"), await gateway.copy(key="second")
+    await resolution.resolve_as_created(gateway.ledger, first.intent.id, "c1")
+    await resolution.resolve_as_absent(gateway.ledger, second.intent.id)
+    assert await gateway.due() == []
+    assert gateway.provider.count("progress") == 0
+    made, absent = await gateway.recorded("first"), await gateway.recorded("second")
+    assert (made.status, made.evidence, made.campaign) == (CREATED, Evidence.PERSON, first.campaign)
+    assert (absent.status, absent.evidence, absent.campaign) == (REJECTED, Evidence.PERSON, None)
+
+
+@pytest.mark.parametrize("state", ["PENDING", "nothing"])
+async def test_a_person_s_word_meanwhile_stands_when_the_provider_says_nothing(
+    open_gateway: Open, state: str
+) -> None:
+    gateway = await open_gateway(Tracked)
+    lost = await gateway.copy()
+    becomes(gateway, "" if state == "nothing" else state)
+
+    async def resolve() -> None:
+        await resolution.resolve_as_absent(gateway.ledger, lost.intent.id)
+
+    gateway.provider.meanwhile["progress"] = resolve
+    # A postponement that came after it would bring the record back to be checked.
+    assert await gateway.check() == 1
+    record = await gateway.recorded()
+    assert (record.status, record.evidence) == (REJECTED, Evidence.PERSON)
+    assert await gateway.due() == []
+
+
+async def test_the_provider_s_word_outweighs_a_person_s_that_came_meanwhile(
+    open_gateway: Open,
+) -> None:
+    gateway = await open_gateway(Tracked)
+    lost = await gateway.copy()
+    becomes(gateway, "COMPLETE")
+
+    async def resolve() -> None:
+        await resolution.resolve_as_absent(gateway.ledger, lost.intent.id)
+
+    gateway.provider.meanwhile["progress"] = resolve
+    await gateway.check()
+    record = await gateway.recorded()
+    assert (record.status, copy_id(record), record.evidence) == (CREATED, "c1", Evidence.ANSWER)
+    assert record.error is None
+
+
+async def test_a_copy_to_be_is_no_rival_and_nobody_else_s(open_gateway: Open) -> None:
+    gateway = await open_gateway(TrackedAndFound)
+    gateway.provider.faults["copy"] += [None, "cut-after-copy"]
+    await gateway.copy(StubInput(name="One"), key="one")
+    await gateway.lose(StubInput(name="Other"), key="other")
+    await gateway.check()
+    # Were the first a rival, its other input would keep the second from any copy.
+    other = await gateway.recorded("other")
+    assert (other.status, copy_id(other)) == (CREATED, "c2")
+    assert (await gateway.recorded("one")).status is ACCEPTED
+
+
+async def test_the_only_copy_there_is_left_to_the_one_that_was_promised_it(
+    open_gateway: Open,
+) -> None:
+    gateway = await open_gateway(TrackedAndFound)
+    gateway.provider.faults["copy"] += [None, "cut-before-copy"]
+    await gateway.copy(key="one")
+    await gateway.lose(key="other")
+    await gateway.check()
+    other = await gateway.recorded("other")
+    assert (other.status, other.candidates) == (DuplicationStatus.UNKNOWN, ())
+    assert not await gateway.ledger.settle_by_reading(
+        other, Created(Campaign("c1")), Evidence.INFERRED, other.requested_at, None
+    )
+    with pytest.raises(resolution.CannotResolve, match="copy of another duplication"):
+        await resolution.resolve_as_created(gateway.ledger, other.intent.id, "c1")
+    assert gateway.provider.count("copy") == 2
+
+
+async def test_the_reconciler_follows_many_copies_to_their_ends(
+    open_gateway: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "FIRST_CHECK", timedelta(0))
+    monkeypatch.setattr(reconciliation, "PAUSES", (0.01,))
+    gateway = await open_gateway(Tracked)
+    keys = [str(number) for number in range(20)]
+    ends = ["COMPLETE", "PARTIAL", "FAILED", "PENDING"]
+    for key in keys:
+        await gateway.copy(StubInput(name=key), key)
+    gateway.provider.faults["progress"] += [503, "cut-before-copy", "proxy"] * 3
+    async with gateway.reconciling():
+        await until(lambda: is_followed(gateway, 2 * len(keys)))
+        for number, each in enumerate(gateway.provider.campaigns.values()):
+            each["state"] = ends[number % 4]
+        await until(lambda: are_ended(gateway, keys))
+    for number, key in enumerate(keys):
+        record = await gateway.recorded(key)
+        assert copy_id(record) == f"c{number + 1}"
+        assert record.status is (ACCEPTED if ends[number % 4] == "PENDING" else CREATED)
+    assert gateway.provider.count("copy") == len(keys)
+
+
+async def is_followed(gateway: StubGateway, times: int) -> bool:
+    return gateway.provider.count("progress") >= times
+
+
+async def are_ended(gateway: StubGateway, keys: list[str]) -> bool:
+    records = [await gateway.recorded(key) for key in keys]
+    return sum(each.status is CREATED for each in records) == 15

@@ -1,0 +1,384 @@
+"""A provider on a real socket that can do whatever any provider may, and connectors for it."""
+
+import asyncio
+import json
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from campaign_gateway import reconciliation, wire
+from campaign_gateway.accounts import Account
+from campaign_gateway.connector import (
+    AccountSettings,
+    ProviderRequest,
+    ProviderResponse,
+    SearchPage,
+    SignsIn,
+    UnreadableAnswer,
+)
+from campaign_gateway.duplication import Answer, Duplicator
+from campaign_gateway.emulation import misbehave, serving
+from campaign_gateway.ledger.contract import Duplication
+from campaign_gateway.outcomes import (
+    Accepted,
+    Campaign,
+    Created,
+    DuplicationStatus,
+    ErrorCode,
+    Outcome,
+    Rejected,
+    Unknown,
+    WarningCode,
+)
+from campaign_gateway.permits import Permits
+from campaign_gateway.signing import SignedTransport
+from campaign_gateway.transport import Transport
+
+SOURCE = "source"
+
+Step = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class StubInput:
+    campaign_id: str = SOURCE
+    name: str | None = "Wanted"
+    account: str | None = None
+
+
+@dataclass
+class StubProvider:
+    """Its campaigns, the calls it got, and what goes wrong with the next ones of each kind.
+
+    A fault is a status that is answered with nothing done, or a name that `misbehave` knows; None
+    lets one call pass. `meanwhile` happens in each call of a kind before anything else.
+    `tells` is what an answer to a copy says of it.
+    """
+
+    campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    faults: defaultdict[str, deque[int | str | None]] = field(
+        default_factory=lambda: defaultdict(deque)
+    )
+    meanwhile: dict[str, Step] = field(default_factory=dict)
+    tells: tuple[str, ...] = ("id", "name")
+    takes_names: bool = False
+
+    def count(self, kind: str) -> int:
+        return sum(each.split()[0] == kind for each in self.calls)
+
+    def add(self, source: str | None = SOURCE, name: str | None = None, **more: Any) -> str:
+        campaign_id = f"c{len(self.campaigns) + 1}"
+        self.campaigns[campaign_id] = {
+            "id": campaign_id,
+            "name": name or f"Copy of {source}",
+            "copied_from": source,
+            "created_at": datetime.now(UTC).isoformat(),
+            "state": "PENDING",
+            **more,
+        }
+        return campaign_id
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/copy", self._call("copy", self._copy), methods=["POST"]),
+                Route("/rename/{id}", self._call("rename", self._rename), methods=["POST"]),
+                Route("/campaign/{id}", self._call("read", self._read)),
+                Route("/progress/{id}", self._call("progress", self._read)),
+                Route("/list", self._call("list", self._list)),
+            ]
+        )
+
+    def refusal(self, kind: str, request: Request) -> Response | None:
+        """What is answered to those who may not call."""
+
+    def _call(
+        self, kind: str, carry_out: Callable[[Request, Any], Response]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def handle(request: Request) -> Response:
+            self.calls.append(f"{kind} {request.path_params.get('id', '')}".strip())
+            said = json.loads(await request.body() or "null")
+            if refusal := self.refusal(kind, request):
+                return refusal
+            if kind in self.meanwhile:
+                await self.meanwhile[kind]()
+            fault = self.faults[kind].popleft() if self.faults[kind] else None
+            if isinstance(fault, int):
+                return JSONResponse({"message": f"Refused with {fault}"}, fault)
+            if fault == "proxy":
+                return HTMLResponse("<h1>Not Found</h1>", 404)
+
+            async def copy() -> Response:
+                return carry_out(request, said)
+
+            return await misbehave(fault, request, copy)
+
+        return handle
+
+    def _copy(self, request: Request, said: Any) -> Response:
+        made = self.campaigns[
+            self.add(said["source"], said.get("name") if self.takes_names else None)
+        ]
+        return JSONResponse({name: made[name] for name in self.tells}, 201)
+
+    def _rename(self, request: Request, said: Any) -> Response:
+        self.campaigns[request.path_params["id"]]["name"] = said["name"]
+        return JSONResponse({})
+
+    def _read(self, request: Request, said: Any) -> Response:
+        found = self.campaigns.get(request.path_params["id"])
+        return JSONResponse(found or {"message": "No such campaign"}, 200 if found else 404)
+
+    def _list(self, request: Request, said: Any) -> Response:
+        return JSONResponse({"campaigns": list(self.campaigns.values())})
+
+
+@dataclass
+class Copying:
+    """The connector of a provider that does nothing but copy; others add to it."""
+
+    url: str
+
+    provider: ClassVar[str] = "stub"
+    title: ClassVar[str] = "Stub"
+    Account: ClassVar[type[AccountSettings]] = AccountSettings
+    Input: ClassVar[type[Any]] = StubInput
+    example: ClassVar[str] = ""
+
+    def _get(self, path: str) -> ProviderRequest:
+        return ProviderRequest("GET", f"{self.url}/{path}", {})
+
+    def _post(self, path: str, **said: object) -> ProviderRequest:
+        headers = {"content-type": "application/json"}
+        return ProviderRequest("POST", f"{self.url}/{path}", headers, wire.json_body(said))
+
+    def build_request(self, campaign: StubInput) -> ProviderRequest:
+        return self._post("copy", source=campaign.campaign_id, name=campaign.name)
+
+    def read_answer(self, campaign: StubInput, response: ProviderResponse) -> Outcome:
+        if not response.is_success:
+            return _failure(response)
+        copy = _campaign(wire.read_json_object(response))
+        if copy is None:
+            return Unknown(_failure(response, ErrorCode.OUTCOME_UNKNOWN).error)
+        return Created(copy)
+
+
+class Renaming(Copying):
+    def build_rename(
+        self, campaign: StubInput, copy_id: str, described: ProviderResponse | None
+    ) -> ProviderRequest:
+        return self._post(f"rename/{copy_id}", name=campaign.name)
+
+    def read_rename(self, response: ProviderResponse) -> Rejected | Unknown | None:
+        return None if response.is_success else _failure(response)
+
+
+class Reading(Copying):
+    def build_lookup(self, campaign_id: str, near: StubInput | None) -> ProviderRequest:
+        return self._get(f"campaign/{campaign_id}")
+
+    def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
+        return wire.read_found(response, campaign_id, _campaign)
+
+
+class Listing(Copying):
+    """Its list tells when a campaign was made, and what of if `tells_source`."""
+
+    tells_creation: ClassVar[bool] = True
+    tells_source: ClassVar[bool] = True
+    lists_in_full: ClassVar[bool] = False
+
+    def build_search(self, campaign: StubInput, cursor: str | None) -> ProviderRequest:
+        return self._get("list")
+
+    def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
+        listed = wire.read_listed(response, _campaign, "campaigns")
+        unknown: dict[str, Any] = {} if self.tells_source else {"copied_from": None}
+        unknown |= {} if self.tells_creation else {"created_at": None}
+        return SearchPage([replace(each, **unknown) for each in listed])
+
+
+class Tracking(Copying):
+    """A provider that tells the copy's id first and makes it then."""
+
+    def read_answer(self, campaign: StubInput, response: ProviderResponse) -> Outcome:
+        outcome = super().read_answer(campaign, response)
+        return Accepted("T-1", outcome.campaign) if isinstance(outcome, Created) else outcome
+
+    def build_progress(self, campaign: StubInput, copy_id: str) -> ProviderRequest:
+        return self._get(f"progress/{copy_id}")
+
+    def read_progress(
+        self, campaign: StubInput, copy_id: str, response: ProviderResponse
+    ) -> Created | Accepted | Rejected:
+        told = wire.read_json_object(response)
+        copy = _campaign(told)
+        if response.status == 404 and told is not None:
+            return Rejected(_failure(response, ErrorCode.CAMPAIGN_NOT_FOUND).error, "T-2")
+        wire.expect_success(response)
+        state = wire.read_text(told, "state")
+        if copy is None or state is None:
+            raise UnreadableAnswer("no state")
+        match state:
+            case "COMPLETE":
+                return Created(copy, "T-2")
+            case "PARTIAL":
+                said = wire.read_text(told, "message")
+                remark = wire.warning(self.title, WarningCode.COPIED_IN_PART, said)
+                return Created(copy, "T-2", (remark,))
+            case "FAILED":
+                return Rejected(_failure(response, ErrorCode.CONFLICT).error, "T-2")
+        return Accepted("T-2", copy)
+
+
+class Named(Renaming, Reading):
+    pass
+
+
+class Found(Renaming, Reading, Listing):
+    pass
+
+
+class FoundByName(Found):
+    tells_source: ClassVar[bool] = False
+
+
+class FoundWithoutAges(Found):
+    tells_creation: ClassVar[bool] = False
+
+
+class Tracked(Tracking, Reading):
+    pass
+
+
+class TrackedAndFound(Tracking, Renaming, Reading, Listing):
+    pass
+
+
+def _failure(response: ProviderResponse, code: ErrorCode | None = None) -> Rejected | Unknown:
+    message = wire.read_text(wire.read_json_object(response), "message")
+    return wire.failure("Stub", response, code, provider_message=message)
+
+
+def _campaign(told: object) -> Campaign | None:
+    campaign_id = wire.read_id(told, "id")
+    if campaign_id is None:
+        return None
+    return Campaign(
+        campaign_id,
+        name=wire.read_text(told, "name"),
+        provider_status=wire.read_text(told, "state"),
+        created_at=wire.read_instant(told, "created_at"),
+        copied_from=wire.read_text(told, "copied_from"),
+    )
+
+
+@asynccontextmanager
+async def account_at(
+    connector: Any, timeout: float = 5, name: str = "stub"
+) -> AsyncIterator[Account]:
+    transport = Transport([], timeout)
+    yield Account(
+        name=name,
+        timeout_seconds=timeout,
+        connector=connector,
+        transport=SignedTransport(transport, connector)
+        if isinstance(connector, SignsIn)
+        else transport,
+        permits=Permits(32, None),
+    )
+    await transport.close()
+
+
+@dataclass
+class StubGateway:
+    """The spine over a ledger that `reopen`s, with one account at a stub provider."""
+
+    url: str
+    provider: StubProvider
+    account: Account
+    ledger: Any
+
+    def __post_init__(self) -> None:
+        self.accounts = {self.account.name: self.account}
+        self.duplicator = Duplicator(self.accounts, self.ledger, deadline=20)
+
+    async def ask(
+        self, campaign: StubInput | None = None, key: str = "k", despite: str | None = None
+    ) -> Answer:
+        asked = campaign or StubInput()
+        return await self.duplicator.duplicate("everyone", key, "stub", asked, despite)
+
+    async def copy(self, campaign: StubInput | None = None, key: str = "k") -> Duplication:
+        answer = await self.ask(campaign, key)
+        assert answer.error is None
+        assert answer.duplication is not None
+        return answer.duplication
+
+    async def lose(self, campaign: StubInput | None = None, key: str = "k") -> Duplication:
+        lost = await self.copy(campaign, key)
+        assert lost.status is DuplicationStatus.UNKNOWN
+        return lost
+
+    async def recorded(self, key: str = "k") -> Duplication:
+        found: Duplication | None = await self.ledger.find("everyone", key)
+        assert found is not None
+        return found
+
+    async def due(self, by: datetime | None = None) -> Sequence[Duplication]:
+        """What will be checked by then, or ever."""
+        at = by or datetime.now(UTC) + timedelta(days=365)
+        taken: Sequence[Duplication] = await self.ledger.take_due(at, 10, at)
+        return taken
+
+    async def check(self) -> int:
+        """One check of everything that will ever be due, as the reconciler makes it."""
+        due = await self.due()
+        for each in due:
+            await reconciliation._check(self.accounts, self.ledger, each)
+        return len(due)
+
+    @asynccontextmanager
+    async def reconciling(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(reconciliation.reconcile(self.accounts, self.ledger, 0.01))
+        yield
+        task.cancel()
+        await asyncio.wait([task])
+
+    async def crash(self) -> None:
+        """End as if killed, with nothing finished, and start again."""
+        tasks = [each.task for each in self.duplicator._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await self.ledger.reopen()
+        self.duplicator = Duplicator(self.accounts, self.ledger, deadline=20)
+
+
+@asynccontextmanager
+async def gateway_of(
+    kind: type[Copying], ledger: Any, timeout: float = 5, provider: StubProvider | None = None
+) -> AsyncIterator[StubGateway]:
+    """A provider of that kind, served, and a gateway in front of it."""
+    provider = provider or StubProvider()
+    async with (
+        serving(provider.app()) as url,
+        account_at(kind(url), timeout) as account,
+    ):
+        yield StubGateway(url, provider, account, ledger)
+
+
+async def until(condition: Callable[[], Awaitable[object]], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.01)
