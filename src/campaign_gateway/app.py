@@ -39,7 +39,7 @@ CHORE_SECONDS = 2.0
 
 # How much longer than the slowest call a stopping gateway waits for calls under way, in seconds.
 # What is not recorded by then becomes UNKNOWN.
-DRAIN_SLACK = 10
+DRAIN_SLACK = 20
 
 # A caller is not told apart from any other yet, so all share one scope of idempotency keys.
 SCOPE = "everyone"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
@@ -136,8 +136,9 @@ class RenamesCopies(Protocol[CampaignInput]):
 class TracksCopies(Protocol[CampaignInput]):
     """A connector whose provider tells the copy's id before it is done, and then how far it is.
 
-    `read_progress` answers `Accepted` for a copy that is still being made, and raises
-    `UnreadableAnswer` when the answer tells nothing.
+    `read_progress` answers `Accepted` for a copy that is still being made, and `Rejected` only for
+    one that the provider says it has failed to make. It raises `UnreadableAnswer` when the answer
+    tells nothing, as when the provider refuses to tell.
     """
 
     def build_progress(self, campaign: CampaignInput, copy_id: str, /) -> ProviderRequest: ...
@@ -145,6 +146,18 @@ class TracksCopies(Protocol[CampaignInput]):
     def read_progress(
         self, campaign: CampaignInput, copy_id: str, response: ProviderResponse, /
     ) -> Created | Accepted | Rejected: ...
+
+
+def finds_copies_by(connector: object) -> Literal["source", "name"] | None:
+    """By what a copy is found whose answer was lost, if it is.
+
+    Where the provider names a copy itself, it does not have the requested name then.
+    """
+    if not isinstance(connector, FindsCopies):
+        return None
+    if connector.tells_source:
+        return "source"
+    return None if isinstance(connector, RenamesCopies) else "name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +234,17 @@ def _secret(given: object) -> str:
     if not re.fullmatch(r"[\x21-\x7e]+", value):
         raise ValueError("is empty or holds spaces, line breaks or non-ASCII characters")
     return value
+
+
+def version_like(example: str, pattern: str) -> AfterValidator:
+    """Checks the version of a provider's API, which is put into paths and headers as it is."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f'is no version; write it like "{example}"')
+        return value
+
+    return AfterValidator(check)
 
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]

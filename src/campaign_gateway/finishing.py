@@ -44,6 +44,9 @@ UNFINISHED_AFTER = timedelta(seconds=FINISH_SECONDS + 5)
 PAUSE = timedelta(seconds=15)
 TRIED_FOR = timedelta(minutes=10)
 
+# Refusals of a rename that may not hold: a proxy may have spoken in place of the provider.
+PASSING = {ErrorCode.RATE_LIMITED, ErrorCode.PROVIDER_UNAVAILABLE}
+
 # The warnings of what is left to do.
 LEFT = (WarningCode.NOT_NAMED, WarningCode.NOT_READ)
 
@@ -61,6 +64,16 @@ def _left(account: Account, intent: Intent, copy: Created) -> Iterator[WarningCo
         yield WarningCode.NOT_NAMED
     if isinstance(connector, ReadsCampaigns) and copy.campaign.name is None:
         yield WarningCode.NOT_READ
+
+
+def given_up(account: Account, copy: Created) -> Created:
+    """The copy with what is left to do left to people."""
+    title = account.connector.title
+    told = [
+        warning(title, each.code, each.provider_message, is_final=True) if _is_left(each) else each
+        for each in copy.warnings
+    ]
+    return replace(copy, warnings=tuple(told))
 
 
 def is_unfinished(warnings: Sequence[CopyWarning]) -> bool:
@@ -90,7 +103,9 @@ async def finish(
                 with _surviving(intent):
                     copy = await _name(account, intent, campaign, copy, described)
     now = datetime.now(UTC)
-    again = is_unfinished(copy.warnings) and now - (duplication.settled_at or now) < TRIED_FOR
+    if now - (duplication.settled_at or now) >= TRIED_FOR:
+        copy = given_up(account, copy)
+    again = is_unfinished(copy.warnings)
     state = ", ".join(each.code for each in copy.warnings) or "finished"
     log.info("duplication %s: copy %s is %s", intent.id, copy.campaign.id, state)
     return await ledger.amend(duplication, copy, now + PAUSE if again else None) or duplication
@@ -102,7 +117,12 @@ def _surviving(intent: Intent) -> Iterator[None]:
     try:
         yield
     except (NoAnswer, UnreadableAnswer, Refused) as failure:
-        log.warning("the copy of duplication %s is not finished: %s", intent.id, failure)
+        log.warning(
+            "the copy of duplication %s at %s is not finished: %s",
+            intent.id,
+            intent.account,
+            failure,
+        )
     except Exception:
         log.exception("a fault of the gateway's own, duplication %s", intent.id)
 
@@ -146,7 +166,7 @@ async def _name(
         return replace(copy, campaign=replace(copy.campaign, name=intent.requested_name))
     error = refusal.error
     said = error.provider_message or error.provider_code
-    is_final = isinstance(refusal, Rejected) and error.code is not ErrorCode.RATE_LIMITED
+    is_final = isinstance(refusal, Rejected) and error.code not in PASSING
     told = warning(connector.title, WarningCode.NOT_NAMED, said, is_final=is_final)
     return replace(copy, warnings=(*copy.warnings, told))
 

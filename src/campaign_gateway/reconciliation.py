@@ -9,12 +9,12 @@ from typing import TypeVar
 
 from campaign_gateway.accounts import Account
 from campaign_gateway.connector import (
-    FindsCopies,
     ReadsCampaigns,
     TracksCopies,
     UnreadableAnswer,
+    finds_copies_by,
 )
-from campaign_gateway.finishing import finish, is_unfinished, with_what_is_left
+from campaign_gateway.finishing import finish, given_up, is_unfinished, with_what_is_left
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.contract import (
     Duplication,
@@ -119,17 +119,19 @@ async def _record_finding(
 ) -> None:
     if finding.copy is not None:
         now = datetime.now(UTC)
-        copy = with_what_is_left(account, duplication.intent, Created(finding.copy))
-        again = now if is_unfinished(copy.warnings) else None
-        if await ledger.settle_by_reading(duplication, copy, Evidence.INFERRED, now, again):
+        # It may yet be somebody else's, who would not want it renamed.
+        copy = given_up(
+            account, with_what_is_left(account, duplication.intent, Created(finding.copy))
+        )
+        if await ledger.settle_by_reading(duplication, copy, Evidence.INFERRED, now, None):
             log.info("duplication %s is campaign %s", duplication.intent.id, copy.campaign.id)
             return
     if finding.candidates and finding.candidates != duplication.candidates:
-        found = ", ".join(each.id for each in finding.candidates)
+        candidates = ", ".join(each.id for each in finding.candidates)
         log.warning(
             "duplication %s may be one of the campaigns %s; somebody must look",
             duplication.intent.id,
-            found,
+            candidates,
         )
     await _postpone(ledger, duplication, finding.candidates)
 
@@ -198,8 +200,8 @@ async def _patiently(duplication: Duplication, check: Awaitable[Checked]) -> Che
 
 
 async def _find_copy(account: Account, ledger: Ledger, duplication: Duplication) -> Finding:
-    connector, name = account.connector, duplication.intent.requested_name
-    if not isinstance(connector, FindsCopies) or (name is None and not connector.tells_source):
+    known_by = finds_copies_by(account.connector)
+    if known_by is None or (known_by == "name" and duplication.intent.requested_name is None):
         return Finding()
     campaign = input_of(account, duplication)
     listed = await like_copy(account, campaign, duplication.intent)

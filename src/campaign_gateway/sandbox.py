@@ -106,7 +106,8 @@ def _settings(
 
 
 def _notes(emulator: ModuleType) -> Iterator[str]:
-    yield "In the sandbox the campaignId decides what happens:"
+    yield "In the sandbox the campaignId decides what happens. Whoever changes it also needs a new"
+    yield "idempotencyKey, below in Variables:"
     yield from (f"  {number}: {outcome}" for number, outcome in emulator.OUTCOMES.items())
 
 

@@ -220,13 +220,24 @@ MESSAGES: Mapping[ErrorCode, str] = {
 
 
 WARNINGS: Mapping[WarningCode, str] = {
-    WarningCode.NOT_NAMED: "The copy exists, but {title} has not given it the requested name. "
-    "Rename it there; do not ask for another copy.",
-    WarningCode.NOT_READ: "The copy exists, but {title} could not be read, so that only its id is "
-    "known here.",
+    WarningCode.NOT_NAMED: "The copy exists, but {title} has not given it the requested name. ",
+    WarningCode.NOT_READ: "The copy exists, but only its id is known: {title} has not told more. ",
     WarningCode.COPIED_IN_PART: "The copy exists, but {title} has not copied everything into it. "
     "Compare it with its source.",
     WarningCode.PROVIDER_WARNING: "The copy exists, and {title} has made a remark about it.",
+}
+
+
+# What then happens: while the gateway is still at it, and when it is not any more.
+NEXT: Mapping[WarningCode, tuple[str, str]] = {
+    WarningCode.NOT_NAMED: (
+        "The gateway goes on trying for ten minutes.",
+        "Rename it there; do not ask for another copy.",
+    ),
+    WarningCode.NOT_READ: (
+        "The gateway goes on trying for ten minutes.",
+        "Look at it there; do not ask for another copy.",
+    ),
 }
 
 
@@ -234,7 +245,8 @@ def warning(
     title: str, code: WarningCode, said: str | None = None, *, is_final: bool = False
 ) -> CopyWarning:
     """`said` are the provider's own words."""
-    return CopyWarning(code, WARNINGS[code].format(title=title), _shown(said), is_final)
+    message = WARNINGS[code] + (NEXT[code][is_final] if code in NEXT else "")
+    return CopyWarning(code, message.format(title=title), _shown(said), is_final)
 
 
 def failure(

@@ -249,7 +249,13 @@ class Found(Renaming, Reading, Listing):
     pass
 
 
-class FoundByName(Found):
+class FoundByName(Reading, Listing):
+    tells_source: ClassVar[bool] = False
+
+
+class NamedAndListed(Found):
+    """Its copies get their names by a second call, and nothing tells of what they are copies."""
+
     tells_source: ClassVar[bool] = False
 
 

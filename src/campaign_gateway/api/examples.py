@@ -21,9 +21,9 @@ mutation CopyAt{title}($idempotencyKey: String!) {{
     status
     replayed
     campaign {{ id name status }}
-    warnings {{ code message }}
+    warnings {{ code message providerMessage }}
     duplication {{ id status evidence }}
-    userErrors {{ code message field safeToRetry retryAfterSeconds }}
+    userErrors {{ code message field safeToRetry retryAfterSeconds providerMessage }}
   }}
 }}
 """

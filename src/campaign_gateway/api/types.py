@@ -12,7 +12,7 @@ from campaign_gateway.accounts import Account as ConfiguredAccount
 from campaign_gateway.api import reads
 from campaign_gateway.api.context import Context
 from campaign_gateway.api.enums import Capability, Provider
-from campaign_gateway.connector import FindsCopies, ReadsCampaigns
+from campaign_gateway.connector import ReadsCampaigns, finds_copies_by
 from campaign_gateway.duplication import Answer
 from campaign_gateway.ledger.contract import Duplication as Recorded
 from campaign_gateway.outcomes import (
@@ -43,7 +43,7 @@ class Account:
 
 def _capabilities(connector: object) -> list[Capability]:
     found = []
-    if isinstance(connector, FindsCopies):
+    if finds_copies_by(connector):
         found.append(Capability.FIND_COPY)
     if isinstance(connector, ReadsCampaigns):
         found.append(Capability.READ_CAMPAIGN)

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 from urllib.parse import unquote, urlencode
 
-from pydantic import Field
-
 from campaign_gateway.connector import (
     AccountSettings,
     BaseUrl,
@@ -15,6 +13,7 @@ from campaign_gateway.connector import (
     SearchPage,
     Secret,
     UnreadableAnswer,
+    version_like,
 )
 from campaign_gateway.connectors.hubspot.input import (
     HubspotAssetsInput,
@@ -108,12 +107,12 @@ class HubspotAccount(AccountSettings):
 
     base_url: BaseUrl = "https://api.hubapi.com"
     access_token: Secret
-    emails_version: Annotated[str, Field(pattern=r"^(v[0-9]{1,3}|[0-9]{4}-[0-9]{2}(-beta)?)$")] = (
+    emails_version: Annotated[str, version_like("v3", r"v[0-9]{1,3}|[0-9]{4}-[0-9]{2}(-beta)?")] = (
         "v3"
     )
-    campaigns_version: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}(-beta)?$")] = (
-        "2026-09-beta"
-    )
+    campaigns_version: Annotated[
+        str, version_like("2026-09-beta", r"[0-9]{4}-[0-9]{2}(-beta)?")
+    ] = "2026-09-beta"
 
 
 @dataclass(frozen=True)

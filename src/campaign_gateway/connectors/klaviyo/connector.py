@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 from urllib.parse import parse_qs, urlencode
 
-from pydantic import Field
-
 from campaign_gateway.connector import (
     AccountSettings,
     BaseUrl,
@@ -16,6 +14,7 @@ from campaign_gateway.connector import (
     ProviderResponse,
     SearchPage,
     Secret,
+    version_like,
 )
 from campaign_gateway.connectors.klaviyo.input import KlaviyoCampaignInput
 from campaign_gateway.outcomes import (
@@ -84,7 +83,9 @@ class KlaviyoAccount(AccountSettings):
 
     base_url: BaseUrl = "https://a.klaviyo.com"
     api_key: Secret
-    revision: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(\.pre)?$")] = "2026-07-15"
+    revision: Annotated[str, version_like("2026-07-15", r"[0-9]{4}-[0-9]{2}-[0-9]{2}(\.pre)?")] = (
+        "2026-07-15"
+    )
     calls_per_minute: CallsPerMinute | None = 150
     calls_at_once: CallsAtOnce = 10
 

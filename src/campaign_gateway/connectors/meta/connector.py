@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 from urllib.parse import urlencode
 
-from pydantic import Field
-
 from campaign_gateway.connector import (
     AccountSettings,
     BaseUrl,
@@ -16,6 +14,7 @@ from campaign_gateway.connector import (
     SearchPage,
     Secret,
     UnreadableAnswer,
+    version_like,
 )
 from campaign_gateway.connectors.meta.input import MetaCampaignInput
 from campaign_gateway.outcomes import (
@@ -76,7 +75,7 @@ class MetaAccount(AccountSettings):
     """An access token with the permission `ads_management`; a system user's does not expire."""
 
     base_url: BaseUrl = "https://graph.facebook.com"
-    version: Annotated[str, Field(pattern=r"^v[0-9]{1,3}\.[0-9]{1,2}$")] = "v25.0"
+    version: Annotated[str, version_like("v25.0", r"v[0-9]{1,3}\.[0-9]{1,2}")] = "v25.0"
     access_token: Secret
 
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 from urllib.parse import urlencode
 
-from pydantic import Field
-
 from campaign_gateway.connector import (
     AccountSettings,
     BaseUrl,
@@ -15,6 +13,7 @@ from campaign_gateway.connector import (
     ProviderResponse,
     SearchPage,
     Secret,
+    version_like,
 )
 from campaign_gateway.connectors.omnisend.input import OmnisendCampaignInput
 from campaign_gateway.outcomes import (
@@ -70,7 +69,9 @@ class OmnisendAccount(AccountSettings):
 
     base_url: BaseUrl = "https://api.omnisend.com"
     api_key: Secret
-    version: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")] = "2026-03-15"
+    version: Annotated[str, version_like("2026-03-15", r"[0-9]{4}-[0-9]{2}-[0-9]{2}")] = (
+        "2026-03-15"
+    )
     calls_per_minute: CallsPerMinute | None = 400
 
 
