@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 
 from campaign_gateway.connector import ProviderResponse, UnreadableAnswer
 from campaign_gateway.outcomes import (
@@ -55,6 +55,36 @@ def text(value: str, field_name: str) -> str:
             field_name, f"{field_name} must not hold characters that XML cannot carry."
         )
     return value
+
+
+def optional_line(value: str | None, field_name: str, longest: int | None = None) -> str | None:
+    """As `line`, for what may be left out. `longest` is in characters. Raises `Refused`."""
+    return None if value is None else _short(line(value, field_name), field_name, longest)
+
+
+def optional_text(value: str | None, field_name: str, longest: int | None = None) -> str | None:
+    """As `text`, for what may be left out, or empty as forms have it. Raises `Refused`."""
+    return _short(text(value, field_name), field_name, longest) if value else None
+
+
+def _short(value: str, field_name: str, longest: int | None) -> str:
+    if longest is not None and len(value) > longest:
+        raise invalid_input(field_name, f"{field_name} must have {longest} characters at most.")
+    return value
+
+
+def positive(number: int, field_name: str) -> int:
+    """Raises `Refused`."""
+    if number < 1:
+        raise invalid_input(field_name, f"{field_name} must be a whole number above 0.")
+    return number
+
+
+def number_as_id(campaign_id: str, title: str) -> int:
+    """The number that an id is at providers that count their campaigns. Raises `Refused`."""
+    if not re.fullmatch(r"[0-9]{1,18}", campaign_id):
+        raise invalid_input("id", f"{title}'s ids are whole numbers.")
+    return positive(int(campaign_id), "id")
 
 
 def json_body(fields: Mapping[str, object | None]) -> bytes:
@@ -122,6 +152,21 @@ def read_list(value: object, *names: str) -> list[Any] | None:
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value if isinstance(value, list) else None
+
+
+def read_remarks(value: object, name: str) -> list[str]:
+    """The messages of a list of errors or warnings, each with the `field` that it is about."""
+    return [
+        f"{field}: {message}" if (field := read_text(each, "field")) else message
+        for each in read_list(value, name) or ()
+        if (message := read_text(each, "message"))
+    ]
+
+
+def read_link_parameter(link: str | None, name: str) -> str | None:
+    """A parameter of the link to the next page; to follow the link itself could lead anywhere."""
+    found = parse_qs((link or "").partition("?")[2]).get(name)
+    return found[0] if found else None
 
 
 def _sound(value: str) -> str:

@@ -15,7 +15,7 @@ from campaign_gateway.accounts import Account
 from campaign_gateway.connector import ProviderRequest, ProviderResponse, Token, UnreadableAnswer
 from campaign_gateway.connectors.marketo import emulator
 from campaign_gateway.connectors.marketo.connector import (
-    REFUSALS,
+    CODES,
     MarketoAccount,
     MarketoConnector,
 )
@@ -235,11 +235,11 @@ async def test_an_expired_token_is_renewed_and_the_copy_made_once(
 # Answers
 
 
-@pytest.mark.parametrize("code", REFUSALS)
+@pytest.mark.parametrize("code", CODES)
 def test_a_refusal_is_one_by_its_code_and_not_by_its_status(code: str) -> None:
     outcome = read(failed(code))
     assert isinstance(outcome, Rejected)
-    assert outcome.error.code is REFUSALS[code]
+    assert outcome.error.code is CODES[code]
     assert (outcome.error.provider_code, outcome.trace_id) == (code, "e42b#19a2")
     assert outcome.error.provider_message == f"no {code}"
 

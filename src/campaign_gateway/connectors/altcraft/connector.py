@@ -1,7 +1,6 @@
 """Translates one copy of a campaign to Altcraft's API and back, in JSON or XML."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -34,6 +33,8 @@ from campaign_gateway.wire import (
     failure,
     invalid_input,
     line,
+    number_as_id,
+    positive,
     read_body,
     read_instant,
     read_int,
@@ -73,7 +74,7 @@ class AltcraftConnector:
     account: AltcraftAccount
 
     def build_request(self, campaign: AltcraftCampaignInput) -> ProviderRequest:
-        fields: dict[str, object] = {"id": _positive(campaign.campaign_id, "campaignId")}
+        fields: dict[str, object] = {"id": positive(campaign.campaign_id, "campaignId")}
         if campaign.name is not None:
             fields["name"] = line(campaign.name, "name")
         if campaign.kind == AltcraftCampaignKind.TRIGGER:
@@ -128,11 +129,9 @@ class AltcraftConnector:
         return SearchPage(found, str(next_id) if next_id else None)
 
     def build_lookup(self, campaign_id: str, near: AltcraftCampaignInput | None) -> ProviderRequest:
-        if not re.fullmatch(r"[0-9]{1,18}", campaign_id):
-            raise invalid_input("id", "Altcraft's ids are whole numbers.")
         is_trigger = near is not None and near.kind == AltcraftCampaignKind.TRIGGER
         path = "/campaigns/triggers/get" if is_trigger else "/campaigns/get"
-        return self._request(path, {"id": _positive(int(campaign_id), "id")})
+        return self._request(path, {"id": number_as_id(campaign_id, TITLE)})
 
     def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         if _code_of(response, read_int(self._read(response), "error")) is (
@@ -162,12 +161,6 @@ class AltcraftConnector:
         if read_int(body, "error") != 0:
             raise UnreadableAnswer(f"error {read_int(body, 'error')}")
         return body
-
-
-def _positive(number: int, field: str) -> int:
-    if number < 1:
-        raise invalid_input(field, f"{field} must be a whole number above 0.")
-    return number
 
 
 def _code_of(response: ProviderResponse, error: int | None) -> ErrorCode | None:

@@ -25,12 +25,12 @@ from campaign_gateway.wire import (
     identifier,
     json_body,
     line,
+    optional_text,
     read_id,
     read_instant,
     read_json_object,
     read_text,
     read_texts,
-    text,
 )
 
 TITLE = "Braze"
@@ -104,9 +104,7 @@ class BrazeConnector:
         fields = {
             "campaign_id": identifier(campaign.campaign_id, "campaignId"),
             "name": line(campaign.name, "name"),
-            "description": text(campaign.description, "description")
-            if campaign.description
-            else None,
+            "description": optional_text(campaign.description, "description"),
             # Braze's pages say "string" in some languages and "array of strings" in the newest;
             # an empty array would take the source's tags away.
             "tag_names": tags if campaign.tag_names is not None else None,

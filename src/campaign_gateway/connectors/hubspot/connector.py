@@ -38,13 +38,14 @@ from campaign_gateway.wire import (
     invalid_input,
     json_body,
     line,
+    optional_line,
+    optional_text,
     read_found,
     read_id,
     read_instant,
     read_json_object,
     read_listed,
     read_text,
-    text,
     warning,
 )
 
@@ -143,8 +144,8 @@ class HubspotConnector:
             _refuse_any({"assets": campaign.assets, **_of_campaigns(campaign)}, "CAMPAIGN")
             email = {
                 "id": source,
-                "cloneName": line(campaign.name, "name") if campaign.name is not None else None,
-                "language": _checked(campaign.language, "language"),
+                "cloneName": optional_line(campaign.name, "name"),
+                "language": optional_line(campaign.language, "language"),
             }
             return self._request("POST", f"{self._emails}/clone", json_body(email))
         _refuse_any({"language": campaign.language}, "EMAIL")
@@ -275,7 +276,7 @@ def _refuse_any(fields: Mapping[str, object], kind: str) -> None:
 
 
 def _checked(value: object, name: str) -> object:
-    return text(value, name) if isinstance(value, str) else value
+    return optional_text(value, name) if isinstance(value, str) else value
 
 
 def _assets_by_type(assets: Sequence[HubspotAssetsInput]) -> dict[str, list[str]]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
 from campaign_gateway.connector import (
     AccountSettings,
@@ -34,6 +34,7 @@ from campaign_gateway.wire import (
     read_id,
     read_instant,
     read_json_object,
+    read_link_parameter,
     read_list,
     read_listed,
     read_text,
@@ -163,10 +164,8 @@ class KlaviyoConnector:
         found = read_listed(response, _read_campaign, "data")
         if not self.account.has_definitions:
             return SearchPage(found, NEXT_CHANNEL.get(cursor or FIRST_CHANNEL))
-        link = read_text(read_json_object(response), "links", "next") or ""
-        # Of the link only the cursor is taken: followed as it is, it could lead anywhere.
-        cursors = parse_qs(link.partition("?")[2]).get("page[cursor]")
-        return SearchPage(found, cursors[0] if cursors else None)
+        link = read_text(read_json_object(response), "links", "next")
+        return SearchPage(found, read_link_parameter(link, "page[cursor]"))
 
     def build_lookup(self, campaign_id: str, near: KlaviyoCampaignInput | None) -> ProviderRequest:
         return self._request("GET", f"/api/campaigns/{identifier(campaign_id, 'id')}")

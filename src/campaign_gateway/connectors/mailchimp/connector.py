@@ -32,7 +32,7 @@ from campaign_gateway.wire import (
     failure,
     identifier,
     json_body,
-    line,
+    optional_line,
     read_found,
     read_id,
     read_instant,
@@ -112,8 +112,7 @@ class MailchimpConnector:
 
     def build_request(self, campaign: MailchimpCampaignInput) -> ProviderRequest:
         # It is sent later, when the copy exists; refusing it only then would be too late.
-        if campaign.name is not None:
-            line(campaign.name, "name")
+        optional_line(campaign.name, "name")
         source = identifier(campaign.campaign_id, "campaignId")
         return self._request("POST", f"/{source}/actions/replicate")
 
@@ -121,8 +120,8 @@ class MailchimpConnector:
         body = read_json_object(response)
         copy = _read_campaign(body) if response.is_success else None
         if copy is not None and copy.id != campaign.campaign_id:
-            return Created(copy, _trace_id(body, response))
-        return _read_failure(body, response)
+            return Created(copy, _trace_of(body, response))
+        return _failure(body, response)
 
     def build_rename(
         self, campaign: MailchimpCampaignInput, copy_id: str, described: ProviderResponse | None
@@ -132,14 +131,14 @@ class MailchimpConnector:
         # As the copy has them they change nothing, and an empty one would be refused.
         required = {name: read_text(copy, "settings", name) for name in REQUIRED_SETTINGS}
         settings = {name: value for name, value in required.items() if value is not None}
-        settings["title"] = line(campaign.name or "", "name")
-        return self._request("PATCH", path, json_body({"settings": settings}))
+        titled = {**settings, "title": optional_line(campaign.name, "name")}
+        return self._request("PATCH", path, json_body({"settings": titled}))
 
     def read_rename(self, response: ProviderResponse) -> Rejected | Unknown | None:
         body = read_json_object(response)
         if response.is_success and _read_campaign(body):
             return None
-        return _read_failure(body, response)
+        return _failure(body, response)
 
     def build_search(self, campaign: MailchimpCampaignInput, cursor: str | None) -> ProviderRequest:
         query = {
@@ -178,7 +177,7 @@ class MailchimpConnector:
         return ProviderRequest(method, f"{self.account.root}/3.0/campaigns{path}", headers, body)
 
 
-def _read_failure(body: object, response: ProviderResponse) -> Rejected | Unknown:
+def _failure(body: object, response: ProviderResponse) -> Rejected | Unknown:
     # Mailchimp writes its own refusals as JSON; a 403 without any is its throttling at high volume.
     is_throttled = response.status == 403 and body is None
     return failure(
@@ -187,11 +186,11 @@ def _read_failure(body: object, response: ProviderResponse) -> Rejected | Unknow
         ErrorCode.RATE_LIMITED if is_throttled else None,
         provider_code=read_text(body, "title"),
         provider_message=read_text(body, "detail"),
-        trace_id=_trace_id(body, response),
+        trace_id=_trace_of(body, response),
     )
 
 
-def _trace_id(body: object, response: ProviderResponse) -> str | None:
+def _trace_of(body: object, response: ProviderResponse) -> str | None:
     return read_text(body, "instance") or read_text(dict(response.headers), "x-request-id")
 
 

@@ -35,8 +35,10 @@ from campaign_gateway.wire import (
     expect_success,
     failure,
     form_body,
-    invalid_input,
     line,
+    number_as_id,
+    optional_text,
+    positive,
     read_instant,
     read_int,
     read_json_object,
@@ -44,7 +46,6 @@ from campaign_gateway.wire import (
     read_number_as_id,
     read_text,
     read_texts,
-    text,
     warning,
 )
 
@@ -65,7 +66,7 @@ STATUSES: Mapping[str, CampaignStatus] = {
 # The errors by which Marketo turns a call away before doing anything. "Error Codes" says so of
 # every 6xx, and calls 604, 608, 611 and 614 a time-out, an outage or an unhandled exception: those
 # stay open here, and so do 713 and 719, which are of that sort.
-REFUSALS: Mapping[str, ErrorCode] = {
+CODES: Mapping[str, ErrorCode] = {
     # In no table; what a call without a token is told.
     "600": ErrorCode.AUTHENTICATION_FAILED,
     "601": ErrorCode.AUTHENTICATION_FAILED,
@@ -87,6 +88,7 @@ REFUSALS: Mapping[str, ErrorCode] = {
     "711": ErrorCode.INVALID_INPUT,
 }
 NOT_FOUND = "702"
+LONGEST_DESCRIPTION = 2000
 TOKEN_REFUSALS = {"601", "602"}
 
 
@@ -143,13 +145,11 @@ class MarketoConnector:
     account: MarketoAccount
 
     def build_request(self, campaign: MarketoCampaignInput) -> ProviderRequest:
-        source = _positive(campaign.campaign_id, "campaignId")
+        source = positive(campaign.campaign_id, "campaignId")
         fields = {
             "name": line(campaign.name, "name"),
             "folder": _folder_of(campaign),
-            "description": text(campaign.description, "description")
-            if campaign.description
-            else None,
+            "description": optional_text(campaign.description, "description", LONGEST_DESCRIPTION),
         }
         url = f"{self.account.assets}/{_kind_of(campaign)}/{source}/clone.json"
         return self._request("POST", url, form_body(fields))
@@ -193,10 +193,8 @@ class MarketoConnector:
         return SearchPage(found, str(int(cursor or "0") + PAGE_SIZE) if is_full else None)
 
     def build_lookup(self, campaign_id: str, near: MarketoCampaignInput | None) -> ProviderRequest:
-        if not re.fullmatch(r"[0-9]{1,18}", campaign_id):
-            raise invalid_input("id", "Marketo's ids are whole numbers.")
+        number = number_as_id(campaign_id, TITLE)
         kind = SMART_CAMPAIGN if near is None else _kind_of(near)
-        number = _positive(int(campaign_id), "id")
         return self._request("GET", f"{self.account.assets}/{kind}/{number}.json")
 
     def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
@@ -255,18 +253,12 @@ class MarketoConnector:
         return ProviderRequest(method, url, headers, body)
 
 
-def _positive(number: int, field: str) -> int:
-    if number < 1:
-        raise invalid_input(field, f"{field} must be a whole number above 0.")
-    return number
-
-
 def _kind_of(campaign: MarketoCampaignInput) -> str:
     return PROGRAM if campaign.kind == MarketoCampaignKind.PROGRAM else SMART_CAMPAIGN
 
 
 def _folder_of(campaign: MarketoCampaignInput) -> dict[str, object]:
-    folder_id = _positive(campaign.folder_id, "folderId")
+    folder_id = positive(campaign.folder_id, "folderId")
     return {"id": folder_id, "type": campaign.folder_type.capitalize()}
 
 
@@ -286,7 +278,7 @@ def _code_of(response: ProviderResponse, body: Mapping[str, Any]) -> ErrorCode |
     """The code that the body has for the failure; None leaves it to the status."""
     if not response.is_success:
         return ErrorCode.OUTCOME_UNKNOWN if body.get("success") is True else None
-    codes = [REFUSALS.get(code) for code, _ in _errors_in(body)]
+    codes = [CODES.get(code) for code, _ in _errors_in(body)]
     is_refusal = body.get("success") is False and codes and all(codes)
     return codes[0] if is_refusal else ErrorCode.OUTCOME_UNKNOWN
 

@@ -31,7 +31,7 @@ from campaign_gateway.wire import (
     failure,
     form_body,
     identifier,
-    line,
+    optional_line,
     read_found,
     read_id,
     read_instant,
@@ -105,13 +105,12 @@ class MetaConnector:
 
     def build_request(self, campaign: MetaCampaignInput) -> ProviderRequest:
         source = identifier(campaign.campaign_id, "campaignId")
-        if campaign.name is not None:
-            # It is not sent here, but a copy whose name can never be sent must not be made.
-            line(campaign.name, "name")
+        # It is sent later, when the copy exists; refusing it only then would be too late.
+        optional_line(campaign.name, "name")
         rename_options = {
             "rename_strategy": campaign.rename_strategy,
-            "rename_prefix": _line_or_none(campaign.rename_prefix, "renamePrefix"),
-            "rename_suffix": _line_or_none(campaign.rename_suffix, "renameSuffix"),
+            "rename_prefix": optional_line(campaign.rename_prefix, "renamePrefix"),
+            "rename_suffix": optional_line(campaign.rename_suffix, "renameSuffix"),
         }
         given = {name: value for name, value in rename_options.items() if value is not None}
         fields = {
@@ -176,10 +175,6 @@ class MetaConnector:
             headers["content-type"] = "application/x-www-form-urlencoded"
         url = f"{self.account.base_url}/{self.account.version}{path}"
         return ProviderRequest(method, url, headers, body)
-
-
-def _line_or_none(value: str | None, field_name: str) -> str | None:
-    return None if value is None else line(value, field_name)
 
 
 def _read_campaign(data: object) -> Campaign | None:

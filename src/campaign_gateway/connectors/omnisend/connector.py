@@ -29,16 +29,15 @@ from campaign_gateway.outcomes import (
 from campaign_gateway.wire import (
     failure,
     identifier,
-    invalid_input,
     json_body,
-    line,
+    optional_line,
     read_found,
     read_id,
     read_instant,
     read_int,
     read_json_object,
-    read_list,
     read_listed,
+    read_remarks,
     read_text,
 )
 
@@ -97,8 +96,7 @@ class OmnisendConnector:
 
     def build_request(self, campaign: OmnisendCampaignInput) -> ProviderRequest:
         # It is sent later, when the copy exists; refusing it only then would be too late.
-        if campaign.name is not None:
-            _name(campaign.name)
+        _name_of(campaign)
         source = identifier(campaign.campaign_id, "campaignId")
         return self._request("POST", f"/{source}/copy")
 
@@ -112,18 +110,18 @@ class OmnisendConnector:
             # undocumented and might be a proxy's.
             if response.status == 201:
                 return Accepted()
-        return _read_failure(response)
+        return _failure(response)
 
     def build_rename(
         self, campaign: OmnisendCampaignInput, copy_id: str, described: ProviderResponse | None
     ) -> ProviderRequest:
         path = f"/{identifier(copy_id, 'id')}"
-        return self._request("PATCH", path, json_body({"name": _name(campaign.name or "")}))
+        return self._request("PATCH", path, json_body({"name": _name_of(campaign)}))
 
     def read_rename(self, response: ProviderResponse) -> Rejected | Unknown | None:
         if response.is_success and _read_campaign(read_json_object(response)):
             return None
-        return _read_failure(response)
+        return _failure(response)
 
     def build_search(self, campaign: OmnisendCampaignInput, cursor: str | None) -> ProviderRequest:
         # A cursor goes with the parameters that it was given for, or is refused.
@@ -155,10 +153,8 @@ class OmnisendConnector:
         return ProviderRequest(method, f"{self.account.base_url}{PATH}{path}", headers, body)
 
 
-def _name(given: str) -> str:
-    if len(given) > LONGEST_NAME:
-        raise invalid_input("name", f"name must have no more than {LONGEST_NAME} characters.")
-    return line(given, "name")
+def _name_of(campaign: OmnisendCampaignInput) -> str | None:
+    return optional_line(campaign.name, "name", LONGEST_NAME)
 
 
 def _read_campaign(data: object) -> Campaign | None:
@@ -176,7 +172,7 @@ def _read_campaign(data: object) -> Campaign | None:
     )
 
 
-def _read_failure(response: ProviderResponse) -> Rejected | Unknown:
+def _failure(response: ProviderResponse) -> Rejected | Unknown:
     """A problem in JSON (RFC 9457)."""
     body = read_json_object(response)
     # A 410 tells that the version of the API is retired, of every call, and of no campaign.
@@ -186,16 +182,9 @@ def _read_failure(response: ProviderResponse) -> Rejected | Unknown:
         response,
         ErrorCode.PROVIDER_UNAVAILABLE if is_retired else None,
         provider_code=read_text(body, "type"),
-        provider_message=_mistakes(body) or read_text(body, "detail") or read_text(body, "title"),
+        provider_message="; ".join(read_remarks(body, "errors"))
+        or read_text(body, "detail")
+        or read_text(body, "title"),
         retry_after=read_int(body, "retryAfter"),
         trace_id=read_text(body, "instance"),
-    )
-
-
-def _mistakes(body: object) -> str:
-    """What a 400 says of each field that it finds wrong."""
-    return "; ".join(
-        f"{field}: {message}" if (field := read_text(each, "field")) else message
-        for each in read_list(body, "errors") or ()
-        if (message := read_text(each, "message"))
     )

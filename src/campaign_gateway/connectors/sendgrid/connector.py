@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
 from campaign_gateway.connector import (
     AccountSettings,
@@ -27,13 +27,14 @@ from campaign_gateway.wire import (
     identifier,
     invalid_input,
     json_body,
-    line,
+    optional_line,
     read_found,
     read_id,
     read_instant,
     read_json_object,
-    read_list,
+    read_link_parameter,
     read_listed,
+    read_remarks,
     read_text,
     read_texts,
     warning,
@@ -92,10 +93,8 @@ class SendgridConnector:
         source = identifier(campaign.campaign_id, "campaignId")
         if source in OTHER_CALLS:
             raise invalid_input("campaignId", "campaignId must be the id of a Single Send.")
-        name = line(campaign.name, "name") if campaign.name is not None else None
         # SendGrid is only known to trim a name that it has made itself.
-        if name is not None and len(name) > LONGEST_NAME:
-            raise invalid_input("name", f"name must have no more than {LONGEST_NAME} characters.")
+        name = optional_line(campaign.name, "name", LONGEST_NAME)
         return self._request("POST", f"{PATH}/{source}", json_body({"name": name}))
 
     def read_answer(self, campaign: SendgridCampaignInput, response: ProviderResponse) -> Outcome:
@@ -104,7 +103,7 @@ class SendgridConnector:
             copy = _read_campaign(body)
             # Ids are UUIDs, which may be written in either case.
             if copy is not None and copy.id.lower() != campaign.campaign_id.lower():
-                remarks = _remarks(body, "warnings")
+                remarks = read_remarks(body, "warnings")
                 warnings = (warning(TITLE, WarningCode.PROVIDER_WARNING, each) for each in remarks)
                 return Created(copy, warnings=tuple(warnings))
             # 201 is SendGrid's documented yes, whatever became of the body; any other success is
@@ -113,9 +112,7 @@ class SendgridConnector:
                 return Accepted()
         # No document says whether an `error_id` is a kind of error or the number of this one, so it
         # is not passed on as either.
-        return failure(
-            TITLE, response, provider_message="; ".join(_remarks(body, "errors")) or None
-        )
+        return failure(TITLE, response, provider_message="; ".join(read_remarks(body, "errors")))
 
     def build_search(self, campaign: SendgridCampaignInput, cursor: str | None) -> ProviderRequest:
         query: dict[str, object] = {"page_size": PAGE_SIZE}
@@ -129,10 +126,8 @@ class SendgridConnector:
 
     def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         found = read_listed(response, _read_campaign, "result")
-        link = read_text(read_json_object(response), "_metadata", "next") or ""
-        # Of the link only the token is taken: followed as it is, it could lead anywhere.
-        tokens = parse_qs(link.partition("?")[2]).get("page_token")
-        return SearchPage(found, tokens[0] if tokens else None)
+        link = read_text(read_json_object(response), "_metadata", "next")
+        return SearchPage(found, read_link_parameter(link, "page_token"))
 
     def build_lookup(self, campaign_id: str, near: SendgridCampaignInput | None) -> ProviderRequest:
         return self._request("GET", f"{PATH}/{identifier(campaign_id, 'id')}")
@@ -166,12 +161,3 @@ def _read_campaign(data: object) -> Campaign | None:
         created_at=read_instant(data, "created_at"),
         updated_at=read_instant(data, "updated_at"),
     )
-
-
-def _remarks(body: object, name: str) -> list[str]:
-    """The texts in `errors` or `warnings`, each with the field that it is about, if any."""
-    return [
-        f"{field}: {message}" if (field := read_text(each, "field")) else message
-        for each in read_list(body, name) or ()
-        if (message := read_text(each, "message"))
-    ]

@@ -26,7 +26,7 @@ from campaign_gateway.wire import (
     identifier,
     invalid_input,
     json_body,
-    line,
+    optional_line,
     read_found,
     read_id,
     read_instant,
@@ -80,7 +80,7 @@ class SonarlyConnector:
         group = identifier(campaign.account_group_id, "accountGroupId")
         source = identifier(campaign.campaign_id, "campaignId")
         fields = {
-            "name": line(campaign.name, "name") if campaign.name is not None else None,
+            "name": optional_line(campaign.name, "name"),
             "audienceId": identifier(campaign.audience_id, "audienceId"),
             "leadIds": [identifier(lead, "leadIds") for lead in campaign.lead_ids]
             if campaign.lead_ids
