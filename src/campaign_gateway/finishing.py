@@ -166,7 +166,9 @@ async def _name(
         return replace(copy, campaign=replace(copy.campaign, name=intent.requested_name))
     error = refusal.error
     said = error.provider_message or error.provider_code
-    is_final = isinstance(refusal, Rejected) and error.code not in PASSING
+    # It may have been refused for lack of what would have been read.
+    is_whole = described is not None or not isinstance(connector, ReadsCampaigns)
+    is_final = is_whole and isinstance(refusal, Rejected) and error.code not in PASSING
     told = warning(connector.title, WarningCode.NOT_NAMED, said, is_final=is_final)
     return replace(copy, warnings=(*copy.warnings, told))
 

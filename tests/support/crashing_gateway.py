@@ -2,6 +2,7 @@
 
 `crashing_gateway.py TRICKS serve --config FILE`, where TRICKS is JSON:
 `at` names a step, `after` how often it is passed before the process sends itself `signal` there;
+without a `signal` whoever comes to the step says so and stays there, until the process is killed;
 `constants` replaces values of modules; `clock` shifts the wall clock by so many seconds, and
 SIGUSR1 shifts it by `jump` more; `bug` names a mistake that nobody should be able to make unseen.
 """
@@ -14,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
@@ -28,7 +29,10 @@ from campaign_gateway.outcomes import Created, ErrorCode, Outcome
 from campaign_gateway.reading import input_of
 from campaign_gateway.reconciliation import Finding
 
-Hit = Callable[[], None]
+Hit = Callable[[], Awaitable[None]]
+
+# What is said by whoever stays at a step.
+STAYS = "stays at the step"
 
 
 def main() -> None:
@@ -36,7 +40,8 @@ def main() -> None:
     for name, value in tricks.get("constants", {}).items():
         _replace(name, value)
     if step := tricks.get("at"):
-        STEPS[step](_struck_after(tricks.get("after", 0), signal.Signals[tricks["signal"]]))
+        number = signal.Signals[tricks["signal"]] if "signal" in tricks else None
+        STEPS[step](_struck_after(tricks.get("after", 0), number))
     if bug := tricks.get("bug"):
         BUGS[bug]()
     if "clock" in tricks:
@@ -44,11 +49,15 @@ def main() -> None:
     cli.main()
 
 
-def _struck_after(times: int, number: signal.Signals) -> Hit:
+def _struck_after(times: int, number: signal.Signals | None) -> Hit:
     hits = itertools.count()
 
-    def hit() -> None:
-        if next(hits) == times:
+    async def hit() -> None:
+        passed = next(hits)
+        if number is None and passed >= times:
+            sys.stderr.write(f"{STAYS}\n")
+            await asyncio.Event().wait()
+        elif passed == times and number is not None:
             os.kill(os.getpid(), number)
 
     return hit
@@ -58,15 +67,15 @@ def _around(owner: type, name: str, before: Hit, after: Hit) -> None:
     original = getattr(owner, name)
 
     async def wrapped(*arguments: Any, **named: Any) -> Any:
-        before()
+        await before()
         result = await original(*arguments, **named)
-        after()
+        await after()
         return result
 
     setattr(owner, name, wrapped)
 
 
-def _pass() -> None: ...
+async def _pass() -> None: ...
 
 
 def _before(owner: type, name: str) -> Callable[[Hit], None]:
@@ -86,7 +95,7 @@ def _on_event(event: str) -> Callable[[Hit], None]:
         async def trace(self: transport._Exchange, name: str, info: object) -> None:
             await original(self, name, info)
             if name == event and self.on_crossing is not None:
-                hit()
+                await hit()
 
         transport._Exchange.trace = trace  # type: ignore[method-assign, assignment]
 
@@ -102,6 +111,9 @@ STEPS: dict[str, Callable[[Hit], None]] = {
     "after-answer": _after(transport.Transport, "send"),
     "before-settle": _before(Ledger, "settle"),
     "after-settle": _after(Ledger, "settle"),
+    "after-second-answer": _after(transport.Transport, "read"),
+    "before-amend": _before(Ledger, "amend"),
+    "after-amend": _after(Ledger, "amend"),
     "before-reply": _after(Duplicator, "duplicate"),
     "before-reading-is-settled": _before(Ledger, "settle_by_reading"),
     "after-reading-is-settled": _after(Ledger, "settle_by_reading"),
