@@ -82,7 +82,8 @@ async def attempt(
     Raises `Refused`, `KeyTaken`, `Unresolved` and `LedgerUnavailable`, all before the first byte.
     After `InDoubt`, which is one of the latter, the intent has to be renounced.
     """
-    intent = replace(intent, platform=urlsplit(request.url).netloc)
+    platform = "/".join(filter(None, [urlsplit(request.url).netloc, request.kind]))
+    intent = replace(intent, platform=platform)
     recording = _Recording(ledger, await _with_what_is_there(account, intent, campaign), despite)
     outcome = await _send(recording, account, campaign, request)
     if recording.task is None:

@@ -20,12 +20,17 @@ CampaignInput = TypeVar("CampaignInput", contravariant=True)  # noqa: PLC0105 - 
 
 @dataclass(frozen=True, slots=True)
 class ProviderRequest:
-    """One HTTP request. Its repr is without what may carry a secret, the URL's query too."""
+    """One HTTP request. Its repr is without what may carry a secret, the URL's query too.
+
+    `kind` is what the copy will be a copy of, at a provider whose kinds of campaigns have the same
+    ids.
+    """
 
     method: str
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(default=b"", repr=False)
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,8 +44,9 @@ UNFINISHED_AFTER = timedelta(seconds=FINISH_SECONDS + 5)
 PAUSE = timedelta(seconds=15)
 TRIED_FOR = timedelta(minutes=10)
 
-# Refusals of a rename that may not hold: a proxy may have spoken in place of the provider.
-PASSING = {ErrorCode.RATE_LIMITED, ErrorCode.PROVIDER_UNAVAILABLE}
+# Refusals of a rename that may not hold: a proxy may have spoken in place of the provider, and a
+# copy that is a moment old may not be seen everywhere.
+PASSING = {ErrorCode.RATE_LIMITED, ErrorCode.PROVIDER_UNAVAILABLE, ErrorCode.CAMPAIGN_NOT_FOUND}
 
 # The warnings of what is left to do.
 LEFT = (WarningCode.NOT_NAMED, WarningCode.NOT_READ)

@@ -43,8 +43,9 @@ described_enum(
     {
         Evidence.ANSWER: "The provider's own answer to the call.",
         Evidence.MARKER: "A campaign was found that carries this duplication's mark.",
-        Evidence.INFERRED: "A campaign was found that has the requested name, was made no earlier "
-        "than the call and belongs to no other duplication.",
+        Evidence.INFERRED: "A campaign was found that is a copy of the same source, where the "
+        "provider tells that, or else has the requested name; it was made no earlier than the call "
+        "and belongs to no other duplication.",
         Evidence.PERSON: "A person has looked and said so.",
     },
 )
@@ -103,7 +104,8 @@ described_enum(
 
 WARNING_CODES = {
     WarningCode.NOT_NAMED: "It does not have the requested name, which takes a second call. The "
-    "gateway tries for ten minutes, unless the provider refuses; after that, rename it there.",
+    "gateway tries for ten minutes, unless the provider refuses or the copy was only found by "
+    "reading; after that, rename it there.",
     WarningCode.NOT_READ: "Only its id is known: the provider could not be read so far.",
     WarningCode.COPIED_IN_PART: "The provider did not copy everything. Compare it with its source.",
     WarningCode.PROVIDER_WARNING: "The provider made a remark, `providerMessage`.",

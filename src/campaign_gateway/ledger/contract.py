@@ -60,7 +60,8 @@ class Intent:
     `nonce` tells this attempt's row from one that another attempt wrote for the same key.
     `input` is the provider's input as JSON; it holds no secret. `seen` are the ids of the campaigns
     that had the copy's name before the send; None when nobody looked. `platform` is where the
-    account leads to: accounts of one platform see the same campaigns.
+    account leads to, and the kind of campaign where ids depend on it: accounts of one platform see
+    the same campaigns.
     """
 
     id: str

@@ -4,6 +4,7 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -24,10 +25,13 @@ from campaign_gateway.connectors.marketo.input import (
     MarketoCampaignKind,
     MarketoFolderType,
 )
+from campaign_gateway.duplication import Duplicator
+from campaign_gateway.ledger import open_ledger
 from campaign_gateway.outcomes import (
     Accepted,
     CampaignStatus,
     Created,
+    DuplicationStatus,
     ErrorCode,
     Outcome,
     Rejected,
@@ -118,6 +122,24 @@ def test_the_endpoint_may_be_written_as_marketo_shows_it(shown: str) -> None:
     told = connector(base_url=shown)
     assert told.build_request(WANTED).url.startswith(f"{HOST}/rest/asset/v1/")
     assert told.build_sign_in().url.startswith(f"{HOST}/identity/oauth/token?")
+
+
+async def test_the_two_kinds_are_counted_apart(
+    serve: Callable[[ASGIApp], str], open_at: Callable[..., Account], tmp_path: Path
+) -> None:
+    """One number may be the copy of two duplications."""
+    account = open_at("marketo", serve(emulator.create_emulator()), **emulator.ACCOUNTS["marketo"])
+    ledger = await open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    duplicator = Duplicator({"tried": account}, ledger, deadline=20)
+    program = replace(WANTED, campaign_id=1107, kind=MarketoCampaignKind.PROGRAM)
+    platforms = set()
+    for key, wanted in {"smart": WANTED, "program": program}.items():
+        answer = await duplicator.duplicate("everyone", key, "marketo", wanted)
+        assert answer.duplication is not None
+        assert answer.duplication.status is DuplicationStatus.CREATED
+        platforms.add(answer.duplication.intent.platform.partition("/")[2])
+    assert platforms == {"smartCampaign", "program"}
+    await ledger.close()
 
 
 # Signing in

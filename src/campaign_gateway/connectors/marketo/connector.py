@@ -151,8 +151,10 @@ class MarketoConnector:
             "folder": _folder_of(campaign),
             "description": optional_text(campaign.description, "description", LONGEST_DESCRIPTION),
         }
-        url = f"{self.account.assets}/{_kind_of(campaign)}/{source}/clone.json"
-        return self._request("POST", url, form_body(fields))
+        kind = _kind_of(campaign)
+        url = f"{self.account.assets}/{kind}/{source}/clone.json"
+        # The two kinds are counted apart.
+        return replace(self._request("POST", url, form_body(fields)), kind=kind)
 
     def read_answer(self, campaign: MarketoCampaignInput, response: ProviderResponse) -> Outcome:
         body = read_json_object(response) or {}
