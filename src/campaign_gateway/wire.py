@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-from campaign_gateway.connector import ProviderResponse, UnreadableAnswer
+from campaign_gateway.connector import ProviderRequest, ProviderResponse, UnreadableAnswer
 from campaign_gateway.outcomes import (
     Campaign,
     CopyWarning,
@@ -93,6 +93,10 @@ def json_body(fields: Mapping[str, object | None]) -> bytes:
     return json.dumps(present, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+# The media type of what `form_body` writes.
+FORM = "application/x-www-form-urlencoded"
+
+
 def form_body(fields: Mapping[str, object | None]) -> bytes:
     """A form in which whatever is no text is JSON. Fields that are None are left out."""
     written = {
@@ -106,6 +110,18 @@ def form_body(fields: Mapping[str, object | None]) -> bytes:
 def basic(user: str, password: str) -> str:
     """The value of an `Authorization` header (RFC 7617)."""
     return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+def api_request(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes = b"",
+    media_type: str = "application/json",
+) -> ProviderRequest:
+    """A request for an answer in JSON. `media_type` is that of the body, if there is one."""
+    written = {"content-type": media_type} if body else {}
+    return ProviderRequest(method, url, {"accept": "application/json", **headers, **written}, body)
 
 
 def read_body(response: ProviderResponse) -> str | None:

@@ -20,6 +20,7 @@ from campaign_gateway.connector import (
 from campaign_gateway.connectors.braze.input import BrazeCampaignInput
 from campaign_gateway.outcomes import Accepted, Campaign, CampaignStatus, ErrorCode, Outcome
 from campaign_gateway.wire import (
+    api_request,
     expect_success,
     failure,
     identifier,
@@ -174,9 +175,7 @@ class BrazeConnector:
 
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
         headers = {"authorization": f"Bearer {self.account.api_key.get_secret_value()}"}
-        if body:
-            headers["content-type"] = "application/json"
-        return ProviderRequest(method, self.account.root + path, headers, body)
+        return api_request(method, self.account.root + path, headers, body)
 
 
 def _message_in(response: ProviderResponse) -> str | None:

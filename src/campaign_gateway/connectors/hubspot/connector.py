@@ -32,6 +32,7 @@ from campaign_gateway.outcomes import (
     WarningCode,
 )
 from campaign_gateway.wire import (
+    api_request,
     expect_success,
     failure,
     identifier,
@@ -244,13 +245,8 @@ class HubspotConnector:
         return f"/marketing/campaigns/{self.account.campaigns_version}"
 
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
-        headers = {
-            "authorization": f"Bearer {self.account.access_token.get_secret_value()}",
-            "accept": "application/json",
-        }
-        if body:
-            headers["content-type"] = "application/json"
-        return ProviderRequest(method, self.account.base_url + path, headers, body)
+        headers = {"authorization": f"Bearer {self.account.access_token.get_secret_value()}"}
+        return api_request(method, self.account.base_url + path, headers, body)
 
 
 def _of_campaigns(campaign: HubspotCampaignInput) -> dict[str, object]:

@@ -26,6 +26,7 @@ from campaign_gateway.outcomes import (
     Outcome,
 )
 from campaign_gateway.wire import (
+    api_request,
     failure,
     identifier,
     json_body,
@@ -179,9 +180,7 @@ class KlaviyoConnector:
             "revision": self.account.revision,
             "accept": MEDIA_TYPE,
         }
-        if body:
-            headers["content-type"] = MEDIA_TYPE
-        return ProviderRequest(method, self.account.base_url + path, headers, body)
+        return api_request(method, self.account.base_url + path, headers, body, MEDIA_TYPE)
 
 
 def _read_campaign(data: Any) -> Campaign | None:

@@ -28,6 +28,7 @@ from campaign_gateway.outcomes import (
     Unknown,
 )
 from campaign_gateway.wire import (
+    api_request,
     basic,
     failure,
     identifier,
@@ -172,9 +173,7 @@ class MailchimpConnector:
             "authorization": basic("gateway", self.account.api_key.get_secret_value()),
             "accept": "application/json, application/problem+json",
         }
-        if body:
-            headers["content-type"] = "application/json"
-        return ProviderRequest(method, f"{self.account.root}/3.0/campaigns{path}", headers, body)
+        return api_request(method, self.account.root + "/3.0/campaigns" + path, headers, body)
 
 
 def _failure(body: object, response: ProviderResponse) -> Rejected | Unknown:

@@ -32,6 +32,8 @@ from campaign_gateway.outcomes import (
     WarningCode,
 )
 from campaign_gateway.wire import (
+    FORM,
+    api_request,
     expect_success,
     failure,
     form_body,
@@ -249,10 +251,7 @@ class MarketoConnector:
         return is_refusal and bool(codes) and codes <= TOKEN_REFUSALS
 
     def _request(self, method: str, url: str, body: bytes = b"") -> ProviderRequest:
-        headers = {"accept": "application/json"}
-        if body:
-            headers["content-type"] = "application/x-www-form-urlencoded"
-        return ProviderRequest(method, url, headers, body)
+        return api_request(method, url, {}, body, FORM)
 
 
 def _kind_of(campaign: MarketoCampaignInput) -> str:

@@ -27,7 +27,9 @@ from campaign_gateway.outcomes import (
     Unknown,
 )
 from campaign_gateway.wire import (
+    FORM,
     REFUSALS,
+    api_request,
     failure,
     form_body,
     identifier,
@@ -167,14 +169,9 @@ class MetaConnector:
         return read_found(response, campaign_id, _read_campaign)
 
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
-        headers = {
-            "authorization": f"Bearer {self.account.access_token.get_secret_value()}",
-            "accept": "application/json",
-        }
-        if body:
-            headers["content-type"] = "application/x-www-form-urlencoded"
+        headers = {"authorization": f"Bearer {self.account.access_token.get_secret_value()}"}
         url = f"{self.account.base_url}/{self.account.version}{path}"
-        return ProviderRequest(method, url, headers, body)
+        return api_request(method, url, headers, body, FORM)
 
 
 def _read_campaign(data: object) -> Campaign | None:

@@ -27,6 +27,7 @@ from campaign_gateway.outcomes import (
     Unknown,
 )
 from campaign_gateway.wire import (
+    api_request,
     failure,
     identifier,
     json_body,
@@ -146,11 +147,8 @@ class OmnisendConnector:
         headers = {
             "authorization": f"Omnisend-API-Key {self.account.api_key.get_secret_value()}",
             "omnisend-version": self.account.version,
-            "accept": "application/json",
         }
-        if body:
-            headers["content-type"] = "application/json"
-        return ProviderRequest(method, f"{self.account.base_url}{PATH}{path}", headers, body)
+        return api_request(method, self.account.base_url + PATH + path, headers, body)
 
 
 def _name_of(campaign: OmnisendCampaignInput) -> str | None:

@@ -23,6 +23,7 @@ from campaign_gateway.outcomes import (
     WarningCode,
 )
 from campaign_gateway.wire import (
+    api_request,
     failure,
     identifier,
     invalid_input,
@@ -136,14 +137,8 @@ class SendgridConnector:
         return read_found(response, campaign_id, _read_campaign)
 
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
-        headers = {
-            "authorization": f"Bearer {self.account.api_key.get_secret_value()}",
-            # SendGrid answers 406 to a request without one.
-            "accept": "application/json",
-        }
-        if body:
-            headers["content-type"] = "application/json"
-        return ProviderRequest(method, self.account.base_url + path, headers, body)
+        headers = {"authorization": f"Bearer {self.account.api_key.get_secret_value()}"}
+        return api_request(method, self.account.base_url + path, headers, body)
 
 
 def _read_campaign(data: object) -> Campaign | None:

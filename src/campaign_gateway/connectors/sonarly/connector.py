@@ -22,6 +22,7 @@ from campaign_gateway.outcomes import (
     Outcome,
 )
 from campaign_gateway.wire import (
+    api_request,
     failure,
     identifier,
     invalid_input,
@@ -135,13 +136,8 @@ class SonarlyConnector:
         return read_found(response, campaign_id, _read_campaign, "data")
 
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
-        headers = {
-            "authorization": f"Bearer {self.account.api_key.get_secret_value()}",
-            "accept": "application/json",
-        }
-        if body:
-            headers["content-type"] = "application/json"
-        return ProviderRequest(method, self.account.base_url + path, headers, body)
+        headers = {"authorization": f"Bearer {self.account.api_key.get_secret_value()}"}
+        return api_request(method, self.account.base_url + path, headers, body)
 
 
 def _read_campaign(data: object) -> Campaign | None:
