@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from campaign_gateway import signing, wire
+from campaign_gateway import signing, verdicts, wire
 from campaign_gateway.api.types import DuplicateCampaignPayload
 from campaign_gateway.connector import (
     ProviderRequest,
@@ -117,7 +117,7 @@ class Signing(Copying):
         told = wire.read_json_object(response)
         if not response.is_success:
             message = wire.read_text(told, "message")
-            failure = wire.failure("Stub", response, provider_message=message)
+            failure = verdicts.failure("Stub", response, provider_message=message)
             if isinstance(failure, Rejected) and told is not None:
                 return failure
         token = told.get("token") if told else None

@@ -30,7 +30,7 @@ from campaign_gateway.outcomes import (
 )
 from campaign_gateway.reading import is_called
 from campaign_gateway.transport import NoAnswer
-from campaign_gateway.wire import warning
+from campaign_gateway.verdicts import warning
 
 log = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ from campaign_gateway.outcomes import (
 )
 from campaign_gateway.reading import in_full, input_of, is_like_copy, like_copy, look_up
 from campaign_gateway.transport import NoAnswer
-from campaign_gateway.wire import warning
+from campaign_gateway.verdicts import warning
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
-from campaign_gateway import cli, reconciliation, transport, wire
+from campaign_gateway import cli, reconciliation, transport, verdicts
 from campaign_gateway.accounts import Account
 from campaign_gateway.duplication import Duplicator
 from campaign_gateway.ledger import Ledger, postgres
@@ -133,8 +133,8 @@ def _send_again() -> None:
 
 
 def _take_503_for_a_refusal() -> None:
-    refusals = {**wire.REFUSALS, 503: ErrorCode.PROVIDER_UNAVAILABLE}
-    setattr(wire, "REFUSALS", refusals)  # noqa: B010 - it is not meant to change
+    refusals = {**verdicts.REFUSALS, 503: ErrorCode.PROVIDER_UNAVAILABLE}
+    setattr(verdicts, "REFUSALS", refusals)  # noqa: B010 - it is not meant to change
 
 
 def _send_before_recording() -> None:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from campaign_gateway import reconciliation, wire
+from campaign_gateway import reconciliation, verdicts, wire
 from campaign_gateway.accounts import Account
 from campaign_gateway.connector import (
     AccountSettings,
@@ -234,7 +234,7 @@ class Tracking(Copying):
                 return Created(copy, "T-2")
             case "PARTIAL":
                 said = wire.read_text(told, "message")
-                remark = wire.warning(self.title, WarningCode.COPIED_IN_PART, said)
+                remark = verdicts.warning(self.title, WarningCode.COPIED_IN_PART, said)
                 return Created(copy, "T-2", (remark,))
             case "FAILED":
                 return Rejected(_failure(response, ErrorCode.CONFLICT).error, "T-2")
@@ -273,7 +273,7 @@ class TrackedAndFound(Tracking, Renaming, Reading, Listing):
 
 def _failure(response: ProviderResponse, code: ErrorCode | None = None) -> Rejected | Unknown:
     message = wire.read_text(wire.read_json_object(response), "message")
-    return wire.failure("Stub", response, code, provider_message=message)
+    return verdicts.failure("Stub", response, code, provider_message=message)
 
 
 def _campaign(told: object) -> Campaign | None:

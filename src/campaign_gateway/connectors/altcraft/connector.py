@@ -27,10 +27,9 @@ from campaign_gateway.outcomes import (
     ErrorCode,
     Outcome,
 )
+from campaign_gateway.verdicts import REFUSALS, failure
 from campaign_gateway.wire import (
-    REFUSALS,
     expect_success,
-    failure,
     invalid_input,
     line,
     number_as_id,

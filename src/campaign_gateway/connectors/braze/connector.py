@@ -19,10 +19,10 @@ from campaign_gateway.connector import (
 )
 from campaign_gateway.connectors.braze.input import BrazeCampaignInput
 from campaign_gateway.outcomes import Accepted, Campaign, CampaignStatus, ErrorCode, Outcome
+from campaign_gateway.verdicts import failure
 from campaign_gateway.wire import (
     api_request,
     expect_success,
-    failure,
     identifier,
     json_body,
     line,

@@ -31,10 +31,10 @@ from campaign_gateway.outcomes import (
     UserError,
     WarningCode,
 )
+from campaign_gateway.verdicts import failure, warning
 from campaign_gateway.wire import (
     api_request,
     expect_success,
-    failure,
     identifier,
     invalid_input,
     json_body,
@@ -47,7 +47,6 @@ from campaign_gateway.wire import (
     read_json_object,
     read_listed,
     read_text,
-    warning,
 )
 
 TITLE = "HubSpot"

@@ -25,9 +25,9 @@ from campaign_gateway.outcomes import (
     ErrorCode,
     Outcome,
 )
+from campaign_gateway.verdicts import failure
 from campaign_gateway.wire import (
     api_request,
-    failure,
     identifier,
     json_body,
     line,

@@ -27,10 +27,10 @@ from campaign_gateway.outcomes import (
     Rejected,
     Unknown,
 )
+from campaign_gateway.verdicts import failure
 from campaign_gateway.wire import (
     api_request,
     basic,
-    failure,
     identifier,
     json_body,
     optional_line,

@@ -31,11 +31,11 @@ from campaign_gateway.outcomes import (
     Rejected,
     WarningCode,
 )
+from campaign_gateway.verdicts import failure, warning
 from campaign_gateway.wire import (
     FORM,
     api_request,
     expect_success,
-    failure,
     form_body,
     line,
     number_as_id,
@@ -48,7 +48,6 @@ from campaign_gateway.wire import (
     read_number_as_id,
     read_text,
     read_texts,
-    warning,
 )
 
 TITLE = "Marketo"

@@ -26,11 +26,10 @@ from campaign_gateway.outcomes import (
     Rejected,
     Unknown,
 )
+from campaign_gateway.verdicts import REFUSALS, failure
 from campaign_gateway.wire import (
     FORM,
-    REFUSALS,
     api_request,
-    failure,
     form_body,
     identifier,
     optional_line,

@@ -26,9 +26,9 @@ from campaign_gateway.outcomes import (
     Rejected,
     Unknown,
 )
+from campaign_gateway.verdicts import failure
 from campaign_gateway.wire import (
     api_request,
-    failure,
     identifier,
     json_body,
     optional_line,

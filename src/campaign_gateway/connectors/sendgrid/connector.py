@@ -22,9 +22,9 @@ from campaign_gateway.outcomes import (
     Outcome,
     WarningCode,
 )
+from campaign_gateway.verdicts import failure, warning
 from campaign_gateway.wire import (
     api_request,
-    failure,
     identifier,
     invalid_input,
     json_body,
@@ -38,7 +38,6 @@ from campaign_gateway.wire import (
     read_remarks,
     read_text,
     read_texts,
-    warning,
 )
 
 TITLE = "SendGrid"
