@@ -25,7 +25,10 @@ async def test_accounts(client: Any) -> None:
         name: account.provider.upper() for name, account in accounts.items()
     }
     assert len(found) > len(CONNECTORS)
-    assert all(each["capabilities"] == ["FIND_COPY", "READ_CAMPAIGN"] for each in found)
+    # These name a copy themselves, so that a lost one does not have the name to look for.
+    without = {each["name"] for each in found if "FIND_COPY" not in each["capabilities"]}
+    assert without == {"mailchimp", "omnisend"}
+    assert all("READ_CAMPAIGN" in each["capabilities"] for each in found)
 
 
 async def test_a_duplication_by_id_and_by_key(client: Any) -> None:
