@@ -23,6 +23,8 @@ from typing import Any
 
 from anyio.from_thread import start_blocking_portal
 
+from campaign_gateway.transport import COPY_ANSWER_LIMIT
+
 API_KEY = "sk_live_faults_3f1c77"
 AUDIENCE = "507f1f77bcf86cd799439021"
 
@@ -223,7 +225,9 @@ async def _drip_body(visit: Visit) -> None:
 
 
 async def _answer_hugely(visit: Visit) -> None:
-    await visit.say(_response(201, _success(visit.answer | {"description": "x" * 1_000_000})))
+    await visit.say(
+        _response(201, _success(visit.answer | {"description": "x" * COPY_ANSWER_LIMIT}))
+    )
 
 
 async def _answer_in_gzip(visit: Visit) -> None:
