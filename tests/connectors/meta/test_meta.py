@@ -282,6 +282,9 @@ def test_a_usage_that_cannot_be_read_says_nothing(usage: str) -> None:
 
 def test_a_rename_is_done_when_meta_says_so() -> None:
     assert CONNECTOR.read_rename(answer(200, {"success": True})) is None
+    assert CONNECTOR.read_rename(answer(200, {"id": "120210000000000301"})) is None
+    torn = {"success": True, "error": {"code": 2, "message": "no"}}
+    assert isinstance(CONNECTOR.read_rename(answer(200, torn)), Unknown)
     for unclear in (False, "true", 1, None):
         assert isinstance(CONNECTOR.read_rename(answer(200, {"success": unclear})), Unknown)
     assert isinstance(CONNECTOR.read_rename(answer(500, {"success": True})), Unknown)

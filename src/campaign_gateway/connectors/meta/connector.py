@@ -135,8 +135,10 @@ class MetaConnector:
         return self._request("POST", path, form_body({"name": campaign.name}))
 
     def read_rename(self, response: ProviderResponse) -> Rejected | Unknown | None:
-        body = read_json_object(response)
-        if response.is_success and body and body.get("success") is True:
+        body = read_json_object(response) or {}
+        # The pages show `success`; Meta's own description of the API has the campaign answered.
+        says_yes = body.get("success") is True or read_id(body, "id") is not None
+        if response.is_success and says_yes and _error_in(response) is None:
             return None
         return _failure(response)
 
