@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from campaign_gateway.outcomes import ErrorCode, Refused
+from campaign_gateway.outcomes import ErrorCode, Refused, Retry
 from campaign_gateway.permits import Permits
 
 AT_ONCE = 32
@@ -52,5 +52,5 @@ async def test_a_turn_too_far_away_is_refused_and_not_taken() -> None:
             async with permits.hold(patience=1):
                 pass
         assert raised.value.error.code is ErrorCode.RATE_LIMITED
-        assert raised.value.error.safe_to_retry
+        assert raised.value.error.retry(is_recorded=False) is Retry.SAME_KEY
         assert 55 <= (raised.value.error.retry_after or 0) <= 60

@@ -34,6 +34,7 @@ from campaign_gateway.outcomes import (
     Outcome,
     Refused,
     Rejected,
+    Retry,
     UserError,
     WarningCode,
 )
@@ -408,10 +409,10 @@ async def test_whoever_asks_with_refused_secrets_may_use_the_key_again(
         patched.setattr(Signing, "secret", "another-secret-99")
         answer = await gateway.ask()
     payload = DuplicateCampaignPayload.of(answer)
-    assert payload.status.value == "REJECTED"
+    assert payload.status.value == "NOT_SENT"
     assert payload.duplication is None
     assert [each.code.value for each in payload.user_errors] == ["AUTHENTICATION_FAILED"]
-    assert payload.user_errors[0].safe_to_retry
+    assert payload.user_errors[0].retry is Retry.SAME_KEY
     assert await ledger.find("everyone", "k") is None
     assert gateway.provider.count("copy") == 0
     again = await gateway.ask()
@@ -585,7 +586,7 @@ async def test_a_copy_that_cannot_be_signed_leaves_its_key_unused(
     answer = await gateway.ask()
     assert answer.duplication is None
     assert answer.error.code is code
-    assert answer.error.safe_to_retry
+    assert answer.error.retry(is_recorded=False) is Retry.SAME_KEY
     assert await ledger.find("everyone", "k") is None
     assert (await gateway.copy()).status is DuplicationStatus.CREATED
 

@@ -169,6 +169,12 @@ class Duplicator:
         if recorded is None:
             try:
                 return await self._attempt(intent, account, campaign, despite)
+            except Refused:
+                # Another gateway may have begun the same key since the look above, and may have
+                # made the copy by now.
+                recorded = await self._find_if_possible(intent)
+                if recorded is None:
+                    raise
             except KeyTaken as taken:
                 recorded = taken.duplication
             except Unresolved as unresolved:

@@ -60,15 +60,21 @@ class WarningCode(StrEnum):
     PROVIDER_WARNING = "PROVIDER_WARNING"
 
 
-# The other codes all say that nothing was made; these say that a copy may exist already.
-MAY_HAVE_MADE_A_COPY = frozenset(
-    {
-        ErrorCode.OUTCOME_UNKNOWN,
-        ErrorCode.IDEMPOTENCY_KEY_REUSED,
-        ErrorCode.IDEMPOTENCY_KEY_EXPIRED,
-        ErrorCode.UNRESOLVED_DUPLICATION,
-    }
-)
+class Retry(StrEnum):
+    """What a caller does next. A caller that follows it never makes two copies for one intent."""
+
+    SAME_KEY = "SAME_KEY"
+    NEW_KEY = "NEW_KEY"
+    WAIT = "WAIT"
+    NO = "NO"
+
+
+# Refusals without a record that another request with the same key would not change.
+RETRY_WITHOUT_RECORD = {
+    ErrorCode.IDEMPOTENCY_KEY_REUSED: Retry.NO,
+    ErrorCode.IDEMPOTENCY_KEY_EXPIRED: Retry.NO,
+    ErrorCode.UNRESOLVED_DUPLICATION: Retry.WAIT,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +88,18 @@ class UserError:
     provider_code: str | None = None
     provider_message: str | None = None
 
-    @property
-    def safe_to_retry(self) -> bool:
-        return self.code not in MAY_HAVE_MADE_A_COPY
+    def retry(self, *, is_recorded: bool) -> Retry:
+        """What the caller does next; `is_recorded` if the error is on record for the caller's key.
+
+        Without a record only the same key is safe: another gateway may be using it right now.
+        """
+        if not is_recorded:
+            return RETRY_WITHOUT_RECORD.get(self.code, Retry.SAME_KEY)
+        return Retry.WAIT if self.code is ErrorCode.OUTCOME_UNKNOWN else Retry.NEW_KEY
 
 
 class Refused(Exception):
-    """Raised before anything was sent: nothing was made and nothing is recorded."""
+    """Raised before anything was sent: this request has made and recorded nothing."""
 
     def __init__(self, error: UserError) -> None:
         super().__init__(error.message)

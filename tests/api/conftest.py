@@ -17,7 +17,7 @@ FIELDS = """
   campaign { account id provider name status }
   duplication { id provider account sourceCampaignId requestedName status evidence providerTraceId
     requestedAt settledAt campaign { id } error { code } }
-  userErrors { code message field safeToRetry retryAfterSeconds providerCode providerMessage }
+  userErrors { code message field retry retryAfterSeconds providerCode providerMessage }
 """
 
 

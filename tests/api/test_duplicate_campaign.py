@@ -151,12 +151,12 @@ async def test_a_key_stands_for_one_input(client: Any, other: str) -> None:
     first = await client.duplicate(SONARLY, key)
     reused = await client.duplicate(other, key)
 
-    assert reused["status"] == "REJECTED"
+    assert reused["status"] == "NOT_SENT"
     assert reused["duplication"] is None
     (error,) = reused["userErrors"]
     assert error["code"] == "IDEMPOTENCY_KEY_REUSED"
     assert error["field"] == ["idempotencyKey"]
-    assert error["safeToRetry"] is False
+    assert error["retry"] == "NO"
     again = await client.duplicate(SONARLY, key)
     assert again["duplication"]["id"] == first["duplication"]["id"]
 
@@ -221,7 +221,7 @@ async def test_a_plain_refusal_is_certain_and_replayed(client: Any) -> None:
         payload = await client.duplicate(fields, key)
         (error,) = payload["userErrors"]
         assert (payload["status"], error["code"]) == ("REJECTED", code), fields
-        assert error["safeToRetry"] is True
+        assert error["retry"] == "NEW_KEY"
         assert payload["campaign"] is None
         assert payload["duplication"]["settledAt"] is not None
         assert payload["duplication"]["error"] == {"code": code}
@@ -263,7 +263,7 @@ async def test_an_unclear_answer_is_unknown_and_never_sent_again(client: Any) ->
         payload = await client.duplicate(fields, key)
         (error,) = payload["userErrors"]
         assert (payload["status"], error["code"]) == ("UNKNOWN", "OUTCOME_UNKNOWN"), fields
-        assert error["safeToRetry"] is False
+        assert error["retry"] == "WAIT"
         assert payload["duplication"]["settledAt"] is None
         again = await client.duplicate(fields, key)
         assert again["replayed"] is True
@@ -343,12 +343,12 @@ async def test_after_an_unknown_the_same_copy_under_a_new_key_is_refused(client:
     lost = await client.duplicate(fields)
     again = await client.duplicate(fields)
 
-    assert again["status"] == "REJECTED"
+    assert again["status"] == "NOT_SENT"
     assert again["campaign"] is None
     assert again["replayed"] is False
     (error,) = again["userErrors"]
     assert error["code"] == "UNRESOLVED_DUPLICATION"
-    assert error["safeToRetry"] is False
+    assert error["retry"] == "WAIT"
     assert again["duplication"]["id"] == lost["duplication"]["id"]
     assert again["duplication"]["status"] == "UNKNOWN"
     assert (await client.counted("sonarly"))["asked"] == 1
@@ -449,7 +449,8 @@ async def test_accounts_that_do_not_exist_or_are_not_named(client: Any) -> None:
         (error,) = payload["userErrors"]
         assert error["code"] == "UNKNOWN_ACCOUNT"
         assert error["field"] == ["input", fields.split(":")[0], "account"]
-        assert payload["status"] == "REJECTED"
+        assert payload["status"] == "NOT_SENT"
+        assert error["retry"] == "SAME_KEY"
 
 
 async def test_altcraft_copies_are_active_only_when_asked(client: Any) -> None:

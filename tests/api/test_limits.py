@@ -97,7 +97,7 @@ EVERY_FIELD = """fragment Every on Duplication {
   requestedAt settledAt
   campaign { __typename account id provider name description status providerStatus tags createdAt
     updatedAt }
-  error { code message field safeToRetry retryAfterSeconds providerCode providerMessage }
+  error { code message field retry retryAfterSeconds providerCode providerMessage }
 }"""
 
 

@@ -17,9 +17,9 @@ Object.defineProperty(globalThis, 'sessionStorage', {
   },
 });
 
-const { copyAtBraze, inWords, openIntent } = await import(join(folder, 'copying.js'));
+const { copyAnyway, copyAtBraze, inWords, openIntent } = await import(join(folder, 'copying.js'));
 
-async function press(braze) {
+async function press(braze, ask = copyAtBraze) {
   const shown = [];
   const intents = [];
   let failure = null;
@@ -28,7 +28,7 @@ async function press(braze) {
     intents.push(openIntent());
   };
   try {
-    await copyAtBraze(braze, show);
+    await ask(braze, show);
   } catch (error) {
     failure = String(error);
   }
@@ -75,6 +75,24 @@ const scenarios = {
     loseTheNextAnswer();
     const first = await press({ campaignId, name });
     return [first, await press({ campaignId, name: `${name}, edited meanwhile` })];
+  },
+
+  async corrected() {
+    return [
+      await press({ campaignId, name: '' }),
+      await press({ campaignId, name }),
+    ];
+  },
+
+  async anyway() {
+    shortenAndCountTheWaits();
+    const braze = { campaignId: 'cut-before-copy', name };
+    const stuck = await press(braze);
+    // As in another tab, which does not know of the first key.
+    kept.clear();
+    const elsewhere = await press(braze);
+    const [refused] = elsewhere.shown;
+    return [stuck, elsewhere, await press(braze, (again, show) => copyAnyway(again, refused, show))];
   },
 
   async unknown() {

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from campaign_gateway.outcomes import DuplicationStatus
+from campaign_gateway.api.enums import DuplicateCampaignStatus
 from support.node import run_node
 from support.typescript import STRICT, STRICTEST, Frontend
 
@@ -62,7 +62,8 @@ def test_it_compiles(frontend: Frontend, options: dict[str, object]) -> None:
 
 
 def test_it_has_words_for_every_status() -> None:
-    assert set(re.findall(r"case '(\w+)'", code("src/copying.ts"))) == set(DuplicationStatus)
+    words = re.findall(r"case '(\w+)'", code("src/copying.ts"))
+    assert set(words) == set(DuplicateCampaignStatus)
 
 
 def press(built: Path, scenario: str) -> tuple[str, list[dict[str, Any]]]:
@@ -110,6 +111,28 @@ def requested(sandbox_url: str, name: str) -> list[str]:
     answer = httpx.post(f"{sandbox_url}/graphql", json={"query": query}, trust_env=False).json()
     names = [edge["node"]["requestedName"] for edge in answer["data"]["duplications"]["edges"]]
     return [each for each in names if each.startswith(name)]
+
+
+def test_a_corrected_form_is_sent_with_the_same_key(built: Path) -> None:
+    """Nothing is recorded for a request that was not sent, and another gateway may use its key."""
+    name, (refused, corrected) = press(built, "corrected")
+    assert statuses(refused) == ["NOT_SENT"]
+    assert refused["shown"][0]["userErrors"][0]["retry"] == "SAME_KEY"
+    assert refused["after"] == {"key": refused["during"][0]["key"]}
+    assert corrected["during"][0]["key"] == refused["after"]["key"]
+    assert corrected["during"][0]["input"]["braze"]["name"] == name
+    assert statuses(corrected)[-1] == "CREATED"
+
+
+def test_a_person_can_ask_for_another_copy_after_one_that_stays_unknown(built: Path) -> None:
+    _, (stuck, elsewhere, anyway) = press(built, "anyway")
+    assert statuses(stuck)[-1] == "UNKNOWN"
+    assert statuses(elsewhere) == ["NOT_SENT"], "a new key alone is refused"
+    assert elsewhere["shown"][0]["userErrors"][0]["retry"] == "WAIT"
+    assert statuses(anyway)[0] == "UNKNOWN", "it was sent"
+    duplications = {pressed["shown"][0]["duplication"]["id"] for pressed in (stuck, elsewhere)}
+    assert len(duplications) == 1
+    assert anyway["shown"][0]["duplication"]["id"] not in duplications
 
 
 def test_what_stays_unknown_is_kept(built: Path) -> None:

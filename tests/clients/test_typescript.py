@@ -143,7 +143,7 @@ COMPILES = {
     "altcraft-campaign": "send({ input: { altcraft: { campaignId: 1, kind: 'CAMPAIGN' } }, key });",
     "status-narrows": """\
 const { status, campaign } = copy;
-if (status === 'UNKNOWN' || status === 'IN_PROGRESS') throw new Error();
+if (status === 'UNKNOWN' || status === 'IN_PROGRESS' || status === 'NOT_SENT') throw new Error();
 const left: 'ACCEPTED' | 'CREATED' | 'REJECTED' = status;
 if (left === 'CREATED' && campaign) campaign.id.toUpperCase();
 """,

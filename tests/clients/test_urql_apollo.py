@@ -61,7 +61,7 @@ def test_a_refusal_is_data(run: Run) -> None:
     payload = data(outcome, "duplicateCampaign")
     assert (payload["status"], payload["campaign"]) == ("REJECTED", None)
     (error,) = payload["userErrors"]
-    assert (error["code"], error["safeToRetry"]) == ("CAMPAIGN_NOT_FOUND", True)
+    assert (error["code"], error["retry"]) == ("CAMPAIGN_NOT_FOUND", "NEW_KEY")
 
 
 @pytest.mark.parametrize("other", [None, *INPUTS["sonarly"].values()], ids=["null", "two"])

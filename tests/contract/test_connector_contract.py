@@ -72,6 +72,7 @@ from campaign_gateway.outcomes import (
     Outcome,
     Refused,
     Rejected,
+    Retry,
     Unknown,
     WarningCode,
 )
@@ -279,11 +280,11 @@ def assert_as_named(outcome: Outcome, recording: Path) -> None:
         case ["rejected", code, _]:
             assert isinstance(outcome, Rejected)
             assert outcome.error.code == ErrorCode(code.upper())
-            assert outcome.error.safe_to_retry
+            assert outcome.error.retry(is_recorded=True) is Retry.NEW_KEY
         case ["unknown", _]:
             assert isinstance(outcome, Unknown)
             assert outcome.error.code == ErrorCode.OUTCOME_UNKNOWN
-            assert not outcome.error.safe_to_retry
+            assert outcome.error.retry(is_recorded=True) is Retry.WAIT
         case _:
             pytest.fail(f"{recording.name} is not named as a recording is")
 

@@ -30,7 +30,7 @@ def duplicate(url: str, fields: str, key: str) -> dict[str, Any]:
     query = (
         f"mutation {{ duplicateCampaign(input: {{ {fields} }}, idempotencyKey: {json.dumps(key)})"
         " { status replayed campaign { id name } duplication { id status evidence }"
-        " userErrors { code message safeToRetry providerMessage } } }"
+        " userErrors { code message retry providerMessage } } }"
     )
     answer = httpx.post(f"{url}/graphql", json={"query": query}, timeout=30, trust_env=False)
     payload: dict[str, Any] = answer.json()["data"]["duplicateCampaign"]
@@ -359,10 +359,10 @@ def test_a_provider_that_cannot_be_reached_leaves_the_key_unused(
     fields = f'sonarly: {{ {GROUP}, campaignId: "c1", name: "Copy" }}'
     with serve(running, config) as command:
         payload = duplicate(address(command), fields, "k1")
-        assert payload["status"] == "REJECTED"
+        assert payload["status"] == "NOT_SENT"
         assert payload["duplication"] is None
         (error,) = payload["userErrors"]
-        assert (error["code"], error["safeToRetry"]) == ("PROVIDER_UNAVAILABLE", True)
+        assert (error["code"], error["retry"]) == ("PROVIDER_UNAVAILABLE", "SAME_KEY")
         command.stop()
     config.write_text(config.read_text().replace(":9", f":{port}"))
     with serve(running, config) as command:

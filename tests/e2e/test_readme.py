@@ -13,9 +13,10 @@ import pytest
 
 from campaign_gateway.api import limits, request
 from campaign_gateway.api.context import CAMPAIGN_LIMIT, ENTITY_LIMIT
+from campaign_gateway.api.enums import DuplicateCampaignStatus
 from campaign_gateway.api.variables import VARIABLE_VALUE_LIMIT
 from campaign_gateway.connectors import CONNECTORS
-from campaign_gateway.outcomes import DuplicationStatus, ErrorCode, UserError, WarningCode
+from campaign_gateway.outcomes import ErrorCode, Retry, WarningCode
 from campaign_gateway.settings import LedgerSettings, ServerSettings, parse_settings
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
@@ -126,12 +127,14 @@ def test_the_configuration_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.ledger.url.get_secret_value() == "postgresql://user:password@host/database"
 
 
-def test_the_table_of_codes_is_whole_and_true() -> None:
-    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| (true|false) \|", README, re.MULTILINE))
-    expected = {
-        code: "true" if UserError(code, "").safe_to_retry else "false" for code in ErrorCode
-    }
-    assert rows == expected
+def test_the_table_of_codes_is_whole() -> None:
+    table = README[README.index("| `code` | What to do |") :].split("\n\n")[0]
+    assert re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE) == list(ErrorCode)
+
+
+def test_the_table_of_retries_is_whole() -> None:
+    table = README[README.index("| `retry` | means | the client |") :].split("\n\n")[0]
+    assert re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE) == list(Retry)
 
 
 def test_the_table_of_warnings_is_whole() -> None:
@@ -141,4 +144,6 @@ def test_the_table_of_warnings_is_whole() -> None:
 
 def test_the_table_of_statuses_is_whole() -> None:
     table = README[README.index("| `status` | means |") :].split("\n\n")[0]
-    assert set(re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE)) == set(DuplicationStatus)
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE)) == set(
+        DuplicateCampaignStatus
+    )

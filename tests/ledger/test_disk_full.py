@@ -206,7 +206,7 @@ async def nothing_is_lost(ledger: Ledger, settled: list[Intent], begun: list[Int
 MUTATION = (
     "mutation Copy($campaign: SonarlyCampaignInput!, $key: String!) { duplicateCampaign("
     "input: { sonarly: $campaign }, idempotencyKey: $key) { status duplication { id }"
-    " userErrors { code safeToRetry } } }"
+    " userErrors { code retry } } }"
 )
 
 CONFIG = """
@@ -262,7 +262,7 @@ async def a_disk_fills_under(client: httpx.AsyncClient, disk: Disk, provider: st
         if last["status"] != "CREATED":
             break
     assert last["duplication"] is None
-    assert last["userErrors"] == [{"code": "OVERLOADED", "safeToRetry": True}]
+    assert last["userErrors"] == [{"code": "OVERLOADED", "retry": "SAME_KEY"}]
     await until_ready(client, 503)
     sent = await asked(client, provider)
     assert sent == len(slow) + number

@@ -18,6 +18,7 @@ from campaign_gateway.outcomes import (
     Created,
     DuplicationStatus,
     ErrorCode,
+    Retry,
     Unknown,
     UserError,
 )
@@ -55,6 +56,25 @@ def begin_elsewhere(ledger: Any, theirs: Intent) -> None:
     ledger.ledger.find = find_and_begin
 
 
+async def test_refusal_is_replaced_by_the_record_another_gateway_made_meanwhile(
+    duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
+) -> None:
+    """The permit wait runs out after another gateway has made the copy for the same key."""
+    async with AsyncExitStack() as all_slots:
+        for _ in range(CALLS_AT_ONCE):
+            await all_slots.enter_async_context(account.permits.hold(1))
+        waiting = asyncio.create_task(ask(duplicator, campaign()))
+        await asyncio.sleep(0.2)
+        theirs = duplication._intent("everyone", "k", "sonarly", "sonarly", campaign())
+        await ledger.ledger.begin(theirs, datetime.now(UTC), None)
+        created = Created(Campaign("c1", "Copy"))
+        await ledger.ledger.settle(theirs, created, datetime.now(UTC), None)
+        answer = await waiting
+    assert status(answer) is DuplicationStatus.CREATED
+    assert (answer.error, answer.replayed) == (None, True)
+    assert await copies() == 0
+
+
 async def test_nothing_is_sent_when_the_intent_cannot_be_recorded(
     duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
 ) -> None:
@@ -63,7 +83,7 @@ async def test_nothing_is_sent_when_the_intent_cannot_be_recorded(
     assert answer.duplication is None
     assert code(answer) is ErrorCode.OVERLOADED
     assert answer.error is not None
-    assert answer.error.safe_to_retry
+    assert answer.error.retry(is_recorded=False) is Retry.SAME_KEY
     assert await copies() == 0
     retried = await ask(duplicator, campaign())
     assert status(retried) is DuplicationStatus.CREATED
@@ -79,7 +99,7 @@ async def test_whoever_cannot_be_told_what_became_of_a_key_is_not_told_that_noth
     assert answer.duplication is None
     assert code(answer) is ErrorCode.OUTCOME_UNKNOWN
     assert answer.error is not None
-    assert not answer.error.safe_to_retry
+    assert answer.error.retry(is_recorded=False) is Retry.SAME_KEY
     assert (await ask(duplicator, campaign())).replayed
     assert await copies() == 1
 
@@ -350,7 +370,7 @@ async def test_an_expired_key_is_told_so_and_not_sent_again(
     assert code(again) is ErrorCode.IDEMPOTENCY_KEY_EXPIRED
     assert again.error is not None
     assert again.error.field == ("idempotencyKey",)
-    assert not again.error.safe_to_retry
+    assert again.error.retry(is_recorded=False) is Retry.NO
     assert await copies() == 1
 
 

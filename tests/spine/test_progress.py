@@ -17,6 +17,7 @@ from campaign_gateway.outcomes import (
     DuplicationStatus,
     ErrorCode,
     Evidence,
+    Retry,
     WarningCode,
 )
 from campaign_gateway.reconciliation import PAUSES
@@ -165,7 +166,7 @@ async def test_a_copy_that_is_gone_was_not_made(open_gateway: Open, kind: type[C
     assert record.error is not None
     assert record.error.code is ErrorCode.CAMPAIGN_NOT_FOUND
     # A new key may ask for another copy, and somebody else may get this id.
-    assert record.error.safe_to_retry
+    assert record.error.retry(is_recorded=True) is Retry.NEW_KEY
     assert await gateway.due() == []
     assert await gateway.ledger.claimed(record.intent.platform, ["c1"]) == frozenset()
 

@@ -9,6 +9,7 @@ from campaign_gateway.outcomes import (
     DuplicationStatus,
     ErrorCode,
     Evidence,
+    Retry,
     WarningCode,
 )
 
@@ -27,14 +28,55 @@ DUPLICATION_STATUSES = {
     DuplicationStatus.ACCEPTED: "The provider has said yes, and has not named the copy or is not "
     "done with it. The gateway reads the provider until it knows.",
     DuplicationStatus.CREATED: "The copy exists and its id is known.",
-    DuplicationStatus.REJECTED: "No copy was made, and none will be for this idempotency key if "
-    "`duplication` is not null.",
+    DuplicationStatus.REJECTED: "No copy was made, and none will be made for this idempotency key. "
+    "The refusal is on record.",
 }
 described_enum(
     DuplicationStatus,
     "What has become of one intent to copy a campaign. It only ever moves towards CREATED or "
     "REJECTED.",
     DUPLICATION_STATUSES,
+)
+
+
+class DuplicateCampaignStatus(StrEnum):
+    NOT_SENT = "NOT_SENT"
+    IN_PROGRESS = "IN_PROGRESS"
+    UNKNOWN = "UNKNOWN"
+    ACCEPTED = "ACCEPTED"
+    CREATED = "CREATED"
+    REJECTED = "REJECTED"
+
+
+PAYLOAD_STATUSES = {
+    DuplicateCampaignStatus.NOT_SENT: "This request sent nothing to the provider and recorded "
+    "nothing. It does not say whether another request with the same key makes a copy. Follow "
+    "`userErrors.retry`.",
+    **{DuplicateCampaignStatus(each): text for each, text in DUPLICATION_STATUSES.items()},
+}
+described_enum(
+    DuplicateCampaignStatus,
+    "The status of the duplication that the idempotency key stands for, or NOT_SENT when the "
+    "request was refused without a record.",
+    PAYLOAD_STATUSES,
+)
+
+RETRIES = {
+    Retry.SAME_KEY: "Nothing is recorded under this key. Send exactly this request again with the "
+    "same key, after a pause or after `retryAfterSeconds`. If the input is wrong, correct it and "
+    "keep the key.",
+    Retry.NEW_KEY: "The refusal is on record: this key makes no copy, now or later. Correct what "
+    "is wrong and use a new key.",
+    Retry.WAIT: "A copy may exist. Do not use a new key. Look at `duplication` until it is "
+    "settled: CREATED means that the copy exists. REJECTED means that it does not.",
+    Retry.NO: "Do not retry: the key was used for another input, or too long ago. Check at the "
+    "provider what exists before you start a new intent with a new key.",
+}
+described_enum(
+    Retry,
+    "What to do after an error. A client that follows it never makes two copies for one intent.",
+    RETRIES,
+    "DuplicateCampaignRetry",
 )
 
 described_enum(
@@ -66,7 +108,7 @@ described_enum(
 
 ERROR_CODES = {
     ErrorCode.INVALID_INPUT: "The input cannot be used, by the gateway's or the provider's "
-    "judgement; `field` names the culprit where it is known. Correct it and use a new key.",
+    "judgement; `field` names the culprit where it is known. Correct it, then follow `retry`.",
     ErrorCode.CAMPAIGN_NOT_FOUND: "The provider does not know the campaign, or another id given "
     "with it, at this account. Check the ids and the account.",
     ErrorCode.AUTHENTICATION_FAILED: "The provider refused the account's secret. Whoever runs the "
@@ -76,12 +118,12 @@ ERROR_CODES = {
     ErrorCode.QUOTA_EXCEEDED: "The account's plan allows no more campaigns. Extend it or clear "
     "something away.",
     ErrorCode.CONFLICT: "The campaign, or what goes with it, is in a state that forbids copying "
-    "now. Change that state, then use a new key.",
-    ErrorCode.RATE_LIMITED: "Too many calls. Wait `retryAfterSeconds` if given. Use a new key if "
-    "`duplication` is not null, else the same.",
+    "now. Change that state, then follow `retry`.",
+    ErrorCode.RATE_LIMITED: "Too many calls. Wait `retryAfterSeconds` if given, then follow "
+    "`retry`.",
     ErrorCode.OVERLOADED: "The gateway cannot take the call now. Try again with the same key.",
     ErrorCode.PROVIDER_UNAVAILABLE: "The provider could not be reached or does not offer the call. "
-    "Try later: with a new key if `duplication` is not null, else with the same.",
+    "Try later; `retry` says with which key.",
     ErrorCode.OUTCOME_UNKNOWN: "A copy may or may not exist. Do not ask for another: watch "
     "`duplication(id)`, or look at the provider. If there is no duplication, the gateway could not "
     "look up the key: ask again with the same one.",
@@ -96,7 +138,8 @@ ERROR_CODES = {
 }
 described_enum(
     ErrorCode,
-    "Why there is no copy, or none for certain. The list is closed and each code says what to do.",
+    "Why there is no copy, or none for certain. The list is closed. `retry` says whether to use "
+    "the same key or a new one.",
     ERROR_CODES,
     "DuplicateCampaignErrorCode",
 )

@@ -23,7 +23,7 @@ mutation CopyAt{title}($idempotencyKey: String!) {{
     campaign {{ id name status }}
     warnings {{ code message providerMessage }}
     duplication {{ id status evidence }}
-    userErrors {{ code message field safeToRetry retryAfterSeconds providerMessage }}
+    userErrors {{ code message field retry retryAfterSeconds providerMessage }}
   }}
 }}
 """

@@ -11,7 +11,7 @@ from campaign_gateway import outcomes
 from campaign_gateway.accounts import Account as ConfiguredAccount
 from campaign_gateway.api import reads
 from campaign_gateway.api.context import Context
-from campaign_gateway.api.enums import Capability, Provider
+from campaign_gateway.api.enums import Capability, DuplicateCampaignStatus, Provider
 from campaign_gateway.connector import ReadsCampaigns, finds_copies_by
 from campaign_gateway.duplication import Answer
 from campaign_gateway.ledger.contract import Duplication as Recorded
@@ -20,6 +20,7 @@ from campaign_gateway.outcomes import (
     DuplicationStatus,
     ErrorCode,
     Evidence,
+    Retry,
     WarningCode,
 )
 
@@ -101,8 +102,9 @@ class DuplicateCampaignError:
         description="The path of the culprit among the mutation's arguments, such as "
         '["input", PROVIDER, "campaignId"], where it is known.'
     )
-    safe_to_retry: bool = strawberry.field(
-        description="True: nothing was made, so asking again cannot make a second copy."
+    retry: Retry = strawberry.field(
+        description="What to do next. A client that follows it never makes two copies for one "
+        "intent."
     )
     retry_after_seconds: int | None = strawberry.field(
         description="How many seconds to wait first, where that is known."
@@ -115,12 +117,12 @@ class DuplicateCampaignError:
     )
 
     @classmethod
-    def of(cls, error: outcomes.UserError) -> Self:
+    def of(cls, error: outcomes.UserError, *, is_recorded: bool) -> Self:
         return cls(
             code=error.code,
             message=error.message,
             field=None if error.field is None else list(error.field),
-            safe_to_retry=error.safe_to_retry,
+            retry=error.retry(is_recorded=is_recorded),
             retry_after_seconds=error.retry_after,
             provider_code=error.provider_code,
             provider_message=error.provider_message,
@@ -194,7 +196,9 @@ class Duplication:
             if recorded.campaign
             else None,
             warnings=[DuplicationWarning.of(each) for each in recorded.warnings],
-            error=DuplicateCampaignError.of(recorded.error) if recorded.error else None,
+            error=DuplicateCampaignError.of(recorded.error, is_recorded=True)
+            if recorded.error
+            else None,
             provider_trace_id=recorded.provider_trace_id,
             requested_at=recorded.requested_at,
             settled_at=recorded.settled_at,
@@ -231,7 +235,7 @@ class DuplicationConnection:
 
 @strawberry.type(description="What became of the request for a copy.")
 class DuplicateCampaignPayload:
-    status: DuplicationStatus = strawberry.field(
+    status: DuplicateCampaignStatus = strawberry.field(
         description="What has become of the intent. CREATED means that `campaign` is there."
     )
     campaign: Campaign | None = strawberry.field(
@@ -250,7 +254,8 @@ class DuplicateCampaignPayload:
         description="True: this idempotency key was used before, and this is what became of it."
     )
     user_errors: list[DuplicateCampaignError] = strawberry.field(
-        description="Why there is no copy, or none for certain. Empty for CREATED and ACCEPTED."
+        description="Why there is no copy, or none for certain, and in `retry` what to do next. "
+        "Empty for CREATED, ACCEPTED and IN_PROGRESS."
     )
 
     @classmethod
@@ -258,26 +263,22 @@ class DuplicateCampaignPayload:
         duplication = Duplication.of(answer.duplication) if answer.duplication else None
         if duplication is None or answer.error is not None:
             return cls(
-                status=_status_without_record(answer.error),
+                status=DuplicateCampaignStatus.NOT_SENT
+                if answer.error
+                else DuplicateCampaignStatus.IN_PROGRESS,
                 campaign=None,
                 warnings=[],
                 duplication=duplication,
                 replayed=answer.replayed,
-                user_errors=[DuplicateCampaignError.of(answer.error)] if answer.error else [],
+                user_errors=[DuplicateCampaignError.of(answer.error, is_recorded=False)]
+                if answer.error
+                else [],
             )
         return cls(
-            status=duplication.status,
+            status=DuplicateCampaignStatus(duplication.status),
             campaign=duplication.campaign,
             warnings=duplication.warnings,
             duplication=duplication,
             replayed=answer.replayed,
             user_errors=[duplication.error] if duplication.error else [],
         )
-
-
-def _status_without_record(error: outcomes.UserError | None) -> DuplicationStatus:
-    if error is None:
-        return DuplicationStatus.IN_PROGRESS
-    if error.code is ErrorCode.OUTCOME_UNKNOWN:
-        return DuplicationStatus.UNKNOWN
-    return DuplicationStatus.REJECTED
