@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import chain, repeat
 from typing import Any
 from urllib.parse import urlsplit
@@ -62,7 +62,7 @@ class _Recording:
 
     async def begin(self) -> None:
         """Raises `KeyTaken`, `Unresolved` and `LedgerUnavailable`."""
-        now = datetime.now(UTC)
+        now = self.ledger.now()
         self.task = asyncio.create_task(self.ledger.begin(self.intent, now, self.despite))
         # Shielded: a deadline that strikes here must not leave a record of unknown fate.
         await asyncio.shield(self.task)
@@ -84,7 +84,9 @@ async def attempt(
     """
     platform = "/".join(filter(None, [urlsplit(request.url).netloc, request.kind]))
     intent = replace(intent, platform=platform)
-    recording = _Recording(ledger, await _with_what_is_there(account, intent, campaign), despite)
+    recording = _Recording(
+        ledger, await _with_what_is_there(ledger, account, intent, campaign), despite
+    )
     outcome = await _send(recording, account, campaign, request)
     if recording.task is None:
         assert isinstance(outcome, Rejected), "nothing is sent without a record"
@@ -108,7 +110,7 @@ async def renounce(ledger: Ledger, intent: Intent) -> None:
     """See to it that an intent that was never sent does not look under way for good."""
     for pause in _pauses():
         try:
-            await ledger.renounce(intent, RENOUNCED, datetime.now(UTC))
+            await ledger.renounce(intent, RENOUNCED, ledger.now())
         except LedgerClosed:
             return
         except LedgerUnavailable:
@@ -117,7 +119,9 @@ async def renounce(ledger: Ledger, intent: Intent) -> None:
             return
 
 
-async def _with_what_is_there(account: Account, intent: Intent, campaign: Any) -> Intent:
+async def _with_what_is_there(
+    ledger: Ledger, account: Account, intent: Intent, campaign: Any
+) -> Intent:
     """The intent with the campaigns that are like the copy already, where that will matter."""
     connector = account.connector
     if not isinstance(connector, FindsCopies) or connector.tells_creation:
@@ -126,7 +130,7 @@ async def _with_what_is_there(account: Account, intent: Intent, campaign: Any) -
         return intent
     try:
         async with asyncio.timeout(LOOK_SECONDS):
-            listed = await like_copy(account, campaign, intent)
+            listed = await like_copy(account, campaign, intent, ledger.now)
     except (NoAnswer, UnreadableAnswer, TimeoutError) as failure:
         log.warning("%s could not be read before a copy: %s", account.name, failure)
         return intent
@@ -161,7 +165,7 @@ async def _send(
 async def _settle(ledger: Ledger, intent: Intent, outcome: Outcome) -> Duplication:
     """Record the outcome, however long the ledger takes to be usable again."""
     for pause in _pauses():
-        now = datetime.now(UTC)
+        now = ledger.now()
         try:
             return await ledger.settle(intent, outcome, now, _check_at(outcome, now))
         except LedgerClosed:

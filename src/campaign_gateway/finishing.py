@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from campaign_gateway.accounts import Account
@@ -103,7 +103,7 @@ async def finish(
             if any(each.code is WarningCode.NOT_NAMED and _is_left(each) for each in copy.warnings):
                 with _surviving(intent):
                     copy = await _name(account, intent, campaign, copy, described)
-    now = datetime.now(UTC)
+    now = ledger.now()
     if now - (duplication.settled_at or now) >= TRIED_FOR:
         copy = given_up(account, copy)
     again = is_unfinished(copy.warnings)

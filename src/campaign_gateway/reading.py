@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -23,8 +23,6 @@ from campaign_gateway.transport import NoAnswer
 
 PAGES_A_SEARCH = 3
 LOOKUPS_AT_ONCE = 8
-
-MOST_AHEAD = timedelta(hours=1)
 
 
 def input_of(account: Account, duplication: Duplication) -> Any:
@@ -99,7 +97,7 @@ def is_like_copy(campaign: Campaign, intent: Intent) -> bool:
 class Listed:
     """Campaigns that are like a copy. `is_whole` says that the provider's list was read to its end.
 
-    `ahead` is by how much the provider's clock is ahead of ours.
+    `ahead` is by how much the provider's clock is ahead of ours at most.
     """
 
     campaigns: Sequence[Campaign]
@@ -107,10 +105,13 @@ class Listed:
     ahead: timedelta
 
 
-async def like_copy(account: Account, campaign: Any, intent: Intent) -> Listed:
+async def like_copy(
+    account: Account, campaign: Any, intent: Intent, now: Callable[[], datetime]
+) -> Listed:
     """The campaigns that are like the copy of that input, as the provider lists them near it.
 
-    Raises `NoAnswer` and `UnreadableAnswer`.
+    `now` tells the time by the clock that the provider's is compared with. Raises `NoAnswer` and
+    `UnreadableAnswer`.
     """
     connector = account.connector
     if not isinstance(connector, FindsCopies):
@@ -119,8 +120,9 @@ async def like_copy(account: Account, campaign: Any, intent: Intent) -> Listed:
     cursor: str | None = None
     ahead = timedelta(0)
     for _ in range(PAGES_A_SEARCH):
+        asked_at = now()
         response = await account.transport.read(connector.build_search(campaign, cursor))
-        ahead = _ahead(response, datetime.now(UTC))
+        ahead = _ahead(response, asked_at)
         page = connector.read_search(response, cursor)
         found += page.campaigns
         cursor = page.next_cursor
@@ -130,14 +132,17 @@ async def like_copy(account: Account, campaign: Any, intent: Intent) -> Listed:
     return Listed(alike, is_whole=cursor is None, ahead=ahead)
 
 
-def _ahead(response: ProviderResponse, now: datetime) -> timedelta:
-    """By the header `Date`, which is to the second; one that is far off says nothing."""
+def _ahead(response: ProviderResponse, asked_at: datetime) -> timedelta:
+    """By the header `Date`, which is to the second; without one the clocks are taken to agree.
+
+    The provider wrote it when we had asked, or later. Taken for earlier than it was, it could make
+    an older campaign look like one that was made after our request.
+    """
     try:
         told = parsedate_to_datetime(response.headers.get("date", ""))
-        ahead = told - now
+        return told + timedelta(seconds=1) - asked_at
     except (ValueError, TypeError, OverflowError):
         return timedelta(0)
-    return ahead if abs(ahead) < MOST_AHEAD else timedelta(0)
 
 
 async def in_full(account: Account, campaign: Any, listed: Campaign) -> Campaign | None:

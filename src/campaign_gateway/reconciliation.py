@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,6 @@ from campaign_gateway.ledger.contract import (
     Duplication,
     KeyTaken,
     LedgerUnavailable,
-    status_of,
 )
 from campaign_gateway.outcomes import (
     Accepted,
@@ -43,13 +43,15 @@ Checked = TypeVar("Checked")
 # Seconds between the checks of one duplication; the last pause repeats.
 PAUSES = (2, 3, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 
-CHECKS_AT_ONCE = 16
+# At once for each account, so that a provider that hangs holds up nobody else's checks.
+CHECKS_AT_ONCE = 8
 
 # A check takes no longer, and nobody else checks the same duplication meanwhile.
 CHECK_TIME = timedelta(seconds=30)
 
-# A copy is taken for ours when it was made in this interval around the request, by our clock. The
-# start allows for times that are told to the second, the end for copies that are made late.
+# A copy is taken for ours when it was made in this interval around the request, by the ledger's
+# clock. The start allows for times that are told to the second and for three seconds until the
+# provider answers; the end for copies that are made late.
 EARLIEST_COPY = timedelta(seconds=-5)
 LATEST_COPY = timedelta(hours=24)
 
@@ -64,20 +66,21 @@ class Finding:
 
 async def reconcile(accounts: Mapping[str, Account], ledger: Ledger, every_seconds: float) -> None:
     """Check what is due, for ever."""
-    checks: set[asyncio.Task[None]] = set()
+    checks: dict[asyncio.Task[None], str] = {}
     try:
         while True:
             try:
-                now = datetime.now(UTC)
-                room = CHECKS_AT_ONCE - len(checks)
-                for each in await ledger.take_due(now, room, now + CHECK_TIME):
-                    checks.add(asyncio.create_task(_check(accounts, ledger, each)))
+                under_way = Counter(checks.values())
+                for name in await ledger.due_accounts(ledger.now()):
+                    room, now = CHECKS_AT_ONCE - under_way[name], ledger.now()
+                    due = await ledger.take_due(name, now, room, now + CHECK_TIME) if room else ()
+                    for each in due:
+                        check = asyncio.create_task(_check(accounts, ledger, each))
+                        checks[check] = name
             except LedgerUnavailable as failure:
                 log.error("the ledger cannot be used: %s", failure)
             await asyncio.sleep(every_seconds)
-            if len(checks) == CHECKS_AT_ONCE:
-                await asyncio.wait(checks, return_when=asyncio.FIRST_COMPLETED)
-            checks = {check for check in checks if not check.done()}
+            checks = {check: name for check, name in checks.items() if not check.done()}
     finally:
         for check in checks:
             check.cancel()
@@ -118,12 +121,12 @@ async def _record_finding(
     account: Account, ledger: Ledger, duplication: Duplication, finding: Finding
 ) -> None:
     if finding.copy is not None:
-        now = datetime.now(UTC)
         # It may yet be somebody else's, who would not want it renamed.
         copy = given_up(
             account, with_what_is_left(account, duplication.intent, Created(finding.copy))
         )
-        if await ledger.settle_by_reading(duplication, copy, Evidence.INFERRED, now, None):
+        found = Evidence.INFERRED
+        if await ledger.settle_by_reading(duplication, copy, found, ledger.now(), None):
             log.info("duplication %s is campaign %s", duplication.intent.id, copy.campaign.id)
             return
     if finding.candidates and finding.candidates != duplication.candidates:
@@ -141,12 +144,15 @@ async def _record_progress(account: Account, ledger: Ledger, duplication: Duplic
     if outcome is None or isinstance(outcome, Accepted):
         await _postpone(ledger, duplication, ())
         return
-    now, again = datetime.now(UTC), None
+    now, again = ledger.now(), None
     if isinstance(outcome, Created):
         outcome = with_what_is_left(account, duplication.intent, outcome)
         again = now if is_unfinished(outcome.warnings) else None
-    await ledger.settle(duplication.intent, outcome, now, again)
-    log.info("duplication %s is %s", duplication.intent.id, status_of(outcome))
+    settled = await ledger.settle(duplication.intent, outcome, now, again)
+    log.info("duplication %s is %s", duplication.intent.id, settled.status)
+    if settled.status is DuplicationStatus.ACCEPTED:
+        # Another duplication has the campaign, so a person has to look.
+        await _postpone(ledger, duplication, ())
 
 
 async def _progress(account: Account, duplication: Duplication) -> Created | Accepted | Rejected:
@@ -171,7 +177,7 @@ async def _postpone(
     ledger: Ledger, duplication: Duplication, candidates: Sequence[Campaign]
 ) -> None:
     pause = PAUSES[min(duplication.checks, len(PAUSES) - 1)]
-    again = datetime.now(UTC) + timedelta(seconds=pause)
+    again = ledger.now() + timedelta(seconds=pause)
     await ledger.postpone(duplication, again, candidates)
 
 
@@ -204,9 +210,9 @@ async def _find_copy(account: Account, ledger: Ledger, duplication: Duplication)
     if known_by is None or (known_by == "name" and duplication.intent.requested_name is None):
         return Finding()
     campaign = input_of(account, duplication)
-    listed = await like_copy(account, campaign, duplication.intent)
+    listed = await like_copy(account, campaign, duplication.intent, ledger.now)
     found = [
-        _Candidate(campaign_in_full, listed.ahead)
+        _Candidate(campaign_in_full, listed.ahead, ledger.now())
         for each in listed.campaigns
         if each.id != duplication.intent.source_campaign_id
         and (campaign_in_full := await in_full(account, campaign, each))
@@ -223,10 +229,14 @@ async def _find_copy(account: Account, ledger: Ledger, duplication: Duplication)
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A campaign that is like a copy. `ahead` is how far its provider's clock is ahead of ours."""
+    """A campaign that is like a copy, read at the time `read_at`.
+
+    `ahead` is how far its provider's clock is ahead of the ledger's at most.
+    """
 
     campaign: Campaign
     ahead: timedelta
+    read_at: datetime
 
     def may_be_copy_of(self, duplication: Duplication) -> bool:
         """Like it, and made in the time of the call, or first seen after it where none is told."""
@@ -236,7 +246,7 @@ class _Candidate:
         if self.campaign.created_at is not None:
             made_after = self.campaign.created_at - self.ahead - requested_at
             return EARLIEST_COPY <= made_after <= LATEST_COPY
-        if seen is None or datetime.now(UTC) - requested_at > LATEST_COPY:
+        if seen is None or self.read_at - requested_at > LATEST_COPY:
             return False
         return self.campaign.id not in seen
 

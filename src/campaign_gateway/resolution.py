@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 
 from campaign_gateway.ledger import Ledger
-from campaign_gateway.ledger.contract import Duplication, Selection
+from campaign_gateway.ledger.contract import Duplication, Place, Selection
 from campaign_gateway.outcomes import (
     Campaign,
     Created,
@@ -60,7 +60,7 @@ async def resolve_as_created(ledger: Ledger, duplication_id: str, campaign_id: s
     if campaign_id == duplication.intent.source_campaign_id:
         raise CannotResolve(f"{campaign_id} is the campaign that was to be copied")
     copy = Created(campaign)
-    if not await ledger.settle_by_reading(duplication, copy, Evidence.PERSON, _now(), None):
+    if not await ledger.settle_by_reading(duplication, copy, Evidence.PERSON, ledger.now(), None):
         raise CannotResolve(
             f"{campaign_id} is the copy of another duplication, or {duplication_id} was settled "
             "just now; look again"
@@ -70,16 +70,16 @@ async def resolve_as_created(ledger: Ledger, duplication_id: str, campaign_id: s
 async def resolve_as_absent(ledger: Ledger, duplication_id: str) -> None:
     """Record that there is no copy. Raises `CannotResolve`."""
     duplication = await _unsettled(ledger, duplication_id)
-    if not await ledger.declare_absent(duplication, ABSENT, _now()):
+    if not await ledger.declare_absent(duplication, ABSENT, ledger.now()):
         raise CannotResolve(f"{duplication_id} was settled just now; look again")
 
 
 async def _all(ledger: Ledger, selection: Selection) -> AsyncIterator[Duplication]:
-    before_id: str | None = None
-    while page := await ledger.list(None, selection, PAGE_SIZE, before_id):
+    before: Place | None = None
+    while page := await ledger.list(None, selection, PAGE_SIZE, before):
         for each in page:
             yield each
-        before_id = page[-1].intent.id
+        before = (page[-1].requested_at, page[-1].intent.id)
 
 
 async def _get(ledger: Ledger, duplication_id: str) -> Duplication:
@@ -160,7 +160,3 @@ def _one_line(said: str | None) -> str:
 
 def _written(instant: datetime) -> str:
     return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.contract import LedgerUnavailable
@@ -21,7 +21,7 @@ async def retain(ledger: Ledger, keep: timedelta, remember: timedelta) -> None:
     """Shrink what was settled `keep` ago, delete what was requested `remember` ago, for ever."""
     while True:
         try:
-            now = datetime.now(UTC)
+            now = ledger.now()
             expired = await _in_batches(ledger.expire, now - keep)
             forgotten = await _in_batches(ledger.forget, now - remember)
             if expired or forgotten:

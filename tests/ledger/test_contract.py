@@ -13,9 +13,9 @@ from campaign_gateway.ledger.contract import (
     Duplication,
     Intent,
     KeyTaken,
+    Place,
     Selection,
     Unresolved,
-    first_id,
     new_id,
 )
 from campaign_gateway.outcomes import (
@@ -338,7 +338,7 @@ async def test_reading_settles_what_is_accepted_or_unknown(
         assert read.evidence is Evidence.INFERRED
         assert read.error is None
         assert read.settled_at == LATER
-    assert await ledger.take_due(LATER, 10, LATER) == []
+    assert await ledger.take_due("braze", LATER, 10, LATER) == []
     assert await ledger.claimed("rest.example.com", ["c10", "c11", "c2"]) == {"c10", "c11"}
     assert await ledger.claimed("other.example.com", ["c10"]) == frozenset()
     assert await ledger.claimed("rest.example.com", []) == frozenset()
@@ -356,7 +356,9 @@ async def test_what_became_of_a_copy_that_was_named_early_is_recorded(
         accepted = await settled(ledger, intent(key), Accepted("T-1", copy_to_be))
         assert (accepted.status, accepted.campaign) == (DuplicationStatus.ACCEPTED, copy_to_be)
         assert accepted.settled_at is None
-        assert [each.intent.key for each in await ledger.take_due(LATER, 10, LATER)] == [key]
+        assert [each.intent.key for each in await ledger.take_due("braze", LATER, 10, LATER)] == [
+            key
+        ]
         # Nor does it get lost among those that look for a campaign.
         assert await ledger.claimed("rest.example.com", [key]) == {key}
         late = await ledger.settle(accepted.intent, outcome, LATER, None)
@@ -388,7 +390,7 @@ async def test_a_copy_is_amended_while_it_is_the_copy(ledger: Ledger, intent: Ma
     await ledger.begin(mine, NOW, None)
     record = await ledger.settle(mine, Created(COPY, "T-1", (LEFT,)), NOW, LATER)
     assert record.warnings == (LEFT,)
-    (due,) = await ledger.take_due(LATER, 10, LATER + timedelta(seconds=9))
+    (due,) = await ledger.take_due("braze", LATER, 10, LATER + timedelta(seconds=9))
     assert (due.intent, due.status) == (mine, DuplicationStatus.CREATED)
     named = replace(COPY, name="Named")
     amended = await ledger.amend(due, Created(named), None)
@@ -397,7 +399,7 @@ async def test_a_copy_is_amended_while_it_is_the_copy(ledger: Ledger, intent: Ma
     assert (amended.campaign, amended.warnings, amended.checks) == (named, (), 1)
     assert (amended.settled_at, amended.provider_trace_id) == (NOW, "T-1")
     assert amended.evidence is Evidence.ANSWER
-    assert await ledger.take_due(LATER + timedelta(hours=1), 10, LATER) == []
+    assert await ledger.take_due("braze", LATER + timedelta(hours=1), 10, LATER) == []
     other = Created(replace(COPY, id="other"))
     assert await ledger.amend(amended, other, LATER) is None
     unknown = await settled(ledger, intent("lost", requested_name="Lost"), UNKNOWN)
@@ -421,6 +423,117 @@ async def test_one_campaign_is_the_copy_of_one_duplication(
     assert await ledger.settle_by_reading(elsewhere, Created(COPY), Evidence.INFERRED, LATER, None)
 
 
+async def test_answer_of_the_provider_takes_its_campaign_from_one_found_by_reading(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    """Equal intents were assigned each other's copies before the late answer came."""
+    late, other = intent("late", scope="a"), intent("other", scope="b")
+    mine, theirs = [await settled(ledger, each, UNKNOWN) for each in (late, other)]
+    for record, copy_id in ((mine, "c2"), (theirs, "c1")):
+        copy = Created(replace(COPY, id=copy_id), warnings=(LEFT,))
+        assert await ledger.settle_by_reading(record, copy, Evidence.INFERRED, NOW, None)
+
+    answered = await ledger.settle(late, Created(replace(COPY, id="c1"), "T"), LATER, None)
+    assert (answered.status, answered.evidence) == (DuplicationStatus.CREATED, Evidence.ANSWER)
+    assert answered.campaign == replace(COPY, id="c1")
+    exchanged = await found(ledger, other)
+    assert (exchanged.status, exchanged.evidence) == (DuplicationStatus.CREATED, Evidence.INFERRED)
+    assert (exchanged.campaign, exchanged.warnings) == (replace(COPY, id="c2"), (LEFT,))
+    again = await ledger.settle(late, Created(replace(COPY, id="c1"), "T"), LATER, None)
+    assert again == answered
+    assert await found(ledger, other) == exchanged
+
+
+@pytest.mark.parametrize("evidence", [Evidence.INFERRED, Evidence.PERSON])
+@pytest.mark.parametrize("before", [Accepted("T-1"), UNKNOWN])
+async def test_duplication_that_loses_its_campaign_to_an_answer_is_checked_again(
+    ledger: Ledger, intent: MakeIntent, before: Outcome, evidence: Evidence
+) -> None:
+    late, other = intent("late", scope="a"), intent("other", scope="b", fingerprint="another")
+    await ledger.begin(late, NOW, None)
+    record = await settled(ledger, other, before)
+    assert await ledger.settle_by_reading(record, Created(COPY), evidence, NOW, None)
+
+    answered = await ledger.settle(late, Created(COPY), LATER, None)
+    assert (answered.status, answered.campaign) == (DuplicationStatus.CREATED, COPY)
+    released = await found(ledger, other)
+    assert (released.status, released.campaign, released.evidence) == (record.status, None, None)
+    assert released.settled_at is None
+    assert (released.error is None) == isinstance(before, Accepted)
+    (due,) = await ledger.take_due("braze", LATER, 10, LATER)
+    assert due.intent == other
+    assert await ledger.claimed("rest.example.com", ["c9"]) == {"c9"}
+
+
+async def test_campaign_that_the_provider_names_twice_has_one_owner(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    first = await settled(ledger, intent("first"), Created(COPY))
+    second = await settled(ledger, intent("second"), Created(COPY))
+    assert (second.status, second.campaign) == (DuplicationStatus.UNKNOWN, None)
+    assert second.error is not None
+    assert second.error.code is ErrorCode.OUTCOME_UNKNOWN
+    assert await found(ledger, first.intent) == first
+
+
+async def test_many_that_find_one_campaign_at_once_have_one_owner_among_them(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    records = [
+        await settled(ledger, intent(f"k{number}", scope=f"s{number}"), UNKNOWN)
+        for number in range(12)
+    ]
+    results = await asyncio.gather(
+        *(
+            ledger.settle_by_reading(each, Created(COPY), Evidence.INFERRED, LATER, None)
+            for each in records
+        )
+    )
+    assert sum(each is not None for each in results) == 1
+    late = await asyncio.gather(
+        *(ledger.settle(each.intent, Created(COPY), LATER, None) for each in records)
+    )
+    owners = [each for each in late if each.status is DuplicationStatus.CREATED]
+    assert [each.evidence for each in owners] == [Evidence.ANSWER]
+
+
+async def test_order_rests_on_the_ledger_s_clock_and_not_on_ids(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    """The later of two gateways has a clock that is behind, and so makes lower ids."""
+    older = intent("older", id="02", scope="a")
+    newer = intent("newer", id="01", scope="a")
+    await ledger.begin(older, NOW, None)
+    await ledger.begin(newer, LATER, None)
+    for each in (older, newer):
+        await ledger.settle(each, UNKNOWN, LATER, None)
+    with pytest.raises(Unresolved) as unresolved:
+        await ledger.begin(intent("more", scope="a"), LATER, older.id)
+    assert unresolved.value.duplication is not None
+    assert unresolved.value.duplication.intent == newer
+    rivals = await ledger.rivals(unresolved.value.duplication)
+    assert [each.intent.id for each in rivals] == [older.id, newer.id]
+    listed = await ledger.list("a", Selection(), 10, None)
+    assert [each.intent.id for each in listed] == [newer.id, older.id]
+    place = (listed[0].requested_at, listed[0].intent.id)
+    assert [each.intent.id for each in await ledger.list("a", Selection(), 10, place)] == [older.id]
+    await ledger.begin(intent("more", scope="a"), LATER, newer.id)
+
+
+async def test_only_accounts_with_something_due_are_named(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    for account in ("one", "two"):
+        mine = intent(account, account=account)
+        await ledger.begin(mine, NOW, None)
+        await ledger.settle(mine, Accepted(), NOW, NOW if account == "one" else LATER)
+    assert await ledger.due_accounts(NOW) == ["one"]
+    assert sorted(await ledger.due_accounts(LATER)) == ["one", "two"]
+    (due,) = await ledger.take_due("two", LATER, 10, LATER + timedelta(seconds=1))
+    assert due.intent.account == "two"
+    assert await ledger.due_accounts(LATER) == ["one"]
+
+
 async def test_a_person_s_word_settles_what_is_accepted_or_unknown(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
@@ -433,7 +546,7 @@ async def test_a_person_s_word_settles_what_is_accepted_or_unknown(
         assert (absent.status, absent.error) == (DuplicationStatus.REJECTED, error)
         assert (absent.evidence, absent.settled_at) == (Evidence.PERSON, LATER)
         assert not await ledger.declare_absent(record, error, LATER)
-    assert await ledger.take_due(LATER, 10, LATER) == []
+    assert await ledger.take_due("braze", LATER, 10, LATER) == []
 
 
 async def test_what_is_due_is_taken_by_one_and_can_be_postponed(
@@ -446,7 +559,7 @@ async def test_what_is_due_is_taken_by_one_and_can_be_postponed(
 
     async def take(seconds: int, limit: int = 10) -> set[str]:
         taken = await ledger.take_due(
-            NOW + timedelta(seconds=seconds), limit, NOW + timedelta(seconds=60)
+            "braze", NOW + timedelta(seconds=seconds), limit, NOW + timedelta(seconds=60)
         )
         return {each.intent.key for each in taken}
 
@@ -473,7 +586,7 @@ async def test_many_readers_never_take_the_same(ledger: Ledger, intent: MakeInte
     for number in range(30):
         await settled(ledger, intent(f"k{number}"), Accepted())
     taken = await asyncio.gather(
-        *(ledger.take_due(LATER, 5, LATER + timedelta(hours=1)) for _ in range(12))
+        *(ledger.take_due("braze", LATER, 5, LATER + timedelta(hours=1)) for _ in range(12))
     )
     keys = [each.intent.key for batch in taken for each in batch]
     assert len(keys) == len(set(keys)) == 30
@@ -521,12 +634,12 @@ async def test_a_list_is_narrowed_and_paged(ledger: Ledger, intent: MakeIntent) 
     await ledger.settle(made[0].intent, Accepted(), NOW, None)
     await ledger.settle(made[1].intent, REJECTED, NOW, None)
 
-    async def keys(selection: Selection, limit: int = 10, before: str | None = None) -> list[str]:
+    async def keys(selection: Selection, limit: int = 10, before: Place | None = None) -> list[str]:
         page = await ledger.list("everyone", selection, limit, before)
         return [each.intent.key for each in page]
 
     assert await keys(Selection(), 2) == ["k4", "k3"]
-    assert await keys(Selection(), 2, made[3].intent.id) == ["k2", "k1"]
+    assert await keys(Selection(), 2, (made[3].requested_at, made[3].intent.id)) == ["k2", "k1"]
     assert await keys(Selection(provider="altcraft")) == ["k4"]
     assert await keys(Selection(account="none")) == []
     both = (DuplicationStatus.ACCEPTED, DuplicationStatus.REJECTED)
@@ -539,15 +652,15 @@ async def test_a_list_is_narrowed_and_paged(ledger: Ledger, intent: MakeIntent) 
 async def test_a_key_outlives_its_record_and_is_forgotten_at_last(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
-    old = intent("old", id=first_id(NOW))
+    old = intent("old")
     await settled(ledger, old, Created(COPY))
     unsettled: dict[str, Outcome] = {"accepted": Accepted(), "unknown": UNKNOWN}
     for key, outcome in unsettled.items():
-        await settled(
-            ledger, intent(key, id=first_id(NOW)[:-1] + key[0], requested_name=key), outcome
-        )
-    await ledger.begin(intent("under way", id=first_id(NOW)[:-1] + "9"), NOW, None)
-    await settled(ledger, intent("young"), Created(replace(COPY, id="young")))
+        await settled(ledger, intent(key, requested_name=key), outcome)
+    await ledger.begin(intent("under way"), NOW, None)
+    young = intent("young")
+    await ledger.begin(young, LATER, None)
+    await ledger.settle(young, Created(replace(COPY, id="young")), LATER, None)
 
     assert await ledger.forget(LATER, 10) == 0
     assert await ledger.expire(NOW, 10) == 0
@@ -575,7 +688,7 @@ async def test_a_key_outlives_its_record_and_is_forgotten_at_last(
 
 async def test_expiry_goes_in_batches(ledger: Ledger, intent: MakeIntent) -> None:
     for number in range(5):
-        mine = intent(f"k{number}", id=f"{first_id(NOW)[:-1]}{number}")
+        mine = intent(f"k{number}")
         await settled(ledger, mine, Created(replace(COPY, id=f"c{number}")))
     assert [await ledger.expire(LATER, 2) for _ in range(4)] == [2, 2, 1, 0]
     assert [await ledger.forget(LATER, 3) for _ in range(3)] == [3, 2, 0]
@@ -614,5 +727,3 @@ def test_ids_sort_by_age() -> None:
         time.sleep(0.00001)
     assert ids == sorted(set(ids))
     assert all(each[14] == "7" for each in ids)
-    now = datetime.now(UTC)
-    assert first_id(now - timedelta(seconds=1)) < new_id() < first_id(now + timedelta(seconds=1))

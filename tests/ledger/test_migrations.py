@@ -159,7 +159,7 @@ async def test_everything_in_a_ledger_of_version_1_is_kept(
     assert rejected.error is not None
     assert (rejected.error.code, rejected.error.retry_after) == (ErrorCode.RATE_LIMITED, 30)
 
-    due = await ledger.take_due(datetime.now(UTC), 10, upgraded_at + timedelta(hours=1))
+    due = await ledger.take_due("braze", datetime.now(UTC), 10, upgraded_at + timedelta(hours=1))
     assert {each.intent.key for each in due} == {"IN_PROGRESS", "UNKNOWN", "ACCEPTED"}
 
 

@@ -106,7 +106,9 @@ async def test_a_dead_gateway_s_calls_become_unknown_and_a_living_one_s_do_not(
     await until_unknown(living, "dead")
     assert await status_of(living, "living") is DuplicationStatus.IN_PROGRESS
     assert await status_of(living, "third") is DuplicationStatus.IN_PROGRESS
-    due = await living.take_due(datetime.now(UTC), 10, datetime.now(UTC) + timedelta(minutes=1))
+    due = await living.take_due(
+        "braze", datetime.now(UTC), 10, datetime.now(UTC) + timedelta(minutes=1)
+    )
     assert [each.intent.key for each in due] == ["dead"]
     assert due[0].error is not None
     assert due[0].error.code is ErrorCode.OUTCOME_UNKNOWN
@@ -144,7 +146,7 @@ async def test_whoever_was_taken_for_dead_settles_all_the_same(
         settled = await paused.settle(late, Created(Campaign(f"l{number}")), LATER, None)
         assert settled.status is DuplicationStatus.CREATED
     await engine_of(other)._disown()
-    assert await other.take_due(datetime.now(UTC), 10, datetime.now(UTC)) == []
+    assert await other.take_due("braze", datetime.now(UTC), 10, datetime.now(UTC)) == []
 
 
 async def test_a_visitor_takes_nothing_over_and_leaves_no_trace(
@@ -336,7 +338,7 @@ async def test_no_row_stays_locked(ledger: Ledger, postgres_url: str, intent: Ma
         mine = intent(f"k{number}", requested_name=f"{number}")
         await ledger.begin(mine, NOW, None)
         await ledger.settle(mine, UNKNOWN, NOW, NOW)
-        await ledger.take_due(LATER, 3, LATER)
+        await ledger.take_due("braze", LATER, 3, LATER)
 
     await asyncio.gather(*(call(number) for number in range(30)))
     await engine_of(ledger)._disown()
@@ -355,7 +357,7 @@ async def test_a_row_that_others_hold_stops_no_reader_and_is_waited_for_by_its_o
         await ledger.settle(each, UNKNOWN, NOW, NOW)
     with psycopg.connect(postgres_url) as somebody:
         somebody.execute("SELECT id FROM duplication WHERE key = 'held' FOR UPDATE")
-        taken = await ledger.take_due(LATER, 10, LATER + timedelta(minutes=1))
+        taken = await ledger.take_due("braze", LATER, 10, LATER + timedelta(minutes=1))
         assert [each.intent.key for each in taken] == ["free"]
         with pytest.raises(InDoubt):
             await ledger.settle(held, Created(COPY), LATER, None)

@@ -137,7 +137,7 @@ async def test_everything_survives_a_restart_but_what_was_under_way(
     assert orphan.status is DuplicationStatus.UNKNOWN
     assert orphan.error is not None
     assert orphan.error.code is ErrorCode.OUTCOME_UNKNOWN
-    due = await after.take_due(datetime.now(UTC), 10, restarted_at + timedelta(minutes=1))
+    due = await after.take_due("braze", datetime.now(UTC), 10, restarted_at + timedelta(minutes=1))
     assert [each.intent for each in due] == [under_way]
 
 
@@ -152,7 +152,7 @@ async def test_the_attempt_may_still_settle_what_a_restart_has_disowned(
     assert await status_of(after, "k") is DuplicationStatus.UNKNOWN
     settled = await after.settle(mine, Created(COPY), LATER, None)
     assert (settled.status, settled.campaign) == (DuplicationStatus.CREATED, COPY)
-    assert await after.take_due(datetime.now(UTC), 10, LATER) == []
+    assert await after.take_due("braze", datetime.now(UTC), 10, LATER) == []
 
 
 async def test_what_is_torn_at_the_end_of_the_log_was_never_acknowledged(

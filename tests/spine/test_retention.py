@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from campaign_gateway import app, retention
-from campaign_gateway.ledger.contract import Intent, first_id, new_id
+from campaign_gateway.ledger.contract import Intent, new_id
 from campaign_gateway.outcomes import Campaign, Created, ErrorCode, Unknown, UserError
 
 NOW = datetime.now(UTC)
@@ -28,7 +28,7 @@ INTENT = Intent(
 
 
 async def requested(ledger: Any, key: str, age: timedelta, outcome: Any) -> None:
-    intent = replace(INTENT, id=f"{first_id(NOW - age)[:-4]}{new_id()[-4:]}", key=key)
+    intent = replace(INTENT, id=new_id(), key=key)
     await ledger.begin(replace(intent, requested_name=key), NOW - age, None)
     await ledger.settle(intent, outcome, NOW - age, None)
 

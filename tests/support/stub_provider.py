@@ -344,7 +344,9 @@ class StubGateway:
     async def due(self, by: datetime | None = None) -> Sequence[Duplication]:
         """What will be checked by then, or ever."""
         at = by or datetime.now(UTC) + timedelta(days=365)
-        taken: Sequence[Duplication] = await self.ledger.take_due(at, 10, at)
+        taken: list[Duplication] = []
+        for account in await self.ledger.due_accounts(at):
+            taken += await self.ledger.take_due(account, at, 10, at)
         return taken
 
     async def check(self) -> int:

@@ -12,7 +12,8 @@ from campaign_gateway import outcomes
 from campaign_gateway.accounts import Account
 from campaign_gateway.api.context import CAMPAIGN_LIMIT, Context
 from campaign_gateway.connector import UnreadableAnswer
-from campaign_gateway.ledger.contract import Duplication, Selection
+from campaign_gateway.ledger.contract import Duplication, Place, Selection
+from campaign_gateway.ledger.rows import instant, micros
 from campaign_gateway.outcomes import Refused
 from campaign_gateway.reading import input_of, look_up_all
 from campaign_gateway.transport import NoAnswer
@@ -81,9 +82,9 @@ async def duplications(
     """A page, newest first. Raises `GraphQLError` for a cursor or a size that cannot be used."""
     if not 1 <= first <= PAGE_LIMIT:
         raise GraphQLError(f"'first' must be between 1 and {PAGE_LIMIT}.")
-    before_id = None if after is None else _id_of(after)
-    found = await context.ledger.list(context.scope, selection, first + 1, before_id)
-    return Page(found[:first], has_next=len(found) > first, has_previous=before_id is not None)
+    before = None if after is None else _place_of(after)
+    found = await context.ledger.list(context.scope, selection, first + 1, before)
+    return Page(found[:first], has_next=len(found) > first, has_previous=before is not None)
 
 
 async def campaigns(
@@ -135,18 +136,21 @@ def _told(
 
 
 def cursor_of(duplication: Duplication) -> str:
-    return base64.urlsafe_b64encode(uuid.UUID(duplication.intent.id).bytes).decode().rstrip("=")
+    requested_at = micros(duplication.requested_at).to_bytes(8)
+    place = requested_at + uuid.UUID(duplication.intent.id).bytes
+    return base64.urlsafe_b64encode(place).decode()
 
 
-def _id_of(cursor: str) -> str:
+def _place_of(cursor: str) -> Place:
     try:
-        decoded = base64.b64decode(cursor.encode("ascii") + b"==", altchars=b"-_", validate=True)
-        found = uuid.UUID(bytes=decoded)
-    except ValueError:
+        decoded = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
+        requested_at = instant(int.from_bytes(decoded[:8]))
+        found = uuid.UUID(bytes=decoded[8:])
+    except (ValueError, OverflowError):
         found = None
     if found is None or found.version != ID_VERSION:
         raise GraphQLError("'after' must be a cursor of an earlier page.")
-    return str(found)
+    return requested_at, str(found)
 
 
 def canonical_id(value: str) -> str | None:

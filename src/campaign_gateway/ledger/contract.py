@@ -53,6 +53,10 @@ class Unresolved(Exception):
         self.duplication = duplication
 
 
+# Where a page of a list ends: when its last duplication was requested, and its id.
+Place = tuple[datetime, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Intent:
     """What is recorded before the first byte leaves.
@@ -138,6 +142,16 @@ class Engine(Protocol):
         """
         ...
 
+    async def write_all(
+        self, steps: Sequence[tuple[str, Mapping[str, object]]]
+    ) -> Sequence[Sequence[Row]]:
+        """What each of the statements returns, once they are durable in one transaction."""
+        ...
+
+    def now(self) -> datetime:
+        """The time by the one clock that all gateways of this ledger share."""
+        ...
+
     async def check(self) -> Sequence[str]:
         """What about the database weakens the promise, in words for whoever runs it.
 
@@ -149,19 +163,13 @@ class Engine(Protocol):
 
 
 def new_id() -> str:
-    """A UUID of version 7 (RFC 9562, method 3): ids sort by the microsecond they were made in."""
-    return _uuid7(time.time_ns(), secrets.randbits(62))
+    """A UUID of version 7 (RFC 9562, method 3).
 
-
-def first_id(instant: datetime) -> str:
-    """What sorts before every id that was made then or later."""
-    return _uuid7(round(instant.timestamp() * 1000) * 1_000_000, 0)
-
-
-def _uuid7(nanoseconds: int, noise: int) -> str:
-    milliseconds, rest = divmod(nanoseconds, 1_000_000)
+    Nothing may be ordered by ids: gateways with different clocks make them.
+    """
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
     value = (milliseconds << 80) | (0x7 << 76) | (rest * 4096 // 1_000_000 << 64)
-    return str(uuid.UUID(int=value | (0b10 << 62) | noise))
+    return str(uuid.UUID(int=value | (0b10 << 62) | secrets.randbits(62)))
 
 
 def status_of(outcome: Outcome) -> DuplicationStatus:

@@ -1,5 +1,6 @@
 """What a ledger promises: durable records of intents, and who may move them where."""
 
+import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
@@ -9,6 +10,7 @@ from campaign_gateway.ledger.contract import (
     Engine,
     Intent,
     KeyTaken,
+    Place,
     Selection,
     Unresolved,
 )
@@ -18,8 +20,11 @@ from campaign_gateway.outcomes import (
     DuplicationStatus,
     Evidence,
     Outcome,
+    Unknown,
     UserError,
 )
+
+log = logging.getLogger(__name__)
 
 
 class Ledger:
@@ -28,7 +33,9 @@ class Ledger:
     A write has happened durably when it returns, and may be repeated when in doubt.
 
     A status only ever moves up: IN_PROGRESS, UNKNOWN, ACCEPTED, then CREATED or REJECTED. Whatever
-    was found or said by others gives way to the provider's own certain answer, even a late one.
+    was found or said by others gives way to the provider's own certain answer, even a late one. A
+    campaign is the copy of one duplication at most; if the provider's answer names a campaign that
+    reading has given to another duplication, that one is searched for again.
     What `get_all` and `list` answer is to be shown, and leaves out the intent's input.
     A scope of None is everybody's, for whoever runs the gateway. `owner` is this gateway's name for
     itself, by which others know whose attempts are under way.
@@ -51,10 +58,10 @@ class Ledger:
         return await self._all(statements.get_all(wanted), wanted)
 
     async def list(
-        self, scope: str | None, selection: Selection, limit: int, before_id: str | None
+        self, scope: str | None, selection: Selection, limit: int, before: Place | None
     ) -> Sequence[Duplication]:
-        """Newest first."""
-        wanted = rows.of_selection(scope, selection, limit, before_id)
+        """Newest first, those requested before a place in the list if one is given."""
+        wanted = rows.of_selection(scope, selection, limit, before)
         return await self._all(statements.listing(wanted), wanted)
 
     async def begin(self, intent: Intent, now: datetime, despite: str | None) -> None:
@@ -84,7 +91,11 @@ class Ledger:
         Raises `KeyTaken` when the record has vanished and its key stands for another.
         """
         values = rows.of_outcome(intent, outcome, now, next_check_at)
-        settled = await self._settle(values) or await self._one(statements.ANY, values)
+        settled = (
+            await self._settle(values)
+            or await self._take_over(intent, values, now)
+            or await self._one(statements.ANY, values)
+        )
         if settled is None:
             # As after a failover to a copy of the database that was a moment behind.
             whole = rows.of_intent(intent, self._owner, now)
@@ -99,6 +110,46 @@ class Ledger:
     async def _settle(self, values: Mapping[str, object]) -> Duplication | None:
         written = await self.engine.write(statements.SETTLE, values)
         return rows.duplication_of(written[0]) if written else None
+
+    async def _take_over(
+        self, intent: Intent, values: rows.Values, now: datetime
+    ) -> Duplication | None:
+        """Settle on a campaign that another duplication holds; None if that is not so.
+
+        What was only found by reading gives way to the provider's own answer.
+        """
+        if values["campaign_id"] is None:
+            return None
+        holder = await self._one(statements.OWNER, values)
+        if holder is None:
+            return None
+        if holder.evidence is Evidence.ANSWER or holder.expired:
+            # The provider has named one campaign twice, so it is not known what this call made.
+            again = rows.of_outcome(intent, Unknown(rows.SAME_CAMPAIGN), now, now)
+            return await self._settle(again)
+        mine = await self._one(statements.ANY, values)
+        steps = [
+            (statements.RELEASE, rows.of_release(values, now)),
+            (statements.SETTLE, values),
+        ]
+        if mine and mine.campaign and mine.intent.fingerprint == holder.intent.fingerprint:
+            # Two equal intents had each other's copies: they exchange them.
+            exchanged = Created(mine.campaign, warnings=mine.warnings)
+            copy = rows.of_copy(holder, exchanged, None)
+            copy |= {"evidence": Evidence.INFERRED.value, "now": rows.micros(now)}
+            steps.append((statements.SETTLE_BY_READING, copy))
+        _, settled, *_ = await self.engine.write_all(steps)
+        log.warning(
+            "campaign %s is the copy of duplication %s, as its provider says, and not of %s",
+            values["campaign_id"],
+            intent.id,
+            holder.intent.id,
+        )
+        return rows.duplication_of(settled[0]) if settled else None
+
+    def now(self) -> datetime:
+        """The time by the one clock that all gateways of this ledger share."""
+        return self.engine.now()
 
     async def renounce(self, intent: Intent, error: UserError, now: datetime) -> None:
         """Record that the attempt with this intent's nonce was never sent.
@@ -147,9 +198,21 @@ class Ledger:
         values = rows.of_renunciation(duplication.intent, error, now)
         return bool(await self.engine.write(statements.DECLARE_ABSENT, values))
 
-    async def take_due(self, now: datetime, limit: int, until: datetime) -> Sequence[Duplication]:
+    async def due_accounts(self, now: datetime) -> Sequence[str]:
+        """The accounts with duplications of which there is more to know."""
+        found = await self.engine.read(statements.DUE_ACCOUNTS, {"now": rows.micros(now)})
+        return [row["account"] for row in found]
+
+    async def take_due(
+        self, account: str, now: datetime, limit: int, until: datetime
+    ) -> Sequence[Duplication]:
         """Duplications of which there is more to know; nobody else gets them before `until`."""
-        values = {"now": rows.micros(now), "limit": limit, "until": rows.micros(until)}
+        values = {
+            "account": account,
+            "now": rows.micros(now),
+            "limit": limit,
+            "until": rows.micros(until),
+        }
         taken = await self.engine.write(statements.TAKE_DUE, values)
         return [rows.duplication_of(row) for row in taken]
 

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import chain, repeat
 from typing import Any
@@ -42,8 +43,9 @@ MIGRATION_LOCK = 7210448236
 
 BEAT = (
     "INSERT INTO replica (id, last_seen) VALUES (:owner, clock_timestamp())"
-    " ON CONFLICT (id) DO UPDATE SET last_seen = excluded.last_seen RETURNING id"
+    " ON CONFLICT (id) DO UPDATE SET last_seen = excluded.last_seen RETURNING last_seen AS now"
 )
+CLOCK = "SELECT clock_timestamp() AS now"
 # A day keeps the table small and is far longer than any call.
 BURY = "DELETE FROM replica WHERE last_seen < clock_timestamp() - interval '1 day'"
 LEAVE = "DELETE FROM replica WHERE id = :owner"
@@ -51,6 +53,12 @@ OF_THE_DEAD = (
     "NOT EXISTS (SELECT 1 FROM replica WHERE replica.id = duplication.owner"
     f" AND replica.last_seen > clock_timestamp() - interval '{DEAD_AFTER} seconds')"
 )
+# A reading of the database's clock that took longer, in seconds, is too inexact to go by.
+EXACT_SECONDS = 1.0
+
+# By how much a gateway's own clock may differ from the database's before somebody should see it.
+CLOCK_TOLERANCE = timedelta(seconds=2)
+
 # What each step of leaving may take, in seconds.
 LEAVE_SECONDS = 2.0
 
@@ -73,6 +81,8 @@ class PostgresEngine:
         self._pool = pool
         self._owner = owner
         self._supervision: asyncio.Task[None] | None = None
+        # What the database's clock said, and when that was by this machine's clock since its boot.
+        self._clock = (datetime.now(UTC), _since_boot())
 
     @classmethod
     async def open(cls, url: str, owner: str, *, visiting: bool = False) -> "PostgresEngine":
@@ -94,8 +104,8 @@ class PostgresEngine:
             raise LedgerUnavailable(f"PostgreSQL cannot be used: {_first_line(error)}") from None
         engine = cls(pool, owner)
         try:
+            await engine._read_clock(CLOCK if visiting else BEAT, is_first=True)
             if not visiting:
-                await engine._run(BEAT, {"owner": owner})
                 engine._supervision = asyncio.create_task(engine._supervise())
         except LedgerUnavailable:
             await pool.close()
@@ -120,10 +130,17 @@ class PostgresEngine:
         """Show that this gateway lives, and take over from those that do not."""
         loop = asyncio.get_running_loop()
         watching_since = loop.time()
+        was_off = self._clock_warning()
         while True:
             await asyncio.sleep(HEARTBEAT)
             try:
-                await self._run(BEAT, {"owner": self._owner})
+                await self._read_clock(BEAT)
+                is_off = self._clock_warning()
+                if is_off and not was_off:
+                    log.warning("%s", is_off)
+                elif was_off and not is_off:
+                    log.info("this gateway's clock agrees with the database's again")
+                was_off = is_off
                 # After an outage of the database everybody looks dead for a while.
                 if loop.time() - watching_since > DEAD_AFTER:
                     await self._disown()
@@ -134,9 +151,35 @@ class PostgresEngine:
                 # Without a heartbeat, all that this gateway sends would be taken over.
                 log.exception("a fault of the gateway's own")
 
+    def now(self) -> datetime:
+        """By the database's clock, as it was last read and has gone on since.
+
+        A wrong clock of this machine, or one that jumps, makes no difference.
+        """
+        told, at = self._clock
+        return told + timedelta(seconds=_since_boot() - at)
+
+    async def _read_clock(self, statement: str, *, is_first: bool = False) -> None:
+        """Run a statement that tells the time by the database's clock."""
+        began = _since_boot()
+        (told,) = await self._run(statement, {"owner": self._owner})
+        took = _since_boot() - began
+        if is_first or took < EXACT_SECONDS:
+            self._clock = (told["now"].astimezone(UTC), began + took / 2)
+
+    def _clock_warning(self) -> str | None:
+        ahead = datetime.now(UTC) - self.now()
+        if abs(ahead) < CLOCK_TOLERANCE:
+            return None
+        which = "ahead of" if ahead > timedelta(0) else "behind"
+        return (
+            f"this gateway's clock is {abs(ahead).total_seconds():.0f} seconds {which} the "
+            "database's; correct it. The gateway uses the database's clock"
+        )
+
     async def _disown(self) -> None:
         statement = statements.DISOWN.replace("{of_the_dead}", OF_THE_DEAD)
-        for row in await self._run(statement, rows.of_disowning(self._owner, datetime.now(UTC))):
+        for row in await self._run(statement, rows.of_disowning(self._owner, self.now())):
             log.warning("duplication %s is UNKNOWN: its gateway is gone", row["id"])
         await self._run(BURY, {})
 
@@ -149,30 +192,49 @@ class PostgresEngine:
         return await self._run(statement, values)
 
     async def check(self) -> Sequence[str]:
-        await self._run(BEAT, {"owner": self._owner})
+        await self._read_clock(BEAT)
         (settings,) = await self._run(SETTINGS, {})
-        return [
+        clock = self._clock_warning()
+        weak = [
             f"PostgreSQL runs with {name} = off: if its machine fails, records can be lost, and "
             "then a retry can make a second copy"
             for name, value in settings.items()
             if value == "off"
         ]
+        return [*weak, clock] if clock else weak
+
+    async def write_all(self, steps: Sequence[tuple[str, Mapping[str, object]]]) -> Sequence[Rows]:
+        return await self._run_all(steps)
 
     async def _run(self, statement: str, values: Mapping[str, object]) -> Rows:
+        (done,) = await self._run_all([(statement, values)])
+        return done
+
+    async def _run_all(self, steps: Sequence[tuple[str, Mapping[str, object]]]) -> Sequence[Rows]:
+        """Run the statements in one transaction, over lost connections and restarts."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + PATIENCE
         failure: Exception | None = None
         for pause in chain([0.05, 0.2, 0.5], repeat(1.0)):
             try:
                 async with asyncio.timeout_at(give_up_at), self._pool.connection() as connection:
-                    cursor = await connection.execute(_written(statement), values)
-                    return await cursor.fetchall() if cursor.description else []
+                    if len(steps) == 1:
+                        return [await _executed(connection, *steps[0])]
+                    async with connection.transaction():
+                        return [await _executed(connection, *step) for step in steps]
             except PoolClosed as error:
                 raise LedgerClosed("the ledger is closed") from error
             except psycopg.errors.ProgramLimitExceeded as error:
                 # Of the same class as a lost connection, and never to be had otherwise.
                 raise LedgerUnavailable(_first_line(error)) from error
-            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
+            except (
+                psycopg.OperationalError,
+                psycopg.InterfaceError,
+                # Another gateway has given the campaign an owner at this very moment. The
+                # statement sees that when it is repeated.
+                psycopg.errors.UniqueViolation,
+                TimeoutError,
+            ) as error:
                 failure = error
             except psycopg.Error as error:
                 # A refusal says nothing of the tries before it.
@@ -182,6 +244,18 @@ class PostgresEngine:
                 raise InDoubt(_first_line(failure)) from failure
             await asyncio.sleep(pause)
         raise AssertionError("the pauses never end")
+
+
+async def _executed(
+    connection: psycopg.AsyncConnection[Row], statement: str, values: Mapping[str, object]
+) -> Rows:
+    cursor = await connection.execute(_written(statement), values)
+    return await cursor.fetchall() if cursor.description else []
+
+
+def _since_boot() -> float:
+    """Seconds by a clock that nobody sets, which goes on while the machine is suspended."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def is_readable(url: str) -> bool:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from pydantic import TypeAdapter
@@ -10,9 +10,9 @@ from pydantic import TypeAdapter
 from campaign_gateway.ledger.contract import (
     Duplication,
     Intent,
+    Place,
     Row,
     Selection,
-    first_id,
     status_of,
 )
 from campaign_gateway.outcomes import (
@@ -40,6 +40,17 @@ ORPHANED = UserError(
     ErrorCode.OUTCOME_UNKNOWN,
     "The gateway stopped before the provider answered, so the copy may or may not exist. Look at "
     "the duplication before asking for another copy.",
+)
+RELEASED = UserError(
+    ErrorCode.OUTCOME_UNKNOWN,
+    "The campaign that was taken for the copy is another duplication's, as its provider has "
+    "confirmed. The gateway searches again. Look at the duplication before asking for another "
+    "copy.",
+)
+SAME_CAMPAIGN = UserError(
+    ErrorCode.OUTCOME_UNKNOWN,
+    "The provider answered with a campaign that is already the copy of another duplication. So "
+    "this copy may or may not exist. Look at the duplication before asking for another copy.",
 )
 
 
@@ -83,6 +94,7 @@ def of_outcome(
     return {
         "id": intent.id,
         "nonce": intent.nonce,
+        "platform": intent.platform,
         "status": status.value,
         "campaign_id": campaign and campaign.id,
         "campaign": campaign and CAMPAIGN.dump_json(campaign).decode(),
@@ -125,13 +137,14 @@ def of_postponement(
 
 
 def of_selection(
-    scope: str | None, selection: Selection, limit: int, before_id: str | None
+    scope: str | None, selection: Selection, limit: int, before: Place | None
 ) -> Values:
     """Only what narrows is there, and the limit."""
     since, until = selection.since, selection.until
     wanted = {
         "scope": scope,
-        "before_id": before_id,
+        "before": None if before is None else micros(before[0]),
+        "before_id": None if before is None else before[1],
         "provider": selection.provider,
         "account": selection.account,
         "since": None if since is None else micros(since),
@@ -172,7 +185,11 @@ def of_disowning(owner: str, now: datetime) -> Values:
 
 
 def of_age(before: datetime, limit: int) -> Values:
-    return {"first_id": first_id(before), "before": micros(before), "limit": limit}
+    return {"before": micros(before), "limit": limit}
+
+
+def of_release(settling: Mapping[str, object], now: datetime) -> Values:
+    return {**settling, "released": _json_of(RELEASED), "now": micros(now)}
 
 
 def _json_of(error: UserError) -> str:
@@ -205,12 +222,12 @@ def duplication_of(row: Row) -> Duplication:
             platform=row["platform"],
         ),
         status=DuplicationStatus(row["status"]),
-        requested_at=_instant(row["requested_at"]),
+        requested_at=instant(row["requested_at"]),
         campaign=row["campaign"] and CAMPAIGN.validate_json(row["campaign"]),
         error=row["error"] and USER_ERROR.validate_json(row["error"]),
         evidence=row["evidence"] and Evidence(row["evidence"]),
         provider_trace_id=row["provider_trace_id"],
-        settled_at=None if row["settled_at"] is None else _instant(row["settled_at"]),
+        settled_at=None if row["settled_at"] is None else instant(row["settled_at"]),
         checks=row["checks"],
         warnings=WARNINGS.validate_json(row["warnings"]) if row["warnings"] else (),
         candidates=CAMPAIGNS.validate_json(row["candidates"]) if row["candidates"] else (),
@@ -218,5 +235,5 @@ def duplication_of(row: Row) -> Duplication:
     )
 
 
-def _instant(micros: int) -> datetime:
+def instant(micros: int) -> datetime:
     return EPOCH + timedelta(microseconds=micros)

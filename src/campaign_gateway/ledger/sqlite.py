@@ -74,10 +74,19 @@ class SqliteEngine:
     ) -> Sequence[sqlite3.Row]:
         # One process has the file, and one thread of it writes: there is nobody to lock out.
         written = statement.replace("{lock}", "")
-        return await self.writer.write(written, values, is_intent=is_intent)
+        (done,) = await self.writer.write([(written, values)], is_intent=is_intent)
+        return done
+
+    async def write_all(
+        self, steps: Sequence[tuple[str, Mapping[str, object]]]
+    ) -> Sequence[Sequence[sqlite3.Row]]:
+        return await self.writer.write(steps, is_intent=False)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
 
     async def check(self) -> Sequence[str]:
-        await self.writer.write("SELECT 1", {}, is_intent=True)
+        await self.writer.write([("SELECT 1", {})], is_intent=True)
         return []
 
 

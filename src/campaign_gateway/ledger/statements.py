@@ -17,6 +17,9 @@ _SAME_COPY = (
     " AND name_key = :name_key AND status = 'UNKNOWN'"
 )
 
+# By the ledger's clock. Ids are made by the gateways' clocks, which may differ.
+_NEWEST = "ORDER BY requested_at DESC, id DESC"
+
 # For many at once. What was asked for may be long, and serves only to read at the provider.
 _SHOWN = (
     "id, nonce, scope, key, fingerprint, provider, account, source_campaign_id, requested_name,"
@@ -32,24 +35,46 @@ ANY = "SELECT * FROM duplication WHERE id = :id"
 BEGIN = (
     f"INSERT INTO duplication ({INTENT}, despite, status, requested_at)"
     f" SELECT {_VALUES}, :despite, 'IN_PROGRESS', :now"
-    f" WHERE coalesce((SELECT max(id) FROM duplication WHERE {_SAME_COPY}), '')"
+    f" WHERE coalesce((SELECT id FROM duplication WHERE {_SAME_COPY} {_NEWEST} LIMIT 1), '')"
     " = coalesce(:despite, '')"
     " ON CONFLICT DO NOTHING RETURNING id"
 )
-UNRESOLVED = f"SELECT * FROM duplication WHERE {_SAME_COPY} ORDER BY id DESC LIMIT 1"
+UNRESOLVED = f"SELECT * FROM duplication WHERE {_SAME_COPY} {_NEWEST} LIMIT 1"
 
 # The provider's certain answer outweighs what reading or a person has said before it came. A yes
 # may be followed by what became of it.
+_SETTLES = (
+    "{row}.id = :id AND {row}.nonce = :nonce AND ({row}.status IN ('IN_PROGRESS', 'UNKNOWN')"
+    " OR (({row}.status = 'ACCEPTED' OR {row}.evidence IN ('INFERRED', 'PERSON'))"
+    " AND :status IN ('CREATED', 'REJECTED')))"
+)
+# A campaign has one owner. A unique index says so too, for two gateways at the same moment.
+_FREE = (
+    "NOT EXISTS (SELECT 1 FROM duplication AS owner WHERE owner.platform = duplication.platform"
+    " AND owner.campaign_id = :campaign_id AND owner.id <> :id)"
+)
 SETTLE = (
     "UPDATE duplication SET status = :status, campaign_id = :campaign_id, campaign = :campaign,"
     " warnings = :warnings, error = :error, evidence = :evidence,"
     " provider_trace_id = coalesce(:trace_id, provider_trace_id),"
     " settled_at = :settled_at, next_check_at = :next_check_at, candidates = NULL,"
     " despite = CASE WHEN :status = 'REJECTED' THEN NULL ELSE despite END"
-    " WHERE id = :id AND nonce = :nonce AND (status IN ('IN_PROGRESS', 'UNKNOWN')"
-    " OR ((status = 'ACCEPTED' OR evidence IN ('INFERRED', 'PERSON'))"
-    " AND :status IN ('CREATED', 'REJECTED')))"
-    " RETURNING *"
+    f" WHERE {_SETTLES.format(row='duplication')} AND {_FREE} RETURNING *"
+)
+OWNER = (
+    "SELECT * FROM duplication WHERE platform = :platform AND campaign_id = :campaign_id"
+    " AND id <> :id"
+)
+# Weaker evidence gives way to the provider's own answer: what was only found by reading, or named
+# by a person, is looked for again at once.
+RELEASE = (
+    "UPDATE duplication SET status = coalesce(settled_from, 'UNKNOWN'), campaign_id = NULL,"
+    " campaign = NULL, warnings = NULL, evidence = NULL, settled_at = NULL, checks = 0,"
+    " error = CASE WHEN settled_from = 'ACCEPTED' THEN NULL ELSE :released END,"
+    " next_check_at = :now"
+    " WHERE platform = :platform AND campaign_id = :campaign_id AND id <> :id AND expired = 0"
+    " AND evidence IN ('INFERRED', 'PERSON')"
+    f" AND EXISTS (SELECT 1 FROM duplication AS taker WHERE {_SETTLES.format(row='taker')})"
 )
 RESTORE = (
     f"INSERT INTO duplication ({INTENT}, status, requested_at)"
@@ -63,11 +88,8 @@ RENOUNCE = (
 SETTLE_BY_READING = (
     "UPDATE duplication SET status = 'CREATED', campaign_id = :campaign_id, campaign = :campaign,"
     " warnings = :warnings, error = NULL, evidence = :evidence, settled_at = :now,"
-    " next_check_at = :next_check_at, candidates = NULL"
-    " WHERE id = :id AND status IN ('ACCEPTED', 'UNKNOWN') AND NOT EXISTS"
-    " (SELECT 1 FROM duplication"
-    " WHERE platform = :platform AND campaign_id = :campaign_id AND id <> :id)"
-    " RETURNING *"
+    " next_check_at = :next_check_at, candidates = NULL, settled_from = status"
+    f" WHERE id = :id AND status IN ('ACCEPTED', 'UNKNOWN') AND {_FREE} RETURNING *"
 )
 # Only what is known of the copy changes, and only while it is the same copy.
 AMEND = (
@@ -83,8 +105,9 @@ DECLARE_ABSENT = (
     " WHERE id = :id AND status IN ('ACCEPTED', 'UNKNOWN') RETURNING id"
 )
 
+DUE_ACCOUNTS = "SELECT DISTINCT account FROM duplication WHERE next_check_at <= :now"
 TAKE_DUE = (
-    "WITH due AS (SELECT id FROM duplication WHERE next_check_at <= :now"
+    "WITH due AS (SELECT id FROM duplication WHERE account = :account AND next_check_at <= :now"
     " ORDER BY next_check_at LIMIT :limit {lock})"
     " UPDATE duplication SET next_check_at = :until WHERE id IN (SELECT id FROM due) RETURNING *"
 )
@@ -96,7 +119,8 @@ POSTPONE = (
 RIVALS = (
     "SELECT * FROM duplication WHERE platform = :platform"
     " AND (name_key = :name_key OR source_campaign_id = :source_campaign_id)"
-    " AND status IN ('IN_PROGRESS', 'UNKNOWN', 'ACCEPTED') AND campaign_id IS NULL ORDER BY id"
+    " AND status IN ('IN_PROGRESS', 'UNKNOWN', 'ACCEPTED') AND campaign_id IS NULL"
+    " ORDER BY requested_at, id"
 )
 SOURCE_OF = (
     "SELECT * FROM duplication WHERE scope = :scope AND account = :account"
@@ -112,7 +136,7 @@ DISOWN = (
 )
 
 EXPIRE = (
-    "WITH settled AS (SELECT id FROM duplication WHERE expired = 0 AND id < :first_id"
+    "WITH settled AS (SELECT id FROM duplication WHERE expired = 0 AND requested_at < :before"
     " AND settled_at < :before LIMIT :limit {lock})"
     " UPDATE duplication SET expired = 1, nonce = '', owner = '', fingerprint = '', input = '',"
     " requested_name = NULL, seen = NULL, campaign = NULL, warnings = NULL, error = NULL,"
@@ -120,8 +144,8 @@ EXPIRE = (
     " WHERE id IN (SELECT id FROM settled) RETURNING id"
 )
 FORGET = (
-    "WITH expired AS (SELECT id FROM duplication WHERE expired = 1 AND id < :first_id"
-    " ORDER BY id LIMIT :limit {lock})"
+    "WITH expired AS (SELECT id FROM duplication WHERE expired = 1 AND requested_at < :before"
+    " ORDER BY requested_at LIMIT :limit {lock})"
     " DELETE FROM duplication WHERE id IN (SELECT id FROM expired) RETURNING id"
 )
 
@@ -156,7 +180,7 @@ def listing(wanted: Mapping[str, object]) -> str:
     """Narrowed by each of the values that are given."""
     clauses = {
         "scope": "scope = :scope",
-        "before_id": "id < :before_id",
+        "before_id": "(requested_at, id) < (:before, :before_id)",
         "provider": "provider = :provider",
         "account": "account = :account",
         "since": "requested_at >= :since",
@@ -165,7 +189,7 @@ def listing(wanted: Mapping[str, object]) -> str:
     }
     narrowed = ["expired = 0", *(clauses[name] for name in clauses if name in wanted)]
     where = " AND ".join(narrowed)
-    return f"SELECT {_SHOWN} FROM duplication WHERE {where} ORDER BY id DESC LIMIT :limit"
+    return f"SELECT {_SHOWN} FROM duplication WHERE {where} {_NEWEST} LIMIT :limit"
 
 
 def _those(wanted: Mapping[str, object], name: str) -> str:

@@ -18,6 +18,7 @@ from campaign_gateway.ledger.contract import LedgerClosed, LedgerUnavailable
 log = logging.getLogger(__name__)
 
 Rows = list[sqlite3.Row]
+Steps = Sequence[tuple[str, Mapping[str, object]]]
 
 BATCH_LIMIT = 256
 
@@ -63,18 +64,17 @@ class Ballast:
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    statement: str
-    values: Mapping[str, object]
+    steps: Steps
     is_intent: bool
-    future: asyncio.Future[Rows]
+    future: asyncio.Future[list[Rows]]
     loop: asyncio.AbstractEventLoop
 
-    def tell(self, result: Rows | LedgerUnavailable) -> None:
+    def tell(self, result: list[Rows] | LedgerUnavailable) -> None:
         # A caller's loop may be gone; the others in the batch must still hear.
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._tell, result)
 
-    def _tell(self, result: Rows | LedgerUnavailable) -> None:
+    def _tell(self, result: list[Rows] | LedgerUnavailable) -> None:
         if self.future.done():
             return
         if isinstance(result, LedgerUnavailable):
@@ -102,13 +102,13 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
-    async def write(self, statement: str, values: Mapping[str, object], *, is_intent: bool) -> Rows:
-        """What the statement returns, once that is on the disk. Raises `LedgerUnavailable`."""
+    async def write(self, steps: Steps, *, is_intent: bool) -> list[Rows]:
+        """What each statement returns, once all are on the disk. Raises `LedgerUnavailable`."""
         if self._is_closed:
             raise LedgerClosed("the ledger is closed")
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Rows] = loop.create_future()
-        self._queue.put(_Write(statement, values, is_intent, future, loop))
+        future: asyncio.Future[list[Rows]] = loop.create_future()
+        self._queue.put(_Write(steps, is_intent, future, loop))
         return await future
 
     async def close(self) -> None:
@@ -149,7 +149,7 @@ class Writer:
             with self._alone():
                 self.connection.execute("BEGIN IMMEDIATE")
                 results = [
-                    self.connection.execute(write.statement, write.values).fetchall()
+                    [self.connection.execute(*step).fetchall() for step in write.steps]
                     for write in batch
                 ]
                 self.connection.execute("COMMIT")
