@@ -36,7 +36,7 @@ TRIED_FOR = 10 * MINUTE
 AHEAD = (0, 3 * MINUTE, -3 * MINUTE, 10 * MINUTE, -10 * MINUTE)
 PROVIDER_AHEAD = (*AHEAD, 2 * HOUR, -2 * HOUR)
 
-# How long before the request somebody else's campaign was made, with the same name.
+# How long before the request another user's campaign was made, with the same name.
 AGES = (None, 1 - EARLIEST_COPY, MINUTE, 4 * MINUTE, 9 * MINUTE, 30 * MINUTE)
 MADE_AFTER = (None, 0, 30)
 
@@ -98,7 +98,7 @@ class Reading(NamedTuple):
     has_date: bool
 
     def __str__(self) -> str:
-        stranger = "" if self.age is None else f"; somebody's campaign is {self.age} s older"
+        stranger = "" if self.age is None else f"; another user's campaign is {self.age} s older"
         copy = "" if self.made_after is None else f"; the copy is made after {self.made_after} s"
         read = f"; read after {self.read_after} s by {self.answer.value}"
         return f"{self.clocks}{stranger}{copy}{read}, with{'' if self.has_date else 'out'} a Date"
@@ -173,7 +173,7 @@ OURS = Policy()
 
 class Campaign(StrEnum):
     COPY = "our copy"
-    STRANGER = "somebody else's campaign"
+    STRANGER = "another user's campaign"
 
 
 def chosen(policy: Policy, world: Reading) -> Campaign | None:
@@ -200,6 +200,7 @@ def provider_ahead(policy: Policy, world: Reading) -> float:
     """How far the provider's clock seems to be ahead of the one that is compared with."""
     if not (world.has_date and policy.reads_date):
         return 0
+    # The provider may note its time at the start or at the end of a slow answer.
     stamped_after = SLOW if world.answer is Answer.SLOW_WITH_LATE_DATE else 0
     date = floor(world.read_after + stamped_after + world.clocks.provider)
     is_late = policy.noted is Noted.AFTER_READING and world.answer is not Answer.QUICK
@@ -271,7 +272,7 @@ def broken_by_reading(policy: Policy, world: Reading) -> Iterator[Promise]:
 
 
 def is_comparable(world: Reading) -> bool:
-    """The condition: the provider has told its time, or has the database's."""
+    """The condition: the answer has the provider's time, or the provider has the database's."""
     return world.has_date or world.clocks.provider == world.clocks.database
 
 
@@ -331,6 +332,7 @@ def search(policy: Policy, *until: Promise) -> Findings:
 
 BAD = [
     pytest.param(
+        # What the gateway did before all times came from one clock.
         Policy(
             requested_by=Clock.SENDER,
             now_by=Clock.READER,
@@ -424,9 +426,9 @@ def test_without_a_date_ours_is_wrong_by_what_provider_and_database_differ() -> 
     assert any(chosen(OURS, each) is Campaign.STRANGER for each in alone)
 
 
-def test_how_a_slow_sender_takes_a_campaign_of_somebody_else() -> None:
+def test_how_a_slow_sender_takes_the_campaign_of_another_user() -> None:
     findings = search(replace(OURS, requested_by=Clock.SENDER), Promise.NOT_A_STRANGER)
     assert findings.broken[Promise.NOT_A_STRANGER] == (
-        "the sender's clock is 180 s slow; somebody's campaign is 6 s older; "
+        "the sender's clock is 180 s slow; another user's campaign is 6 s older; "
         "read after 1.9 s by a quick answer, with a Date"
     )

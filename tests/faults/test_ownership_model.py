@@ -92,7 +92,7 @@ class Request(StrEnum):
 class Sender(StrEnum):
     IDLE = auto()
     WAITING = auto()
-    HEARING = auto()
+    ANSWERED = auto()
     DONE = auto()
 
 
@@ -109,7 +109,7 @@ class Check(NamedTuple):
 
 
 class Intent(NamedTuple):
-    """`answer` is what the sender has heard; None when that was lost."""
+    """`answer` is what the sender has received; None if that was lost."""
 
     record: Record | None = None
     request: Request = Request.NOT_SENT
@@ -198,6 +198,7 @@ def settled(policy: Policy, world: World, me: int, answer: Answer) -> World:
     is_inferred = record.evidence is Evidence.INFERRED
     is_open = record.status in {Status.IN_PROGRESS, Status.UNKNOWN}
     gives_way = record.status is Status.ACCEPTED or is_inferred
+    # A yes without an id says no more than the copy that reading has found.
     if not (is_open or (gives_way and answer.status in DEFINITE)):
         return world
     if is_inferred and policy.answer_keeps_found_copy and answer.status is Status.CREATED:
@@ -219,6 +220,7 @@ def released(policy: Policy, world: World, who: int, instead: int | None) -> Wor
     assert record is not None, "it has a copy"
     if record.evidence is not Evidence.INFERRED or record.status_before is None:
         return world
+    # The maker of that copy is not the record that gives it, and there is only one other.
     if policy.on_collision is Collision.EXCHANGE and instead is not None:
         return with_record(world, who, record._replace(copy=instead))
     fallen = Record(record.status_before, is_checked=policy.checks_released)
@@ -257,8 +259,8 @@ def steps_of_sender(policy: Policy, world: World, me: int) -> Iterator[Step]:
             yield Step(f"{name} is recorded and sent", with_intent(world, me, sent), comes=False)
         case Sender.WAITING:
             yield without_answer(world, me)
-        case Sender.HEARING:
-            assert intent.answer is not None, "it is heard"
+        case Sender.ANSWERED:
+            assert intent.answer is not None, "it was received"
             done = with_intent(world, me, intent._replace(sender=Sender.DONE))
             after = settled(policy, done, me, intent.answer)
             yield Step(f"{name}'s answer is recorded: {intent.answer}", after)
@@ -301,8 +303,8 @@ def steps_of_provider(world: World, me: int) -> Iterator[Step]:
 
 
 def answered(intent: Intent, answer: Answer) -> Intent:
-    is_heard = intent.sender is Sender.WAITING
-    return intent._replace(sender=Sender.HEARING, answer=answer) if is_heard else intent
+    is_received = intent.sender is Sender.WAITING
+    return intent._replace(sender=Sender.ANSWERED, answer=answer) if is_received else intent
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -315,12 +317,14 @@ def steps_of_reading(policy: Policy, world: World, me: int) -> Iterator[Step]:
     if check is None:
         if record is not None and record.status in READ and record.is_checked and world.makers:
             listed = intent._replace(check=Check(len(world.makers)))
+            # Reading is repeated, but a check that finds nothing new keeps nothing from its end.
             comes = would_settle(policy, world, me)
             what = f"the check of {name} lists {len(world.makers)}"
             yield Step(what, with_intent(world, me, listed), comes)
     elif check.rivals is None:
+        # In the order of the product: a record settled in between is a rival, or its claim is seen.
         rivals = rivals_now(world)
-        names = " and ".join(NAMES[each.who] for each in rivals) or "nobody"
+        names = " and ".join(NAMES[each.who] for each in rivals) or "no record"
         seen = intent._replace(check=check._replace(rivals=rivals))
         yield Step(f"the check of {name} finds waiting: {names}", with_intent(world, me, seen))
     else:

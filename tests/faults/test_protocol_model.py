@@ -593,7 +593,7 @@ class Promise(Enum):
     ONLY_UP = "a record only moves up"
     NEVER_LESS = "what a client was told is never taken back"
     SAME_COPY = "no client is told of two copies for one key"
-    NOT_DENIED = "nobody is told that nothing was made while there is a copy"
+    NOT_DENIED = "no reply says that nothing was made while there is a copy"
     NO_COPY_LEFT = "a client that was asked to use a new key has no copy under the old one, ever"
     ON_RECORD = "what has reached the provider is on record"
     NOT_LEFT = "no record stays IN_PROGRESS when nobody is at it"
