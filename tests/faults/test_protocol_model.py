@@ -5,6 +5,9 @@ idempotent. Anything may be late: a request arrives after its sender's death, a 
 after its writer has given it up, a gateway that was taken for dead goes on. Requests, answers and
 the ledger's word may be lost, and gateways crash.
 
+The client follows the replies. For SAME_KEY it repeats the request, perhaps at the other gateway.
+For NEW_KEY it drops the key, and the next press is a new intent. For WAIT it reads the record.
+
 A policy is what the gateways do. `OURS` is the product's. The others differ from it in one thing or
 two that somebody might well build.
 
@@ -76,6 +79,15 @@ class Record(NamedTuple):
     says: Outcome
 
 
+class Retry(StrEnum):
+    """What a reply asks the client to do next."""
+
+    SAME_KEY = "SAME_KEY"
+    NEW_KEY = "NEW_KEY"
+    WAIT = "WAIT"
+    NO = "NO"
+
+
 class Kind(StrEnum):
     BEGIN = auto()
     SETTLE = auto()
@@ -124,7 +136,8 @@ class World(NamedTuple):
 
     `requests` are those on their way, each as the gateway that waits for its answer, -1 for none.
     `promised` copies were accepted by the provider, which may make them or not. `is_off_record`
-    says that a request has reached the provider and there is no record.
+    says that a request has reached the provider and there is no record. `is_key_dropped` says that
+    the client was asked to use a new key, and so does not ask again with the old one.
     """
 
     gateways: tuple[Gateway, Gateway] = (IDLE, IDLE)
@@ -135,6 +148,7 @@ class World(NamedTuple):
     copies: int = 0
     is_off_record: bool = False
     told: Outcome | None = None
+    is_key_dropped: bool = False
     crashes: int = 0
     misjudgements: int = 0
     resends: int = 0
@@ -169,6 +183,13 @@ class Expiry(Enum):
     LOOK_THEN_SEND_AGAIN_WHEN_ALL_IS_QUIET = auto()
 
 
+class Refusal(Enum):
+    """The reply of a gateway that sends nothing and finds no record."""
+
+    NOT_SENT = auto()
+    REJECTED = auto()
+
+
 class Silence(Enum):
     """What a cut connection, a timeout or a 503 is taken for."""
 
@@ -184,6 +205,9 @@ class Policy:
     renouncing_takes_the_key: bool = True
     on_expiry: Expiry = Expiry.BECOMES_UNKNOWN
     on_silence: Silence = Silence.UNKNOWN
+    looks_again_before_refusing: bool = True
+    refusal: Refusal = Refusal.NOT_SENT
+    frees_key_of_unknown: bool = False
     guards_settling: bool = True
     guards_disowning: bool = True
     tells_before_commit: bool = False
@@ -193,6 +217,19 @@ class Policy:
 
 
 OURS = Policy()
+
+
+def retry(policy: Policy, outcome: Outcome) -> Retry:
+    """What a reply with a record asks the client to do."""
+    match outcome.status:
+        case Status.CREATED:
+            return Retry.NO
+        case Status.REJECTED:
+            return Retry.NEW_KEY
+        case Status.UNKNOWN if policy.frees_key_of_unknown:
+            return Retry.NEW_KEY
+        case _:
+            return Retry.WAIT
 
 
 # --- the ledger -----------------------------------------------------------------------------------
@@ -231,17 +268,36 @@ def steps_of_ledger(policy: Policy, world: World) -> Iterator[Step]:
 
 
 def ask(policy: Policy, world: World, me: int) -> Iterator[Step]:
-    if world.record is None:
+    if world.record is None and not world.is_key_dropped:
         asked = doing_now(world, me, Doing.CONNECTING, unused_nonce(world))
         yield Step(f"the client asks {NAMES[me]}, which finds no record", asked, comes=False)
 
 
 def connect(policy: Policy, world: World, me: int) -> Iterator[Step]:
-    yield Step(f"{NAMES[me]} cannot connect, and says so", idle(world, me))
+    # It gets no permit, no turn, no connection or no sign-in, or it is draining.
+    yield refuse(policy, idle(world, me), f"{NAMES[me]} has to refuse")
     if policy.begins_before_sending:
         yield from begin(policy, world, me)
     else:
         yield Step(f"{NAMES[me]} connects", doing_now(world, me, Doing.SENDING))
+
+
+def refuse(policy: Policy, world: World, why: str) -> Step:
+    """The second look and the reply are one step.
+
+    That hides nothing: a promise that breaks between the two breaks after the reply as well.
+    """
+    if policy.looks_again_before_refusing:
+        if world.record is not None:
+            return Step(f"{why}, and finds a record", told_the_record(world))
+        why += ", finds no record"
+    match policy.refusal:
+        case Refusal.NOT_SENT:
+            # The reply is about this request only, so the client learns nothing about the key.
+            return Step(f"{why}, and replies NOT_SENT, {Retry.SAME_KEY}", world)
+        case Refusal.REJECTED:
+            asked = f"{why}, and asks for a {retry(policy, REJECTED)}"
+            return Step(asked, world._replace(told=REJECTED))
 
 
 def begin(policy: Policy, world: World, me: int) -> Iterator[Step]:
@@ -262,9 +318,9 @@ def doubt(policy: Policy, world: World, me: int) -> Iterator[Step]:
             yield from begin(policy, world, me)
             first = Doing.RESTORING if policy.renouncing_takes_the_key else Doing.RENOUNCING
             renouncing = doing_now(world, me, first)
-            yield Step(f"{name} loses patience, and says that it sent nothing", renouncing)
+            yield refuse(policy, renouncing, f"{name} loses patience")
         case InDoubt.GIVE_UP:
-            yield Step(f"{name} says that it sent nothing, and gives up", idle(world, me))
+            yield refuse(policy, idle(world, me), f"{name} gives up")
         case InDoubt.TAKE_ANY_RECORD:
             if world.record is None:
                 yield from begin(policy, world, me)
@@ -509,7 +565,7 @@ def simplified(policy: Policy, before: World, after: World) -> World:
     """Without what can make no difference any more: that keeps the worlds few."""
     record = after.record
     if record is None:
-        return after
+        return without_key(policy, after)
     # A client may ask at any moment, so what gets on record counts as told.
     is_news = before.record is None or before.record.says != record.says
     told = record.says if is_news else after.told
@@ -517,7 +573,14 @@ def simplified(policy: Policy, before: World, after: World) -> World:
         record = record._replace(owner=None)
     # A guard that fails now fails for good, because records only move up.
     writes = frozenset(each for each in after.writes if committed(policy, record, each) != record)
-    return after._replace(record=record, told=told, writes=writes, is_off_record=False)
+    after = after._replace(record=record, told=told, writes=writes, is_off_record=False)
+    return without_key(policy, after)
+
+
+def without_key(policy: Policy, world: World) -> World:
+    """The client drops its key if it was asked to."""
+    drops = world.told is not None and retry(policy, world.told) is Retry.NEW_KEY
+    return world._replace(is_key_dropped=world.is_key_dropped or drops)
 
 
 # --- the promises ---------------------------------------------------------------------------------
@@ -530,6 +593,8 @@ class Promise(Enum):
     ONLY_UP = "a record only moves up"
     NEVER_LESS = "what a client was told is never taken back"
     SAME_COPY = "no client is told of two copies for one key"
+    NOT_DENIED = "no reply says that nothing was made while there is a copy"
+    NO_COPY_LEFT = "a client that was asked to use a new key has no copy under the old one, ever"
     ON_RECORD = "what has reached the provider is on record"
     NOT_LEFT = "no record stays IN_PROGRESS when nobody is at it"
 
@@ -562,6 +627,8 @@ ALWAYS: Mapping[Promise, Callable[[World], bool]] = {
     Promise.ONE_COPY: lambda world: world.copies <= 1,
     Promise.TRUE_REJECTED: is_rejected_true,
     Promise.TRUE_CREATED: is_created_true,
+    Promise.NOT_DENIED: lambda world: not (world.told == REJECTED and world.copies),
+    Promise.NO_COPY_LEFT: lambda world: not (world.is_key_dropped and world.copies),
 }
 AT_EACH_STEP: Mapping[Promise, Callable[[World, World], bool]] = {
     Promise.ONLY_UP: lambda before, after: is_up(
@@ -652,6 +719,11 @@ def told_by(what: str, before: World, after: World) -> str:
 CLEAN = [
     pytest.param(OURS, id="ours"),
     pytest.param(replace(OURS, can_read=False), id="ours, where reading cannot tell"),
+    # The second look is a courtesy. The promise rests on what NOT_SENT asks for.
+    pytest.param(
+        replace(OURS, looks_again_before_refusing=False),
+        id="ours, without the second look",
+    ),
     pytest.param(
         replace(OURS, on_expiry=Expiry.LOOK_THEN_SEND_AGAIN_WHEN_ALL_IS_QUIET),
         id="look and send again, knowing that nobody sends and nothing is on its way",
@@ -734,6 +806,21 @@ BAD = [
         {Promise.NOT_LEFT},
         id="renounce what is not there yet, and leave it",
     ),
+    pytest.param(
+        replace(OURS, refusal=Refusal.REJECTED, looks_again_before_refusing=False),
+        {Promise.NOT_DENIED, Promise.NO_COPY_LEFT, Promise.TRUE_REJECTED, Promise.NEVER_LESS},
+        id="refuse without a record: reply REJECTED",
+    ),
+    pytest.param(
+        replace(OURS, refusal=Refusal.REJECTED),
+        {Promise.NO_COPY_LEFT, Promise.NEVER_LESS},
+        id="refuse without a record: look again, and reply REJECTED if there is still none",
+    ),
+    pytest.param(
+        replace(OURS, frees_key_of_unknown=True),
+        {Promise.NO_COPY_LEFT},
+        id="ask for a new key while it is UNKNOWN",
+    ),
 ]
 
 RecordProperty = Callable[[str, object], None]
@@ -788,4 +875,31 @@ def test_a_look_does_not_make_it_safe_to_send_again() -> None:
         " 7. the provider makes copy 1",
         " 8. the provider makes copy 2",
         "    record: IN_PROGRESS; the client was told: IN_PROGRESS; copies: 2",
+    ]
+
+
+def test_a_second_look_does_not_make_it_safe_to_free_a_key_without_a_record() -> None:
+    findings = search(replace(OURS, refusal=Refusal.REJECTED), Promise.NO_COPY_LEFT)
+    assert findings.broken[Promise.NO_COPY_LEFT].splitlines() == [
+        " 1. the client asks A, which finds no record",
+        " 2. the client asks B, which finds no record",
+        " 3. A has to refuse, finds no record, and asks for a NEW_KEY; the client is told REJECTED",
+        " 4. B: begin as IN_PROGRESS, done",
+        " 5. B sends",
+        " 6. the provider makes copy 1",
+        "    record: IN_PROGRESS; the client was told: IN_PROGRESS; copies: 1",
+    ]
+
+
+def test_a_refusal_without_a_record_denies_the_copy_of_another_replica() -> None:
+    policy = replace(OURS, refusal=Refusal.REJECTED, looks_again_before_refusing=False)
+    findings = search(policy, Promise.NOT_DENIED)
+    assert findings.broken[Promise.NOT_DENIED].splitlines() == [
+        " 1. the client asks A, which finds no record",
+        " 2. the client asks B, which finds no record",
+        " 3. A: begin as IN_PROGRESS, done",
+        " 4. A sends",
+        " 5. B has to refuse, and asks for a NEW_KEY; the client is told REJECTED",
+        " 6. the provider makes copy 1",
+        "    record: IN_PROGRESS; the client was told: REJECTED; copies: 1",
     ]

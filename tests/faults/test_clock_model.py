@@ -1,0 +1,434 @@
+"""Decisions that compare times, as a model, with every combination of wrong clocks.
+
+The sender, the reader, the provider and the database each have a clock of their own, which may be
+wrong. Four decisions depend on time: which campaign was made after a request, which of two UNKNOWN
+records is the newest, when to give up a rename, and when the next check is due.
+
+A policy says whose clock is read for what. `OURS` is the product's: one comparison uses one clock,
+the database's. The others differ from it in one thing or two.
+
+If the provider's answer has no `Date`, `OURS` has to assume that the provider's clock and the
+database's agree. Its promises then hold only where they do, which is their condition here.
+
+Not in the model: a clock that jumps or runs fast while something is waited for, and a failover to a
+database with another clock.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum, StrEnum, auto
+from functools import cache
+from itertools import product
+from math import floor
+from typing import NamedTuple
+
+import pytest
+
+# All times are in seconds. The true time of the request is 0.
+MINUTE = 60
+HOUR = 60 * MINUTE
+
+EARLIEST_COPY = -5
+LATEST_COPY = 24 * HOUR
+TRIED_FOR = 10 * MINUTE
+
+# By how much a clock may be ahead.
+AHEAD = (0, 3 * MINUTE, -3 * MINUTE, 10 * MINUTE, -10 * MINUTE)
+PROVIDER_AHEAD = (*AHEAD, 2 * HOUR, -2 * HOUR)
+
+# How long before the request another user's campaign was made, with the same name.
+AGES = (None, 1 - EARLIEST_COPY, MINUTE, 4 * MINUTE, 9 * MINUTE, 30 * MINUTE)
+MADE_AFTER = (None, 0, 30)
+
+# `Date` has whole seconds, so the time of a reading is one of which that cuts off a lot.
+READ_AFTER = (1.9, 600.9)
+SLOW = 20
+
+GAPS = (1, MINUTE, 4 * MINUTE, 15 * MINUTE)
+TRIED = (0, 15, 5 * MINUTE, TRIED_FOR - 1, TRIED_FOR, 2 * TRIED_FOR)
+PAUSES = (2, 30, HOUR)
+
+
+# --- the worlds -----------------------------------------------------------------------------------
+
+
+class Clock(StrEnum):
+    SENDER = auto()
+    READER = auto()
+    PROVIDER = auto()
+    DATABASE = auto()
+
+
+class Clocks(NamedTuple):
+    """By how much each is ahead of the true time."""
+
+    sender: int = 0
+    reader: int = 0
+    provider: int = 0
+    database: int = 0
+
+    def ahead(self, clock: Clock) -> int:
+        return self[[*Clock].index(clock)]
+
+    def __str__(self) -> str:
+        wrong = [
+            f"the {clock}'s clock is {abs(ahead)} s {'fast' if ahead > 0 else 'slow'}"
+            for clock, ahead in zip(Clock, self, strict=True)
+            if ahead
+        ]
+        return ", ".join(wrong) or "all clocks are right"
+
+
+class Answer(Enum):
+    """How long the provider's list takes to come, and when in that time its `Date` was taken."""
+
+    QUICK = "a quick answer"
+    SLOW_WITH_EARLY_DATE = "a slow answer with the time of its start"
+    SLOW_WITH_LATE_DATE = "a slow answer with the time of its end"
+
+
+class Reading(NamedTuple):
+    """A check lists the provider's campaigns."""
+
+    clocks: Clocks
+    age: int | None
+    made_after: int | None
+    read_after: float
+    answer: Answer
+    has_date: bool
+
+    def __str__(self) -> str:
+        stranger = "" if self.age is None else f"; another user's campaign is {self.age} s older"
+        copy = "" if self.made_after is None else f"; the copy is made after {self.made_after} s"
+        read = f"; read after {self.read_after} s by {self.answer.value}"
+        return f"{self.clocks}{stranger}{copy}{read}, with{'' if self.has_date else 'out'} a Date"
+
+
+class Repeat(NamedTuple):
+    """Two records of one copy are UNKNOWN: one of the sender's, and a later one of the reader's."""
+
+    clocks: Clocks
+    gap: int
+
+    def __str__(self) -> str:
+        return f"{self.clocks}; the reader's replica began its record {self.gap} s later"
+
+
+class Rename(NamedTuple):
+    """The sender's replica has recorded the copy, and the reader's tries the rename once more."""
+
+    clocks: Clocks
+    tried: int
+
+    def __str__(self) -> str:
+        return f"{self.clocks}; the rename is tried {self.tried} s after the copy was recorded"
+
+
+class Pause(NamedTuple):
+    """The sender's replica has checked a record, and the reader's asks what is due."""
+
+    clocks: Clocks
+    pause: int
+    asked_after: int
+
+    def __str__(self) -> str:
+        return f"{self.clocks}; a pause of {self.pause} s, asked after {self.asked_after} s"
+
+
+World = Reading | Repeat | Rename | Pause
+
+
+# --- the policies ---------------------------------------------------------------------------------
+
+
+class Noted(Enum):
+    """When the time is noted that `Date` is compared with."""
+
+    BEFORE_READING = auto()
+    AFTER_READING = auto()
+
+
+@dataclass(frozen=True)
+class Policy:
+    """`most_ahead` is the largest difference that a `Date` is believed with; None believes any.
+
+    `gives_up_by` and `is_due_by` are the database's clock, or the one of each replica.
+    """
+
+    requested_by: Clock = Clock.DATABASE
+    now_by: Clock = Clock.DATABASE
+    noted: Noted = Noted.BEFORE_READING
+    reads_date: bool = True
+    most_ahead: int | None = None
+    newest_by_id: bool = False
+    gives_up_by_own_clock: bool = False
+    is_due_by_own_clock: bool = False
+
+
+OURS = Policy()
+
+
+# --- the decisions --------------------------------------------------------------------------------
+
+
+class Campaign(StrEnum):
+    COPY = "our copy"
+    STRANGER = "another user's campaign"
+
+
+def chosen(policy: Policy, world: Reading) -> Campaign | None:
+    """The only campaign that seems to be made in the time of the call."""
+    seems_ahead = provider_ahead(policy, world)
+    requested_at = world.clocks.ahead(policy.requested_by)
+    candidates = []
+    for campaign, made_at in listed(world):
+        created_at = made_at + world.clocks.provider
+        if EARLIEST_COPY <= created_at - seems_ahead - requested_at <= LATEST_COPY:
+            candidates.append(campaign)
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def listed(world: Reading) -> Iterator[tuple[Campaign, int]]:
+    """The campaigns that there are, with the true time they were made."""
+    if world.age is not None:
+        yield Campaign.STRANGER, -world.age
+    if world.made_after is not None and world.made_after <= world.read_after:
+        yield Campaign.COPY, world.made_after
+
+
+def provider_ahead(policy: Policy, world: Reading) -> float:
+    """How far the provider's clock seems to be ahead of the one that is compared with."""
+    if not (world.has_date and policy.reads_date):
+        return 0
+    # The provider may note its time at the start or at the end of a slow answer.
+    stamped_after = SLOW if world.answer is Answer.SLOW_WITH_LATE_DATE else 0
+    date = floor(world.read_after + stamped_after + world.clocks.provider)
+    is_late = policy.noted is Noted.AFTER_READING and world.answer is not Answer.QUICK
+    noted_after = SLOW if is_late else 0
+    ahead = date - (world.read_after + noted_after + world.clocks.ahead(policy.now_by))
+    return 0 if policy.most_ahead is not None and abs(ahead) >= policy.most_ahead else ahead
+
+
+def finds_newest(policy: Policy, world: Repeat) -> bool:
+    """Whether the record that seems to be the newest is the second one."""
+    # An id has the time of the replica that made it. For the same time, chance decides.
+    first_by, second_by = two_replicas(world.clocks, own=policy.newest_by_id)
+    return world.gap + second_by > first_by
+
+
+def gives_up(policy: Policy, world: Rename) -> bool:
+    settled_by, asked_by = two_replicas(world.clocks, own=policy.gives_up_by_own_clock)
+    return world.tried + asked_by - settled_by >= TRIED_FOR
+
+
+def is_due(policy: Policy, world: Pause) -> bool:
+    checked_by, asked_by = two_replicas(world.clocks, own=policy.is_due_by_own_clock)
+    return world.asked_after + asked_by >= world.pause + checked_by
+
+
+def two_replicas(clocks: Clocks, *, own: bool) -> tuple[int, int]:
+    """By how much the clocks are ahead that two replicas use one after the other."""
+    return (clocks.sender, clocks.reader) if own else (clocks.database, clocks.database)
+
+
+# --- the promises ---------------------------------------------------------------------------------
+
+
+class Promise(Enum):
+    NOT_A_STRANGER = "a campaign that was made before the request is never taken for the copy"
+    FOUND = "the copy is found if the list has it and comes quickly"
+    NEWEST = "the newest UNKNOWN record is the one that was begun last"
+    NOT_TOO_SOON = "a rename is not given up before ten minutes are over"
+    AT_LAST = "a rename is given up when ten minutes are over"
+    IN_TIME = "a check is due when its pause is over, and not before"
+
+
+def broken_by(policy: Policy, world: World) -> Iterator[Promise]:
+    match world:
+        case Reading():
+            yield from broken_by_reading(policy, world)
+        case Repeat():
+            if not finds_newest(policy, world):
+                yield Promise.NEWEST
+        case Rename():
+            is_over = world.tried >= TRIED_FOR
+            if gives_up(policy, world) is not is_over:
+                yield Promise.AT_LAST if is_over else Promise.NOT_TOO_SOON
+        case Pause():
+            if is_due(policy, world) is not (world.asked_after >= world.pause):
+                yield Promise.IN_TIME
+
+
+def broken_by_reading(policy: Policy, world: Reading) -> Iterator[Promise]:
+    if not is_comparable(world):
+        return
+    found = chosen(policy, world)
+    if found is Campaign.STRANGER:
+        yield Promise.NOT_A_STRANGER
+    is_listed = Campaign.COPY in dict(listed(world))
+    # A slow answer may leave the copy to the next check.
+    if is_listed and found is not Campaign.COPY and world.answer is Answer.QUICK:
+        yield Promise.FOUND
+
+
+def is_comparable(world: Reading) -> bool:
+    """The condition: the answer has the provider's time, or the provider has the database's."""
+    return world.has_date or world.clocks.provider == world.clocks.database
+
+
+# --- the search -----------------------------------------------------------------------------------
+
+
+def clocks(*, provider: bool = False) -> list[Clocks]:
+    """Every combination. The fewest and least wrong clocks come first."""
+    combined = product(AHEAD, AHEAD, PROVIDER_AHEAD if provider else (0,), AHEAD)
+    found = [Clocks(*each) for each in combined]
+    right = [[ahead == 0 for ahead in each] for each in found]
+    wrong = [sum(map(abs, each)) for each in found]
+    order = sorted(range(len(found)), key=lambda n: (-sum(right[n]), wrong[n], right[n]))
+    return [found[n] for n in order]
+
+
+def readings() -> Iterator[Reading]:
+    others = [*product(AGES, MADE_AFTER, READ_AFTER, Answer, (True, False))]
+    for each, other in product(clocks(provider=True), others):
+        yield Reading(each, *other)
+
+
+def worlds() -> Iterator[World]:
+    for each, gap in product(clocks(), GAPS):
+        yield Repeat(each, gap)
+    for each, tried in product(clocks(), TRIED):
+        yield Rename(each, tried)
+    for each, pause, late in product(clocks(), PAUSES, (-1, 0, 1)):
+        yield Pause(each, pause, pause + late)
+    yield from readings()
+
+
+@dataclass(frozen=True)
+class Findings:
+    worlds: int
+    broken: Mapping[Promise, str]
+
+    def __str__(self) -> str:
+        broken = [f"not kept: {each.value}\n    {how}" for each, how in self.broken.items()]
+        return "\n".join([f"{self.worlds} worlds", *broken])
+
+
+@cache
+def search(policy: Policy, *until: Promise) -> Findings:
+    """Everything, unless `until` names promises: then it ends when they are broken."""
+    broken: dict[Promise, str] = {}
+    seen = 0
+    for seen, world in enumerate(worlds(), start=1):  # noqa: B007 - the count is wanted
+        for promise in broken_by(policy, world):
+            broken.setdefault(promise, str(world))
+        if until and broken.keys() >= {*until}:
+            break
+    return Findings(seen, broken)
+
+
+# --- what is found --------------------------------------------------------------------------------
+
+BAD = [
+    pytest.param(
+        # What the gateway did before all times came from one clock.
+        Policy(
+            requested_by=Clock.SENDER,
+            now_by=Clock.READER,
+            noted=Noted.AFTER_READING,
+            most_ahead=HOUR,
+            newest_by_id=True,
+            gives_up_by_own_clock=True,
+            is_due_by_own_clock=True,
+        ),
+        set(Promise),
+        id="each replica by its own clock",
+    ),
+    pytest.param(
+        replace(OURS, requested_by=Clock.SENDER),
+        {Promise.NOT_A_STRANGER, Promise.FOUND},
+        id="the time of the request is the sender's",
+    ),
+    pytest.param(
+        replace(OURS, now_by=Clock.READER),
+        {Promise.NOT_A_STRANGER, Promise.FOUND},
+        id="the time that Date is compared with is the reader's",
+    ),
+    pytest.param(
+        replace(OURS, requested_by=Clock.SENDER, now_by=Clock.READER),
+        {Promise.NOT_A_STRANGER, Promise.FOUND},
+        id="the time of the request is the sender's, and Date is compared with the reader's",
+    ),
+    pytest.param(
+        replace(OURS, reads_date=False),
+        {Promise.NOT_A_STRANGER, Promise.FOUND},
+        id="Date is not read",
+    ),
+    pytest.param(
+        replace(OURS, most_ahead=HOUR),
+        {Promise.NOT_A_STRANGER, Promise.FOUND},
+        id="Date is not believed when it is an hour off",
+    ),
+    pytest.param(
+        replace(OURS, noted=Noted.AFTER_READING),
+        {Promise.NOT_A_STRANGER},
+        id="Date is compared with the time when the answer has come",
+    ),
+    pytest.param(
+        replace(OURS, newest_by_id=True),
+        {Promise.NEWEST},
+        id="the newest record is the one with the greatest id",
+    ),
+    pytest.param(
+        replace(OURS, gives_up_by_own_clock=True),
+        {Promise.NOT_TOO_SOON, Promise.AT_LAST},
+        id="each replica gives up by its own clock",
+    ),
+    pytest.param(
+        replace(OURS, is_due_by_own_clock=True),
+        {Promise.IN_TIME},
+        id="each replica has its own time for what is due",
+    ),
+]
+
+RecordProperty = Callable[[str, object], None]
+
+
+def test_ours_keeps_every_promise(record_property: RecordProperty) -> None:
+    findings = search(OURS)
+    record_property("worlds", findings.worlds)
+    assert not findings.broken, f"\n{findings}"
+
+
+@pytest.mark.parametrize(("policy", "promises"), BAD)
+def test_what_breaks_which_promise(
+    policy: Policy, promises: set[Promise], record_property: RecordProperty
+) -> None:
+    findings = search(policy, *promises)
+    record_property("findings", str(findings))
+    assert promises <= findings.broken.keys(), f"\n{findings}"
+
+
+def test_each_promise_can_be_broken_alone() -> None:
+    """By a policy that differs from ours in one thing."""
+    broken = [promises for case in BAD[1:] for promises in case.values if isinstance(promises, set)]
+    assert set[Promise]().union(*broken) == set(Promise)
+
+
+def test_without_a_date_ours_is_wrong_by_what_provider_and_database_differ() -> None:
+    """A campaign is taken for the copy if the provider's clock makes it seem younger than that."""
+    alone = [each for each in readings() if each.made_after is None and not each.has_date]
+    for each in alone:
+        fast = each.clocks.provider - each.clocks.database
+        seems_new = each.age is not None and fast - each.age >= EARLIEST_COPY
+        assert (chosen(OURS, each) is Campaign.STRANGER) is seems_new, str(each)
+    assert any(chosen(OURS, each) is Campaign.STRANGER for each in alone)
+
+
+def test_how_a_slow_sender_takes_the_campaign_of_another_user() -> None:
+    findings = search(replace(OURS, requested_by=Clock.SENDER), Promise.NOT_A_STRANGER)
+    assert findings.broken[Promise.NOT_A_STRANGER] == (
+        "the sender's clock is 180 s slow; another user's campaign is 6 s older; "
+        "read after 1.9 s by a quick answer, with a Date"
+    )

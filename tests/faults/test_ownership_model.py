@@ -1,0 +1,664 @@
+"""Two equal intents and their copies as a model, with every way it can go searched exhaustively.
+
+Two clients ask for equal copies under the keys A and B, each through a replica of its own. The
+provider makes each copy or does not, in either order. Answers may be late or lost. A replica that
+was stopped is taken for dead, and may later record the answer that it had. Reading cannot see whose
+copy a campaign is, so it assigns the copies by counting, in order of age.
+
+A policy is what the replicas and the database do. `OURS` is the product's. The others differ from
+it in one thing or two.
+
+A copy that reading has found is not certain: the provider's answer may give the record another one.
+
+Not in the model: one key at two replicas, which has a model of its own; wrong clocks, which have
+one too; a stranger's campaign with the same name; three equal intents or more.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum, StrEnum, auto
+from functools import cache
+from itertools import chain
+from typing import NamedTuple
+
+import pytest
+
+# Where a search ends that has not found what it was to find.
+MOST_WORLDS = 200_000
+
+
+# --- the world ------------------------------------------------------------------------------------
+
+
+class Status(StrEnum):
+    IN_PROGRESS = "IN_PROGRESS"
+    UNKNOWN = "UNKNOWN"
+    ACCEPTED = "ACCEPTED"
+    CREATED = "CREATED"
+    REJECTED = "REJECTED"
+
+
+class Evidence(StrEnum):
+    INFERRED = "INFERRED"
+    ANSWER = "ANSWER"
+
+
+class Answer(NamedTuple):
+    """The provider's own answer. Copies are numbered in order of age, from 1."""
+
+    status: Status
+    copy: int | None = None
+
+    def __str__(self) -> str:
+        return self.status if self.copy is None else f"{self.status} (copy {self.copy})"
+
+
+class Record(NamedTuple):
+    """A key's row.
+
+    `status_before` is what an INFERRED record returns to when it has to release its copy.
+    `is_checked` says that an unresolved record is due for reading again.
+    """
+
+    status: Status
+    copy: int | None = None
+    evidence: Evidence | None = None
+    status_before: Status | None = None
+    is_checked: bool = True
+
+    def __str__(self) -> str:
+        if self.copy is None:
+            return self.status
+        return f"{self.status} (copy {self.copy}, {self.evidence})"
+
+    @property
+    def waits_for_copy(self) -> bool:
+        return self.status in UNRESOLVED and self.copy is None
+
+
+UNRESOLVED = {Status.IN_PROGRESS, Status.UNKNOWN, Status.ACCEPTED}
+READ = {Status.UNKNOWN, Status.ACCEPTED}
+DEFINITE = {Status.CREATED, Status.REJECTED}
+
+
+class Request(StrEnum):
+    NOT_SENT = auto()
+    ON_ITS_WAY = auto()
+    PROMISED = auto()
+    OVER = auto()
+
+
+class Sender(StrEnum):
+    IDLE = auto()
+    WAITING = auto()
+    ANSWERED = auto()
+    DONE = auto()
+
+
+class Rival(NamedTuple):
+    who: int
+    is_promised: bool
+
+
+class Check(NamedTuple):
+    """A check in progress: how many copies were listed, then which records competed for them."""
+
+    listed: int
+    rivals: tuple[Rival, ...] | None = None
+
+
+class Intent(NamedTuple):
+    """`answer` is what the sender has received; None if that was lost."""
+
+    record: Record | None = None
+    request: Request = Request.NOT_SENT
+    sender: Sender = Sender.IDLE
+    answer: Answer | None = None
+    check: Check | None = None
+
+
+class Write(NamedTuple):
+    """A statement of reading's: `who` is CREATED with `copy`. It may be committed late or never."""
+
+    who: int
+    copy: int
+
+
+NAMES = "AB"
+
+
+class World(NamedTuple):
+    """`makers` are the intents whose requests have made the copies, the oldest copy first."""
+
+    intents: tuple[Intent, Intent] = (Intent(), Intent())
+    makers: tuple[int, ...] = ()
+    writes: frozenset[Write] = frozenset()
+
+
+class Step(NamedTuple):
+    """`comes` is False for what may never happen."""
+
+    what: str
+    world: World
+    comes: bool = True
+
+
+# --- the policies ---------------------------------------------------------------------------------
+
+
+class Collision(Enum):
+    """What is done when an answer names a copy that another record holds by weaker evidence."""
+
+    EXCHANGE = auto()
+    RELEASE = auto()
+    BOTH_OWN_IT = auto()
+    WEAKER_KEEPS_IT = auto()
+
+
+@dataclass(frozen=True)
+class Policy:
+    on_collision: Collision = Collision.EXCHANGE
+    checks_released: bool = True
+    reading_guards_owner: bool = True
+    reading_guards_status: bool = True
+    looks_at_claims: bool = True
+    answer_keeps_found_copy: bool = False
+    takes_promise_for_copy: bool = False
+
+
+OURS = Policy()
+
+
+# --- the database ---------------------------------------------------------------------------------
+
+
+def with_intent(world: World, who: int, intent: Intent) -> World:
+    first, second = world.intents
+    return world._replace(intents=(first, intent) if who else (intent, second))
+
+
+def with_record(world: World, who: int, record: Record) -> World:
+    return with_intent(world, who, world.intents[who]._replace(record=record))
+
+
+def holder(world: World, copy: int | None, other_than: int) -> int | None:
+    """The other intent whose record has the copy."""
+    for who, intent in enumerate(world.intents):
+        owns = intent.record is not None and copy is not None and intent.record.copy == copy
+        if owns and who != other_than:
+            return who
+    return None
+
+
+def settled(policy: Policy, world: World, me: int, answer: Answer) -> World:
+    """After the one transaction that records an answer."""
+    record = world.intents[me].record
+    assert record is not None, "an intent is recorded before it is sent"
+    is_inferred = record.evidence is Evidence.INFERRED
+    is_open = record.status in {Status.IN_PROGRESS, Status.UNKNOWN}
+    gives_way = record.status is Status.ACCEPTED or is_inferred
+    # A yes without an id says no more than the copy that reading has found.
+    if not (is_open or (gives_way and answer.status in DEFINITE)):
+        return world
+    if is_inferred and policy.answer_keeps_found_copy and answer.status is Status.CREATED:
+        return with_record(world, me, record._replace(evidence=Evidence.ANSWER))
+    if answer.status is Status.ACCEPTED and policy.takes_promise_for_copy:
+        answer = Answer(Status.CREATED, len(world.makers) + 1)
+    other = holder(world, answer.copy, me)
+    if other is not None:
+        if policy.on_collision is Collision.WEAKER_KEEPS_IT:
+            return world
+        if policy.on_collision is not Collision.BOTH_OWN_IT:
+            world = released(policy, world, other, record.copy)
+    return with_record(world, me, Record(answer.status, answer.copy, Evidence.ANSWER))
+
+
+def released(policy: Policy, world: World, who: int, instead: int | None) -> World:
+    """Without the copy that the record had, or with the one that it gets instead."""
+    record = world.intents[who].record
+    assert record is not None, "it has a copy"
+    if record.evidence is not Evidence.INFERRED or record.status_before is None:
+        return world
+    # The maker of that copy is not the record that gives it, and there is only one other.
+    if policy.on_collision is Collision.EXCHANGE and instead is not None:
+        return with_record(world, who, record._replace(copy=instead))
+    fallen = Record(record.status_before, is_checked=policy.checks_released)
+    return with_record(world, who, fallen)
+
+
+def settled_by_reading(policy: Policy, world: World, write: Write) -> World:
+    record = world.intents[write.who].record
+    assert record is not None, "only what is recorded is read for"
+    if policy.reading_guards_status and record.status not in READ:
+        return world
+    if policy.reading_guards_owner and holder(world, write.copy, write.who) is not None:
+        return world
+    before = record.status if record.status in READ else record.status_before
+    found = Record(Status.CREATED, write.copy, Evidence.INFERRED, before)
+    return with_record(world, write.who, found)
+
+
+def steps_of_database(policy: Policy, world: World) -> Iterator[Step]:
+    for each in sorted(world.writes):
+        rest = world._replace(writes=world.writes - {each})
+        what = f"reading's write of copy {each.copy} for {NAMES[each.who]}"
+        yield Step(f"{what} is lost", rest)
+        yield Step(f"{what} is committed", settled_by_reading(policy, rest, each))
+
+
+# --- the replicas that send -----------------------------------------------------------------------
+
+
+def steps_of_sender(policy: Policy, world: World, me: int) -> Iterator[Step]:
+    name, intent = NAMES[me], world.intents[me]
+    record = intent.record
+    match intent.sender:
+        case Sender.IDLE:
+            sent = Intent(Record(Status.IN_PROGRESS), Request.ON_ITS_WAY, Sender.WAITING)
+            yield Step(f"{name} is recorded and sent", with_intent(world, me, sent), comes=False)
+        case Sender.WAITING:
+            yield without_answer(world, me)
+        case Sender.ANSWERED:
+            assert intent.answer is not None, "it was received"
+            done = with_intent(world, me, intent._replace(sender=Sender.DONE))
+            after = settled(policy, done, me, intent.answer)
+            yield Step(f"{name}'s answer is recorded: {intent.answer}", after)
+            yield without_answer(world, me)
+    if record is not None and record.status is Status.IN_PROGRESS:
+        dead = with_record(world, me, Record(Status.UNKNOWN))
+        yield Step(f"{name}'s replica is taken for dead", dead, comes=False)
+
+
+def without_answer(world: World, me: int) -> Step:
+    """By a timeout, or because the replica dies, which is noticed sooner or later."""
+    intent = world.intents[me]._replace(sender=Sender.DONE, answer=None)
+    if intent.record is not None and intent.record.status is Status.IN_PROGRESS:
+        intent = intent._replace(record=Record(Status.UNKNOWN))
+    return Step(f"{NAMES[me]}'s answer is lost", with_intent(world, me, intent))
+
+
+# --- the provider ---------------------------------------------------------------------------------
+
+
+def steps_of_provider(world: World, me: int) -> Iterator[Step]:
+    name, intent = NAMES[me], world.intents[me]
+    copy = len(world.makers) + 1
+    made = world._replace(makers=(*world.makers, me))
+    over = intent._replace(request=Request.OVER)
+    match intent.request:
+        case Request.ON_ITS_WAY:
+            yield Step(f"{name}'s request is lost", with_intent(world, me, over))
+            refused = answered(over, Answer(Status.REJECTED))
+            yield Step(f"the provider refuses {name}", with_intent(world, me, refused))
+            promised = intent._replace(request=Request.PROMISED)
+            accepted = answered(promised, Answer(Status.ACCEPTED))
+            yield Step(f"the provider promises {name} a copy", with_intent(world, me, accepted))
+            created = answered(over, Answer(Status.CREATED, copy))
+            yield Step(f"the provider makes copy {copy} for {name}", with_intent(made, me, created))
+        case Request.PROMISED:
+            yield Step(f"the provider never makes {name}'s copy", with_intent(world, me, over))
+            kept = with_intent(made, me, over)
+            yield Step(f"the provider makes copy {copy} for {name}, as promised", kept)
+
+
+def answered(intent: Intent, answer: Answer) -> Intent:
+    is_received = intent.sender is Sender.WAITING
+    return intent._replace(sender=Sender.ANSWERED, answer=answer) if is_received else intent
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def steps_of_reading(policy: Policy, world: World, me: int) -> Iterator[Step]:
+    """A check: list the copies, look for rivals, look for claims, write. Anything comes between."""
+    name, intent = NAMES[me], world.intents[me]
+    record, check = intent.record, intent.check
+    if check is None:
+        if record is not None and record.status in READ and record.is_checked and world.makers:
+            listed = intent._replace(check=Check(len(world.makers)))
+            # Reading is repeated, but a check that finds nothing new keeps nothing from its end.
+            comes = would_settle(policy, world, me)
+            what = f"the check of {name} lists {len(world.makers)}"
+            yield Step(what, with_intent(world, me, listed), comes)
+    elif check.rivals is None:
+        # In the order of the product: a record settled in between is a rival, or its claim is seen.
+        rivals = rivals_now(world)
+        names = " and ".join(NAMES[each.who] for each in rivals) or "no record"
+        seen = intent._replace(check=check._replace(rivals=rivals))
+        yield Step(f"the check of {name} finds waiting: {names}", with_intent(world, me, seen))
+    else:
+        done = with_intent(world, me, intent._replace(check=None))
+        copy = chosen(policy, world, me, check.listed, check.rivals)
+        if copy is None:
+            yield Step(f"the check of {name} cannot choose", done)
+        else:
+            writing = done._replace(writes=world.writes | {Write(me, copy)})
+            yield Step(f"the check of {name} chooses copy {copy}", writing)
+
+
+def rivals_now(world: World) -> tuple[Rival, ...]:
+    """The records without a copy, the oldest record first."""
+    return tuple(
+        Rival(who, is_promised=intent.record.status is not Status.UNKNOWN)
+        for who, intent in enumerate(world.intents)
+        if intent.record is not None and intent.record.waits_for_copy
+    )
+
+
+def free_copies(world: World, listed: int) -> list[int]:
+    """Those that no record has, the oldest first."""
+    return [copy for copy in range(1, listed + 1) if holder(world, copy, -1) is None]
+
+
+def chosen(
+    policy: Policy, world: World, me: int, listed: int, rivals: tuple[Rival, ...]
+) -> int | None:
+    """The copy at the record's own place, if there are as many copies as records that wait."""
+    copies = free_copies(world, listed) if policy.looks_at_claims else [*range(1, listed + 1)]
+    promised = [each for each in rivals if each.is_promised]
+    for owners in (rivals, promised):
+        order = [each.who for each in owners]
+        if me in order and len(order) == len(copies):
+            return copies[order.index(me)]
+    return None
+
+
+def would_settle(policy: Policy, world: World, me: int) -> bool:
+    """Whether a check with nothing in between would settle the record."""
+    copy = chosen(policy, world, me, len(world.makers), rivals_now(world))
+    return copy is not None and settled_by_reading(policy, world, Write(me, copy)) != world
+
+
+# --- all steps ------------------------------------------------------------------------------------
+
+
+def steps(policy: Policy, world: World) -> Iterator[Step]:
+    for step in chain(
+        *(
+            chain(
+                steps_of_sender(policy, world, me),
+                steps_of_provider(world, me),
+                steps_of_reading(policy, world, me),
+            )
+            for me in range(len(NAMES))
+        ),
+        steps_of_database(policy, world),
+    ):
+        yield step._replace(world=simplified(policy, step.world))
+
+
+def simplified(policy: Policy, world: World) -> World:
+    """Without the checks and writes that nothing can come of: that keeps the worlds few."""
+    if not policy.reading_guards_status:
+        return world
+    for who, intent in enumerate(world.intents):
+        if is_definite(intent.record):
+            world = with_intent(world, who, intent._replace(check=None))
+            writes = frozenset(each for each in world.writes if each.who != who)
+            world = world._replace(writes=writes)
+    return world
+
+
+def is_definite(record: Record | None) -> bool:
+    if record is None or record.status not in DEFINITE:
+        return False
+    return record.evidence is Evidence.ANSWER
+
+
+# --- the promises ---------------------------------------------------------------------------------
+
+
+class Promise(Enum):
+    ONE_OWNER = "a copy is on one record at most"
+    OWN_COPY = "a record with the evidence ANSWER has the copy that its own request made"
+    REAL_COPY = "CREATED: the copy is there"
+    NOT_WEAKENED = "no definite answer gives way to weaker evidence"
+    NOT_LOST = "an answer that was recorded stays on record"
+    ALL_ASSIGNED = "a copy is on no record only where counting cannot tell whose it is"
+
+
+def records(world: World) -> list[tuple[int, Record]]:
+    return [
+        (who, intent.record)
+        for who, intent in enumerate(world.intents)
+        if intent.record is not None
+    ]
+
+
+def has_one_owner(world: World) -> bool:
+    owned = [record.copy for _, record in records(world) if record.copy is not None]
+    return len(owned) == len({*owned})
+
+
+def is_own(world: World) -> bool:
+    return all(
+        world.makers[record.copy - 1 : record.copy] == (who,)
+        for who, record in records(world)
+        if record.evidence is Evidence.ANSWER and record.copy is not None
+    )
+
+
+def is_real(world: World) -> bool:
+    created = [record.copy for _, record in records(world) if record.status is Status.CREATED]
+    return all(copy is not None and copy <= len(world.makers) for copy in created)
+
+
+def keeps_definite(before: World, after: World) -> bool:
+    return all(
+        intent.record == now.record
+        for intent, now in zip(before.intents, after.intents, strict=True)
+        if is_definite(intent.record)
+    )
+
+
+def keeps_answers(world: World) -> bool:
+    return all(
+        is_kept(intent.record, intent.answer)
+        for intent in world.intents
+        if intent.sender is Sender.DONE and intent.answer is not None
+    )
+
+
+def is_kept(record: Record | None, answer: Answer) -> bool:
+    """Whether the record says what the answer says, or more after a yes without an id."""
+    if record is None or answer.status is Status.ACCEPTED:
+        return record is not None and record.status in {Status.ACCEPTED, Status.CREATED}
+    return Answer(record.status, record.copy) == answer
+
+
+def is_all_assigned(world: World) -> bool:
+    """No copy is free, or more records wait than there are free copies.
+
+    Among those that wait, as many accepted ones as free copies would have got them.
+    """
+    free = len(free_copies(world, len(world.makers)))
+    waiting = rivals_now(world)
+    promised = [each for each in waiting if each.is_promised]
+    return free == 0 or (free < len(waiting) and free != len(promised))
+
+
+ALWAYS: Mapping[Promise, Callable[[World], bool]] = {
+    Promise.ONE_OWNER: has_one_owner,
+    Promise.OWN_COPY: is_own,
+    Promise.REAL_COPY: is_real,
+}
+AT_EACH_STEP: Mapping[Promise, Callable[[World, World], bool]] = {
+    Promise.NOT_WEAKENED: keeps_definite,
+}
+AT_THE_END: Mapping[Promise, Callable[[World], bool]] = {
+    Promise.NOT_LOST: keeps_answers,
+    Promise.ALL_ASSIGNED: is_all_assigned,
+}
+
+
+# --- the search -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Findings:
+    """`ends` are the worlds in which nothing more has to come, and reading finds nothing new."""
+
+    worlds: int
+    ends: list[World]
+    broken: dict[Promise, str]
+
+    def __str__(self) -> str:
+        broken = [f"not kept: {each.value}\n{trace}" for each, trace in self.broken.items()]
+        return "\n\n".join([f"{self.worlds} worlds", *broken])
+
+
+@cache
+def search(policy: Policy, *until: Promise) -> Findings:
+    """Breadth first, so a broken promise comes with a shortest trace of how it was broken.
+
+    Goes everywhere, unless `until` names promises: then it ends when they are broken.
+    """
+    start = World()
+    ways: dict[World, tuple[World, str] | None] = {start: None}
+    ends: list[World] = []
+    broken: dict[Promise, str] = {}
+    ahead = deque([start])
+    while ahead and len(ways) < MOST_WORLDS and not (until and broken.keys() >= {*until}):
+        world = ahead.popleft()
+        is_end = True
+        for what, after, comes in steps(policy, world):
+            is_end = is_end and not comes
+            failed = [each for each, keeps in AT_EACH_STEP.items() if not keeps(world, after)]
+            if after not in ways:
+                ways[after] = (world, what)
+                ahead.append(after)
+                failed += [each for each, holds in ALWAYS.items() if not holds(after)]
+            for promise in failed:
+                if promise not in broken:
+                    broken[promise] = trace(ways, world, what, after)
+        if is_end:
+            ends.append(world)
+            for promise, holds in AT_THE_END.items():
+                if promise not in broken and not holds(world):
+                    broken[promise] = trace(ways, world, "nothing more comes", world)
+    return Findings(len(ways), ends, broken)
+
+
+def trace(
+    ways: Mapping[World, tuple[World, str] | None], world: World, last: str, end: World
+) -> str:
+    lines = [last]
+    while (way := ways[world]) is not None:
+        world, what = way
+        lines.insert(0, what)
+    owners = ", ".join(f"{NAMES[who]} is {record}" for who, record in records(end))
+    makers = ", ".join(f"copy {n} is {NAMES[who]}'s" for n, who in enumerate(end.makers, start=1))
+    return "\n".join(
+        [f"{number:2}. {line}" for number, line in enumerate(lines, start=1)]
+        + [f"    records: {owners}", f"    copies: {makers or 'none'}"]
+    )
+
+
+# --- what is found --------------------------------------------------------------------------------
+
+CLEAN = [
+    pytest.param(OURS, id="ours"),
+    # The exchange only spares the other record the time until its next check.
+    pytest.param(
+        replace(OURS, on_collision=Collision.RELEASE),
+        id="ours, without the exchange",
+    ),
+]
+
+BAD = [
+    pytest.param(
+        replace(OURS, on_collision=Collision.BOTH_OWN_IT),
+        {Promise.ONE_OWNER, Promise.ALL_ASSIGNED},
+        id="the answer is recorded, and the other record keeps the copy too",
+    ),
+    pytest.param(
+        replace(OURS, on_collision=Collision.WEAKER_KEEPS_IT),
+        {Promise.NOT_LOST},
+        id="the answer gives way to the record that has its copy",
+    ),
+    pytest.param(
+        replace(OURS, checks_released=False),
+        {Promise.ALL_ASSIGNED},
+        id="a record that has to release its copy is not checked again",
+    ),
+    pytest.param(
+        replace(OURS, reading_guards_owner=False),
+        {Promise.ONE_OWNER},
+        id="reading writes whether or not the copy is on a record by now",
+    ),
+    pytest.param(
+        replace(OURS, reading_guards_status=False),
+        {Promise.NOT_WEAKENED, Promise.NOT_LOST},
+        id="reading writes whatever the record says by now",
+    ),
+    pytest.param(
+        replace(OURS, looks_at_claims=False),
+        {Promise.ALL_ASSIGNED},
+        id="reading counts copies that are on a record",
+    ),
+    pytest.param(
+        replace(OURS, answer_keeps_found_copy=True),
+        {Promise.OWN_COPY, Promise.NOT_LOST},
+        id="an answer confirms the copy that reading has found",
+    ),
+    pytest.param(
+        replace(OURS, takes_promise_for_copy=True),
+        {Promise.REAL_COPY},
+        id="take a promise for the next copy",
+    ),
+]
+
+RecordProperty = Callable[[str, object], None]
+
+
+@pytest.mark.parametrize("policy", CLEAN)
+def test_what_keeps_every_promise(policy: Policy, record_property: RecordProperty) -> None:
+    findings = search(policy)
+    record_property("worlds", findings.worlds)
+    assert not findings.broken, f"\n{findings}"
+    assert findings.worlds < MOST_WORLDS, "the search has not been everywhere"
+
+
+@pytest.mark.parametrize(("policy", "promises"), BAD)
+def test_what_breaks_which_promise(
+    policy: Policy, promises: set[Promise], record_property: RecordProperty
+) -> None:
+    findings = search(policy, *promises)
+    record_property("findings", str(findings))
+    assert promises <= findings.broken.keys(), f"\n{findings}"
+
+
+def test_each_promise_can_be_broken() -> None:
+    broken = [promises for case in BAD for promises in case.values if isinstance(promises, set)]
+    assert set[Promise]().union(*broken) == set(Promise)
+
+
+def test_how_ours_leaves_copies() -> None:
+    """A copy stays on no record in one case: two records of one status wait for it."""
+    left = {
+        tuple(record.status for _, record in records(world) if record.waits_for_copy)
+        for world in search(OURS).ends
+        if free_copies(world, len(world.makers))
+    }
+    assert left == {(Status.UNKNOWN, Status.UNKNOWN), (Status.ACCEPTED, Status.ACCEPTED)}
+
+
+def test_how_two_records_came_to_one_copy() -> None:
+    policy = replace(OURS, on_collision=Collision.BOTH_OWN_IT)
+    findings = search(policy, Promise.ALL_ASSIGNED)
+    assert findings.broken[Promise.ALL_ASSIGNED].splitlines() == [
+        " 1. A is recorded and sent",
+        " 2. A's answer is lost",
+        " 3. B is recorded and sent",
+        " 4. the provider makes copy 1 for B",
+        " 5. the provider makes copy 2 for A",
+        " 6. the check of A lists 2",
+        " 7. the check of A finds waiting: A and B",
+        " 8. the check of A chooses copy 1",
+        " 9. reading's write of copy 1 for A is committed",
+        "10. B's answer is recorded: CREATED (copy 1)",
+        "11. nothing more comes",
+        "    records: A is CREATED (copy 1, INFERRED), B is CREATED (copy 1, ANSWER)",
+        "    copies: copy 1 is B's, copy 2 is A's",
+    ]
