@@ -93,6 +93,9 @@ class _Record:
     def __init__(self, outcome: Created) -> None:
         self.outcome = outcome
 
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
     async def amend(self, _duplication: object, copy: Created, _again: datetime | None) -> None:
         self.outcome = replace(copy, trace_id=self.outcome.trace_id)
 

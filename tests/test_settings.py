@@ -59,11 +59,11 @@ def test_a_complete_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     braze, outreach, cdp = settings.accounts.values()
     assert braze.secrets() == ["key-from-environment"]
     assert braze.timeout_seconds == 12
-    assert braze.root == "https://rest.fra-01.braze.eu"  # type: ignore[attr-defined]
+    assert braze.root == "https://rest.fra-01.braze.eu"
     assert outreach.secrets() == ["key-from-file"]
-    assert outreach.base_url == "https://api.sonarly.io"  # type: ignore[attr-defined]
+    assert outreach.base_url == "https://api.sonarly.io"
     assert cdp.secrets() == ["plain-token"]
-    assert cdp.base_url == "https://cdp.example.com"  # type: ignore[attr-defined]
+    assert cdp.base_url == "https://cdp.example.com"
     for secret in ("key-from-environment", "key-from-file", "plain-token"):
         assert secret not in repr(settings)
         assert secret not in settings.model_dump_json()
@@ -187,7 +187,7 @@ def test_every_mistake_is_listed_with_its_place_and_remedy(tmp_path: Path) -> No
 def test_addresses(tmp_path: Path, address: str, is_good: bool) -> None:  # noqa: FBT001
     text = f'[accounts.a]\nprovider = "altcraft"\nbase_url = "{address}"\ntoken = "t0ken"'
     if is_good:
-        assert load(tmp_path, text).accounts["a"].base_url == address.rstrip("/")  # type: ignore[attr-defined]
+        assert load(tmp_path, text).accounts["a"].base_url == address.rstrip("/")
     else:
         (mistake,) = mistakes(tmp_path, text)
         assert mistake.startswith("accounts.a.base_url: ")

@@ -1,10 +1,10 @@
 """The configured accounts, each with what a call to its provider needs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from campaign_gateway.connector import AccountSettings, Connector, SignsIn
+from campaign_gateway.connector import AccountSettings, Connector, SignsIn, canonical_host
 from campaign_gateway.connectors import CONNECTORS
 from campaign_gateway.outcomes import ErrorCode, Refused, UserError
 from campaign_gateway.permits import Permits
@@ -14,9 +14,15 @@ from campaign_gateway.transport import Transport
 
 @dataclass(frozen=True)
 class Account:
-    """One configured access to a provider."""
+    """One configured access to a provider.
+
+    `host` is where it leads to, in one spelling. `shared_campaigns` is what accounts have in common
+    that see the same campaigns under different hosts.
+    """
 
     name: str
+    host: str
+    shared_campaigns: str | None
     timeout_seconds: float
     connector: Connector[Any]
     transport: Transport | SignedTransport
@@ -28,6 +34,8 @@ def open_account(name: str, settings: AccountSettings) -> Account:
     transport = Transport(settings.secrets(), settings.timeout_seconds)
     return Account(
         name=name,
+        host=canonical_host(settings.root),
+        shared_campaigns=settings.shared_campaigns,
         timeout_seconds=settings.timeout_seconds,
         connector=connector,
         transport=SignedTransport(transport, connector)
@@ -35,6 +43,26 @@ def open_account(name: str, settings: AccountSettings) -> Account:
         else transport,
         permits=Permits(settings.calls_at_once, settings.calls_per_minute),
     )
+
+
+def unclear_hosts(accounts: Iterable[Account]) -> Iterator[str]:
+    """For each provider with several hosts, which of its accounts may see the same campaigns.
+
+    One account could take a lost copy of another one's for its own then.
+    """
+    by_provider: dict[str, list[Account]] = {}
+    for each in accounts:
+        by_provider.setdefault(each.connector.provider, []).append(each)
+    for provider, group in by_provider.items():
+        unclear = [each for each in group if each.shared_campaigns is None]
+        if unclear and len({each.shared_campaigns or each.host for each in group}) > 1:
+            places = ", ".join(f"{each.name} ({each.host})" for each in group)
+            unset = ", ".join(each.name for each in unclear)
+            yield (
+                f"the {provider} accounts {places} lead to different hosts. If they show the same "
+                "campaigns, give them the same shared_campaigns, else different ones. It is "
+                f"missing for {unset}"
+            )
 
 
 def choose_account(accounts: Mapping[str, Account], provider: str, name: str | None) -> Account:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from campaign_gateway.accounts import Account, open_account
+from campaign_gateway.accounts import Account, open_account, unclear_hosts
 from campaign_gateway.api import examples
 from campaign_gateway.api.context import Context
 from campaign_gateway.api.http import GraphQLOverHTTP
@@ -101,7 +101,7 @@ async def create_app(
     except LedgerUnavailable as failure:
         # What it holds can be replayed and finished all the same.
         log.error("the ledger takes no new intents: %s", failure)
-    accounts = {name: open_account(name, each) for name, each in settings.accounts.items()}
+    accounts = await _open_accounts(settings, ledger)
     gateway = Gateway(
         accounts, ledger, Duplicator(accounts, ledger, settings.server.deadline_seconds)
     )
@@ -155,6 +155,20 @@ async def create_app(
     app.router.redirect_slashes = False
     app.state.gateway = gateway
     return app
+
+
+async def _open_accounts(settings: Settings, ledger: Ledger) -> Mapping[str, Account]:
+    accounts = {name: open_account(name, each) for name, each in settings.accounts.items()}
+    for warning in unclear_hosts(accounts.values()):
+        log.warning("%s", warning)
+    try:
+        for account in accounts.values():
+            if account.shared_campaigns:
+                # What is on record from before the setting has to count among them too.
+                await ledger.share_campaigns(account.name, account.shared_campaigns)
+    except LedgerUnavailable as failure:
+        log.error("not all earlier duplications are among the shared campaigns: %s", failure)
+    return accounts
 
 
 async def _supervise(chore: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -6,10 +6,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain, repeat
 from typing import Any
-from urllib.parse import urlsplit
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.connector import FindsCopies, ProviderRequest, UnreadableAnswer
+from campaign_gateway.connector import (
+    FindsCopies,
+    ProviderRequest,
+    UnreadableAnswer,
+    canonical_host,
+)
 from campaign_gateway.finishing import (
     FINISH_SECONDS,
     UNFINISHED_AFTER,
@@ -82,8 +86,8 @@ async def attempt(
     Raises `Refused`, `KeyTaken`, `Unresolved` and `LedgerUnavailable`, all before the first byte.
     After `InDoubt`, which is one of the latter, the intent has to be renounced.
     """
-    platform = "/".join(filter(None, [urlsplit(request.url).netloc, request.kind]))
-    intent = replace(intent, platform=platform)
+    place = account.shared_campaigns or canonical_host(request.url)
+    intent = replace(intent, platform="/".join(filter(None, [place, request.kind])))
     recording = _Recording(
         ledger, await _with_what_is_there(ledger, account, intent, campaign), despite
     )

@@ -4,6 +4,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
@@ -206,6 +207,17 @@ def _base_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def canonical_host(url: str) -> str:
+    """The host and port of a URL, in the one spelling that all URLs of that host have in common."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    with suppress(ValueError):
+        host = str(ipaddress.ip_address(host))
+    host = f"[{host}]" if ":" in host else host
+    is_default = parts.port in {None, {"http": 80, "https": 443}.get(parts.scheme)}
+    return host if is_default else f"{host}:{parts.port}"
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -252,6 +264,9 @@ def version_like(example: str, pattern: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+# What accounts, and groups of them, may be called.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 CallsPerMinute = Annotated[int, Field(ge=1)]
 CallsAtOnce = Annotated[int, Field(ge=1, le=1000)]
@@ -264,14 +279,23 @@ class AccountSettings(BaseModel):
     `timeout_seconds` bounds one call to the provider as a whole, connecting included.
     `calls_per_minute` makes calls wait their turn; None leaves the rate to the provider.
     `calls_at_once` is how many copies are asked for at a time; more wait.
+    `shared_campaigns` is a name that accounts have in common which see the same campaigns under
+    different hosts. Accounts of one host see the same campaigns without it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     provider: str
+    base_url: BaseUrl | None = None
+    shared_campaigns: Annotated[str, Field(pattern=NAME)] | None = None
     timeout_seconds: float = Field(default=20, gt=0, le=600)
     calls_per_minute: CallsPerMinute | None = None
     calls_at_once: CallsAtOnce = CALLS_AT_ONCE
+
+    @property
+    def root(self) -> str:
+        """The URL that the provider's calls lie below."""
+        return self.base_url or ""
 
     def secrets(self) -> list[str]:
         values = (getattr(self, name) for name in type(self).model_fields)

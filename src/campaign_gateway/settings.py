@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from campaign_gateway.connector import AccountSettings, resolve_secret
+from campaign_gateway.connector import NAME, AccountSettings, resolve_secret
 from campaign_gateway.connectors import CONNECTORS
 
 ENVIRONMENT_PREFIX = "CAMPAIGN_GATEWAY_"
@@ -161,7 +161,7 @@ class _Reader:
             return
         for name, table in tables.items():
             provider = table.get("provider") if isinstance(table, dict) else None
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+            if not re.fullmatch(NAME, name):
                 self.mistakes.append(
                     f"accounts.{name}: must be named with up to 64 letters, digits, '.', '_' or '-'"
                 )

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ class Flaky:
         """As the next gateway would, after this one has gone."""
         await self.ledger.close()
         self.ledger = await open_ledger(self.url)
+
+    def now(self) -> datetime:
+        return self.ledger.now()
 
     def __getattr__(self, name: str) -> Any:
         async def call(*arguments: Any) -> Any:

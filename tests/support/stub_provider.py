@@ -296,6 +296,8 @@ async def account_at(
     transport = Transport([], timeout)
     yield Account(
         name=name,
+        host="",
+        shared_campaigns=None,
         timeout_seconds=timeout,
         connector=connector,
         transport=SignedTransport(transport, connector)

@@ -236,6 +236,15 @@ class Ledger:
         found = await self.engine.read(statements.claimed(wanted), wanted)
         return frozenset(row["campaign_id"] for row in found)
 
+    async def share_campaigns(self, account: str, name: str) -> None:
+        """Move an account's duplications to the platform that it shares with other accounts."""
+        found = await self.engine.read(statements.PLATFORMS, {"account": account})
+        for platform in [row["platform"] for row in found]:
+            host, slash, kind = platform.partition("/")
+            if host != name:
+                values = {"account": account, "platform": platform, "moved": name + slash + kind}
+                await self.engine.write(statements.MOVE, values)
+
     async def near(
         self, scope: str, account: str, campaign_ids: Collection[str]
     ) -> Mapping[str, Duplication]:

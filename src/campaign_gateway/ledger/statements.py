@@ -127,6 +127,14 @@ SOURCE_OF = (
     " AND source_campaign_id = :campaign_id AND expired = 0 LIMIT 1"
 )
 
+PLATFORMS = "SELECT DISTINCT platform FROM duplication WHERE account = :account"
+# A campaign that two accounts have claimed each stays where it is, because it can have one owner.
+MOVE = (
+    "UPDATE duplication SET platform = :moved WHERE account = :account AND platform = :platform"
+    " AND NOT EXISTS (SELECT 1 FROM duplication AS owner WHERE owner.platform = :moved"
+    " AND owner.campaign_id = duplication.campaign_id)"
+)
+
 # Nobody but the gateway that began an attempt sends it.
 DISOWN = (
     "WITH orphan AS (SELECT id FROM duplication WHERE status = 'IN_PROGRESS' AND {of_the_dead}"
