@@ -163,6 +163,51 @@ async def test_everything_in_a_ledger_of_version_1_is_kept(
     assert {each.intent.key for each in due} == {"IN_PROGRESS", "UNKNOWN", "ACCEPTED"}
 
 
+async def test_upgrade_gives_each_campaign_one_owner_and_each_host_one_spelling(
+    sqlite_url: str, tmp_path: Path, open_at: Open
+) -> None:
+    """Version 3 let two duplications own one campaign."""
+    with connected(tmp_path / "ledger.db") as connection:
+        connection.create_function("name_key", 1, lambda name: name)
+        for script in migrations("sqlite")[:3]:
+            connection.executescript(script)
+        connection.execute("PRAGMA user_version = 3")
+        hosts = ["API.example.com:443", "api.example.com", "api.example.com:8443", "H.com:443/p"]
+        evidences = ["INFERRED", "ANSWER", "ANSWER", "ANSWER"]
+        for number, (host, evidence) in enumerate(zip(hosts, evidences, strict=True)):
+            row: dict[str, object] = {
+                **dict.fromkeys(("fingerprint", "nonce", "source_campaign_id"), ""),
+                "id": f"{number}",
+                "scope": "everyone",
+                "key": f"k{number}",
+                "input": "{}",
+                "provider": "braze",
+                "account": "braze",
+                "requested_at": MICROS,
+                "platform": host,
+                "evidence": evidence,
+                "settled_at": MICROS,
+                "status": "CREATED",
+                "campaign_id": "c9",
+                "campaign": CAMPAIGN,
+            }
+            marks = ", ".join(f":{name}" for name in row)
+            connection.execute(f"INSERT INTO duplication ({', '.join(row)}) VALUES ({marks})", row)
+
+    ledger = await open_at(sqlite_url)
+    found = [await ledger.find("everyone", f"k{number}") for number in range(4)]
+    platforms = [each.intent.platform for each in found if each]
+    assert platforms == ["api.example.com", "api.example.com", "api.example.com:8443", "h.com/p"]
+    owners = [each.status for each in found if each]
+    assert owners == [DuplicationStatus.UNKNOWN, *[DuplicationStatus.CREATED] * 3]
+    loser = found[0]
+    assert loser is not None
+    assert (loser.campaign, loser.evidence, loser.settled_at) == (None, None, None)
+    assert loser.error is not None
+    assert loser.error.code is ErrorCode.OUTCOME_UNKNOWN
+    assert [each.intent.key for each in await ledger.take_due("braze", NOW, 10, NOW)] == ["k0"]
+
+
 async def test_a_ledger_of_version_1_works_on(sqlite_url: str, path: Path, open_at: Open) -> None:
     ledger = await open_at(sqlite_url)
     late = await ledger.settle(intent_of("IN_PROGRESS"), Created(Campaign("late")), NOW, None)

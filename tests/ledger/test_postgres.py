@@ -5,7 +5,7 @@ import re
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -89,6 +89,37 @@ async def until_unknown(ledger: Ledger, key: str) -> None:
 
 
 # --- gateways that die ----------------------------------------------------------------------------
+
+
+async def test_time_is_the_database_s_whatever_this_machine_s_clock_says(
+    postgres_url: str, open_at: Open, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    monkeypatch.setattr(postgres, "HEARTBEAT", 0.1)
+    ledger = await open_at(postgres_url)
+
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) - timedelta(minutes=5)
+
+    assert await ledger.check() == []
+    with monkeypatch.context() as patched:
+        patched.setattr(postgres, "datetime", Behind)
+        (warning,) = await ledger.check()
+        assert "this gateway's clock is 300 seconds behind the database's" in warning
+        assert abs(ledger.now() - datetime.now(UTC)) < timedelta(seconds=1)
+        visitor = await open_at(postgres_url, visiting=True)
+        assert abs(visitor.now() - datetime.now(UTC)) < timedelta(seconds=1)
+        await until(lambda: "300 seconds behind" in caplog.text)
+        assert caplog.text.count("300 seconds behind") == 1, "once, and not at each heartbeat"
+    caplog.set_level("INFO")
+    await until(lambda: "agrees with the database's again" in caplog.text)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.01)
 
 
 async def test_a_dead_gateway_s_calls_become_unknown_and_a_living_one_s_do_not(
@@ -296,7 +327,7 @@ async def test_an_outcome_whose_recording_was_not_confirmed_is_recorded_once(
     postgres_url: str, open_at: Open, intent: MakeIntent
 ) -> None:
     mine = intent("k")
-    async with swallowing(postgres_url, b"UPDATE duplication SET status") as (url, swallowed):
+    async with swallowing(postgres_url, b"UPDATE duplication SET status = $1") as (url, swallowed):
         ledger = await open_at(url)
         await ledger.begin(mine, NOW, None)
         settled = await ledger.settle(mine, Created(COPY, "trace"), LATER, None)
