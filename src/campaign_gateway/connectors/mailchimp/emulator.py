@@ -40,6 +40,7 @@ REFUSALS = {
     "invalid": (400, "Bad Request", "Your request could not be processed."),
     "unauthorized": (401, "API Key Invalid", "Your API key may be invalid."),
     "forbidden": (403, "Forbidden", "You don't have permission to access the requested resource."),
+    "wrong-data-centre": (403, "Wrong Datacenter", "The API key belongs to another data center."),
     "rate-limited": (429, "Too Many Requests", "You have exceeded the limit of 10 connections."),
     "error-500": (500, "Internal Server Error", "An unexpected internal error has occurred."),
     "error-503": (503, "Compliance Related", "This method has been disabled."),
