@@ -991,7 +991,8 @@ async def test_an_emulated_outcome_is_told_for_what_it_is(
 ) -> None:
     account, campaign, description = emulated
     monkeypatch.setattr(emulation, "SLOW_SECONDS", 0.2)
-    verdict, copies = verdict_on(campaign.campaign_id, description)
+    refusals = refusals_of(account.connector)
+    verdict, copies = verdict_on(campaign.campaign_id, description, refusals)
     before = counted(account.connector.provider)
     outcome: Outcome | NoAnswer
     try:
@@ -1009,7 +1010,7 @@ async def test_an_emulated_outcome_is_told_for_what_it_is(
             assert after["copies"][-1]["name"] == outcome.campaign.name == campaign.name
     if isinstance(outcome, Rejected):
         is_unknown = re.search("unknown|not found", description)
-        code = ErrorCode.CAMPAIGN_NOT_FOUND if is_unknown else REFUSALS[number_in(description)]
+        code = ErrorCode.CAMPAIGN_NOT_FOUND if is_unknown else refusals[number_in(description)]
         assert outcome.error.code == code
 
 
@@ -1023,13 +1024,15 @@ def left_undone(description: str) -> set[WarningCode]:
     return {code for word, code in words.items() if word in failure}
 
 
-def verdict_on(source: object, description: str) -> tuple[types.UnionType | type, int]:
+def verdict_on(
+    source: object, description: str, refusals: dict[int, ErrorCode]
+) -> tuple[types.UnionType | type, int]:
     """What the emulator's own words about a source campaign let one expect."""
     for word in (str(source), description.partition(":")[0]):
         if word in FAULTS:
             return FAULTS[word]
     number = number_in(description)
-    if number in REFUSALS:
+    if number in refusals:
         return Rejected, 0
     if number == 0 or 200 <= number < 300:
         return Created | Accepted, 0 if "no copy" in description else 1
