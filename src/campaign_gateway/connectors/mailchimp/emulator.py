@@ -59,6 +59,7 @@ OUTCOMES: dict[Any, str] = {
     **dict.fromkeys(SOURCES, "copied"),
     **{name: f"400, its status is {status}" for name, status in NOT_REPLICABLE.items()},
     **{name: f"{status}, {detail.lower()}" for name, (status, _, detail) in REFUSALS.items()},
+    "wrong-data-centre": "403, the key is of another data centre, as good as a 401",
     "throttled": "403 without JSON, by which Mailchimp means what a 429 says",
     **RENAMES,
     **FAULTS,
