@@ -347,7 +347,14 @@ COSTLY = [
 
 # The one status that each provider's documents have for a copy made, where it is a yes whatever
 # became of the body. At the others only a body can say so.
-YES = {"braze": 202, "hubspot": 201, "klaviyo": 201, "omnisend": 201, "sendgrid": 201, "sonarly": 201}
+YES = {
+    "braze": 202,
+    "hubspot": 201,
+    "klaviyo": 201,
+    "omnisend": 201,
+    "sendgrid": 201,
+    "sonarly": 201,
+}
 
 
 @pytest.mark.parametrize("is_complete", [True, False])

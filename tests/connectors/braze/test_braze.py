@@ -152,7 +152,13 @@ async def test_a_tag_that_braze_does_not_have_is_refused_by_braze(
     assert "unheard-of" in (outcome.error.provider_message or "")
 
 
-BODIES = [None, {"message": "success"}, {"campaign_id": "an-id"}, [], "<html>Welcome</html>"]
+BODIES: list[object] = [
+    None,
+    {"message": "success"},
+    {"campaign_id": "an-id"},
+    [],
+    "<html>Welcome</html>",
+]
 
 
 @pytest.mark.parametrize("body", BODIES)

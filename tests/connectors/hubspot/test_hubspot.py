@@ -225,8 +225,10 @@ def test_a_date_is_sent_as_it_is(day: str) -> None:
     assert (body["startDate"], body["endDate"]) == (day, day)
 
 
-NO_DATES = [" ", "2026-02-30", "2026-13-01", "2025-02-29", "30.10.2026", "2026-10-30T12:00:00Z",
-            "20261030", "2026-W44-5", "2026-10-30 ", "next week", "٢٠٢٦-10-30", "2026-10-30\n"]  # fmt: skip
+NO_DATES = [
+    " ", "2026-02-30", "2026-13-01", "2025-02-29", "30.10.2026", "2026-10-30T12:00:00Z",
+    "20261030", "2026-W44-5", "2026-10-30 ", "next week", "٢٠٢٦-10-30", "2026-10-30\n",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("day", NO_DATES)
@@ -234,8 +236,9 @@ NO_DATES = [" ", "2026-02-30", "2026-13-01", "2025-02-29", "30.10.2026", "2026-1
     ("attribute", "field"), [("start_date", "startDate"), ("end_date", "endDate")]
 )
 def test_what_is_no_date_is_refused_by_name(attribute: str, field: str, day: str) -> None:
+    changes: dict[str, Any] = {attribute: day}
     with pytest.raises(Refused) as refusal:
-        connector().build_request(replace(CAMPAIGN, **{attribute: day}))
+        connector().build_request(replace(CAMPAIGN, **changes))
     assert refusal.value.error.field == (field,)
     assert refusal.value.error.message == f"{field} must be a date, written as 2026-10-30."
 

@@ -204,7 +204,9 @@ def test_what_has_to_go_with_a_title_stays_as_it_is() -> None:
     assert json.loads(request.body) == {"settings": {**kept, "title": "Zweite Welle 🌷"}}
 
 
-@pytest.mark.parametrize("settings", [{}, {"subject_line": None}, {"subject_line": " "}, {"subject_line": 5}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"subject_line": None}, {"subject_line": " "}, {"subject_line": 5}]
+)
 def test_what_the_copy_has_not_goes_with_its_title_as_empty_text(settings: object) -> None:
     """The description 3.0.55 requires it as text, and the newest takes it."""
     sent = json.loads(rename(answer(200, {**COPY, "settings": settings})).body)

@@ -126,10 +126,11 @@ def refusal_of(**changes: Any) -> UserError:
 
 
 def test_a_program_has_a_shorter_name_and_a_smart_campaign_a_shorter_description() -> None:
-    for changes in [
+    whole: list[dict[str, Any]] = [
         {"kind": PROGRAM, "name": "n" * 255, "description": "d" * 2001},
         {"name": "n" * 256, "description": "d" * 2000},
-    ]:
+    ]
+    for changes in whole:
         form = form_of(connector().build_request(replace(WANTED, **changes)))
         assert (form["name"], form["description"]) == (changes["name"], changes["description"])
     refused = refusal_of(kind=PROGRAM, name="n" * 256)
@@ -147,7 +148,8 @@ def test_a_program_is_put_into_a_folder_alone() -> None:
     ("attribute", "field"), [("campaign_id", "campaignId"), ("folder_id", "folderId")]
 )
 def test_ids_are_as_great_as_marketo_has_them(attribute: str, field: str) -> None:
-    connector().build_request(replace(WANTED, **{attribute: 2**31 - 1}))
+    greatest: dict[str, Any] = {attribute: 2**31 - 1}
+    connector().build_request(replace(WANTED, **greatest))
     refused = refusal_of(**{attribute: 2**31})
     assert refused.field == (field,)
     assert refused.message == f"{field} must be 2147483647 at most."

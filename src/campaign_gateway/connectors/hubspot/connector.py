@@ -96,8 +96,8 @@ SWITCHES = dict.fromkeys(
     True,
 )  # fmt: skip
 
-# "Error handling" of HubSpot's reference: 423 turns calls away while a lock of two seconds holds, 477
-# while the account is moved to another data centre, which its `Retry-After` tells the time of.
+# "Error handling" of HubSpot's reference: 423 turns calls away while a lock of two seconds holds,
+# 477 while the account is moved to another data centre, and its `Retry-After` tells for how long.
 LOCKED, MOVING = 423, 477
 TURNED_AWAY = (LOCKED, MOVING)
 LOCK_SECONDS = 2

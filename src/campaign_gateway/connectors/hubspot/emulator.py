@@ -2,10 +2,11 @@
 
 Written from developers.hubspot.com/docs/api-reference (clone, list and retrieve of both kinds,
 clone status, error handling; read up to 2026-09). No document says, and so it is invented here: the
-texts of errors; which of them a taken name, an unknown asset type, a date or an unknown field is; which
-types can be cloned; the `Location` of a 201; how long a job takes; that its campaign can be read
-from the start; what a failed one leaves behind; that a page holds 100 emails at most; the name of a
-clone that was given none, and the states of clones. Lists are sorted by createdAt alone.
+texts of errors; which of them a taken name, an unknown asset type, an unknown field or what is no
+date is; which types can be cloned; the `Location` of a 201; how long a job takes; that its campaign
+can be read from the start; what a failed one leaves behind; that a page holds 100 emails at most;
+the name of a clone that was given none, and the states of clones. Lists are sorted by createdAt
+alone.
 """
 
 import base64
