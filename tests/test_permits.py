@@ -44,7 +44,7 @@ async def test_no_second_and_no_minute_ever_has_more_calls_than_given(
     turns = await turns_of(Permits(AT_ONCE, calls_per_minute=5, calls_per_second=2), 12)
     assert all(later - turn >= 0.19 for turn, later in zip(turns, turns[2:], strict=False))
     assert all(later - turn >= 0.99 for turn, later in zip(turns, turns[5:], strict=False))
-    # Two whole minutes, and a third in which there is room: neither window is waited for in vain.
+    # Two whole minutes and a part of the third: the two windows do not add up.
     assert 2.0 <= turns[-1] - turns[0] < 2.9
 
 

@@ -96,8 +96,8 @@ SWITCHES = dict.fromkeys(
     True,
 )  # fmt: skip
 
-# "Error handling" of HubSpot's reference: 423 turns calls away while a lock of two seconds holds,
-# 477 while the account is moved to another data centre, and its `Retry-After` tells for how long.
+# HubSpot's page "Error handling": it rejects calls with 423 during a lock of two seconds, and with
+# 477 while it moves the account to another data centre. `Retry-After` of a 477 says how long to wait.
 LOCKED, MOVING = 423, 477
 TURNED_AWAY = (LOCKED, MOVING)
 LOCK_SECONDS = 2
@@ -262,8 +262,8 @@ class HubspotConnector:
 
 
 def _delay_of(response: ProviderResponse) -> int | None:
-    told = read_retry_after(response.headers, datetime.now(UTC))
-    return LOCK_SECONDS if told is None and response.status == LOCKED else told
+    seconds = read_retry_after(response.headers, datetime.now(UTC))
+    return LOCK_SECONDS if seconds is None and response.status == LOCKED else seconds
 
 
 def _of_campaigns(campaign: HubspotCampaignInput) -> dict[str, object]:

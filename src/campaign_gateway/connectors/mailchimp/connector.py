@@ -136,11 +136,11 @@ class MailchimpConnector:
     ) -> ProviderRequest:
         path = f"/{identifier(copy_id, 'id')}"
         copy = read_json_object(described) if described else None
-        told = copy.get("settings") if copy else None
-        if not isinstance(told, dict):
+        current = copy.get("settings") if copy else None
+        if not isinstance(current, dict):
             raise Refused(UserError(ErrorCode.PROVIDER_UNAVAILABLE, NOT_READ))
-        # As the copy has them they change nothing; what it does not have is empty text.
-        settings = {name: read_text(told, name) or "" for name in REQUIRED_SETTINGS}
+        # The copy's own values change nothing. 3.0.55 requires text, so a missing one is empty.
+        settings = {name: read_text(current, name) or "" for name in REQUIRED_SETTINGS}
         titled = {**settings, "title": optional_line(campaign.name, "name")}
         return self._request("PATCH", path, json_body({"settings": titled}))
 

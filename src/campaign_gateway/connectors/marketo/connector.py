@@ -102,7 +102,7 @@ CODES: Mapping[str, ErrorCode] = {
     "711": ErrorCode.INVALID_INPUT,
     # "Transient Error": wait, and ask again.
     "713": ErrorCode.PROVIDER_UNAVAILABLE,
-    # A clone of a program has waited for a lock in vain.
+    # The clone of a program waited too long for a lock.
     "719": ErrorCode.CONFLICT,
 }
 # The same for the numbers of the two ranges that are in no table, or are of other calls.
