@@ -97,7 +97,7 @@ SWITCHES = dict.fromkeys(
 )  # fmt: skip
 
 # HubSpot's page "Error handling": it rejects calls with 423 during a lock of two seconds, and with
-# 477 while it moves the account to another data centre. `Retry-After` of a 477 says how long to wait.
+# 477 while it moves the account to another data centre, with the seconds to wait in `Retry-After`.
 LOCKED, MOVING = 423, 477
 TURNED_AWAY = (LOCKED, MOVING)
 LOCK_SECONDS = 2
