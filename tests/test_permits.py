@@ -1,4 +1,4 @@
-"""How many calls an account may have at once and a minute."""
+"""How many calls an account may have at once, a second and a minute."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from campaign_gateway.outcomes import ErrorCode, Refused, Retry
-from campaign_gateway.permits import Permits
+from campaign_gateway.permits import WINDOWS, Permits
 
 AT_ONCE = 32
 
@@ -30,27 +30,61 @@ async def test_calls_at_once_are_bounded_and_slots_come_back() -> None:
 
 
 async def test_no_minute_ever_has_more_calls_than_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("campaign_gateway.permits.WINDOW_SECONDS", 0.3)
-    permits = Permits(AT_ONCE, calls_per_minute=4)
+    monkeypatch.setitem(WINDOWS, "minute", 0.3)
+    turns = await turns_of(Permits(AT_ONCE, calls_per_minute=4), 14)
+    assert turns[3] - turns[0] < 0.2
+    assert all(later - turn >= 0.29 for turn, later in zip(turns, turns[4:], strict=False))
+
+
+async def test_no_second_and_no_minute_ever_has_more_calls_than_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(WINDOWS, "second", 0.2)
+    monkeypatch.setitem(WINDOWS, "minute", 1.0)
+    turns = await turns_of(Permits(AT_ONCE, calls_per_minute=5, calls_per_second=2), 12)
+    assert all(later - turn >= 0.19 for turn, later in zip(turns, turns[2:], strict=False))
+    assert all(later - turn >= 0.99 for turn, later in zip(turns, turns[5:], strict=False))
+    # Two whole minutes and a part of the third: the two windows do not add up.
+    assert 2.0 <= turns[-1] - turns[0] < 2.9
+
+
+async def test_a_limit_by_the_second_alone_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WINDOWS, "second", 0.2)
+    turns = await turns_of(Permits(AT_ONCE, None, calls_per_second=3), 9)
+    assert all(later - turn >= 0.19 for turn, later in zip(turns, turns[3:], strict=False))
+
+
+async def turns_of(permits: Permits, calls: int) -> list[float]:
+    """When each of so many calls that come together had its turn."""
     turns = []
 
     async def call() -> None:
         async with permits.hold(patience=5):
             turns.append(asyncio.get_running_loop().time())
 
-    await asyncio.gather(*(call() for _ in range(14)))
-    assert turns[3] - turns[0] < 0.2
-    assert all(later - turn >= 0.29 for turn, later in zip(turns, turns[4:], strict=False))
+    await asyncio.gather(*(call() for _ in range(calls)))
+    return turns
 
 
-async def test_a_turn_too_far_away_is_refused_and_not_taken() -> None:
-    permits = Permits(AT_ONCE, calls_per_minute=1)
+@pytest.mark.parametrize(
+    ("limits", "window", "least", "most"),
+    [
+        ({"calls_per_minute": 1}, "minute", 55, 60),
+        ({"calls_per_minute": 1, "calls_per_second": 1}, "minute", 55, 60),
+        ({"calls_per_minute": 9, "calls_per_second": 1}, "second", 1, 2),
+    ],
+)
+async def test_a_turn_too_far_away_is_refused_and_not_taken(
+    limits: dict[str, int], window: str, least: int, most: int
+) -> None:
+    permits = Permits(AT_ONCE, **{"calls_per_minute": None, **limits})
     async with permits.hold(patience=1):
         pass
     for _ in range(5):
         with pytest.raises(Refused) as raised:
-            async with permits.hold(patience=1):
+            async with permits.hold(patience=0.01):
                 pass
         assert raised.value.error.code is ErrorCode.RATE_LIMITED
         assert raised.value.error.retry(is_recorded=False) is Retry.SAME_KEY
-        assert 55 <= (raised.value.error.retry_after or 0) <= 60
+        assert f"calls per {window}" in raised.value.error.message
+        assert least <= (raised.value.error.retry_after or 0) <= most

@@ -41,7 +41,9 @@ def open_account(name: str, settings: AccountSettings) -> Account:
         transport=SignedTransport(transport, connector)
         if isinstance(connector, SignsIn)
         else transport,
-        permits=Permits(settings.calls_at_once, settings.calls_per_minute),
+        permits=Permits(
+            settings.calls_at_once, settings.calls_per_minute, settings.calls_per_second
+        ),
     )
 
 

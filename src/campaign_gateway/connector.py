@@ -269,6 +269,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 CallsPerMinute = Annotated[int, Field(ge=1)]
+CallsPerSecond = Annotated[int, Field(ge=1)]
 CallsAtOnce = Annotated[int, Field(ge=1, le=1000)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret)]
 
@@ -277,7 +278,8 @@ class AccountSettings(BaseModel):
     """One configured access to a provider; a connector adds what its provider needs.
 
     `timeout_seconds` bounds one call to the provider as a whole, connecting included.
-    `calls_per_minute` makes calls wait their turn; None leaves the rate to the provider.
+    `calls_per_minute` and `calls_per_second` make calls wait their turn, in both where both are
+    set; None leaves the rate to the provider.
     `calls_at_once` is how many copies are asked for at a time; more wait.
     `shared_campaigns` is a name that accounts have in common which see the same campaigns under
     different hosts. Accounts of one host see the same campaigns without it.
@@ -290,6 +292,7 @@ class AccountSettings(BaseModel):
     shared_campaigns: Annotated[str, Field(pattern=NAME)] | None = None
     timeout_seconds: float = Field(default=20, gt=0, le=600)
     calls_per_minute: CallsPerMinute | None = None
+    calls_per_second: CallsPerSecond | None = None
     calls_at_once: CallsAtOnce = CALLS_AT_ONCE
 
     @property

@@ -1,4 +1,4 @@
-"""How many calls an account may have at once and a minute; waiting comes before any record."""
+"""How many calls an account may have: at once, a second, a minute. Records are made after that."""
 
 import asyncio
 import math
@@ -8,16 +8,22 @@ from contextlib import asynccontextmanager
 
 from campaign_gateway.outcomes import ErrorCode, Refused, UserError
 
-WINDOW_SECONDS = 60.0
+# In seconds. A call reaches its provider a little after its turn, one sooner than another, so that
+# a bare second of turns could become less than one at the provider.
+WINDOWS = {"second": 1.1, "minute": 60.0}
 
 
 class Permits:
-    """A bounded number of calls at once, and never more than the given number in any minute."""
+    """A bounded number of calls at once, and never more than given in any second or any minute."""
 
-    def __init__(self, calls_at_once: int, calls_per_minute: int | None) -> None:
+    def __init__(
+        self, calls_at_once: int, calls_per_minute: int | None, calls_per_second: int | None = None
+    ) -> None:
         self._slots = asyncio.Semaphore(calls_at_once)
-        self._calls_per_minute = calls_per_minute
-        self._turns: deque[float] = deque(maxlen=calls_per_minute or 0)
+        limits = {"second": calls_per_second, "minute": calls_per_minute}
+        self._turns: dict[str, deque[float]] = {
+            window: deque(maxlen=limit) for window, limit in limits.items() if limit is not None
+        }
 
     @asynccontextmanager
     async def hold(self, patience: float) -> AsyncIterator[None]:
@@ -41,17 +47,20 @@ class Permits:
             self._slots.release()
 
     async def _take_turn(self, now: float, give_up_at: float) -> None:
-        if self._calls_per_minute is None:
-            return
-        is_full = len(self._turns) == self._calls_per_minute
-        turn = max(now, self._turns[0] + WINDOW_SECONDS) if is_full else now
+        """The earliest turn that every window has room for, taken in each of them."""
+        turn, full = now, ""
+        for window, turns in self._turns.items():
+            if len(turns) == turns.maxlen and turns[0] + WINDOWS[window] > turn:
+                turn, full = turns[0] + WINDOWS[window], window
         if turn > max(now, give_up_at):
             raise Refused(
                 UserError(
                     ErrorCode.RATE_LIMITED,
-                    "This account's calls per minute are used up. Nothing was sent; try again.",
+                    f"This account's calls per {full} are used up. Nothing was sent; try again.",
                     retry_after=math.ceil(turn - now),
                 )
             )
-        self._turns.append(turn)
-        await asyncio.sleep(turn - now)
+        for turns in self._turns.values():
+            turns.append(turn)
+        if turn > now:
+            await asyncio.sleep(turn - now)

@@ -17,7 +17,7 @@ from campaign_gateway.outcomes import (
 from campaign_gateway.wire import read_json_object
 
 # Answers by which a provider plainly refuses before doing anything. Every other status that is no
-# success, 408 and 503 included, leaves open whether a copy was made.
+# success, 408, 425 and 503 included, leaves open whether a copy was made.
 REFUSALS: Mapping[int, ErrorCode] = {
     400: ErrorCode.INVALID_INPUT,
     401: ErrorCode.AUTHENTICATION_FAILED,
@@ -28,9 +28,13 @@ REFUSALS: Mapping[int, ErrorCode] = {
     409: ErrorCode.CONFLICT,
     410: ErrorCode.CAMPAIGN_NOT_FOUND,
     413: ErrorCode.INVALID_INPUT,
+    # A server sends 414, 426 and 431 after it has read no more than the head of a request.
+    414: ErrorCode.INVALID_INPUT,
     415: ErrorCode.INVALID_INPUT,
     422: ErrorCode.INVALID_INPUT,
+    426: ErrorCode.PROVIDER_UNAVAILABLE,
     429: ErrorCode.RATE_LIMITED,
+    431: ErrorCode.INVALID_INPUT,
 }
 
 MESSAGES: Mapping[ErrorCode, str] = {
@@ -47,7 +51,8 @@ MESSAGES: Mapping[ErrorCode, str] = {
     "copying it now.",
     ErrorCode.RATE_LIMITED: "{title} limits how often it may be called. Wait, then use a new "
     "idempotency key.",
-    ErrorCode.PROVIDER_UNAVAILABLE: "{title} does not offer this call at the configured address.",
+    ErrorCode.PROVIDER_UNAVAILABLE: "{title} did not take the call: it is not available now, or "
+    "does not offer the call at the configured address.",
     ErrorCode.OUTCOME_UNKNOWN: "{title} gave no clear answer, so the copy may or may not exist. "
     "Look at the duplication before asking for another copy.",
 }

@@ -33,11 +33,14 @@ def identifier(value: str, field_name: str) -> str:
     return value
 
 
-def line(value: str, field_name: str) -> str:
-    """Text without line breaks, which XML would not carry unchanged. Raises `Refused`."""
+def line(value: str, field_name: str, longest: int | None = None) -> str:
+    """Text without line breaks, which XML would not carry unchanged. Raises `Refused`.
+
+    `longest` is in characters.
+    """
     if re.search(r"[\t\r\n\x85\u2028\u2029]", value):
         raise invalid_input(field_name, f"{field_name} must be one line, without tabs.")
-    return text(value, field_name)
+    return _short(text(value, field_name), field_name, longest)
 
 
 def text(value: str, field_name: str) -> str:
@@ -54,7 +57,7 @@ def text(value: str, field_name: str) -> str:
 
 def optional_line(value: str | None, field_name: str, longest: int | None = None) -> str | None:
     """As `line`, for what may be left out. `longest` is in characters. Raises `Refused`."""
-    return None if value is None else _short(line(value, field_name), field_name, longest)
+    return None if value is None else line(value, field_name, longest)
 
 
 def optional_text(value: str | None, field_name: str, longest: int | None = None) -> str | None:

@@ -152,10 +152,26 @@ async def test_a_tag_that_braze_does_not_have_is_refused_by_braze(
     assert "unheard-of" in (outcome.error.provider_message or "")
 
 
-@pytest.mark.parametrize("status", [200, 201, 202, 204])
-@pytest.mark.parametrize("body", [None, {"message": "success"}, {"campaign_id": "an-id"}, []])
-def test_every_success_means_accepted_and_none_names_the_copy(status: int, body: object) -> None:
-    assert read(status, body, x_request_id="T-1") == Accepted("T-1")
+BODIES: list[object] = [
+    None,
+    {"message": "success"},
+    {"campaign_id": "an-id"},
+    [],
+    "<html>Welcome</html>",
+]
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_the_documented_success_means_accepted_and_does_not_name_the_copy(body: object) -> None:
+    assert read(202, body, x_request_id="T-1") == Accepted("T-1")
+
+
+@pytest.mark.parametrize("status", [200, 201, 203, 204, 206])
+@pytest.mark.parametrize("body", BODIES)
+def test_any_other_success_leaves_open_whether_there_is_a_copy(status: int, body: object) -> None:
+    outcome = read(status, body, x_request_id="T-1")
+    assert isinstance(outcome, Unknown)
+    assert (outcome.error.provider_code, outcome.trace_id) == (str(status), "T-1")
 
 
 @pytest.mark.parametrize(

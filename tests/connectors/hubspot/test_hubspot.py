@@ -219,6 +219,44 @@ def test_no_text_is_empty(attribute: str) -> None:
     assert field_refused(CAMPAIGN, **{attribute: " "}) is not None
 
 
+@pytest.mark.parametrize("day", ["2026-10-30", "2024-02-29"])
+def test_a_date_is_sent_as_it_is(day: str) -> None:
+    body = sent(CAMPAIGN, start_date=day, end_date=day)
+    assert (body["startDate"], body["endDate"]) == (day, day)
+
+
+NO_DATES = [
+    " ", "2026-02-30", "2026-13-01", "2025-02-29", "30.10.2026", "2026-10-30T12:00:00Z",
+    "20261030", "2026-W44-5", "2026-10-30 ", "next week", "٢٠٢٦-10-30", "2026-10-30\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("day", NO_DATES)
+@pytest.mark.parametrize(
+    ("attribute", "field"), [("start_date", "startDate"), ("end_date", "endDate")]
+)
+def test_what_is_no_date_is_refused_by_name(attribute: str, field: str, day: str) -> None:
+    changes: dict[str, Any] = {attribute: day}
+    with pytest.raises(Refused) as refusal:
+        connector().build_request(replace(CAMPAIGN, **changes))
+    assert refusal.value.error.field == (field,)
+    assert refusal.value.error.message == f"{field} must be a date, written as 2026-10-30."
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "delay"),
+    [(423, None, 2), (423, "5", 5), (477, "600", 600), (477, "86400", 3600), (477, None, None)],
+)
+def test_a_call_that_was_turned_away_says_how_long_to_wait(
+    status: int, header: str | None, delay: int | None
+) -> None:
+    headers = {"retry-after": header} if header else {}
+    outcome = connector().read_answer(EMAIL, ProviderResponse(status, headers, b""))
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.code is ErrorCode.RATE_LIMITED
+    assert outcome.error.retry_after == delay
+
+
 @pytest.mark.parametrize(
     "assets",
     [
@@ -385,7 +423,7 @@ def test_only_what_is_read_is_asked_for() -> None:
     assert search == {"sort": ["-createdAt"], "limit": ["100"]}
     assert asked(connector().build_search(replace(CAMPAIGN, name=" A & B "), None).url) == {
         "name": ["A & B"],
-        "properties": ["hs_name,hs_campaign_status,hs_notes"],
+        "properties": ["hs_name", "hs_campaign_status", "hs_notes"],
         "sort": ["-createdAt"],
         "limit": ["100"],
     }

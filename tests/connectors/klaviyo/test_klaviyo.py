@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 from strawberry import ID
 
+from campaign_gateway.accounts import open_account
 from campaign_gateway.connector import ProviderResponse, UnreadableAnswer
 from campaign_gateway.connectors.klaviyo.connector import (
     STATUSES,
@@ -23,6 +24,7 @@ from campaign_gateway.outcomes import (
     Created,
     ErrorCode,
     Outcome,
+    Refused,
     Rejected,
     Unknown,
 )
@@ -83,6 +85,25 @@ def searched(connector: KlaviyoConnector) -> list[dict[str, list[str]]]:
 
 
 # Requests
+
+
+def test_an_account_keeps_to_the_newest_revision_and_the_documented_rates() -> None:
+    account = KlaviyoAccount.model_validate({"provider": "klaviyo", "api_key": "pk_key"})
+    assert account.revision == "2026-10-15"
+    assert account.has_definitions
+    assert (account.calls_per_second, account.calls_per_minute) == (10, 150)
+
+
+async def test_no_more_calls_than_ten_have_a_turn_at_once() -> None:
+    account = KlaviyoAccount.model_validate({"provider": "klaviyo", "api_key": "pk_key"})
+    permits = open_account("klaviyo", account).permits
+    for _ in range(10):
+        async with permits.hold(patience=0):
+            pass
+    with pytest.raises(Refused) as refusal:
+        async with permits.hold(patience=0):
+            pass
+    assert "calls per second" in refusal.value.error.message
 
 
 def test_a_request_is_a_resource_of_json_api_in_the_revision_of_the_account() -> None:

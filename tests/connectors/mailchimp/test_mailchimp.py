@@ -194,7 +194,7 @@ def test_the_title_is_given_by_a_call_of_its_own() -> None:
     assert request.method == "PATCH"
     assert request.url == "https://us21.api.mailchimp.com/3.0/campaigns/b03bfc273e"
     assert request.headers["content-type"] == "application/json"
-    assert json.loads(request.body) == {"settings": {"title": "Zweite Welle 🌷"}}
+    assert json.loads(request.body)["settings"]["title"] == "Zweite Welle 🌷"
 
 
 def test_what_has_to_go_with_a_title_stays_as_it_is() -> None:
@@ -204,16 +204,41 @@ def test_what_has_to_go_with_a_title_stays_as_it_is() -> None:
     assert json.loads(request.body) == {"settings": {**kept, "title": "Zweite Welle 🌷"}}
 
 
-@pytest.mark.parametrize("empty", ["", " ", None, 5, {}])
-def test_what_the_copy_has_not_does_not_go_with_its_title(empty: object) -> None:
-    settings = {"subject_line": empty, "from_name": "The editors"}
+@pytest.mark.parametrize(
+    "settings", [{}, {"subject_line": None}, {"subject_line": " "}, {"subject_line": 5}]
+)
+def test_what_the_copy_has_not_goes_with_its_title_as_empty_text(settings: object) -> None:
+    """The description 3.0.55 requires it as text, and the newest takes it."""
     sent = json.loads(rename(answer(200, {**COPY, "settings": settings})).body)
-    assert sent == {"settings": {"from_name": "The editors", "title": "Zweite Welle 🌷"}}
+    empty = {"subject_line": "", "from_name": "", "reply_to": ""}
+    assert sent == {"settings": {**empty, "title": "Zweite Welle 🌷"}}
 
 
-def test_the_title_goes_alone_where_the_copy_could_not_be_read() -> None:
-    """By the newest of the official descriptions that is enough."""
-    assert json.loads(rename(None).body) == {"settings": {"title": "Zweite Welle 🌷"}}
+UNREAD = [
+    None,
+    answer(200, b""),
+    answer(200, {"id": COPY_ID}),
+    answer(200, {**COPY, "settings": None}),
+    replace(answer(200, COPY), complete=False),
+]
+
+
+@pytest.mark.parametrize("described", UNREAD)
+def test_no_title_is_sent_that_could_wipe_what_was_not_read(
+    described: ProviderResponse | None,
+) -> None:
+    with pytest.raises(Refused) as refusal:
+        rename(described)
+    assert refusal.value.error.code is ErrorCode.PROVIDER_UNAVAILABLE
+    assert "subject" in refusal.value.error.message
+
+
+@pytest.mark.parametrize("title", ["WrongDatacenter", "Wrong Datacenter", "Wrong DataCenter"])
+def test_a_key_of_another_data_centre_is_the_secrets_fault(title: str) -> None:
+    refused = read(403, {**PROBLEM, "title": title, "status": 403})
+    assert isinstance(refused, Rejected)
+    assert refused.error.code is ErrorCode.AUTHENTICATION_FAILED
+    assert refused.error.provider_code == title
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b"<html></html>", b'{"id": 5}'])

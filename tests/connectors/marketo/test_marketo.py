@@ -34,8 +34,10 @@ from campaign_gateway.outcomes import (
     DuplicationStatus,
     ErrorCode,
     Outcome,
+    Refused,
     Rejected,
     Unknown,
+    UserError,
     WarningCode,
 )
 
@@ -111,10 +113,53 @@ def test_the_folder_goes_into_the_form_as_json() -> None:
 
 def test_an_input_that_has_been_recorded_makes_the_same_request() -> None:
     """The ledger keeps inputs as JSON, where an enum is a word."""
-    wanted = replace(WANTED, kind=PROGRAM, folder_type=MarketoFolderType.PROGRAM)
+    wanted = replace(WANTED, folder_type=MarketoFolderType.PROGRAM)
     again = MarketoCampaignInput(**json.loads(json.dumps(asdict(wanted))))
     assert connector().build_request(again) == connector().build_request(wanted)
     assert connector().build_search(again, None) == connector().build_search(wanted, None)
+
+
+def refusal_of(**changes: Any) -> UserError:
+    with pytest.raises(Refused) as refusal:
+        connector().build_request(replace(WANTED, **changes))
+    return refusal.value.error
+
+
+def test_a_program_has_a_shorter_name_and_a_smart_campaign_a_shorter_description() -> None:
+    whole: list[dict[str, Any]] = [
+        {"kind": PROGRAM, "name": "n" * 255, "description": "d" * 2001},
+        {"name": "n" * 256, "description": "d" * 2000},
+    ]
+    for changes in whole:
+        form = form_of(connector().build_request(replace(WANTED, **changes)))
+        assert (form["name"], form["description"]) == (changes["name"], changes["description"])
+    refused = refusal_of(kind=PROGRAM, name="n" * 256)
+    assert (refused.field, refused.message) == (("name",), "name must have 255 characters at most.")
+    assert refusal_of(description="d" * 2001).field == ("description",)
+
+
+def test_a_program_is_put_into_a_folder_alone() -> None:
+    refused = refusal_of(kind=PROGRAM, folder_type=MarketoFolderType.PROGRAM)
+    assert refused.field == ("folderType",)
+    assert "FOLDER" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("attribute", "field"), [("campaign_id", "campaignId"), ("folder_id", "folderId")]
+)
+def test_ids_are_as_great_as_marketo_has_them(attribute: str, field: str) -> None:
+    greatest: dict[str, Any] = {attribute: 2**31 - 1}
+    connector().build_request(replace(WANTED, **greatest))
+    refused = refusal_of(**{attribute: 2**31})
+    assert refused.field == (field,)
+    assert refused.message == f"{field} must be 2147483647 at most."
+
+
+def test_no_greater_id_is_looked_up() -> None:
+    assert connector().build_lookup("2147483647", None).url.endswith("/2147483647.json")
+    with pytest.raises(Refused) as refusal:
+        connector().build_lookup("2147483648", None)
+    assert refusal.value.error.field == ("id",)
 
 
 @pytest.mark.parametrize("shown", [HOST, f"{HOST}/", f"{HOST}/rest", f"{HOST}/rest/"])
@@ -266,14 +311,29 @@ def test_a_refusal_is_one_by_its_code_and_not_by_its_status(code: str) -> None:
     assert outcome.error.provider_message == f"no {code}"
 
 
-@pytest.mark.parametrize("code", ["604", "608", "611", "614", "713", "719", "502", "500", "1013"])
+@pytest.mark.parametrize(
+    ("code", "meaning"),
+    [
+        ("699", ErrorCode.PROVIDER_UNAVAILABLE),
+        ("704", ErrorCode.INVALID_INPUT),
+        ("718", ErrorCode.INVALID_INPUT),
+        ("799", ErrorCode.INVALID_INPUT),
+    ],
+)
+def test_an_error_in_no_table_means_what_its_range_does(code: str, meaning: ErrorCode) -> None:
+    outcome = read(failed(code))
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.code is meaning
+
+
+@pytest.mark.parametrize("code", ["502", "500", "800", "1013", "6", "60", "6040", "६०४", "x604"])
 def test_an_error_that_may_come_after_the_copy_leaves_it_open(code: str) -> None:
     outcome = read(failed(code))
     assert isinstance(outcome, Unknown)
     assert outcome.error.provider_code == code
 
 
-@pytest.mark.parametrize("codes", [("606", "611"), ("611", "606"), ("606", ""), ("606", None)])
+@pytest.mark.parametrize("codes", [("606", "502"), ("502", "606"), ("606", ""), ("606", None)])
 def test_one_open_error_makes_all_of_it_open(codes: tuple[object, ...]) -> None:
     assert isinstance(read(failed(*codes)), Unknown)
 
@@ -445,6 +505,30 @@ def test_a_lookup_that_is_answered_with_another_campaign_is_not_believed() -> No
 def test_the_emulator_refuses_texts_that_are_too_long(
     serve: Callable[[ASGIApp], str], path: str, texts: dict[str, str]
 ) -> None:
+    answer, made = sent_to_emulator(serve, path, texts)
+    assert answer["errors"][0]["code"] == "709"
+    assert made == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "texts"),
+    [
+        ("smartCampaign/1069", {"name": "x" * 256, "description": "d" * 2000}),
+        ("program/1107", {"name": "x" * 255, "description": "d" * 2001}),
+    ],
+)
+def test_the_emulator_takes_texts_that_are_as_long_as_they_may_be(
+    serve: Callable[[ASGIApp], str], path: str, texts: dict[str, str]
+) -> None:
+    answer, made = sent_to_emulator(serve, path, texts)
+    assert answer["result"][0]["description"] == texts["description"]
+    assert made == 1
+
+
+def sent_to_emulator(
+    serve: Callable[[ASGIApp], str], path: str, texts: dict[str, str]
+) -> tuple[Any, int]:
+    """What it answers a clone with, and how many copies it has made then."""
     url = serve(emulator.create_emulator())
     secrets = {"grant_type": "client_credentials", **emulator.ACCOUNTS["marketo"]}
     with httpx.Client(base_url=url, trust_env=False) as client:
@@ -455,5 +539,4 @@ def test_the_emulator_refuses_texts_that_are_too_long(
             headers={"authorization": f"Bearer {token}"},
             data={"folder": '{"id": 640, "type": "Folder"}', **texts},
         )
-        assert answer.json()["errors"][0]["code"] == "709"
-        assert client.get("/_emulator/copies").json()["count"] == 0
+        return answer.json(), client.get("/_emulator/copies").json()["count"]

@@ -94,17 +94,17 @@ def looked_up(status: int, body: object) -> Campaign | None:
 def test_the_version_and_the_id_go_into_the_path_and_the_token_into_a_header() -> None:
     request = CONNECTOR.build_request(CAMPAIGN)
     assert request.method == "POST"
-    assert request.url == "https://graph.facebook.com/v25.0/101/copies"
+    assert request.url == "https://graph.facebook.com/v26.0/101/copies"
     assert request.headers["authorization"] == "Bearer EAAtoken"
 
 
 def test_another_version_of_the_api_can_be_set() -> None:
-    settings = {**SETTINGS, "version": "v26.0", "base_url": "https://meta.example/graph"}
+    settings = {**SETTINGS, "version": "v27.0", "base_url": "https://meta.example/graph"}
     request = MetaConnector(MetaAccount.model_validate(settings)).build_lookup("301", None)
-    assert request.url.startswith("https://meta.example/graph/v26.0/301?")
+    assert request.url.startswith("https://meta.example/graph/v27.0/301?")
 
 
-@pytest.mark.parametrize("version", ["25.0", "v25", "v25.0/x", "v25.0\n", "latest", "", "v25.0.1"])
+@pytest.mark.parametrize("version", ["25.0", "v25", "v26.0/x", "v26.0\n", "latest", "", "v26.0.1"])
 def test_what_is_no_version_is_not_taken(version: str) -> None:
     with pytest.raises(ValidationError):
         MetaAccount.model_validate({**SETTINGS, "version": version})
@@ -144,7 +144,7 @@ def test_an_input_from_the_ledger_asks_for_the_same() -> None:
 def test_the_name_goes_into_a_call_of_its_own() -> None:
     assert "name" not in sent(name="A copy")
     request = CONNECTOR.build_rename(replace(CAMPAIGN, name="Ä copy & more"), "301", None)
-    assert (request.method, request.url) == ("POST", "https://graph.facebook.com/v25.0/301")
+    assert (request.method, request.url) == ("POST", "https://graph.facebook.com/v26.0/301")
     assert form_of(request) == {"name": "Ä copy & more"}
 
 
@@ -346,7 +346,7 @@ def test_only_code_100_with_subcode_33_says_that_there_is_no_campaign() -> None:
 
 def test_a_search_asks_for_the_copies_of_the_source_and_for_archived_ones_too() -> None:
     parts = urlsplit(CONNECTOR.build_search(CAMPAIGN, None).url)
-    assert parts.path == "/v25.0/101/copies"
+    assert parts.path == "/v26.0/101/copies"
     query = parse_qs(parts.query)
     assert "source_campaign_id" in query["fields"][0].split(",")
     assert json.loads(query["effective_status"][0]) == module.LISTED

@@ -114,8 +114,9 @@ class BrazeConnector:
 
     def read_answer(self, campaign: BrazeCampaignInput, response: ProviderResponse) -> Outcome:
         trace_id = read_text(dict(response.headers), "x-request-id")
-        if response.is_success:
-            # The documents define no body for the 202: whatever it holds, Braze has said yes.
+        # The documents define no body for the 202: whatever it holds, Braze has said yes. Any other
+        # success is undocumented and might be a proxy's.
+        if response.status == 202:
             return Accepted(trace_id)
         message = _message_in(response)
         return failure(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, ClassVar
 from urllib.parse import unquote, urlencode
 
@@ -31,7 +32,7 @@ from campaign_gateway.outcomes import (
     UserError,
     WarningCode,
 )
-from campaign_gateway.verdicts import failure, warning
+from campaign_gateway.verdicts import failure, read_retry_after, warning
 from campaign_gateway.wire import (
     api_request,
     expect_success,
@@ -84,6 +85,8 @@ STATUSES: Mapping[str, CampaignStatus] = {
 EMAIL_PROPERTIES = ("id", "name", "state", "clonedFrom", "createdAt", "updatedAt")
 CAMPAIGN_PROPERTIES = ("hs_name", "hs_campaign_status", "hs_notes")
 
+DATES = ("startDate", "endDate")
+
 # HubSpot requires all of them, and says that by default they are true.
 SWITCHES = dict.fromkeys(
     [
@@ -92,6 +95,12 @@ SWITCHES = dict.fromkeys(
     ],
     True,
 )  # fmt: skip
+
+# HubSpot's page "Error handling": it rejects calls with 423 during a lock of two seconds, and with
+# 477 while it moves the account to another data centre, with the seconds to wait in `Retry-After`.
+LOCKED, MOVING = 423, 477
+TURNED_AWAY = (LOCKED, MOVING)
+LOCK_SECONDS = 2
 
 JOB_FAILED = (
     "HubSpot said yes and then failed to clone the campaign. Look at the source there, then use a "
@@ -102,8 +111,9 @@ JOB_FAILED = (
 class HubspotAccount(AccountSettings):
     """The access token of an app, and the versions of HubSpot's two APIs.
 
-    Emails need the scope `content` or `marketing.email.write`, campaigns the scopes
-    `marketing.campaigns.read` and `marketing.campaigns.write`.
+    Emails need the scope `content`; for the versions v3 and 2026-03 `marketing.email.write` with
+    `marketing.email.read` does as well. Campaigns need the scopes `marketing.campaigns.read` and
+    `marketing.campaigns.write`.
     """
 
     base_url: BaseUrl = "https://api.hubapi.com"
@@ -178,11 +188,14 @@ class HubspotConnector:
             # email it is 200, and an unreadable one might be a proxy's.
             if response.status == 201 and campaign.kind == HubspotCampaignKind.CAMPAIGN:
                 return Accepted()
+        is_turned_away = response.status in TURNED_AWAY
         return failure(
             TITLE,
             response,
+            ErrorCode.RATE_LIMITED if is_turned_away else None,
             provider_code=read_text(body, "category"),
             provider_message=read_text(body, "message"),
+            retry_after=_delay_of(response) if is_turned_away else None,
             trace_id=read_text(body, "correlationId"),
         )
 
@@ -209,8 +222,8 @@ class HubspotConnector:
             return self._request("GET", f"{self._emails}?{urlencode(query, doseq=True)}")
         # The filter takes any part of a name; without blanks it finds a name that was trimmed, too.
         name = (campaign.name or "").strip()
-        named = {"name": name, "properties": ",".join(CAMPAIGN_PROPERTIES), **page}
-        return self._request("GET", f"{self._campaigns}?{urlencode(named, safe=',')}")
+        named = {"name": name, "properties": CAMPAIGN_PROPERTIES, **page}
+        return self._request("GET", f"{self._campaigns}?{urlencode(named, doseq=True)}")
 
     def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         found = read_listed(response, _read_campaign, "results")
@@ -225,7 +238,7 @@ class HubspotConnector:
         if is_email:
             query = urlencode({"includedProperties": EMAIL_PROPERTIES}, doseq=True)
             return self._request("GET", f"{self._emails}/{sound}?{query}")
-        query = urlencode({"properties": ",".join(CAMPAIGN_PROPERTIES)}, safe=",")
+        query = urlencode({"properties": CAMPAIGN_PROPERTIES}, doseq=True)
         return self._request("GET", f"{self._campaigns}/{sound}?{query}")
 
     def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
@@ -246,6 +259,11 @@ class HubspotConnector:
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
         headers = {"authorization": f"Bearer {self.account.access_token.get_secret_value()}"}
         return api_request(method, self.account.base_url + path, headers, body)
+
+
+def _delay_of(response: ProviderResponse) -> int | None:
+    seconds = read_retry_after(response.headers, datetime.now(UTC))
+    return LOCK_SECONDS if seconds is None and response.status == LOCKED else seconds
 
 
 def _of_campaigns(campaign: HubspotCampaignInput) -> dict[str, object]:
@@ -271,7 +289,22 @@ def _refuse_any(fields: Mapping[str, object], kind: str) -> None:
 
 
 def _checked(value: object, name: str) -> object:
-    return optional_text(value, name) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return _date(value, name) if name in DATES else optional_text(value, name)
+
+
+def _date(value: str, name: str) -> str | None:
+    """A day as HubSpot's description has it; None for none, as forms have it. Raises `Refused`."""
+    if not value:
+        return None
+    try:
+        is_one = date.fromisoformat(value).isoformat() == value
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise invalid_input(name, f"{name} must be a date, written as 2026-10-30.")
+    return value
 
 
 def _assets_by_type(assets: Sequence[HubspotAssetsInput]) -> dict[str, list[str]]:

@@ -2,10 +2,11 @@
 
 Written from developers.hubspot.com/docs/api-reference (clone, list and retrieve of both kinds,
 clone status, error handling; read up to 2026-09). No document says, and so it is invented here: the
-texts of errors; which of them a taken name, an unknown asset type or an unknown field is; which
-types can be cloned; the `Location` of a 201; how long a job takes; that its campaign can be read
-from the start; what a failed one leaves behind; that a page holds 100 emails at most; the name of a
-clone that was given none, and the states of clones. Lists are sorted by createdAt alone.
+texts of errors; which of them a taken name, an unknown asset type, an unknown field or what is no
+date is; which types can be cloned; the `Location` of a 201; how long a job takes; that its campaign
+can be read from the start; what a failed one leaves behind; that a page holds 100 emails at most;
+the name of a clone that was given none, and the states of clones. Lists are sorted by createdAt
+alone.
 """
 
 import base64
@@ -55,6 +56,8 @@ REFUSALS = {
     "forbidden": (403, "MISSING_SCOPES", "The app has not been granted all required scopes"),
     "conflict": (409, "CONFLICT", "The object is in conflict with another"),
     "rate-limited": (429, "RATE_LIMITS", "You have reached your secondly limit"),
+    "locked": (423, "LOCKED", "The account is locked for two seconds"),
+    "moving": (477, "MIGRATION_IN_PROGRESS", "The account is being moved"),
     "error-500": (500, "INTERNAL_ERROR", "Internal error"),
     "error-503": (503, "SERVICE_UNAVAILABLE", "Service temporarily unavailable"),
 }
@@ -157,7 +160,7 @@ class HubSpot:
         body = await self._read(request, NEEDED_FOR_CAMPAIGNS, FREE_FOR_CAMPAIGNS)
         if isinstance(body, Response):
             return body
-        if mistake := _mistake_in_assets(body["assetsToClone"]):
+        if mistake := _mistake_in_assets(body["assetsToClone"]) or _mistake_in_dates(body):
             return _error(400, "VALIDATION_ERROR", mistake)
         source = body["sourceCampaignGuid"]
         word = CAMPAIGN_WORDS.get(source)
@@ -304,6 +307,18 @@ def _mistake_in_assets(assets: dict[str, Any]) -> str | None:
     return None
 
 
+def _mistake_in_dates(body: dict[str, Any]) -> str | None:
+    for name in ("startDate", "endDate"):
+        written = body.get(name, "2026-10-30")
+        try:
+            datetime.strptime(written, "%Y-%m-%d")  # noqa: DTZ007 - a day has no zone
+        except ValueError:
+            return f"{name} must be a date in the format YYYY-MM-DD"
+        if len(written) != len("2026-10-30"):
+            return f"{name} must be a date in the format YYYY-MM-DD"
+    return None
+
+
 def _with_fields(request: Request, email: dict[str, Any]) -> dict[str, Any]:
     """An email with the fields that were asked for; with all of them if none were."""
     wanted = request.query_params.getlist("includedProperties") or list(email)
@@ -312,7 +327,7 @@ def _with_fields(request: Request, email: dict[str, Any]) -> dict[str, Any]:
 
 def _with_properties(request: Request, campaign: dict[str, Any]) -> dict[str, Any]:
     """A campaign with the properties that were asked for; with none if none were."""
-    wanted = request.query_params.get("properties", "").split(",")
+    wanted = request.query_params.getlist("properties")
     properties = campaign["properties"]
     return campaign | {
         "properties": {name: properties[name] for name in wanted if name in properties}
@@ -355,7 +370,7 @@ def _error(status: int, category: str, message: str) -> Response:
         "correlationId": str(uuid.uuid4()),
         "category": category,
     }
-    return JSONResponse(told, status)
+    return JSONResponse(told, status, {"Retry-After": "3600"} if status == 477 else None)
 
 
 def create_emulator() -> Starlette:

@@ -82,5 +82,9 @@ class HubspotCampaignInput:
         'The currency of the copy\'s budget, such as "EUR".'
     )
     notes: str | None = _only_for_campaigns("Notes on the copy.")
-    start_date: str | None = _only_for_campaigns('When the copy starts, such as "2026-10-30".')
-    end_date: str | None = _only_for_campaigns('When the copy ends, such as "2026-11-30".')
+    start_date: str | None = _only_for_campaigns(
+        'The day on which the copy starts, written as "2026-10-30".'
+    )
+    end_date: str | None = _only_for_campaigns(
+        'The day on which the copy ends, written as "2026-11-30".'
+    )

@@ -10,6 +10,7 @@ from campaign_gateway.connector import (
     BaseUrl,
     CallsAtOnce,
     CallsPerMinute,
+    CallsPerSecond,
     ProviderRequest,
     ProviderResponse,
     SearchPage,
@@ -71,7 +72,7 @@ STATUSES: Mapping[str, CampaignStatus] = {
 FIRST_CHANNEL = "email"
 NEXT_CHANNEL: Mapping[str, str] = {"email": "sms", "sms": "mobile_push"}
 
-# What these betas brought was announced as part of every revision from this one on.
+# What these betas brought is part of every revision from this one on.
 DEFINITIONS_SINCE = "2026-10-15"
 BETAS_WITH_DEFINITIONS = frozenset({"2026-04-15.pre", "2026-07-15.pre"})
 
@@ -85,10 +86,11 @@ class KlaviyoAccount(AccountSettings):
 
     base_url: BaseUrl = "https://a.klaviyo.com"
     api_key: Secret
-    revision: Annotated[str, version_like("2026-07-15", r"[0-9]{4}-[0-9]{2}-[0-9]{2}(\.pre)?")] = (
-        "2026-07-15"
+    revision: Annotated[str, version_like("2026-10-15", r"[0-9]{4}-[0-9]{2}-[0-9]{2}(\.pre)?")] = (
+        "2026-10-15"
     )
     calls_per_minute: CallsPerMinute | None = 150
+    calls_per_second: CallsPerSecond | None = 10
     calls_at_once: CallsAtOnce = 10
 
     @property
@@ -102,7 +104,7 @@ class KlaviyoConnector:
     """Source: Klaviyo's OpenAPI descriptions, github.com/klaviyo/openapi, read 2026-11.
 
     `create_campaign_clone`, `get_campaigns` and `get_campaign` of revision 2026-07-15, and their
-    successors of the beta 2026-07-15.pre, which Klaviyo has announced for revision 2026-10-15.
+    successors of the beta 2026-07-15.pre, which became those of revision 2026-10-15.
     Finding and reading campaigns needs the scope `campaigns:read`.
     """
 

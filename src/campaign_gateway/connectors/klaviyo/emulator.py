@@ -1,7 +1,7 @@
 """A strict stand-in for Klaviyo's REST API.
 
 Written from github.com/klaviyo/openapi (create_campaign_clone, get_campaigns and get_campaign of
-2026-07-15, and their betas, announced for 2026-10-15) and developers.klaviyo.com (rate limits
+2026-07-15, and their betas, which became 2026-10-15) and developers.klaviyo.com (rate limits
 and errors, filtering, API versioning; read 2026-11). A campaign looks as the revision of the
 request has it. No document says, and so it is invented here: all texts and all codes of errors but
 `invalid`, that what is unknown in a body or a query is refused, that a body in application/json is,
@@ -29,7 +29,7 @@ from campaign_gateway.emulation import FAULTS, Copies, emulator, misbehave
 API_KEY = "pk_sandbox_6d0c94e1f27a583b"
 ACCOUNTS = {
     "klaviyo": {"api_key": API_KEY},
-    "klaviyo-definition": {"api_key": API_KEY, "revision": "2026-10-15"},
+    "klaviyo-before-definitions": {"api_key": API_KEY, "revision": "2026-07-15"},
 }
 
 API = "https://a.klaviyo.com/api"

@@ -24,8 +24,10 @@ from campaign_gateway.outcomes import (
     Created,
     ErrorCode,
     Outcome,
+    Refused,
     Rejected,
     Unknown,
+    UserError,
 )
 from campaign_gateway.verdicts import failure
 from campaign_gateway.wire import (
@@ -51,6 +53,11 @@ FIELDS = ("id", "status", "create_time", "settings.title")
 
 # Mailchimp's description 3.0.55 requires these with every change, and the newest does not.
 REQUIRED_SETTINGS = ("subject_line", "from_name", "reply_to")
+
+NOT_READ = (
+    "Mailchimp wants the subject and the sender of the copy together with its title, and the "
+    "gateway could not read them, so it has not sent a title that could change them."
+)
 
 # Not here: `canceling` and `canceled`, a sending that reached some people and will reach no more.
 STATUSES: Mapping[str, CampaignStatus] = {
@@ -129,9 +136,11 @@ class MailchimpConnector:
     ) -> ProviderRequest:
         path = f"/{identifier(copy_id, 'id')}"
         copy = read_json_object(described) if described else None
-        # As the copy has them they change nothing, and an empty one would be refused.
-        required = {name: read_text(copy, "settings", name) for name in REQUIRED_SETTINGS}
-        settings = {name: value for name, value in required.items() if value is not None}
+        current = copy.get("settings") if copy else None
+        if not isinstance(current, dict):
+            raise Refused(UserError(ErrorCode.PROVIDER_UNAVAILABLE, NOT_READ))
+        # The copy's own values change nothing. 3.0.55 requires text, so a missing one is empty.
+        settings = {name: read_text(current, name) or "" for name in REQUIRED_SETTINGS}
         titled = {**settings, "title": optional_line(campaign.name, "name")}
         return self._request("PATCH", path, json_body({"settings": titled}))
 
@@ -177,16 +186,24 @@ class MailchimpConnector:
 
 
 def _failure(body: object, response: ProviderResponse) -> Rejected | Unknown:
-    # Mailchimp writes its own refusals as JSON; a 403 without any is its throttling at high volume.
-    is_throttled = response.status == 403 and body is None
+    title = read_text(body, "title")
     return failure(
         TITLE,
         response,
-        ErrorCode.RATE_LIMITED if is_throttled else None,
-        provider_code=read_text(body, "title"),
+        _code_of_403(body, title) if response.status == 403 else None,
+        provider_code=title,
         provider_message=read_text(body, "detail"),
         trace_id=_trace_of(body, response),
     )
+
+
+def _code_of_403(body: object, title: str | None) -> ErrorCode | None:
+    if body is None:
+        # Mailchimp writes its own refusals as JSON; one without any is its throttling.
+        return ErrorCode.RATE_LIMITED
+    # "WrongDatacenter" in the glossary of errors, two words in answers: the key is of another one.
+    is_elsewhere = re.sub(r"[^a-z]", "", (title or "").lower()) == "wrongdatacenter"
+    return ErrorCode.AUTHENTICATION_FAILED if is_elsewhere else None
 
 
 def _trace_of(body: object, response: ProviderResponse) -> str | None:

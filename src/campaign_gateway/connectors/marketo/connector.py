@@ -20,7 +20,11 @@ from campaign_gateway.connector import (
     Token,
     UnreadableAnswer,
 )
-from campaign_gateway.connectors.marketo.input import MarketoCampaignInput, MarketoCampaignKind
+from campaign_gateway.connectors.marketo.input import (
+    MarketoCampaignInput,
+    MarketoCampaignKind,
+    MarketoFolderType,
+)
 from campaign_gateway.outcomes import (
     Accepted,
     Campaign,
@@ -37,6 +41,7 @@ from campaign_gateway.wire import (
     api_request,
     expect_success,
     form_body,
+    invalid_input,
     line,
     number_as_id,
     optional_text,
@@ -64,32 +69,53 @@ STATUSES: Mapping[str, CampaignStatus] = {
     "off": CampaignStatus.PAUSED,
 }
 
-# The errors by which Marketo turns a call away before doing anything. "Error Codes" says so of
-# every 6xx, and calls 604, 608, 611 and 614 a time-out, an outage or an unhandled exception: those
-# stay open here, and so do 713 and 719, which are of that sort.
+# What Marketo's errors make of a call that was not executed: "Error Codes" says so of every 6xx,
+# and of every 7xx that the call failed for what was asked for. 500 and 502 stay open.
 CODES: Mapping[str, ErrorCode] = {
     # In no table; what a call without a token is told.
     "600": ErrorCode.AUTHENTICATION_FAILED,
     "601": ErrorCode.AUTHENTICATION_FAILED,
     "602": ErrorCode.AUTHENTICATION_FAILED,
     "603": ErrorCode.PERMISSION_DENIED,
+    # It ran for too long, and waited for the database.
+    "604": ErrorCode.PROVIDER_UNAVAILABLE,
     "605": ErrorCode.PROVIDER_UNAVAILABLE,
     "606": ErrorCode.RATE_LIMITED,
     "607": ErrorCode.QUOTA_EXCEEDED,
+    "608": ErrorCode.PROVIDER_UNAVAILABLE,
     "609": ErrorCode.INVALID_INPUT,
     # It says that no call has this URI, and nothing of the campaign.
     "610": ErrorCode.PROVIDER_UNAVAILABLE,
+    # "System error".
+    "611": ErrorCode.PROVIDER_UNAVAILABLE,
     "612": ErrorCode.INVALID_INPUT,
+    "613": ErrorCode.INVALID_INPUT,
+    # The subscription cannot be reached, which is mostly temporary.
+    "614": ErrorCode.PROVIDER_UNAVAILABLE,
     "615": ErrorCode.RATE_LIMITED,
+    "616": ErrorCode.PERMISSION_DENIED,
     "701": ErrorCode.INVALID_INPUT,
     "702": ErrorCode.CAMPAIGN_NOT_FOUND,
     "703": ErrorCode.PERMISSION_DENIED,
     "709": ErrorCode.CONFLICT,
     "710": ErrorCode.CAMPAIGN_NOT_FOUND,
     "711": ErrorCode.INVALID_INPUT,
+    # "Transient Error": wait, and ask again.
+    "713": ErrorCode.PROVIDER_UNAVAILABLE,
+    # The clone of a program waited too long for a lock.
+    "719": ErrorCode.CONFLICT,
+}
+# The same for the numbers of the two ranges that are in no table, or are of other calls.
+OTHER_CODES: Mapping[str, ErrorCode] = {
+    "6": ErrorCode.PROVIDER_UNAVAILABLE,
+    "7": ErrorCode.INVALID_INPUT,
 }
 NOT_FOUND = "702"
+
+# "Programs" has the first for a program, "Smart Campaigns" the second for a smart campaign.
+LONGEST_NAME = 255
 LONGEST_DESCRIPTION = 2000
+GREATEST_ID = 2**31 - 1
 TOKEN_REFUSALS = {"601", "602"}
 
 
@@ -146,13 +172,16 @@ class MarketoConnector:
     account: MarketoAccount
 
     def build_request(self, campaign: MarketoCampaignInput) -> ProviderRequest:
-        source = positive(campaign.campaign_id, "campaignId")
-        fields = {
-            "name": line(campaign.name, "name"),
-            "folder": _folder_of(campaign),
-            "description": optional_text(campaign.description, "description", LONGEST_DESCRIPTION),
-        }
+        source = _id(campaign.campaign_id, "campaignId")
         kind = _kind_of(campaign)
+        longest_name, longest_description = (
+            (LONGEST_NAME, None) if kind == PROGRAM else (None, LONGEST_DESCRIPTION)
+        )
+        fields = {
+            "name": line(campaign.name, "name", longest_name),
+            "folder": _folder_of(campaign),
+            "description": optional_text(campaign.description, "description", longest_description),
+        }
         url = f"{self.account.assets}/{kind}/{source}/clone.json"
         # The two kinds are counted apart.
         return replace(self._request("POST", url, form_body(fields)), kind=kind)
@@ -196,7 +225,7 @@ class MarketoConnector:
         return SearchPage(found, str(int(cursor or "0") + PAGE_SIZE) if is_full else None)
 
     def build_lookup(self, campaign_id: str, near: MarketoCampaignInput | None) -> ProviderRequest:
-        number = number_as_id(campaign_id, TITLE)
+        number = _id(number_as_id(campaign_id, TITLE), "id")
         kind = SMART_CAMPAIGN if near is None else _kind_of(near)
         return self._request("GET", f"{self.account.assets}/{kind}/{number}.json")
 
@@ -257,8 +286,17 @@ def _kind_of(campaign: MarketoCampaignInput) -> str:
     return PROGRAM if campaign.kind == MarketoCampaignKind.PROGRAM else SMART_CAMPAIGN
 
 
+def _id(number: int, field_name: str) -> int:
+    """Marketo's description has ids as int32. Raises `Refused`."""
+    if positive(number, field_name) > GREATEST_ID:
+        raise invalid_input(field_name, f"{field_name} must be {GREATEST_ID} at most.")
+    return number
+
+
 def _folder_of(campaign: MarketoCampaignInput) -> dict[str, object]:
-    folder_id = positive(campaign.folder_id, "folderId")
+    folder_id = _id(campaign.folder_id, "folderId")
+    if _kind_of(campaign) == PROGRAM and campaign.folder_type != MarketoFolderType.FOLDER:
+        raise invalid_input("folderType", "folderType must be FOLDER for kind PROGRAM.")
     return {"id": folder_id, "type": campaign.folder_type.capitalize()}
 
 
@@ -278,9 +316,14 @@ def _code_of(response: ProviderResponse, body: Mapping[str, Any]) -> ErrorCode |
     """The code that the body has for the failure; None leaves it to the status."""
     if not response.is_success:
         return ErrorCode.OUTCOME_UNKNOWN if body.get("success") is True else None
-    codes = [CODES.get(code) for code, _ in _errors_in(body)]
+    codes = [_meaning_of(code) for code, _ in _errors_in(body)]
     is_refusal = body.get("success") is False and codes and all(codes)
     return codes[0] if is_refusal else ErrorCode.OUTCOME_UNKNOWN
+
+
+def _meaning_of(code: str) -> ErrorCode | None:
+    is_refusal = re.fullmatch(r"[67][0-9]{2}", code)
+    return CODES.get(code, OTHER_CODES[code[0]]) if is_refusal else None
 
 
 def _read_result(response: ProviderResponse) -> list[Any]:

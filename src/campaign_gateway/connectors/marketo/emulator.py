@@ -33,6 +33,9 @@ TOKEN_SECONDS = 3600
 
 Record = dict[str, Any]
 
+# The description has every id as int32.
+GREATEST_ID = 2**31 - 1
+
 SMART_CAMPAIGNS = {1069: "Webinar reminder"}
 PROGRAMS = {1107: "Webinar"}
 TAGS = [{"tagType": "Region", "tagValue": "North"}]
@@ -42,23 +45,25 @@ FOLDERS = {640: "Webinars", 27: "Archive"}
 ERRORS = {
     502: ("Bad Gateway", 502),
     603: ("Access denied", 403),
-    604: ("Request timed out", 504),
+    604: ("Request timed out", 405),
     606: ("Max rate limit '100' exceeded with in '20' secs", 429),
     607: ("Daily quota reached", 402),
-    608: ("API Temporarily Unavailable", 503),
+    608: ("API Temporarily Unavailable", 405),
     609: ("Invalid JSON", 400),
     610: ("Requested resource not found", 405),
-    611: ("System error", 500),
-    614: ("Invalid Subscription", 503),
+    611: ("System error", 405),
+    613: ("Invalid Multipart Request", 400),
+    614: ("Invalid Subscription", 405),
     615: ("Concurrent access limit reached", 429),
+    616: ("Invalid subscription type", 403),
     701: ("name cannot be blank", 400),
     702: ("No data found", 404),
     703: ("The feature is not enabled for the subscription", 403),
     709: ("Business Rule Violation", 409),
     710: ("Parent Folder Not Found", 404),
     711: ("Incompatible Folder Type", 400),
-    713: ("Transient Error", 503),
-    719: ("Lock wait timeout exception", 504),
+    713: ("Transient Error", 405),
+    719: ("Lock wait timeout exception", 409),
 }
 # Ids are numbers, so an outcome is one: 9606 answers error 606, 9602 expires the token first, and
 # 9001 and up are the faults in the order of their list.
@@ -313,12 +318,14 @@ def _read_folder(written: str) -> Record:
     kind = str(folder["type"]).capitalize()
     if type(folder["id"]) is not int or kind not in {"Folder", "Program"}:
         raise Failure(711)
+    if folder["id"] > GREATEST_ID:
+        raise Failure(701, "The id of the folder is no 32-bit number")
     return {"id": folder["id"], "type": kind}
 
 
 def _number_in(request: Request) -> int:
     written = request.path_params["number"]
-    if not written.isdecimal():
+    if not written.isdecimal() or int(written) > GREATEST_ID:
         raise Failure(610)
     return int(written)
 

@@ -51,14 +51,16 @@ class MarketoCampaignInput:
         default=MarketoCampaignKind.SMART_CAMPAIGN, description="Which of the two it is."
     )
     name: str = strawberry.field(
-        description="The name of the copy. No two programs may have the same one. A program whose "
-        "name has a comma cannot be found again when an answer is lost."
+        description="The name of the copy; that of a program has at most 255 characters, and no "
+        "two programs may have the same one. A program whose name has a comma cannot be found "
+        "again when an answer is lost."
     )
     folder_id: int = strawberry.field(
         description="The number of the folder, or of the program, that the copy is put into."
     )
     folder_type: MarketoFolderType = strawberry.field(
-        default=MarketoFolderType.FOLDER, description="Which of the two folderId is of."
+        default=MarketoFolderType.FOLDER,
+        description="Which of the two folderId is of. Only FOLDER for kind PROGRAM.",
     )
     description: str | None = strawberry.field(
         default=strawberry.UNSET,

@@ -73,16 +73,20 @@ CODES: Mapping[int, ErrorCode] = {
 
 
 class MetaAccount(AccountSettings):
-    """An access token with the permission `ads_management`; a system user's does not expire."""
+    """An access token with the permission `ads_management`; a system user's does not expire.
+
+    Meta serves a version of the Marketing API for a year or so: v25.0 until 2027-02-23.
+    """
 
     base_url: BaseUrl = "https://graph.facebook.com"
-    version: Annotated[str, version_like("v25.0", r"v[0-9]{1,3}\.[0-9]{1,2}")] = "v25.0"
+    version: Annotated[str, version_like("v26.0", r"v[0-9]{1,3}\.[0-9]{1,2}")] = "v26.0"
     access_token: Secret
 
 
 @dataclass(frozen=True)
 class MetaConnector:
-    """Source: developers.facebook.com, "Ad Campaign Group Copies" (v25.0), read 2026-09.
+    """Source: developers.facebook.com, "Ad Campaign Group Copies" (v25.0), read 2026-09, and
+    Meta's own description of the API in facebook-business 26.0.3, where these calls are the same.
 
     The answer holds ids and nothing else, and no parameter holds the copy's name: a prefix and a
     suffix are all. So the name takes a call of its own, and what the copy is like has to be read.

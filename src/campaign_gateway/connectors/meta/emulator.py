@@ -1,12 +1,12 @@
 """A strict stand-in for Meta's Marketing API.
 
 Written from developers.facebook.com ("Ad Campaign Group", "Ad Campaign Group Copies", "Handling
-errors", "Error codes", "Rate limiting", "Paginated results"; v25.0, read 2026-09) and from answers
-that users of the API have published. No document says, and so it is invented here: the HTTP status
-of most codes, the texts of errors, that unknown parameters are refused, that times and overrides
-change nothing, how a prefix and a suffix are joined to a name, that copies are listed newest first
-and without the archived, that `next` lacks the token, and what sources named `rename-...` and
-`read-back-fails` do to the calls after the copy.
+errors", "Error codes", "Rate limiting", "Paginated results"; v25.0, read 2026-09; v26.0 has the
+same calls) and from answers that users of the API have published. No document says, and so it is
+invented here: the HTTP status of most codes, the texts of errors, that unknown parameters are
+refused, that times and overrides change nothing, how a prefix and a suffix are joined to a name,
+that copies are listed newest first and without the archived, that `next` lacks the token, and what
+sources named `rename-...` and `read-back-fails` do to the calls after the copy.
 """
 
 import json
@@ -27,7 +27,7 @@ from campaign_gateway.emulation import FAULTS, Copies, emulator, misbehave
 ACCESS_TOKEN = "EAAsandbox5b2e8d41c7f0a96b"
 ACCOUNTS = {"meta": {"access_token": ACCESS_TOKEN}}
 
-VERSION = "25.0"
+VERSION = "26.0"
 # Each with how many ad sets and ads it has.
 SOURCES = {
     "120210000000000101": ("Spring sale", 2),
