@@ -17,6 +17,7 @@ TESTS = Path(__file__).parent.parent
 
 SPINE = ("spine/test_duplication.py",)
 LEDGER = ("ledger/test_contract.py",)
+READING = ("spine/test_reconciliation.py",)
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ BUGS = [
         {
             "ledger/statements.py": [
                 (
-                    " WHERE id = :id AND nonce = :nonce AND (status IN ('IN_PROGRESS', 'UNKNOWN')",
-                    " WHERE id = :id AND nonce = :nonce AND (1 = 1",
+                    "{row}.nonce = :nonce AND ({row}.status IN ('IN_PROGRESS', 'UNKNOWN')",
+                    "{row}.nonce = :nonce AND (1 = 1",
                 )
             ]
         },
@@ -154,6 +155,93 @@ BUGS = [
             ]
         },
         ("test_transport.py",),
+    ),
+    Bug(
+        "no second look before a refusal",
+        {
+            "duplication.py": [
+                (
+                    (
+                        "                recorded = await self._find_if_possible(intent)\n"
+                        "                if recorded is None:\n                    raise\n"
+                    ),
+                    "                raise\n",
+                )
+            ]
+        },
+        SPINE,
+    ),
+    Bug(
+        "a new key after a refusal without a record",
+        {
+            "outcomes.py": [
+                (
+                    "RETRY_WITHOUT_RECORD.get(self.code, Retry.SAME_KEY)",
+                    "RETRY_WITHOUT_RECORD.get(self.code, Retry.NEW_KEY)",
+                )
+            ]
+        },
+        SPINE,
+    ),
+    Bug(
+        "two owners of one campaign",
+        {
+            "ledger/statements.py": [
+                ('AND {_FREE} RETURNING *"\n)\nOWNER', 'RETURNING *"\n)\nOWNER'),
+            ],
+            "ledger/migrations/sqlite/0004_owners.sql": [("CREATE UNIQUE INDEX", "CREATE INDEX")],
+            "ledger/migrations/postgres/0003_owners.sql": [("CREATE UNIQUE INDEX", "CREATE INDEX")],
+        },
+        LEDGER,
+    ),
+    Bug(
+        "order by ids",
+        {
+            "ledger/statements.py": [
+                ('_NEWEST = "ORDER BY requested_at DESC, id DESC"', '_NEWEST = "ORDER BY id DESC"')
+            ]
+        },
+        LEDGER,
+    ),
+    Bug(
+        "the machine's clock",
+        {
+            "reading.py": [
+                ("        asked_at = now()\n", "        asked_at = datetime.now(UTC)\n"),
+                ("import datetime, timedelta\n", "import UTC, datetime, timedelta\n"),
+            ]
+        },
+        READING,
+    ),
+    Bug(
+        "a provider's clock that is read after its answer",
+        {
+            "reading.py": [
+                (
+                    "        ahead = _ahead(response, asked_at)\n",
+                    "        ahead = _ahead(response, now())\n",
+                )
+            ]
+        },
+        READING,
+    ),
+    Bug(
+        "one host under two spellings",
+        {
+            "connector.py": [
+                ('    host = (parts.hostname or "").rstrip(".")\n', "    return parts.netloc\n")
+            ]
+        },
+        READING,
+    ),
+    Bug(
+        "checks without shares",
+        {
+            "reconciliation.py": [
+                ("CHECKS_AT_ONCE - under_way[name]", "CHECKS_AT_ONCE - under_way.total()")
+            ]
+        },
+        READING,
     ),
 ]
 

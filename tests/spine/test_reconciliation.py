@@ -48,6 +48,7 @@ class Listing:
     headers: Mapping[str, str] = field(default_factory=dict)
     asked: int = 0
     error: Exception | None = None
+    takes: float = 0
 
     def Input(self, **fields: Any) -> Any:  # noqa: N802 - a connector's input is a type
         return fields
@@ -63,9 +64,12 @@ class Listing:
 
     async def read(self, request: ProviderRequest) -> ProviderResponse:
         self.asked += 1
+        # Like any server: the header is written when the request has come.
+        headers = {"date": format_datetime(datetime.now(UTC))} | dict(self.headers)
+        await asyncio.sleep(self.takes)
         if self.error:
             raise self.error
-        return ProviderResponse(200, self.headers, b"")
+        return ProviderResponse(200, headers, b"")
 
 
 async def find_copy(account: Account, ledger: Any, duplication: Duplication) -> Campaign | None:
@@ -84,23 +88,28 @@ def listing_account(account: Account, listing: Listing) -> Account:
     return replace(account, connector=listing, transport=listing)  # type: ignore[arg-type]
 
 
-async def unsettled(ledger: Any, outcome: Any = UNKNOWN, **changes: Any) -> Duplication:
-    intent = Intent(
-        id=new_id(),
-        nonce=new_id(),
-        # In a scope of its own no UNKNOWN is in the way of another copy.
-        scope=new_id(),
-        key=new_id(),
-        fingerprint="f",
-        provider="sonarly",
-        account="sonarly",
-        source_campaign_id="source",
-        requested_name="Copy",
-        input="{}",
-    )
+INTENT = Intent(
+    id="",
+    nonce="",
+    scope="everyone",
+    key="",
+    fingerprint="f",
+    provider="sonarly",
+    account="sonarly",
+    source_campaign_id="source",
+    requested_name="Copy",
+    input="{}",
+)
+
+
+async def unsettled(
+    ledger: Any, outcome: Any = UNKNOWN, requested_at: datetime = NOW, **changes: Any
+) -> Duplication:
+    # In a scope of its own no UNKNOWN is in the way of another copy.
+    intent = replace(INTENT, id=new_id(), nonce=new_id(), scope=new_id(), key=new_id())
     intent = replace(intent, **changes)
-    await ledger.begin(intent, NOW, None)
-    found: Duplication = await ledger.settle(intent, outcome, NOW, NOW)
+    await ledger.begin(intent, requested_at, None)
+    found: Duplication = await ledger.settle(intent, outcome, requested_at, requested_at)
     return found
 
 
@@ -326,6 +335,50 @@ async def test_a_provider_s_clock_may_be_off(
     date = "yesterday" if ahead is None else format_datetime(datetime.now(UTC) + ahead)
     listing = Listing([copy("c1", made)], headers={"date": date})
     assert (await find_copy(listing_account(account, listing), ledger, lost) is not None) is is_ours
+
+
+@pytest.mark.parametrize("shift", [timedelta(minutes=-5), timedelta(minutes=5)])
+async def test_times_are_the_ledger_s_and_not_this_machine_s(
+    account: Account, ledger: Any, shift: timedelta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger's clock is off by `shift` from the machine's, and the provider's is right."""
+    monkeypatch.setattr(ledger.ledger.engine, "now", lambda: datetime.now(UTC) + shift)
+    now = ledger.now()
+    intent = replace(INTENT, id=new_id(), nonce=new_id(), key="k")
+    await ledger.begin(intent, now, None)
+    lost = await ledger.settle(intent, UNKNOWN, now, now)
+    older, ours = [Campaign(each, "Copy", created_at=datetime.now(UTC)) for each in ("old", "new")]
+    older = replace(older, created_at=datetime.now(UTC) - timedelta(seconds=90))
+    assert await find_copy(listing_account(account, Listing([older])), ledger, lost) is None
+    listing = listing_account(account, Listing([older, ours]))
+    assert await find_copy(listing, ledger, lost) == ours
+
+
+async def test_slow_list_makes_no_older_campaign_look_newer(account: Account, ledger: Any) -> None:
+    lost = await unsettled(ledger, requested_at=datetime.now(UTC))
+    older = replace(copy("c1"), created_at=datetime.now(UTC) - timedelta(seconds=6.5))
+    listing = listing_account(account, Listing([older], takes=3))
+    assert await find_copy(listing, ledger, lost) is None
+
+
+async def test_provider_that_hangs_holds_up_no_other_account_s_checks(
+    account: Account, ledger: Any
+) -> None:
+    for number in range(50):
+        name = f"Hanging {number}"
+        await unsettled(ledger, account="hanging", requested_name=name, platform="hangs")
+    waiting = await unsettled(ledger, requested_name="Copy")
+    hanging = Listing([], takes=60)
+    accounts = {
+        "hanging": listing_account(account, hanging),
+        "sonarly": listing_account(account, Listing([copy("c1")])),
+    }
+    reading = asyncio.create_task(reconcile(accounts, ledger, 0.01))
+    async with asyncio.timeout(5):
+        while (await ledger.get(None, waiting.intent.id)).status is not DuplicationStatus.CREATED:
+            await asyncio.sleep(0.01)
+    assert hanging.asked == reconciliation.CHECKS_AT_ONCE
+    reading.cancel()
 
 
 async def test_a_call_under_way_is_a_rival(account: Account, ledger: Any) -> None:
