@@ -22,6 +22,7 @@ from campaign_gateway.outcomes import (
     Unknown,
     UserError,
 )
+from campaign_gateway.permits import Permits
 
 
 @pytest.fixture
@@ -57,19 +58,27 @@ def begin_elsewhere(ledger: Any, theirs: Intent) -> None:
 
 
 async def test_refusal_is_replaced_by_the_record_another_gateway_made_meanwhile(
-    duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
+    account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    """The permit wait runs out after another gateway has made the copy for the same key."""
-    async with AsyncExitStack() as all_slots:
-        for _ in range(CALLS_AT_ONCE):
-            await all_slots.enter_async_context(account.permits.hold(1))
-        waiting = asyncio.create_task(ask(duplicator, campaign()))
-        await asyncio.sleep(0.2)
-        theirs = duplication._intent("everyone", "k", "sonarly", "sonarly", campaign())
+    limited = replace(account, permits=Permits(1, calls_per_minute=1))
+    async with limited.permits.hold(1):
+        pass
+    duplicator = Duplicator({"sonarly": limited}, ledger, 5)
+    theirs = duplication._intent("everyone", "k", "sonarly", account.name, campaign())
+    find = ledger.ledger.find
+
+    async def find_and_let_them_copy(*arguments: Any) -> object:
+        ledger.ledger.find = find
+        found = await find(*arguments)
         await ledger.ledger.begin(theirs, datetime.now(UTC), None)
         created = Created(Campaign("c1", "Copy"))
         await ledger.ledger.settle(theirs, created, datetime.now(UTC), None)
-        answer = await waiting
+        return found
+
+    refused = await ask(duplicator, campaign(), "other")
+    assert code(refused) is ErrorCode.RATE_LIMITED
+    ledger.ledger.find = find_and_let_them_copy
+    answer = await ask(duplicator, campaign())
     assert status(answer) is DuplicationStatus.CREATED
     assert (answer.error, answer.replayed) == (None, True)
     assert await copies() == 0

@@ -367,7 +367,6 @@ async def test_provider_that_hangs_holds_up_no_other_account_s_checks(
     for number in range(50):
         name = f"Hanging {number}"
         await unsettled(ledger, account="hanging", requested_name=name, platform="hangs")
-    waiting = await unsettled(ledger, requested_name="Copy")
     hanging = Listing([], takes=60)
     accounts = {
         "hanging": listing_account(account, hanging),
@@ -375,6 +374,9 @@ async def test_provider_that_hangs_holds_up_no_other_account_s_checks(
     }
     reading = asyncio.create_task(reconcile(accounts, ledger, 0.01))
     async with asyncio.timeout(5):
+        while hanging.asked < reconciliation.CHECKS_AT_ONCE:
+            await asyncio.sleep(0.01)
+        waiting = await unsettled(ledger, requested_name="Copy")
         while (await ledger.get(None, waiting.intent.id)).status is not DuplicationStatus.CREATED:
             await asyncio.sleep(0.01)
     assert hanging.asked == reconciliation.CHECKS_AT_ONCE
