@@ -2,15 +2,20 @@
 
 import asyncio
 import base64
+import logging
 import random
 import re
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import httpx
 
 from campaign_gateway.connector import ProviderRequest, ProviderResponse
+
+log = logging.getLogger(__name__)
 
 # Bytes of an answer that are read; what is longer counts as unreadable.
 COPY_ANSWER_LIMIT = 1024 * 1024
@@ -46,7 +51,9 @@ class _Exchange:
 class Transport:
     """Sends to one account's provider: one deadline for a whole call, no redirects, no proxies."""
 
-    def __init__(self, secrets: Iterable[str], timeout_seconds: float) -> None:
+    def __init__(
+        self, secrets: Iterable[str], timeout_seconds: float, ca_file: str | None = None
+    ) -> None:
         self._timeout_seconds = timeout_seconds
         # Some providers echo the secret when they refuse it.
         self._hide = hider(secrets)
@@ -55,7 +62,10 @@ class Transport:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self._client = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(
-                trust_env=False, limits=limits, socket_options=_socket_options()
+                verify=_trust(ca_file),
+                trust_env=False,
+                limits=limits,
+                socket_options=_socket_options(),
             ),
             trust_env=False,
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
@@ -79,8 +89,9 @@ class Transport:
                 for pause in _connect_pauses():
                     try:
                         return await self._exchange(request, exchange, COPY_ANSWER_LIMIT)
-                    except (httpx.ConnectError, httpx.ConnectTimeout):
-                        if pause is None or exchange.crossed:
+                    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                        # A wrong certificate or protocol stays wrong, so a new try is useless.
+                        if pause is None or exchange.crossed or _tls_failure(error):
                             raise
                         await asyncio.sleep(pause)
         except httpx.LocalProtocolError as error:
@@ -90,8 +101,8 @@ class Transport:
             if exchange.answer is not None:
                 return exchange.answer
             if exchange.crossed:
-                raise NoAnswer(_reason(error)) from error
-            raise NotSent(_reason(error)) from error
+                raise NoAnswer(_reason(request, error)) from error
+            raise NotSent(_reason(request, error)) from error
         raise AssertionError("the last try returns or raises")
 
     async def read(self, request: ProviderRequest) -> ProviderResponse:
@@ -100,7 +111,7 @@ class Transport:
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._exchange(request, _Exchange(), READ_ANSWER_LIMIT)
         except (httpx.HTTPError, TimeoutError) as error:
-            raise NoAnswer(_reason(error)) from error
+            raise NoAnswer(_reason(request, error)) from error
 
     async def _exchange(
         self, request: ProviderRequest, exchange: _Exchange, limit: int
@@ -135,7 +146,18 @@ def _connect_pauses() -> list[float | None]:
     return [*(spread * tries for tries in range(1, CONNECT_TRIES)), None]
 
 
-def _reason(error: Exception) -> str:
+def _trust(ca_file: str | None) -> ssl.SSLContext:
+    """The CAs of the file alone, else those that the environment names, else the public ones."""
+    if ca_file is None:
+        # It reads SSL_CERT_FILE and SSL_CERT_DIR, and nothing else of the environment.
+        return httpx.create_ssl_context()
+    return ssl.create_default_context(cafile=ca_file)
+
+
+def _reason(request: ProviderRequest, error: Exception) -> str:
+    if failure := _tls_failure(error):
+        log.warning("no TLS connection to %s: %s", urlsplit(request.url).netloc, failure)
+        return failure
     match error:
         case httpx.ConnectError():
             return "no connection"
@@ -145,6 +167,31 @@ def _reason(error: Exception) -> str:
             return "the connection was closed or did not speak HTTP"
         case _:
             return "the connection broke"
+
+
+# The TLS library's way to say that it needs more bytes, and that there are none.
+_NO_TLS_FAILURES = (
+    ssl.SSLWantReadError,
+    ssl.SSLWantWriteError,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+    ssl.SSLSyscallError,
+)
+
+
+def _tls_failure(error: BaseException) -> str | None:
+    """Why TLS failed, which the HTTP library reports as a connection that failed; else None."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            # The part after the comma repeats the host name, which callers need not know.
+            why = cause.verify_message.partition(",")[0]
+            return f"the provider's TLS certificate is not accepted: {why}"
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, _NO_TLS_FAILURES):
+            why = (cause.reason or "unknown reason").replace("_", " ").lower()
+            return f"TLS failed: {why}"
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def hider(secrets: Iterable[str]) -> Callable[[bytes], bytes]:
