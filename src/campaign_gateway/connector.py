@@ -285,7 +285,8 @@ Secret = Annotated[SecretStr, BeforeValidator(_secret)]
 class AccountSettings(BaseModel):
     """One configured access to a provider; a connector adds what its provider needs.
 
-    `timeout_seconds` bounds one call to the provider as a whole, connecting included.
+    `timeout_seconds` bounds one call to the provider as a whole, connecting included. After it the
+    gateway still reads what has arrived, for 0.2 seconds at most.
     `calls_per_minute` makes calls wait their turn; None leaves the rate to the provider.
     `calls_at_once` is how many copies are asked for at a time; more wait.
     `ca_file` has the certificates of a private CA in PEM form. They replace the public CAs: no
@@ -311,10 +312,11 @@ class AccountSettings(BaseModel):
                 _ca_file(path)
             except ValueError as error:
                 raise ValueError(f"SSL_CERT_FILE of the environment: {error}") from None
-        elif path := os.environ.get("SSL_CERT_DIR"):
-            # It may list several folders, and OpenSSL skips those that are missing.
-            if not any(Path(each).is_dir() for each in path.split(os.pathsep)):
-                raise ValueError(f"SSL_CERT_DIR of the environment: {path} is no folder")
+        # It may list several folders, and OpenSSL skips those that are missing.
+        elif (path := os.environ.get("SSL_CERT_DIR")) and not any(
+            Path(each).is_dir() for each in path.split(os.pathsep)
+        ):
+            raise ValueError(f"SSL_CERT_DIR of the environment: {path} is no folder")
         return self
 
     def secrets(self) -> list[str]:

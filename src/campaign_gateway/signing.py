@@ -12,7 +12,7 @@ from campaign_gateway.connector import (
     UnreadableAnswer,
 )
 from campaign_gateway.outcomes import Refused, Rejected
-from campaign_gateway.transport import NoAnswer, NotSent, Transport, hider
+from campaign_gateway.transport import NoAnswer, NotSent, Transport, deadline, hider
 
 # How long signing in may take, in seconds, the wait for another's included; it comes on top of the
 # call's own time.
@@ -77,12 +77,14 @@ class SignedTransport:
         loop = asyncio.get_running_loop()
         try:
             # Waiting for another's sign-in counts: it may hang, and so may the next one's.
-            async with asyncio.timeout(SIGN_IN_SECONDS), self._turn:
-                known = self._pass
-                if known is not None and known is not refused and loop.time() < known.expires_at:
-                    return known
-                self._pass = await self._new_pass(loop.time())
-                return self._pass
+            async with deadline(SIGN_IN_SECONDS) as await_answer:
+                await_answer()
+                async with self._turn:
+                    known = self._pass
+                    if known and known is not refused and loop.time() < known.expires_at:
+                        return known
+                    self._pass = await self._new_pass(loop.time())
+                    return self._pass
         except TimeoutError:
             raise NoAnswer("not in time") from None
 

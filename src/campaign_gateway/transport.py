@@ -7,7 +7,8 @@ import random
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -23,6 +24,11 @@ READ_ANSWER_LIMIT = 8 * 1024 * 1024
 
 CONNECT_SECONDS = 3.0
 CONNECT_TRIES = 3
+
+# After the deadline of a call that was sent, the event loop polls the sockets this often in this
+# many seconds, for an answer that has arrived already.
+LAST_POLLS = 20
+LAST_SECONDS = 0.2
 
 
 class NotSent(Exception):
@@ -46,6 +52,49 @@ class _Exchange:
             if self.on_crossing is not None:
                 await self.on_crossing()
             self.crossed = True
+
+
+@asynccontextmanager
+async def deadline(seconds: float) -> AsyncIterator[Callable[[], None]]:
+    """Raises `TimeoutError` after so many seconds.
+
+    It yields a function that the caller calls as the request is sent, and that raises
+    `TimeoutError` if it is too late to send. From then on the deadline first lets the answer be
+    read that has arrived, and ends the call `LAST_SECONDS` later at the latest.
+    """
+    # A process that was stopped, or an event loop that was blocked, beyond the deadline finds the
+    # timer and the provider's answer at the same moment, and asyncio would run the timer first.
+    #
+    # Before the request is sent the deadline is asyncio's own: it cancels the call at once, also
+    # while the record is being written, so that nothing is sent after it. The switch to the late
+    # deadline is one step of the loop with the first byte: no timer can run between the check of
+    # the time and the switch, and a timer that ran before has cancelled the call already.
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + seconds
+    polling: list[asyncio.Task[None]] = []
+
+    def await_answer() -> None:
+        if loop.time() >= ends_at:
+            raise TimeoutError
+        limit.reschedule(None)
+        polling.append(asyncio.create_task(_expire_late(limit, ends_at)))
+
+    async with asyncio.timeout_at(ends_at) as limit:
+        try:
+            yield await_answer
+        finally:
+            for task in polling:
+                task.cancel()
+
+
+async def _expire_late(limit: asyncio.Timeout, ends_at: float) -> None:
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(ends_at - loop.time())
+    # A fixed number of turns, and not only a time: one turn of a busy loop may outlast the time,
+    # and what a socket has takes several turns to reach the call that waits for it.
+    for _ in range(LAST_POLLS):
+        await asyncio.sleep(LAST_SECONDS / LAST_POLLS)
+    limit.reschedule(loop.time())
 
 
 class Transport:
@@ -83,9 +132,15 @@ class Transport:
         `on_crossing` runs when the connection is up and nothing is written yet; what it raises is
         raised here, and then nothing is written. Raises `NotSent` and `NoAnswer`.
         """
-        exchange = _Exchange(on_crossing)
+        exchange = _Exchange()
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with deadline(self._timeout_seconds) as await_answer:
+
+                async def cross() -> None:
+                    await on_crossing()
+                    await_answer()
+
+                exchange.on_crossing = cross
                 for pause in _connect_pauses():
                     try:
                         return await self._exchange(request, exchange, COPY_ANSWER_LIMIT)
@@ -108,7 +163,8 @@ class Transport:
     async def read(self, request: ProviderRequest) -> ProviderResponse:
         """Send a request that may be sent twice without harm. Raises `NoAnswer`."""
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with deadline(self._timeout_seconds) as await_answer:
+                await_answer()
                 return await self._exchange(request, _Exchange(), READ_ANSWER_LIMIT)
         except (httpx.HTTPError, TimeoutError) as error:
             raise NoAnswer(_reason(request, error)) from error
