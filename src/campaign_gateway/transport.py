@@ -2,14 +2,18 @@
 
 import asyncio
 import base64
+import gc
 import logging
 import random
 import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -18,9 +22,26 @@ from campaign_gateway.connector import ProviderRequest, ProviderResponse
 
 log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 # Bytes of an answer that are read; what is longer counts as unreadable.
 COPY_ANSWER_LIMIT = 1024 * 1024
 READ_ANSWER_LIMIT = 8 * 1024 * 1024
+
+# Bytes of a body that the event loop itself parses, which takes it a few milliseconds.
+PARSED_AT_ONCE = 64 * 1024
+
+REDACTED = b"[redacted]"
+
+# Bytes that one search for secrets goes through, which takes about a millisecond.
+WINDOW = 64 * 1024
+# Bytes that one character of a secret takes up at most, as `&amp;amp;amp;amp;#x00000000;` does.
+LONGEST_SPELLING = 40
+# Characters below which a secret is redacted only as a word of its own.
+SHORT = 8
+
+# One thread: several would take turns with the event loop, and each turn delays it by 5 ms.
+_WORKER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="long-answers")
 
 CONNECT_SECONDS = 3.0
 CONNECT_TRIES = 3
@@ -161,7 +182,10 @@ class Transport:
         raise AssertionError("the last try returns or raises")
 
     async def read(self, request: ProviderRequest) -> ProviderResponse:
-        """Send a request that may be sent twice without harm. Raises `NoAnswer`."""
+        """Send a request that may be sent twice without harm. Raises `NoAnswer`.
+
+        The answer may be long: parse it with `parsed`.
+        """
         try:
             async with deadline(self._timeout_seconds) as await_answer:
                 await_answer()
@@ -193,7 +217,8 @@ class Transport:
                 body += chunk
                 if len(body) > limit:
                     return exchange.answer
-            return ProviderResponse(response.status_code, headers, self._hide(bytes(body)))
+            body_hidden = await hidden(self._hide, bytes(body))
+            return ProviderResponse(response.status_code, headers, body_hidden)
 
 
 def _connect_pauses() -> list[float | None]:
@@ -250,24 +275,89 @@ def _tls_failure(error: BaseException) -> str | None:
     return None
 
 
+async def parsed(
+    response: ProviderResponse, parse: Callable[..., Result], *arguments: object
+) -> Result:
+    """Return what `parse` makes of the arguments. A long response is parsed in the worker."""
+    if len(response.body) <= PARSED_AT_ONCE:
+        return parse(*arguments)
+    return await _in_worker(parse, *arguments)
+
+
+async def hidden(hide: Callable[[bytes], bytes], body: bytes) -> bytes:
+    # The answer to a copy never waits for the worker, which may have many lists to parse.
+    return hide(body) if len(body) <= COPY_ANSWER_LIMIT else await _in_worker(hide, body)
+
+
+async def _in_worker(work: Callable[..., Result], *arguments: object) -> Result:
+    """Run what takes long in a thread, so that the event loop goes on meanwhile."""
+    whole = partial(_uncollected, work, *arguments)
+    return await asyncio.get_running_loop().run_in_executor(_WORKER, whole)
+
+
+def _uncollected(work: Callable[..., Result], *arguments: object) -> Result:
+    """Run it without Python's garbage collector, which stops all threads: 50 to 150 ms for a list.
+
+    The parsers make no cycles, so that all they allocate is freed without the collector.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return work(*arguments)
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def hider(secrets: Iterable[str]) -> Callable[[bytes], bytes]:
     """Takes the secrets out of what is said, as JSON, XML, a URL or base64 may spell them."""
-    spellings = []
-    for secret in filter(None, secrets):
-        found = "".join(map(_spellings_of, secret))
-        if len(secret) < 8:
-            # So short a one may well stand inside a harmless word.
-            spellings.append(rf"(?<![\w-]){found}(?![\w-])")
+    # One secret may stand inside another, of which a part would be left otherwise.
+    longest_first = sorted(filter(None, secrets), key=len, reverse=True)
+    patterns = [_pattern_of(secret) for secret in longest_first]
+    encoded = [each.encode() for secret in longest_first for each in _in_base64(secret)]
+
+    def hide(said: bytes) -> bytes:
+        for pattern, longest in patterns:
+            said = _without(pattern, longest, said)
+        for spelling in encoded:
+            said = said.replace(spelling, REDACTED)
+        return said
+
+    return hide
+
+
+def _without(pattern: re.Pattern[bytes], longest: int, said: bytes) -> bytes:
+    """What is said without the matches, of which none is longer than `longest` bytes.
+
+    It searches one window after the other, because a search holds Python's lock to its end.
+    """
+    kept: list[bytes] = []
+    start = position = 0
+    while position < len(said):
+        border = position + WINDOW
+        # A match that begins in the window may end behind it, and what follows a match is seen too.
+        found = pattern.search(said, position, border + longest)
+        if found is None or found.start() >= border:
+            position = border
         else:
-            spellings += [found, *map(re.escape, _in_base64(secret))]
-    if not spellings:
-        return bytes
-    pattern = re.compile("|".join(spellings).encode())
-    return lambda said: pattern.sub(b"[redacted]", said)
+            kept += [said[start : found.start()], REDACTED]
+            start = position = found.end()
+    return b"".join([*kept, said[start:]]) if kept else said
+
+
+def _pattern_of(secret: str) -> tuple[re.Pattern[bytes], int]:
+    """Matches the secret in any spelling but base64. The number is the longest match's."""
+    found = "".join(map(_spellings_of, secret))
+    if len(secret) < SHORT:
+        # A secret so short may well stand inside a harmless word.
+        found = rf"(?<![\w-]){found}(?![\w-])"
+    return re.compile(found.encode()), LONGEST_SPELLING * len(secret)
 
 
 def _in_base64(secret: str) -> list[str]:
     """The secret in base64 behind any other text, as in `user:secret`: there are three ways."""
+    if len(secret) < SHORT:
+        return []
     found = []
     for ahead in range(3):
         encoded = base64.b64encode(b"\0" * ahead + secret.encode()).decode().rstrip("=")
@@ -278,14 +368,17 @@ def _in_base64(secret: str) -> list[str]:
 
 def _spellings_of(character: str) -> str:
     """One character, escaped as often as a message goes through encoders on its way."""
-    # Bounded, or a body of nothing but backslashes would take quadratic time.
-    plain = character if character.isalnum() else rf"\\{{0,16}}{re.escape(character)}"
-    code = ord(character)
+    # Every alternative begins with a plain character: then `re` skips quickly to the next of them.
+    # All repeats are bounded, or some bodies would take quadratic time.
+    code, plain = ord(character), re.escape(character)
+    escaped = rf"u(?i:{code:04x})" if character.isalnum() else rf"(?:u(?i:{code:04x})|{plain})"
+    # Possessive, because no other number of backslashes can match where all of them do not.
+    backslashes = r"\\{0,15}" if character == "\\" else r"\\{0,15}+"
     names = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
     named = f"|{names[character]};" if character in names else ""
     return (
-        rf"(?:{plain}|\\{{1,16}}u(?i:{code:04x})|%(?:25){{0,4}}(?i:{code:02x})"
-        rf"|&(?:amp;){{0,4}}(?:#0*{code};|#x0*(?i:{code:x});{named}))"
+        rf"(?:{plain}|\\{backslashes}{escaped}|%(?:25){{0,4}}(?i:{code:02x})"
+        rf"|&(?:amp;){{0,4}}(?:#0{{0,7}}{code};|#x0{{0,7}}(?i:{code:x});{named}))"
     )
 
 
