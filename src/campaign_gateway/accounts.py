@@ -31,7 +31,7 @@ class Account:
 
 def open_account(name: str, settings: AccountSettings) -> Account:
     connector = CONNECTORS[settings.provider](settings)
-    transport = Transport(settings.secrets(), settings.timeout_seconds)
+    transport = Transport(settings.secrets(), settings.timeout_seconds, settings.ca_file)
     return Account(
         name=name,
         host=canonical_host(settings.root),

@@ -3,14 +3,23 @@
 import ipaddress
 import os
 import re
+import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar, runtime_checkable
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 
 from campaign_gateway.outcomes import Accepted, Campaign, Created, Outcome, Rejected, Unknown
 
@@ -253,6 +262,20 @@ def _secret(given: object) -> str:
     return value
 
 
+def _ca_file(path: str) -> str:
+    store = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        store.load_verify_locations(cafile=path)
+    except ssl.SSLError:
+        pass
+    except OSError as error:
+        raise ValueError(f"file {path} cannot be read ({type(error).__name__})") from None
+    # A file that holds only a list of revoked certificates loads without an error.
+    if not store.cert_store_stats()["x509"]:
+        raise ValueError(f"file {path} holds no certificate in PEM form")
+    return path
+
+
 def version_like(example: str, pattern: str) -> AfterValidator:
     """Checks the version of a provider's API, which is put into paths and headers as it is."""
 
@@ -268,6 +291,7 @@ def version_like(example: str, pattern: str) -> AfterValidator:
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+CaFile = Annotated[str, AfterValidator(_ca_file)]
 CallsPerMinute = Annotated[int, Field(ge=1)]
 CallsPerSecond = Annotated[int, Field(ge=1)]
 CallsAtOnce = Annotated[int, Field(ge=1, le=1000)]
@@ -277,12 +301,17 @@ Secret = Annotated[SecretStr, BeforeValidator(_secret)]
 class AccountSettings(BaseModel):
     """One configured access to a provider; a connector adds what its provider needs.
 
-    `timeout_seconds` bounds one call to the provider as a whole, connecting included.
+    `timeout_seconds` bounds one call to the provider as a whole, connecting included. After it the
+    gateway still reads what has arrived, for 0.2 seconds at most.
     `calls_per_minute` and `calls_per_second` make calls wait their turn, in both where both are
     set; None leaves the rate to the provider.
     `calls_at_once` is how many copies are asked for at a time; more wait.
     `shared_campaigns` is a name that accounts have in common which see the same campaigns under
     different hosts. Accounts of one host see the same campaigns without it.
+    `ca_file` has the certificates of a private CA in PEM form. They replace the public CAs: no
+    other CA can then vouch for this provider. A file that holds the public ones too trusts both.
+    Without it the file in `SSL_CERT_FILE` or the folder in `SSL_CERT_DIR` of the environment is
+    used, and without those the public CAs. Certificates are always verified.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -294,6 +323,23 @@ class AccountSettings(BaseModel):
     calls_per_minute: CallsPerMinute | None = None
     calls_per_second: CallsPerSecond | None = None
     calls_at_once: CallsAtOnce = CALLS_AT_ONCE
+    ca_file: CaFile | None = None
+
+    @model_validator(mode="after")
+    def _can_read_what_the_environment_trusts(self) -> Self:
+        if self.ca_file is not None:
+            return self
+        if path := os.environ.get("SSL_CERT_FILE"):
+            try:
+                _ca_file(path)
+            except ValueError as error:
+                raise ValueError(f"SSL_CERT_FILE of the environment: {error}") from None
+        # It may list several folders, and OpenSSL skips those that are missing.
+        elif (path := os.environ.get("SSL_CERT_DIR")) and not any(
+            Path(each).is_dir() for each in path.split(os.pathsep)
+        ):
+            raise ValueError(f"SSL_CERT_DIR of the environment: {path} is no folder")
+        return self
 
     @property
     def root(self) -> str:

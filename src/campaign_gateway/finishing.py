@@ -29,7 +29,7 @@ from campaign_gateway.outcomes import (
     WarningCode,
 )
 from campaign_gateway.reading import is_called
-from campaign_gateway.transport import NoAnswer
+from campaign_gateway.transport import NoAnswer, parsed
 from campaign_gateway.verdicts import warning
 
 log = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ async def _read(
         return copy, None
     lookup = connector.build_lookup(copy.campaign.id, campaign)
     described = await account.transport.read(lookup)
-    read = connector.read_lookup(described, copy.campaign.id)
+    read = await parsed(described, connector.read_lookup, described, copy.campaign.id)
     if read is None:
         # It may take a moment until a copy is seen.
         return copy, None
@@ -161,7 +161,8 @@ async def _name(
     connector = account.connector
     assert isinstance(connector, RenamesCopies), "the warning says so"
     request = connector.build_rename(campaign, copy.campaign.id, described)
-    refusal = connector.read_rename(await account.transport.read(request))
+    response = await account.transport.read(request)
+    refusal = await parsed(response, connector.read_rename, response)
     copy = _without(copy, WarningCode.NOT_NAMED)
     if refusal is None:
         return replace(copy, campaign=replace(copy.campaign, name=intent.requested_name))

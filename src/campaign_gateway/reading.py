@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 
 from campaign_gateway.accounts import Account
@@ -15,11 +16,12 @@ from campaign_gateway.connector import (
     ProviderRequest,
     ProviderResponse,
     ReadsCampaigns,
+    SearchPage,
     UnreadableAnswer,
 )
 from campaign_gateway.ledger.contract import Duplication, Intent
 from campaign_gateway.outcomes import Campaign, Refused
-from campaign_gateway.transport import NoAnswer
+from campaign_gateway.transport import NoAnswer, parsed
 
 PAGES_A_SEARCH = 3
 LOOKUPS_AT_ONCE = 8
@@ -39,7 +41,7 @@ async def look_up(account: Account, campaign_id: str, near: Any) -> Campaign | N
     if not isinstance(connector, ReadsCampaigns):
         raise UnreadableAnswer(f"{connector.title} has no call that reads one campaign")
     response = await account.transport.read(connector.build_lookup(campaign_id, near))
-    return connector.read_lookup(response, campaign_id)
+    return await parsed(response, connector.read_lookup, response, campaign_id)
 
 
 async def look_up_all(
@@ -76,9 +78,26 @@ async def _listed_in_full(account: Account, near: Mapping[str, Any]) -> dict[str
     for request, wanted in lists.values():
         if len(wanted) > 1:
             with suppress(NoAnswer, Refused, UnreadableAnswer):
-                page = connector.read_search(await account.transport.read(request), None)
-                found |= {each.id: each for each in page.campaigns if each.id in wanted}
+                response = await account.transport.read(request)
+                is_wanted = partial(_is_one_of, wanted)
+                page = await parsed(response, _read_page, connector, response, None, is_wanted)
+                found |= {each.id: each for each in page.campaigns}
     return found
+
+
+def _read_page(
+    connector: FindsCopies[Any],
+    response: ProviderResponse,
+    cursor: str | None,
+    is_wanted: Callable[[Campaign], bool],
+) -> SearchPage:
+    """The wanted campaigns of a page. Raises `UnreadableAnswer`."""
+    page = connector.read_search(response, cursor)
+    return replace(page, campaigns=[each for each in page.campaigns if is_wanted(each)])
+
+
+def _is_one_of(ids: Collection[str], campaign: Campaign) -> bool:
+    return campaign.id in ids
 
 
 def is_called(campaign: Campaign, name: str) -> bool:
@@ -119,17 +138,17 @@ async def like_copy(
     found: list[Campaign] = []
     cursor: str | None = None
     ahead = timedelta(0)
+    is_alike = partial(is_like_copy, intent=intent)
     for _ in range(PAGES_A_SEARCH):
         asked_at = now()
         response = await account.transport.read(connector.build_search(campaign, cursor))
         ahead = _ahead(response, asked_at)
-        page = connector.read_search(response, cursor)
+        page = await parsed(response, _read_page, connector, response, cursor, is_alike)
         found += page.campaigns
         cursor = page.next_cursor
         if cursor is None:
             break
-    alike = [each for each in found if is_like_copy(each, intent)]
-    return Listed(alike, is_whole=cursor is None, ahead=ahead)
+    return Listed(found, is_whole=cursor is None, ahead=ahead)
 
 
 def _ahead(response: ProviderResponse, asked_at: datetime) -> timedelta:

@@ -33,7 +33,7 @@ from campaign_gateway.outcomes import (
     WarningCode,
 )
 from campaign_gateway.reading import in_full, input_of, is_like_copy, like_copy, look_up
-from campaign_gateway.transport import NoAnswer
+from campaign_gateway.transport import NoAnswer, parsed
 from campaign_gateway.verdicts import warning
 
 log = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ async def _progress(account: Account, duplication: Duplication) -> Created | Acc
         raise UnreadableAnswer(f"{connector.title} has no call that tells how far a copy is")
     campaign = input_of(account, duplication)
     response = await account.transport.read(connector.build_progress(campaign, copy.id))
-    outcome = connector.read_progress(campaign, copy.id, response)
+    outcome = await parsed(response, connector.read_progress, campaign, copy.id, response)
     if isinstance(outcome, Rejected) and isinstance(connector, ReadsCampaigns):
         # What has failed may have left a campaign behind.
         left = await look_up(account, copy.id, campaign)

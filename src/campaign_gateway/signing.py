@@ -12,7 +12,15 @@ from campaign_gateway.connector import (
     UnreadableAnswer,
 )
 from campaign_gateway.outcomes import Refused, Rejected
-from campaign_gateway.transport import NoAnswer, NotSent, Transport, hider
+from campaign_gateway.transport import (
+    NoAnswer,
+    NotSent,
+    Transport,
+    deadline,
+    hidden,
+    hider,
+    parsed,
+)
 
 # How long signing in may take, in seconds, the wait for another's included; it comes on top of the
 # call's own time.
@@ -51,23 +59,23 @@ class SignedTransport:
             raise NotSent(f"signing in failed: {failure}") from failure
         response = await self._transport.send(self._signed(request, first), on_crossing)
         if not self._connector.refuses_token(response):
-            return _hidden(response, first)
+            return await _hidden(response, first)
         try:
             second = await self._sign_in(first)
         except (NoAnswer, UnreadableAnswer, Refused):
-            return _hidden(response, first)
-        return _hidden(
-            await self._transport.send(self._signed(request, second), _already_crossed), second
-        )
+            return await _hidden(response, first)
+        response = await self._transport.send(self._signed(request, second), _already_crossed)
+        return await _hidden(response, second)
 
     async def read(self, request: ProviderRequest) -> ProviderResponse:
         """As `Transport.read`, and raises `UnreadableAnswer` when signing in tells nothing."""
         first = await self._sign_in(None)
         response = await self._transport.read(self._signed(request, first))
-        if not self._connector.refuses_token(response):
-            return _hidden(response, first)
+        if not await parsed(response, self._connector.refuses_token, response):
+            return await _hidden(response, first)
         second = await self._sign_in(first)
-        return _hidden(await self._transport.read(self._signed(request, second)), second)
+        response = await self._transport.read(self._signed(request, second))
+        return await _hidden(response, second)
 
     def _signed(self, request: ProviderRequest, given: _Pass) -> ProviderRequest:
         return self._connector.sign(request, given.token)
@@ -77,18 +85,20 @@ class SignedTransport:
         loop = asyncio.get_running_loop()
         try:
             # Waiting for another's sign-in counts: it may hang, and so may the next one's.
-            async with asyncio.timeout(SIGN_IN_SECONDS), self._turn:
-                known = self._pass
-                if known is not None and known is not refused and loop.time() < known.expires_at:
-                    return known
-                self._pass = await self._new_pass(loop.time())
-                return self._pass
+            async with deadline(SIGN_IN_SECONDS) as await_answer:
+                await_answer()
+                async with self._turn:
+                    known = self._pass
+                    if known and known is not refused and loop.time() < known.expires_at:
+                        return known
+                    self._pass = await self._new_pass(loop.time())
+                    return self._pass
         except TimeoutError:
             raise NoAnswer("not in time") from None
 
     async def _new_pass(self, asked_at: float) -> _Pass:
         response = await self._transport.read(self._connector.build_sign_in())
-        answer = self._connector.read_sign_in(response)
+        answer = await parsed(response, self._connector.read_sign_in, response)
         if isinstance(answer, Rejected):
             raise Refused(answer.error)
         if not re.fullmatch(r"[\x21-\x7e]+", answer.value):
@@ -100,9 +110,9 @@ async def _already_crossed() -> None:
     """The intent is on record since the first time."""
 
 
-def _hidden(response: ProviderResponse, given: _Pass) -> ProviderResponse:
+async def _hidden(response: ProviderResponse, given: _Pass) -> ProviderResponse:
     """The answer without the token, which is as good as a secret while it lasts."""
     headers = {
         name: given.hide(value.encode()).decode() for name, value in response.headers.items()
     }
-    return replace(response, headers=headers, body=given.hide(response.body))
+    return replace(response, headers=headers, body=await hidden(given.hide, response.body))

@@ -133,10 +133,19 @@ def read_body(response: ProviderResponse) -> str | None:
         return None
 
 
+def _itself(value: dict[str, Any]) -> dict[str, Any]:
+    return value
+
+
+# The hook changes nothing. But a decoder that runs no Python code holds Python's lock to the end of
+# a long body, and the event loop would wait for it although it runs in another thread.
+_DECODER = json.JSONDecoder(object_hook=_itself)
+
+
 def read_json_object(response: ProviderResponse) -> dict[str, Any] | None:
     """The body as a JSON object, or None when it is not one."""
     try:
-        value = json.loads(read_body(response) or "")
+        value = _DECODER.decode(read_body(response) or "")
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

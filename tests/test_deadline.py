@@ -1,0 +1,278 @@
+"""What the deadline of a call ends, and what it still lets through."""
+
+import asyncio
+import socket
+import ssl
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from time import monotonic
+
+import pytest
+import trustme
+
+from campaign_gateway import signing
+from campaign_gateway.connector import ProviderRequest, ProviderResponse, Token
+from campaign_gateway.outcomes import Rejected
+from campaign_gateway.signing import SignedTransport
+from campaign_gateway.transport import LAST_SECONDS, NoAnswer, NotSent, Transport
+
+TIMEOUT = 0.5
+
+# What a busy machine may add to a wait.
+SLACK = 2.0
+
+Blocking = Callable[[], None]
+Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def cross() -> None: ...
+
+
+@contextmanager
+def answering(body: bytes, block: Blocking, context: ssl.SSLContext | None) -> Iterator[str]:
+    """A provider in a thread of its own, which answers while `block` has hold of the event loop."""
+    loop = asyncio.get_running_loop()
+    answered = threading.Event()
+    blocked = threading.Event()
+
+    def stand_still() -> None:
+        blocked.set()
+        answered.wait(SLACK)
+        block()
+
+    def serve() -> None:
+        plain, _ = listener.accept()
+        with context.wrap_socket(plain, server_side=True) if context else plain as connection:
+            while not connection.recv(65536).endswith(b"{}"):
+                pass
+            loop.call_soon_threadsafe(stand_still)
+            blocked.wait(SLACK)
+            head = b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n" % len(body)
+            connection.sendall(head + body[:1024])
+            answered.set()
+            connection.sendall(body[1024:])
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        scheme = "https" if context else "http"
+        yield f"{scheme}://localhost:{listener.getsockname()[1]}/copy"
+        thread.join(10)
+
+
+@asynccontextmanager
+async def transport(
+    timeout: float = TIMEOUT, ca_file: str | None = None
+) -> AsyncIterator[Transport]:
+    opened = Transport(["a-secret-12345"], timeout, ca_file)
+    yield opened
+    await opened.close()
+
+
+def post(url: str) -> ProviderRequest:
+    return ProviderRequest("POST", url, {"content-type": "application/json"}, b"{}")
+
+
+async def send(opened: Transport, url: str) -> ProviderResponse:
+    return await opened.send(post(url), cross)
+
+
+async def read(opened: Transport, url: str) -> ProviderResponse:
+    return await opened.read(post(url))
+
+
+Call = Callable[[Transport, str], Awaitable[ProviderResponse]]
+
+
+@pytest.mark.parametrize("call", [send, read])
+@pytest.mark.parametrize("size", [2, 100_000])
+@pytest.mark.parametrize("is_tls", [False, True])
+async def test_an_answer_that_has_arrived_by_the_deadline_is_read(
+    tmp_path: Path, call: Call, size: int, *, is_tls: bool
+) -> None:
+    """As when the process is stopped for longer than the deadline."""
+    context, ca_file = _certified(tmp_path) if is_tls else (None, None)
+    body = b"x" * size
+    with answering(body, lambda: time.sleep(TIMEOUT + 0.1), context) as url:
+        async with transport(ca_file=ca_file) as opened:
+            response = await call(opened, url)
+    assert (response.status, response.complete, response.body) == (201, True, body)
+
+
+class SigningIn:
+    """A connector whose provider gives any caller a token."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def build_sign_in(self) -> ProviderRequest:
+        return post(self._url)
+
+    def read_sign_in(self, response: ProviderResponse) -> Token | Rejected:
+        return Token(response.body.decode(), 60)
+
+    def sign(self, request: ProviderRequest, token: str) -> ProviderRequest:
+        return request
+
+    def refuses_token(self, response: ProviderResponse) -> bool:
+        return False
+
+
+async def test_a_token_that_has_arrived_by_the_deadline_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(signing, "SIGN_IN_SECONDS", TIMEOUT)
+    with answering(b"token", lambda: time.sleep(TIMEOUT + 0.1), None) as url:
+        async with transport(timeout=60) as opened:
+            given = await SignedTransport(opened, SigningIn(url))._sign_in(None)
+    assert given.token == "token"
+
+
+async def test_an_answer_is_read_though_one_turn_of_the_loop_outlasts_the_last_seconds() -> None:
+    turns: list[asyncio.Task[None]] = []
+
+    async def take_long() -> None:
+        while True:
+            time.sleep(LAST_SECONDS + 0.05)  # noqa: ASYNC251 - it stands for a busy loop
+            await asyncio.sleep(0)
+
+    def block() -> None:
+        time.sleep(TIMEOUT)
+        turns.append(asyncio.create_task(take_long()))
+
+    with answering(b"{}", block, None) as url:
+        async with transport() as opened:
+            response = await send(opened, url)
+            turns[0].cancel()
+    assert (response.status, response.body) == (201, b"{}")
+
+
+@asynccontextmanager
+async def serving(handle: Handle) -> AsyncIterator[str]:
+    handlers: list[asyncio.Task[None]] = []
+
+    async def closing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            await handle(reader, writer)
+        with suppress(ConnectionError):
+            writer.close()
+            await writer.wait_closed()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handlers.append(asyncio.create_task(closing(reader, writer)))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/copy"
+        await asyncio.wait_for(asyncio.gather(*handlers), 10)
+
+
+@asynccontextmanager
+async def silent() -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A provider that answers nothing, and what it has received when its caller is gone."""
+    received: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.read())
+
+    async with serving(listen) as url:
+        yield url, received
+
+
+async def _crossing_late() -> None:
+    """Ends between the deadline and the end of the last seconds, whatever is cancelled."""
+    await asyncio.shield(asyncio.create_task(asyncio.sleep(TIMEOUT + LAST_SECONDS / 2)))
+
+
+async def _crossing_never() -> None:
+    await asyncio.Event().wait()
+
+
+async def _crossing_past_the_deadline_in_one_turn() -> None:
+    """As when the process is stopped between the commit of the record and the first byte."""
+    time.sleep(TIMEOUT + 0.1)  # noqa: ASYNC251 - as the docstring says
+
+
+@pytest.mark.parametrize("crossing", [_crossing_late, _crossing_past_the_deadline_in_one_turn])
+async def test_nothing_is_sent_after_a_deadline_that_struck_before_the_first_byte(
+    crossing: Callable[[], Awaitable[None]],
+) -> None:
+    async with silent() as (url, received), transport() as opened:
+        with pytest.raises(NotSent, match="not in time"):
+            await opened.send(post(url), crossing)
+        # Beyond the end of the crossing, and of the last seconds.
+        await asyncio.sleep(2 * LAST_SECONDS)
+    assert received == [b""]
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    while not holds():
+        await asyncio.sleep(0.01)
+
+
+async def test_a_deadline_before_the_first_byte_strikes_at_once() -> None:
+    async with silent() as (url, _), transport() as opened:
+        began = monotonic()
+        with pytest.raises(NotSent):
+            await opened.send(post(url), _crossing_never)
+    # The last seconds are for answers, and there is none to come.
+    assert monotonic() - began < TIMEOUT + SLACK
+
+
+@pytest.mark.parametrize("call", [send, read])
+async def test_a_provider_that_hangs_ends_a_call_with_the_last_seconds(call: Call) -> None:
+    async with silent() as (url, _), transport() as opened:
+        began = monotonic()
+        with pytest.raises(NoAnswer, match="not in time"):
+            await call(opened, url)
+    assert TIMEOUT + LAST_SECONDS - 0.01 <= monotonic() - began < TIMEOUT + LAST_SECONDS + SLACK
+
+
+@pytest.mark.parametrize("call", [send, read])
+async def test_a_provider_that_drips_ends_a_call_with_the_last_seconds(call: Call) -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 201 Created\r\n")
+        while True:
+            writer.write(b"X-A: b\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    async with serving(drip) as url, transport() as opened:
+        began = monotonic()
+        with pytest.raises(NoAnswer, match="not in time"):
+            await call(opened, url)
+        assert monotonic() - began < TIMEOUT + LAST_SECONDS + SLACK
+
+
+async def test_a_caller_that_is_cancelled_ends_a_call_at_once() -> None:
+    async with silent() as (url, _), transport(timeout=60) as opened:
+        crossed = asyncio.Event()
+
+        async def crossing() -> None:
+            crossed.set()
+
+        sending = asyncio.create_task(opened.send(post(url), crossing))
+        await asyncio.wait_for(crossed.wait(), 10)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(sending, 10)
+    # Nothing goes on waiting for a deadline of no call.
+    await asyncio.wait_for(
+        _until(lambda: not any(map(_waits_for_a_deadline, asyncio.all_tasks()))), 10
+    )
+
+
+def _waits_for_a_deadline(task: asyncio.Task[object]) -> bool:
+    return "_expire_late" in repr(task.get_coro())
+
+
+def _certified(folder: Path) -> tuple[ssl.SSLContext, str]:
+    ca, path = trustme.CA(), str(folder / "ca.pem")
+    ca.cert_pem.write_to_path(path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("localhost").configure_cert(context)
+    return context, path

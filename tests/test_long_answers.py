@@ -1,0 +1,255 @@
+"""Long answers: the event loop goes on while they are read, and no secret is left in them."""
+
+import asyncio
+import base64
+import gc
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+from time import perf_counter
+from typing import Any
+
+import pytest
+
+from campaign_gateway.accounts import Account
+from campaign_gateway.connector import (
+    FindsCopies,
+    ProviderRequest,
+    ProviderResponse,
+    Token,
+    UnreadableAnswer,
+)
+from campaign_gateway.duplication import _intent
+from campaign_gateway.ledger.contract import Intent
+from campaign_gateway.outcomes import Rejected
+from campaign_gateway.reading import like_copy
+from campaign_gateway.signing import SignedTransport, _Pass
+from campaign_gateway.transport import (
+    COPY_ANSWER_LIMIT,
+    LONGEST_SPELLING,
+    PARSED_AT_ONCE,
+    WINDOW,
+    Transport,
+    hider,
+    parsed,
+)
+
+SECRET = 'sk/live"a&b-12345'
+
+LIST_BYTES = 7_000_000
+
+# What the work may cost the event loop, in seconds, on a machine that does nothing else.
+LONGEST_STALL = 0.05
+
+
+@contextmanager
+def answering(body: bytes) -> Iterator[str]:
+    """A provider in a thread of its own that answers each request with the body."""
+
+    def serve() -> None:
+        while True:
+            connection, _ = listener.accept()
+            with connection, suppress(ConnectionError):
+                asked = b""
+                while b"\r\n\r\n" not in asked and (more := connection.recv(65536)):
+                    asked += more
+                if not asked:
+                    return
+                head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+                connection.sendall(head + body)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            # A connection without a request is the last one.
+            socket.create_connection(listener.getsockname()).close()
+            thread.join(10)
+
+
+def sonarly_list() -> bytes:
+    item = {
+        "name": "Outreach, third quarter",
+        "description": 'To "all" who asked: https://example.com/?a=1&b=2',
+        "status": "draft",
+        "createdAt": "2026-11-02T10:11:12.123Z",
+        "updatedAt": "2026-11-02T10:11:12.123Z",
+    }
+    return _list({"success": True}, item, "data", "items")
+
+
+def braze_list() -> bytes:
+    item = {"name": "A campaign", "last_edited": "2026-11-02T10:11:12+00:00", "tags": ["a", "b"]}
+    return _list({"message": "success"}, item, "campaigns")
+
+
+def _list(around: dict[str, Any], item: dict[str, Any], *place: str) -> bytes:
+    number = LIST_BYTES // len(json.dumps(item | {"id": "0" * 24}))
+    items: Any = [item | {"id": f"{each:024x}"} for each in range(number)]
+    for name in reversed(place):
+        items = {name: items}
+    return json.dumps(around | items).encode()
+
+
+LISTS: dict[str, tuple[Callable[[], bytes], dict[str, str], dict[str, Any]]] = {
+    "sonarly": (
+        sonarly_list,
+        {"api_key": "sk_live_4f9a1c77d0e2b6a8"},
+        {
+            "account_group_id": "g",
+            "campaign_id": "c",
+            "audience_id": "a",
+            "name": "A copy",
+            "lead_ids": None,
+        },
+    ),
+    "braze": (
+        braze_list,
+        {"api_key": "a5c71b4f-90b3-4d6a-8e4b-3f8f5ce9d2b1"},
+        {"campaign_id": "c", "name": "A copy", "description": None, "tag_names": None},
+    ),
+}
+
+
+async def _longest_stall(account: Account, campaign: Any, intent: Intent) -> float:
+    """For how long the event loop does not get to anything else while the list is read."""
+    turns = [perf_counter()]
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(0.001)
+            turns.append(perf_counter())
+
+    ticking = asyncio.create_task(tick())
+    listed = await like_copy(account, campaign, intent)
+    await asyncio.sleep(0.01)
+    ticking.cancel()
+    assert not listed.campaigns
+    return max(after - before for before, after in pairwise(turns))
+
+
+@pytest.mark.parametrize("provider", LISTS)
+async def test_the_event_loop_goes_on_while_a_long_list_is_read(
+    open_at: Callable[..., Account], provider: str
+) -> None:
+    make, settings, fields = LISTS[provider]
+    body = make()
+    with answering(body) as url:
+        account = open_at(provider, url, **settings, timeout_seconds=60)
+        campaign = account.connector.Input(**fields)
+        intent = _intent("everyone", "key", provider, account.name, campaign)
+        assert isinstance(account.connector, FindsCopies)
+        began = perf_counter()
+        assert account.connector.read_search(ProviderResponse(200, {}, body), None).campaigns
+        in_one_go = perf_counter() - began
+        stalls = [await _longest_stall(account, campaign, intent) for _ in range(3)]
+    # Another process may hold the machine at any time, but hardly in each of the runs.
+    assert min(stalls) < max(LONGEST_STALL, in_one_go / 4), (stalls, in_one_go)
+
+
+async def test_a_list_that_makes_no_sense_is_unreadable_however_long(
+    open_at: Callable[..., Account],
+) -> None:
+    _, settings, fields = LISTS["sonarly"]
+    with answering(b"[" + b'"a", ' * PARSED_AT_ONCE) as url:
+        account = open_at("sonarly", url, **settings)
+        campaign = account.connector.Input(**fields)
+        intent = _intent("everyone", "key", "sonarly", account.name, campaign)
+        with pytest.raises(UnreadableAnswer):
+            await like_copy(account, campaign, intent)
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize("size", [PARSED_AT_ONCE, PARSED_AT_ONCE + 1])
+async def test_only_long_answers_are_parsed_in_another_thread(size: int) -> None:
+    response = ProviderResponse(200, {}, b"x" * size)
+    is_here = await parsed(response, threading.get_ident) == threading.get_ident()
+    assert is_here == (size == PARSED_AT_ONCE)
+
+
+def _each(spell: Callable[[str], str]) -> str:
+    return "".join(map(spell, SECRET))
+
+
+SPELLINGS = {
+    "plain": SECRET,
+    "json": json.dumps(SECRET)[1:-1],
+    "json in json in json": _each(lambda each: rf"\\\\u{ord(each):04x}"),
+    "as many backslashes as there may be": _each(lambda each: "\\" * 16 + f"u{ord(each):04x}"),
+    "url": _each(lambda each: f"%{ord(each):02X}"),
+    "url in url": _each(lambda each: f"%2525{ord(each):02x}"),
+    "xml": _each(lambda each: f"&#{ord(each)};"),
+    "the longest": _each(lambda each: f"&amp;amp;amp;amp;#x0000000{ord(each):x};"),
+    "base64": base64.b64encode(SECRET.encode()).decode(),
+    "base64 with a user": base64.b64encode(f"u:{SECRET}".encode()).decode(),
+    "base64 with a longer user": base64.b64encode(f"us:{SECRET}".encode()).decode(),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_secret_is_redacted_wherever_it_stands_in_a_long_answer(spelling: str) -> None:
+    hide, found = hider([SECRET]), SPELLINGS[spelling].encode()
+    alone = hide(found)
+    assert b"[redacted]" in alone
+    assert len(found) <= LONGEST_SPELLING * len(SECRET)
+    # Once at each place that is cut by a window's border, in each way that it can be cut.
+    for cut in range(len(found) + 1):
+        ahead = b"." * (WINDOW - cut)
+        assert hide(ahead + found + ahead + found) == ahead + alone + ahead + alone, cut
+
+
+def test_a_short_secret_is_a_word_of_its_own_at_a_border_too() -> None:
+    hide = hider(["abc"])
+    for cut in range(5):
+        ahead = b"." * (WINDOW - cut)
+        assert hide(ahead + b"abc,") == ahead + b"[redacted],"
+        for harmless in (b"abcd", b"xabc", b"x-abc-"):
+            assert hide(ahead + harmless) == ahead + harmless
+
+
+def test_of_a_secret_that_holds_another_one_nothing_is_left() -> None:
+    assert hider(["secret-1", "my-secret-1-of-2"])(b"my-secret-1-of-2") == b"[redacted]"
+
+
+def test_a_body_that_is_nothing_but_the_beginnings_of_secrets_takes_no_longer() -> None:
+    hide, harmless = hider([SECRET]), b"." * COPY_ANSWER_LIMIT
+
+    def seconds(body: bytes) -> float:
+        began = perf_counter()
+        assert hide(body) == body
+        return perf_counter() - began
+
+    usual = min(seconds(b'{"name": "a slash"}, ' * (COPY_ANSWER_LIMIT // 21)) for _ in range(3))
+    for hostile in (b"\\", b"&", b"%25", b"&amp;", b"&#0", b"sk/live"):
+        body = hostile * (len(harmless) // len(hostile))
+        assert min(seconds(body) for _ in range(3)) < max(0.5, 50 * usual), hostile
+
+
+async def test_neither_a_secret_nor_a_token_is_left_in_a_long_answer() -> None:
+    class Connector:
+        """Its account is signed in already."""
+
+        def build_sign_in(self) -> ProviderRequest:
+            raise NotImplementedError
+
+        def read_sign_in(self, response: ProviderResponse) -> Token | Rejected:
+            raise NotImplementedError
+
+        def sign(self, request: ProviderRequest, token: str) -> ProviderRequest:
+            return request
+
+        def refuses_token(self, response: ProviderResponse) -> bool:
+            return False
+
+    token, long = "token-of-the-account", b"." * (COPY_ANSWER_LIMIT - 5)
+    signed = SignedTransport(Transport([SECRET], 20), Connector())
+    signed._pass = _Pass(token, float("inf"), hider([token]))
+    with answering(long + SECRET.encode() + long + token.encode()) as url:
+        response = await signed.read(ProviderRequest("GET", url, {}))
+    await signed.close()
+    assert response.body == long + b"[redacted]" + long + b"[redacted]"

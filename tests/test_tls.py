@@ -1,0 +1,267 @@
+"""Which certificates are trusted, and what a caller learns when TLS fails."""
+
+import asyncio
+import hashlib
+import json
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography import x509
+
+from campaign_gateway.connector import ProviderRequest, ProviderResponse
+from campaign_gateway.settings import SettingsError, parse_settings
+from campaign_gateway.transport import NoAnswer, NotSent, Transport
+from support.gateways import ask, calling, configuration, intents, recorded, serving
+
+SECRET = "sk_live_behind-tls-12345"
+
+NOT_ACCEPTED = "the provider's TLS certificate is not accepted: "
+NO_ISSUER = f"{NOT_ACCEPTED}unable to get local issuer certificate"
+
+
+@pytest.fixture(scope="module")
+def ca() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def ca_file(ca: trustme.CA, tmp_path: Path) -> str:
+    path = str(tmp_path / "ca.pem")
+    ca.cert_pem.write_to_path(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _nothing_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+
+
+@dataclass
+class TlsProvider:
+    """Answers as Sonarly does. `requests` counts what came through TLS."""
+
+    url: str = ""
+    handshakes: int = 0
+    requests: int = 0
+
+    def greet(self, *_: object) -> None:
+        self.handshakes += 1
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.requests += 1
+        data = {"id": "0" * 24, "name": "a copy", "status": "draft"}
+        body = json.dumps({"success": True, "data": data, "traceId": "t1"}).encode()
+        writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def tls_provider(certificate: trustme.LeafCert) -> AsyncIterator[TlsProvider]:
+    found = TlsProvider()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    context.sni_callback = found.greet
+    server = await asyncio.start_server(found.answer, "127.0.0.1", 0, ssl=context)
+    async with server:
+        found.url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+        yield found
+
+
+async def cross() -> None: ...
+
+
+async def send(url: str, ca_file: str | None = None) -> ProviderResponse:
+    transport = Transport([SECRET], 5, ca_file)
+    try:
+        return await transport.send(ProviderRequest("POST", url, {}, b"{}"), cross)
+    finally:
+        await transport.close()
+
+
+async def failure(url: str, ca_file: str | None = None) -> str:
+    with pytest.raises(NotSent) as raised:
+        await send(url, ca_file)
+    return str(raised.value)
+
+
+async def test_a_private_ca_is_trusted_by_setting(ca: trustme.CA, ca_file: str) -> None:
+    async with tls_provider(ca.issue_cert("localhost")) as provider:
+        assert (await send(provider.url, ca_file)).status == 201
+
+
+async def test_a_private_ca_is_trusted_by_the_environment_s_file(
+    ca: trustme.CA, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", ca_file)
+    async with tls_provider(ca.issue_cert("localhost")) as provider:
+        assert (await send(provider.url)).status == 201
+
+
+async def test_a_private_ca_is_trusted_by_the_environment_s_folder(
+    ca: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # OpenSSL looks there for a file that is named by a hash of the CA's name in lower case.
+    subject = x509.load_pem_x509_certificate(ca.cert_pem.bytes()).subject
+    lowered = x509.Name(x509.NameAttribute(each.oid, each.value.lower()) for each in subject)
+    digest = hashlib.sha1(lowered.public_bytes()[2:]).digest()
+    ca.cert_pem.write_to_path(str(tmp_path / f"{digest[3::-1].hex()}.0"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    async with tls_provider(ca.issue_cert("localhost")) as provider:
+        assert (await send(provider.url)).status == 201
+
+
+async def test_the_setting_replaces_what_the_environment_trusts(
+    ca: trustme.CA, ca_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = trustme.CA()
+    other.cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "other.pem"))
+    async with tls_provider(ca.issue_cert("localhost")) as provider:
+        assert (await send(provider.url, ca_file)).status == 201
+    async with tls_provider(other.issue_cert("localhost")) as provider:
+        assert await failure(provider.url, ca_file) == NO_ISSUER
+
+
+async def test_the_environment_s_proxies_are_ignored_with_its_ca(
+    ca: trustme.CA, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", ca_file)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    async with tls_provider(ca.issue_cert("localhost")) as provider:
+        assert (await send(provider.url)).status == 201
+
+
+async def test_a_certificate_that_is_not_accepted_is_named_and_tried_once(
+    ca: trustme.CA, ca_file: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    expired = datetime.now(UTC) - timedelta(days=1)
+    cases = {
+        NO_ISSUER: (ca.issue_cert("localhost"), None),
+        f"{NOT_ACCEPTED}Hostname mismatch": (ca.issue_cert("other.example"), ca_file),
+        f"{NOT_ACCEPTED}certificate has expired": (
+            ca.issue_cert("localhost", not_before=expired - timedelta(1), not_after=expired),
+            ca_file,
+        ),
+    }
+    for expected, (certificate, trusted) in cases.items():
+        caplog.clear()
+        async with tls_provider(certificate) as provider:
+            assert await failure(provider.url, trusted) == expected
+            assert (provider.handshakes, provider.requests) == (1, 0)
+        (line,) = [each for each in caplog.records if each.levelno == logging.WARNING]
+        host = provider.url.removeprefix("https://")
+        assert line.getMessage() == f"no TLS connection to {host}: {expected}"
+
+
+async def test_a_self_signed_certificate_is_named(ca: trustme.CA) -> None:
+    # A CA's own certificate, served as if it were a host's.
+    certificate = trustme.LeafCert(ca.private_key_pem.bytes(), ca.cert_pem.bytes(), chain_to_ca=[])
+    async with tls_provider(certificate) as provider:
+        assert await failure(provider.url) == f"{NOT_ACCEPTED}self-signed certificate"
+
+
+async def test_a_host_that_speaks_no_tls_is_named() -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(plain, "127.0.0.1", 0)
+    async with server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        # Other versions of the TLS library call it otherwise.
+        assert (await failure(url)).startswith("TLS failed: ")
+
+
+async def test_a_connection_that_is_closed_in_the_handshake_is_no_failure_of_tls() -> None:
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.close()
+
+    server = await asyncio.start_server(close, "127.0.0.1", 0)
+    async with server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        assert await failure(url) == "no connection"
+
+
+async def test_a_read_names_the_failure_too(ca: trustme.CA) -> None:
+    async with tls_provider(ca.issue_cert("localhost")) as provider:
+        transport = Transport([SECRET], 5)
+        with pytest.raises(NoAnswer, match=NO_ISSUER):
+            await transport.read(ProviderRequest("GET", provider.url, {}))
+        await transport.close()
+
+
+@pytest.mark.parametrize("trusted", ["setting", "environment", "nothing"])
+async def test_a_gateway_behind_a_private_ca(
+    ca: trustme.CA, ca_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: str
+) -> None:
+    ledger = f"sqlite:///{tmp_path}/ledger.db"
+    async with tls_provider(ca.issue_cert("localhost")) as provider, calling() as http:
+        config = configuration(tmp_path, ledger, {"main": provider.url}, timeout=5)
+        if trusted == "setting":
+            config.write_text(f'{config.read_text("utf-8")}ca_file = "{ca_file}"\n', "utf-8")
+        elif trusted == "environment":
+            monkeypatch.setenv("SSL_CERT_FILE", ca_file)
+        async with serving(config) as gateway:
+            (wanted,) = intents(["none"])
+            told = await ask(http, gateway.url, wanted)
+            assert told is not None
+            said = gateway.said()
+            keys = await recorded(ledger)
+    if trusted != "nothing":
+        assert (told.status, told.evidence) == ("CREATED", "ANSWER")
+        assert provider.requests == 1
+        return
+    assert (told.status, told.code, told.safe_to_retry) == (
+        "REJECTED",
+        "PROVIDER_UNAVAILABLE",
+        True,
+    )
+    assert told.message is not None
+    assert f"Sonarly could not be reached ({NO_ISSUER})" in told.message
+    assert f"{provider.url.removeprefix('https://')}: {NO_ISSUER}" in said
+    assert (provider.requests, len(keys)) == (0, 0)
+
+
+def mistake(account: dict[str, str]) -> str:
+    table = {"provider": "sonarly", "api_key": SECRET, **account}
+    with pytest.raises(SettingsError) as raised:
+        parse_settings({"accounts": {"cdp": table}}, {})
+    (found,) = raised.value.mistakes
+    assert SECRET not in found
+    return found
+
+
+def test_a_ca_file_is_checked_at_the_start(
+    ca: trustme.CA, ca_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing, key = tmp_path / "missing.pem", tmp_path / "key.pem"
+    key.write_bytes(ca.private_key_pem.bytes())
+    for path, why in {
+        missing: "cannot be read (FileNotFoundError)",
+        tmp_path: "cannot be read (IsADirectoryError)",
+        key: "holds no certificate in PEM form",
+    }.items():
+        found = mistake({"ca_file": str(path)})
+        assert found == f"accounts.cdp.ca_file: file {path} {why}"
+    monkeypatch.setenv("SSL_CERT_DIR", str(missing))
+    where = "accounts.cdp: SSL_CERT_DIR of the environment"
+    assert mistake({}) == f"{where}: {missing} is no folder"
+    monkeypatch.setenv("SSL_CERT_FILE", str(key))
+    where = "accounts.cdp: SSL_CERT_FILE of the environment"
+    assert mistake({}) == f"{where}: file {key} holds no certificate in PEM form"
+    # What the environment names is not used then, and need not be there.
+    table = {"provider": "sonarly", "api_key": SECRET, "ca_file": ca_file}
+    assert parse_settings({"accounts": {"cdp": table}}, {}).accounts["cdp"].ca_file == ca_file
