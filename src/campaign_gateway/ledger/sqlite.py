@@ -113,6 +113,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, owner: str) -> None:
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     # The folder for temporary files may be on the same full disk.
     connection.execute("PRAGMA temp_store = MEMORY")
+    # A kill while the file was growing left the free pages in there.
+    connection.execute("DROP TABLE IF EXISTS room")
     connection.create_function("name_key", 1, rows.name_key, deterministic=True)
     version, scripts = _version(connection), migrations("sqlite")
     if version > len(scripts):
