@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from itertools import pairwise
 from time import perf_counter
 from typing import Any
@@ -116,6 +117,10 @@ LISTS: dict[str, tuple[Callable[[], bytes], dict[str, str], dict[str, Any]]] = {
 }
 
 
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
 async def _longest_stall(account: Account, campaign: Any, intent: Intent) -> float:
     """For how long the event loop does not get to anything else while the list is read."""
     turns = [perf_counter()]
@@ -126,7 +131,7 @@ async def _longest_stall(account: Account, campaign: Any, intent: Intent) -> flo
             turns.append(perf_counter())
 
     ticking = asyncio.create_task(tick())
-    listed = await like_copy(account, campaign, intent)
+    listed = await like_copy(account, campaign, intent, now)
     await asyncio.sleep(0.01)
     ticking.cancel()
     assert not listed.campaigns
@@ -161,7 +166,7 @@ async def test_a_list_that_makes_no_sense_is_unreadable_however_long(
         campaign = account.connector.Input(**fields)
         intent = _intent("everyone", "key", "sonarly", account.name, campaign)
         with pytest.raises(UnreadableAnswer):
-            await like_copy(account, campaign, intent)
+            await like_copy(account, campaign, intent, now)
     assert gc.isenabled()
 
 

@@ -48,7 +48,7 @@ def _ledger_url(given: object) -> str:
         return value
     if not re.match(r"postgres(ql)?://", value):
         raise ValueError('must look like "sqlite:///campaign-gateway.db" or "postgresql://host/db"')
-    if find_spec("psycopg") is None or find_spec("psycopg_pool") is None:
+    if find_spec("psycopg") is None:
         raise ValueError("needs more for PostgreSQL; pip install 'campaign-gateway[postgres]'")
     # An extra, which not every installation has.
     from campaign_gateway.ledger.postgres import UNREADABLE, is_readable  # noqa: PLC0415

@@ -196,13 +196,16 @@ async def test_a_visitor_takes_nothing_over_and_leaves_no_trace(
 # --- a database that fails ------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("patience", [1.0, 30.0])
 async def test_nobody_is_taken_for_dead_right_after_an_outage(
     own_server: PostgresServer,
     open_at: Open,
     intent: MakeIntent,
     monkeypatch: pytest.MonkeyPatch,
-    impatient: None,
+    patience: float,
 ) -> None:
+    """With patience, the heartbeat that waits for the database does not fail."""
+    monkeypatch.setattr(postgres, "PATIENCE", patience)
     monkeypatch.setattr(postgres, "HEARTBEAT", 0.05)
     monkeypatch.setattr(postgres, "DEAD_AFTER", 2.0)
     url = own_server.create_database()

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from campaign_gateway.ledger import Ledger, writer
+from campaign_gateway.ledger import Ledger, sqlite, writer
 from campaign_gateway.ledger.contract import Intent, LedgerUnavailable, Selection
 from campaign_gateway.ledger.sqlite import SqliteEngine
 from campaign_gateway.outcomes import (
@@ -164,6 +164,65 @@ async def test_what_is_torn_at_the_end_of_the_log_was_never_acknowledged(
     torn = await open_at(f"sqlite:///{tmp_path}/torn.db")
     found = await torn.list(None, Selection(), 50, None)
     assert len(found) == 20
+
+
+async def test_an_older_copy_in_its_place_is_not_mixed_with_what_was_written_after_it(
+    sqlite_url: str, path: Path, tmp_path: Path, open_at: Open, intent: MakeIntent
+) -> None:
+    """The log stays when a ledger is closed, for the room in it."""
+    for key in ("old", "new"):
+        ledger = await open_at(sqlite_url)
+        await ledger.begin(intent(key, requested_name=key), NOW, None)
+        await ledger.close()
+        shutil.copy(path, tmp_path / key)
+    shutil.copy(tmp_path / "old", path)
+    ledger = await open_at(sqlite_url)
+    assert await status_of(ledger, "old") is DuplicationStatus.UNKNOWN
+    assert await status_of(ledger, "new") is None
+    with beside(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+async def test_a_start_that_fails_keeps_what_only_the_log_has(
+    ledger: Ledger,
+    path: Path,
+    tmp_path: Path,
+    open_at: Open,
+    intent: MakeIntent,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await ledger.begin(intent("k"), NOW, None)
+    killed = tmp_path / "killed.db"
+    snapshot(path, killed, b"")
+    with monkeypatch.context() as earlier:
+        earlier.setattr(sqlite, "migrations", lambda _engine: [])
+        with pytest.raises(LedgerUnavailable, match="newer version"):
+            await open_at(f"sqlite:///{killed}")
+    assert await status_of(await open_at(f"sqlite:///{killed}"), "k") is DuplicationStatus.UNKNOWN
+
+
+async def test_room_that_a_kill_left_in_a_table_is_free_again(
+    sqlite_url: str, path: Path, open_at: Open
+) -> None:
+    ledger = await open_at(sqlite_url)
+    await ledger.check()
+    connection = connection_of(ledger)
+    free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    connection.execute("CREATE TABLE room (zeros BLOB)")
+    connection.execute("INSERT INTO room VALUES (zeroblob(?))", [(free - 10) * 4096])
+    assert connection.execute("PRAGMA freelist_count").fetchone()[0] < 10
+    await ledger.close()
+    connection = connection_of(await open_at(sqlite_url))
+    assert connection.execute("PRAGMA freelist_count").fetchone()[0] > free - 10
+
+
+async def test_the_file_in_which_earlier_versions_kept_room_is_removed(
+    sqlite_url: str, path: Path, open_at: Open
+) -> None:
+    ballast = path.with_name("ledger.db-ballast")
+    ballast.write_bytes(bytes(4096))
+    await open_at(sqlite_url)
+    assert not is_there(ballast)
 
 
 # --- one file, one gateway ------------------------------------------------------------------------

@@ -68,6 +68,7 @@ class Provider:
     most_listing: Counter[str] = field(default_factory=Counter)
     complaints: list[str] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
+    description: str = ""
     on_whole: dict[str, Callable[[], None]] = field(default_factory=dict)
     on_copy: dict[str, Callable[[], None]] = field(default_factory=dict)
 
@@ -104,7 +105,7 @@ class Visit:
         self.answer = {
             "id": secrets.token_hex(12),
             "name": self.intent,
-            "description": "",
+            "description": self.provider.description,
             "status": "draft",
             "selectedLeadCount": 2,
             "createdAt": now,

@@ -1,12 +1,13 @@
 """What a router asks for by its keys: `_entities`, all of a request resolved together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from graphql import GraphQLError
 
 from campaign_gateway.api import reads
 from campaign_gateway.api.context import ENTITY_LIMIT, Context
 from campaign_gateway.api.types import Campaign, Duplication
+from campaign_gateway.ledger.contract import Duplication as Recorded
 
 KEYS = {"Campaign": ("account", "id"), "Duplication": ("id",)}
 
@@ -22,15 +23,21 @@ async def resolve(context: Context, representations: Sequence[object]) -> list[E
     if context.entities_left < 0:
         raise GraphQLError(f"One request resolves up to {ENTITY_LIMIT} representations.")
     references = [_reference(place, each) for place, each in enumerate(representations)]
-    duplications = await reads.duplications_by_id(
-        context, {each["id"] for name, each in references if name == "Duplication"}
-    )
+    ids = {each["id"] for name, each in references if name == "Duplication"}
+    duplications: Mapping[str, Recorded] | reads.LedgerUnreadable
+    try:
+        duplications = await reads.duplications_by_id(context, ids)
+    except reads.LedgerUnreadable as failure:
+        # An error for each duplication, so that the other references are still resolved.
+        duplications = failure
     campaigns = await reads.campaigns(
         context, {(each["account"], each["id"]) for name, each in references if name == "Campaign"}
     )
 
     def entity(name: str, key: dict[str, str]) -> Entity:
         if name == "Duplication":
+            if isinstance(duplications, reads.LedgerUnreadable):
+                return duplications
             recorded = duplications.get(key["id"])
             return None if recorded is None else Duplication.of(recorded)
         return Campaign.found(context, key["account"], campaigns[key["account"], key["id"]])

@@ -6,7 +6,7 @@ older `application/json`, which is also what a client gets that does not say wha
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from inspect import isawaitable
 
 from graphql import (
@@ -24,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 from campaign_gateway.api.context import Context
 from campaign_gateway.api.documents import Documents, InvalidRequest
 from campaign_gateway.api.limits import ERROR_LIMIT
+from campaign_gateway.api.reads import LedgerUnreadable
 from campaign_gateway.api.request import JSON, Parameters, Refusal, negotiate, read_parameters
 from campaign_gateway.api.variables import check_variables, without_value
 
@@ -78,6 +79,7 @@ class GraphQLOverHTTP:
             log.exception("a fault of the gateway's own")
             told = [_told({"message": MASKED}, INTERNAL_ERROR)]
             return _response(media_type, 500, {"errors": told})
+        _log_outage(result.errors or ())
         errors = {"errors": [_outcome(each) for each in result.errors]} if result.errors else {}
         return _response(media_type, 200, {**errors, "data": result.data})
 
@@ -123,6 +125,14 @@ def _response(
             **(headers or {}),
         },
     )
+
+
+def _log_outage(errors: Iterable[GraphQLError]) -> None:
+    """Log an outage of the ledger once for a request, which may have many fields that need it."""
+    for error in errors:
+        if isinstance(error.original_error, LedgerUnreadable):
+            log.error("the ledger cannot be read: %s", error.original_error.failure)
+            return
 
 
 def _outcome(error: GraphQLError) -> GraphQLFormattedError:

@@ -3,7 +3,8 @@
 import asyncio
 import base64
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from graphql import GraphQLError
@@ -12,7 +13,7 @@ from campaign_gateway import outcomes
 from campaign_gateway.accounts import Account
 from campaign_gateway.api.context import CAMPAIGN_LIMIT, Context
 from campaign_gateway.connector import UnreadableAnswer
-from campaign_gateway.ledger.contract import Duplication, Place, Selection
+from campaign_gateway.ledger.contract import Duplication, LedgerUnavailable, Place, Selection
 from campaign_gateway.ledger.rows import instant, micros
 from campaign_gateway.outcomes import Refused
 from campaign_gateway.reading import input_of, look_up_all
@@ -25,9 +26,33 @@ PAGE_LIMIT = 100
 WAIT_LIMIT = 20
 FIRST_LOOK, LAST_LOOK = 0.25, 2.0
 
+# How much longer than its caller asked a wait may take in an outage of the ledger, in seconds.
+WAIT_SLACK = 2.0
 
 # Of the UUIDs that duplications are known by.
 ID_VERSION = 7
+
+LEDGER_UNAVAILABLE = "LEDGER_UNAVAILABLE"
+
+
+class LedgerUnreadable(GraphQLError):
+    """The error of a field that needs the ledger during an outage; `failure` is for the log."""
+
+    def __init__(self, failure: Exception) -> None:
+        super().__init__(
+            "The gateway cannot read its ledger now. Nothing was changed. Try again in a few "
+            "seconds.",
+            extensions={"code": LEDGER_UNAVAILABLE},
+        )
+        self.failure = failure
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except LedgerUnavailable as failure:
+        raise LedgerUnreadable(failure) from failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +64,45 @@ class Page:
 
 async def duplication(context: Context, duplication_id: str) -> Duplication | None:
     found = canonical_id(duplication_id)
-    return await context.ledger.get(context.scope, found) if found else None
+    with _reading():
+        return await context.ledger.get(context.scope, found) if found else None
 
 
 async def settled(context: Context, duplication_id: str, wait_seconds: int) -> Duplication | None:
-    """As `duplication`, once it is settled, or as it is then. Raises `GraphQLError`."""
+    """As `duplication`, once it is settled, or as it is then. Raises `GraphQLError`.
+
+    An outage of the ledger that ends before the wait does is not reported.
+    """
     if not 0 <= wait_seconds <= WAIT_LIMIT:
         raise GraphQLError(f"'waitSeconds' must be between 0 and {WAIT_LIMIT}.")
+    if wait_seconds == 0:
+        return await duplication(context, duplication_id)
     loop = asyncio.get_running_loop()
     give_up_at, pause = loop.time() + wait_seconds, FIRST_LOOK
     while True:
-        found = await duplication(context, duplication_id)
-        is_over = found is None or found.settled_at is not None
+        found, failure = await _look(context, duplication_id, give_up_at + WAIT_SLACK)
+        is_over = failure is None and (found is None or found.settled_at is not None)
         left = give_up_at - loop.time()
         # Whoever stops a gateway does not wait for its waiting callers.
         if is_over or left <= 0 or context.duplicator.is_draining:
+            if failure is not None:
+                raise failure
             return found
         await asyncio.sleep(min(pause, left))
         pause = min(2 * pause, LAST_LOOK)
+
+
+async def _look(
+    context: Context, duplication_id: str, until: float
+) -> tuple[Duplication | None, LedgerUnreadable | None]:
+    """Return the duplication, or why it cannot be read; `until` is by the loop's clock."""
+    try:
+        async with asyncio.timeout_at(until):
+            return await duplication(context, duplication_id), None
+    except TimeoutError as failure:
+        return None, LedgerUnreadable(failure)
+    except LedgerUnreadable as failure:
+        return None, failure
 
 
 async def duplications_by_id(
@@ -64,15 +110,15 @@ async def duplications_by_id(
 ) -> Mapping[str, Duplication]:
     """Those that there are, by the ids they were asked for by."""
     canonical = {each: found for each in duplication_ids if (found := canonical_id(each))}
-    known = {
-        each.intent.id: each
-        for each in await context.ledger.get_all(context.scope, set(canonical.values()))
-    }
+    with _reading():
+        recorded = await context.ledger.get_all(context.scope, set(canonical.values()))
+    known = {each.intent.id: each for each in recorded}
     return {each: known[found] for each, found in canonical.items() if found in known}
 
 
 async def duplication_by_key(context: Context, key: str) -> Duplication | None:
-    found = await context.ledger.find(context.scope, key) if _is_storable(key) else None
+    with _reading():
+        found = await context.ledger.find(context.scope, key) if _is_storable(key) else None
     return None if found is None or found.expired else found
 
 
@@ -83,7 +129,8 @@ async def duplications(
     if not 1 <= first <= PAGE_LIMIT:
         raise GraphQLError(f"'first' must be between 1 and {PAGE_LIMIT}.")
     before = None if after is None else _place_of(after)
-    found = await context.ledger.list(context.scope, selection, first + 1, before)
+    with _reading():
+        found = await context.ledger.list(context.scope, selection, first + 1, before)
     return Page(found[:first], has_next=len(found) > first, has_previous=before is not None)
 
 
@@ -112,7 +159,12 @@ async def _campaigns_at(
         unknown = GraphQLError("There is no account of this name; see Query.accounts.")
         return dict.fromkeys(((account_name, each) for each in campaign_ids), unknown)
     storable = [each for each in campaign_ids if _is_storable(each)]
-    near = await context.ledger.near(context.scope, account.name, storable)
+    try:
+        with _reading():
+            near = await context.ledger.near(context.scope, account.name, storable)
+    except LedgerUnreadable as failure:
+        # Without what it was copied with, a campaign may not be found at all.
+        return dict.fromkeys(((account_name, each) for each in campaign_ids), failure)
     # An account's name may have been another provider's before.
     inputs = {
         campaign_id: input_of(account, each)

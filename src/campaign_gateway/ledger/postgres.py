@@ -13,22 +13,18 @@ from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import dict_row
-from psycopg_pool import AsyncConnectionPool, PoolClosed
 
 from campaign_gateway.ledger import rows, statements
-from campaign_gateway.ledger.contract import InDoubt, LedgerClosed, LedgerUnavailable
+from campaign_gateway.ledger.connections import Connections, with_timeouts
+from campaign_gateway.ledger.contract import InDoubt, LedgerUnavailable
 from campaign_gateway.ledger.migrations import migrations
 
 log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 Rows = list[Row]
-Pool = AsyncConnectionPool[psycopg.AsyncConnection[Row]]
 
 SKIP_LOCKED = "FOR UPDATE OF duplication SKIP LOCKED"
-
-CONNECTIONS = 16
 
 # How long a statement is tried, over lost connections and restarts of the database, in seconds.
 PATIENCE = 10.0
@@ -77,7 +73,7 @@ class PostgresEngine:
     READ COMMITTED is enough, because the unique index on scope and key decides who sends.
     """
 
-    def __init__(self, pool: Pool, owner: str) -> None:
+    def __init__(self, pool: Connections, owner: str) -> None:
         self._pool = pool
         self._owner = owner
         self._supervision: asyncio.Task[None] | None = None
@@ -91,24 +87,15 @@ class PostgresEngine:
             raise LedgerUnavailable(f"PostgreSQL cannot be used: its URL {UNREADABLE}")
         try:
             await (_require_version(url) if visiting else _migrate(url))
-            pool: Pool = AsyncConnectionPool(
-                url,
-                kwargs={"autocommit": True, "row_factory": dict_row},
-                min_size=1,
-                max_size=CONNECTIONS,
-                open=False,
-                name="ledger",
-            )
-            await pool.open(wait=True, timeout=PATIENCE)
         except psycopg.Error as error:
             raise LedgerUnavailable(f"PostgreSQL cannot be used: {_first_line(error)}") from None
-        engine = cls(pool, owner)
+        engine = cls(Connections(url), owner)
         try:
             await engine._read_clock(CLOCK if visiting else BEAT, is_first=True)
             if not visiting:
                 engine._supervision = asyncio.create_task(engine._supervise())
         except LedgerUnavailable:
-            await pool.close()
+            await engine._pool.close()
             raise
         return engine
 
@@ -120,7 +107,7 @@ class PostgresEngine:
             # A database that has gone is no reason to stay.
             await asyncio.wait([self._supervision, leaving], timeout=LEAVE_SECONDS)
             self._supervision = None
-        await self._pool.close(timeout=LEAVE_SECONDS)
+        await self._pool.close()
 
     async def _leave(self) -> None:
         with suppress(LedgerUnavailable):
@@ -129,7 +116,7 @@ class PostgresEngine:
     async def _supervise(self) -> None:
         """Show that this gateway lives, and take over from those that do not."""
         loop = asyncio.get_running_loop()
-        watching_since = loop.time()
+        watching_since = seen_at = loop.time()
         was_off = self._clock_warning()
         while True:
             await asyncio.sleep(HEARTBEAT)
@@ -142,10 +129,12 @@ class PostgresEngine:
                     log.info("this gateway's clock agrees with the database's again")
                 was_off = is_off
                 # After an outage of the database everybody looks dead for a while.
-                if loop.time() - watching_since > DEAD_AFTER:
+                if loop.time() - seen_at > DEAD_AFTER / 2:
+                    watching_since = loop.time()
+                seen_at = loop.time()
+                if seen_at - watching_since > DEAD_AFTER:
                     await self._disown()
             except LedgerUnavailable as failure:
-                watching_since = loop.time()
                 log.error("this gateway cannot show that it lives: %s", failure)
             except Exception:
                 # Without a heartbeat, all that this gateway sends would be taken over.
@@ -222,8 +211,6 @@ class PostgresEngine:
                         return [await _executed(connection, *steps[0])]
                     async with connection.transaction():
                         return [await _executed(connection, *step) for step in steps]
-            except PoolClosed as error:
-                raise LedgerClosed("the ledger is closed") from error
             except psycopg.errors.ProgramLimitExceeded as error:
                 # Of the same class as a lost connection, and never to be had otherwise.
                 raise LedgerUnavailable(_first_line(error)) from error
@@ -267,7 +254,7 @@ def is_readable(url: str) -> bool:
 
 
 async def _require_version(url: str) -> None:
-    async with await psycopg.AsyncConnection.connect(url) as connection:
+    async with await psycopg.AsyncConnection.connect(with_timeouts(url)) as connection:
         try:
             cursor = await connection.execute("SELECT max(version) FROM ledger_version")
             row = await cursor.fetchone()
@@ -283,7 +270,7 @@ async def _require_version(url: str) -> None:
 async def _migrate(url: str) -> None:
     """Raises `LedgerUnavailable` when a newer version of the gateway has been here."""
     scripts = migrations("postgres")
-    async with await psycopg.AsyncConnection.connect(url) as connection:
+    async with await psycopg.AsyncConnection.connect(with_timeouts(url)) as connection:
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS ledger_version (version integer NOT NULL)"

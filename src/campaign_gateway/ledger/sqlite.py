@@ -4,7 +4,7 @@ import fcntl
 import logging
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -12,7 +12,8 @@ from typing import IO
 from campaign_gateway.ledger import rows, statements
 from campaign_gateway.ledger.contract import LedgerUnavailable
 from campaign_gateway.ledger.migrations import migrations
-from campaign_gateway.ledger.writer import Ballast, Writer, beside
+from campaign_gateway.ledger.room import Room, kept_files
+from campaign_gateway.ledger.writer import Writer, beside
 
 log = logging.getLogger(__name__)
 
@@ -41,25 +42,30 @@ class SqliteEngine:
         try:
             with ExitStack() as opened:
                 lock = opened.enter_context(beside(path, "-lock").open("a"))
-                ballast = None if visiting else Ballast(beside(path, "-ballast"))
-                if ballast is not None:
+                room = None
+                if not visiting:
                     _lock(lock, path)
-                    # What an earlier gateway kept makes room for what it left under way.
-                    ballast.give_up()
+                    # Earlier versions kept room in a file of its own.
+                    beside(path, "-ballast").unlink(missing_ok=True)
+                    room = Room(path, opened.enter_context(kept_files(path)))
                 connection = opened.enter_context(_connection(f"{location}?mode=rwc"))
                 connection.execute("PRAGMA synchronous = FULL")
-                if visiting:
+                if room is None:
                     _require_version(connection, path)
                 else:
                     _prepare(connection, path, owner)
+                    room.keep_log()
                 self._reader = opened.enter_context(_connection(f"{location}?mode=ro"))
                 self._opened = opened.pop_all()
         except (sqlite3.Error, OSError) as error:
             raise LedgerUnavailable(f"the ledger {path} cannot be used: {error}") from error
-        self.writer = Writer(path, connection, lock, ballast)
+        self.writer = Writer(path, connection, lock, room)
 
     async def close(self) -> None:
         await self.writer.close()
+        # SQLite does this as it deletes the log; here the log stays, for the room in it.
+        with suppress(sqlite3.Error):
+            self.writer.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         self._opened.close()
 
     async def read(self, statement: str, values: Mapping[str, object]) -> Sequence[sqlite3.Row]:
@@ -114,6 +120,10 @@ def _connection(uri: str) -> Iterator[sqlite3.Connection]:
 def _prepare(connection: sqlite3.Connection, path: Path, owner: str) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    # The folder for temporary files may be on the same full disk.
+    connection.execute("PRAGMA temp_store = MEMORY")
+    # A kill while the file was growing left the free pages in there.
+    connection.execute("DROP TABLE IF EXISTS room")
     connection.create_function("name_key", 1, rows.name_key, deterministic=True)
     version, scripts = _version(connection), migrations("sqlite")
     if version > len(scripts):

@@ -3,7 +3,6 @@
 import asyncio
 import fcntl
 import logging
-import os
 import queue
 import sqlite3
 import threading
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from campaign_gateway.ledger.contract import LedgerClosed, LedgerUnavailable
+from campaign_gateway.ledger.room import Room
 
 log = logging.getLogger(__name__)
 
@@ -22,44 +22,7 @@ Steps = Sequence[tuple[str, Mapping[str, object]]]
 
 BATCH_LIMIT = 256
 
-# Room kept on the disk for the outcomes of calls under way: several hundred with long texts.
-BALLAST_BYTES = 4 * 1024 * 1024
-
 DISK_FAILURES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
-
-
-@dataclass
-class Ballast:
-    """A file that is given up when the disk is full. While it is missing, no intent is taken."""
-
-    path: Path
-    is_laid: bool = False
-
-    def lay(self) -> bool:
-        """Whether it is there; after it was given up, only where there is as much room again."""
-        if self.is_laid:
-            return True
-        try:
-            disk = os.statvfs(self.path.parent)
-            size = min(BALLAST_BYTES, disk.f_blocks * disk.f_frsize // 4)
-            if disk.f_bavail * disk.f_frsize < 2 * size:
-                return False
-            with self.path.open("wb") as file:
-                # Written, because a file that only claims its size takes no room.
-                file.write(bytes(size))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            log.error("the ledger takes no new intents: %s", error)
-            self.give_up()
-            return False
-        self.is_laid = True
-        return True
-
-    def give_up(self) -> None:
-        self.is_laid = False
-        with suppress(OSError):
-            self.path.unlink()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +50,13 @@ class _Write:
 class Writer:
     """Owns the writing connection. `lock` is the file whose record lock keeps other writers out.
 
-    `ballast` is None for one who only visits a ledger, and who begins no intents.
+    `room` is None for a visitor of the ledger, who begins no intents.
     """
 
     path: Path
     connection: sqlite3.Connection
     lock: IO[str]
-    ballast: Ballast | None
+    room: Room | None
     _queue: "queue.SimpleQueue[_Write | None]" = field(default_factory=queue.SimpleQueue)
 
     def __post_init__(self) -> None:
@@ -137,11 +100,30 @@ class Writer:
             _tell_all(batch, LedgerUnavailable(f"{self.path} was moved or deleted; put it back"))
             return
         intents = [write for write in batch if write.is_intent]
-        if intents and self.ballast is not None and not self.ballast.lay():
-            _tell_all(intents, LedgerUnavailable("the disk of the ledger is full"))
+        if intents and (refusal := self._refusal(intents)):
+            log.error("the ledger takes no new intents: %s", refusal)
+            _tell_all(intents, refusal)
             batch = [write for write in batch if not write.is_intent]
         if batch:
             self._commit(batch)
+
+    def _refusal(self, intents: Sequence[_Write]) -> LedgerUnavailable | None:
+        """Why the intents cannot be recorded without taking the room of outcomes; None if they can.
+
+        Makes room where the disk has some.
+        """
+        if self.room is None:
+            return None
+        try:
+            with self._alone():
+                if self.room.is_enough(
+                    self.connection, [values for each in intents for _, values in each.steps]
+                ):
+                    return None
+        except Exception as error:  # noqa: BLE001 - as in `_commit`
+            if not isinstance(error, OSError) and not _is_disk_failure(error):
+                return LedgerUnavailable(str(error))
+        return LedgerUnavailable("the disk of the ledger is full")
 
     def _commit(self, batch: Sequence[_Write]) -> None:
         """One transaction for all; nobody hears of success before the COMMIT has returned."""
@@ -157,14 +139,22 @@ class Writer:
             with suppress(sqlite3.Error):
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
-            code = getattr(error, "sqlite_errorcode", None)
-            if self.ballast is not None and code is not None and code & 0xFF in DISK_FAILURES:
-                log.error("the ledger gives up its ballast and takes no new intents: %s", error)
-                self.ballast.give_up()
+            if _is_disk_failure(error) and len(batch) > 1:
+                self._commit_what_fits(batch, error)
+                return
             _tell_all(batch, LedgerUnavailable(str(error)))
             return
         for write, result in zip(batch, results, strict=True):
             write.tell(result)
+
+    def _commit_what_fits(self, batch: Sequence[_Write], error: Exception) -> None:
+        """The disk is full, and the log has no room for all of the batch in one transaction."""
+        log.error("the ledger refuses intents and writes the rest one by one: %s", error)
+        _tell_all([each for each in batch if each.is_intent], LedgerUnavailable(str(error)))
+        for each in batch:
+            if not each.is_intent:
+                # Each COMMIT lets SQLite move the log into the file and use it anew.
+                self._commit([each])
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -174,6 +164,11 @@ class Writer:
             yield
         finally:
             fcntl.lockf(self.lock, fcntl.LOCK_UN)
+
+
+def _is_disk_failure(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in DISK_FAILURES
 
 
 def _tell_all(batch: Sequence[_Write], failure: LedgerUnavailable) -> None:

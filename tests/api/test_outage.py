@@ -1,0 +1,235 @@
+"""Reads while the ledger cannot be read: an expected failure with a code of its own."""
+
+import asyncio
+import logging
+import sqlite3
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from campaign_gateway.ledger.contract import LedgerUnavailable
+from campaign_gateway.ledger.sqlite import SqliteEngine
+from support.edge import Edge, edge
+from support.gateways import Gateway, ask, calling, configuration, intents, serving
+from support.postgres import PostgresServer, postgres_server
+
+# One server for all the cases; its loop must outlive each of them.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+UNKNOWN_ID = "01a1fc11-f409-7f4c-896d-1e7a6380c7f8"
+
+COPY = """mutation Copy($name: String, $key: String!) { duplicateCampaign(
+  input: { sonarly: { accountGroupId: "507f1f77bcf86cd799439001", name: $name
+    audienceId: "507f1f77bcf86cd799439021", campaignId: "507f1f77bcf86cd799439011" } }
+  idempotencyKey: $key
+) { duplication { id } } }"""
+
+READS = {
+    "duplication": f'duplication(id: "{UNKNOWN_ID}") {{ id }}',
+    "duplicationByKey": 'duplicationByKey(idempotencyKey: "k") { id }',
+    "duplications": "duplications { edges { cursor } }",
+    "campaign": 'campaign(account: "braze", id: "c1") { id }',
+}
+
+WATCH = """query Watch($id: ID!, $wait: Int!) {
+  duplication(id: $id, waitSeconds: $wait) { status } }"""
+
+HOP = """query Hop($keys: [_Any!]!) { _entities(representations: $keys) {
+  __typename ... on Duplication { id } } }"""
+
+
+class Outage:
+    """While `is_on`, no statement can be executed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_on = True
+        self.reads = 0
+        real = SqliteEngine.read
+
+        async def read(engine: SqliteEngine, *given: Any) -> Any:
+            self.reads += 1
+            if self.is_on:
+                raise LedgerUnavailable("disk I/O error")
+            return await real(engine, *given)
+
+        monkeypatch.setattr(SqliteEngine, "read", read)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
+    async with edge(tmp_path_factory.mktemp("outage")) as running:
+        yield running
+
+
+@pytest.fixture
+def outage(monkeypatch: pytest.MonkeyPatch) -> Outage:
+    return Outage(monkeypatch)
+
+
+async def duplicated(gateway: Edge) -> str:
+    """Make a copy, and return the id of its duplication."""
+    key = str(uuid.uuid4())
+    payload = await gateway.data(COPY, {"key": key, "name": key})
+    found: str = payload["duplicateCampaign"]["duplication"]["id"]
+    return found
+
+
+def check_error(error: dict[str, Any]) -> None:
+    assert error["extensions"] == {"code": "LEDGER_UNAVAILABLE"}
+    assert "Nothing was changed. Try again" in error["message"]
+
+
+def check_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    errors = [each for each in caplog.records if "cannot be read" in each.getMessage()]
+    assert [(each.levelno, each.exc_info) for each in errors] == [(logging.ERROR, None)]
+    assert "a fault of the gateway's own" not in caplog.text
+
+
+@pytest.mark.parametrize("read", READS)
+async def test_a_read_in_an_outage_has_a_code_of_its_own(
+    gateway: Edge, outage: Outage, caplog: pytest.LogCaptureFixture, read: str
+) -> None:
+    answer = await gateway.post(f"{{ {READS[read]} }}")
+    assert answer.status_code == 200
+    (error,) = answer.json()["errors"]
+    check_error(error)
+    assert error["path"] == [read]
+    check_logged_once(caplog)
+    assert "disk I/O error" in caplog.text
+    assert "disk I/O error" not in answer.text
+
+
+async def test_an_outage_is_logged_once_for_a_request_of_many_fields(
+    gateway: Edge, outage: Outage, caplog: pytest.LogCaptureFixture
+) -> None:
+    fields = " ".join(
+        f"a{number}: {field}"
+        for number, field in enumerate([READS["duplication"], READS["duplicationByKey"]] * 4)
+    )
+    answer = (await gateway.post(f"{{ accounts {{ name }} {fields} }}")).json()
+    assert answer["data"]["accounts"], "what needs no ledger is answered"
+    assert len(answer["errors"]) == 8
+    for error in answer["errors"]:
+        check_error(error)
+    check_logged_once(caplog)
+
+
+async def test_entities_that_need_the_ledger_fail_one_by_one(
+    gateway: Edge, outage: Outage, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = [
+        {"__typename": "Duplication", "id": UNKNOWN_ID},
+        {"__typename": "Campaign", "account": "nobody", "id": "c1"},
+        {"__typename": "Campaign", "account": "braze", "id": "c1"},
+        {"__typename": "Duplication", "id": "no id"},
+    ]
+    answer = (await gateway.post(HOP, {"keys": keys})).json()
+    assert answer["data"] == {"_entities": [None] * 4}
+    by_place = {error["path"][-1]: error for error in answer["errors"]}
+    assert by_place.keys() == {0, 1, 2, 3}
+    assert "There is no account" in by_place.pop(1)["message"]
+    for error in by_place.values():
+        check_error(error)
+    check_logged_once(caplog)
+
+
+async def test_a_wait_outlasts_an_outage(gateway: Edge, outage: Outage) -> None:
+    outage.is_on = False
+    duplication_id = await duplicated(gateway)
+    outage.is_on, outage.reads = True, 0
+    watching = asyncio.create_task(gateway.data(WATCH, {"id": duplication_id, "wait": 20}))
+    async with asyncio.timeout(10):
+        while outage.reads < 2:
+            await asyncio.sleep(0.01)
+    outage.is_on = False
+    assert await watching == {"duplication": {"status": "CREATED"}}
+
+
+async def test_a_wait_that_ends_in_an_outage_ends_with_its_error(
+    gateway: Edge, outage: Outage, caplog: pytest.LogCaptureFixture
+) -> None:
+    began = monotonic()
+    answer = (await gateway.post(WATCH, {"id": UNKNOWN_ID, "wait": 1})).json()
+    assert monotonic() - began >= 1
+    (error,) = answer["errors"]
+    check_error(error)
+    assert outage.reads > 1
+    check_logged_once(caplog)
+
+
+async def test_a_wait_ends_though_the_ledger_does_not_answer(
+    gateway: Edge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(SqliteEngine, "read", hang)
+    async with asyncio.timeout(10):
+        answer = (await gateway.post(WATCH, {"id": UNKNOWN_ID, "wait": 1})).json()
+    check_error(answer["errors"][0])
+    check_logged_once(caplog)
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_a_ledger_that_a_newer_version_has_changed_cannot_be_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with edge(tmp_path) as running:
+        duplication_id = await duplicated(running)
+        with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
+            connection.execute("ALTER TABLE duplication RENAME COLUMN expired TO is_expired")
+        query = f'{{ duplication(id: "{duplication_id}") {{ id }} }}'
+        (error,) = (await running.post(query)).json()["errors"]
+    check_error(error)
+    assert "no such column" in caplog.text
+    assert "no such column" not in error["message"]
+
+
+# --- PostgreSQL -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def doomed() -> Iterator[PostgresServer]:
+    """A PostgreSQL that these tests may kill."""
+    with postgres_server() as server:
+        yield server
+
+
+async def read(http: httpx.AsyncClient, gateway: Gateway, field: str) -> dict[str, Any]:
+    query = READS[field].replace("braze", "main")
+    answer = await http.post(f"{gateway.url}/graphql", json={"query": f"{{ {query} }}"})
+    assert answer.status_code == 200
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+@pytest.mark.asyncio(loop_scope="function")
+@pytest.mark.parametrize("failure", ["killed", "paused"])
+async def test_reads_while_postgres_is_gone(
+    tmp_path: Path, doomed: PostgresServer, failure: str
+) -> None:
+    patience = {"constants": {"ledger.postgres.PATIENCE": 1.0}}
+    # Nobody listens there: the provider does not matter.
+    config = configuration(tmp_path, doomed.create_database(), {"main": "http://127.0.0.1:9"})
+    async with serving(config, patience) as gateway, calling() as http:
+        await ask(http, gateway.url, intents(["none"], ["main"])[0])
+        doomed.kill() if failure == "killed" else doomed.pause()
+        try:
+            answers = await asyncio.gather(*(read(http, gateway, each) for each in READS))
+        finally:
+            doomed.start() if failure == "killed" else doomed.resume()
+        for answer in answers:
+            check_error(answer["errors"][0])
+        assert gateway.said().count("the ledger cannot be read") == len(READS)
+        assert "Traceback" not in gateway.said()
+        async with asyncio.timeout(30):
+            while "errors" in (again := await read(http, gateway, "duplications")):
+                check_error(again["errors"][0])
+        assert again["data"]["duplications"]["edges"] == []

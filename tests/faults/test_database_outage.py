@@ -1,0 +1,131 @@
+"""PostgreSQL is gone for long: the gateway is ready again as soon as the database is back."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+
+import httpx
+import pytest
+
+from support.faulty_provider import Provider
+from support.figures import Figures
+from support.gateways import (
+    Gateway,
+    History,
+    ask,
+    configuration,
+    insist,
+    intents,
+    recorded,
+    serving,
+)
+from support.judge import hold
+from support.postgres import PostgresServer, postgres_server
+
+# How soon after the database the gateway has to be ready, in seconds.
+BACK_SECONDS = 2.0
+
+OUTAGES: dict[str, tuple[Callable[[PostgresServer], None], Callable[[PostgresServer], None]]] = {
+    "killed": (PostgresServer.kill, PostgresServer.start),
+    "paused": (PostgresServer.pause, PostgresServer.resume),
+}
+
+
+@pytest.fixture(scope="module")
+def doomed() -> Iterator[PostgresServer]:
+    """A PostgreSQL that these tests may kill."""
+    with postgres_server() as server:
+        yield server
+
+
+async def probe(http: httpx.AsyncClient, gateway: Gateway) -> int | None:
+    """What an orchestrator finds, which gives up after a second."""
+    try:
+        return (await http.get(f"{gateway.url}/readyz", timeout=1)).status_code
+    except httpx.TimeoutException:
+        return None
+
+
+async def _outlast(
+    kind: str,
+    seconds: float,
+    folder: Path,
+    doomed: PostgresServer,
+    provider: Provider,
+    http: httpx.AsyncClient,
+    figures: Figures,
+) -> None:
+    begin, end = OUTAGES[kind]
+    url, is_over = doomed.create_database(), asyncio.Event()
+    histories: list[History] = []
+    config = configuration(folder, url, {"main": provider.url}, timeout=20)
+
+    async with serving(config) as gateway:
+
+        async def press() -> None:
+            """A client of the gateway that knows nothing of the outage."""
+            while not is_over.is_set():
+                (wanted,) = intents(["none"])
+                histories.append(History(wanted))
+                await insist(http, lambda: gateway.url, provider, histories[-1], seconds=120)
+
+        async def watch() -> None:
+            while not is_over.is_set():
+                await probe(http, gateway)
+                await asyncio.sleep(1)
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(watch())
+            for _ in range(20):
+                tasks.create_task(press())
+            await asyncio.sleep(1)
+            await asyncio.to_thread(begin, doomed)
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                await asyncio.to_thread(end, doomed)
+            back_at = monotonic()
+            while await probe(http, gateway) != 200:
+                await asyncio.sleep(0.05)
+            ready = monotonic() - back_at
+            (wanted,) = intents(["none"])
+            told = await ask(http, gateway.url, wanted)
+            assert told is not None
+            histories.append(History(wanted, [told]))
+            copied = monotonic() - back_at
+            is_over.set()
+        records = await recorded(url)
+    hold(figures, provider, histories, records, kind=f"database {kind} for long")
+    figures.faults[f"database {kind} for {seconds:.0f} s"] += 1
+    print(f"{kind} for {seconds} s: ready after {ready:.2f} s, a copy after {copied:.2f} s")
+    assert ready < BACK_SECONDS
+    assert copied < BACK_SECONDS
+    assert told.status == "CREATED"
+
+
+@pytest.mark.parametrize("kind", OUTAGES)
+async def test_the_gateway_is_ready_as_soon_as_the_database_is_back(
+    kind: str,
+    tmp_path: Path,
+    doomed: PostgresServer,
+    provider: Provider,
+    http: httpx.AsyncClient,
+    figures: Figures,
+) -> None:
+    await _outlast(kind, 9, tmp_path, doomed, provider, http, figures)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [50, 100])
+@pytest.mark.parametrize("kind", OUTAGES)
+async def test_the_gateway_is_ready_as_soon_as_the_database_is_back_after_long(
+    kind: str,
+    seconds: float,
+    tmp_path: Path,
+    doomed: PostgresServer,
+    provider: Provider,
+    http: httpx.AsyncClient,
+    figures: Figures,
+) -> None:
+    await _outlast(kind, seconds, tmp_path, doomed, provider, http, figures)
