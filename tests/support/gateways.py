@@ -348,9 +348,7 @@ async def follow(
     return histories
 
 
-async def _press(
-    http: httpx.AsyncClient, urls: Sequence[str], history: History
-) -> Told | None:
+async def _press(http: httpx.AsyncClient, urls: Sequence[str], history: History) -> Told | None:
     """Send one press to all of the gateways, and return the answer that arrives last."""
     arrived = await asyncio.gather(*(ask(http, url, history.intent) for url in urls))
     answers = sorted((each for each in arrived if each), key=lambda each: each.told_at)
