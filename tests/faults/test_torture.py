@@ -38,7 +38,7 @@ CONSTANTS = {**SOON, "reconciliation.PAUSES": [0.5, 1, 1, 2]}
 DEADLINE = 1.5
 
 # One provider under three addresses. The first two differ in spelling only.
-SHARED = {"shared_campaigns": "the faulty provider"}
+SHARED = {"shared_campaigns": "faulty"}
 NAMESAKES = ("near", "far", "elsewhere")
 MORE_OF: Mapping[str, Mapping[str, object]] = {
     "narrow": {"calls_at_once": 2},
