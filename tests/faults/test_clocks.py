@@ -170,7 +170,7 @@ async def test_a_key_that_a_jump_has_expired_is_refused_and_not_sent_again(
     figures.faults["clock jumps an hour"] += 1
     for each in settled:
         assert each.told[1].code == "IDEMPOTENCY_KEY_EXPIRED"
-        assert not each.told[1].safe_to_retry
+        assert each.told[1].retry == "NO"
         assert len(provider.intents[each.intent.name].posts) == 1
     assert records.keys() == {each.intent.name for each in open_ones}
     assert {each.status for each in records.values()} == {DuplicationStatus.UNKNOWN}

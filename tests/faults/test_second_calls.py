@@ -73,7 +73,7 @@ mutation Copy($input: DuplicateCampaignInput!, $key: String!) {
     campaign { id name }
     warnings { code message providerMessage }
     duplication { id status evidence campaign { id } warnings { code message providerMessage } }
-    userErrors { code message safeToRetry providerMessage }
+    userErrors { code message retry providerMessage }
   }
 }
 """
@@ -398,7 +398,7 @@ async def test_a_copy_whose_answer_died_with_the_gateway_is_settled_where_readin
             assert unknown is not None
             assert (unknown["status"], unknown["replayed"]) == ("UNKNOWN", True)
             (error,) = unknown["userErrors"]
-            assert (error["code"], error["safeToRetry"]) == ("OUTCOME_UNKNOWN", False)
+            assert (error["code"], error["retry"]) == ("OUTCOME_UNKNOWN", "WAIT")
             # Nor can a new key make the second copy by mistake.
             another = Client(http, each.account, each.provider, each.source, name=each.name)
             refused = await another.ask(living.url)
@@ -692,7 +692,7 @@ async def die_over_jobs(
             assert codes(told) == warnings, (step, each.source)
             assert (told["campaign"] or {}).get("id") == made.get(each.name), (step, each.source)
             if status == "REJECTED":
-                assert told["userErrors"][0]["safeToRetry"]
+                assert told["userErrors"][0]["retry"] == "NEW_KEY"
         # By then the others have been looked at again, and to no other end.
         async with asyncio.timeout(40):
             while any(
@@ -854,16 +854,16 @@ async def test_a_sign_in_that_is_refused_or_hangs_makes_nothing_and_the_same_key
     monkeypatch.setattr(marketo, "CLIENT_SECRET", "another one since today")
     async with serving(config, {"constants": {"signing.SIGN_IN_SECONDS": 2}}) as gateway:
         refused = await client.ask(gateway.url) or {}
-        assert (refused["status"], refused["duplication"]) == ("REJECTED", None)
+        assert (refused["status"], refused["duplication"]) == ("NOT_SENT", None)
         (error,) = refused["userErrors"]
-        assert (error["code"], error["safeToRetry"]) == ("AUTHENTICATION_FAILED", True)
+        assert (error["code"], error["retry"]) == ("AUTHENTICATION_FAILED", "SAME_KEY")
         assert error["providerMessage"] == "Bad client credentials"
         monkeypatch.undo()
         front.held = ("sign-in", "asked")
         silent = await client.ask(gateway.url) or {}
-        assert (silent["status"], silent["duplication"]) == ("REJECTED", None)
+        assert (silent["status"], silent["duplication"]) == ("NOT_SENT", None)
         (error,) = silent["userErrors"]
-        assert (error["code"], error["safeToRetry"]) == ("PROVIDER_UNAVAILABLE", True)
+        assert (error["code"], error["retry"]) == ("PROVIDER_UNAVAILABLE", "SAME_KEY")
         assert client.took < 2 + SLACK
         # What was never sent leaves nothing behind that could stand in the way of the key.
         assert await recorded(ledger) == {}

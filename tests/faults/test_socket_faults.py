@@ -146,8 +146,8 @@ async def test_nothing_is_recorded_where_no_connection_comes_about(
     figures.faults["connection refused"] += sum(len(each.told) for each in histories)
     assert records == {}
     for told in (told for each in histories for told in each.told):
-        assert (told.status, told.code) == ("REJECTED", "PROVIDER_UNAVAILABLE")
-        assert told.safe_to_retry
+        assert (told.status, told.code) == ("NOT_SENT", "PROVIDER_UNAVAILABLE")
+        assert told.retry == "SAME_KEY"
 
 
 @pytest.mark.parametrize("account", ["closing", "resetting"])
@@ -160,7 +160,7 @@ async def test_a_connection_that_ends_as_soon_as_it_is_there_is_never_tried_agai
     assert {each.status for each in records.values()} <= {DuplicationStatus.UNKNOWN}
     for each in histories:
         # Whether the end or the connection comes first is the machine's choice.
-        assert {told.status for told in each.told} <= {"UNKNOWN", "REJECTED"}
+        assert {told.status for told in each.told} <= {"UNKNOWN", "NOT_SENT"}
 
 
 async def test_random_sequences_of_faults_break_no_promise(

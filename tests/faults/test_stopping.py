@@ -88,8 +88,8 @@ async def test_a_gateway_told_to_stop_says_so_refuses_what_is_new_and_finishes_t
     assert {each.told[0].status for each in histories[:UNDER_WAY]} == {"CREATED"}
     assert {each.evidence for each in records.values()} == {Evidence.ANSWER}
     for told in (each.told[0] for each in histories[UNDER_WAY : UNDER_WAY + 10]):
-        assert (told.status, told.code, told.duplication) == ("REJECTED", "OVERLOADED", None)
-        assert told.safe_to_retry
+        assert (told.status, told.code, told.duplication) == ("NOT_SENT", "OVERLOADED", None)
+        assert told.retry == "SAME_KEY"
     assert not any(provider.intents[each.name].posts for each in late)
 
 

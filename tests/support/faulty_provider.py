@@ -2,7 +2,8 @@
 
 What becomes of a request rides in the id of its source campaign, `<fault>--<intent>`, and what
 becomes of a list in the group's id, `<list fault>--<anything>`. The intent is also the name that
-the copy is given, so copies can be counted by intent.
+the copy is given, so copies can be counted by intent. Several idempotency keys may share an intent:
+the provider sees no keys, and counts the copies of all of them together.
 """
 
 import asyncio
@@ -17,7 +18,8 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from time import monotonic
 from typing import Any
 
@@ -38,6 +40,8 @@ HANG_SECONDS = 30.0
 DRIP_SECONDS = 0.03
 # For so long a list fails, or a copy is not listed or not even made.
 LATE_SECONDS = 1.5
+# For so long a copy that is to be the younger one waits for the other.
+LAST_SECONDS = 2.0
 
 
 @dataclass
@@ -55,12 +59,18 @@ class Provider:
     """Safe to look at from any thread.
 
     `on_whole` and `on_copy` have, by intent, what is to happen when a request or a copy is whole.
+    `names` has the name of an intent's copy where the intent itself is not the name. `turns` has
+    the faults of an intent's requests in order of arrival; a request beyond them has the fault of
+    its URL. `hanging_url` accepts connections and never answers.
     """
 
     url: str = ""
     refusing_url: str = ""
     closing_url: str = ""
     resetting_url: str = ""
+    hanging_url: str = ""
+    names: dict[str, str] = field(default_factory=dict)
+    turns: dict[str, list[str]] = field(default_factory=dict)
     intents: dict[str, Seen] = field(default_factory=lambda: defaultdict(Seen))
     groups: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     lists: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -78,6 +88,25 @@ class Provider:
     def is_done_with(self, intent: str) -> bool:
         return self.intents[intent].open == 0
 
+    def add_older_campaign(self, group: str, name: str, age: timedelta) -> None:
+        """List a campaign of that name that no gateway asked for."""
+        campaign = _campaign(name, datetime.now(UTC) - age)
+        self.groups[group].append(campaign | {"_listed_at": 0.0})
+
+
+def _campaign(name: str, made_at: datetime) -> dict[str, Any]:
+    instant = made_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {
+        "id": secrets.token_hex(12),
+        "name": name,
+        "description": "",
+        "status": "draft",
+        "selectedLeadCount": 2,
+        "createdAt": instant,
+        "updatedAt": instant,
+        "startedAt": None,
+    }
+
 
 def _nothing() -> None: ...
 
@@ -92,26 +121,21 @@ class Visit:
     intent: str
     answer: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        return self.provider.names.get(self.intent, self.intent)
+
     async def read(self) -> None:
         """Take the whole request. Raises `ConnectionError` when its sender is gone before that."""
         head, body = await _read_whole(self.socket)
         self.provider.intents[self.intent].whole += 1
-        if complaint := _complaint(head, body, self.intent):
+        if complaint := _complaint(head, body, self.name):
             self.provider.complaints.append(complaint)
         self.provider.on_whole.pop(self.intent, _nothing)()
 
     def copy(self, *, listed_after: float = 0) -> None:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self.answer = {
-            "id": secrets.token_hex(12),
-            "name": self.intent,
-            "description": self.provider.description,
-            "status": "draft",
-            "selectedLeadCount": 2,
-            "createdAt": now,
-            "updatedAt": now,
-            "startedAt": None,
-        }
+        described = {"description": self.provider.description}
+        self.answer = _campaign(self.name, datetime.now(UTC)) | described
         self.provider.intents[self.intent].copies[self.answer["id"]] = monotonic()
         listed = self.answer | {"_listed_at": monotonic() + listed_after}
         self.provider.groups[self.group].append(listed)
@@ -314,6 +338,17 @@ async def _copy_and_hold(visit: Visit) -> None:
     await _answer(visit)
 
 
+async def _copy_last(visit: Visit) -> None:
+    await visit.read()
+    copies = visit.provider.intents[visit.intent].copies
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LAST_SECONDS):
+            while not copies:
+                await asyncio.sleep(0.01)
+    visit.copy()
+    await _answer(visit)
+
+
 async def _answer_slowly(visit: Visit) -> None:
     await visit.read()
     visit.copy()
@@ -382,6 +417,7 @@ FAULTS: dict[str, Fault] = {
 PLAIN: dict[str, Fault] = {
     "none": Fault(_after_copy(_answer), "CREATED", "CREATED", 1),
     "slow": Fault(_answer_slowly, "CREATED", "CREATED", 1),
+    "copied-last": Fault(_copy_last, "CREATED", "CREATED", 1),
     "held-before-copy": Fault(_hold_and_copy, "CREATED", "CREATED", 1),
     "held-after-copy": Fault(_copy_and_hold, "CREATED", "CREATED", 1),
 }
@@ -412,17 +448,25 @@ async def _serving(provider: Provider) -> AsyncIterator[None]:
         _make_resetting(connection)
         connection.close()
 
+    async def hang(connection: socket.socket) -> None:
+        while await asyncio.get_running_loop().sock_recv(connection, 65536):
+            pass
+
     async def handle(connection: socket.socket) -> None:
         await _handle(provider, connection)
 
     with ExitStack() as sockets:
-        listeners = {each: sockets.enter_context(_listener()) for each in (handle, close, reset)}
+        answers = (handle, close, reset, hang)
+        listeners = {each: sockets.enter_context(_listener()) for each in answers}
         # Taken, and nobody listens there.
         deaf = sockets.enter_context(socket.socket())
         deaf.bind(("127.0.0.1", 0))
-        provider.url, provider.closing_url, provider.resetting_url = map(
-            _url_of, listeners.values()
-        )
+        (
+            provider.url,
+            provider.closing_url,
+            provider.resetting_url,
+            provider.hanging_url,
+        ) = map(_url_of, listeners.values())
         provider.refusing_url = _url_of(deaf)
         async with asyncio.TaskGroup() as tasks:
             serving = [
@@ -474,6 +518,8 @@ async def _handle(provider: Provider, connection: socket.socket) -> None:
     seen.posts.append(monotonic())
     seen.open += 1
     try:
+        if turns := provider.turns.get(intent):
+            fault = turns.pop(0)
         visit = Visit(provider, connection, group, intent)
         await (PLAIN | FAULTS)[fault].act(visit)
     finally:
@@ -502,7 +548,8 @@ def _listed(provider: Provider, group: str, fault: str) -> bytes:
         for each in provider.groups[group]
         if each["_listed_at"] <= monotonic()
     ]
-    whole = _response(200, _success({"items": items}))
+    date = format_datetime(datetime.now(UTC), usegmt=True)
+    whole = _response(200, _success({"items": items}), f"date: {date}\r\n")
     match fault:
         case "list-500":
             return _response(500, _error(500))
@@ -549,7 +596,7 @@ async def _read_whole(connection: socket.socket) -> tuple[bytes, bytes]:
         read += more
 
 
-def _complaint(head: bytes, body: bytes, intent: str) -> str | None:
+def _complaint(head: bytes, body: bytes, name: str) -> str | None:
     """What the provider would refuse; that it does not is only for the counting."""
     if not head.startswith(b"POST "):
         return f"not a POST: {head!r}"
@@ -557,7 +604,7 @@ def _complaint(head: bytes, body: bytes, intent: str) -> str | None:
         return "no key"
     if b"\r\ncontent-type: application/json" not in head.lower():
         return "not JSON"
-    if json.loads(body) != {"name": intent, "audienceId": AUDIENCE}:
+    if json.loads(body) != {"name": name, "audienceId": AUDIENCE}:
         return f"another body: {body!r}"
     return None
 

@@ -14,6 +14,7 @@ class Figures:
     intents: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     most_copies: int = 0
+    most_owners: int = 0
     lost_outcomes: int = 0
     false_verdicts: int = 0
     unknown: Counter[str] = field(default_factory=Counter)
@@ -31,6 +32,7 @@ class Figures:
                 "intents": self.intents,
                 "faults and kills injected": self.faults.total(),
                 "most copies for one intent": self.most_copies,
+                "most intents that own one campaign": self.most_owners,
                 "lost outcomes": self.lost_outcomes,
                 'false "made" or "not made" verdicts': self.false_verdicts,
                 "ended UNKNOWN at first": _share(self.unknown.total(), self.intents),

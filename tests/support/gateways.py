@@ -2,16 +2,18 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from time import monotonic
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -37,22 +39,30 @@ mutation Copy($campaign: SonarlyCampaignInput!, $key: String!) {
     status replayed
     campaign { id }
     duplication { id status evidence }
-    userErrors { code message safeToRetry }
+    userErrors { code message retry }
   }
 }
 """
+WAIT = "query Wait($id: ID!) { duplication(id: $id, waitSeconds: 1) { status } }"
 
 _numbers = count(1)
 
 
 @dataclass(frozen=True)
 class Intent:
-    """One wish for one copy. `name` is its key too."""
+    """One request for one copy.
+
+    The provider counts by `name`, which equal intents share. `called` is the name of the copy.
+    `wish` is what one person wants; a person who presses again with a new key keeps it.
+    """
 
     name: str
     fault: str
     group: str
     account: str
+    key: str
+    called: str
+    wish: str
 
     @property
     def expected(self) -> str:
@@ -65,14 +75,15 @@ def intents(
 ) -> list[Intent]:
     """One for each fault that is named, over the accounts in turn, fifty to a group."""
     return [
-        Intent(
-            name=f"intent-{next(_numbers)}",
-            fault=fault,
-            group=f"{group}--{number // 50}",
-            account=accounts[number % len(accounts)],
-        )
+        intent(fault, f"{group}--{number // 50}", accounts[number % len(accounts)])
         for number, fault in enumerate(faults)
     ]
+
+
+def intent(fault: str, group: str, account: str) -> Intent:
+    """A new one, whose name no other intent has."""
+    name = f"intent-{next(_numbers)}"
+    return Intent(name, fault, group, account, key=name, called=name, wish=name)
 
 
 @dataclass(frozen=True)
@@ -86,9 +97,14 @@ class Told:
     duplication: str | None
     evidence: str | None
     code: str | None
-    safe_to_retry: bool | None
+    retry: str | None
     replayed: bool
     message: str | None
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether `duplication` is the record of the key that was asked with."""
+        return self.duplication is not None and self.status != "NOT_SENT"
 
 
 @dataclass
@@ -141,13 +157,24 @@ def configuration(
     deadline: float = 25,
     timeout: float = 1,
     more: str = "",
+    more_of: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
 ) -> Path:
-    """A file that `serve` takes; `accounts` are names with the URLs of their provider."""
-    tables = "".join(
-        f'[accounts.{name}]\nprovider = "sonarly"\nbase_url = "{url}"\n'
-        f'api_key = "{API_KEY}"\ntimeout_seconds = {timeout}\n'
-        for name, url in accounts.items()
-    )
+    """A file that `serve` takes; `accounts` are names with the URLs of their provider.
+
+    `more` are lines for the ledger, `more_of` settings for single accounts.
+    """
+    tables = ""
+    for name, url in accounts.items():
+        settings: dict[str, object] = {
+            "provider": "sonarly",
+            "base_url": url,
+            "api_key": API_KEY,
+            "timeout_seconds": timeout,
+            **more_of.get(name, {}),
+        }
+        # JSON writes texts and numbers as TOML does.
+        lines = [f"{setting} = {json.dumps(value)}\n" for setting, value in settings.items()]
+        tables += "".join([f"[accounts.{name}]\n", *lines])
     path = folder / f"gateway-{next(_numbers)}.toml"
     path.write_text(
         f"[server]\nport = 0\ndeadline_seconds = {deadline}\n"
@@ -157,8 +184,12 @@ def configuration(
     return path
 
 
-def launch(config: Path, tricks: Mapping[str, object] | None = None) -> Gateway:
-    """Start one without waiting for it."""
+def launch(
+    config: Path,
+    tricks: Mapping[str, object] | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Gateway:
+    """Start one without waiting for it. `environment` adds to that of the tests."""
     command = ["-m", "campaign_gateway"] if tricks is None else [str(LAUNCHER), json.dumps(tricks)]
     log = config.with_name(f"{config.stem}-{next(_numbers)}.log")
     with log.open("wb") as output:
@@ -166,6 +197,7 @@ def launch(config: Path, tricks: Mapping[str, object] | None = None) -> Gateway:
             [sys.executable, *command, "serve", "--config", str(config)],
             stdout=output,
             stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
         )
     return Gateway(process, log)
 
@@ -204,9 +236,9 @@ async def ask(http: httpx.AsyncClient, url: str, intent: Intent) -> Told | None:
         "accountGroupId": intent.group,
         "campaignId": f"{intent.fault}--{intent.name}",
         "audienceId": AUDIENCE,
-        "name": intent.name,
+        "name": intent.called,
     }
-    variables = {"campaign": campaign, "key": intent.name}
+    variables = {"campaign": campaign, "key": intent.key}
     asked_at = monotonic()
     try:
         response = await http.post(
@@ -217,7 +249,10 @@ async def ask(http: httpx.AsyncClient, url: str, intent: Intent) -> Told | None:
     assert response.status_code == 200, f"{response.status_code}: {response.text}"
     answer = response.json()
     assert "errors" not in answer, answer
-    payload: dict[str, Any] = answer["data"]["duplicateCampaign"]
+    return _told(asked_at, answer["data"]["duplicateCampaign"])
+
+
+def _told(asked_at: float, payload: dict[str, Any]) -> Told:
     duplication = payload["duplication"] or {}
     error = payload["userErrors"][0] if payload["userErrors"] else {}
     return Told(
@@ -228,7 +263,7 @@ async def ask(http: httpx.AsyncClient, url: str, intent: Intent) -> Told | None:
         duplication=duplication.get("id"),
         evidence=duplication.get("evidence"),
         code=error.get("code"),
-        safe_to_retry=error.get("safeToRetry"),
+        retry=error.get("retry"),
         replayed=payload["replayed"],
         message=error.get("message"),
     )
@@ -269,12 +304,64 @@ async def insist(
 
 
 def is_final(told: Told, provider: Provider, intent: Intent) -> bool:
-    if told.duplication is None or told.status == "IN_PROGRESS":
+    if not told.is_recorded or told.status == "IN_PROGRESS":
         return False
     if told.status == "UNKNOWN" and told.replayed:
         # Nobody will ever know more when there is nothing to be found.
         return provider.is_done_with(intent.name) and not provider.has_copy(intent.name)
     return told.status in {"CREATED", "REJECTED"}
+
+
+async def follow(
+    http: httpx.AsyncClient,
+    where: Callable[[], Sequence[str]],
+    provider: Provider,
+    wish: Intent,
+    *,
+    presses: int = 2,
+    seconds: float = 60,
+) -> list[History]:
+    """Act as a frontend that does only what each answer says. Return a history for each key.
+
+    `where` gives the URLs of the gateways that a press of the button reaches, as behind a router
+    that sends requests again: each answers, and the frontend sees the last answer only.
+    """
+    give_up_at, histories, pause = monotonic() + seconds, [History(wish)], 0.2
+    while monotonic() < give_up_at:
+        urls, history = where(), histories[-1]
+        arrived = await _press(http, urls, history)
+        if arrived is None:
+            await asyncio.sleep(0.1)
+            continue
+        if arrived.retry == "NEW_KEY" or arrived.status == "REJECTED":
+            if len(histories) == presses:
+                break
+            new_key = f"{wish.key}.{len(histories) + 1}"
+            histories.append(History(replace(wish, key=new_key)))
+            continue
+        if arrived.retry == "NO" or is_final(arrived, provider, history.intent):
+            break
+        if arrived.retry == "WAIT" and arrived.duplication is not None:
+            await _wait(http, urls[0], arrived.duplication)
+        await asyncio.sleep(pause)
+        pause = min(2.0, 1.5 * pause)
+    return histories
+
+
+async def _press(http: httpx.AsyncClient, urls: Sequence[str], history: History) -> Told | None:
+    """Send one press to all of the gateways, and return the answer that arrives last."""
+    arrived = await asyncio.gather(*(ask(http, url, history.intent) for url in urls))
+    answers = sorted((each for each in arrived if each), key=lambda each: each.told_at)
+    history.told += answers
+    return answers[-1] if answers else None
+
+
+async def _wait(http: httpx.AsyncClient, url: str, duplication: str) -> None:
+    """Look at the duplication, as `WAIT` says. What became of it is asked with the key."""
+    query = {"query": WAIT, "variables": {"id": duplication}}
+    # A gateway that dies meanwhile is no reason to give up.
+    with suppress(httpx.HTTPError):
+        await http.post(f"{url}/graphql", json=query)
 
 
 async def all_insist(

@@ -1,0 +1,456 @@
+"""Everything goes wrong at once, as one number decides: clocks, limits, names, kills and drains."""
+
+import asyncio
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from time import monotonic
+
+import httpx
+import pytest
+
+from campaign_gateway.outcomes import DuplicationStatus
+from support.faulty_provider import Provider
+from support.figures import Figures
+from support.gateways import (
+    SOON,
+    Gateway,
+    History,
+    Intent,
+    configuration,
+    follow,
+    intent,
+    launch,
+    listening,
+    recorded,
+)
+from support.judge import count, judge
+from support.postgres import PostgresServer, postgres_server
+
+CONSTANTS = {**SOON, "reconciliation.PAUSES": [0.5, 1, 1, 2]}
+
+# A caller waits so long for a permit before the gateway refuses.
+DEADLINE = 1.5
+
+# One provider under three addresses. The first two differ in spelling only.
+SHARED = {"shared_campaigns": "faulty"}
+NAMESAKES = ("near", "far", "elsewhere")
+MORE_OF: Mapping[str, Mapping[str, object]] = {
+    "narrow": {"calls_at_once": 2},
+    "rated": {"calls_per_minute": 3},
+    # Longer than a replica is stopped, so that its answers are still read.
+    "roomy": {"timeout_seconds": 6},
+    "hung": {"timeout_seconds": 3, "calls_at_once": 2},
+    **dict.fromkeys(NAMESAKES, SHARED),
+}
+
+ALONE = [
+    *["none"] * 4,
+    *["slow"] * 4,
+    *["fin-after-copy"] * 2,
+    "fin-before-copy",
+    "rst-before-copy",
+    "rst-after-copy",
+    "hang-after-copy",
+    "status-503-after-copy",
+    "status-503-before-copy",
+    "refusal-409",
+    "body-without-id",
+    "copied-late",
+    "listed-late",
+]
+LISTS = [*["plain"] * 8, "list-500", "list-hang"]
+GROUP_SIZE = 40
+
+CLIENTS = 40
+# So long reading goes on after the last press.
+SETTLE_SECONDS = 25.0
+
+FAKETIME = ("libfaketimeMT.so.1", "libfaketime.so.1")
+
+
+@dataclass
+class Plan:
+    """What is asked for: intents of one entry are asked for at the same time.
+
+    The first intent of each of `crossings` is sent by a replica that is stopped before the answer.
+    """
+
+    entries: list[list[Intent]] = field(default_factory=list)
+    crossings: list[list[Intent]] = field(default_factory=list)
+    findable: list[Intent] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, [*self.entries, *self.crossings]))
+
+
+def planned(choice: random.Random, size: int, provider: Provider) -> Plan:
+    plan = Plan()
+    kinds = {"alone": 45, "flaky": 15, "rated": 6, "hung": 3, "namesakes": 10, "equal": 15}
+    while plan.size < size:
+        group = f"{choice.choice(LISTS)}--torture-{plan.size // GROUP_SIZE}"
+        (kind,) = choice.choices(list(kinds), list(kinds.values()))
+        match kind:
+            case "equal":
+                _plan_equals(choice, plan, provider, group)
+            case "namesakes":
+                _plan_namesakes(choice, plan, provider, group)
+            case _:
+                account = "narrow" if kind == "alone" else kind
+                wish = intent(choice.choice(ALONE), group, account)
+                plan.entries.append([wish])
+                if kind != "hung":
+                    plan.findable.append(wish)
+                if choice.random() < 0.6:
+                    _add_older(choice, provider, wish)
+    return plan
+
+
+def _plan_equals(choice: random.Random, plan: Plan, provider: Provider, group: str) -> None:
+    first = intent("none", group, "roomy")
+    equals = [
+        replace(first, key=f"{first.name}.{person}", wish=f"{first.name}.{person}")
+        for person in "abc"[: choice.choice([2, 2, 3])]
+    ]
+    if choice.random() < 0.5:
+        # The copies are made in the other order than they were asked for, and only the answer to
+        # the first is not lost.
+        provider.turns[first.name] = ["copied-last", "fin-after-copy", "status-503-after-copy"]
+        plan.crossings.append(equals)
+        return
+    may_be = ["none", "slow", "copied-last", "fin-after-copy", "fin-before-copy", "refusal-409"]
+    provider.turns[first.name] = choice.choices(may_be, k=len(equals))
+    plan.entries.append(equals)
+
+
+def _plan_namesakes(choice: random.Random, plan: Plan, provider: Provider, group: str) -> None:
+    """One of two that have one name makes its copy, and the other makes none that is known of."""
+    accounts = choice.sample(NAMESAKES, k=2)
+    faults = ["none", choice.choice(["fin-before-copy", "rst-before-copy"])]
+    pair = [intent(*each) for each in zip(faults, [group] * 2, accounts, strict=True)]
+    pair = [replace(each, called=pair[0].name) for each in pair]
+    provider.names[pair[1].name] = pair[0].name
+    plan.entries.append(pair)
+
+
+def _add_older(choice: random.Random, provider: Provider, wish: Intent) -> None:
+    age = timedelta(seconds=choice.uniform(60, 540))
+    provider.add_older_campaign(wish.group, wish.called, age)
+
+
+@dataclass(frozen=True)
+class Replica:
+    """How to start one, as often as it is killed."""
+
+    config: Path
+    tricks: Mapping[str, object]
+    environment: Mapping[str, str]
+
+
+@dataclass
+class Fleet:
+    """The gateways of one ledger. Replica 0 cannot reach the provider of the account `flaky`."""
+
+    replicas: Sequence[Replica]
+    gateways: list[Gateway]
+    draining: list[Gateway] = field(default_factory=list)
+
+    @classmethod
+    async def begin(cls, replicas: Sequence[Replica]) -> "Fleet":
+        gateways = [launch(each.config, each.tricks, each.environment) for each in replicas]
+        fleet = cls(replicas, gateways)
+        try:
+            for gateway in gateways:
+                await listening(gateway)
+        except BaseException:
+            fleet.kill()
+            raise
+        return fleet
+
+    def urls(self) -> list[str]:
+        every = [*self.gateways, *self.draining]
+        return [each.url for each in every if each.url and each.is_running]
+
+    async def restart(self, number: int) -> None:
+        replica = self.replicas[number]
+        self.gateways[number] = launch(replica.config, replica.tricks, replica.environment)
+        await listening(self.gateways[number])
+
+    def kill(self) -> None:
+        for each in [*self.gateways, *self.draining]:
+            each.kill()
+
+
+def addresses(provider: Provider) -> dict[str, str]:
+    port = provider.url.rpartition(":")[2]
+    return {
+        **dict.fromkeys(("narrow", "rated", "roomy", "flaky"), provider.url),
+        "hung": provider.hanging_url,
+        "near": f"http://localhost:{port}",
+        "far": f"http://LOCALHOST:{port}",
+        "elsewhere": provider.url,
+    }
+
+
+def replicas_with_clocks(
+    choice: random.Random, number: int, folder: Path, ledger: str, provider: Provider, clock: str
+) -> list[Replica]:
+    shifts = [choice.randint(200, 600), -choice.randint(200, 600)]
+    shifts += [choice.randint(-600, 600) for _ in range(number - 2)]
+    choice.shuffle(shifts)
+    found = []
+    for replica, shift in enumerate(shifts):
+        places = addresses(provider)
+        if replica == 0:
+            places["flaky"] = provider.refusing_url
+        config = configuration(folder, ledger, places, deadline=DEADLINE, more_of=MORE_OF)
+        if clock == "libfaketime":
+            found.append(Replica(config, {"constants": CONSTANTS}, faked_by(shift)))
+        else:
+            found.append(Replica(config, {"constants": CONSTANTS, "clock": shift}, {}))
+    print(f"clocks by {clock}: {shifts} seconds")
+    return found
+
+
+def faked_by(seconds: int) -> dict[str, str]:
+    """The environment in which a process has another wall clock, and the same monotonic one."""
+    return {
+        "LD_PRELOAD": str(_libfaketime()),
+        "FAKETIME": f"{seconds:+d}s",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+def _libfaketime() -> Path:
+    for name in FAKETIME:
+        for found in Path("/usr/lib").glob(f"*/faketime/{name}"):
+            return found
+    reason = "there is no libfaketime on this machine; Debian has it as the package faketime"
+    if "CAMPAIGN_GATEWAY_REQUIRE_FAKETIME" in os.environ:
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@dataclass
+class Torture:
+    """One run: the people who press buttons, and what goes wrong meanwhile."""
+
+    choice: random.Random
+    fleet: Fleet
+    database: PostgresServer
+    provider: Provider
+    http: httpx.AsyncClient
+    figures: Figures
+    # So many seconds one person goes on.
+    patience: float
+    histories: list[History] = field(default_factory=list)
+    is_enough: bool = False
+
+    async def run(self, plan: Plan) -> None:
+        waiting = iter(plan.entries)
+
+        async def work() -> None:
+            for entry in waiting:
+                await asyncio.gather(*(self.press(each) for each in entry))
+
+        async with asyncio.TaskGroup() as tasks:
+            chaos = tasks.create_task(self.torment(plan.crossings, tasks))
+            people = [tasks.create_task(work()) for _ in range(CLIENTS)]
+            await asyncio.wait(people)
+            self.is_enough = True
+            await chaos
+
+    async def press(self, wish: Intent, first: Sequence[str] = ()) -> None:
+        """As one person: through one replica or several, or at first through the given one."""
+        at_first = iter([list(first)] if first else [])
+
+        def where() -> list[str]:
+            urls = self.fleet.urls()
+            number = self.choice.choice([1, 2, 2, 3])
+            return next(at_first, None) or self.choice.sample(urls, k=min(number, len(urls)))
+
+        self.histories += await follow(self.http, where, self.provider, wish, seconds=self.patience)
+
+    async def torment(self, crossings: list[list[Intent]], people: asyncio.TaskGroup) -> None:
+        events = [self.kill, self.kill, self.drain, self.drain, self.stop, self.restart_database]
+        ahead = self.choice.sample(events, k=len(events))
+        batch = 1 + len(crossings) // 3
+        # Each of the events happens, however short the run.
+        is_first_round = True
+        while crossings or is_first_round or not self.is_enough:
+            await asyncio.sleep(self.choice.uniform(0.2, 1.0))
+            if crossings and self.choice.random() < 0.4:
+                taken, crossings[:batch] = crossings[:batch], []
+                await self.cross(taken, people)
+                continue
+            event = ahead.pop()
+            if not ahead:
+                is_first_round, ahead = False, self.choice.sample(events, k=len(events))
+            self.figures.faults[f"torture: {event.__name__}"] += 1
+            await event(self.choice.randrange(len(self.fleet.gateways)))
+
+    async def kill(self, number: int) -> None:
+        self.fleet.gateways[number].kill()
+        await self.fleet.restart(number)
+
+    async def drain(self, number: int) -> None:
+        """As in a deployment: the next one starts while this one refuses what is new."""
+        gateway = self.fleet.gateways[number]
+        self.fleet.draining.append(gateway)
+        gateway.signal(signal.SIGTERM)
+        await self.fleet.restart(number)
+
+    async def stop(self, number: int) -> None:
+        """Sometimes for so long that the others take it for dead."""
+        self.fleet.gateways[number].signal(signal.SIGSTOP)
+        await asyncio.sleep(self.choice.uniform(0.5, 3.5))
+        self.fleet.gateways[number].signal(signal.SIGCONT)
+
+    async def restart_database(self, _number: int) -> None:
+        await asyncio.to_thread(self.database.kill)
+        await asyncio.to_thread(self.database.start)
+
+    async def cross(self, pairs: Sequence[Sequence[Intent]], people: asyncio.TaskGroup) -> None:
+        """Stop a replica that waits for the answer to the first of several equal intents."""
+        gateway = self.choice.choice(self.fleet.gateways)
+        for first, *_ in pairs:
+            people.create_task(self.press(first, [gateway.url]))
+        give_up_at = monotonic() + DEADLINE
+        while monotonic() < give_up_at and not all(
+            self.provider.intents[first.name].whole for first, *_ in pairs
+        ):
+            await asyncio.sleep(0.01)
+        gateway.signal(signal.SIGSTOP)
+        others = [url for url in self.fleet.urls() if url != gateway.url]
+        for _, *equals in pairs:
+            for each in equals:
+                people.create_task(self.press(each, [self.choice.choice(others)]))
+        await asyncio.sleep(self.choice.uniform(1.5, 3.5))
+        gateway.signal(signal.SIGCONT)
+        self.figures.faults["torture: equal intents crossed"] += len(pairs)
+
+
+async def settled(ledger: str, provider: Provider, findable: Sequence[Intent]) -> list[str]:
+    """Wait until every copy that can be told from all others is on record. Return what is not."""
+    give_up_at = monotonic() + SETTLE_SECONDS
+    while True:
+        records = await recorded(ledger)
+        found = {each.campaign.id for each in records.values() if each.campaign}
+        missing = [
+            f"{each.name}: there is a copy, and no record has it"
+            for each in findable
+            if provider.intents[each.name].copies.keys() - found
+        ]
+        under_way = [
+            f"{key}: under way"
+            for key, each in records.items()
+            if each.status is DuplicationStatus.IN_PROGRESS
+        ]
+        if not (missing or under_way) or monotonic() > give_up_at:
+            return missing
+        await asyncio.sleep(0.5)
+
+
+def _stories(histories: Sequence[History], complaints: Sequence[str]) -> Iterator[str]:
+    """What was asked and answered of every intent that something is wrong with."""
+    names = {each.partition(":")[0] for each in complaints}
+    for history in histories:
+        wanted = history.intent
+        if {wanted.name, wanted.key} & names:
+            yield f"{wanted.key} at {wanted.account} in {wanted.group}, {wanted.fault}:"
+            for each in history.told:
+                yield (
+                    f"  {each.asked_at:.2f} to {each.told_at:.2f}: {each.status} {each.retry}"
+                    f" {each.code} {each.campaign} {each.evidence} {each.message}"
+                )
+
+
+@pytest.fixture
+def doomed() -> Iterator[PostgresServer]:
+    """A PostgreSQL that the torture may kill."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.mark.parametrize(("seed", "clock"), [(10, "shifted in the process"), (11, "libfaketime")])
+async def test_nothing_that_happens_at_once_makes_a_second_copy(
+    tmp_path: Path,
+    doomed: PostgresServer,
+    provider: Provider,
+    http: httpx.AsyncClient,
+    figures: Figures,
+    seed: int,
+    clock: str,
+) -> None:
+    await torture(seed, 150, 3, 6, clock, tmp_path, doomed, provider, http, figures)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(100, 110))
+async def test_nothing_that_happens_at_once_makes_a_second_copy_of_thousands(
+    tmp_path: Path,
+    doomed: PostgresServer,
+    provider: Provider,
+    http: httpx.AsyncClient,
+    figures: Figures,
+    seed: int,
+) -> None:
+    clock = "libfaketime" if seed % 2 else "shifted in the process"
+    await torture(seed, 1000, 4, 25, clock, tmp_path, doomed, provider, http, figures)
+
+
+async def torture(
+    seed: int,
+    size: int,
+    number: int,
+    patience: float,
+    clock: str,
+    folder: Path,
+    database: PostgresServer,
+    provider: Provider,
+    http: httpx.AsyncClient,
+    figures: Figures,
+) -> None:
+    print(f"seed {seed}")
+    choice, ledger, started = random.Random(seed), database.create_database(), monotonic()
+    replicas = replicas_with_clocks(choice, number, folder, ledger, provider, clock)
+    plan = planned(choice, size, provider)
+    size, findable = plan.size, plan.findable
+    fleet = await Fleet.begin(replicas)
+    run = Torture(choice, fleet, database, provider, http, figures, patience)
+    try:
+        await run.run(plan)
+        print(f"pressed for {monotonic() - started:.0f} seconds")
+        missing = await settled(ledger, provider, findable)
+        records = await recorded(ledger)
+    finally:
+        fleet.kill()
+    verdict = judge(provider, run.histories, records)
+    count(figures, verdict, run.histories, records)
+    figures.measured[f"torture, seed {seed}"] = (
+        f"{size} intents, {number} replicas, clocks by {clock}: "
+        f"most copies {verdict.most_copies}, most owners {verdict.most_owners}, "
+        f"false {len(verdict.false)}, lost {len(verdict.lost)}, not found {len(missing)}, "
+        f"{monotonic() - started:.0f} s"
+    )
+    refusals = Counter(
+        each.code or each.status
+        for history in run.histories
+        for each in history.told
+        if not each.is_recorded
+    )
+    figures.measured[f"torture, seed {seed}, refused without a record"] = str(dict(refusals))
+    print(figures.measured[f"torture, seed {seed}"])
+    if verdict.wrong:
+        print(*_stories(run.histories, verdict.wrong), sep="\n")
+    assert not verdict.wrong, "\n".join(sorted(set(verdict.wrong)))
+    assert verdict.most_copies <= 1
+    assert verdict.most_owners <= 1
+    assert not missing, "\n".join(missing)
+    assert not provider.complaints, provider.complaints[:5]
