@@ -224,8 +224,8 @@ async def test_a_gateway_behind_a_private_ca(
         assert (told.status, told.evidence) == ("CREATED", "ANSWER")
         assert provider.requests == 1
         return
-    assert (told.status, told.code, told.safe_to_retry) == (
-        "REJECTED",
+    assert (told.status, told.code, told.retry) == (
+        "NOT_SENT",
         "PROVIDER_UNAVAILABLE",
         True,
     )

@@ -72,11 +72,15 @@ class Ledger:
         Raises `KeyTaken` and `Unresolved`.
         """
         values = rows.of_intent(intent, self._owner, now, despite)
-        if await self.engine.write(statements.BEGIN, values, is_intent=True):
-            return
-        holder = await self._one(statements.FIND, values)
-        if holder is None:
-            raise Unresolved(await self._one(statements.UNRESOLVED, values))
+        holder = None
+        while holder is None:
+            if await self.engine.write(statements.BEGIN, values, is_intent=True):
+                return
+            holder = await self._one(statements.FIND, values)
+            blocker = None if holder else await self._one(statements.UNRESOLVED, values)
+            # Without either, what stood in the way has been settled in between.
+            if blocker or (despite and not holder):
+                raise Unresolved(blocker)
         # The same nonce: the INSERT was done before, and only the word of it was lost.
         is_ours = holder.intent.nonce == intent.nonce
         if not is_ours or holder.status is not DuplicationStatus.IN_PROGRESS:
