@@ -46,6 +46,8 @@ class Room:
     def __init__(self, path: Path, database: int) -> None:
         self._path = path
         self._database = database
+        # What was found free, less what intents have taken since: looking costs more than that.
+        self._spare = 0
 
     def keep_log(self) -> None:
         """Keep SQLite from deleting the log when it closes the ledger, from now on."""
@@ -59,16 +61,26 @@ class Room:
         Has to be called outside a transaction, by the only writer. Raises `OSError` and
         `sqlite3.Error`.
         """
-        needed = sum(PAGES_EACH + _pages_of(each) for each in intents)
-        needed += PAGES_EACH * _value(
+        wanted = sum(PAGES_EACH + _pages_of(each) for each in intents)
+        if wanted > self._spare:
+            self._spare = self._make_spare(connection, wanted)
+        if wanted > self._spare:
+            return False
+        self._spare -= wanted
+        return True
+
+    def _make_spare(self, connection: sqlite3.Connection, wanted: int) -> int:
+        """How many free pages the calls under way do not need, at least `wanted` if possible."""
+        reserved = PAGES_EACH * _value(
             connection, "SELECT count(*) FROM duplication WHERE status = 'IN_PROGRESS'"
         )
         self._lengthen_log(connection)
+        needed = reserved + wanted
         if self._free_pages(connection) < needed:
             eighth = _value(connection, "PRAGMA page_count") // 8
             spare = max(needed, SPARE_PAGES, min(eighth, MOST_SPARE_PAGES))
             self._grow(connection, needed + spare)
-        return self._free_pages(connection) >= needed
+        return self._free_pages(connection) - reserved
 
     def _free_pages(self, connection: sqlite3.Connection) -> int:
         """How many pages can be used without the file growing."""
