@@ -316,7 +316,7 @@ async def on_a_small_disk_a_gateway_sends_nothing_new_and_finishes_the_rest(
             )
         )
         # Little more room than is needed, so that few calls use it up.
-        sizes = {"SPARE_PAGES": 0, "STEP_PAGES": 8, "PAGES_EACH": 1}
+        sizes = {"SPARE_PAGES": 0, "MOST_SPARE_PAGES": 0, "STEP_PAGES": 8, "PAGES_EACH": 1}
         tricks = {"constants": {f"ledger.room.{name}": size for name, size in sizes.items()}}
         command = [sys.executable, str(LAUNCHER), json.dumps(tricks), "serve"]
         command += ["--config", str(config)]

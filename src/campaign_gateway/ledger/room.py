@@ -19,9 +19,13 @@ LOG_BYTES = 4 * 1024 * 1024
 # What the record of an intent or an outcome may add to the file: its row and the indexes' pages.
 PAGES_EACH = 4
 
-# How many pages the file grows by in one transaction, and how many it grows by at least.
+# How many pages the file grows by in one transaction.
 STEP_PAGES = 256
-SPARE_PAGES = 512
+
+# How many free pages the file gets at least beyond those that are needed: more in a large file,
+# which grows seldom then, and never so many that the growing keeps callers waiting for long.
+SPARE_PAGES = 256
+MOST_SPARE_PAGES = 1024
 
 # Where SQLite locks a database file that is in use, and a `-shm` file that is in use. The latter
 # begins with the index of the log, of which a zeroed header says that it has to be built anew.
@@ -42,6 +46,8 @@ class Room:
     def __init__(self, path: Path, database: int) -> None:
         self._path = path
         self._database = database
+        # What was found free, less what intents have taken since: looking costs more than that.
+        self._spare = 0
 
     def keep_log(self) -> None:
         """Keep SQLite from deleting the log when it closes the ledger, from now on."""
@@ -55,14 +61,26 @@ class Room:
         Has to be called outside a transaction, by the only writer. Raises `OSError` and
         `sqlite3.Error`.
         """
-        needed = sum(PAGES_EACH + _pages_of(each) for each in intents)
-        needed += PAGES_EACH * _value(
+        wanted = sum(PAGES_EACH + _pages_of(each) for each in intents)
+        if wanted > self._spare:
+            self._spare = self._make_spare(connection, wanted)
+        if wanted > self._spare:
+            return False
+        self._spare -= wanted
+        return True
+
+    def _make_spare(self, connection: sqlite3.Connection, wanted: int) -> int:
+        """How many free pages the calls under way do not need, at least `wanted` if possible."""
+        reserved = PAGES_EACH * _value(
             connection, "SELECT count(*) FROM duplication WHERE status = 'IN_PROGRESS'"
         )
         self._lengthen_log(connection)
+        needed = reserved + wanted
         if self._free_pages(connection) < needed:
-            self._grow(connection, max(2 * needed, needed + SPARE_PAGES))
-        return self._free_pages(connection) >= needed
+            eighth = _value(connection, "PRAGMA page_count") // 8
+            spare = max(needed, SPARE_PAGES, min(eighth, MOST_SPARE_PAGES))
+            self._grow(connection, needed + spare)
+        return self._free_pages(connection) - reserved
 
     def _free_pages(self, connection: sqlite3.Connection) -> int:
         """How many pages can be used without the file growing."""
@@ -73,15 +91,14 @@ class Room:
     def _grow(self, connection: sqlite3.Connection, pages: int) -> None:
         page_size = _value(connection, "PRAGMA page_size")
         try:
-            for _ in range(0, pages, STEP_PAGES):
+            for done in range(0, pages, STEP_PAGES):
+                step = min(STEP_PAGES, pages - done)
                 # First the blocks, then the pages: a page that is only in the log would keep SQLite
                 # from moving the log into the file, and so from using the log anew.
-                end = (_value(connection, "PRAGMA page_count") + STEP_PAGES + 8) * page_size
+                end = (_value(connection, "PRAGMA page_count") + step + 8) * page_size
                 _fill(self._database, end)
                 connection.execute("CREATE TABLE IF NOT EXISTS room (zeros BLOB)")
-                connection.execute(
-                    "INSERT INTO room VALUES (zeroblob(?))", [STEP_PAGES * page_size]
-                )
+                connection.execute("INSERT INTO room VALUES (zeroblob(?))", [step * page_size])
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         finally:
             connection.execute("DROP TABLE IF EXISTS room")
@@ -162,7 +179,6 @@ def _fill(file: int, end: int) -> None:
     except OSError:
         os.ftruncate(file, start)
         raise
-    os.fsync(file)
 
 
 def _pages_of(values: Mapping[str, object]) -> int:
