@@ -292,20 +292,20 @@ class Torture:
         self.histories += await follow(self.http, where, self.provider, wish, seconds=self.patience)
 
     async def torment(self, crossings: list[list[Intent]], people: asyncio.TaskGroup) -> None:
-        events = {
-            self.kill: 3,
-            self.drain: 3,
-            self.stop: 2,
-            self.restart_database: 2,
-        }
+        events = [self.kill, self.kill, self.drain, self.drain, self.stop, self.restart_database]
+        ahead = self.choice.sample(events, k=len(events))
         batch = 1 + len(crossings) // 3
-        while crossings or not self.is_enough:
-            await asyncio.sleep(self.choice.uniform(0.3, 1.2))
-            if crossings and self.choice.random() < 0.6:
+        # Each of the events happens, however short the run.
+        is_first_round = True
+        while crossings or is_first_round or not self.is_enough:
+            await asyncio.sleep(self.choice.uniform(0.2, 1.0))
+            if crossings and self.choice.random() < 0.4:
                 taken, crossings[:batch] = crossings[:batch], []
                 await self.cross(taken, people)
                 continue
-            (event,) = self.choice.choices(list(events), list(events.values()))
+            event = ahead.pop()
+            if not ahead:
+                is_first_round, ahead = False, self.choice.sample(events, k=len(events))
             self.figures.faults[f"torture: {event.__name__}"] += 1
             await event(self.choice.randrange(len(self.fleet.gateways)))
 
@@ -468,7 +468,10 @@ async def torture(
         f"{monotonic() - started:.0f} s"
     )
     refusals = Counter(
-        each.code for history in run.histories for each in history.told if not each.is_recorded
+        each.code or each.status
+        for history in run.histories
+        for each in history.told
+        if not each.is_recorded
     )
     figures.measured[f"torture, seed {seed}, refused without a record"] = str(dict(refusals))
     print(figures.measured[f"torture, seed {seed}"])
