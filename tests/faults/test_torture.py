@@ -31,6 +31,7 @@ from support.gateways import (
 )
 from support.judge import count, judge
 from support.postgres import PostgresServer, postgres_server
+from support.tls_front import TlsFront, tls_in_front_of
 
 CONSTANTS = {**SOON, "reconciliation.PAUSES": [0.5, 1, 1, 2]}
 
@@ -92,7 +93,15 @@ class Plan:
 
 def planned(choice: random.Random, size: int, provider: Provider) -> Plan:
     plan = Plan()
-    kinds = {"alone": 45, "flaky": 15, "rated": 6, "hung": 3, "namesakes": 10, "equal": 15}
+    kinds = {
+        "alone": 45,
+        "flaky": 15,
+        "walled": 10,
+        "rated": 6,
+        "hung": 3,
+        "namesakes": 10,
+        "equal": 15,
+    }
     while plan.size < size:
         group = f"{choice.choice(LISTS)}--torture-{plan.size // GROUP_SIZE}"
         (kind,) = choice.choices(list(kinds), list(kinds.values()))
@@ -155,7 +164,7 @@ class Replica:
 
 @dataclass
 class Fleet:
-    """The gateways of one ledger. Replica 0 cannot reach the provider of the account `flaky`."""
+    """The gateways of one ledger, and those that are on their way out."""
 
     replicas: Sequence[Replica]
     gateways: list[Gateway]
@@ -187,35 +196,40 @@ class Fleet:
             each.kill()
 
 
-def addresses(provider: Provider) -> dict[str, str]:
+def addresses(provider: Provider, front: TlsFront) -> dict[str, str]:
     port = provider.url.rpartition(":")[2]
     return {
         **dict.fromkeys(("narrow", "rated", "roomy", "flaky"), provider.url),
         "hung": provider.hanging_url,
+        "walled": front.url,
         "near": f"http://localhost:{port}",
         "far": f"http://LOCALHOST:{port}",
         "elsewhere": provider.url,
     }
 
 
-def replicas_with_clocks(
-    choice: random.Random, number: int, folder: Path, ledger: str, provider: Provider, clock: str
-) -> list[Replica]:
+def configured(
+    folder: Path, ledger: str, provider: Provider, front: TlsFront, *, is_cut_off: bool
+) -> Path:
+    """The file of one replica. One that is cut off gets no connection for the account `flaky`."""
+    places = addresses(provider, front)
+    if is_cut_off:
+        places["flaky"] = provider.refusing_url
+    more_of = {**MORE_OF, "walled": {"ca_file": front.ca_file}}
+    return configuration(folder, ledger, places, deadline=DEADLINE, more_of=more_of)
+
+
+def with_clocks(choice: random.Random, configs: Sequence[Path], clock: str) -> list[Replica]:
     shifts = [choice.randint(200, 600), -choice.randint(200, 600)]
-    shifts += [choice.randint(-600, 600) for _ in range(number - 2)]
+    shifts += [choice.randint(-600, 600) for _ in configs[2:]]
     choice.shuffle(shifts)
-    found = []
-    for replica, shift in enumerate(shifts):
-        places = addresses(provider)
-        if replica == 0:
-            places["flaky"] = provider.refusing_url
-        config = configuration(folder, ledger, places, deadline=DEADLINE, more_of=MORE_OF)
-        if clock == "libfaketime":
-            found.append(Replica(config, {"constants": CONSTANTS}, faked_by(shift)))
-        else:
-            found.append(Replica(config, {"constants": CONSTANTS, "clock": shift}, {}))
     print(f"clocks by {clock}: {shifts} seconds")
-    return found
+    if clock == "libfaketime":
+        fakes = [faked_by(shift) for shift in shifts]
+        pairs = zip(configs, fakes, strict=True)
+        return [Replica(config, {"constants": CONSTANTS}, fake) for config, fake in pairs]
+    tricks = [{"constants": CONSTANTS, "clock": shift} for shift in shifts]
+    return [Replica(config, each, {}) for config, each in zip(configs, tricks, strict=True)]
 
 
 def faked_by(seconds: int) -> dict[str, str]:
@@ -378,17 +392,25 @@ def doomed() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture
+def front(tmp_path: Path, provider: Provider) -> Iterator[TlsFront]:
+    """The faulty provider behind TLS, for one of the accounts."""
+    with tls_in_front_of(provider.url, tmp_path) as found:
+        yield found
+
+
 @pytest.mark.parametrize(("seed", "clock"), [(10, "shifted in the process"), (11, "libfaketime")])
 async def test_nothing_that_happens_at_once_makes_a_second_copy(
     tmp_path: Path,
     doomed: PostgresServer,
     provider: Provider,
+    front: TlsFront,
     http: httpx.AsyncClient,
     figures: Figures,
     seed: int,
     clock: str,
 ) -> None:
-    await torture(seed, 150, 3, 6, clock, tmp_path, doomed, provider, http, figures)
+    await torture(seed, 150, 3, 6, clock, tmp_path, doomed, provider, front, http, figures)
 
 
 @pytest.mark.long
@@ -397,12 +419,13 @@ async def test_nothing_that_happens_at_once_makes_a_second_copy_of_thousands(
     tmp_path: Path,
     doomed: PostgresServer,
     provider: Provider,
+    front: TlsFront,
     http: httpx.AsyncClient,
     figures: Figures,
     seed: int,
 ) -> None:
     clock = "libfaketime" if seed % 2 else "shifted in the process"
-    await torture(seed, 1000, 4, 25, clock, tmp_path, doomed, provider, http, figures)
+    await torture(seed, 1000, 4, 25, clock, tmp_path, doomed, provider, front, http, figures)
 
 
 async def torture(
@@ -414,12 +437,17 @@ async def torture(
     folder: Path,
     database: PostgresServer,
     provider: Provider,
+    front: TlsFront,
     http: httpx.AsyncClient,
     figures: Figures,
 ) -> None:
     print(f"seed {seed}")
     choice, ledger, started = random.Random(seed), database.create_database(), monotonic()
-    replicas = replicas_with_clocks(choice, number, folder, ledger, provider, clock)
+    configs = [
+        configured(folder, ledger, provider, front, is_cut_off=replica == 0)
+        for replica in range(number)
+    ]
+    replicas = with_clocks(choice, configs, clock)
     plan = planned(choice, size, provider)
     size, findable = plan.size, plan.findable
     fleet = await Fleet.begin(replicas)
