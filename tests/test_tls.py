@@ -227,7 +227,7 @@ async def test_a_gateway_behind_a_private_ca(
     assert (told.status, told.code, told.retry) == (
         "NOT_SENT",
         "PROVIDER_UNAVAILABLE",
-        True,
+        "SAME_KEY",
     )
     assert told.message is not None
     assert f"Sonarly could not be reached ({NO_ISSUER})" in told.message

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -315,6 +315,22 @@ async def test_long_names_are_no_trouble(ledger: Ledger, intent: MakeIntent) -> 
     record = await settled(ledger, intent("long", requested_name=name), UNKNOWN)
     assert record.intent.requested_name == name
     assert await ledger.rivals(record) == [record]
+
+
+async def test_intent_begins_when_what_stood_in_its_way_is_settled_in_between(
+    ledger: Ledger, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = await settled(ledger, intent("first"), UNKNOWN)
+    find_one = ledger._one
+
+    async def settle_and_find_one(statement: str, values: Mapping[str, object]) -> object:
+        monkeypatch.setattr(ledger, "_one", find_one)
+        await ledger.settle_by_reading(unknown, Created(COPY), Evidence.INFERRED, NOW, None)
+        return await find_one(statement, values)
+
+    monkeypatch.setattr(ledger, "_one", settle_and_find_one)
+    record = await begun(ledger, intent("again"))
+    assert record.status is DuplicationStatus.IN_PROGRESS
 
 
 async def test_naming_what_is_not_in_the_way_is_refused(ledger: Ledger, intent: MakeIntent) -> None:
