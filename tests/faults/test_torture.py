@@ -1,7 +1,6 @@
 """Everything goes wrong at once, as one number decides: clocks, limits, names, kills and drains."""
 
 import asyncio
-import os
 import random
 import signal
 from collections import Counter
@@ -15,6 +14,7 @@ import httpx
 import pytest
 
 from campaign_gateway.outcomes import DuplicationStatus
+from support.faketime import faked_by
 from support.faulty_provider import Provider
 from support.figures import Figures
 from support.gateways import (
@@ -71,8 +71,6 @@ GROUP_SIZE = 40
 CLIENTS = 40
 # So long reading goes on after the last press.
 SETTLE_SECONDS = 25.0
-
-FAKETIME = ("libfaketimeMT.so.1", "libfaketime.so.1")
 
 
 @dataclass
@@ -230,25 +228,6 @@ def with_clocks(choice: random.Random, configs: Sequence[Path], clock: str) -> l
         return [Replica(config, {"constants": CONSTANTS}, fake) for config, fake in pairs]
     tricks = [{"constants": CONSTANTS, "clock": shift} for shift in shifts]
     return [Replica(config, each, {}) for config, each in zip(configs, tricks, strict=True)]
-
-
-def faked_by(seconds: int) -> dict[str, str]:
-    """The environment in which a process has another wall clock, and the same monotonic one."""
-    return {
-        "LD_PRELOAD": str(_libfaketime()),
-        "FAKETIME": f"{seconds:+d}s",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-
-
-def _libfaketime() -> Path:
-    for name in FAKETIME:
-        for found in Path("/usr/lib").glob(f"*/faketime/{name}"):
-            return found
-    reason = "there is no libfaketime on this machine; Debian has it as the package faketime"
-    if "CAMPAIGN_GATEWAY_REQUIRE_FAKETIME" in os.environ:
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @dataclass

@@ -1,0 +1,254 @@
+"""Single ways in which two replicas could break the promise, each tried with real processes."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from time import monotonic
+
+import httpx
+import pytest
+
+from campaign_gateway.outcomes import DuplicationStatus, Evidence
+from support.faketime import faked_by
+from support.faulty_provider import Provider
+from support.gateways import (
+    SOON,
+    Gateway,
+    ask,
+    configuration,
+    intent,
+    launch,
+    listening,
+    recorded,
+)
+
+CONSTANTS = {**SOON, "reconciliation.PAUSES": [0.5, 1, 1, 2]}
+
+# So many seconds the gateways look for a copy that is not to be found.
+LOOKING_SECONDS = 6
+
+
+@asynccontextmanager
+async def replicas(
+    config: Path, environments: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})
+) -> AsyncIterator[tuple[Gateway, Gateway]]:
+    first, second = [launch(config, {"constants": CONSTANTS}, each) for each in environments]
+    try:
+        yield await listening(first), await listening(second)
+    finally:
+        first.kill()
+        second.kill()
+
+
+async def until_sent(provider: Provider, name: str, times: int = 1) -> None:
+    async with asyncio.timeout(10):
+        while len(provider.intents[name].posts) < times:
+            await asyncio.sleep(0.01)
+
+
+async def test_waiting_request_is_not_refused_after_another_replica_made_the_copy(
+    tmp_path: Path, postgres_url: str, provider: Provider, http: httpx.AsyncClient
+) -> None:
+    """It waits for a permit, and is then refused because its gateway stops."""
+    limits = {"main": {"calls_at_once": 1}}
+    config = configuration(
+        tmp_path, postgres_url, {"main": provider.url}, timeout=3, more_of=limits
+    )
+    hanging, wanted = intent("hang-after-copy", "g", "main"), intent("none", "g", "main")
+    async with replicas(config) as (stopping, other):
+        occupying = asyncio.create_task(ask(http, stopping.url, hanging))
+        await until_sent(provider, hanging.name)
+        waiting = asyncio.create_task(ask(http, stopping.url, wanted))
+        await asyncio.sleep(0.3)
+        made = await ask(http, other.url, wanted)
+        assert made is not None
+        assert made.status == "CREATED"
+        stopping.signal(signal.SIGTERM)
+        told = await waiting
+        await occupying
+    assert told is not None
+    assert (told.status, told.campaign) == ("CREATED", made.campaign)
+    assert told.replayed
+    assert len(provider.intents[wanted.name].posts) == 1
+
+
+async def test_refusal_without_a_record_keeps_the_key(
+    tmp_path: Path, postgres_url: str, provider: Provider, http: httpx.AsyncClient
+) -> None:
+    config = configuration(tmp_path, postgres_url, {"main": provider.refusing_url})
+    cut_off = config.read_text("utf-8")
+    async with replicas(config) as (first, _):
+        wanted = intent("none", "g", "main")
+        told = await ask(http, first.url, wanted)
+        assert told is not None
+        assert (told.status, told.retry, told.code) == (
+            "NOT_SENT",
+            "SAME_KEY",
+            "PROVIDER_UNAVAILABLE",
+        )
+    config.write_text(cut_off.replace(provider.refusing_url, provider.url), "utf-8")
+    async with replicas(config) as (first, _):
+        again = await ask(http, first.url, wanted)
+    assert again is not None
+    assert (again.status, again.replayed) == ("CREATED", False)
+
+
+async def test_late_answer_and_search_never_give_one_campaign_two_owners(
+    tmp_path: Path, postgres_url: str, provider: Provider, http: httpx.AsyncClient
+) -> None:
+    """Two equal intents, whose copies are made in the other order, one by a stopped replica."""
+    config = configuration(tmp_path, postgres_url, {"main": provider.url}, timeout=8)
+    first = intent("none", "g", "main")
+    second = replace(first, key=f"{first.key}-2", wish=f"{first.wish}-2")
+    provider.turns[first.name] = ["copied-last", "fin-after-copy"]
+    async with replicas(config) as (stopped, other):
+        late = asyncio.create_task(ask(http, stopped.url, first))
+        await until_sent(provider, first.name)
+        stopped.signal(signal.SIGSTOP)
+        lost = await ask(http, other.url, second)
+        assert lost is not None
+        assert lost.status == "UNKNOWN"
+        async with asyncio.timeout(20):
+            # The stopped one is taken for dead, and both copies are assigned by their age.
+            while {each.status for each in (await recorded(postgres_url)).values()} != {
+                DuplicationStatus.CREATED
+            }:
+                await asyncio.sleep(0.1)
+        by_search = await recorded(postgres_url)
+        stopped.signal(signal.SIGCONT)
+        await late
+        async with asyncio.timeout(10):
+            while (await recorded(postgres_url))[first.key].evidence is not Evidence.ANSWER:
+                await asyncio.sleep(0.1)
+        records = await recorded(postgres_url)
+    assert {each.evidence for each in by_search.values()} == {Evidence.INFERRED}
+    assert {each.status for each in records.values()} == {DuplicationStatus.CREATED}
+    owned = [each.campaign.id for each in records.values() if each.campaign]
+    copies = provider.intents[first.name].copies
+    assert sorted(owned) == sorted(copies), "each copy is on one record"
+    made_last = max(copies, key=lambda each: copies[each])
+    campaign = records[first.key].campaign
+    assert campaign is not None
+    assert campaign.id == made_last, "the provider's answer counts"
+
+
+@pytest.mark.parametrize("seconds", [-300, 300])
+async def test_older_campaign_is_not_taken_for_the_copy_when_a_clock_is_wrong(
+    tmp_path: Path, postgres_url: str, provider: Provider, http: httpx.AsyncClient, seconds: int
+) -> None:
+    config = configuration(tmp_path, postgres_url, {"main": provider.url})
+    missing, made = intent("fin-before-copy", "g", "main"), intent("fin-after-copy", "g", "main")
+    for each in (missing, made):
+        provider.add_older_campaign(each.group, each.called, timedelta(seconds=120))
+    async with replicas(config, (faked_by(seconds), {})) as (wrong, right):
+        for each in (missing, made):
+            told = await ask(http, wrong.url, each)
+            assert told is not None
+            assert told.status == "UNKNOWN"
+        ready = (await http.get(f"{wrong.url}/readyz")).text
+        direction = "ahead of" if seconds > 0 else "behind"
+        assert f"clock is {abs(seconds)} seconds {direction} the database's" in ready
+        assert "this gateway's clock" in wrong.said()
+        assert (await http.get(f"{right.url}/readyz")).text == "ready\n"
+        async with asyncio.timeout(20):
+            while (await recorded(postgres_url))[made.key].status is DuplicationStatus.UNKNOWN:
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(LOOKING_SECONDS)
+        records = await recorded(postgres_url)
+    copy = records[made.key].campaign
+    assert copy is not None
+    assert list(provider.intents[made.name].copies) == [copy.id]
+    assert records[missing.key].status is DuplicationStatus.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "more_of"),
+    [
+        ("http://localhost:{port}", "http://LOCALHOST:{port}", {}),
+        (
+            "http://localhost:{port}",
+            "http://127.0.0.1:{port}",
+            {name: {"shared_campaigns": "it"} for name in ("near", "far")},
+        ),
+    ],
+    ids=["two spellings", "two names and the setting"],
+)
+async def test_copy_is_not_claimed_through_another_address_of_its_provider(
+    tmp_path: Path,
+    postgres_url: str,
+    provider: Provider,
+    http: httpx.AsyncClient,
+    one: str,
+    other: str,
+    more_of: Mapping[str, Mapping[str, object]],
+) -> None:
+    port = provider.url.rpartition(":")[2]
+    places = {"near": one.format(port=port), "far": other.format(port=port)}
+    config = configuration(tmp_path, postgres_url, places, more_of=more_of)
+    made = intent("none", "g", "near")
+    missing = replace(intent("fin-before-copy", "g", "far"), called=made.name)
+    provider.names[missing.name] = made.name
+    async with replicas(config) as (first, second):
+        told, lost = await asyncio.gather(
+            ask(http, first.url, made), ask(http, second.url, missing)
+        )
+        assert told is not None
+        assert lost is not None
+        assert (told.status, lost.status) == ("CREATED", "UNKNOWN")
+        await asyncio.sleep(LOOKING_SECONDS)
+        records = await recorded(postgres_url)
+        assert "lead to different hosts" not in first.said()
+    assert records[missing.key].status is DuplicationStatus.UNKNOWN
+    assert records[missing.key].checks > 1
+
+
+async def test_accounts_that_may_show_the_same_campaigns_are_named_at_the_start(
+    tmp_path: Path, postgres_url: str, provider: Provider
+) -> None:
+    port = provider.url.rpartition(":")[2]
+    places = {"near": f"http://localhost:{port}", "far": f"http://127.0.0.1:{port}"}
+    more_of = {"near": {"shared_campaigns": "it"}}
+    async with replicas(configuration(tmp_path, postgres_url, places, more_of=more_of)) as (
+        first,
+        _,
+    ):
+        said = first.said()
+    assert f"near (localhost:{port}), far (127.0.0.1:{port}) lead to different hosts" in said
+    assert "It is missing for far" in said
+
+
+async def test_hanging_provider_does_not_slow_down_the_settling_at_another(
+    tmp_path: Path, postgres_url: str, provider: Provider, http: httpx.AsyncClient
+) -> None:
+    places = {"hung": provider.hanging_url, "main": provider.url}
+    config = configuration(tmp_path, postgres_url, places, timeout=2, deadline=60)
+
+    async def seconds_to_settle(url: str) -> float:
+        """From the answer that has no id until the copy is found."""
+        wanted = [intent("body-without-id", f"g-{number}", "main") for number in range(8)]
+        asked_at = monotonic()
+        told = await asyncio.gather(*(ask(http, url, each) for each in wanted))
+        assert {each and each.status for each in told} == {"ACCEPTED"}
+        async with asyncio.timeout(60):
+            while True:
+                records = await recorded(postgres_url)
+                if all(records[each.key].status is DuplicationStatus.CREATED for each in wanted):
+                    return monotonic() - asked_at
+                await asyncio.sleep(0.05)
+
+    async with replicas(config) as (first, _):
+        alone = min([await seconds_to_settle(first.url) for _ in range(2)])
+        hanging = [intent("none", f"hung-{number}", "hung") for number in range(120)]
+        asking = [asyncio.create_task(ask(http, first.url, each)) for each in hanging]
+        await asyncio.wait(asking)
+        assert sum(
+            each.status is DuplicationStatus.UNKNOWN
+            for each in (await recorded(postgres_url)).values()
+        ) == len(hanging)
+        beside = min([await seconds_to_settle(first.url) for _ in range(2)])
+    # The bound is wide, because the machine may be busy: without shares it takes minutes.
+    assert beside < 2 * alone + 5, (alone, beside)

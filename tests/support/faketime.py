@@ -1,0 +1,27 @@
+"""Processes with a wrong wall clock, by Debian's libfaketime."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+FAKETIME = ("libfaketimeMT.so.1", "libfaketime.so.1")
+
+
+def faked_by(seconds: int) -> dict[str, str]:
+    """The environment in which a process has another wall clock, and the same monotonic one."""
+    return {
+        "LD_PRELOAD": str(_libfaketime()),
+        "FAKETIME": f"{seconds:+d}s",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+def _libfaketime() -> Path:
+    for name in FAKETIME:
+        for found in Path("/usr/lib").glob(f"*/faketime/{name}"):
+            return found
+    reason = "there is no libfaketime on this machine; Debian has it as the package faketime"
+    if "CAMPAIGN_GATEWAY_REQUIRE_FAKETIME" in os.environ:
+        pytest.fail(reason)
+    pytest.skip(reason)
