@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from campaign_gateway.connector import AccountSettings, Connector, SignsIn, canonical_host
+from campaign_gateway.connector import AccountSettings, Connector, SignsIn, canonical_address
 from campaign_gateway.connectors import CONNECTORS
 from campaign_gateway.outcomes import ErrorCode, Refused, UserError
 from campaign_gateway.permits import Permits
@@ -16,17 +16,21 @@ from campaign_gateway.transport import Transport
 class Account:
     """One configured access to a provider.
 
-    `host` is where it leads to, in one spelling. `shared_campaigns` is what accounts have in common
-    that see the same campaigns under different hosts.
+    `address` is where it leads to, in one spelling. `place` is the same for accounts that see the
+    same campaigns.
     """
 
     name: str
-    host: str
+    address: str
     shared_campaigns: str | None
     timeout_seconds: float
     connector: Connector[Any]
     transport: Transport | SignedTransport
     permits: Permits
+
+    @property
+    def place(self) -> str:
+        return self.shared_campaigns or self.address
 
 
 def open_account(name: str, settings: AccountSettings) -> Account:
@@ -34,7 +38,7 @@ def open_account(name: str, settings: AccountSettings) -> Account:
     transport = Transport(settings.secrets(), settings.timeout_seconds, settings.ca_file)
     return Account(
         name=name,
-        host=canonical_host(settings.root),
+        address=canonical_address(settings.root),
         shared_campaigns=settings.shared_campaigns,
         timeout_seconds=settings.timeout_seconds,
         connector=connector,
@@ -47,8 +51,8 @@ def open_account(name: str, settings: AccountSettings) -> Account:
     )
 
 
-def unclear_hosts(accounts: Iterable[Account]) -> Iterator[str]:
-    """For each provider with several hosts, which of its accounts may see the same campaigns.
+def unclear_addresses(accounts: Iterable[Account]) -> Iterator[str]:
+    """For each provider with several addresses, which of its accounts may see the same campaigns.
 
     One account could take a lost copy of another one's for its own then.
     """
@@ -57,12 +61,12 @@ def unclear_hosts(accounts: Iterable[Account]) -> Iterator[str]:
         by_provider.setdefault(each.connector.provider, []).append(each)
     for provider, group in by_provider.items():
         unclear = [each for each in group if each.shared_campaigns is None]
-        if unclear and len({each.shared_campaigns or each.host for each in group}) > 1:
-            places = ", ".join(f"{each.name} ({each.host})" for each in group)
+        if unclear and len({each.place for each in group}) > 1:
+            places = ", ".join(f"{each.name} ({each.address})" for each in group)
             unset = ", ".join(each.name for each in unclear)
             yield (
-                f"the {provider} accounts {places} lead to different hosts. If they show the same "
-                "campaigns, give them the same shared_campaigns, else different ones. It is "
+                f"the {provider} accounts {places} lead to different addresses. If they show the "
+                "same campaigns, give them the same shared_campaigns, else different ones. It is "
                 f"missing for {unset}"
             )
 

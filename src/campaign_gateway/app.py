@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from campaign_gateway.accounts import Account, open_account, unclear_hosts
+from campaign_gateway.accounts import Account, open_account, unclear_addresses
 from campaign_gateway.api import examples
 from campaign_gateway.api.context import Context
 from campaign_gateway.api.http import GraphQLOverHTTP
@@ -159,7 +159,7 @@ async def create_app(
 
 async def _open_accounts(settings: Settings, ledger: Ledger) -> Mapping[str, Account]:
     accounts = {name: open_account(name, each) for name, each in settings.accounts.items()}
-    for warning in unclear_hosts(accounts.values()):
+    for warning in unclear_addresses(accounts.values()):
         log.warning("%s", warning)
     try:
         for account in accounts.values():

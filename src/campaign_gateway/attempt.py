@@ -12,7 +12,6 @@ from campaign_gateway.connector import (
     FindsCopies,
     ProviderRequest,
     UnreadableAnswer,
-    canonical_host,
 )
 from campaign_gateway.finishing import (
     FINISH_SECONDS,
@@ -86,8 +85,8 @@ async def attempt(
     Raises `Refused`, `KeyTaken`, `Unresolved` and `LedgerUnavailable`, all before the first byte.
     After `InDoubt`, which is one of the latter, the intent has to be renounced.
     """
-    place = account.shared_campaigns or canonical_host(request.url)
-    intent = replace(intent, platform="/".join(filter(None, [place, request.kind])))
+    platform = "#".join(filter(None, [account.place, request.kind]))
+    intent = replace(intent, platform=platform)
     recording = _Recording(
         ledger, await _with_what_is_there(ledger, account, intent, campaign), despite
     )

@@ -216,15 +216,15 @@ def _base_url(value: str) -> str:
     return value.rstrip("/")
 
 
-def canonical_host(url: str) -> str:
-    """The host and port of a URL, in the one spelling that all URLs of that host have in common."""
+def canonical_address(url: str) -> str:
+    """A URL without its scheme, in one spelling for all that lead to the same place."""
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     with suppress(ValueError):
         host = str(ipaddress.ip_address(host))
     host = f"[{host}]" if ":" in host else host
     is_default = parts.port in {None, {"http": 80, "https": 443}.get(parts.scheme)}
-    return host if is_default else f"{host}:{parts.port}"
+    return (host if is_default else f"{host}:{parts.port}") + parts.path.rstrip("/")
 
 
 def _is_loopback(host: str) -> bool:
@@ -307,7 +307,7 @@ class AccountSettings(BaseModel):
     set; None leaves the rate to the provider.
     `calls_at_once` is how many copies are asked for at a time; more wait.
     `shared_campaigns` is a name that accounts have in common which see the same campaigns under
-    different hosts. Accounts of one host see the same campaigns without it.
+    different addresses. Accounts of one address see the same campaigns without it.
     `ca_file` has the certificates of a private CA in PEM form. They replace the public CAs: no
     other CA can then vouch for this provider. A file that holds the public ones too trusts both.
     Without it the file in `SSL_CERT_FILE` or the folder in `SSL_CERT_DIR` of the environment is

@@ -539,7 +539,7 @@ async def test_order_rests_on_the_ledger_s_clock_and_not_on_ids(
 async def test_accounts_that_share_campaigns_count_as_one_place(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
-    places = {"one": "a.example.com", "two": "b.example.com/program", "three": "c.example.com"}
+    places = {"one": "a.example.com", "two": "b.example.com#program", "three": "c.example.com"}
     for account, platform in places.items():
         mine = intent(account, account=account, platform=platform, scope=account)
         await settled(ledger, mine, Created(replace(COPY, id=f"of-{account}")))
@@ -550,7 +550,7 @@ async def test_accounts_that_share_campaigns_count_as_one_place(
         await ledger.share_campaigns(account, "cdp")
     every = [f"of-{account}" for account in places]
     assert await ledger.claimed("cdp", every) == {"of-one", "of-three"}
-    assert await ledger.claimed("cdp/program", every) == {"of-two"}
+    assert await ledger.claimed("cdp#program", every) == {"of-two"}
     assert await ledger.claimed("c.example.com", every) == {"of-one"}, "it has an owner there"
 
 

@@ -197,7 +197,7 @@ async def test_upgrade_gives_each_campaign_one_owner_and_each_host_one_spelling(
     ledger = await open_at(sqlite_url)
     found = [await ledger.find("everyone", f"k{number}") for number in range(4)]
     platforms = [each.intent.platform for each in found if each]
-    assert platforms == ["api.example.com", "api.example.com", "api.example.com:8443", "h.com/p"]
+    assert platforms == ["api.example.com", "api.example.com", "api.example.com:8443", "h.com#p"]
     owners = [each.status for each in found if each]
     assert owners == [DuplicationStatus.UNKNOWN, *[DuplicationStatus.CREATED] * 3]
     loser = found[0]

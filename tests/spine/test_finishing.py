@@ -70,7 +70,7 @@ async def begun(
     """A record of a call that is under way, as another gateway of this account would have it."""
     campaign = StubInput(**fields)
     intent = duplication._intent("everyone", key, "stub", "stub", campaign)
-    platform = gateway.account.connector.build_request(campaign).url.split("/")[2]
+    platform = gateway.account.place
     await gateway.ledger.begin(replace(intent, platform=platform), at, None)
     return await gateway.recorded(key)
 

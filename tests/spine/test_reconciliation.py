@@ -11,7 +11,12 @@ import pytest
 
 from campaign_gateway import reconciliation
 from campaign_gateway.accounts import Account
-from campaign_gateway.connector import ProviderRequest, ProviderResponse, SearchPage, canonical_host
+from campaign_gateway.connector import (
+    ProviderRequest,
+    ProviderResponse,
+    SearchPage,
+    canonical_address,
+)
 from campaign_gateway.ledger.contract import (
     Duplication,
     Intent,
@@ -295,18 +300,18 @@ async def test_two_accounts_of_one_platform_do_not_claim_each_other_s_copies(
         "https://api.example.com",
         "https://API.Example.Com:443",
         "https://api.example.com.",
-        "http://api.example.com:80/v1",
+        "http://api.example.com:80/",
     ],
 )
 def test_one_host_has_one_spelling(url: str) -> None:
-    assert canonical_host(url) == "api.example.com"
+    assert canonical_address(url) == "api.example.com"
 
 
 def test_other_ports_and_addresses_stay_apart() -> None:
-    urls = ["https://h:8443", "http://h:443", "https://h", "http://[::1]:8000", "http://127.0.0.1"]
-    hosts = ["h:8443", "h:443", "h", "[::1]:8000", "127.0.0.1"]
-    assert [canonical_host(each) for each in urls] == hosts
-    assert canonical_host("http://[0:0:0:0:0:0:0:1]:8000") == "[::1]:8000"
+    urls = ["https://h:8443", "http://h:443", "https://h", "http://[::1]:8000", "http://h/One/"]
+    hosts = ["h:8443", "h:443", "h", "[::1]:8000", "h/One"]
+    assert [canonical_address(each) for each in urls] == hosts
+    assert canonical_address("http://[0:0:0:0:0:0:0:1]:8000") == "[::1]:8000"
 
 
 @pytest.mark.parametrize(

@@ -296,7 +296,7 @@ async def account_at(
     transport = Transport([], timeout)
     yield Account(
         name=name,
-        host="",
+        address="stub",
         shared_campaigns=None,
         timeout_seconds=timeout,
         connector=connector,

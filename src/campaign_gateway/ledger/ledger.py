@@ -244,9 +244,9 @@ class Ledger:
         """Move an account's duplications to the platform that it shares with other accounts."""
         found = await self.engine.read(statements.PLATFORMS, {"account": account})
         for platform in [row["platform"] for row in found]:
-            host, slash, kind = platform.partition("/")
-            if host != name:
-                values = {"account": account, "platform": platform, "moved": name + slash + kind}
+            place, mark, kind = platform.partition("#")
+            if place != name:
+                values = {"account": account, "platform": platform, "moved": name + mark + kind}
                 await self.engine.write(statements.MOVE, values)
 
     async def near(

@@ -182,7 +182,7 @@ async def test_the_two_kinds_are_counted_apart(
         answer = await duplicator.duplicate("everyone", key, "marketo", wanted)
         assert answer.duplication is not None
         assert answer.duplication.status is DuplicationStatus.CREATED
-        platforms.add(answer.duplication.intent.platform.partition("/")[2])
+        platforms.add(answer.duplication.intent.platform.partition("#")[2])
     assert platforms == {"smartCampaign", "program"}
     await ledger.close()
 

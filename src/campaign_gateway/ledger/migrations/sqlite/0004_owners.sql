@@ -1,10 +1,10 @@
 -- The status before a copy was found by reading, in case the provider says that it is another's.
 ALTER TABLE duplication ADD COLUMN settled_from TEXT;
 
--- One host has one spelling: lower case, without the port that https has anyway.
+-- One host has one spelling: lower case, without the port that https has anyway. What follows is a kind.
 UPDATE duplication SET platform =
     replace(replace(lower(substr(platform, 1, instr(platform || '/', '/') - 1)) || '|', ':443|', ''), '|', '')
-    || substr(platform, instr(platform || '/', '/'));
+    || replace(substr(platform, instr(platform || '/', '/')), '/', '#');
 
 -- A campaign has one owner, the one with the strongest evidence. The others are searched for again.
 UPDATE duplication SET status = 'UNKNOWN', campaign_id = NULL, campaign = NULL, warnings = NULL, evidence = NULL,
