@@ -172,6 +172,12 @@ def test_a_success_tells_the_id_and_nothing_else() -> None:
     )
 
 
+def test_a_success_may_be_the_copy_itself() -> None:
+    assert read(200, COPY) == Created(Campaign("301", copied_from="101"))
+    assert isinstance(read(200, {**COPY, "id": "101"}), Unknown)
+    assert isinstance(read(200, {**COPY, "error": {"code": 2}}), Unknown)
+
+
 @pytest.mark.parametrize("copy_id", [None, "", "101", 301, "3/01", ["301"]], ids=repr)
 def test_a_success_without_the_id_of_a_copy_leaves_it_open(copy_id: object) -> None:
     assert isinstance(read(200, {"copied_campaign_id": copy_id, "id": "301"}), Unknown)

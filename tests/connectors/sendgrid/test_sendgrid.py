@@ -79,6 +79,9 @@ def test_the_name_of_another_call_is_no_id(name: str) -> None:
     with pytest.raises(Refused) as refusal:
         sent(campaign_id=ID(name))
     assert refusal.value.error.field == ("campaignId",)
+    with pytest.raises(Refused) as refusal:
+        CONNECTOR.build_lookup(name, None)
+    assert refusal.value.error.field == ("id",)
 
 
 def test_a_copy_is_told_with_its_categories_and_times() -> None:

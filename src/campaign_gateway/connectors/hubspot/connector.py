@@ -111,9 +111,9 @@ JOB_FAILED = (
 class HubspotAccount(AccountSettings):
     """The access token of an app, and the versions of HubSpot's two APIs.
 
-    Emails need the scope `content`; for the versions v3 and 2026-03 `marketing.email.write` with
-    `marketing.email.read` does as well. Campaigns need the scopes `marketing.campaigns.read` and
-    `marketing.campaigns.write`.
+    Emails need the scope `content`; for the versions v3, 2026-03 and 2026-09
+    `marketing.email.write` with `marketing.email.read` does as well. Campaigns need the scopes
+    `marketing.campaigns.read` and `marketing.campaigns.write`.
     """
 
     base_url: BaseUrl = "https://api.hubapi.com"
@@ -187,6 +187,10 @@ class HubspotConnector:
             # 201 is the documented yes to cloning a campaign, whatever became of the body; for an
             # email it is 200, and an unreadable one might be a proxy's.
             if response.status == 201 and campaign.kind == HubspotCampaignKind.CAMPAIGN:
+                return Accepted()
+            # By HubSpot's description an email has to hold `isAb` and nothing else.
+            is_email = body is not None and isinstance(body.get("isAb"), bool) and "id" not in body
+            if response.status == 200 and campaign.kind == HubspotCampaignKind.EMAIL and is_email:
                 return Accepted()
         is_turned_away = response.status in TURNED_AWAY
         return failure(

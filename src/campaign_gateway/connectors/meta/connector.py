@@ -127,7 +127,7 @@ class MetaConnector:
         return self._request("POST", f"/{source}/copies", form_body(fields))
 
     def read_answer(self, campaign: MetaCampaignInput, response: ProviderResponse) -> Outcome:
-        copy_id = read_id(read_json_object(response), "copied_campaign_id")
+        copy_id = _copy_id_in(read_json_object(response) or {})
         if response.is_success and copy_id and copy_id != campaign.campaign_id:
             return Created(Campaign(copy_id, copied_from=campaign.campaign_id), _trace_of(response))
         return _failure(response)
@@ -177,6 +177,13 @@ class MetaConnector:
         headers = {"authorization": f"Bearer {self.account.access_token.get_secret_value()}"}
         url = f"{self.account.base_url}/{self.account.version}{path}"
         return api_request(method, url, headers, body, FORM)
+
+
+def _copy_id_in(body: Mapping[str, Any]) -> str | None:
+    # The pages show an answer of ids; Meta's own description of the API has the copy answered.
+    if "copied_campaign_id" in body:
+        return read_id(body, "copied_campaign_id")
+    return read_id(body, "id") if "error" not in body else None
 
 
 def _read_campaign(data: object) -> Campaign | None:

@@ -90,9 +90,7 @@ class SendgridConnector:
     account: SendgridAccount
 
     def build_request(self, campaign: SendgridCampaignInput) -> ProviderRequest:
-        source = identifier(campaign.campaign_id, "campaignId")
-        if source in OTHER_CALLS:
-            raise invalid_input("campaignId", "campaignId must be the id of a Single Send.")
+        source = _id(campaign.campaign_id, "campaignId")
         # SendGrid is only known to trim a name that it has made itself.
         name = optional_line(campaign.name, "name", LONGEST_NAME)
         return self._request("POST", f"{PATH}/{source}", json_body({"name": name}))
@@ -130,7 +128,7 @@ class SendgridConnector:
         return SearchPage(found, read_link_parameter(link, "page_token"))
 
     def build_lookup(self, campaign_id: str, near: SendgridCampaignInput | None) -> ProviderRequest:
-        return self._request("GET", f"{PATH}/{identifier(campaign_id, 'id')}")
+        return self._request("GET", f"{PATH}/{_id(campaign_id, 'id')}")
 
     def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         return read_found(response, campaign_id, _read_campaign)
@@ -138,6 +136,13 @@ class SendgridConnector:
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
         headers = {"authorization": f"Bearer {self.account.api_key.get_secret_value()}"}
         return api_request(method, self.account.base_url + path, headers, body)
+
+
+def _id(campaign_id: str, field_name: str) -> str:
+    """Raises `Refused`."""
+    if campaign_id in OTHER_CALLS:
+        raise invalid_input(field_name, f"{field_name} must be the id of a Single Send.")
+    return identifier(campaign_id, field_name)
 
 
 def _read_campaign(data: object) -> Campaign | None:
