@@ -154,8 +154,14 @@ BUGS = [
         "retry after bytes left",
         {
             "transport.py": [
-                ("except (httpx.ConnectError, httpx.ConnectTimeout):", "except httpx.HTTPError:"),
-                ("if pause is None or exchange.crossed:", "if pause is None:"),
+                (
+                    "except (httpx.ConnectError, httpx.ConnectTimeout) as error:",
+                    "except httpx.HTTPError as error:",
+                ),
+                (
+                    "if pause is None or exchange.crossed or _tls_failure(error):",
+                    "if pause is None:",
+                ),
             ]
         },
         ("test_transport.py",),
@@ -263,7 +269,7 @@ def run_tests(source: Path, tests: Sequence[str]) -> subprocess.CompletedProcess
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
 
