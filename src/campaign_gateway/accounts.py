@@ -30,7 +30,7 @@ class Account:
 
     @property
     def place(self) -> str:
-        return self.shared_campaigns or self.address
+        return f"{self.connector.provider}@{self.shared_campaigns or self.address}"
 
 
 def open_account(name: str, settings: AccountSettings) -> Account:

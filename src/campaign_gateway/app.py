@@ -161,13 +161,10 @@ async def _open_accounts(settings: Settings, ledger: Ledger) -> Mapping[str, Acc
     accounts = {name: open_account(name, each) for name, each in settings.accounts.items()}
     for warning in unclear_addresses(accounts.values()):
         log.warning("%s", warning)
-    try:
-        for account in accounts.values():
-            if account.shared_campaigns:
-                # What is on record from before the setting has to count among them too.
-                await ledger.share_campaigns(account.name, account.shared_campaigns)
-    except LedgerUnavailable as failure:
-        log.error("not all earlier duplications are among the shared campaigns: %s", failure)
+    for account in accounts.values():
+        if account.shared_campaigns or "/" in account.address:
+            # What is on record from before the setting, or from before paths counted, belongs here.
+            await ledger.move(account.name, account.place)
     return accounts
 
 

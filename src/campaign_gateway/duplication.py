@@ -144,6 +144,8 @@ class Duplicator:
         )
         if not running.task.done():
             recorded = await self._find_soon(intent)
+            if recorded is not None:
+                _refuse_another(intent, recorded)
             is_ours = recorded is None or recorded.intent.nonce == intent.nonce
             return Answer(recorded, replayed=not (is_first and is_ours))
         answer = running.task.result()
@@ -215,10 +217,7 @@ class Duplicator:
         loop = asyncio.get_running_loop()
         give_up_at, pause = loop.time() + self._deadline, 0.05
         while True:
-            if recorded.expired:
-                raise Refused(KEY_EXPIRED)
-            if recorded.intent.fingerprint != intent.fingerprint:
-                raise Refused(KEY_REUSED)
+            _refuse_another(intent, recorded)
             is_known = recorded.status is not DuplicationStatus.IN_PROGRESS
             if is_known or self.is_draining or loop.time() > give_up_at:
                 return Answer(recorded, replayed=True)
@@ -237,6 +236,14 @@ class Duplicator:
             return await self._ledger.find(intent.scope, intent.key)
         except LedgerUnavailable:
             return None
+
+
+def _refuse_another(intent: Intent, recorded: Duplication) -> None:
+    """Raises `Refused` if the record of the key is another intent's, or not kept any more."""
+    if recorded.expired:
+        raise Refused(KEY_EXPIRED)
+    if recorded.intent.fingerprint != intent.fingerprint:
+        raise Refused(KEY_REUSED)
 
 
 def _with_whole_path(answer: Answer, provider: str) -> Answer:

@@ -159,7 +159,9 @@ def _ahead(response: ProviderResponse, asked_at: datetime) -> timedelta:
     """
     try:
         told = parsedate_to_datetime(response.headers.get("date", ""))
-        return told + timedelta(seconds=1) - asked_at
+        # A cache repeats an old `Date`, and says in `Age` how old it is.
+        age = int(response.headers.get("age", 0))
+        return told + timedelta(seconds=age + 1) - asked_at
     except (ValueError, TypeError, OverflowError):
         return timedelta(0)
 

@@ -95,6 +95,15 @@ const scenarios = {
     return [stuck, elsewhere, await press(braze, (again, show) => copyAnyway(again, refused, show))];
   },
 
+  async earlier() {
+    const braze = { campaignId: 'cut-after-copy', name };
+    loseTheNextAnswer();
+    const lost = await press(braze);
+    // As in another tab, which does not know of the first key.
+    kept.clear();
+    return [lost, await press(braze)];
+  },
+
   async unknown() {
     const waits = shortenAndCountTheWaits();
     const pressed = await press({ campaignId: 'cut-before-copy', name });

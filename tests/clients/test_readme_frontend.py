@@ -135,6 +135,14 @@ def test_a_person_can_ask_for_another_copy_after_one_that_stays_unknown(built: P
     assert anyway["shown"][0]["duplication"]["id"] not in duplications
 
 
+def test_earlier_attempt_that_made_the_copy_ends_the_intent(built: Path, sandbox_url: str) -> None:
+    name, (lost, elsewhere) = press(built, "earlier")
+    assert lost["shown"] == []
+    assert statuses(elsewhere) == ["NOT_SENT", "CREATED"], "it waits, and asks for no other copy"
+    assert elsewhere["after"] is None
+    assert requested(sandbox_url, name) == [name]
+
+
 def test_what_stays_unknown_is_kept(built: Path) -> None:
     _, (pressed,) = press(built, "unknown")
     assert statuses(pressed) == ["UNKNOWN"] * 4

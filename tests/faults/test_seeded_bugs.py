@@ -117,8 +117,8 @@ BUGS = [
             "duplication.py": [
                 (
                     (
-                        "            if recorded.intent.fingerprint != intent.fingerprint:\n"
-                        "                raise Refused(KEY_REUSED)\n"
+                        "    if recorded.intent.fingerprint != intent.fingerprint:\n"
+                        "        raise Refused(KEY_REUSED)\n"
                     ),
                     "",
                 )

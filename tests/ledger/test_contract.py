@@ -460,6 +460,63 @@ async def test_answer_of_the_provider_takes_its_campaign_from_one_found_by_readi
     assert await found(ledger, other) == exchanged
 
 
+async def test_outcome_is_recorded_when_the_owner_gives_the_campaign_up_meanwhile(
+    ledger: Ledger, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two statements of one settling, the other's answer names another campaign."""
+    late, other = intent("late", scope="a"), intent("other", scope="b")
+    await ledger.begin(late, NOW, None)
+    record = await settled(ledger, other, UNKNOWN)
+    assert await ledger.settle_by_reading(record, Created(COPY), Evidence.INFERRED, NOW, None)
+    find_one = ledger._one
+
+    async def settle_the_other_and_find_one(statement: str, values: Mapping[str, object]) -> object:
+        monkeypatch.setattr(ledger, "_one", find_one)
+        found = await find_one(statement, values)
+        await ledger.settle(other, Created(replace(COPY, id="c2")), NOW, None)
+        return found
+
+    monkeypatch.setattr(ledger, "_one", settle_the_other_and_find_one)
+    answered = await ledger.settle(late, Created(COPY), LATER, None)
+    assert (answered.status, answered.campaign) == (DuplicationStatus.CREATED, COPY)
+    assert (await found(ledger, other)).campaign == replace(COPY, id="c2")
+
+
+async def test_late_yes_outweighs_a_person_who_found_no_copy(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    record = await settled(ledger, intent("k"), UNKNOWN)
+    assert await ledger.declare_absent(record, UNKNOWN.error, NOW)
+    late = await ledger.settle(record.intent, Accepted("T"), LATER, LATER)
+    assert (late.status, late.evidence) == (DuplicationStatus.ACCEPTED, Evidence.ANSWER)
+    assert (late.error, late.settled_at) == (None, None)
+    (due,) = await ledger.take_due("braze", LATER, 10, LATER)
+    assert due.intent == record.intent
+
+
+async def test_late_yes_with_an_id_outweighs_a_campaign_found_by_reading(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    record = await settled(ledger, intent("k"), UNKNOWN)
+    assert await ledger.settle_by_reading(record, Created(COPY), Evidence.INFERRED, NOW, None)
+    without_id = await ledger.settle(record.intent, Accepted("T"), LATER, LATER)
+    assert (without_id.status, without_id.campaign) == (DuplicationStatus.CREATED, COPY)
+    copy = replace(COPY, id="c7")
+    late = await ledger.settle(record.intent, Accepted("T", copy), LATER, LATER)
+    assert (late.status, late.campaign) == (DuplicationStatus.ACCEPTED, copy)
+
+
+async def test_what_was_never_sent_keeps_no_campaign_found_by_reading(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    record = await settled(ledger, intent("k"), UNKNOWN)
+    assert await ledger.settle_by_reading(record, Created(COPY), Evidence.INFERRED, NOW, None)
+    await ledger.renounce(record.intent, UserError(ErrorCode.OVERLOADED, "never sent"), LATER)
+    renounced = await found(ledger, record.intent)
+    assert (renounced.status, renounced.campaign) == (DuplicationStatus.REJECTED, None)
+    assert await ledger.claimed("rest.example.com", ["c9"]) == frozenset()
+
+
 @pytest.mark.parametrize("evidence", [Evidence.INFERRED, Evidence.PERSON])
 @pytest.mark.parametrize("before", [Accepted("T-1"), UNKNOWN])
 async def test_duplication_that_loses_its_campaign_to_an_answer_is_checked_again(
@@ -546,12 +603,34 @@ async def test_accounts_that_share_campaigns_count_as_one_place(
     clash = intent("clash", account="three", platform="c.example.com", scope="clash")
     await settled(ledger, clash, Created(replace(COPY, id="of-one")))
     for account in places:
-        await ledger.share_campaigns(account, "cdp")
-        await ledger.share_campaigns(account, "cdp")
+        await ledger.move(account, "cdp")
+        await ledger.move(account, "cdp")
     every = [f"of-{account}" for account in places]
     assert await ledger.claimed("cdp", every) == {"of-one", "of-three"}
     assert await ledger.claimed("cdp#program", every) == {"of-two"}
     assert await ledger.claimed("c.example.com", every) == {"of-one"}, "it has an owner there"
+
+
+@pytest.mark.parametrize("weaker", ["one", "two"])
+async def test_weaker_owner_gives_way_when_accounts_come_to_share_their_campaigns(
+    ledger: Ledger, intent: MakeIntent, weaker: str
+) -> None:
+    for account in ("one", "two"):
+        mine = intent(account, account=account, platform=f"{account}.com", scope=account)
+        if account == weaker:
+            record = await settled(ledger, mine, UNKNOWN)
+            copy = Created(COPY)
+            assert await ledger.settle_by_reading(record, copy, Evidence.INFERRED, NOW, None)
+        else:
+            await settled(ledger, mine, Created(COPY))
+    for account in ("one", "two"):
+        await ledger.move(account, "cdp")
+    records = {each: await ledger.find(each, each) for each in ("one", "two")}
+    statuses = {each: record and record.status for each, record in records.items()}
+    owner = "two" if weaker == "one" else "one"
+    expected = {weaker: DuplicationStatus.UNKNOWN, owner: DuplicationStatus.CREATED}
+    assert statuses == expected
+    assert {record and record.intent.platform for record in records.values()} == {"cdp"}
 
 
 async def test_only_accounts_with_something_due_are_named(

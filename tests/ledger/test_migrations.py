@@ -78,7 +78,7 @@ def intent_of(status: str) -> Intent:
         requested_name=f"Copy {status}",
         input='{"campaign_id": "c1"}',
         # To rows from before there were platforms, each account is one.
-        platform="braze",
+        platform="braze@braze",
     )
 
 
@@ -197,7 +197,12 @@ async def test_upgrade_gives_each_campaign_one_owner_and_each_host_one_spelling(
     ledger = await open_at(sqlite_url)
     found = [await ledger.find("everyone", f"k{number}") for number in range(4)]
     platforms = [each.intent.platform for each in found if each]
-    assert platforms == ["api.example.com", "api.example.com", "api.example.com:8443", "h.com#p"]
+    assert [each.removeprefix("braze@") for each in platforms] == [
+        "api.example.com",
+        "api.example.com",
+        "api.example.com:8443",
+        "h.com#p",
+    ]
     owners = [each.status for each in found if each]
     assert owners == [DuplicationStatus.UNKNOWN, *[DuplicationStatus.CREATED] * 3]
     loser = found[0]

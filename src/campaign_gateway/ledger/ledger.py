@@ -95,11 +95,12 @@ class Ledger:
         Raises `KeyTaken` when the record has vanished and its key stands for another.
         """
         values = rows.of_outcome(intent, outcome, now, next_check_at)
-        settled = (
-            await self._settle(values)
-            or await self._take_over(intent, values, now)
-            or await self._one(statements.ANY, values)
-        )
+        settled = await self._settle(values)
+        # As long as it is open, only the owner of the campaign stood in the way, if that is still
+        # the owner.
+        while settled is None and await self._one(statements.IS_OPEN, values):
+            settled = await self._take_over(intent, values, now) or await self._settle(values)
+        settled = settled or await self._one(statements.ANY, values)
         if settled is None:
             # As after a failover to a copy of the database that was a moment behind.
             whole = rows.of_intent(intent, self._owner, now)
@@ -118,19 +119,17 @@ class Ledger:
     async def _take_over(
         self, intent: Intent, values: rows.Values, now: datetime
     ) -> Duplication | None:
-        """Settle on a campaign that another duplication holds; None if that is not so.
+        """Settle on a campaign that another duplication holds; None if that is not so any more.
 
         What was only found by reading gives way to the provider's own answer.
         """
-        if values["campaign_id"] is None:
-            return None
         holder = await self._one(statements.OWNER, values)
         if holder is None:
             return None
-        if holder.evidence is Evidence.ANSWER or holder.expired:
+        if holder.evidence not in {Evidence.INFERRED, Evidence.PERSON} or holder.expired:
             # The provider has named one campaign twice, so it is not known what this call made.
             again = rows.of_outcome(intent, Unknown(rows.SAME_CAMPAIGN), now, now)
-            return await self._settle(again)
+            return await self._settle(again) or await self._one(statements.ANY, values)
         mine = await self._one(statements.ANY, values)
         steps = [
             (statements.RELEASE, rows.of_release(values, now)),
@@ -143,13 +142,15 @@ class Ledger:
             copy |= {"evidence": Evidence.INFERRED.value, "now": rows.micros(now)}
             steps.append((statements.SETTLE_BY_READING, copy))
         _, settled, *_ = await self.engine.write_all(steps)
+        if not settled:
+            return None
         log.warning(
             "campaign %s is the copy of duplication %s, as its provider says, and not of %s",
             values["campaign_id"],
             intent.id,
             holder.intent.id,
         )
-        return rows.duplication_of(settled[0]) if settled else None
+        return rows.duplication_of(settled[0])
 
     def now(self) -> datetime:
         """The time by the one clock that all gateways of this ledger share."""
@@ -240,14 +241,19 @@ class Ledger:
         found = await self.engine.read(statements.claimed(wanted), wanted)
         return frozenset(row["campaign_id"] for row in found)
 
-    async def share_campaigns(self, account: str, name: str) -> None:
-        """Move an account's duplications to the platform that it shares with other accounts."""
+    async def move(self, account: str, place: str) -> None:
+        """Let an account's duplications count among those of the place that it leads to now."""
         found = await self.engine.read(statements.PLATFORMS, {"account": account})
         for platform in [row["platform"] for row in found]:
-            place, mark, kind = platform.partition("#")
-            if place != name:
-                values = {"account": account, "platform": platform, "moved": name + mark + kind}
-                await self.engine.write(statements.MOVE, values)
+            before, mark, kind = platform.partition("#")
+            if before != place:
+                values = {"account": account, "platform": platform, "moved": place + mark + kind}
+                await self.engine.write_all(
+                    [
+                        (statements.RELEASE_MOVED, rows.of_release(values, self.now())),
+                        (statements.MOVE, values),
+                    ]
+                )
 
     async def near(
         self, scope: str, account: str, campaign_ids: Collection[str]

@@ -39,7 +39,7 @@ MIGRATION_LOCK = 7210448236
 
 BEAT = (
     "INSERT INTO replica (id, last_seen) VALUES (:owner, clock_timestamp())"
-    " ON CONFLICT (id) DO UPDATE SET last_seen = excluded.last_seen RETURNING last_seen AS now"
+    " ON CONFLICT (id) DO UPDATE SET last_seen = excluded.last_seen RETURNING id"
 )
 CLOCK = "SELECT clock_timestamp() AS now"
 # A day keeps the table small and is far longer than any call.
@@ -91,8 +91,9 @@ class PostgresEngine:
             raise LedgerUnavailable(f"PostgreSQL cannot be used: {_first_line(error)}") from None
         engine = cls(Connections(url), owner)
         try:
-            await engine._read_clock(CLOCK if visiting else BEAT, is_first=True)
+            await engine._read_clock(is_first=True)
             if not visiting:
+                await engine._run(BEAT, {"owner": owner})
                 engine._supervision = asyncio.create_task(engine._supervise())
         except LedgerUnavailable:
             await engine._pool.close()
@@ -121,7 +122,8 @@ class PostgresEngine:
         while True:
             await asyncio.sleep(HEARTBEAT)
             try:
-                await self._read_clock(BEAT)
+                await self._run(BEAT, {"owner": self._owner})
+                await self._read_clock()
                 is_off = self._clock_warning()
                 if is_off and not was_off:
                     log.warning("%s", is_off)
@@ -148,10 +150,10 @@ class PostgresEngine:
         told, at = self._clock
         return told + timedelta(seconds=_since_boot() - at)
 
-    async def _read_clock(self, statement: str, *, is_first: bool = False) -> None:
-        """Run a statement that tells the time by the database's clock."""
+    async def _read_clock(self, *, is_first: bool = False) -> None:
+        # Not with the heartbeat, whose COMMIT may take long.
         began = _since_boot()
-        (told,) = await self._run(statement, {"owner": self._owner})
+        (told,) = await self._run(CLOCK, {})
         took = _since_boot() - began
         if is_first or took < EXACT_SECONDS:
             self._clock = (told["now"].astimezone(UTC), began + took / 2)
@@ -181,7 +183,8 @@ class PostgresEngine:
         return await self._run(statement, values)
 
     async def check(self) -> Sequence[str]:
-        await self._read_clock(BEAT)
+        await self._run(BEAT, {"owner": self._owner})
+        await self._read_clock()
         (settings,) = await self._run(SETTINGS, {})
         clock = self._clock_warning()
         weak = [

@@ -94,7 +94,6 @@ def of_outcome(
     return {
         "id": intent.id,
         "nonce": intent.nonce,
-        "platform": intent.platform,
         "status": status.value,
         "campaign_id": campaign and campaign.id,
         "campaign": campaign and CAMPAIGN.dump_json(campaign).decode(),

@@ -46,8 +46,12 @@ UNRESOLVED = f"SELECT * FROM duplication WHERE {_SAME_COPY} {_NEWEST} LIMIT 1"
 _SETTLES = (
     "{row}.id = :id AND {row}.nonce = :nonce AND ({row}.status IN ('IN_PROGRESS', 'UNKNOWN')"
     " OR (({row}.status = 'ACCEPTED' OR {row}.evidence IN ('INFERRED', 'PERSON'))"
-    " AND :status IN ('CREATED', 'REJECTED')))"
+    " AND :status IN ('CREATED', 'REJECTED'))"
+    " OR ({row}.evidence = 'PERSON' AND {row}.status = 'REJECTED' AND :status = 'ACCEPTED')"
+    " OR ({row}.evidence IN ('INFERRED', 'PERSON') AND :status = 'ACCEPTED'"
+    " AND CAST(:campaign_id AS text) IS NOT NULL))"
 )
+IS_OPEN = f"SELECT * FROM duplication WHERE {_SETTLES.format(row='duplication')}"
 # A campaign has one owner. A unique index says so too, for two gateways at the same moment.
 _FREE = (
     "NOT EXISTS (SELECT 1 FROM duplication AS owner WHERE owner.platform = duplication.platform"
@@ -62,18 +66,21 @@ SETTLE = (
     f" WHERE {_SETTLES.format(row='duplication')} AND {_FREE} RETURNING *"
 )
 OWNER = (
-    "SELECT * FROM duplication WHERE platform = :platform AND campaign_id = :campaign_id"
-    " AND id <> :id"
+    "SELECT owner.* FROM duplication AS mine JOIN duplication AS owner"
+    " ON owner.platform = mine.platform AND owner.id <> mine.id"
+    " WHERE mine.id = :id AND owner.campaign_id = :campaign_id"
 )
 # Weaker evidence gives way to the provider's own answer: what was only found by reading, or named
 # by a person, is looked for again at once.
-RELEASE = (
+_RELEASE = (
     "UPDATE duplication SET status = coalesce(settled_from, 'UNKNOWN'), campaign_id = NULL,"
     " campaign = NULL, warnings = NULL, evidence = NULL, settled_at = NULL, checks = 0,"
     " error = CASE WHEN settled_from = 'ACCEPTED' THEN NULL ELSE :released END,"
-    " next_check_at = :now"
-    " WHERE platform = :platform AND campaign_id = :campaign_id AND id <> :id AND expired = 0"
-    " AND evidence IN ('INFERRED', 'PERSON')"
+    " next_check_at = :now WHERE expired = 0 AND evidence IN ('INFERRED', 'PERSON')"
+)
+RELEASE = (
+    f"{_RELEASE} AND campaign_id = :campaign_id AND id <> :id"
+    " AND platform = (SELECT platform FROM duplication AS mine WHERE mine.id = :id)"
     f" AND EXISTS (SELECT 1 FROM duplication AS taker WHERE {_SETTLES.format(row='taker')})"
 )
 RESTORE = (
@@ -82,8 +89,10 @@ RESTORE = (
 )
 RENOUNCE = (
     "UPDATE duplication SET status = 'REJECTED', error = :error, settled_at = :now,"
-    " next_check_at = NULL, candidates = NULL, despite = NULL"
-    " WHERE id = :id AND nonce = :nonce AND status IN ('IN_PROGRESS', 'UNKNOWN')"
+    " next_check_at = NULL, candidates = NULL, despite = NULL, evidence = NULL,"
+    " campaign_id = NULL, campaign = NULL, warnings = NULL"
+    " WHERE id = :id AND nonce = :nonce"
+    " AND (status IN ('IN_PROGRESS', 'UNKNOWN') OR evidence IN ('INFERRED', 'PERSON'))"
 )
 SETTLE_BY_READING = (
     "UPDATE duplication SET status = 'CREATED', campaign_id = :campaign_id, campaign = :campaign,"
@@ -128,7 +137,16 @@ SOURCE_OF = (
 )
 
 PLATFORMS = "SELECT DISTINCT platform FROM duplication WHERE account = :account"
-# A campaign that two accounts have claimed each stays where it is, because it can have one owner.
+# Of two accounts that have claimed one campaign each, the one with weaker evidence gives way.
+RELEASE_MOVED = (
+    f"{_RELEASE} AND ((account = :account AND platform = :platform AND EXISTS (SELECT 1"
+    " FROM duplication AS owner WHERE owner.platform = :moved"
+    " AND owner.campaign_id = duplication.campaign_id))"
+    " OR (platform = :moved AND EXISTS (SELECT 1 FROM duplication AS mine"
+    " WHERE mine.account = :account AND mine.platform = :platform"
+    " AND mine.campaign_id = duplication.campaign_id AND mine.evidence = 'ANSWER')))"
+)
+# What both have from their provider's answers stays where it is.
 MOVE = (
     "UPDATE duplication SET platform = :moved WHERE account = :account AND platform = :platform"
     " AND NOT EXISTS (SELECT 1 FROM duplication AS owner WHERE owner.platform = :moved"

@@ -1,12 +1,17 @@
 -- The status before a copy was found by reading, in case the provider says that it is another's.
 ALTER TABLE duplication ADD COLUMN settled_from TEXT;
 
--- One host has one spelling: lower case, without the port that https has anyway. What follows is a kind.
-UPDATE duplication SET platform =
+-- The provider and its host, in lower case and without the port that https has anyway. What follows is a kind.
+UPDATE duplication SET platform = provider || '@' ||
     replace(replace(lower(substr(platform, 1, instr(platform || '/', '/') - 1)) || '|', ':443|', ''), '|', '')
     || replace(substr(platform, instr(platform || '/', '/')), '/', '#');
 
--- A campaign has one owner, the one with the strongest evidence. The others are searched for again.
+-- A campaign has one owner, the one with the strongest evidence. The others are searched for again, but not what
+-- two accounts have from their providers' answers: those lead to different places behind one host.
+UPDATE duplication SET platform = platform || '#' || id WHERE evidence = 'ANSWER' AND EXISTS (
+    SELECT 1 FROM duplication AS other WHERE other.platform = duplication.platform AND other.evidence = 'ANSWER'
+    AND other.campaign_id = duplication.campaign_id AND other.id < duplication.id
+);
 UPDATE duplication SET status = 'UNKNOWN', campaign_id = NULL, campaign = NULL, warnings = NULL, evidence = NULL,
     settled_at = NULL, next_check_at = requested_at,
     error = '{"code": "OUTCOME_UNKNOWN", "message": "The campaign that was taken for the copy belongs to another duplication. The gateway searches again. Look at the duplication before asking for another copy."}'
