@@ -824,6 +824,13 @@ async def test_whoever_visits_sees_and_settles_beside_the_gateway(
     await ledger.begin(intent("more"), NOW, None)
 
 
+async def test_long_description_is_cut(ledger: Ledger, intent: MakeIntent) -> None:
+    """A full disk has room for the outcomes of calls under way, and not for a megabyte each."""
+    copy = replace(COPY, description="x" * 1_000_000)
+    record = await settled(ledger, intent("k"), Created(copy))
+    assert record.campaign == replace(COPY, description="x" * 2000)
+
+
 async def test_odd_texts_come_back_as_they_were(ledger: Ledger, intent: MakeIntent) -> None:
     odd = "%s ? :name {lock} 'quoted' \\ 漢字 🎉"
     mine = intent("%(key)s:key?", requested_name=odd, source_campaign_id=odd)

@@ -169,7 +169,6 @@ async def test_what_is_torn_at_the_end_of_the_log_was_never_acknowledged(
 async def test_an_older_copy_in_its_place_is_not_mixed_with_what_was_written_after_it(
     sqlite_url: str, path: Path, tmp_path: Path, open_at: Open, intent: MakeIntent
 ) -> None:
-    """The log stays when a ledger is closed, for the room in it."""
     for key in ("old", "new"):
         ledger = await open_at(sqlite_url)
         await ledger.begin(intent(key, requested_name=key), NOW, None)

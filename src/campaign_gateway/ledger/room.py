@@ -5,12 +5,10 @@ is never shorter than `LOG_BYTES`. SQLite then only overwrites blocks that are a
 A file system that copies on write (btrfs, ZFS) needs free blocks for that too, and breaks this.
 """
 
-import fcntl
 import os
 import sqlite3
-import struct
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 # Four times what the log holds when it is moved into the database file.
@@ -27,14 +25,6 @@ STEP_PAGES = 256
 SPARE_PAGES = 256
 MOST_SPARE_PAGES = 1024
 
-# Where SQLite locks a database file that is in use, and a `-shm` file that is in use. The latter
-# begins with the index of the log, of which a zeroed header says that it has to be built anew.
-DATABASE_BYTES = (0x40000000 + 2, 510)
-INDEX_BYTES = (128, 1)
-INDEX_HEADER = 136
-INDEX_SIZE = 32 * 1024
-LOG_HEADER = 32
-
 
 class Room:
     """Keeps the room in a ledger that this process alone writes intents into.
@@ -48,10 +38,6 @@ class Room:
         self._database = database
         # What was found free, less what intents have taken since: looking costs more than that.
         self._spare = 0
-
-    def keep_log(self) -> None:
-        """Keep SQLite from deleting the log when it closes the ledger, from now on."""
-        _lock(self._database, fcntl.F_RDLCK, DATABASE_BYTES)
 
     def is_enough(
         self, connection: sqlite3.Connection, intents: Iterable[Mapping[str, object]]
@@ -117,57 +103,13 @@ class Room:
 
 
 @contextmanager
-def kept_files(path: Path) -> Iterator[int]:
-    """Keep SQLite from giving up room as it opens and closes the ledger.
-
-    Yields the descriptor of the database file. SQLite truncates the `-shm` file when it is the
-    first to open it, and deletes it and the log when it is the last to close them. Locks make it
-    believe that it is neither.
-    """
+def descriptor(path: Path) -> Iterator[int]:
+    """Of the database file. SQLite has to close first, because this releases its locks."""
     database = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    index = os.open(path.with_name(f"{path.name}-shm"), os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if _lock(index, fcntl.F_WRLCK, INDEX_BYTES):
-            # Whoever wrote it is gone, perhaps in the middle of writing.
-            with suppress(OSError):
-                os.pwrite(index, bytes(INDEX_HEADER), 0)
-                _fill(index, INDEX_SIZE)
-        _lock(index, fcntl.F_RDLCK, INDEX_BYTES)
         yield database
-        # An older copy of the database file, put in its place, must not be given what the log says.
-        if _lock(database, fcntl.F_WRLCK, DATABASE_BYTES) and _is_log_spent(index):
-            _forget_log(path)
     finally:
-        os.close(index)
         os.close(database)
-
-
-def _is_log_spent(index: int) -> bool:
-    """Whether all of the log has been moved into the database file (see SQLite's `wal.c`)."""
-    header = os.pread(index, INDEX_HEADER, 0)
-    if len(header) < INDEX_HEADER:
-        return False
-    (is_built, frames) = struct.unpack_from("=B3xI", header, 12)
-    (moved,) = struct.unpack_from("=I", header, 96)
-    return bool(is_built) and frames == moved
-
-
-def _forget_log(path: Path) -> None:
-    with suppress(OSError), path.with_name(f"{path.name}-wal").open("r+b") as file:
-        os.pwrite(file.fileno(), bytes(LOG_HEADER), 0)
-        os.fsync(file.fileno())
-
-
-def _lock(file: int, kind: int, where: tuple[int, int]) -> bool:
-    """Whether the lock was got. It belongs to the descriptor, and so keeps SQLite's out."""
-    command = getattr(fcntl, "F_OFD_SETLK", None)
-    if command is None:
-        return False
-    try:
-        fcntl.fcntl(file, command, struct.pack("hhqqi4x", kind, os.SEEK_SET, *where, 0))
-    except OSError:
-        return False
-    return True
 
 
 def _fill(file: int, end: int) -> None:

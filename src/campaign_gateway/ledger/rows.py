@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from pydantic import TypeAdapter
@@ -28,6 +29,9 @@ from campaign_gateway.outcomes import (
 )
 
 Values = dict[str, object]
+
+# Characters of a copy's description that are kept.
+LONGEST_DESCRIPTION = 2000
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -96,7 +100,7 @@ def of_outcome(
         "nonce": intent.nonce,
         "status": status.value,
         "campaign_id": campaign and campaign.id,
-        "campaign": campaign and CAMPAIGN.dump_json(campaign).decode(),
+        "campaign": campaign and _json_of_copy(campaign),
         "warnings": _warnings_of(outcome),
         "error": error and _json_of(error),
         "evidence": None if status is DuplicationStatus.UNKNOWN else Evidence.ANSWER.value,
@@ -111,10 +115,16 @@ def of_copy(duplication: Duplication, copy: Created, next_check_at: datetime | N
         "id": duplication.intent.id,
         "platform": duplication.intent.platform,
         "campaign_id": copy.campaign.id,
-        "campaign": CAMPAIGN.dump_json(copy.campaign).decode(),
+        "campaign": _json_of_copy(copy.campaign),
         "warnings": _warnings_of(copy),
         "next_check_at": None if next_check_at is None else micros(next_check_at),
     }
+
+
+def _json_of_copy(campaign: Campaign) -> str:
+    # A provider may answer with a megabyte, for which a full disk would have no room.
+    description = campaign.description and campaign.description[:LONGEST_DESCRIPTION]
+    return CAMPAIGN.dump_json(replace(campaign, description=description)).decode()
 
 
 def _warnings_of(outcome: Outcome) -> str | None:

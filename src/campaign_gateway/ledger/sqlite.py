@@ -4,7 +4,7 @@ import fcntl
 import logging
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -12,8 +12,8 @@ from typing import IO
 from campaign_gateway.ledger import rows, statements
 from campaign_gateway.ledger.contract import LedgerUnavailable
 from campaign_gateway.ledger.migrations import migrations
-from campaign_gateway.ledger.room import Room, kept_files
-from campaign_gateway.ledger.writer import Writer, beside
+from campaign_gateway.ledger.room import Room, descriptor
+from campaign_gateway.ledger.writer import Writer, alone, beside
 
 log = logging.getLogger(__name__)
 
@@ -47,14 +47,14 @@ class SqliteEngine:
                     _lock(lock, path)
                     # Earlier versions kept room in a file of its own.
                     beside(path, "-ballast").unlink(missing_ok=True)
-                    room = Room(path, opened.enter_context(kept_files(path)))
+                    room = Room(path, opened.enter_context(descriptor(path)))
                 connection = opened.enter_context(_connection(f"{location}?mode=rwc"))
                 connection.execute("PRAGMA synchronous = FULL")
                 if room is None:
                     _require_version(connection, path)
                 else:
-                    _prepare(connection, path, owner)
-                    room.keep_log()
+                    with alone(lock):
+                        _prepare(connection, path, owner)
                 self._reader = opened.enter_context(_connection(f"{location}?mode=ro"))
                 self._opened = opened.pop_all()
         except (sqlite3.Error, OSError) as error:
@@ -63,9 +63,6 @@ class SqliteEngine:
 
     async def close(self) -> None:
         await self.writer.close()
-        # SQLite does this as it deletes the log; here the log stays, for the room in it.
-        with suppress(sqlite3.Error):
-            self.writer.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         self._opened.close()
 
     async def read(self, statement: str, values: Mapping[str, object]) -> Sequence[sqlite3.Row]:
@@ -122,6 +119,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, owner: str) -> None:
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     # The folder for temporary files may be on the same full disk.
     connection.execute("PRAGMA temp_store = MEMORY")
+    # Else SQLite overwrites each freed page, which takes room in the log.
+    connection.execute("PRAGMA secure_delete = OFF")
     # A kill while the file was growing left the free pages in there.
     connection.execute("DROP TABLE IF EXISTS room")
     connection.create_function("name_key", 1, rows.name_key, deterministic=True)

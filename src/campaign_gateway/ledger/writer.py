@@ -115,7 +115,7 @@ class Writer:
         if self.room is None:
             return None
         try:
-            with self._alone():
+            with alone(self.lock):
                 if self.room.is_enough(
                     self.connection, [values for each in intents for _, values in each.steps]
                 ):
@@ -128,7 +128,7 @@ class Writer:
     def _commit(self, batch: Sequence[_Write]) -> None:
         """One transaction for all; nobody hears of success before the COMMIT has returned."""
         try:
-            with self._alone():
+            with alone(self.lock):
                 self.connection.execute("BEGIN IMMEDIATE")
                 results = [
                     [self.connection.execute(*step).fetchall() for step in write.steps]
@@ -156,14 +156,16 @@ class Writer:
                 # Each COMMIT lets SQLite move the log into the file and use it anew.
                 self._commit([each])
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        # Up to 3.51.2, SQLite can corrupt a WAL that one connection resets while another writes.
-        fcntl.lockf(self.lock, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self.lock, fcntl.LOCK_UN)
+
+@contextmanager
+def alone(lock: IO[str]) -> Iterator[None]:
+    """Keep other processes from writing to the ledger."""
+    # Up to 3.51.2, SQLite can corrupt a WAL that one connection resets while another writes.
+    fcntl.lockf(lock, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.lockf(lock, fcntl.LOCK_UN)
 
 
 def _is_disk_failure(error: Exception) -> bool:
