@@ -1,17 +1,23 @@
-"""Two equal intents and their copies as a model, with every way it can go searched exhaustively.
+"""Equal intents and their copies as a model, with every way it can go searched exhaustively.
 
 Two clients ask for equal copies under the keys A and B, each through a replica of its own. The
 provider makes each copy or does not, in either order. Answers may be late or lost. A replica that
 was stopped is taken for dead, and may later record the answer that it had. Reading cannot see whose
 copy a campaign is, so it assigns the copies by counting, in order of age.
 
+A replica settles by an answer in several statements. Other replicas write between them.
+
 A policy is what the replicas and the database do. `OURS` is the product's. The others differ from
 it in one thing or two.
 
 A copy that reading has found is not certain: the provider's answer may give the record another one.
 
+A third intent, C, makes too many worlds, so with three intents there are fewer kinds of events.
+`THREE` names them.
+
 Not in the model: one key at two replicas, which has a model of its own; wrong clocks, which have
-one too; a stranger's campaign with the same name; three equal intents or more.
+one too; a stranger's campaign with the same name; a person's decision; expiry; how far the provider
+is with a copy that it has accepted and named; four equal intents or more.
 """
 
 from collections import deque
@@ -45,7 +51,10 @@ class Evidence(StrEnum):
 
 
 class Answer(NamedTuple):
-    """The provider's own answer. Copies are numbered in order of age, from 1."""
+    """The provider's own answer. Copies are numbered in order of age, from 1.
+
+    ACCEPTED may name the copy.
+    """
 
     status: Status
     copy: int | None = None
@@ -108,6 +117,28 @@ class Check(NamedTuple):
     rivals: tuple[Rival, ...] | None = None
 
 
+class At(StrEnum):
+    """The statement of settling that comes next."""
+
+    SETTLE = auto()
+    IS_OPEN = auto()
+    OWNER = auto()
+    UNKNOWN = auto()
+    OWN_COPY = auto()
+    TAKE_OVER = auto()
+
+
+class Settling(NamedTuple):
+    """How far a sender is with its answer, and what it has read.
+
+    `owner` is the intent whose record had the copy. `own` is the copy that its own record had.
+    """
+
+    at: At = At.SETTLE
+    owner: int | None = None
+    own: int | None = None
+
+
 class Intent(NamedTuple):
     """`answer` is what the sender has received; None if that was lost."""
 
@@ -115,6 +146,7 @@ class Intent(NamedTuple):
     request: Request = Request.NOT_SENT
     sender: Sender = Sender.IDLE
     answer: Answer | None = None
+    settling: Settling = Settling()
     check: Check | None = None
 
 
@@ -125,15 +157,32 @@ class Write(NamedTuple):
     copy: int
 
 
-NAMES = "AB"
+NAMES = "ABC"
 
 
 class World(NamedTuple):
-    """`makers` are the intents whose requests have made the copies, the oldest copy first."""
+    """`makers` are the intents whose requests have made the copies, the oldest copy first.
 
-    intents: tuple[Intent, Intent] = (Intent(), Intent())
+    `is_truthful` is False if the provider may name one copy in two answers. It then promises none.
+    """
+
+    intents: tuple[Intent, ...] = (Intent(), Intent())
     makers: tuple[int, ...] = ()
     writes: frozenset[Write] = frozenset()
+    is_truthful: bool = True
+
+    @property
+    def has_few_events(self) -> bool:
+        return len(self.intents) > 2
+
+
+TWO = World()
+UNTRUE = World(is_truthful=False)
+# All three are sent and taken for dead. Each request makes a copy or is lost. A check reads all at
+# once, and only its write may come late.
+THREE = World(
+    (Intent(Record(Status.UNKNOWN), request=Request.ON_ITS_WAY, sender=Sender.WAITING),) * 3
+)
 
 
 class Step(NamedTuple):
@@ -162,9 +211,12 @@ class Policy:
     checks_released: bool = True
     reading_guards_owner: bool = True
     reading_guards_status: bool = True
+    reading_guards_named: bool = True
     looks_at_claims: bool = True
     answer_keeps_found_copy: bool = False
     takes_promise_for_copy: bool = False
+    settles_again_without_owner: bool = True
+    releases_only_for_open: bool = True
 
 
 OURS = Policy()
@@ -174,8 +226,8 @@ OURS = Policy()
 
 
 def with_intent(world: World, who: int, intent: Intent) -> World:
-    first, second = world.intents
-    return world._replace(intents=(first, intent) if who else (intent, second))
+    before, after = world.intents[:who], world.intents[who + 1 :]
+    return world._replace(intents=(*before, intent, *after))
 
 
 def with_record(world: World, who: int, record: Record) -> World:
@@ -191,46 +243,66 @@ def holder(world: World, copy: int | None, other_than: int) -> int | None:
     return None
 
 
-def settled(policy: Policy, world: World, me: int, answer: Answer) -> World:
-    """After the one transaction that records an answer."""
+def is_open(world: World, me: int, answer: Answer) -> bool:
+    """Whether the record is still one that the answer may settle."""
     record = world.intents[me].record
     assert record is not None, "an intent is recorded before it is sent"
     is_inferred = record.evidence is Evidence.INFERRED
-    is_open = record.status in {Status.IN_PROGRESS, Status.UNKNOWN}
-    gives_way = record.status is Status.ACCEPTED or is_inferred
+    if record.status in {Status.IN_PROGRESS, Status.UNKNOWN}:
+        return True
+    if answer.status in DEFINITE:
+        return record.status is Status.ACCEPTED or is_inferred
     # A yes without an id says no more than the copy that reading has found.
-    if not (is_open or (gives_way and answer.status in DEFINITE)):
-        return world
+    return is_inferred and answer.status is Status.ACCEPTED and answer.copy is not None
+
+
+def settled(policy: Policy, world: World, me: int, answer: Answer) -> World | None:
+    """After the one statement that records an answer; None if it has written nothing."""
+    record = world.intents[me].record
+    assert record is not None, "an intent is recorded before it is sent"
+    if not is_open(world, me, answer):
+        return None
+    is_inferred = record.evidence is Evidence.INFERRED
     if is_inferred and policy.answer_keeps_found_copy and answer.status is Status.CREATED:
         return with_record(world, me, record._replace(evidence=Evidence.ANSWER))
-    if answer.status is Status.ACCEPTED and policy.takes_promise_for_copy:
-        answer = Answer(Status.CREATED, len(world.makers) + 1)
+    is_owned = holder(world, answer.copy, me) is not None
+    if is_owned and policy.on_collision is not Collision.BOTH_OWN_IT:
+        return None
+    evidence = None if answer.status is Status.UNKNOWN else Evidence.ANSWER
+    return with_record(world, me, Record(answer.status, answer.copy, evidence))
+
+
+def taken_over(
+    policy: Policy, world: World, me: int, answer: Answer, settling: Settling
+) -> tuple[World, bool]:
+    """After the one transaction that takes a copy from its owner, and whether that settled."""
     other = holder(world, answer.copy, me)
-    if other is not None:
-        if policy.on_collision is Collision.WEAKER_KEEPS_IT:
-            return world
-        if policy.on_collision is not Collision.BOTH_OWN_IT:
-            world = released(policy, world, other, record.copy)
-    return with_record(world, me, Record(answer.status, answer.copy, Evidence.ANSWER))
+    if other is not None and (is_open(world, me, answer) or not policy.releases_only_for_open):
+        world = released(policy, world, other)
+    after = settled(policy, world, me, answer)
+    world = world if after is None else after
+    if policy.on_collision is Collision.EXCHANGE and settling.own is not None:
+        assert settling.owner is not None, "it is read first"
+        world = settled_by_reading(policy, world, Write(settling.owner, settling.own))
+    return world, after is not None
 
 
-def released(policy: Policy, world: World, who: int, instead: int | None) -> World:
-    """Without the copy that the record had, or with the one that it gets instead."""
+def released(policy: Policy, world: World, who: int) -> World:
+    """Without the copy that the record had, if only reading has found it."""
     record = world.intents[who].record
     assert record is not None, "it has a copy"
-    if record.evidence is not Evidence.INFERRED or record.status_before is None:
+    if record.evidence is not Evidence.INFERRED:
         return world
-    # The maker of that copy is not the record that gives it, and there is only one other.
-    if policy.on_collision is Collision.EXCHANGE and instead is not None:
-        return with_record(world, who, record._replace(copy=instead))
-    fallen = Record(record.status_before, is_checked=policy.checks_released)
-    return with_record(world, who, fallen)
+    before = record.status_before or Status.UNKNOWN
+    return with_record(world, who, Record(before, is_checked=policy.checks_released))
 
 
 def settled_by_reading(policy: Policy, world: World, write: Write) -> World:
     record = world.intents[write.who].record
     assert record is not None, "only what is recorded is read for"
     if policy.reading_guards_status and record.status not in READ:
+        return world
+    if policy.reading_guards_named and record.status in READ and record.copy is not None:
         return world
     if policy.reading_guards_owner and holder(world, write.copy, write.who) is not None:
         return world
@@ -260,19 +332,93 @@ def steps_of_sender(policy: Policy, world: World, me: int) -> Iterator[Step]:
         case Sender.WAITING:
             yield without_answer(world, me)
         case Sender.ANSWERED:
-            assert intent.answer is not None, "it was received"
-            done = with_intent(world, me, intent._replace(sender=Sender.DONE))
-            after = settled(policy, done, me, intent.answer)
-            yield Step(f"{name}'s answer is recorded: {intent.answer}", after)
+            yield step_of_settling(policy, world, me)
             yield without_answer(world, me)
     if record is not None and record.status is Status.IN_PROGRESS:
         dead = with_record(world, me, Record(Status.UNKNOWN))
         yield Step(f"{name}'s replica is taken for dead", dead, comes=False)
 
 
+def step_of_settling(policy: Policy, world: World, me: int) -> Step:
+    """The next statement, with what the sender makes of it."""
+    intent = world.intents[me]
+    answer = intent.answer
+    assert answer is not None, "it was received"
+    if answer == Answer(Status.ACCEPTED) and policy.takes_promise_for_copy:
+        answer = Answer(Status.CREATED, len(world.makers) + 1)
+        world = with_intent(world, me, intent._replace(answer=answer))
+    return STATEMENTS[intent.settling.at](policy, world, me, answer)
+
+
+def done(world: World, me: int) -> World:
+    intent = world.intents[me]
+    return with_intent(world, me, intent._replace(sender=Sender.DONE, settling=Settling()))
+
+
+def step_to(what: str, world: World, me: int, settling: Settling) -> Step:
+    ahead = with_intent(world, me, world.intents[me]._replace(settling=settling))
+    return Step(f"{NAMES[me]}'s replica {what}", ahead)
+
+
+def settle(policy: Policy, world: World, me: int, answer: Answer) -> Step:
+    after = settled(policy, world, me, answer)
+    if after is not None:
+        return Step(f"{NAMES[me]}'s answer is recorded: {answer}", done(after, me))
+    if policy.on_collision is Collision.WEAKER_KEEPS_IT:
+        return Step(f"{NAMES[me]}'s answer gives way: {answer}", done(world, me))
+    return step_to(f"cannot record its answer: {answer}", world, me, Settling(At.IS_OPEN))
+
+
+def see_whether_open(_: Policy, world: World, me: int, answer: Answer) -> Step:
+    if is_open(world, me, answer):
+        return step_to("sees that its record is open", world, me, Settling(At.OWNER))
+    return Step(f"{NAMES[me]}'s replica sees that its record is not open", done(world, me))
+
+
+def see_owner(policy: Policy, world: World, me: int, answer: Answer) -> Step:
+    owner = holder(world, answer.copy, me)
+    if owner is None:
+        if policy.settles_again_without_owner:
+            return step_to("sees no owner", world, me, Settling())
+        return Step(f"{NAMES[me]}'s replica sees no owner", done(world, me))
+    at = At.UNKNOWN if is_definite(world.intents[owner].record) else At.OWN_COPY
+    return step_to(f"sees that the owner is {NAMES[owner]}", world, me, Settling(at, owner))
+
+
+def settle_as_unknown(policy: Policy, world: World, me: int, _: Answer) -> Step:
+    after = settled(policy, world, me, Answer(Status.UNKNOWN))
+    what = f"{NAMES[me]}'s replica records that the provider has named a copy twice"
+    return Step(what, done(world if after is None else after, me))
+
+
+def see_own_copy(_: Policy, world: World, me: int, __: Answer) -> Step:
+    intent = world.intents[me]
+    assert intent.record is not None, "an intent is recorded before it is sent"
+    own = intent.record.copy
+    what = "sees that its record has no copy" if own is None else f"sees its record's copy {own}"
+    return step_to(what, world, me, Settling(At.TAKE_OVER, intent.settling.owner, own))
+
+
+def take_over(policy: Policy, world: World, me: int, answer: Answer) -> Step:
+    after, has_settled = taken_over(policy, world, me, answer, world.intents[me].settling)
+    if has_settled:
+        return Step(f"{NAMES[me]}'s replica takes copy {answer.copy} over", done(after, me))
+    return step_to("cannot take the copy over", after, me, Settling())
+
+
+STATEMENTS: Mapping[At, Callable[[Policy, World, int, Answer], Step]] = {
+    At.SETTLE: settle,
+    At.IS_OPEN: see_whether_open,
+    At.OWNER: see_owner,
+    At.UNKNOWN: settle_as_unknown,
+    At.OWN_COPY: see_own_copy,
+    At.TAKE_OVER: take_over,
+}
+
+
 def without_answer(world: World, me: int) -> Step:
     """By a timeout, or because the replica dies, which is noticed sooner or later."""
-    intent = world.intents[me]._replace(sender=Sender.DONE, answer=None)
+    intent = world.intents[me]._replace(sender=Sender.DONE, answer=None, settling=Settling())
     if intent.record is not None and intent.record.status is Status.IN_PROGRESS:
         intent = intent._replace(record=Record(Status.UNKNOWN))
     return Step(f"{NAMES[me]}'s answer is lost", with_intent(world, me, intent))
@@ -289,13 +435,22 @@ def steps_of_provider(world: World, me: int) -> Iterator[Step]:
     match intent.request:
         case Request.ON_ITS_WAY:
             yield Step(f"{name}'s request is lost", with_intent(world, me, over))
-            refused = answered(over, Answer(Status.REJECTED))
-            yield Step(f"the provider refuses {name}", with_intent(world, me, refused))
-            promised = intent._replace(request=Request.PROMISED)
-            accepted = answered(promised, Answer(Status.ACCEPTED))
-            yield Step(f"the provider promises {name} a copy", with_intent(world, me, accepted))
             created = answered(over, Answer(Status.CREATED, copy))
             yield Step(f"the provider makes copy {copy} for {name}", with_intent(made, me, created))
+            if world.has_few_events:
+                return
+            refused = answered(over, Answer(Status.REJECTED))
+            yield Step(f"the provider refuses {name}", with_intent(world, me, refused))
+            named = answered(over, Answer(Status.ACCEPTED, copy))
+            what = f"the provider makes copy {copy} for {name}, and says that it is not done"
+            yield Step(what, with_intent(made, me, named))
+            if world.is_truthful:
+                promised = intent._replace(request=Request.PROMISED)
+                accepted = answered(promised, Answer(Status.ACCEPTED))
+                yield Step(f"the provider promises {name} a copy", with_intent(world, me, accepted))
+            elif world.makers:
+                again = answered(over, Answer(Status.CREATED, 1))
+                yield Step(f"the provider names copy 1 for {name}", with_intent(world, me, again))
         case Request.PROMISED:
             yield Step(f"the provider never makes {name}'s copy", with_intent(world, me, over))
             kept = with_intent(made, me, over)
@@ -315,7 +470,16 @@ def steps_of_reading(policy: Policy, world: World, me: int) -> Iterator[Step]:
     name, intent = NAMES[me], world.intents[me]
     record, check = intent.record, intent.check
     if check is None:
-        if record is not None and record.status in READ and record.is_checked and world.makers:
+        is_due = record is not None and record.status in READ and record.is_checked
+        if not (is_due and world.makers and record is not None and record.copy is None):
+            return
+        if world.has_few_events:
+            copy = chosen(policy, world, me, len(world.makers), rivals_now(world))
+            if copy is not None and Write(me, copy) not in world.writes:
+                writing = world._replace(writes=world.writes | {Write(me, copy)})
+                comes = would_settle(policy, world, me)
+                yield Step(f"the check of {name} chooses copy {copy}", writing, comes)
+        else:
             listed = intent._replace(check=Check(len(world.makers)))
             # Reading is repeated, but a check that finds nothing new keeps nothing from its end.
             comes = would_settle(policy, world, me)
@@ -374,26 +538,26 @@ def would_settle(policy: Policy, world: World, me: int) -> bool:
 
 
 def steps(policy: Policy, world: World) -> Iterator[Step]:
-    for step in chain(
+    for what, after, comes in chain(
         *(
             chain(
                 steps_of_sender(policy, world, me),
                 steps_of_provider(world, me),
                 steps_of_reading(policy, world, me),
             )
-            for me in range(len(NAMES))
+            for me in range(len(world.intents))
         ),
         steps_of_database(policy, world),
     ):
-        yield step._replace(world=simplified(policy, step.world))
+        yield Step(what, simplified(policy, after), comes)
 
 
 def simplified(policy: Policy, world: World) -> World:
     """Without the checks and writes that nothing can come of: that keeps the worlds few."""
-    if not policy.reading_guards_status:
+    if not (policy.reading_guards_status and policy.reading_guards_named):
         return world
     for who, intent in enumerate(world.intents):
-        if is_definite(intent.record):
+        if (intent.check or world.writes) and is_definite(intent.record):
             world = with_intent(world, who, intent._replace(check=None))
             writes = frozenset(each for each in world.writes if each.who != who)
             world = world._replace(writes=writes)
@@ -401,9 +565,9 @@ def simplified(policy: Policy, world: World) -> World:
 
 
 def is_definite(record: Record | None) -> bool:
-    if record is None or record.status not in DEFINITE:
+    if record is None or record.evidence is not Evidence.ANSWER:
         return False
-    return record.evidence is Evidence.ANSWER
+    return record.status in DEFINITE or record.copy is not None
 
 
 # --- the promises ---------------------------------------------------------------------------------
@@ -414,7 +578,7 @@ class Promise(Enum):
     OWN_COPY = "a record with the evidence ANSWER has the copy that its own request made"
     REAL_COPY = "CREATED: the copy is there"
     NOT_WEAKENED = "no definite answer gives way to weaker evidence"
-    NOT_LOST = "an answer that was recorded stays on record"
+    NOT_LOST = "an answer that came in to a replica that lives ends on record, as ANSWER"
     ALL_ASSIGNED = "a copy is on no record only where counting cannot tell whose it is"
 
 
@@ -448,23 +612,29 @@ def keeps_definite(before: World, after: World) -> bool:
     return all(
         intent.record == now.record
         for intent, now in zip(before.intents, after.intents, strict=True)
-        if is_definite(intent.record)
+        if intent is not now and is_definite(intent.record)
     )
 
 
 def keeps_answers(world: World) -> bool:
     return all(
-        is_kept(intent.record, intent.answer)
-        for intent in world.intents
+        is_kept(world, who, intent.record, intent.answer)
+        for who, intent in enumerate(world.intents)
         if intent.sender is Sender.DONE and intent.answer is not None
     )
 
 
-def is_kept(record: Record | None, answer: Answer) -> bool:
-    """Whether the record says what the answer says, or more after a yes without an id."""
-    if record is None or answer.status is Status.ACCEPTED:
+def is_kept(world: World, who: int, record: Record | None, answer: Answer) -> bool:
+    """Whether the record says what the answer says, or more after a yes without an id.
+
+    If the provider has named one copy twice, one answer is kept.
+    """
+    if record is None or answer == Answer(Status.ACCEPTED):
         return record is not None and record.status in {Status.ACCEPTED, Status.CREATED}
-    return Answer(record.status, record.copy) == answer
+    other = holder(world, answer.copy, who)
+    if other is not None and is_definite(world.intents[other].record):
+        return not is_definite(record)
+    return is_definite(record) and Answer(record.status, record.copy) == answer
 
 
 def is_all_assigned(world: World) -> bool:
@@ -509,12 +679,11 @@ class Findings:
 
 
 @cache
-def search(policy: Policy, *until: Promise) -> Findings:
+def search(policy: Policy, *until: Promise, start: World = TWO) -> Findings:
     """Breadth first, so a broken promise comes with a shortest trace of how it was broken.
 
     Goes everywhere, unless `until` names promises: then it ends when they are broken.
     """
-    start = World()
     ways: dict[World, tuple[World, str] | None] = {start: None}
     ends: list[World] = []
     broken: dict[Promise, str] = {}
@@ -558,13 +727,23 @@ def trace(
 # --- what is found --------------------------------------------------------------------------------
 
 CLEAN = [
-    pytest.param(OURS, id="ours"),
+    pytest.param(OURS, TWO, id="ours"),
+    pytest.param(OURS, THREE, id="ours, with three intents"),
     # The exchange only spares the other record the time until its next check.
     pytest.param(
         replace(OURS, on_collision=Collision.RELEASE),
+        TWO,
         id="ours, without the exchange",
     ),
+    # In this model only its own answer closes a record, so the question serves as a second guard.
+    pytest.param(
+        replace(OURS, releases_only_for_open=False),
+        THREE,
+        id="ours, but a record has to release its copy whether or not the taker is still open",
+    ),
 ]
+
+GONE_MEANS_DONE = replace(OURS, settles_again_without_owner=False)
 
 BAD = [
     pytest.param(
@@ -607,14 +786,26 @@ BAD = [
         {Promise.REAL_COPY},
         id="take a promise for the next copy",
     ),
+    pytest.param(
+        replace(OURS, reading_guards_named=False),
+        {Promise.NOT_WEAKENED, Promise.NOT_LOST},
+        id="reading writes whether or not the provider has named the copy by now",
+    ),
+    pytest.param(
+        GONE_MEANS_DONE,
+        {Promise.NOT_LOST, Promise.ALL_ASSIGNED},
+        id="an owner that is gone means that the answer is on record",
+    ),
 ]
 
 RecordProperty = Callable[[str, object], None]
 
 
-@pytest.mark.parametrize("policy", CLEAN)
-def test_what_keeps_every_promise(policy: Policy, record_property: RecordProperty) -> None:
-    findings = search(policy)
+@pytest.mark.parametrize(("policy", "start"), CLEAN)
+def test_what_keeps_every_promise(
+    policy: Policy, start: World, record_property: RecordProperty
+) -> None:
+    findings = search(policy, start=start)
     record_property("worlds", findings.worlds)
     assert not findings.broken, f"\n{findings}"
     assert findings.worlds < MOST_WORLDS, "the search has not been everywhere"
@@ -634,11 +825,45 @@ def test_each_promise_can_be_broken() -> None:
     assert set[Promise]().union(*broken) == set(Promise)
 
 
+def test_what_ours_keeps_if_the_provider_names_a_copy_twice() -> None:
+    """The records cannot be right then, but one answer is kept, and the other ends as UNKNOWN."""
+    findings = search(OURS, start=UNTRUE)
+    assert findings.broken.keys() == {Promise.OWN_COPY}, f"\n{findings}"
+    assert findings.worlds < MOST_WORLDS, "the search has not been everywhere"
+
+
+def test_three_intents_lose_an_answer_if_an_owner_that_is_gone_means_done() -> None:
+    findings = search(GONE_MEANS_DONE, Promise.NOT_LOST, start=THREE)
+    assert Promise.NOT_LOST in findings.broken, f"\n{findings}"
+
+
+def test_how_an_answer_was_lost_when_its_owner_was_gone() -> None:
+    findings = search(GONE_MEANS_DONE, Promise.NOT_LOST, Promise.ALL_ASSIGNED)
+    assert findings.broken[Promise.NOT_LOST].splitlines() == [
+        " 1. A is recorded and sent",
+        " 2. A's replica is taken for dead",
+        " 3. B is recorded and sent",
+        " 4. the provider makes copy 1 for B",
+        " 5. the provider makes copy 2 for A",
+        " 6. the check of A lists 2",
+        " 7. the check of A finds waiting: A and B",
+        " 8. the check of A chooses copy 1",
+        " 9. reading's write of copy 1 for A is committed",
+        "10. B's replica cannot record its answer: CREATED (copy 1)",
+        "11. A's answer is recorded: CREATED (copy 2)",
+        "12. B's replica sees that its record is open",
+        "13. B's replica sees no owner",
+        "14. nothing more comes",
+        "    records: A is CREATED (copy 2, ANSWER), B is IN_PROGRESS",
+        "    copies: copy 1 is B's, copy 2 is A's",
+    ]
+
+
 def test_how_ours_leaves_copies() -> None:
     """A copy stays on no record in one case: two records of one status wait for it."""
     left = {
         tuple(record.status for _, record in records(world) if record.waits_for_copy)
-        for world in search(OURS).ends
+        for world in search(OURS, start=TWO).ends
         if free_copies(world, len(world.makers))
     }
     assert left == {(Status.UNKNOWN, Status.UNKNOWN), (Status.ACCEPTED, Status.ACCEPTED)}
