@@ -506,6 +506,16 @@ async def test_late_yes_with_an_id_outweighs_a_campaign_found_by_reading(
     assert (late.status, late.campaign) == (DuplicationStatus.ACCEPTED, copy)
 
 
+async def test_slow_check_does_not_overwrite_the_id_that_the_provider_named_meanwhile(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    record = await settled(ledger, intent("k"), UNKNOWN)
+    named = replace(COPY, id="c7")
+    accepted = await ledger.settle(record.intent, Accepted("T", named), LATER, LATER)
+    assert not await ledger.settle_by_reading(record, Created(COPY), Evidence.INFERRED, NOW, None)
+    assert await found(ledger, record.intent) == accepted
+
+
 async def test_what_was_never_sent_keeps_no_campaign_found_by_reading(
     ledger: Ledger, intent: MakeIntent
 ) -> None:

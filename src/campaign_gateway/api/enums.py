@@ -87,7 +87,7 @@ described_enum(
         Evidence.MARKER: "A campaign was found that carries this duplication's mark.",
         Evidence.INFERRED: "A campaign was found that is a copy of the same source, where the "
         "provider tells that, or else has the requested name; it was made no earlier than the call "
-        "and belongs to no other duplication.",
+        "and belongs to no other duplication. A later answer of the provider can correct it.",
         Evidence.PERSON: "A person has looked and said so.",
     },
 )

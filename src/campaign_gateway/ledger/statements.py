@@ -98,7 +98,9 @@ SETTLE_BY_READING = (
     "UPDATE duplication SET status = 'CREATED', campaign_id = :campaign_id, campaign = :campaign,"
     " warnings = :warnings, error = NULL, evidence = :evidence, settled_at = :now,"
     " next_check_at = :next_check_at, candidates = NULL, settled_from = status"
-    f" WHERE id = :id AND status IN ('ACCEPTED', 'UNKNOWN') AND {_FREE} RETURNING *"
+    # The provider may have named the copy since the check began; a person may know better.
+    f" WHERE id = :id AND status IN ('ACCEPTED', 'UNKNOWN') AND {_FREE}"
+    " AND (campaign_id IS NULL OR :evidence = 'PERSON') RETURNING *"
 )
 # Only what is known of the copy changes, and only while it is the same copy.
 AMEND = (
