@@ -101,7 +101,11 @@ async def create_app(
     except LedgerUnavailable as failure:
         # What it holds can be replayed and finished all the same.
         log.error("the ledger takes no new intents: %s", failure)
-    accounts = await _open_accounts(settings, ledger)
+    try:
+        accounts = await _open_accounts(settings, ledger)
+    except LedgerUnavailable:
+        await ledger.close()
+        raise
     gateway = Gateway(
         accounts, ledger, Duplicator(accounts, ledger, settings.server.deadline_seconds)
     )
@@ -162,9 +166,8 @@ async def _open_accounts(settings: Settings, ledger: Ledger) -> Mapping[str, Acc
     for warning in unclear_addresses(accounts.values()):
         log.warning("%s", warning)
     for account in accounts.values():
-        if account.shared_campaigns or "/" in account.address:
-            # What is on record from before the setting, or from before paths counted, belongs here.
-            await ledger.move(account.name, account.place)
+        # What is on record from before a change of the configuration is read for here too.
+        await ledger.move(account.name, account.place)
     return accounts
 
 

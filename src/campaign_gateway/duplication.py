@@ -37,6 +37,8 @@ from campaign_gateway.refusals import (
 
 log = logging.getLogger(__name__)
 
+MADE = {DuplicationStatus.ACCEPTED, DuplicationStatus.CREATED}
+
 # How much longer than its deadline a caller waits for a look into the ledger, in seconds.
 FIND_SECONDS = 1.0
 
@@ -181,10 +183,17 @@ class Duplicator:
                 recorded = taken.duplication
             except Unresolved as unresolved:
                 if unresolved.duplication is None:
-                    raise Refused(NOT_UNRESOLVED) from None
+                    return await self._settled_meanwhile(intent, despite)
                 has_served = unresolved.duplication.intent.id == despite
                 return Answer(unresolved.duplication, HAS_SERVED if has_served else UNRESOLVED)
         return await self._replay(intent, recorded)
+
+    async def _settled_meanwhile(self, intent: Intent, despite: str | None) -> Answer:
+        """The duplication to override, if it has its copy by now. Raises `Refused`."""
+        named = await self._ledger.get(intent.scope, despite) if despite else None
+        if named is None or named.status not in MADE:
+            raise Refused(NOT_UNRESOLVED)
+        return Answer(named, UNRESOLVED)
 
     async def _attempt(
         self, intent: Intent, account: Account, campaign: Any, despite: str | None

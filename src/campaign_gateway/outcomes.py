@@ -18,8 +18,8 @@ class Evidence(StrEnum):
 
     ANSWER = "ANSWER"
     MARKER = "MARKER"
-    INFERRED = "INFERRED"
     PERSON = "PERSON"
+    INFERRED = "INFERRED"
 
 
 class CampaignStatus(StrEnum):

@@ -90,10 +90,10 @@ async def reconcile(accounts: Mapping[str, Account], ledger: Ledger, every_secon
 
 
 async def _check(accounts: Mapping[str, Account], ledger: Ledger, duplication: Duplication) -> None:
-    account = accounts.get(duplication.intent.account)
+    account = accounts[duplication.intent.account]
     try:
         # An account's name may have been another provider's before.
-        if account is None or account.connector.provider != duplication.intent.provider:
+        if account.connector.provider != duplication.intent.provider:
             await _postpone(ledger, duplication, ())
         elif duplication.status is DuplicationStatus.CREATED:
             await _finish(account, ledger, duplication)

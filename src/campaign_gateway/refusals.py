@@ -21,9 +21,9 @@ KEY_EXPIRED = UserError(
 )
 UNRESOLVED = UserError(
     ErrorCode.UNRESOLVED_DUPLICATION,
-    "An earlier attempt at the same copy, `duplication`, may have made it, and nobody knows yet. "
-    "Nothing was sent now. Wait until that one is settled. Only whoever has looked at the provider "
-    "and wants one more copy all the same names it in despiteUnresolved.",
+    "An earlier attempt at the same copy (`duplication`) has made it, or has an unknown result. "
+    "Nothing was sent now. Wait until it is settled. To make another copy anyway, look at the "
+    "provider first, then pass its id as `despiteUnresolved` while it is UNKNOWN.",
 )
 HAS_SERVED = UserError(
     ErrorCode.UNRESOLVED_DUPLICATION,

@@ -621,24 +621,32 @@ async def test_accounts_that_share_campaigns_count_as_one_place(
     assert await ledger.claimed("c.example.com", every) == {"of-one"}, "it has an owner there"
 
 
-@pytest.mark.parametrize("weaker", ["one", "two"])
+@pytest.mark.parametrize(
+    ("weaker", "stronger"),
+    [
+        (Evidence.INFERRED, Evidence.ANSWER),
+        (Evidence.INFERRED, Evidence.PERSON),
+        (Evidence.PERSON, Evidence.ANSWER),
+    ],
+)
+@pytest.mark.parametrize("loser", ["one", "two"])
 async def test_weaker_owner_gives_way_when_accounts_come_to_share_their_campaigns(
-    ledger: Ledger, intent: MakeIntent, weaker: str
+    ledger: Ledger, intent: MakeIntent, loser: str, weaker: Evidence, stronger: Evidence
 ) -> None:
     for account in ("one", "two"):
         mine = intent(account, account=account, platform=f"{account}.com", scope=account)
-        if account == weaker:
-            record = await settled(ledger, mine, UNKNOWN)
-            copy = Created(COPY)
-            assert await ledger.settle_by_reading(record, copy, Evidence.INFERRED, NOW, None)
-        else:
+        evidence = weaker if account == loser else stronger
+        if evidence is Evidence.ANSWER:
             await settled(ledger, mine, Created(COPY))
+        else:
+            record = await settled(ledger, mine, UNKNOWN)
+            assert await ledger.settle_by_reading(record, Created(COPY), evidence, NOW, None)
     for account in ("one", "two"):
         await ledger.move(account, "cdp")
     records = {each: await ledger.find(each, each) for each in ("one", "two")}
     statuses = {each: record and record.status for each, record in records.items()}
-    owner = "two" if weaker == "one" else "one"
-    expected = {weaker: DuplicationStatus.UNKNOWN, owner: DuplicationStatus.CREATED}
+    owner = "two" if loser == "one" else "one"
+    expected = {loser: DuplicationStatus.UNKNOWN, owner: DuplicationStatus.CREATED}
     assert statuses == expected
     assert {record and record.intent.platform for record in records.values()} == {"cdp"}
 

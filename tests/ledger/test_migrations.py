@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from campaign_gateway.ledger import Ledger
@@ -163,48 +164,79 @@ async def test_everything_in_a_ledger_of_version_1_is_kept(
     assert {each.intent.key for each in due} == {"IN_PROGRESS", "UNKNOWN", "ACCEPTED"}
 
 
-async def test_upgrade_gives_each_campaign_one_owner_and_each_host_one_spelling(
+# Two rows of one host, of which one has weaker evidence; two places behind one host and port, both
+# with the provider's answer; and one of a kind.
+OWNED = [
+    ("API.example.com:443", "INFERRED"),
+    ("api.example.com", "ANSWER"),
+    ("api.example.com:8443", "ANSWER"),
+    ("api.example.com:8443", "ANSWER"),
+    ("H.com:443/p", "ANSWER"),
+]
+
+
+def owned_rows() -> Iterator[dict[str, object]]:
+    """As the version before the one that gives each campaign one owner has written them."""
+    for number, (host, evidence) in enumerate(OWNED):
+        yield {
+            **dict.fromkeys(("fingerprint", "nonce", "owner", "source_campaign_id"), ""),
+            "id": f"{number}",
+            "scope": "everyone",
+            "key": f"k{number}",
+            "input": "{}",
+            "provider": "braze",
+            "account": "braze",
+            "name_key": "",
+            "requested_at": MICROS,
+            "platform": host,
+            "evidence": evidence,
+            "settled_at": MICROS,
+            "status": "CREATED",
+            "campaign_id": "c9",
+            "campaign": CAMPAIGN,
+        }
+
+
+async def test_upgrade_gives_each_campaign_one_owner_in_sqlite(
     sqlite_url: str, tmp_path: Path, open_at: Open
 ) -> None:
-    """Version 3 let two duplications own one campaign."""
     with connected(tmp_path / "ledger.db") as connection:
         connection.create_function("name_key", 1, lambda name: name)
         for script in migrations("sqlite")[:3]:
             connection.executescript(script)
         connection.execute("PRAGMA user_version = 3")
-        hosts = ["API.example.com:443", "api.example.com", "api.example.com:8443", "H.com:443/p"]
-        evidences = ["INFERRED", "ANSWER", "ANSWER", "ANSWER"]
-        for number, (host, evidence) in enumerate(zip(hosts, evidences, strict=True)):
-            row: dict[str, object] = {
-                **dict.fromkeys(("fingerprint", "nonce", "source_campaign_id"), ""),
-                "id": f"{number}",
-                "scope": "everyone",
-                "key": f"k{number}",
-                "input": "{}",
-                "provider": "braze",
-                "account": "braze",
-                "requested_at": MICROS,
-                "platform": host,
-                "evidence": evidence,
-                "settled_at": MICROS,
-                "status": "CREATED",
-                "campaign_id": "c9",
-                "campaign": CAMPAIGN,
-            }
+        for row in owned_rows():
             marks = ", ".join(f":{name}" for name in row)
             connection.execute(f"INSERT INTO duplication ({', '.join(row)}) VALUES ({marks})", row)
+    await each_campaign_has_one_owner(await open_at(sqlite_url))
 
-    ledger = await open_at(sqlite_url)
-    found = [await ledger.find("everyone", f"k{number}") for number in range(4)]
-    platforms = [each.intent.platform for each in found if each]
-    assert [each.removeprefix("braze@") for each in platforms] == [
-        "api.example.com",
-        "api.example.com",
-        "api.example.com:8443",
-        "h.com#p",
+
+async def test_upgrade_gives_each_campaign_one_owner_in_postgres(
+    postgres_url: str, open_at: Open
+) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE ledger_version (version integer NOT NULL)")
+        connection.execute("INSERT INTO ledger_version VALUES (2)")
+        for script in migrations("postgres")[:2]:
+            connection.execute(script.encode())
+        for row in owned_rows():
+            marks = ", ".join(f"%({name})s" for name in row)
+            insert = f"INSERT INTO duplication ({', '.join(row)}) VALUES ({marks})"
+            connection.execute(insert.encode(), row)
+    await each_campaign_has_one_owner(await open_at(postgres_url))
+
+
+async def each_campaign_has_one_owner(ledger: Ledger) -> None:
+    found = [await ledger.find("everyone", f"k{number}") for number in range(len(OWNED))]
+    assert [each.intent.platform for each in found if each] == [
+        "braze@api.example.com",
+        "braze@api.example.com",
+        "braze@api.example.com:8443",
+        "braze@api.example.com:8443#3",
+        "braze@h.com#p",
     ]
-    owners = [each.status for each in found if each]
-    assert owners == [DuplicationStatus.UNKNOWN, *[DuplicationStatus.CREATED] * 3]
+    statuses = [each.status for each in found if each]
+    assert statuses == [DuplicationStatus.UNKNOWN, *[DuplicationStatus.CREATED] * 4]
     loser = found[0]
     assert loser is not None
     assert (loser.campaign, loser.evidence, loser.settled_at) == (None, None, None)

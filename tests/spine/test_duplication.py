@@ -370,6 +370,19 @@ async def test_an_override_serves_once(
     assert await copies() == 1
 
 
+async def test_override_of_a_duplication_that_has_its_copy_by_now_makes_no_other(
+    duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
+) -> None:
+    found = duplication._intent("everyone", "found", "sonarly", account.name, campaign())
+    await ledger.begin(found, datetime.now(UTC), None)
+    await ledger.settle(found, Created(Campaign("c1", "Copy")), datetime.now(UTC), None)
+    answer = await duplicator.duplicate("everyone", "new", "sonarly", campaign(), found.id)
+    assert status(answer) is DuplicationStatus.CREATED
+    assert answer.error is not None
+    assert answer.error.retry(is_recorded=False) is Retry.WAIT
+    assert await copies() == 0
+
+
 async def test_an_expired_key_is_told_so_and_not_sent_again(
     duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
 ) -> None:

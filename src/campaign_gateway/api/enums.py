@@ -64,9 +64,9 @@ described_enum(
 RETRIES = {
     Retry.SAME_KEY: "Nothing is recorded under this key. Send exactly this request again with the "
     "same key, after a pause or after `retryAfterSeconds`. If the input is wrong, correct it and "
-    "keep the key.",
-    Retry.NEW_KEY: "The refusal is on record: this key makes no copy, now or later. Correct what "
-    "is wrong and use a new key.",
+    "keep the key. With OUTCOME_UNKNOWN the gateway could not look: do not change the input.",
+    Retry.NEW_KEY: "The refusal is on record: this key makes no copy, now or later, unless a "
+    "person has said so by mistake. Correct what is wrong and use a new key.",
     Retry.WAIT: "A copy may exist. Do not use a new key. Look at `duplication` until it is "
     "settled: CREATED means that the copy exists. REJECTED means that it does not.",
     Retry.NO: "Do not retry: the key was used for another input, or too long ago. Check at the "

@@ -96,13 +96,22 @@ async def _look(
     context: Context, duplication_id: str, until: float
 ) -> tuple[Duplication | None, LedgerUnreadable | None]:
     """Return the duplication, or why it cannot be read; `until` is by the loop's clock."""
+    looking = asyncio.create_task(duplication(context, duplication_id))
+    # Not cancelled: the library for the database takes several seconds to give a statement up.
+    await asyncio.wait([looking], timeout=until - asyncio.get_running_loop().time())
+    if not looking.done():
+        looking.add_done_callback(_ignore)
+        return None, LedgerUnreadable(TimeoutError("it did not answer in time"))
     try:
-        async with asyncio.timeout_at(until):
-            return await duplication(context, duplication_id), None
-    except TimeoutError as failure:
-        return None, LedgerUnreadable(failure)
+        return looking.result(), None
     except LedgerUnreadable as failure:
         return None, failure
+
+
+def _ignore(late: "asyncio.Task[Duplication | None]") -> None:
+    """What comes too late, so that asyncio does not report it as lost."""
+    if not late.cancelled():
+        late.exception()
 
 
 async def duplications_by_id(

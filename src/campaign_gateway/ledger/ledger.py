@@ -128,8 +128,16 @@ class Ledger:
             return None
         if holder.evidence not in {Evidence.INFERRED, Evidence.PERSON} or holder.expired:
             # The provider has named one campaign twice, so it is not known what this call made.
-            again = rows.of_outcome(intent, Unknown(rows.SAME_CAMPAIGN), now, now)
-            return await self._settle(again) or await self._one(statements.ANY, values)
+            log.warning(
+                "the provider has named campaign %s as the copy of the duplications %s and %s. If "
+                "their accounts do not show the same campaigns, give them different "
+                "shared_campaigns",
+                values["campaign_id"],
+                holder.intent.id,
+                intent.id,
+            )
+            ambiguous = rows.of_outcome(intent, Unknown(rows.SAME_CAMPAIGN), now, now)
+            return await self._settle(ambiguous) or await self._one(statements.ANY, values)
         mine = await self._one(statements.ANY, values)
         steps = [
             (statements.RELEASE, rows.of_release(values, now)),

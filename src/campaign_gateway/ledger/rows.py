@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 from pydantic import TypeAdapter
 
@@ -32,6 +33,9 @@ Values = dict[str, object]
 
 # Characters of a copy's description that are kept.
 LONGEST_DESCRIPTION = 2000
+
+# More than a person would compare.
+MOST_CANDIDATES = 20
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -113,7 +117,6 @@ def of_outcome(
 def of_copy(duplication: Duplication, copy: Created, next_check_at: datetime | None) -> Values:
     return {
         "id": duplication.intent.id,
-        "platform": duplication.intent.platform,
         "campaign_id": copy.campaign.id,
         "campaign": _json_of_copy(copy.campaign),
         "warnings": _warnings_of(copy),
@@ -122,9 +125,13 @@ def of_copy(duplication: Duplication, copy: Created, next_check_at: datetime | N
 
 
 def _json_of_copy(campaign: Campaign) -> str:
+    return CAMPAIGN.dump_json(_shortened(campaign)).decode()
+
+
+def _shortened(campaign: Campaign) -> Campaign:
     # A provider may answer with a megabyte, for which a full disk would have no room.
     description = campaign.description and campaign.description[:LONGEST_DESCRIPTION]
-    return CAMPAIGN.dump_json(replace(campaign, description=description)).decode()
+    return replace(campaign, description=description)
 
 
 def _warnings_of(outcome: Outcome) -> str | None:
@@ -136,7 +143,7 @@ def _warnings_of(outcome: Outcome) -> str | None:
 def of_postponement(
     duplication: Duplication, next_check_at: datetime, candidates: Iterable[Campaign]
 ) -> Values:
-    found = tuple(candidates)
+    found = tuple(_shortened(each) for each in islice(candidates, MOST_CANDIDATES))
     return {
         "id": duplication.intent.id,
         "status": duplication.status.value,

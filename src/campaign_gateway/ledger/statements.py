@@ -98,9 +98,9 @@ SETTLE_BY_READING = (
     "UPDATE duplication SET status = 'CREATED', campaign_id = :campaign_id, campaign = :campaign,"
     " warnings = :warnings, error = NULL, evidence = :evidence, settled_at = :now,"
     " next_check_at = :next_check_at, candidates = NULL, settled_from = status"
-    # The provider may have named the copy since the check began; a person may know better.
+    # The provider may have named the copy since the check began.
     f" WHERE id = :id AND status IN ('ACCEPTED', 'UNKNOWN') AND {_FREE}"
-    " AND (campaign_id IS NULL OR :evidence = 'PERSON') RETURNING *"
+    " AND (campaign_id IS NULL OR campaign_id = :campaign_id) RETURNING *"
 )
 # Only what is known of the copy changes, and only while it is the same copy.
 AMEND = (
@@ -143,10 +143,12 @@ PLATFORMS = "SELECT DISTINCT platform FROM duplication WHERE account = :account"
 RELEASE_MOVED = (
     f"{_RELEASE} AND ((account = :account AND platform = :platform AND EXISTS (SELECT 1"
     " FROM duplication AS owner WHERE owner.platform = :moved"
-    " AND owner.campaign_id = duplication.campaign_id))"
+    " AND owner.campaign_id = duplication.campaign_id"
+    " AND NOT (duplication.evidence = 'PERSON' AND owner.evidence = 'INFERRED')))"
     " OR (platform = :moved AND EXISTS (SELECT 1 FROM duplication AS mine"
     " WHERE mine.account = :account AND mine.platform = :platform"
-    " AND mine.campaign_id = duplication.campaign_id AND mine.evidence = 'ANSWER')))"
+    " AND mine.campaign_id = duplication.campaign_id AND (mine.evidence = 'ANSWER'"
+    " OR (mine.evidence = 'PERSON' AND duplication.evidence = 'INFERRED')))))"
 )
 # What both have from their provider's answers stays where it is.
 MOVE = (

@@ -14,7 +14,7 @@ UPDATE duplication SET platform = platform || '#' || id WHERE evidence = 'ANSWER
 );
 UPDATE duplication SET status = 'UNKNOWN', campaign_id = NULL, campaign = NULL, warnings = NULL, evidence = NULL,
     settled_at = NULL, next_check_at = requested_at,
-    error = '{"code": "OUTCOME_UNKNOWN", "message": "The campaign that was taken for the copy belongs to another duplication. The gateway searches again. Look at the duplication before asking for another copy."}'
+    error = '{"code": "OUTCOME_UNKNOWN", "message": "The campaign that was taken for the copy is another duplication''s, as its provider has confirmed. The gateway searches again. Look at the duplication before asking for another copy."}'
 WHERE expired = 0 AND id IN (
     SELECT id FROM (
         SELECT id, row_number() OVER (
