@@ -10,6 +10,7 @@ from campaign_gateway.ledger.contract import (
     Engine,
     Intent,
     KeyTaken,
+    LedgerUnavailable,
     Place,
     Selection,
     Unresolved,
@@ -25,6 +26,9 @@ from campaign_gateway.outcomes import (
 )
 
 log = logging.getLogger(__name__)
+
+# How often an answer that meets another owner of its campaign is tried before the caller waits.
+TRIES = 10
 
 
 class Ledger:
@@ -96,9 +100,14 @@ class Ledger:
         """
         values = rows.of_outcome(intent, outcome, now, next_check_at)
         settled = await self._settle(values)
-        # As long as it is open, only the owner of the campaign stood in the way, if that is still
-        # the owner.
+        tries = 0
+        # While the record is open, only another owner of the campaign can stand in the way, and it
+        # may have given the campaign up since.
         while settled is None and await self._one(statements.IS_OPEN, values):
+            tries += 1
+            if tries > TRIES:
+                owned = values["campaign_id"]
+                raise LedgerUnavailable(f"the owner of campaign {owned} keeps changing")
             settled = await self._take_over(intent, values, now) or await self._settle(values)
         settled = settled or await self._one(statements.ANY, values)
         if settled is None:
