@@ -747,7 +747,11 @@ async def test_an_account_that_is_gone_is_not_finished_at_another(open_gateway: 
     gateway.provider.faults["rename"].append(500)
     await gateway.copy()
     (due,) = await gateway.due()
-    await reconciliation._check({}, gateway.ledger, due)
+    await gateway.ledger.postpone(due, due.requested_at, ())
+    reading = asyncio.create_task(reconciliation.reconcile({}, gateway.ledger, 0.01))
+    await asyncio.sleep(0.3)
+    reading.cancel()
+    await asyncio.wait([reading])
     assert codes(await gateway.recorded()) == [NOT_NAMED]
     assert gateway.provider.count("rename") == 1
     assert await gateway.check() == 1
