@@ -228,7 +228,7 @@ async def test_hanging_provider_does_not_slow_down_the_settling_at_another(
 ) -> None:
     places = {"hung": provider.hanging_url, "main": provider.url}
     # Nothing is shortened here: a check of the hanging provider takes as long as it may.
-    limits = {"hung": {"timeout_seconds": 8, "calls_at_once": 200}}
+    limits = {"hung": {"timeout_seconds": 15, "calls_at_once": 500}}
     config = configuration(tmp_path, postgres_url, places, deadline=60, more_of=limits)
 
     async def seconds_to_settle(url: str) -> float:
@@ -246,13 +246,19 @@ async def test_hanging_provider_does_not_slow_down_the_settling_at_another(
 
     async with replicas(config, constants={}) as (first, _):
         alone = min([await seconds_to_settle(first.url) for _ in range(2)])
-        hanging = [intent("none", f"hung-{number}", "hung") for number in range(120)]
+        hanging = [intent("none", f"hung-{number}", "hung") for number in range(500)]
         asking = [asyncio.create_task(ask(http, first.url, each)) for each in hanging]
+        async with asyncio.timeout(10):
+            while len(await recorded(postgres_url)) < len(hanging):
+                await asyncio.sleep(0.1)
+        during = await seconds_to_settle(first.url)
+        assert not any(each.done() for each in asking), "the calls are still open"
         await asyncio.wait(asking)
         assert sum(
             each.status is DuplicationStatus.UNKNOWN
             for each in (await recorded(postgres_url)).values()
         ) == len(hanging)
         beside = min([await seconds_to_settle(first.url) for _ in range(2)])
+    print("ALONE", alone, "DURING", during, "BESIDE", beside)
     # The bound is wide, because the machine may be busy: without shares it takes minutes.
-    assert beside < 2 * alone + 5, (alone, beside)
+    assert max(during, beside) < 2 * alone + 5, (alone, during, beside)
