@@ -12,13 +12,12 @@ from anyio.from_thread import start_blocking_portal
 from starlette.types import ASGIApp
 
 from campaign_gateway.accounts import Account, open_account
-from campaign_gateway.connector import ProviderResponse
-from campaign_gateway.connectors import CONNECTORS
-from campaign_gateway.duplication import _intent
-from campaign_gateway.emulation import serving
-from campaign_gateway.finishing import finish, with_what_is_left
-from campaign_gateway.ledger.contract import Duplication
-from campaign_gateway.outcomes import Created, DuplicationStatus, Outcome
+from campaign_gateway.connectors.contract import ProviderResponse
+from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.duplication.completion import finish, with_what_is_left
+from campaign_gateway.duplication.service import _intent
+from campaign_gateway.model import Created, Duplication, DuplicationStatus, Outcome
+from campaign_gateway.sandbox.emulation import serving
 from support.commands import running
 from support.figures import Figures
 from support.postgres import PostgresServer, postgres_server

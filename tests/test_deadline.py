@@ -13,11 +13,12 @@ from time import monotonic
 import pytest
 import trustme
 
-from campaign_gateway import signing
-from campaign_gateway.connector import ProviderRequest, ProviderResponse, Token
-from campaign_gateway.outcomes import Rejected
-from campaign_gateway.signing import SignedTransport
-from campaign_gateway.transport import LAST_SECONDS, NoAnswer, NotSent, Transport
+from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, Token
+from campaign_gateway.model import Rejected
+from campaign_gateway.transport import token_auth
+from campaign_gateway.transport.client import LAST_SECONDS, Transport
+from campaign_gateway.transport.errors import NoAnswer, NotSent
+from campaign_gateway.transport.token_auth import SignedTransport
 
 TIMEOUT = 0.5
 
@@ -124,7 +125,7 @@ class SigningIn:
 async def test_a_token_that_has_arrived_by_the_deadline_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(signing, "SIGN_IN_SECONDS", TIMEOUT)
+    monkeypatch.setattr(token_auth, "SIGN_IN_SECONDS", TIMEOUT)
     with answering(b"token", lambda: time.sleep(TIMEOUT + 0.1), None) as url:
         async with transport(timeout=60) as opened:
             given = await SignedTransport(opened, SigningIn(url))._sign_in(None)

@@ -16,27 +16,20 @@ from typing import Any
 import pytest
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.connector import (
+from campaign_gateway.connectors.contract import (
     FindsCopies,
     ProviderRequest,
     ProviderResponse,
     Token,
     UnreadableAnswer,
 )
-from campaign_gateway.duplication import _intent
-from campaign_gateway.ledger.contract import Intent
-from campaign_gateway.outcomes import Rejected
-from campaign_gateway.reading import like_copy
-from campaign_gateway.signing import SignedTransport, _Pass
-from campaign_gateway.transport import (
-    COPY_ANSWER_LIMIT,
-    LONGEST_SPELLING,
-    PARSED_AT_ONCE,
-    WINDOW,
-    Transport,
-    hider,
-    parsed,
-)
+from campaign_gateway.duplication.copy_search import like_copy
+from campaign_gateway.duplication.service import _intent
+from campaign_gateway.model import Intent, Rejected
+from campaign_gateway.transport.client import COPY_ANSWER_LIMIT, Transport
+from campaign_gateway.transport.redaction import LONGEST_SPELLING, WINDOW, hider
+from campaign_gateway.transport.token_auth import SignedTransport, _Pass
+from campaign_gateway.transport.worker import PARSED_AT_ONCE, parsed
 
 SECRET = 'sk/live"a&b-12345'
 

@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from campaign_gateway.outcomes import ErrorCode, Refused, Retry
-from campaign_gateway.permits import WINDOWS, Permits
+from campaign_gateway.model import ErrorCode, Refused, Retry
+from campaign_gateway.transport.rate_limit import WINDOWS, Permits
 
 AT_ONCE = 32
 

@@ -5,13 +5,8 @@ from pathlib import Path
 import pytest
 
 from campaign_gateway import settings as settings_module
-from campaign_gateway.connectors import CONNECTORS
-from campaign_gateway.settings import (
-    Settings,
-    SettingsError,
-    load_ledger_settings,
-    load_settings,
-)
+from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.settings import Settings, SettingsError, load_ledger_settings, load_settings
 
 COMPLETE = """
 [server]

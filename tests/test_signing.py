@@ -18,17 +18,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from campaign_gateway import signing, verdicts, wire
 from campaign_gateway.api.types import DuplicateCampaignPayload
-from campaign_gateway.connector import (
+from campaign_gateway.connectors import errors, parsing
+from campaign_gateway.connectors.contract import (
     ProviderRequest,
     ProviderResponse,
     Token,
     UnreadableAnswer,
 )
-from campaign_gateway.emulation import serving
 from campaign_gateway.ledger import Ledger, open_ledger
-from campaign_gateway.outcomes import (
+from campaign_gateway.model import (
     DuplicationStatus,
     ErrorCode,
     Outcome,
@@ -38,8 +37,11 @@ from campaign_gateway.outcomes import (
     UserError,
     WarningCode,
 )
-from campaign_gateway.signing import SignedTransport
-from campaign_gateway.transport import NoAnswer, NotSent, Transport
+from campaign_gateway.sandbox.emulation import serving
+from campaign_gateway.transport import token_auth
+from campaign_gateway.transport.client import Transport
+from campaign_gateway.transport.errors import NoAnswer, NotSent
+from campaign_gateway.transport.token_auth import SignedTransport
 from support.stub_provider import (
     Copying,
     FoundWithoutAges,
@@ -105,7 +107,7 @@ class Signing(Copying):
 
     def read_answer(self, campaign: StubInput, response: ProviderResponse) -> Outcome:
         if self.refuses_token(response):
-            said = wire.read_text(wire.read_json_object(response), "message")
+            said = parsing.read_text(parsing.read_json_object(response), "message")
             return Rejected(
                 UserError(ErrorCode.AUTHENTICATION_FAILED, "refused", provider_message=said)
             )
@@ -115,10 +117,10 @@ class Signing(Copying):
         return self._post("token", secret=self.secret)
 
     def read_sign_in(self, response: ProviderResponse) -> Token | Rejected:
-        told = wire.read_json_object(response)
+        told = parsing.read_json_object(response)
         if not response.is_success:
-            message = wire.read_text(told, "message")
-            failure = verdicts.failure("Stub", response, provider_message=message)
+            message = parsing.read_text(told, "message")
+            failure = errors.failure("Stub", response, provider_message=message)
             if isinstance(failure, Rejected) and told is not None:
                 return failure
         token = told.get("token") if told else None
@@ -133,8 +135,8 @@ class Signing(Copying):
         return replace(request, headers={**request.headers, "x-token": token})
 
     def refuses_token(self, response: ProviderResponse) -> bool:
-        told = wire.read_json_object(response)
-        return wire.read_text(told, "code") == "601"
+        told = parsing.read_json_object(response)
+        return parsing.read_text(told, "code") == "601"
 
 
 class SigningAndNamed(Signing, Named):
@@ -244,7 +246,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     # Not the loop's own time, on which the server's and every other timer stands.
     clock = Clock()
     seen = SimpleNamespace(**(vars(asyncio) | {"get_running_loop": lambda: clock}))
-    monkeypatch.setattr(signing, "asyncio", seen)
+    monkeypatch.setattr(token_auth, "asyncio", seen)
     return clock
 
 
@@ -425,7 +427,7 @@ async def test_whoever_asks_with_refused_secrets_may_use_the_key_again(
 async def test_without_a_token_nothing_is_sent(
     open_signed: Open, monkeypatch: pytest.MonkeyPatch, fault: int | str
 ) -> None:
-    monkeypatch.setattr(signing, "SIGN_IN_SECONDS", 0.5)
+    monkeypatch.setattr(token_auth, "SIGN_IN_SECONDS", 0.5)
     tried = await open_signed(timeout=20)
     tried.provider.faults["token"] += [fault, fault]
     began = monotonic()
@@ -444,7 +446,7 @@ async def test_a_sign_in_that_hangs_holds_nobody_longer_than_it_may(
     open_signed: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those who wait for another's sign-in wait no longer than for one of their own."""
-    monkeypatch.setattr(signing, "SIGN_IN_SECONDS", 0.5)
+    monkeypatch.setattr(token_auth, "SIGN_IN_SECONDS", 0.5)
     tried = await open_signed(timeout=20)
     tried.provider.faults["token"] += ["hang"] * 40
     began = monotonic()
@@ -487,7 +489,7 @@ async def test_a_token_that_no_header_can_carry_is_no_token(open_signed: Open, t
 async def test_when_no_new_token_is_to_be_had_the_refusal_is_the_answer(
     open_signed: Open, monkeypatch: pytest.MonkeyPatch, fault: int | str
 ) -> None:
-    monkeypatch.setattr(signing, "SIGN_IN_SECONDS", 0.5)
+    monkeypatch.setattr(token_auth, "SIGN_IN_SECONDS", 0.5)
     tried = await open_signed(timeout=20)
     await tried.read()
     tried.provider.revoke()
@@ -580,7 +582,7 @@ async def test_a_copy_that_cannot_be_signed_leaves_its_key_unused(
     fault: int | str,
     code: ErrorCode,
 ) -> None:
-    monkeypatch.setattr(signing, "SIGN_IN_SECONDS", 0.5)
+    monkeypatch.setattr(token_auth, "SIGN_IN_SECONDS", 0.5)
     gateway = await open_gateway()
     gateway.provider.faults["token"].append(fault)
     answer = await gateway.ask()

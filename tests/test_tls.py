@@ -15,9 +15,10 @@ import pytest
 import trustme
 from cryptography import x509
 
-from campaign_gateway.connector import ProviderRequest, ProviderResponse
+from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse
 from campaign_gateway.settings import SettingsError, parse_settings
-from campaign_gateway.transport import NoAnswer, NotSent, Transport
+from campaign_gateway.transport.client import Transport
+from campaign_gateway.transport.errors import NoAnswer, NotSent
 from support.gateways import ask, calling, configuration, intents, recorded, serving
 
 SECRET = "sk_live_behind-tls-12345"

@@ -11,13 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from campaign_gateway.connector import ProviderRequest
-from campaign_gateway.transport import (
-    COPY_ANSWER_LIMIT,
-    NoAnswer,
-    NotSent,
-    Transport,
-)
+from campaign_gateway.connectors.contract import ProviderRequest
+from campaign_gateway.transport.client import COPY_ANSWER_LIMIT, Transport
+from campaign_gateway.transport.errors import NoAnswer, NotSent
 
 SECRET = 'sk/live"a&b-12345'
 

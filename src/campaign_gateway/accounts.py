@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from campaign_gateway.connector import AccountSettings, Connector, SignsIn, canonical_address
-from campaign_gateway.connectors import CONNECTORS
-from campaign_gateway.outcomes import ErrorCode, Refused, UserError
-from campaign_gateway.permits import Permits
-from campaign_gateway.signing import SignedTransport
-from campaign_gateway.transport import Transport
+from campaign_gateway.connectors.account_settings import AccountSettings, canonical_address
+from campaign_gateway.connectors.contract import Connector, SignsIn
+from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.model import ErrorCode, Refused, UserError
+from campaign_gateway.transport.client import Transport
+from campaign_gateway.transport.rate_limit import Permits
+from campaign_gateway.transport.token_auth import SignedTransport
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,16 @@ from starlette.routing import Route
 from campaign_gateway.accounts import Account, open_account, unclear_addresses
 from campaign_gateway.api import examples
 from campaign_gateway.api.context import Context
-from campaign_gateway.api.http import GraphQLOverHTTP
+from campaign_gateway.api.list_lengths import LIST_LENGTHS
 from campaign_gateway.api.schema import build_schema
-from campaign_gateway.connectors import CONNECTORS
-from campaign_gateway.duplication import Duplicator
+from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.duplication.reconciliation import reconcile
+from campaign_gateway.duplication.retention import retain
+from campaign_gateway.duplication.service import Duplicator
 from campaign_gateway.explorer import explorer_routes
+from campaign_gateway.graphql_http.endpoint import GraphQLOverHTTP
 from campaign_gateway.ledger import Ledger, open_ledger
-from campaign_gateway.ledger.contract import LedgerUnavailable
-from campaign_gateway.reconciliation import reconcile
-from campaign_gateway.retention import retain
+from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -137,7 +138,10 @@ async def create_app(
         return PlainTextResponse("".join(["ready\n", *(f"but {each}\n" for each in warnings)]))
 
     graphql = GraphQLOverHTTP(
-        build_schema(), gateway.context, hides_schema=not settings.server.introspection
+        build_schema(),
+        LIST_LENGTHS,
+        gateway.context,
+        hides_schema=not settings.server.introspection,
     )
     cors = Middleware(
         CORSMiddleware,

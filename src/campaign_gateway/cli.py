@@ -11,10 +11,7 @@ from typing import TypeVar
 
 from campaign_gateway.api.schema import client_sdl, federation_sdl
 from campaign_gateway.app import create_app
-from campaign_gateway.ledger import Ledger, open_ledger
-from campaign_gateway.ledger.contract import LedgerUnavailable
-from campaign_gateway.outcomes import DuplicationStatus
-from campaign_gateway.resolution import (
+from campaign_gateway.duplication.manual_resolution import (
     UNSETTLED,
     CannotResolve,
     listing,
@@ -22,8 +19,11 @@ from campaign_gateway.resolution import (
     resolve_as_created,
     show,
 )
-from campaign_gateway.sandbox import run_sandbox
-from campaign_gateway.server import CannotListen, create_server, listen, log_to_stderr
+from campaign_gateway.ledger import Ledger, open_ledger
+from campaign_gateway.ledger.engine import LedgerUnavailable
+from campaign_gateway.model import DuplicationStatus
+from campaign_gateway.sandbox.sandbox import run_sandbox
+from campaign_gateway.server.server import CannotListen, create_server, listen, log_to_stderr
 from campaign_gateway.settings import Settings, SettingsError, load_ledger_settings, load_settings
 
 Result = TypeVar("Result")

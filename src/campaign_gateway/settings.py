@@ -20,8 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from campaign_gateway.connector import NAME, AccountSettings, resolve_secret
-from campaign_gateway.connectors import CONNECTORS
+from campaign_gateway.connectors.account_settings import NAME, AccountSettings, resolve_secret
+from campaign_gateway.connectors.registry import CONNECTORS
 
 ENVIRONMENT_PREFIX = "CAMPAIGN_GATEWAY_"
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from campaign_gateway.sandbox import Sandbox, sandbox
+from campaign_gateway.sandbox.sandbox import Sandbox, sandbox
 
 FIELDS = """
   status replayed

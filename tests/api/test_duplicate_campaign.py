@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from campaign_gateway.api import examples
-from campaign_gateway.connectors import CONNECTORS
+from campaign_gateway.connectors.registry import CONNECTORS
 
 BRAZE = 'braze: { campaignId: "0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10", name: "Wave two" }'
 GROUP = 'accountGroupId: "507f1f77bcf86cd799439001", audienceId: "507f1f77bcf86cd799439021"'

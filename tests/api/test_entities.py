@@ -13,10 +13,10 @@ import pytest_asyncio
 
 from campaign_gateway.api import entities
 from campaign_gateway.api.context import CAMPAIGN_LIMIT, ENTITY_LIMIT
-from campaign_gateway.connector import ProviderRequest, ProviderResponse
+from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse
+from campaign_gateway.duplication.campaign_reads import LOOKUPS_AT_ONCE
 from campaign_gateway.ledger import Ledger
-from campaign_gateway.reading import LOOKUPS_AT_ONCE
-from campaign_gateway.transport import Transport
+from campaign_gateway.transport.client import Transport
 from support.edge import PYTHON_WORDS, Edge, edge
 
 # One server for all the cases; its loop must outlive each of them.

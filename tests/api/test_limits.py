@@ -15,13 +15,13 @@ import pytest
 import pytest_asyncio
 from graphql import GraphQLError, get_introspection_query, parse
 
-from campaign_gateway.api import documents, limits, request
-from campaign_gateway.api.documents import DOCUMENTS_KEPT, Documents
 from campaign_gateway.api.schema import build_schema
-from campaign_gateway.api.variables import VARIABLE_VALUE_LIMIT
 from campaign_gateway.app import create_app
-from campaign_gateway.connectors.sonarly.emulator import ACCOUNTS, create_emulator
-from campaign_gateway.emulation import serving
+from campaign_gateway.graphql_http import documents, limits, request
+from campaign_gateway.graphql_http.documents import DOCUMENTS_KEPT, Documents
+from campaign_gateway.graphql_http.variables import VARIABLE_VALUE_LIMIT
+from campaign_gateway.sandbox.emulation import serving
+from campaign_gateway.sandbox.emulators.sonarly import ACCOUNTS, create_emulator
 from campaign_gateway.settings import parse_settings
 from support.edge import Edge, edge
 
@@ -288,7 +288,7 @@ async def test_fragments_are_measured_once(gateway: Edge) -> None:
         began = time.process_time()
         for _ in range(repeats):
             with suppress(GraphQLError):
-                limits.check_limits(document)
+                limits.check_limits(document, {})
         return (time.process_time() - began) / repeats
 
     # A document of five times the length; written out, it would be a million times as long. The
@@ -468,7 +468,7 @@ async def test_only_so_many_documents_are_kept(monkeypatch: pytest.MonkeyPatch) 
             parsed.append(text)
         return parse(text, **more)
 
-    kept = Documents(build_schema(), hides_schema=False)
+    kept = Documents(build_schema(), {}, hides_schema=False)
     monkeypatch.setattr(documents, "parse", counted)
     first, *others = (f"{{ a{number}: __typename }}" for number in range(DOCUMENTS_KEPT + 1))
     for text in (first, first, *others[:-1], first, *others, first):

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from campaign_gateway.api.schema import client_sdl
-from campaign_gateway.connectors import CONNECTORS
+from campaign_gateway.connectors.registry import CONNECTORS
 from support.edge import Edge, edge
 
 # One server for all the cases; its loop must outlive each of them.

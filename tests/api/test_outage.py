@@ -14,7 +14,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from campaign_gateway.ledger.contract import LedgerUnavailable
+from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.ledger.sqlite import SqliteEngine
 from support.edge import Edge, edge
 from support.gateways import Gateway, ask, calling, configuration, intents, serving

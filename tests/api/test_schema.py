@@ -7,7 +7,7 @@ import graphql
 import httpx
 import pytest
 
-from campaign_gateway.api import reads
+from campaign_gateway.api import queries
 from campaign_gateway.api.schema import client_sdl, federation_sdl
 
 PUBLISHED = Path(__file__).parents[2] / "schema.graphql"
@@ -58,7 +58,7 @@ async def test_a_fault_of_ours_is_masked_and_logged(
     async def broken(*_: object) -> None:
         raise RuntimeError("inner workings")
 
-    monkeypatch.setattr(reads, "duplication", broken)
+    monkeypatch.setattr(queries, "duplication", broken)
     answer = await client.execute('{ duplication(id: "x") { id } }')
     assert [error["message"] for error in answer["errors"]] == ["Internal error."]
     assert "inner workings" in caplog.text

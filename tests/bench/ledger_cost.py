@@ -21,9 +21,9 @@ from typing import Any
 import psycopg
 
 from campaign_gateway.ledger import Ledger, open_ledger
-from campaign_gateway.ledger.contract import Intent, new_id
+from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.ledger.sqlite import SqliteEngine
-from campaign_gateway.outcomes import Campaign, CampaignStatus, Created
+from campaign_gateway.model import Campaign, CampaignStatus, Created, Intent
 
 CALLERS = (1, 16, 64)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from campaign_gateway.connectors import CONNECTORS
+from campaign_gateway.connectors.registry import CONNECTORS
 from support.intents import INPUTS, STATUSES, intent, with_two_members
 from support.node import run_node
 

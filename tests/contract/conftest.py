@@ -20,15 +20,15 @@ from starlette.types import ASGIApp
 
 from campaign_gateway.accounts import Account
 from campaign_gateway.api.inputs import DuplicateCampaignInput
-from campaign_gateway.connector import Connector, ProviderResponse
-from campaign_gateway.connectors import CONNECTORS
+from campaign_gateway.connectors.contract import Connector, ProviderResponse
+from campaign_gateway.connectors.registry import CONNECTORS
 
 ROOMS = Path(__file__).parents[1] / "connectors"
 RECORDINGS = sorted(ROOMS.glob("*/recordings/*.http"))
 
 
 def emulator_of(provider: str) -> ModuleType:
-    return importlib.import_module(f"campaign_gateway.connectors.{provider}.emulator")
+    return importlib.import_module(f"campaign_gateway.sandbox.emulators.{provider}")
 
 
 # Each account that an emulator lets in, as its provider and its name: one provider may have

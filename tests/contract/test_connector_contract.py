@@ -49,9 +49,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from campaign_gateway import emulation
 from campaign_gateway.accounts import Account, open_account
-from campaign_gateway.connector import (
+from campaign_gateway.connectors.contract import (
     Connector,
     FindsCopies,
     ProviderRequest,
@@ -63,8 +62,8 @@ from campaign_gateway.connector import (
     TracksCopies,
     UnreadableAnswer,
 )
-from campaign_gateway.connectors import CONNECTORS
-from campaign_gateway.outcomes import (
+from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.model import (
     Accepted,
     Campaign,
     Created,
@@ -76,8 +75,9 @@ from campaign_gateway.outcomes import (
     Unknown,
     WarningCode,
 )
+from campaign_gateway.sandbox import emulation
 from campaign_gateway.settings import parse_settings
-from campaign_gateway.transport import NoAnswer
+from campaign_gateway.transport.errors import NoAnswer
 
 First = Callable[[str], tuple[Connector[Any], Any]]
 Read = Callable[[Path], ProviderResponse]

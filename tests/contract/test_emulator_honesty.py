@@ -15,9 +15,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from campaign_gateway.connector import Connector, ProviderResponse
-from campaign_gateway.connectors import CONNECTORS
-from campaign_gateway.outcomes import Rejected
+from campaign_gateway.connectors.contract import Connector, ProviderResponse
+from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.model import Rejected
 
 ROOMS = Path(__file__).parents[1] / "connectors"
 # One that is missing is the registry's test to tell, not a reason to collect none.

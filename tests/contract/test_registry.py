@@ -9,20 +9,21 @@ import graphql
 import pytest
 from typing_extensions import get_protocol_members
 
-from campaign_gateway import connectors
+import campaign_gateway
 from campaign_gateway.api.inputs import DuplicateCampaignInput
 from campaign_gateway.api.schema import client_sdl
-from campaign_gateway.connector import (
-    AccountSettings,
+from campaign_gateway.connectors.account_settings import AccountSettings
+from campaign_gateway.connectors.contract import (
     FindsCopies,
     ReadsCampaigns,
     RenamesCopies,
     SignsIn,
     TracksCopies,
 )
-from campaign_gateway.connectors import CONNECTORS
+from campaign_gateway.connectors.registry import CONNECTORS
 
 TESTS = Path(__file__).parents[1]
+PACKAGE = Path(campaign_gateway.__file__).parent
 
 
 def folders_in(place: Path) -> set[str]:
@@ -50,31 +51,35 @@ def test_every_connector_is_in_the_schema_that_clients_see() -> None:
     assert inputs == {name: each.Input.__name__ for name, each in CONNECTORS.items()}
 
 
-def test_every_connector_has_its_own_room() -> None:
-    assert folders_in(Path(connectors.__file__).parent) - {"__pycache__"} == set(CONNECTORS)
+@pytest.mark.parametrize("place", ["connectors/providers", "sandbox/emulators"])
+def test_every_provider_is_one_file_of_each_room(place: str) -> None:
+    files = {each.stem for each in (PACKAGE / place).glob("*.py")} - {"__init__"}
+    assert files == set(CONNECTORS)
+
+
+def test_every_connector_is_defined_in_its_provider_file() -> None:
     for name, each in CONNECTORS.items():
-        assert each.__module__ == f"campaign_gateway.connectors.{name}.connector"
-        assert each.Input.__module__ == f"campaign_gateway.connectors.{name}.input"
+        module = f"campaign_gateway.connectors.providers.{name}"
+        assert each.__module__ == each.Input.__module__ == each.Account.__module__ == module
         assert issubclass(each.Account, AccountSettings)
 
 
 @pytest.mark.parametrize("provider", CONNECTORS)
 def test_no_provider_is_named_outside_its_room_but_in_two_lists(provider: str) -> None:
-    package = Path(connectors.__file__).parents[1]
     class_name = rf"{CONNECTORS[provider].__name__[:-9]}(?![a-z])"
     # One may be called like an element of HTML.
     anywhere = re.compile(rf"(?<!<)\b_*{provider}_*\b|{class_name}")
     # The documents of one provider may have a word that is another's name.
     in_a_room = re.compile(class_name)
     naming: dict[str, int] = {}
-    for file in [*package.rglob("*.py"), *package.rglob("*.sql")]:
-        place = file.relative_to(package)
-        spelling = in_a_room if place.parent.parent.name == "connectors" else anywhere
+    for file in [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.sql")]:
+        place = file.relative_to(PACKAGE)
+        spelling = in_a_room if place.parent.name in {"providers", "emulators"} else anywhere
         lines = [line for line in file.read_text("utf-8").splitlines() if spelling.search(line)]
-        if lines and not place.is_relative_to(f"connectors/{provider}"):
+        if lines and place.stem != provider:
             naming[place.as_posix()] = len(lines)
     # An import and an entry in each.
-    assert naming == {"connectors/__init__.py": 2, "api/inputs.py": 2}
+    assert naming == {"connectors/registry.py": 2, "api/inputs.py": 2}
 
 
 @pytest.mark.parametrize("connector", CONNECTORS.values())
@@ -95,7 +100,7 @@ def test_no_connector_has_half_of_what_the_gateway_looks_for(connector: type[obj
 
 @pytest.mark.parametrize("provider", CONNECTORS)
 def test_every_connector_has_an_emulator(provider: str) -> None:
-    emulator = importlib.import_module(f"campaign_gateway.connectors.{provider}.emulator")
+    emulator = importlib.import_module(f"campaign_gateway.sandbox.emulators.{provider}")
     assert emulator.create_emulator()
     assert emulator.OUTCOMES
     for fields_of_account in emulator.ACCOUNTS.values():

@@ -12,12 +12,12 @@ import certifi
 import httpx
 import pytest
 
-from campaign_gateway.api import limits, request
 from campaign_gateway.api.context import CAMPAIGN_LIMIT, ENTITY_LIMIT
 from campaign_gateway.api.enums import DuplicateCampaignStatus
-from campaign_gateway.api.variables import VARIABLE_VALUE_LIMIT
-from campaign_gateway.connectors import CONNECTORS
-from campaign_gateway.outcomes import ErrorCode, Retry, WarningCode
+from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.graphql_http import limits, request
+from campaign_gateway.graphql_http.variables import VARIABLE_VALUE_LIMIT
+from campaign_gateway.model import ErrorCode, Retry, WarningCode
 from campaign_gateway.settings import LedgerSettings, ServerSettings, parse_settings
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")

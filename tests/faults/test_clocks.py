@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from campaign_gateway.outcomes import DuplicationStatus
+from campaign_gateway.model import DuplicationStatus
 from support.faulty_provider import Provider
 from support.figures import Figures
 from support.gateways import (

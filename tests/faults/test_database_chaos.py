@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from campaign_gateway.outcomes import DuplicationStatus, Evidence
+from campaign_gateway.model import DuplicationStatus, Evidence
 from support.faulty_provider import Provider
 from support.figures import Figures
 from support.gateways import (
@@ -30,7 +30,9 @@ from support.wire import BEGIN, SETTLE, Wire, wire_to
 
 ACCOUNTS = ("one", "two")
 # So that an outage need not last long to outlast a gateway, nor a check that it has cut off.
-IMPATIENT = {"constants": {"ledger.postgres.PATIENCE": 2.0, "reconciliation.CHECK_TIME": 3.0}}
+IMPATIENT = {
+    "constants": {"ledger.postgres.PATIENCE": 2.0, "duplication.reconciliation.CHECK_TIME": 3.0}
+}
 
 LOAD = ["none", "none", "slow", "refusal-409", "fin-after-copy", "rst-before-copy"]
 

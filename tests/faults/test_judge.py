@@ -7,9 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from campaign_gateway.ledger.contract import Duplication
-from campaign_gateway.ledger.contract import Intent as RecordedIntent
-from campaign_gateway.outcomes import Campaign, DuplicationStatus
+from campaign_gateway.model import Campaign, Duplication, DuplicationStatus
+from campaign_gateway.model import Intent as RecordedIntent
 from support.faulty_provider import Provider, Seen
 from support.gateways import (
     History,

@@ -12,8 +12,7 @@ from time import monotonic
 import httpx
 import pytest
 
-from campaign_gateway.ledger.contract import Duplication
-from campaign_gateway.outcomes import DuplicationStatus
+from campaign_gateway.model import Duplication, DuplicationStatus
 from support.faulty_provider import Provider
 from support.figures import Figures
 from support.gateways import (

@@ -18,14 +18,9 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from campaign_gateway.connectors.hubspot import emulator as hubspot
-from campaign_gateway.connectors.mailchimp import emulator as mailchimp
-from campaign_gateway.connectors.marketo import emulator as marketo
-from campaign_gateway.connectors.meta import emulator as meta
-from campaign_gateway.connectors.omnisend import emulator as omnisend
-from campaign_gateway.finishing import FINISH_SECONDS
-from campaign_gateway.ledger.contract import Duplication
-from campaign_gateway.outcomes import DuplicationStatus
+from campaign_gateway.duplication.completion import FINISH_SECONDS
+from campaign_gateway.model import Duplication, DuplicationStatus
+from campaign_gateway.sandbox.emulators import hubspot, mailchimp, marketo, meta, omnisend
 from support.crashing_gateway import STAYS
 from support.figures import Figures
 from support.fronts import Front, Fronts, copies_at
@@ -61,10 +56,16 @@ SLACK = 3
 
 # A gateway that is to be killed at a step waits there, however slow the machine is, and those that
 # go on from there wait less than they do.
-PATIENT = {"attempt.FINISH_SECONDS": 60, "attempt.UNFINISHED_AFTER": 2, **SOON}
+PATIENT = {
+    "duplication.attempt.FINISH_SECONDS": 60,
+    "duplication.attempt.UNFINISHED_AFTER": 2,
+    **SOON,
+}
 ALONE = {**PATIENT, "app.RECONCILE_EVERY_SECONDS": 3600}
-OFTEN = {"constants": {"reconciliation.PAUSES": [0.5], "finishing.PAUSE": 1}}
-NOT_ALONE = {**PATIENT, "attempt.UNFINISHED_AFTER": 5}
+OFTEN = {
+    "constants": {"duplication.reconciliation.PAUSES": [0.5], "duplication.completion.PAUSE": 1}
+}
+NOT_ALONE = {**PATIENT, "duplication.attempt.UNFINISHED_AFTER": 5}
 
 MUTATION = """
 mutation Copy($input: DuplicateCampaignInput!, $key: String!) {
@@ -554,7 +555,7 @@ async def test_a_gateway_stopped_while_it_names_a_copy_ends_in_time_and_the_next
         front.held = ("rename", "asked")
     config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", names_of(fronts), timeout=5)
     clients = [Client(http, each, each, source) for each, source in RENAMING.items()]
-    constants = {"attempt.FINISH_SECONDS": 2, "finishing.PAUSE": 1}
+    constants = {"duplication.attempt.FINISH_SECONDS": 2, "duplication.completion.PAUSE": 1}
     async with serving(config, {"constants": constants}) as stopping:
         asking = [asyncio.create_task(each.ask(stopping.url)) for each in clients]
         await until(lambda: all(each.holding for each in fronts.values()))
@@ -615,7 +616,7 @@ async def test_a_gateway_stopped_while_it_tries_a_name_again_leaves_that_to_the_
     front.failing["rename"] = "500"
     config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", names_of({"omnisend": front}))
     client = Client(http, "omnisend", "omnisend", RENAMING["omnisend"])
-    constants = {"finishing.PAUSE": 1, "reconciliation.CHECK_TIME": 2}
+    constants = {"duplication.completion.PAUSE": 1, "duplication.reconciliation.CHECK_TIME": 2}
     async with serving(config, {"constants": constants}) as stopping:
         assert codes(await client.ask(stopping.url)) == ["NOT_NAMED"]
         # From here on it is the gateway by itself, of whose tries no caller knows.
@@ -661,7 +662,9 @@ async def die_over_jobs(
     front, ledger = new_front(doors, "hubspot"), f"sqlite:///{folder}/{step.replace(' ', '-')}.db"
     config = configured(folder, ledger, names_of({"hubspot": front}))
     clients = [Client(http, "hubspot", "hubspot", source, {"kind": "CAMPAIGN"}) for source in JOBS]
-    death = Death(step, [front], len(clients), {**PATIENT, "reconciliation.PAUSES": [0.5]})
+    death = Death(
+        step, [front], len(clients), {**PATIENT, "duplication.reconciliation.PAUSES": [0.5]}
+    )
     gateways = [await started(turn, config, death.tricks())]
     asking: list[asyncio.Task[Payload | None]] = []
     try:
@@ -852,7 +855,9 @@ async def test_a_sign_in_that_is_refused_or_hangs_makes_nothing_and_the_same_key
     ledger = f"sqlite:///{tmp_path}/ledger.db"
     config = configured(tmp_path, ledger, names_of({"marketo": front}))
     monkeypatch.setattr(marketo, "CLIENT_SECRET", "another one since today")
-    async with serving(config, {"constants": {"signing.SIGN_IN_SECONDS": 2}}) as gateway:
+    async with serving(
+        config, {"constants": {"transport.token_auth.SIGN_IN_SECONDS": 2}}
+    ) as gateway:
         refused = await client.ask(gateway.url) or {}
         assert (refused["status"], refused["duplication"]) == ("NOT_SENT", None)
         (error,) = refused["userErrors"]

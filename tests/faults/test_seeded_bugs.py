@@ -36,13 +36,13 @@ class Bug:
 BUGS = [
     Bug(
         "send before commit",
-        {"attempt.py": [("        await asyncio.shield(self.task)\n", "")]},
+        {"duplication/attempt.py": [("        await asyncio.shield(self.task)\n", "")]},
         SPINE,
     ),
     Bug(
         "resend on takeover",
         {
-            "duplication.py": [
+            "duplication/service.py": [
                 (
                     "        if recorded is None:\n            try:",
                     (
@@ -52,7 +52,7 @@ BUGS = [
                     ),
                 )
             ],
-            "ledger/statements.py": [
+            "ledger/sql.py": [
                 (
                     'ON CONFLICT DO NOTHING RETURNING id"\n)\nUNRESOLVED',
                     (
@@ -72,7 +72,7 @@ BUGS = [
     Bug(
         "503 taken as certain",
         {
-            "verdicts.py": [
+            "connectors/errors.py": [
                 ("    429: ErrorCode.RATE_LIMITED,\n", "    503: ErrorCode.RATE_LIMITED,\n")
             ]
         },
@@ -97,7 +97,7 @@ BUGS = [
     Bug(
         "unguarded settle",
         {
-            "ledger/statements.py": [
+            "ledger/sql.py": [
                 (
                     "{row}.nonce = :nonce AND ({row}.status IN ('IN_PROGRESS', 'UNKNOWN')",
                     "{row}.nonce = :nonce AND (1 = 1",
@@ -108,13 +108,13 @@ BUGS = [
     ),
     Bug(
         "key not scoped",
-        {"ledger/statements.py": [("WHERE scope = :scope AND key = :key", "WHERE key = :key")]},
+        {"ledger/sql.py": [("WHERE scope = :scope AND key = :key", "WHERE key = :key")]},
         LEDGER,
     ),
     Bug(
         "fingerprint ignored",
         {
-            "duplication.py": [
+            "duplication/service.py": [
                 (
                     (
                         "    if recorded.intent.fingerprint != intent.fingerprint:\n"
@@ -129,7 +129,7 @@ BUGS = [
     Bug(
         "send in the request's task",
         {
-            "duplication.py": [
+            "duplication/service.py": [
                 (
                     (
                         "await asyncio.wait(\n            [running.task, self._end], "
@@ -153,7 +153,7 @@ BUGS = [
     Bug(
         "retry after bytes left",
         {
-            "transport.py": [
+            "transport/client.py": [
                 (
                     "except (httpx.ConnectError, httpx.ConnectTimeout) as error:",
                     "except httpx.HTTPError as error:",
@@ -169,7 +169,7 @@ BUGS = [
     Bug(
         "no second look before a refusal",
         {
-            "duplication.py": [
+            "duplication/service.py": [
                 (
                     (
                         "                recorded = await self._find_if_possible(intent)\n"
@@ -186,7 +186,7 @@ BUGS = [
     Bug(
         "a new key after a refusal without a record",
         {
-            "outcomes.py": [
+            "model.py": [
                 (
                     "RETRY_WITHOUT_RECORD.get(self.code, Retry.SAME_KEY)",
                     "RETRY_WITHOUT_RECORD.get(self.code, Retry.NEW_KEY)",
@@ -198,7 +198,7 @@ BUGS = [
     Bug(
         "two owners of one campaign",
         {
-            "ledger/statements.py": [
+            "ledger/sql.py": [
                 ('AND {_FREE} RETURNING *"\n)\nOWNER', 'RETURNING *"\n)\nOWNER'),
             ],
             "ledger/migrations/sqlite/0004_owners.sql": [("CREATE UNIQUE INDEX", "CREATE INDEX")],
@@ -209,7 +209,7 @@ BUGS = [
     Bug(
         "order by ids",
         {
-            "ledger/statements.py": [
+            "ledger/sql.py": [
                 ('_NEWEST = "ORDER BY requested_at DESC, id DESC"', '_NEWEST = "ORDER BY id DESC"')
             ]
         },
@@ -218,7 +218,7 @@ BUGS = [
     Bug(
         "the machine's clock",
         {
-            "reading.py": [
+            "duplication/copy_search.py": [
                 ("        asked_at = now()\n", "        asked_at = datetime.now(UTC)\n"),
                 ("import datetime, timedelta\n", "import UTC, datetime, timedelta\n"),
             ]
@@ -228,7 +228,7 @@ BUGS = [
     Bug(
         "a provider's clock that is read after its answer",
         {
-            "reading.py": [
+            "duplication/copy_search.py": [
                 (
                     "        ahead = _ahead(response, asked_at)\n",
                     "        ahead = _ahead(response, now())\n",
@@ -240,7 +240,7 @@ BUGS = [
     Bug(
         "one host under two spellings",
         {
-            "connector.py": [
+            "connectors/account_settings.py": [
                 ('    host = (parts.hostname or "").rstrip(".")\n', "    return parts.netloc\n")
             ]
         },
@@ -249,7 +249,7 @@ BUGS = [
     Bug(
         "checks without shares",
         {
-            "reconciliation.py": [
+            "duplication/reconciliation.py": [
                 ("CHECKS_AT_ONCE - under_way[name]", "CHECKS_AT_ONCE - under_way.total()")
             ]
         },

@@ -11,8 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from campaign_gateway.ledger.contract import Duplication
-from campaign_gateway.outcomes import DuplicationStatus, Evidence
+from campaign_gateway.model import Duplication, DuplicationStatus, Evidence
 from support.faulty_provider import FAULTS, LIST_FAULTS, Provider
 from support.figures import Figures
 from support.gateways import (

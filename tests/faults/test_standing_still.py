@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from campaign_gateway.outcomes import Evidence
+from campaign_gateway.model import Evidence
 from support.faulty_provider import Provider
 from support.figures import Figures
 from support.gateways import (

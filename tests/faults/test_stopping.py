@@ -10,7 +10,7 @@ from time import monotonic
 import httpx
 import pytest
 
-from campaign_gateway.outcomes import DuplicationStatus, Evidence
+from campaign_gateway.model import DuplicationStatus, Evidence
 from support.faulty_provider import Provider
 from support.figures import Figures
 from support.gateways import (

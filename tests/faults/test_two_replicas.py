@@ -12,7 +12,7 @@ from time import monotonic
 import httpx
 import pytest
 
-from campaign_gateway.outcomes import DuplicationStatus, Evidence
+from campaign_gateway.model import DuplicationStatus, Evidence
 from support.faketime import faked_by
 from support.faulty_provider import Provider
 from support.gateways import (
@@ -26,7 +26,7 @@ from support.gateways import (
     recorded,
 )
 
-CONSTANTS = {**SOON, "reconciliation.PAUSES": [0.5, 1, 1, 2]}
+CONSTANTS = {**SOON, "duplication.reconciliation.PAUSES": [0.5, 1, 1, 2]}
 
 # So many seconds the gateways look for a copy that is not to be found.
 LOOKING_SECONDS = 6

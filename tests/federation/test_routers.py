@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from campaign_gateway.connectors import CONNECTORS
+from campaign_gateway.connectors.registry import CONNECTORS
 
 GROUP = {"accountGroupId": "507f1f77bcf86cd799439001", "audienceId": "507f1f77bcf86cd799439021"}
 SOURCES: dict[str, dict[str, Any]] = {

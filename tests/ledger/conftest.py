@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from campaign_gateway.ledger import Ledger, open_ledger
-from campaign_gateway.ledger.contract import Intent, new_id
+from campaign_gateway.ledger.ids import new_id
+from campaign_gateway.model import Intent
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from campaign_gateway.ledger import connections
 from campaign_gateway.ledger.connections import Connections, with_timeouts
-from campaign_gateway.ledger.contract import LedgerClosed
+from campaign_gateway.ledger.engine import LedgerClosed
 
 
 @pytest.fixture

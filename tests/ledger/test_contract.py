@@ -9,26 +9,22 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from campaign_gateway.ledger import Ledger
-from campaign_gateway.ledger.contract import (
-    Duplication,
-    Intent,
-    KeyTaken,
-    Place,
-    Selection,
-    Unresolved,
-    new_id,
-)
-from campaign_gateway.outcomes import (
+from campaign_gateway.ledger.engine import KeyTaken, Place, Unresolved
+from campaign_gateway.ledger.ids import new_id
+from campaign_gateway.model import (
     Accepted,
     Campaign,
     CampaignStatus,
     CopyWarning,
     Created,
+    Duplication,
     DuplicationStatus,
     ErrorCode,
     Evidence,
+    Intent,
     Outcome,
     Rejected,
+    Selection,
     Unknown,
     UserError,
     WarningCode,

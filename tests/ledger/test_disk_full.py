@@ -21,12 +21,12 @@ from typing import Any
 import httpx
 import pytest
 
-from campaign_gateway.connectors.sonarly.emulator import ACCOUNTS, GROUP, create_emulator
-from campaign_gateway.emulation import serving
 from campaign_gateway.ledger import Ledger
-from campaign_gateway.ledger.contract import Intent, LedgerUnavailable, Selection
+from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.ledger.room import LOG_BYTES
-from campaign_gateway.outcomes import Campaign, Created, DuplicationStatus, Evidence
+from campaign_gateway.model import Campaign, Created, DuplicationStatus, Evidence, Intent, Selection
+from campaign_gateway.sandbox.emulation import serving
+from campaign_gateway.sandbox.emulators.sonarly import ACCOUNTS, GROUP, create_emulator
 from support.faulty_provider import faulty_provider
 from support.gateways import (
     LAUNCHER,

@@ -14,15 +14,17 @@ import pytest
 
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger import migrations as folder
-from campaign_gateway.ledger.contract import Intent, KeyTaken, LedgerUnavailable, Selection
+from campaign_gateway.ledger.engine import KeyTaken, LedgerUnavailable
 from campaign_gateway.ledger.migrations import migrations
-from campaign_gateway.outcomes import (
+from campaign_gateway.model import (
     Campaign,
     CampaignStatus,
     Created,
     DuplicationStatus,
     ErrorCode,
     Evidence,
+    Intent,
+    Selection,
 )
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)

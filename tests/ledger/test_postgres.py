@@ -13,14 +13,16 @@ import psycopg
 import pytest
 
 from campaign_gateway.ledger import Ledger, postgres
-from campaign_gateway.ledger.contract import InDoubt, Intent, LedgerUnavailable, Selection
+from campaign_gateway.ledger.engine import InDoubt, LedgerUnavailable
 from campaign_gateway.ledger.migrations import migrations
 from campaign_gateway.ledger.postgres import PostgresEngine
-from campaign_gateway.outcomes import (
+from campaign_gateway.model import (
     Campaign,
     Created,
     DuplicationStatus,
     ErrorCode,
+    Intent,
+    Selection,
     Unknown,
     UserError,
 )

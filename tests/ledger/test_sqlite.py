@@ -16,16 +16,18 @@ from typing import Any
 import pytest
 
 from campaign_gateway.ledger import Ledger, sqlite, writer
-from campaign_gateway.ledger.contract import Intent, LedgerUnavailable, Selection
+from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.ledger.sqlite import SqliteEngine
-from campaign_gateway.outcomes import (
+from campaign_gateway.model import (
     Accepted,
     Campaign,
     Created,
     DuplicationStatus,
     ErrorCode,
+    Intent,
     Outcome,
     Rejected,
+    Selection,
     Unknown,
     UserError,
 )

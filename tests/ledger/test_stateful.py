@@ -27,26 +27,22 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from campaign_gateway.ledger import Ledger, open_ledger, room, statements
-from campaign_gateway.ledger.contract import (
-    Duplication,
-    Intent,
-    KeyTaken,
-    LedgerUnavailable,
-    Selection,
-    Unresolved,
-    new_id,
-)
+from campaign_gateway.ledger import Ledger, open_ledger, room, sql
+from campaign_gateway.ledger.engine import KeyTaken, LedgerUnavailable, Unresolved
+from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.ledger.postgres import BEAT, LEAVE, PostgresEngine
-from campaign_gateway.outcomes import (
+from campaign_gateway.model import (
     Accepted,
     Campaign,
     Created,
+    Duplication,
     DuplicationStatus,
     ErrorCode,
     Evidence,
+    Intent,
     Outcome,
     Rejected,
+    Selection,
     Unknown,
     UserError,
 )
@@ -734,9 +730,9 @@ def test_a_mistake_in_a_statement_is_found(
     mistake: str, run: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, right, wrong = MISTAKES[mistake]
-    statement = getattr(statements, name)
+    statement = getattr(sql, name)
     assert right in statement
-    monkeypatch.setattr(statements, name, statement.replace(right, wrong, 1))
+    monkeypatch.setattr(sql, name, statement.replace(right, wrong, 1))
     quick = settings(
         length(5000, 40),  # The rarest shows up after 100 or so; how many varies with the machine.
         derandomize=True,

@@ -10,11 +10,11 @@ import httpx
 import pytest
 
 from campaign_gateway.accounts import Account, open_account
-from campaign_gateway.connectors.sonarly.emulator import ACCOUNTS, GROUP, create_emulator
-from campaign_gateway.connectors.sonarly.input import SonarlyCampaignInput
-from campaign_gateway.emulation import serving
+from campaign_gateway.connectors.providers.sonarly import SonarlyCampaignInput
 from campaign_gateway.ledger import Ledger, open_ledger
-from campaign_gateway.ledger.contract import InDoubt, LedgerUnavailable
+from campaign_gateway.ledger.engine import InDoubt, LedgerUnavailable
+from campaign_gateway.sandbox.emulation import serving
+from campaign_gateway.sandbox.emulators.sonarly import ACCOUNTS, GROUP, create_emulator
 from campaign_gateway.settings import parse_settings
 from support.stub_provider import Copying, StubGateway, gateway_of
 

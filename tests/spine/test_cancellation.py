@@ -12,10 +12,9 @@ import httpx
 import pytest
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.connector import CALLS_AT_ONCE
-from campaign_gateway.duplication import Answer, Duplicator
-from campaign_gateway.ledger.contract import Duplication
-from campaign_gateway.outcomes import DuplicationStatus
+from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE
+from campaign_gateway.duplication.service import Answer, Duplicator
+from campaign_gateway.model import Duplication, DuplicationStatus
 
 SOURCE = "507f1f77bcf86cd799439011"
 

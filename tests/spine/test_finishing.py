@@ -9,12 +9,18 @@ from typing import Any
 
 import pytest
 
-from campaign_gateway import attempt, duplication, finishing, reconciliation, resolution
-from campaign_gateway.connector import ProviderRequest
-from campaign_gateway.ledger.contract import Duplication
-from campaign_gateway.outcomes import (
+from campaign_gateway.connectors.contract import ProviderRequest
+from campaign_gateway.duplication import (
+    attempt,
+    completion,
+    manual_resolution,
+    reconciliation,
+    service,
+)
+from campaign_gateway.model import (
     Campaign,
     Created,
+    Duplication,
     DuplicationStatus,
     ErrorCode,
     Evidence,
@@ -47,7 +53,7 @@ Open = Callable[..., Awaitable[StubGateway]]
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left undone is due at once, for tests of the reconciler as it runs."""
     monkeypatch.setattr(attempt, "UNFINISHED_AFTER", timedelta(0))
-    monkeypatch.setattr(finishing, "PAUSE", timedelta(0))
+    monkeypatch.setattr(completion, "PAUSE", timedelta(0))
 
 
 def codes(record: Duplication) -> list[WarningCode]:
@@ -69,7 +75,7 @@ async def begun(
 ) -> Duplication:
     """A record of a call that is under way, as another gateway of this account would have it."""
     campaign = StubInput(**fields)
-    intent = duplication._intent("everyone", key, "stub", "stub", campaign)
+    intent = service._intent("everyone", key, "stub", "stub", campaign)
     platform = gateway.account.place
     await gateway.ledger.begin(replace(intent, platform=platform), at, None)
     return await gateway.recorded(key)
@@ -79,7 +85,7 @@ async def unfinished(gateway: StubGateway, at: datetime, campaign_id: str = "c1"
     """A copy that was recorded then and was never finished."""
     record = await begun(gateway, at=at)
     copy = Created(Campaign(campaign_id, name="Copy of source"))
-    copy = finishing.with_what_is_left(gateway.account, record.intent, copy)
+    copy = completion.with_what_is_left(gateway.account, record.intent, copy)
     settled: Duplication = await gateway.ledger.settle(record.intent, copy, at, at)
     return settled
 
@@ -197,7 +203,7 @@ async def test_a_name_that_was_not_clearly_refused_is_tried_again(
     assert codes(copy) == [NOT_NAMED]
     assert copy.warnings[0].provider_message == words
     # Not at once: whatever keeps the provider from it will hardly be over.
-    assert await gateway.due(began + finishing.PAUSE) == []
+    assert await gateway.due(began + completion.PAUSE) == []
     assert await gateway.check() == 1
     assert (name(await gateway.recorded()), (await gateway.recorded()).warnings) == ("Wanted", ())
     assert await gateway.due() == []
@@ -558,7 +564,7 @@ async def test_another_campaign_that_becomes_the_copy_meanwhile_stays_the_copy(
     gateway.provider.add()
     record = await begun(gateway)
     await gateway.ledger.settle(record.intent, LOST, NOW, NOW)
-    guess = finishing.with_what_is_left(
+    guess = completion.with_what_is_left(
         gateway.account, record.intent, Created(Campaign("c1", name="Copy of source"))
     )
     inferred = Evidence.INFERRED
@@ -598,7 +604,7 @@ async def test_what_a_person_resolves_is_not_renamed(open_gateway: Open) -> None
     gateway.provider.faults["copy"].append("cut-before-copy")
     lost = await gateway.lose()
     other = gateway.provider.add("elsewhere", "By hand")
-    await resolution.resolve_as_created(gateway.ledger, lost.intent.id, other)
+    await manual_resolution.resolve_as_created(gateway.ledger, lost.intent.id, other)
     # Whoever chose the campaign also chose what it is called.
     assert await gateway.due() == []
     assert (await gateway.recorded()).warnings == ()
@@ -614,7 +620,7 @@ async def test_a_person_who_resolves_while_the_provider_is_read_has_the_last_wor
     other = gateway.provider.add("elsewhere", "By hand")
 
     async def resolve() -> None:
-        await resolution.resolve_as_created(gateway.ledger, lost.intent.id, other)
+        await manual_resolution.resolve_as_created(gateway.ledger, lost.intent.id, other)
 
     gateway.provider.meanwhile["list"] = resolve
     assert await gateway.check() == 1
@@ -810,7 +816,7 @@ async def test_a_caller_who_waits_no_longer_is_told_of_the_copy_while_it_is_name
         await go_on.wait()
 
     gateway.provider.meanwhile["rename"] = hold
-    hasty = duplication.Duplicator(gateway.accounts, gateway.ledger, deadline=0.5)
+    hasty = service.Duplicator(gateway.accounts, gateway.ledger, deadline=0.5)
     answer = await hasty.duplicate("everyone", "k", "stub", StubInput())
     assert answer.duplication is not None
     assert (copy_id(answer.duplication), codes(answer.duplication)) == ("c1", [NOT_NAMED])

@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from campaign_gateway import attempt, reconciliation, resolution
 from campaign_gateway.api.types import DuplicateCampaignPayload
-from campaign_gateway.ledger.contract import Duplication
-from campaign_gateway.outcomes import (
+from campaign_gateway.duplication import attempt, manual_resolution, reconciliation
+from campaign_gateway.duplication.reconciliation import PAUSES
+from campaign_gateway.model import (
     Campaign,
     Created,
+    Duplication,
     DuplicationStatus,
     ErrorCode,
     Evidence,
     Retry,
     WarningCode,
 )
-from campaign_gateway.reconciliation import PAUSES
 from support.stub_provider import (
     Copying,
     StubGateway,
@@ -339,8 +339,8 @@ async def test_a_ledger_that_fails_when_the_copy_is_done_loses_only_time(
 async def test_a_person_s_word_ends_the_following(open_gateway: Open) -> None:
     gateway = await open_gateway(Tracked)
     first, second = await gateway.copy(key="first"), await gateway.copy(key="second")
-    await resolution.resolve_as_created(gateway.ledger, first.intent.id, "c1")
-    await resolution.resolve_as_absent(gateway.ledger, second.intent.id)
+    await manual_resolution.resolve_as_created(gateway.ledger, first.intent.id, "c1")
+    await manual_resolution.resolve_as_absent(gateway.ledger, second.intent.id)
     assert await gateway.due() == []
     assert gateway.provider.count("progress") == 0
     made, absent = await gateway.recorded("first"), await gateway.recorded("second")
@@ -357,7 +357,7 @@ async def test_a_person_s_word_meanwhile_stands_when_the_provider_says_nothing(
     becomes(gateway, "" if state == "nothing" else state)
 
     async def resolve() -> None:
-        await resolution.resolve_as_absent(gateway.ledger, lost.intent.id)
+        await manual_resolution.resolve_as_absent(gateway.ledger, lost.intent.id)
 
     gateway.provider.meanwhile["progress"] = resolve
     # A postponement that came after it would bring the record back to be checked.
@@ -375,7 +375,7 @@ async def test_the_provider_s_word_outweighs_a_person_s_that_came_meanwhile(
     becomes(gateway, "COMPLETE")
 
     async def resolve() -> None:
-        await resolution.resolve_as_absent(gateway.ledger, lost.intent.id)
+        await manual_resolution.resolve_as_absent(gateway.ledger, lost.intent.id)
 
     gateway.provider.meanwhile["progress"] = resolve
     await gateway.check()
@@ -409,8 +409,8 @@ async def test_the_only_copy_there_is_left_to_the_one_that_was_promised_it(
     assert not await gateway.ledger.settle_by_reading(
         other, Created(Campaign("c1")), Evidence.INFERRED, other.requested_at, None
     )
-    with pytest.raises(resolution.CannotResolve, match="copy of another duplication"):
-        await resolution.resolve_as_created(gateway.ledger, other.intent.id, "c1")
+    with pytest.raises(manual_resolution.CannotResolve, match="copy of another duplication"):
+        await manual_resolution.resolve_as_created(gateway.ledger, other.intent.id, "c1")
     assert gateway.provider.count("copy") == 2
 
 

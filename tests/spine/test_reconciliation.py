@@ -9,32 +9,26 @@ from typing import Any
 
 import pytest
 
-from campaign_gateway import reconciliation
 from campaign_gateway.accounts import Account
-from campaign_gateway.connector import (
-    ProviderRequest,
-    ProviderResponse,
-    SearchPage,
-    canonical_address,
-)
-from campaign_gateway.ledger.contract import (
-    Duplication,
-    Intent,
-    new_id,
-)
-from campaign_gateway.outcomes import (
+from campaign_gateway.connectors.account_settings import canonical_address
+from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
+from campaign_gateway.duplication import reconciliation
+from campaign_gateway.duplication.copy_search import PAGES_A_SEARCH
+from campaign_gateway.duplication.reconciliation import PAUSES, reconcile
+from campaign_gateway.ledger.ids import new_id
+from campaign_gateway.model import (
     Accepted,
     Campaign,
     Created,
+    Duplication,
     DuplicationStatus,
     ErrorCode,
     Evidence,
+    Intent,
     Unknown,
     UserError,
 )
-from campaign_gateway.reading import PAGES_A_SEARCH
-from campaign_gateway.reconciliation import PAUSES, reconcile
-from campaign_gateway.transport import NoAnswer
+from campaign_gateway.transport.errors import NoAnswer
 
 NOW = datetime.now(UTC)
 UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))

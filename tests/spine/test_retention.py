@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from campaign_gateway import app, retention
-from campaign_gateway.ledger.contract import Intent, new_id
-from campaign_gateway.outcomes import Campaign, Created, ErrorCode, Unknown, UserError
+from campaign_gateway import app
+from campaign_gateway.duplication import retention
+from campaign_gateway.ledger.ids import new_id
+from campaign_gateway.model import Campaign, Created, ErrorCode, Intent, Unknown, UserError
 
 NOW = datetime.now(UTC)
 INTENT = Intent(

@@ -20,14 +20,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
-from campaign_gateway import cli, reconciliation, transport, verdicts
+from campaign_gateway import cli
 from campaign_gateway.accounts import Account
-from campaign_gateway.duplication import Duplicator
+from campaign_gateway.connectors import errors
+from campaign_gateway.duplication import reconciliation
+from campaign_gateway.duplication.campaign_reads import input_of
+from campaign_gateway.duplication.copy_search import Finding
+from campaign_gateway.duplication.service import Duplicator
 from campaign_gateway.ledger import Ledger, postgres
-from campaign_gateway.ledger.contract import Duplication, Intent, status_of
-from campaign_gateway.outcomes import Created, ErrorCode, Outcome
-from campaign_gateway.reading import input_of
-from campaign_gateway.reconciliation import Finding
+from campaign_gateway.model import Created, Duplication, ErrorCode, Intent, Outcome, status_of
+from campaign_gateway.transport import client
+from campaign_gateway.transport.errors import NoAnswer
 
 Hit = Callable[[], Awaitable[None]]
 
@@ -90,14 +93,14 @@ def _on_event(event: str) -> Callable[[Hit], None]:
     """When the HTTP library says so, of a request that may make a copy."""
 
     def install(hit: Hit) -> None:
-        original = transport._Exchange.trace
+        original = client._Exchange.trace
 
-        async def trace(self: transport._Exchange, name: str, info: object) -> None:
+        async def trace(self: client._Exchange, name: str, info: object) -> None:
             await original(self, name, info)
             if name == event and self.on_crossing is not None:
                 await hit()
 
-        transport._Exchange.trace = trace  # type: ignore[method-assign, assignment]
+        client._Exchange.trace = trace  # type: ignore[method-assign, assignment]
 
     return install
 
@@ -108,10 +111,10 @@ STEPS: dict[str, Callable[[Hit], None]] = {
     "after-headers": _on_event("http11.send_request_headers.complete"),
     "after-request": _on_event("http11.send_request_body.complete"),
     "after-status": _on_event("http11.receive_response_headers.complete"),
-    "after-answer": _after(transport.Transport, "send"),
+    "after-answer": _after(client.Transport, "send"),
     "before-settle": _before(Ledger, "settle"),
     "after-settle": _after(Ledger, "settle"),
-    "after-second-answer": _after(transport.Transport, "read"),
+    "after-second-answer": _after(client.Transport, "read"),
     "before-amend": _before(Ledger, "amend"),
     "after-amend": _after(Ledger, "amend"),
     "before-reply": _after(Duplicator, "duplicate"),
@@ -121,20 +124,20 @@ STEPS: dict[str, Callable[[Hit], None]] = {
 
 
 def _send_again() -> None:
-    original = transport.Transport.send
+    original = client.Transport.send
 
-    async def send(self: transport.Transport, *arguments: Any) -> Any:
+    async def send(self: client.Transport, *arguments: Any) -> Any:
         try:
             return await original(self, *arguments)
-        except transport.NoAnswer:
+        except NoAnswer:
             return await original(self, *arguments)
 
-    transport.Transport.send = send  # type: ignore[method-assign, assignment]
+    client.Transport.send = send  # type: ignore[method-assign, assignment]
 
 
 def _take_503_for_a_refusal() -> None:
-    refusals = {**verdicts.REFUSALS, 503: ErrorCode.PROVIDER_UNAVAILABLE}
-    setattr(verdicts, "REFUSALS", refusals)  # noqa: B010 - it is not meant to change
+    refusals = {**errors.REFUSALS, 503: ErrorCode.PROVIDER_UNAVAILABLE}
+    setattr(errors, "REFUSALS", refusals)  # noqa: B010 - it is not meant to change
 
 
 def _send_before_recording() -> None:

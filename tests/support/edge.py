@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from campaign_gateway.sandbox import Sandbox, sandbox
+from campaign_gateway.sandbox.sandbox import Sandbox, sandbox
 
 JSON = "application/json"
 GRAPHQL_RESPONSE = "application/graphql-response+json"

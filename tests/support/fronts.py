@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from campaign_gateway.emulation import misbehave
+from campaign_gateway.sandbox.emulation import misbehave
 
 # The first that fits a request, given as "METHOD path", says what it is for.
 KINDS = {

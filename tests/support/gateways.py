@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 
 from campaign_gateway.ledger import open_ledger
-from campaign_gateway.ledger.contract import Duplication, Selection
+from campaign_gateway.model import Duplication, Selection
 from support.faulty_provider import API_KEY, AUDIENCE, FAULTS, PLAIN, Provider
 
 LAUNCHER = Path(__file__).with_name("crashing_gateway.py")
@@ -28,7 +28,7 @@ LAUNCHER = Path(__file__).with_name("crashing_gateway.py")
 SOON = {
     "ledger.postgres.HEARTBEAT": 0.3,
     "ledger.postgres.DEAD_AFTER": 2.0,
-    "reconciliation.CHECK_TIME": 3.0,
+    "duplication.reconciliation.CHECK_TIME": 3.0,
 }
 
 RANK = {"IN_PROGRESS": 0, "UNKNOWN": 1, "ACCEPTED": 2, "CREATED": 3, "REJECTED": 3}

@@ -8,8 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
-from campaign_gateway.ledger.contract import Duplication
-from campaign_gateway.outcomes import DuplicationStatus, Evidence
+from campaign_gateway.model import Duplication, DuplicationStatus, Evidence
 from support.faulty_provider import FAULTS, Provider, Seen
 from support.figures import Figures
 from support.gateways import RANK, History, Intent, Told

@@ -14,23 +14,23 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from campaign_gateway import reconciliation, verdicts, wire
 from campaign_gateway.accounts import Account
-from campaign_gateway.connector import (
-    AccountSettings,
+from campaign_gateway.connectors import building, errors, parsing
+from campaign_gateway.connectors.account_settings import AccountSettings
+from campaign_gateway.connectors.contract import (
     ProviderRequest,
     ProviderResponse,
     SearchPage,
     SignsIn,
     UnreadableAnswer,
 )
-from campaign_gateway.duplication import Answer, Duplicator
-from campaign_gateway.emulation import misbehave, serving
-from campaign_gateway.ledger.contract import Duplication
-from campaign_gateway.outcomes import (
+from campaign_gateway.duplication import reconciliation
+from campaign_gateway.duplication.service import Answer, Duplicator
+from campaign_gateway.model import (
     Accepted,
     Campaign,
     Created,
+    Duplication,
     DuplicationStatus,
     ErrorCode,
     Outcome,
@@ -38,9 +38,10 @@ from campaign_gateway.outcomes import (
     Unknown,
     WarningCode,
 )
-from campaign_gateway.permits import Permits
-from campaign_gateway.signing import SignedTransport
-from campaign_gateway.transport import Transport
+from campaign_gateway.sandbox.emulation import misbehave, serving
+from campaign_gateway.transport.client import Transport
+from campaign_gateway.transport.rate_limit import Permits
+from campaign_gateway.transport.token_auth import SignedTransport
 
 SOURCE = "source"
 
@@ -159,7 +160,7 @@ class Copying:
 
     def _post(self, path: str, **said: object) -> ProviderRequest:
         headers = {"content-type": "application/json"}
-        return ProviderRequest("POST", f"{self.url}/{path}", headers, wire.json_body(said))
+        return ProviderRequest("POST", f"{self.url}/{path}", headers, building.json_body(said))
 
     def build_request(self, campaign: StubInput) -> ProviderRequest:
         return self._post("copy", source=campaign.campaign_id, name=campaign.name)
@@ -167,7 +168,7 @@ class Copying:
     def read_answer(self, campaign: StubInput, response: ProviderResponse) -> Outcome:
         if not response.is_success:
             return _failure(response)
-        copy = _campaign(wire.read_json_object(response))
+        copy = _campaign(parsing.read_json_object(response))
         if copy is None:
             return Unknown(_failure(response, ErrorCode.OUTCOME_UNKNOWN).error)
         return Created(copy)
@@ -188,7 +189,7 @@ class Reading(Copying):
         return self._get(f"campaign/{campaign_id}")
 
     def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
-        return wire.read_found(response, campaign_id, _campaign)
+        return parsing.read_found(response, campaign_id, _campaign)
 
 
 class Listing(Copying):
@@ -202,7 +203,7 @@ class Listing(Copying):
         return self._get("list")
 
     def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
-        listed = wire.read_listed(response, _campaign, "campaigns")
+        listed = parsing.read_listed(response, _campaign, "campaigns")
         unknown: dict[str, Any] = {} if self.tells_source else {"copied_from": None}
         unknown |= {} if self.tells_creation else {"created_at": None}
         return SearchPage([replace(each, **unknown) for each in listed])
@@ -221,20 +222,20 @@ class Tracking(Copying):
     def read_progress(
         self, campaign: StubInput, copy_id: str, response: ProviderResponse
     ) -> Created | Accepted | Rejected:
-        told = wire.read_json_object(response)
+        told = parsing.read_json_object(response)
         copy = _campaign(told)
         if response.status == 404 and told is not None:
             return Rejected(_failure(response, ErrorCode.CAMPAIGN_NOT_FOUND).error, "T-2")
-        wire.expect_success(response)
-        state = wire.read_text(told, "state")
+        parsing.expect_success(response)
+        state = parsing.read_text(told, "state")
         if copy is None or state is None:
             raise UnreadableAnswer("no state")
         match state:
             case "COMPLETE":
                 return Created(copy, "T-2")
             case "PARTIAL":
-                said = wire.read_text(told, "message")
-                remark = verdicts.warning(self.title, WarningCode.COPIED_IN_PART, said)
+                said = parsing.read_text(told, "message")
+                remark = errors.warning(self.title, WarningCode.COPIED_IN_PART, said)
                 return Created(copy, "T-2", (remark,))
             case "FAILED":
                 return Rejected(_failure(response, ErrorCode.CONFLICT).error, "T-2")
@@ -272,20 +273,20 @@ class TrackedAndFound(Tracking, Renaming, Reading, Listing):
 
 
 def _failure(response: ProviderResponse, code: ErrorCode | None = None) -> Rejected | Unknown:
-    message = wire.read_text(wire.read_json_object(response), "message")
-    return verdicts.failure("Stub", response, code, provider_message=message)
+    message = parsing.read_text(parsing.read_json_object(response), "message")
+    return errors.failure("Stub", response, code, provider_message=message)
 
 
 def _campaign(told: object) -> Campaign | None:
-    campaign_id = wire.read_id(told, "id")
+    campaign_id = parsing.read_id(told, "id")
     if campaign_id is None:
         return None
     return Campaign(
         campaign_id,
-        name=wire.read_text(told, "name"),
-        provider_status=wire.read_text(told, "state"),
-        created_at=wire.read_instant(told, "created_at"),
-        copied_from=wire.read_text(told, "copied_from"),
+        name=parsing.read_text(told, "name"),
+        provider_status=parsing.read_text(told, "state"),
+        created_at=parsing.read_instant(told, "created_at"),
+        copied_from=parsing.read_text(told, "copied_from"),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import strawberry
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.duplication import Duplicator
+from campaign_gateway.duplication.service import Duplicator
 from campaign_gateway.ledger import Ledger
 
 # How many of a router's references one request resolves, and how many campaigns it reads at

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from graphql import GraphQLError
 
-from campaign_gateway.api import reads
+from campaign_gateway.api import queries
 from campaign_gateway.api.context import ENTITY_LIMIT, Context
 from campaign_gateway.api.types import Campaign, Duplication
-from campaign_gateway.ledger.contract import Duplication as Recorded
+from campaign_gateway.graphql_http.endpoint import Outage
+from campaign_gateway.model import Duplication as Recorded
 
 KEYS = {"Campaign": ("account", "id"), "Duplication": ("id",)}
 
@@ -24,19 +25,19 @@ async def resolve(context: Context, representations: Sequence[object]) -> list[E
         raise GraphQLError(f"One request resolves up to {ENTITY_LIMIT} representations.")
     references = [_reference(place, each) for place, each in enumerate(representations)]
     ids = {each["id"] for name, each in references if name == "Duplication"}
-    duplications: Mapping[str, Recorded] | reads.LedgerUnreadable
+    duplications: Mapping[str, Recorded] | Outage
     try:
-        duplications = await reads.duplications_by_id(context, ids)
-    except reads.LedgerUnreadable as failure:
+        duplications = await queries.duplications_by_id(context, ids)
+    except Outage as failure:
         # An error for each duplication, so that the other references are still resolved.
         duplications = failure
-    campaigns = await reads.campaigns(
+    campaigns = await queries.campaigns(
         context, {(each["account"], each["id"]) for name, each in references if name == "Campaign"}
     )
 
     def entity(name: str, key: dict[str, str]) -> Entity:
         if name == "Duplication":
-            if isinstance(duplications, reads.LedgerUnreadable):
+            if isinstance(duplications, Outage):
                 return duplications
             recorded = duplications.get(key["id"])
             return None if recorded is None else Duplication.of(recorded)

@@ -2,9 +2,9 @@
 
 from enum import StrEnum
 
-from campaign_gateway.connectors import CONNECTORS
-from campaign_gateway.described import described_enum
-from campaign_gateway.outcomes import (
+from campaign_gateway.connectors.graphql import described_enum
+from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.model import (
     CampaignStatus,
     DuplicationStatus,
     ErrorCode,

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from campaign_gateway.connector import Connector
+from campaign_gateway.connectors.contract import Connector
 
 MUTATION = """\
 mutation CopyAt{title}($idempotencyKey: String!) {{

@@ -5,16 +5,16 @@ from typing import Any
 
 import strawberry
 
-from campaign_gateway.connectors.altcraft.input import AltcraftCampaignInput
-from campaign_gateway.connectors.braze.input import BrazeCampaignInput
-from campaign_gateway.connectors.hubspot.input import HubspotCampaignInput
-from campaign_gateway.connectors.klaviyo.input import KlaviyoCampaignInput
-from campaign_gateway.connectors.mailchimp.input import MailchimpCampaignInput
-from campaign_gateway.connectors.marketo.input import MarketoCampaignInput
-from campaign_gateway.connectors.meta.input import MetaCampaignInput
-from campaign_gateway.connectors.omnisend.input import OmnisendCampaignInput
-from campaign_gateway.connectors.sendgrid.input import SendgridCampaignInput
-from campaign_gateway.connectors.sonarly.input import SonarlyCampaignInput
+from campaign_gateway.connectors.providers.altcraft import AltcraftCampaignInput
+from campaign_gateway.connectors.providers.braze import BrazeCampaignInput
+from campaign_gateway.connectors.providers.hubspot import HubspotCampaignInput
+from campaign_gateway.connectors.providers.klaviyo import KlaviyoCampaignInput
+from campaign_gateway.connectors.providers.mailchimp import MailchimpCampaignInput
+from campaign_gateway.connectors.providers.marketo import MarketoCampaignInput
+from campaign_gateway.connectors.providers.meta import MetaCampaignInput
+from campaign_gateway.connectors.providers.omnisend import OmnisendCampaignInput
+from campaign_gateway.connectors.providers.sendgrid import SendgridCampaignInput
+from campaign_gateway.connectors.providers.sonarly import SonarlyCampaignInput
 
 
 def member(title: str) -> Any:

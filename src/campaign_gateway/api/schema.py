@@ -9,7 +9,7 @@ from graphql import GraphQLError
 from strawberry import argument
 from strawberry.federation.schema import FederationAny
 
-from campaign_gateway.api import entities, reads
+from campaign_gateway.api import entities, queries
 from campaign_gateway.api.context import Info
 from campaign_gateway.api.enums import Provider
 from campaign_gateway.api.inputs import DuplicateCampaignInput
@@ -21,8 +21,7 @@ from campaign_gateway.api.types import (
     Duplication,
     DuplicationConnection,
 )
-from campaign_gateway.ledger.contract import Selection
-from campaign_gateway.outcomes import DuplicationStatus
+from campaign_gateway.model import DuplicationStatus, Selection
 
 # The newest federation version that Apollo's, The Guild's and Cosmo's composers all know.
 FEDERATION_VERSION: Literal["2.9"] = "2.9"
@@ -81,11 +80,11 @@ class Query:
             int,
             argument(
                 description="Answer as soon as it is CREATED or REJECTED, and as it is after so "
-                f"many seconds at the latest, up to {reads.WAIT_LIMIT}. Ask again to wait longer."
+                f"many seconds at the latest, up to {queries.WAIT_LIMIT}. Ask again to wait longer."
             ),
         ] = 0,
     ) -> Duplication | None:
-        recorded = await reads.settled(info.context, id, wait_seconds)
+        recorded = await queries.settled(info.context, id, wait_seconds)
         return None if recorded is None else Duplication.of(recorded)
 
     @strawberry.field(description="The duplication that an idempotency key stands for.")
@@ -94,7 +93,7 @@ class Query:
         info: Info,
         idempotency_key: Annotated[str, argument(description="The key the mutation was given.")],
     ) -> Duplication | None:
-        recorded = await reads.duplication_by_key(info.context, idempotency_key)
+        recorded = await queries.duplication_by_key(info.context, idempotency_key)
         return None if recorded is None else Duplication.of(recorded)
 
     @strawberry.field(description="Duplications, newest first.")
@@ -102,8 +101,8 @@ class Query:
         self,
         info: Info,
         first: Annotated[
-            int, argument(description=f"How many, from 1 to {reads.PAGE_LIMIT}.")
-        ] = reads.PAGE_SIZE,
+            int, argument(description=f"How many, from 1 to {queries.PAGE_LIMIT}.")
+        ] = queries.PAGE_SIZE,
         after: Annotated[
             str | None, argument(description="Go on behind this cursor of an earlier page.")
         ] = strawberry.UNSET,
@@ -112,7 +111,7 @@ class Query:
         ] = strawberry.UNSET,
     ) -> DuplicationConnection:
         selection = filter.selection() if filter else Selection()
-        page = await reads.duplications(info.context, first, given(after), selection)
+        page = await queries.duplications(info.context, first, given(after), selection)
         return DuplicationConnection.of(page)
 
     @strawberry.field(
@@ -125,7 +124,7 @@ class Query:
         account: Annotated[str, argument(description="The account to read it through.")],
         id: Annotated[strawberry.ID, argument(description="The provider's id of it.")],
     ) -> Campaign | None:
-        found = await reads.campaigns(info.context, [(account, id)])
+        found = await queries.campaigns(info.context, [(account, id)])
         campaign = Campaign.found(info.context, account, found[account, id])
         if isinstance(campaign, GraphQLError):
             raise campaign
@@ -168,7 +167,7 @@ class Mutation:
         despite = None
         if isinstance(despite_unresolved, str):
             # What is no id at all must not pass for leaving it out.
-            despite = reads.canonical_id(despite_unresolved) or "no duplication"
+            despite = queries.canonical_id(despite_unresolved) or "no duplication"
         answer = await context.duplicator.duplicate(
             context.scope, idempotency_key, provider, campaign, despite
         )

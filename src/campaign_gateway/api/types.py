@@ -7,15 +7,14 @@ import strawberry
 from graphql import GraphQLError
 from strawberry.relay import PageInfo
 
-from campaign_gateway import outcomes
+from campaign_gateway import model
 from campaign_gateway.accounts import Account as ConfiguredAccount
-from campaign_gateway.api import reads
+from campaign_gateway.api import queries
 from campaign_gateway.api.context import Context
 from campaign_gateway.api.enums import Capability, DuplicateCampaignStatus, Provider
-from campaign_gateway.connector import ReadsCampaigns, finds_copies_by
-from campaign_gateway.duplication import Answer
-from campaign_gateway.ledger.contract import Duplication as Recorded
-from campaign_gateway.outcomes import (
+from campaign_gateway.connectors.contract import ReadsCampaigns, finds_copies_by
+from campaign_gateway.duplication.service import Answer
+from campaign_gateway.model import (
     CampaignStatus,
     DuplicationStatus,
     ErrorCode,
@@ -23,6 +22,7 @@ from campaign_gateway.outcomes import (
     Retry,
     WarningCode,
 )
+from campaign_gateway.model import Duplication as Recorded
 
 
 @strawberry.type(description="A configured access to a provider.")
@@ -70,7 +70,7 @@ class Campaign:
     updated_at: datetime | None = strawberry.field(description="When it was last changed.")
 
     @classmethod
-    def of(cls, campaign: outcomes.Campaign, account: str, provider: str) -> Self:
+    def of(cls, campaign: model.Campaign, account: str, provider: str) -> Self:
         return cls(
             account=account,
             id=strawberry.ID(campaign.id),
@@ -86,10 +86,10 @@ class Campaign:
 
     @classmethod
     def found(
-        cls, context: Context, account: str, read: outcomes.Campaign | GraphQLError | None
+        cls, context: Context, account: str, read: model.Campaign | GraphQLError | None
     ) -> Self | GraphQLError | None:
         """What reading it has come to."""
-        if not isinstance(read, outcomes.Campaign):
+        if not isinstance(read, model.Campaign):
             return read
         return cls.of(read, account, context.accounts[account].connector.provider)
 
@@ -117,7 +117,7 @@ class DuplicateCampaignError:
     )
 
     @classmethod
-    def of(cls, error: outcomes.UserError, *, is_recorded: bool) -> Self:
+    def of(cls, error: model.UserError, *, is_recorded: bool) -> Self:
         return cls(
             code=error.code,
             message=error.message,
@@ -138,7 +138,7 @@ class DuplicationWarning:
     )
 
     @classmethod
-    def of(cls, warning: outcomes.CopyWarning) -> Self:
+    def of(cls, warning: model.CopyWarning) -> Self:
         return cls(
             code=warning.code,
             message=warning.message,
@@ -217,9 +217,9 @@ class DuplicationConnection:
     page_info: PageInfo = strawberry.field(description="Whether there are more, and from where.")
 
     @classmethod
-    def of(cls, page: reads.Page) -> Self:
+    def of(cls, page: queries.Page) -> Self:
         edges = [
-            DuplicationEdge(cursor=reads.cursor_of(each), node=Duplication.of(each))
+            DuplicationEdge(cursor=queries.cursor_of(each), node=Duplication.of(each))
             for each in page.duplications
         ]
         return cls(

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from campaign_gateway.ledger.contract import Engine, new_id
+from campaign_gateway.ledger.engine import Engine
+from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.ledger.ledger import Ledger
 from campaign_gateway.ledger.sqlite import SqliteEngine
 

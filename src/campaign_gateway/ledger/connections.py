@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 
-from campaign_gateway.ledger.contract import LedgerClosed
+from campaign_gateway.ledger.engine import LedgerClosed
 
 Connection = psycopg.AsyncConnection[dict[str, Any]]
 

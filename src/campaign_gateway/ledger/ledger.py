@@ -4,23 +4,17 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from campaign_gateway.ledger import rows, statements
-from campaign_gateway.ledger.contract import (
-    Duplication,
-    Engine,
-    Intent,
-    KeyTaken,
-    LedgerUnavailable,
-    Place,
-    Selection,
-    Unresolved,
-)
-from campaign_gateway.outcomes import (
+from campaign_gateway.ledger import rows, sql
+from campaign_gateway.ledger.engine import Engine, KeyTaken, LedgerUnavailable, Place, Unresolved
+from campaign_gateway.model import (
     Campaign,
     Created,
+    Duplication,
     DuplicationStatus,
     Evidence,
+    Intent,
     Outcome,
+    Selection,
     Unknown,
     UserError,
 )
@@ -51,22 +45,22 @@ class Ledger:
 
     async def find(self, scope: str, key: str) -> Duplication | None:
         """The record that holds a key, even an expired one."""
-        return await self._one(statements.FIND, {"scope": scope, "key": key})
+        return await self._one(sql.FIND, {"scope": scope, "key": key})
 
     async def get(self, scope: str | None, duplication_id: str) -> Duplication | None:
-        return await self._one(statements.get(scope), {"id": duplication_id, "scope": scope})
+        return await self._one(sql.get(scope), {"id": duplication_id, "scope": scope})
 
     async def get_all(self, scope: str, duplication_ids: Iterable[str]) -> Sequence[Duplication]:
         """Those that there are, in no order."""
         wanted = rows.of_duplications(scope, duplication_ids)
-        return await self._all(statements.get_all(wanted), wanted)
+        return await self._all(sql.get_all(wanted), wanted)
 
     async def list(
         self, scope: str | None, selection: Selection, limit: int, before: Place | None
     ) -> Sequence[Duplication]:
         """Newest first, those requested before a place in the list if one is given."""
         wanted = rows.of_selection(scope, selection, limit, before)
-        return await self._all(statements.listing(wanted), wanted)
+        return await self._all(sql.listing(wanted), wanted)
 
     async def begin(self, intent: Intent, now: datetime, despite: str | None) -> None:
         """Record the intent. Doing so again with the same nonce changes nothing.
@@ -78,10 +72,10 @@ class Ledger:
         values = rows.of_intent(intent, self._owner, now, despite)
         holder = None
         while holder is None:
-            if await self.engine.write(statements.BEGIN, values, is_intent=True):
+            if await self.engine.write(sql.BEGIN, values, is_intent=True):
                 return
-            holder = await self._one(statements.FIND, values)
-            blocker = None if holder else await self._one(statements.UNRESOLVED, values)
+            holder = await self._one(sql.FIND, values)
+            blocker = None if holder else await self._one(sql.UNRESOLVED, values)
             # Without either, what stood in the way has been settled in between.
             if blocker or (despite and not holder):
                 raise Unresolved(blocker)
@@ -103,17 +97,17 @@ class Ledger:
         tries = 0
         # While the record is open, only another owner of the campaign can stand in the way, and it
         # may have given the campaign up since.
-        while settled is None and await self._one(statements.IS_OPEN, values):
+        while settled is None and await self._one(sql.IS_OPEN, values):
             tries += 1
             if tries > TRIES:
                 owned = values["campaign_id"]
                 raise LedgerUnavailable(f"the owner of campaign {owned} keeps changing")
             settled = await self._take_over(intent, values, now) or await self._settle(values)
-        settled = settled or await self._one(statements.ANY, values)
+        settled = settled or await self._one(sql.ANY, values)
         if settled is None:
             # As after a failover to a copy of the database that was a moment behind.
             whole = rows.of_intent(intent, self._owner, now)
-            await self.engine.write(statements.RESTORE, whole)
+            await self.engine.write(sql.RESTORE, whole)
             settled = await self._settle(values)
         if settled is None:
             holder = await self.find(intent.scope, intent.key)
@@ -122,7 +116,7 @@ class Ledger:
         return settled
 
     async def _settle(self, values: Mapping[str, object]) -> Duplication | None:
-        written = await self.engine.write(statements.SETTLE, values)
+        written = await self.engine.write(sql.SETTLE, values)
         return rows.duplication_of(written[0]) if written else None
 
     async def _take_over(
@@ -132,7 +126,7 @@ class Ledger:
 
         What was only found by reading gives way to the provider's own answer.
         """
-        holder = await self._one(statements.OWNER, values)
+        holder = await self._one(sql.OWNER, values)
         if holder is None:
             return None
         if holder.evidence not in {Evidence.INFERRED, Evidence.PERSON} or holder.expired:
@@ -146,18 +140,18 @@ class Ledger:
                 intent.id,
             )
             ambiguous = rows.of_outcome(intent, Unknown(rows.SAME_CAMPAIGN), now, now)
-            return await self._settle(ambiguous) or await self._one(statements.ANY, values)
-        mine = await self._one(statements.ANY, values)
+            return await self._settle(ambiguous) or await self._one(sql.ANY, values)
+        mine = await self._one(sql.ANY, values)
         steps = [
-            (statements.RELEASE, rows.of_release(values, now)),
-            (statements.SETTLE, values),
+            (sql.RELEASE, rows.of_release(values, now)),
+            (sql.SETTLE, values),
         ]
         if mine and mine.campaign and mine.intent.fingerprint == holder.intent.fingerprint:
             # Two equal intents had each other's copies: they exchange them.
             exchanged = Created(mine.campaign, warnings=mine.warnings)
             copy = rows.of_copy(holder, exchanged, None)
             copy |= {"evidence": Evidence.INFERRED.value, "now": rows.micros(now)}
-            steps.append((statements.SETTLE_BY_READING, copy))
+            steps.append((sql.SETTLE_BY_READING, copy))
         _, settled, *_ = await self.engine.write_all(steps)
         if not settled:
             return None
@@ -179,8 +173,8 @@ class Ledger:
         Does nothing when the key stands for another attempt.
         """
         # An INSERT of unknown fate that is committed after this finds the key taken.
-        await self.engine.write(statements.RESTORE, rows.of_intent(intent, self._owner, now))
-        await self.engine.write(statements.RENOUNCE, rows.of_renunciation(intent, error, now))
+        await self.engine.write(sql.RESTORE, rows.of_intent(intent, self._owner, now))
+        await self.engine.write(sql.RENOUNCE, rows.of_renunciation(intent, error, now))
 
     async def settle_by_reading(
         self,
@@ -196,7 +190,7 @@ class Ledger:
         """
         values = rows.of_copy(duplication, copy, next_check_at)
         values |= {"evidence": evidence.value, "now": rows.micros(now)}
-        written = await self.engine.write(statements.SETTLE_BY_READING, values)
+        written = await self.engine.write(sql.SETTLE_BY_READING, values)
         return rows.duplication_of(written[0]) if written else None
 
     async def amend(
@@ -207,7 +201,7 @@ class Ledger:
         Does nothing and answers None when another campaign has been found to be its copy.
         """
         values = rows.of_copy(duplication, copy, next_check_at)
-        written = await self.engine.write(statements.AMEND, values)
+        written = await self.engine.write(sql.AMEND, values)
         return rows.duplication_of(written[0]) if written else None
 
     async def declare_absent(
@@ -218,11 +212,11 @@ class Ledger:
         Does nothing and answers False when it is settled already.
         """
         values = rows.of_renunciation(duplication.intent, error, now)
-        return bool(await self.engine.write(statements.DECLARE_ABSENT, values))
+        return bool(await self.engine.write(sql.DECLARE_ABSENT, values))
 
     async def due_accounts(self, now: datetime) -> Sequence[str]:
         """The accounts with duplications of which there is more to know."""
-        found = await self.engine.read(statements.DUE_ACCOUNTS, {"now": rows.micros(now)})
+        found = await self.engine.read(sql.DUE_ACCOUNTS, {"now": rows.micros(now)})
         return [row["account"] for row in found]
 
     async def take_due(
@@ -235,7 +229,7 @@ class Ledger:
             "limit": limit,
             "until": rows.micros(until),
         }
-        taken = await self.engine.write(statements.TAKE_DUE, values)
+        taken = await self.engine.write(sql.TAKE_DUE, values)
         return [rows.duplication_of(row) for row in taken]
 
     async def postpone(
@@ -243,32 +237,32 @@ class Ledger:
     ) -> None:
         """Record that a check has told nothing new, and when to look again."""
         values = rows.of_postponement(duplication, next_check_at, candidates)
-        await self.engine.write(statements.POSTPONE, values)
+        await self.engine.write(sql.POSTPONE, values)
 
     async def rivals(self, duplication: Duplication) -> Sequence[Duplication]:
         """Duplications whose copy nobody knows, of its platform, and its name or its source.
 
         It is among them itself. Oldest first.
         """
-        return await self._all(statements.RIVALS, rows.of_rivalry(duplication))
+        return await self._all(sql.RIVALS, rows.of_rivalry(duplication))
 
     async def claimed(self, platform: str, campaign_ids: Iterable[str]) -> frozenset[str]:
         """Those of the campaigns that are known copies already."""
         wanted = rows.of_campaigns(platform, campaign_ids)
-        found = await self.engine.read(statements.claimed(wanted), wanted)
+        found = await self.engine.read(sql.claimed(wanted), wanted)
         return frozenset(row["campaign_id"] for row in found)
 
     async def move(self, account: str, place: str) -> None:
         """Let an account's duplications count among those of the place that it leads to now."""
-        found = await self.engine.read(statements.PLATFORMS, {"account": account})
+        found = await self.engine.read(sql.PLATFORMS, {"account": account})
         for platform in [row["platform"] for row in found]:
             before, mark, kind = platform.partition("#")
             if before != place:
                 values = {"account": account, "platform": platform, "moved": place + mark + kind}
                 await self.engine.write_all(
                     [
-                        (statements.RELEASE_MOVED, rows.of_release(values, self.now())),
-                        (statements.MOVE, values),
+                        (sql.RELEASE_MOVED, rows.of_release(values, self.now())),
+                        (sql.MOVE, values),
                     ]
                 )
 
@@ -278,22 +272,22 @@ class Ledger:
         """For each campaign a duplication that it was the copy or source of, if there is one."""
         found: dict[str, Duplication] = {}
         wanted = rows.of_near(scope, account, campaign_ids)
-        for each in await self._all(statements.copies(wanted), wanted):
+        for each in await self._all(sql.copies(wanted), wanted):
             assert each.campaign is not None
             found[each.campaign.id] = each
         for campaign_id in set(campaign_ids) - found.keys():
             values = {"scope": scope, "account": account, "campaign_id": campaign_id}
-            if source := await self._one(statements.SOURCE_OF, values):
+            if source := await self._one(sql.SOURCE_OF, values):
                 found[campaign_id] = source
         return found
 
     async def expire(self, settled_before: datetime, limit: int) -> int:
         """Shrink settled duplications to what refuses their keys. Answers how many."""
-        return len(await self.engine.write(statements.EXPIRE, rows.of_age(settled_before, limit)))
+        return len(await self.engine.write(sql.EXPIRE, rows.of_age(settled_before, limit)))
 
     async def forget(self, requested_before: datetime, limit: int) -> int:
         """Delete expired duplications, which frees their keys. Answers how many."""
-        return len(await self.engine.write(statements.FORGET, rows.of_age(requested_before, limit)))
+        return len(await self.engine.write(sql.FORGET, rows.of_age(requested_before, limit)))
 
     async def check(self) -> Sequence[str]:
         """What about the store weakens the promise, in words for whoever runs it.

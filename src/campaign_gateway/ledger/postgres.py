@@ -14,9 +14,9 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from campaign_gateway.ledger import rows, statements
+from campaign_gateway.ledger import rows, sql
 from campaign_gateway.ledger.connections import Connections, with_timeouts
-from campaign_gateway.ledger.contract import InDoubt, LedgerUnavailable
+from campaign_gateway.ledger.engine import InDoubt, LedgerUnavailable
 from campaign_gateway.ledger.migrations import migrations
 
 log = logging.getLogger(__name__)
@@ -169,7 +169,7 @@ class PostgresEngine:
         )
 
     async def _disown(self) -> None:
-        statement = statements.DISOWN.replace("{of_the_dead}", OF_THE_DEAD)
+        statement = sql.DISOWN.replace("{of_the_dead}", OF_THE_DEAD)
         for row in await self._run(statement, rows.of_disowning(self._owner, self.now())):
             log.warning("duplication %s is UNKNOWN: its gateway is gone", row["id"])
         await self._run(BURY, {})

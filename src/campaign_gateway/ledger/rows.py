@@ -9,24 +9,21 @@ from itertools import islice
 
 from pydantic import TypeAdapter
 
-from campaign_gateway.ledger.contract import (
-    Duplication,
-    Intent,
-    Place,
-    Row,
-    Selection,
-    status_of,
-)
-from campaign_gateway.outcomes import (
+from campaign_gateway.ledger.engine import Place, Row
+from campaign_gateway.model import (
     Accepted,
     Campaign,
     CopyWarning,
     Created,
+    Duplication,
     DuplicationStatus,
     ErrorCode,
     Evidence,
+    Intent,
     Outcome,
+    Selection,
     UserError,
+    status_of,
 )
 
 Values = dict[str, object]

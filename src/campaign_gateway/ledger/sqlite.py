@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from campaign_gateway.ledger import rows, statements
-from campaign_gateway.ledger.contract import LedgerUnavailable
+from campaign_gateway.ledger import rows, sql
+from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.ledger.migrations import migrations
 from campaign_gateway.ledger.room import Room, descriptor
 from campaign_gateway.ledger.writer import Writer, alone, beside
@@ -137,7 +137,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, owner: str) -> None:
         )
     # Nobody but the process that began an attempt sends it, and that process is gone.
     connection.execute(
-        statements.DISOWN.format(of_the_dead="owner <> :owner", lock=""),
+        sql.DISOWN.format(of_the_dead="owner <> :owner", lock=""),
         rows.of_disowning(owner, datetime.now(UTC)),
     ).fetchall()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from campaign_gateway.ledger.contract import LedgerClosed, LedgerUnavailable
+from campaign_gateway.ledger.engine import LedgerClosed, LedgerUnavailable
 from campaign_gateway.ledger.room import Room
 
 log = logging.getLogger(__name__)

@@ -11,12 +11,15 @@ import pytest
 from starlette.types import ASGIApp
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.connector import ProviderResponse, UnreadableAnswer
-from campaign_gateway.connectors.altcraft import connector as module
-from campaign_gateway.connectors.altcraft.connector import AltcraftAccount, AltcraftConnector
-from campaign_gateway.connectors.altcraft.emulator import TOKEN, create_emulator
-from campaign_gateway.connectors.altcraft.input import AltcraftCampaignInput, AltcraftCampaignKind
-from campaign_gateway.outcomes import (
+from campaign_gateway.connectors.contract import ProviderResponse, UnreadableAnswer
+from campaign_gateway.connectors.providers import altcraft as module
+from campaign_gateway.connectors.providers.altcraft import (
+    AltcraftAccount,
+    AltcraftCampaignInput,
+    AltcraftCampaignKind,
+    AltcraftConnector,
+)
+from campaign_gateway.model import (
     Accepted,
     Campaign,
     CampaignStatus,
@@ -27,6 +30,7 @@ from campaign_gateway.outcomes import (
     Rejected,
     Unknown,
 )
+from campaign_gateway.sandbox.emulators.altcraft import TOKEN, create_emulator
 
 TRIGGER, CAMPAIGN = AltcraftCampaignKind.TRIGGER, AltcraftCampaignKind.CAMPAIGN
 

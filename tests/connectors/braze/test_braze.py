@@ -11,11 +11,13 @@ from starlette.types import ASGIApp
 from strawberry import ID
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.connector import ProviderResponse
-from campaign_gateway.connectors.braze.connector import BrazeAccount, BrazeConnector
-from campaign_gateway.connectors.braze.emulator import API_KEY, create_emulator
-from campaign_gateway.connectors.braze.input import BrazeCampaignInput
-from campaign_gateway.outcomes import (
+from campaign_gateway.connectors.contract import ProviderResponse
+from campaign_gateway.connectors.providers.braze import (
+    BrazeAccount,
+    BrazeCampaignInput,
+    BrazeConnector,
+)
+from campaign_gateway.model import (
     Accepted,
     CampaignStatus,
     ErrorCode,
@@ -24,6 +26,7 @@ from campaign_gateway.outcomes import (
     Rejected,
     Unknown,
 )
+from campaign_gateway.sandbox.emulators.braze import API_KEY, create_emulator
 from campaign_gateway.settings import SettingsError, parse_settings
 
 SOURCE = "0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10"

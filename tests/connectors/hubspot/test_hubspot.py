@@ -14,15 +14,15 @@ from starlette.types import ASGIApp
 from strawberry import ID
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.connector import ProviderRequest, ProviderResponse
-from campaign_gateway.connectors.hubspot import emulator
-from campaign_gateway.connectors.hubspot.connector import HubspotAccount, HubspotConnector
-from campaign_gateway.connectors.hubspot.input import (
+from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse
+from campaign_gateway.connectors.providers.hubspot import (
+    HubspotAccount,
     HubspotAssetsInput,
     HubspotCampaignInput,
     HubspotCampaignKind,
+    HubspotConnector,
 )
-from campaign_gateway.outcomes import (
+from campaign_gateway.model import (
     Accepted,
     Campaign,
     CampaignStatus,
@@ -34,6 +34,7 @@ from campaign_gateway.outcomes import (
     Unknown,
     WarningCode,
 )
+from campaign_gateway.sandbox.emulators import hubspot
 
 Duplicate = Callable[[Account, Any], Awaitable[Outcome]]
 
@@ -443,8 +444,8 @@ def test_a_cursor_is_written_into_the_url_once(after: str) -> None:
 
 @pytest.fixture
 def live(serve: Callable[[ASGIApp], str], open_at: Callable[..., Account]) -> Account:
-    url = serve(emulator.create_emulator())
-    return open_at("hubspot", url, **emulator.ACCOUNTS["hubspot"])
+    url = serve(hubspot.create_emulator())
+    return open_at("hubspot", url, **hubspot.ACCOUNTS["hubspot"])
 
 
 async def progress_of(live: Account, outcome: Outcome) -> Created | Accepted | Rejected:
@@ -490,7 +491,7 @@ async def test_a_job_ends_as_its_source_says(
     *,
     is_left: bool,
 ) -> None:
-    monkeypatch.setattr(emulator, "CREATION_SECONDS", 0.2)
+    monkeypatch.setattr(hubspot, "CREATION_SECONDS", 0.2)
     outcome = await duplicate(live, replace(CAMPAIGN, campaign_id=ID(source)))
     ended = await progress_of(live, outcome)
     assert isinstance(ended, end)

@@ -10,14 +10,14 @@ from pydantic import ValidationError
 from strawberry import ID
 
 from campaign_gateway.accounts import open_account
-from campaign_gateway.connector import ProviderResponse, UnreadableAnswer
-from campaign_gateway.connectors.klaviyo.connector import (
+from campaign_gateway.connectors.contract import ProviderResponse, UnreadableAnswer
+from campaign_gateway.connectors.providers.klaviyo import (
     STATUSES,
     KlaviyoAccount,
+    KlaviyoCampaignInput,
     KlaviyoConnector,
 )
-from campaign_gateway.connectors.klaviyo.input import KlaviyoCampaignInput
-from campaign_gateway.outcomes import (
+from campaign_gateway.model import (
     Accepted,
     Campaign,
     CampaignStatus,

@@ -9,15 +9,18 @@ import pytest
 from pydantic import ValidationError
 from strawberry import ID
 
-from campaign_gateway.connector import (
+from campaign_gateway.connectors.contract import (
     ProviderRequest,
     ProviderResponse,
     RenamesCopies,
     UnreadableAnswer,
 )
-from campaign_gateway.connectors.mailchimp.connector import MailchimpAccount, MailchimpConnector
-from campaign_gateway.connectors.mailchimp.input import MailchimpCampaignInput
-from campaign_gateway.outcomes import (
+from campaign_gateway.connectors.providers.mailchimp import (
+    MailchimpAccount,
+    MailchimpCampaignInput,
+    MailchimpConnector,
+)
+from campaign_gateway.model import (
     CampaignStatus,
     Created,
     ErrorCode,

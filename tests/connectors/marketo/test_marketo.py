@@ -13,21 +13,23 @@ import pytest
 from starlette.types import ASGIApp
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.connector import ProviderRequest, ProviderResponse, Token, UnreadableAnswer
-from campaign_gateway.connectors.marketo import emulator
-from campaign_gateway.connectors.marketo.connector import (
+from campaign_gateway.connectors.contract import (
+    ProviderRequest,
+    ProviderResponse,
+    Token,
+    UnreadableAnswer,
+)
+from campaign_gateway.connectors.providers.marketo import (
     CODES,
     MarketoAccount,
-    MarketoConnector,
-)
-from campaign_gateway.connectors.marketo.input import (
     MarketoCampaignInput,
     MarketoCampaignKind,
+    MarketoConnector,
     MarketoFolderType,
 )
-from campaign_gateway.duplication import Duplicator
+from campaign_gateway.duplication.service import Duplicator
 from campaign_gateway.ledger import open_ledger
-from campaign_gateway.outcomes import (
+from campaign_gateway.model import (
     Accepted,
     CampaignStatus,
     Created,
@@ -40,6 +42,7 @@ from campaign_gateway.outcomes import (
     UserError,
     WarningCode,
 )
+from campaign_gateway.sandbox.emulators import marketo
 
 Duplicate = Callable[[Account, Any], Awaitable[Outcome]]
 
@@ -173,7 +176,7 @@ async def test_the_two_kinds_are_counted_apart(
     serve: Callable[[ASGIApp], str], open_at: Callable[..., Account], tmp_path: Path
 ) -> None:
     """One number may be the copy of two duplications."""
-    account = open_at("marketo", serve(emulator.create_emulator()), **emulator.ACCOUNTS["marketo"])
+    account = open_at("marketo", serve(marketo.create_emulator()), **marketo.ACCOUNTS["marketo"])
     ledger = await open_ledger(f"sqlite:///{tmp_path}/ledger.db")
     duplicator = Duplicator({"tried": account}, ledger, deadline=20)
     program = replace(WANTED, campaign_id=1107, kind=MarketoCampaignKind.PROGRAM)
@@ -284,14 +287,14 @@ async def test_an_expired_token_is_renewed_and_the_copy_made_once(
     duplicate: Duplicate,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(emulator, "TOKEN_SECONDS", 0)
-    url = serve(emulator.create_emulator())
-    account = open_at("marketo", url, **emulator.ACCOUNTS["marketo"])
+    monkeypatch.setattr(marketo, "TOKEN_SECONDS", 0)
+    url = serve(marketo.create_emulator())
+    account = open_at("marketo", url, **marketo.ACCOUNTS["marketo"])
     # Every token has expired before it is used.
     refused = await duplicate(account, WANTED)
     assert isinstance(refused, Rejected)
     assert refused.error.provider_code == "602"
-    monkeypatch.setattr(emulator, "TOKEN_SECONDS", 3600)
+    monkeypatch.setattr(marketo, "TOKEN_SECONDS", 3600)
     assert isinstance(await duplicate(account, WANTED), Created)
     assert isinstance(await duplicate(account, replace(WANTED, campaign_id=9602)), Created)
     async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
@@ -529,8 +532,8 @@ def sent_to_emulator(
     serve: Callable[[ASGIApp], str], path: str, texts: dict[str, str]
 ) -> tuple[Any, int]:
     """What it answers a clone with, and how many copies it has made then."""
-    url = serve(emulator.create_emulator())
-    secrets = {"grant_type": "client_credentials", **emulator.ACCOUNTS["marketo"]}
+    url = serve(marketo.create_emulator())
+    secrets = {"grant_type": "client_credentials", **marketo.ACCOUNTS["marketo"]}
     with httpx.Client(base_url=url, trust_env=False) as client:
         # The documents' own way of asking for a token.
         token = client.get("/identity/oauth/token", params=secrets).json()["access_token"]

@@ -13,16 +13,16 @@ from starlette.types import ASGIApp
 from strawberry import ID
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.connector import ProviderRequest, ProviderResponse, UnreadableAnswer
-from campaign_gateway.connectors.meta import connector as module
-from campaign_gateway.connectors.meta.connector import MetaAccount, MetaConnector
-from campaign_gateway.connectors.meta.emulator import ACCESS_TOKEN, create_emulator
-from campaign_gateway.connectors.meta.input import (
+from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, UnreadableAnswer
+from campaign_gateway.connectors.providers import meta as module
+from campaign_gateway.connectors.providers.meta import (
+    MetaAccount,
     MetaCampaignInput,
+    MetaConnector,
     MetaRenameStrategy,
     MetaStatusOption,
 )
-from campaign_gateway.outcomes import (
+from campaign_gateway.model import (
     Campaign,
     CampaignStatus,
     Created,
@@ -33,6 +33,7 @@ from campaign_gateway.outcomes import (
     Unknown,
     WarningCode,
 )
+from campaign_gateway.sandbox.emulators.meta import ACCESS_TOKEN, create_emulator
 
 Duplicate = Callable[[Account, Any], Awaitable[Outcome]]
 

@@ -10,10 +10,13 @@ import pytest
 from pydantic import ValidationError
 from strawberry import ID
 
-from campaign_gateway.connector import ProviderResponse, RenamesCopies, UnreadableAnswer
-from campaign_gateway.connectors.omnisend.connector import OmnisendAccount, OmnisendConnector
-from campaign_gateway.connectors.omnisend.input import OmnisendCampaignInput
-from campaign_gateway.outcomes import (
+from campaign_gateway.connectors.contract import ProviderResponse, RenamesCopies, UnreadableAnswer
+from campaign_gateway.connectors.providers.omnisend import (
+    OmnisendAccount,
+    OmnisendCampaignInput,
+    OmnisendConnector,
+)
+from campaign_gateway.model import (
     Accepted,
     Campaign,
     CampaignStatus,

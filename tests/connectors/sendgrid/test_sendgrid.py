@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from strawberry import ID
 
-from campaign_gateway.connector import ProviderResponse
-from campaign_gateway.connectors.sendgrid.connector import SendgridAccount, SendgridConnector
-from campaign_gateway.connectors.sendgrid.input import SendgridCampaignInput
-from campaign_gateway.outcomes import (
+from campaign_gateway.connectors.contract import ProviderResponse
+from campaign_gateway.connectors.providers.sendgrid import (
+    SendgridAccount,
+    SendgridCampaignInput,
+    SendgridConnector,
+)
+from campaign_gateway.model import (
     Accepted,
     Campaign,
     CampaignStatus,

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 from strawberry import ID
 
-from campaign_gateway.connector import ProviderResponse, UnreadableAnswer
-from campaign_gateway.connectors.sonarly.connector import SonarlyAccount, SonarlyConnector
-from campaign_gateway.connectors.sonarly.input import SonarlyCampaignInput
-from campaign_gateway.outcomes import (
+from campaign_gateway.connectors.contract import ProviderResponse, UnreadableAnswer
+from campaign_gateway.connectors.providers.sonarly import (
+    SonarlyAccount,
+    SonarlyCampaignInput,
+    SonarlyConnector,
+)
+from campaign_gateway.model import (
     Accepted,
     CampaignStatus,
     Created,

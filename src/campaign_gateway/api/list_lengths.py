@@ -1,0 +1,11 @@
+"""How long the schema's lists can be, by which a document's cost is measured."""
+
+from campaign_gateway.api.context import ENTITY_LIMIT
+from campaign_gateway.api.queries import PAGE_LIMIT, PAGE_SIZE
+from campaign_gateway.graphql_http.limits import ListLengths, Page
+
+LIST_LENGTHS: ListLengths = {
+    "_entities": ENTITY_LIMIT,
+    "accounts": 50,
+    "duplications": Page(PAGE_SIZE, PAGE_LIMIT),
+}

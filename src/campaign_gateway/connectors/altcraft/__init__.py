@@ -1,1 +1,0 @@
-"""Altcraft: API methods `campaigns/clone` and `campaigns/triggers/clone`."""

@@ -1,1 +1,0 @@
-"""Braze: REST call `POST /campaigns/duplicate`."""

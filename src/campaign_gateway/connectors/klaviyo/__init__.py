@@ -1,1 +1,0 @@
-"""Klaviyo: REST call `POST /api/campaign-clone`."""

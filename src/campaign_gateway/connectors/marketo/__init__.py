@@ -1,1 +1,0 @@
-"""Marketo: REST calls `POST /rest/asset/v1/smartCampaign/{id}/clone.json` and `program/...`."""

@@ -1,1 +1,0 @@
-"""Meta Ads: Marketing API call `POST /{version}/{campaign_id}/copies`."""

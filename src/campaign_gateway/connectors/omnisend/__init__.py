@@ -1,1 +1,0 @@
-"""Omnisend: REST call `POST /api/campaigns/{id}/copy`."""

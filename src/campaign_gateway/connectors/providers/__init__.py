@@ -1,0 +1,1 @@
+"""One file for each provider: its input, its account, its connector."""

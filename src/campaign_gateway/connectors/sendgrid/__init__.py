@@ -1,1 +1,0 @@
-"""SendGrid: REST call `POST /v3/marketing/singlesends/{id}`."""

@@ -1,1 +1,0 @@
-"""Sonarly: REST call `POST /v1/accounts/{accountGroupId}/campaigns/{campaignId}/duplicate`."""

@@ -1,0 +1,164 @@
+"""What a person at a terminal sees of the ledger, and the word they may add to it."""
+
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC, datetime
+
+from campaign_gateway.ledger import Ledger
+from campaign_gateway.ledger.engine import Place
+from campaign_gateway.model import (
+    Campaign,
+    Created,
+    Duplication,
+    DuplicationStatus,
+    ErrorCode,
+    Evidence,
+    Selection,
+    UserError,
+)
+
+# What nobody has found out yet; the rest needs no person.
+UNSETTLED = (DuplicationStatus.IN_PROGRESS, DuplicationStatus.UNKNOWN, DuplicationStatus.ACCEPTED)
+
+PAGE_SIZE = 500
+
+ABSENT = UserError(
+    ErrorCode.PROVIDER_UNAVAILABLE,
+    "Somebody has looked at the provider: no copy was made. Use a new key to ask again.",
+)
+
+
+class CannotResolve(Exception):
+    """The duplication is not one that a person could settle like this."""
+
+
+async def listing(ledger: Ledger, statuses: Sequence[DuplicationStatus] | None) -> Sequence[str]:
+    """A table of duplications, newest first; of no status in particular when that is None."""
+    selection = Selection(statuses=None if statuses is None else tuple(statuses))
+    table: list[tuple[str, ...]] = [
+        ("ID", "STATUS", "REQUESTED", "ACCOUNT", "SOURCE", "NAME", "COPY")
+    ]
+    table += [_cells(each) async for each in _all(ledger, selection)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+
+
+async def show(ledger: Ledger, duplication_id: str) -> Sequence[str]:
+    """Raises `CannotResolve` when there is no such duplication."""
+    return list(_described(await _get(ledger, duplication_id)))
+
+
+async def resolve_as_created(ledger: Ledger, duplication_id: str, campaign_id: str) -> None:
+    """Record that the campaign is the copy. Raises `CannotResolve`."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", campaign_id):
+        raise CannotResolve("a campaign's id is 1 to 128 letters, digits, '-' or '_'")
+    duplication = await _unsettled(ledger, duplication_id)
+    told = [duplication.campaign] if duplication.campaign else duplication.candidates
+    known = [each for each in told if each.id == campaign_id]
+    campaign = known[0] if known else Campaign(campaign_id, duplication.intent.requested_name)
+    if campaign_id == duplication.intent.source_campaign_id:
+        raise CannotResolve(f"{campaign_id} is the campaign that was to be copied")
+    copy = Created(campaign)
+    if not await ledger.settle_by_reading(duplication, copy, Evidence.PERSON, ledger.now(), None):
+        raise CannotResolve(
+            f"{campaign_id} is the copy of another duplication, or {duplication_id} was settled "
+            "just now; look again"
+        )
+
+
+async def resolve_as_absent(ledger: Ledger, duplication_id: str) -> None:
+    """Record that there is no copy. Raises `CannotResolve`."""
+    duplication = await _unsettled(ledger, duplication_id)
+    if not await ledger.declare_absent(duplication, ABSENT, ledger.now()):
+        raise CannotResolve(f"{duplication_id} was settled just now; look again")
+
+
+async def _all(ledger: Ledger, selection: Selection) -> AsyncIterator[Duplication]:
+    before: Place | None = None
+    while page := await ledger.list(None, selection, PAGE_SIZE, before):
+        for each in page:
+            yield each
+        before = (page[-1].requested_at, page[-1].intent.id)
+
+
+async def _get(ledger: Ledger, duplication_id: str) -> Duplication:
+    found = await ledger.get(None, duplication_id)
+    if found is None:
+        raise CannotResolve(f"there is no duplication {duplication_id}")
+    return found
+
+
+async def _unsettled(ledger: Ledger, duplication_id: str) -> Duplication:
+    duplication = await _get(ledger, duplication_id)
+    if duplication.status is DuplicationStatus.IN_PROGRESS:
+        raise CannotResolve(
+            f"{duplication_id} is IN_PROGRESS: wait for its call to end, or, if its gateway is "
+            "gone, for another one to start"
+        )
+    if duplication.status not in UNSETTLED:
+        raise CannotResolve(f"{duplication_id} is {duplication.status} already")
+    return duplication
+
+
+def _cells(duplication: Duplication) -> tuple[str, ...]:
+    intent, copy = duplication.intent, duplication.campaign
+    return (
+        intent.id,
+        duplication.status,
+        _written(duplication.requested_at),
+        intent.account,
+        intent.source_campaign_id,
+        _one_line(intent.requested_name),
+        copy.id
+        if copy
+        else f"{len(duplication.candidates)} candidates"
+        if duplication.candidates
+        else "",
+    )
+
+
+def _described(duplication: Duplication) -> Iterator[str]:
+    intent, error, copy = duplication.intent, duplication.error, duplication.campaign
+    fields = {
+        "id": intent.id,
+        "status": duplication.status,
+        "evidence": duplication.evidence,
+        "provider": intent.provider,
+        "account": intent.account,
+        "idempotency key": intent.key,
+        "source campaign": intent.source_campaign_id,
+        "requested name": _one_line(intent.requested_name),
+        "copy": copy and f"{copy.id}  {_one_line(copy.name)}".rstrip(),
+        "error": error and f"{error.code}: {error.message}",
+        "provider's words": error and error.provider_message,
+        "provider's trace id": duplication.provider_trace_id,
+        "requested at": _written(duplication.requested_at),
+        "settled at": duplication.settled_at and _written(duplication.settled_at),
+        "times looked for": str(duplication.checks),
+    }
+    for name, value in fields.items():
+        if value:
+            yield f"{name:<20} {value}"
+    for remark in duplication.warnings:
+        said = f" ({_one_line(remark.provider_message)})" if remark.provider_message else ""
+        yield f"{'warning':<20} {remark.code}: {remark.message}{said}"
+    for each in duplication.candidates:
+        made = f", made {_written(each.created_at)}" if each.created_at else ""
+        yield f"{'candidate':<20} {each.id}  {_one_line(each.name)}{made}"
+    if duplication.status in {DuplicationStatus.UNKNOWN, DuplicationStatus.ACCEPTED}:
+        yield ""
+        yield "When you have looked at the provider, say what you found:"
+        yield f"  campaign-gateway duplications resolve {intent.id} --created CAMPAIGN_ID"
+        yield f"  campaign-gateway duplications resolve {intent.id} --absent"
+
+
+def _one_line(said: str | None) -> str:
+    """Providers name campaigns as they like, and a terminal obeys control characters."""
+    return "".join(each if each.isprintable() else "?" for each in said or "")
+
+
+def _written(instant: datetime) -> str:
+    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"

@@ -1,0 +1,1 @@
+"""The gateway against emulators of all providers, without any account."""

@@ -1,0 +1,1 @@
+"""Strict stand-ins for the providers' APIs, one file each."""

@@ -1,0 +1,388 @@
+"""A strict stand-in for HubSpot's APIs of marketing emails (v3) and of campaigns (2026-09-beta).
+
+Written from developers.hubspot.com/docs/api-reference (clone, list and retrieve of both kinds,
+clone status, error handling; read up to 2026-09). No document says, and so it is invented here: the
+texts of errors; which of them a taken name, an unknown asset type, an unknown field or what is no
+date is; which types can be cloned; the `Location` of a 201; how long a job takes; that its campaign
+can be read from the start; what a failed one leaves behind; that a page holds 100 emails at most;
+the name of a clone that was given none, and the states of clones. Lists are sorted by createdAt
+alone.
+"""
+
+import base64
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+from urllib.parse import quote
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from campaign_gateway.sandbox.emulation import FAULTS, Copies, emulator, misbehave
+
+ACCESS_TOKEN = "sandbox-hubspot-6d20c4b19e-token"
+ACCOUNTS = {"hubspot": {"access_token": ACCESS_TOKEN}}
+
+# Emails by id, with their name and what they were cloned from.
+EMAILS = {
+    "67890123456": ("Spring newsletter", None),
+    "67890123457": ("Spring newsletter, clone", "67890123456"),
+    "67890123458": ("Welcome", None),
+}
+CAMPAIGNS = {"6f1d2c3b-8a4e-4b7d-9c05-2e1f7a8b9c0d": "Product launch"}
+# Campaigns that were cloned before, and what became of the job.
+JOBS = {
+    "0b0e1f5a-3c52-4a09-8e6f-1d2c3b4a5f60": "COMPLETE",
+    "0b0e1f5a-3c52-4a09-8e6f-1d2c3b4a5f61": "PARTIAL_FAILURE",
+    "0b0e1f5a-3c52-4a09-8e6f-1d2c3b4a5f62": "FAILED",
+    "0b0e1f5a-3c52-4a09-8e6f-1d2c3b4a5f63": "PENDING",
+}
+ASSET_TYPES = {"BLOG_POST", "CTA", "FORM", "LANDING_PAGE", "MARKETING_EMAIL", "OBJECT_LIST"}
+
+# Seconds until the job that fills a cloned campaign is done.
+CREATION_SECONDS = 3.0
+
+# Each becomes this answer: status, category, message.
+REFUSALS = {
+    "not-found": (404, "OBJECT_NOT_FOUND", "Object not found"),
+    "invalid": (400, "VALIDATION_ERROR", "Invalid input"),
+    "unauthorized": (401, "INVALID_AUTHENTICATION", "The access token is not valid"),
+    "forbidden": (403, "MISSING_SCOPES", "The app has not been granted all required scopes"),
+    "conflict": (409, "CONFLICT", "The object is in conflict with another"),
+    "rate-limited": (429, "RATE_LIMITS", "You have reached your secondly limit"),
+    "locked": (423, "LOCKED", "The account is locked for two seconds"),
+    "moving": (477, "MIGRATION_IN_PROGRESS", "The account is being moved"),
+    "error-500": (500, "INTERNAL_ERROR", "Internal error"),
+    "error-503": (503, "SERVICE_UNAVAILABLE", "Service temporarily unavailable"),
+}
+# Campaigns whose job does not simply end well, and how it does end.
+JOB_ENDS = {
+    "job-fails": "FAILED",
+    "job-fails-and-leaves-nothing": "FAILED",
+    "job-is-partial": "PARTIAL_FAILURE",
+    "job-never-ends": "PENDING",
+    "job-is-done-at-once": "COMPLETE",
+    "job-is-partial-at-once": "PARTIAL_FAILURE",
+}
+
+# Every word of an email's is also one of a campaign's: `campaign-not-found` and so on.
+WORDS = {
+    **{name: f"{status}, {message.lower()}" for name, (status, _, message) in REFUSALS.items()},
+    **{name: f"{name}: {words}" for name, words in FAULTS.items()},
+}
+CAMPAIGN_WORDS = {f"campaign-{name}": name for name in WORDS}
+
+
+def _as_campaign(words: str, name: str) -> str:
+    """No two campaigns have one name, so each outcome asks for one of its own."""
+    return f'{words}, with kind: CAMPAIGN, name: "{name}"'
+
+
+OUTCOMES: dict[Any, str] = {
+    **dict.fromkeys(EMAILS, "copied"),
+    **{guid: _as_campaign("copied", f"{name}, again") for guid, name in CAMPAIGNS.items()},
+    "job-fails": _as_campaign("copied, but the job fails", "Launch that fails"),
+    "job-fails-and-leaves-nothing": _as_campaign(
+        "accepted, but the job fails and leaves no copy", "Launch that never was"
+    ),
+    "job-is-partial": _as_campaign("copied in part", "Launch in part"),
+    "job-never-ends": _as_campaign("copied, but the job never ends", "Launch without end"),
+    "job-is-done-at-once": _as_campaign("copied at once", "Launch at once"),
+    "job-is-partial-at-once": _as_campaign("copied in part at once", "Launch in part at once"),
+    **WORDS,
+    **{word: _as_campaign(WORDS[name], f"Launch: {name}") for word, name in CAMPAIGN_WORDS.items()},
+}
+
+FLAGS = ("DraftNodes", "Edges", "StickyNotes", "Tasks", "TrackingUrls")
+NEEDED_FOR_CAMPAIGNS = {
+    "sourceCampaignGuid": str,
+    "name": str,
+    "assetsToClone": dict,
+    **{f"shouldClone{each}": bool for each in FLAGS},
+}
+FREE_FOR_CAMPAIGNS = dict.fromkeys(
+    ["audience", "currencyCode", "endDate", "notes", "startDate"], str
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    ends_at: float
+    end: str
+
+    @property
+    def status(self) -> str:
+        return self.end if time.monotonic() >= self.ends_at else "PENDING"
+
+
+@dataclass
+class HubSpot:
+    copies: Copies = field(default_factory=Copies)
+    emails: dict[str, dict[str, Any]] = field(default_factory=dict)
+    campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=lambda: count(70_000_000_001))
+
+    def __post_init__(self) -> None:
+        for email_id, (name, cloned_from) in EMAILS.items():
+            self._add_email(email_id, name, "en", cloned_from)
+        for guid, name in CAMPAIGNS.items():
+            self._add_campaign(guid, {"name": name, "notes": "For the whole of Europe"})
+        self.jobs = {guid: Job(time.monotonic(), end) for guid, end in JOBS.items()}
+
+    async def clone_email(self, request: Request) -> Response:
+        body = await self._read(request, {"id": str}, {"cloneName": str, "language": str})
+        if isinstance(body, Response):
+            return body
+        source_id = body["id"]
+        if source_id in REFUSALS:
+            return _error(*REFUSALS[source_id])
+        if source_id not in self.emails and source_id not in FAULTS:
+            return _error(*REFUSALS["not-found"])
+
+        async def copy() -> Response:
+            source = self.emails.get(source_id, {"name": source_id, "language": "en"})
+            name = body.get("cloneName", source["name"])
+            language = body.get("language", source["language"])
+            made = self._add_email(str(next(self.numbers)), name, language, source_id)
+            self.copies.add(source_id, made["id"], name)
+            return JSONResponse(made)
+
+        return await misbehave(source_id, request, copy)
+
+    async def clone_campaign(self, request: Request) -> Response:
+        body = await self._read(request, NEEDED_FOR_CAMPAIGNS, FREE_FOR_CAMPAIGNS)
+        if isinstance(body, Response):
+            return body
+        if mistake := _mistake_in_assets(body["assetsToClone"]) or _mistake_in_dates(body):
+            return _error(400, "VALIDATION_ERROR", mistake)
+        source = body["sourceCampaignGuid"]
+        word = CAMPAIGN_WORDS.get(source)
+        if word in REFUSALS:
+            return _error(*REFUSALS[word])
+        if not (source in self.campaigns or source in JOB_ENDS or word):
+            return _error(*REFUSALS["not-found"])
+        if body["name"] in {each["properties"]["hs_name"] for each in self.campaigns.values()}:
+            return _error(400, "VALIDATION_ERROR", "Another campaign has this name")
+
+        async def copy() -> Response:
+            guid = str(uuid.uuid4())
+            wait = 0 if source.endswith("at-once") else CREATION_SECONDS
+            self.jobs[guid] = Job(time.monotonic() + wait, JOB_ENDS.get(source, "COMPLETE"))
+            if source != "job-fails-and-leaves-nothing":
+                self._add_campaign(guid, body)
+                self.copies.add(source, guid, body["name"])
+            place = f"/marketing/campaigns/2026-09-beta/clone/{guid}/status"
+            return JSONResponse(self._status_of(guid), 201, {"Location": place})
+
+        return await misbehave(word, request, copy)
+
+    async def show_status(self, request: Request) -> Response:
+        guid = request.path_params["guid"]
+        told = self._status_of(guid) if guid in self.jobs else None
+        return _refuse_caller(request) or _shown(told)
+
+    async def list_emails(self, request: Request) -> Response:
+        items = [_with_fields(request, each) for each in self.emails.values()]
+        return _refuse_caller(request) or _page(request, items, 10)
+
+    async def show_email(self, request: Request) -> Response:
+        found = self.emails.get(request.path_params["email_id"])
+        return _refuse_caller(request) or _shown(found and _with_fields(request, found))
+
+    async def list_campaigns(self, request: Request) -> Response:
+        part = request.query_params.get("name", "")
+        items = [
+            _with_properties(request, each)
+            for each in self.campaigns.values()
+            if part in each["properties"]["hs_name"]
+        ]
+        return _refuse_caller(request) or _page(request, items, 50)
+
+    async def show_campaign(self, request: Request) -> Response:
+        found = self.campaigns.get(request.path_params["guid"])
+        told = _with_properties(request, found) | {"assets": {}} if found else None
+        return _refuse_caller(request) or _shown(told)
+
+    async def _read(
+        self, request: Request, needed: Mapping[str, type], free: Mapping[str, type]
+    ) -> dict[str, Any] | Response:
+        """The body of a clone, or the answer that refuses it."""
+        self.copies.asked += 1
+        if refusal := _refuse_caller(request):
+            return refusal
+        if request.headers.get("content-type", "").split(";")[0] != "application/json":
+            return _error(415, "VALIDATION_ERROR", "The body must be application/json")
+        try:
+            body = await request.json()
+        except ValueError:
+            return _error(400, "VALIDATION_ERROR", "The body is not JSON")
+        if not isinstance(body, dict):
+            return _error(400, "VALIDATION_ERROR", "The body must be an object")
+        for name, value in body.items():
+            if type(value) is not {**needed, **free}.get(name):
+                return _error(400, "VALIDATION_ERROR", f"{name} is unknown or of the wrong type")
+        if missing := needed.keys() - body.keys():
+            return _error(400, "VALIDATION_ERROR", f"{min(missing)} is required")
+        return body
+
+    def _status_of(self, guid: str) -> dict[str, str]:
+        return {"campaignGuid": guid, "status": self.jobs[guid].status}
+
+    def _add_email(
+        self, email_id: str, name: str, language: str, cloned_from: str | None
+    ) -> dict[str, Any]:
+        now = _now()
+        email = {
+            "activeDomain": "sandbox.invalid",
+            "allEmailCampaignIds": [],
+            "archived": False,
+            "businessUnitId": "0",
+            "content": {"plainTextVersion": "", "templatePath": "sandbox.html", "widgets": {}},
+            "createdAt": now,
+            "createdById": "1000001",
+            "emailTemplateMode": "DRAG_AND_DROP",
+            "from": {"fromName": "Sandbox", "replyTo": "sandbox@mail.invalid"},
+            "id": email_id,
+            "isAb": False,
+            "isPublished": False,
+            "isTransactional": False,
+            "jitterSendTime": False,
+            "language": language,
+            "name": name,
+            "sendOnPublish": True,
+            "state": "DRAFT",
+            "subcategory": "batch",
+            "subject": name,
+            "subscriptionDetails": {"officeLocationId": "0", "subscriptionId": "0"},
+            "to": {"contactIds": {"exclude": [], "include": []}, "suppressGraymail": False},
+            "type": "BATCH_EMAIL",
+            "updatedAt": now,
+            "updatedById": "1000001",
+            "webversion": {"domain": "sandbox.invalid", "isPageRedirected": False, "slug": ""},
+        }
+        if cloned_from:
+            email["clonedFrom"] = cloned_from
+        self.emails[email_id] = email
+        return email
+
+    def _add_campaign(self, guid: str, asked: dict[str, Any]) -> None:
+        now = _now()
+        told = {
+            "hs_name": asked["name"],
+            "hs_campaign_status": "planned",
+            "hs_notes": asked.get("notes"),
+            "hs_audience": asked.get("audience"),
+            "hs_currency_code": asked.get("currencyCode"),
+            "hs_start_date": asked.get("startDate"),
+            "hs_end_date": asked.get("endDate"),
+        }
+        self.campaigns[guid] = {
+            "businessUnits": [{"id": 0}],
+            "createdAt": now,
+            "id": guid,
+            # Properties without a value are left out, as documented.
+            "properties": {name: value for name, value in told.items() if value},
+            "updatedAt": now,
+        }
+
+
+def _refuse_caller(request: Request) -> Response | None:
+    allowed = request.headers.get("authorization") == f"Bearer {ACCESS_TOKEN}"
+    return None if allowed else _error(*REFUSALS["unauthorized"])
+
+
+def _mistake_in_assets(assets: dict[str, Any]) -> str | None:
+    if unknown := assets.keys() - ASSET_TYPES:
+        return f"{min(unknown)} is not a type of assets that can be cloned"
+    for ids in assets.values():
+        if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
+            return "assetsToClone must map types to arrays of ids"
+    return None
+
+
+def _mistake_in_dates(body: dict[str, Any]) -> str | None:
+    for name in ("startDate", "endDate"):
+        written = body.get(name, "2026-10-30")
+        try:
+            datetime.strptime(written, "%Y-%m-%d")  # noqa: DTZ007 - a day has no zone
+        except ValueError:
+            return f"{name} must be a date in the format YYYY-MM-DD"
+        if len(written) != len("2026-10-30"):
+            return f"{name} must be a date in the format YYYY-MM-DD"
+    return None
+
+
+def _with_fields(request: Request, email: dict[str, Any]) -> dict[str, Any]:
+    """An email with the fields that were asked for; with all of them if none were."""
+    wanted = request.query_params.getlist("includedProperties") or list(email)
+    return {name: email[name] for name in wanted if name in email}
+
+
+def _with_properties(request: Request, campaign: dict[str, Any]) -> dict[str, Any]:
+    """A campaign with the properties that were asked for; with none if none were."""
+    wanted = request.query_params.getlist("properties")
+    properties = campaign["properties"]
+    return campaign | {
+        "properties": {name: properties[name] for name in wanted if name in properties}
+    }
+
+
+def _page(request: Request, items: list[dict[str, Any]], usual: int) -> Response:
+    """A page of items that come in the order of their creation."""
+    query = request.query_params
+    try:
+        limit = int(query.get("limit", usual))
+        start = int(base64.b64decode(query.get("after", "MA=="), validate=True))
+    except ValueError:
+        return _error(400, "VALIDATION_ERROR", "limit or after is not valid")
+    order = query.get("sort", "createdAt")
+    if order not in {"createdAt", "-createdAt"} or not 1 <= limit <= 100:
+        return _error(400, "VALIDATION_ERROR", "sort or limit is not valid")
+    if order == "-createdAt":
+        items.reverse()
+    answer: dict[str, Any] = {"total": len(items), "results": items[start : start + limit]}
+    if start + limit < len(items):
+        after = quote(base64.b64encode(str(start + limit).encode()))
+        link = f"https://api.hubapi.com{request.url.path}?after={after}"
+        answer["paging"] = {"next": {"after": after, "link": link}}
+    return JSONResponse(answer)
+
+
+def _shown(told: dict[str, Any] | None) -> Response:
+    return JSONResponse(told) if told else _error(*REFUSALS["not-found"])
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _error(status: int, category: str, message: str) -> Response:
+    told = {
+        "status": "error",
+        "message": message,
+        "correlationId": str(uuid.uuid4()),
+        "category": category,
+    }
+    return JSONResponse(told, status, {"Retry-After": "3600"} if status == 477 else None)
+
+
+def create_emulator() -> Starlette:
+    hubspot = HubSpot()
+    emails, campaigns = "/marketing/v3/emails", "/marketing/campaigns/2026-09-beta"
+    return emulator(
+        hubspot.copies,
+        Route(emails, hubspot.list_emails, methods=["GET"]),
+        Route(f"{emails}/clone", hubspot.clone_email, methods=["POST"]),
+        Route(f"{emails}/{{email_id}}", hubspot.show_email, methods=["GET"]),
+        Route(campaigns, hubspot.list_campaigns, methods=["GET"]),
+        Route(f"{campaigns}/clone", hubspot.clone_campaign, methods=["POST"]),
+        Route(f"{campaigns}/clone/{{guid}}/status", hubspot.show_status, methods=["GET"]),
+        Route(f"{campaigns}/{{guid}}", hubspot.show_campaign, methods=["GET"]),
+    )

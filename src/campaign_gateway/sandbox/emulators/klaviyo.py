@@ -1,0 +1,328 @@
+"""A strict stand-in for Klaviyo's REST API.
+
+Written from github.com/klaviyo/openapi (create_campaign_clone, get_campaigns and get_campaign of
+2026-07-15, and their betas, which became 2026-10-15) and developers.klaviyo.com (rate limits
+and errors, filtering, API versioning; read 2026-11). A campaign looks as the revision of the
+request has it. No document says, and so it is invented here: all texts and all codes of errors but
+`invalid`, that what is unknown in a body or a query is refused, that a body in application/json is,
+the name of an unnamed copy before 2026-10-15, that every date is a revision, what a fresh copy has
+beside name, status and times, and limits that never run down. Of the filters only the channel's is
+there.
+"""
+
+import re
+import secrets
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from campaign_gateway.sandbox.emulation import FAULTS, Copies, emulator, misbehave
+
+API_KEY = "pk_sandbox_6d0c94e1f27a583b"
+ACCOUNTS = {
+    "klaviyo": {"api_key": API_KEY},
+    "klaviyo-before-definitions": {"api_key": API_KEY, "revision": "2026-07-15"},
+}
+
+API = "https://a.klaviyo.com/api"
+MEDIA_TYPE = "application/vnd.api+json"
+PAGE_SIZE = 100
+
+# The name and the channel of each.
+SOURCES = {
+    "01K4F7Q2ZB8N6XWJ3T5RVD9HMC": ("Autumn newsletter", "email"),
+    "01K4F80M5T3QHVE7C9YAXN2RDK": ("Flash sale", "sms"),
+    "01K4F82WJ6G4PZSB1D8MKVTQ0E": ("New arrivals", "mobile_push"),
+}
+
+# Each becomes this answer: status, code, title, detail.
+REFUSALS = {
+    "not-found": (404, "not_found", "Not found.", "A campaign with id not-found does not exist."),
+    "invalid": (400, "invalid", "Invalid input.", "The campaign cannot be cloned."),
+    "unauthorized": (
+        401,
+        "authentication_failed",
+        "Incorrect authentication credentials.",
+        "The API key specified is incorrect or inactive.",
+    ),
+    "forbidden": (
+        403,
+        "permission_denied",
+        "You do not have permission to perform this action.",
+        "The API key lacks the scope campaigns:write.",
+    ),
+    "conflict": (409, "conflict", "Conflict.", "The campaign is being changed."),
+    "rate-limited": (
+        429,
+        "throttled",
+        "Request was throttled.",
+        "Request was throttled. Expected available in 30 seconds.",
+    ),
+    "error-500": (500, "error", "A server error occurred.", "A server error occurred."),
+    "error-503": (503, "unavailable", "Service unavailable.", "Service unavailable."),
+}
+OUTCOMES: dict[Any, str] = {
+    **dict.fromkeys(SOURCES, "copied"),
+    "not-found": "404, the campaign is unknown",
+    "invalid": "400, the input is refused",
+    "unauthorized": "401, as if the key were wrong",
+    "forbidden": "403, as if the key lacked the scope",
+    "conflict": "409, the campaign is in use",
+    "rate-limited": "429, as if the limit were used up",
+    "error-500": "500, nothing copied",
+    "error-503": "503, nothing copied",
+    **FAULTS,
+}
+
+SORTS = {
+    f"{sign}{name}"
+    for sign in ("", "-")
+    for name in ("created_at", "id", "name", "scheduled_at", "updated_at")
+}
+
+
+@dataclass
+class Klaviyo:
+    copies: Copies = field(default_factory=Copies)
+    campaigns: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for source, (name, channel) in SOURCES.items():
+            self._add(source, name, channel)
+
+    async def clone(self, request: Request) -> Response:
+        self.copies.asked += 1
+        if refusal := _refuse_caller(request):
+            return refusal
+        if request.headers.get("content-type", "").split(";")[0] != MEDIA_TYPE:
+            return _error(415, "unsupported_media_type", "Unsupported media type in request.")
+        try:
+            body = await request.json()
+        except ValueError:
+            return _error(400, "parse_error", "The request body is not JSON.")
+        name_field = "name" if _has_definitions(request) else "new_name"
+        if mistake := _mistake_in(body, name_field):
+            return _invalid(*mistake)
+        source = body["data"]["id"]
+        if source in REFUSALS:
+            status, code, title, detail = REFUSALS[source]
+            return _error(status, code, title, detail, {"pointer": "/data/id"})
+        if source not in OUTCOMES:
+            detail = f"A campaign with id {source} does not exist."
+            return _error(404, "not_found", "Not found.", detail, {"pointer": "/data/id"})
+
+        async def copy() -> Response:
+            original, channel = SOURCES.get(source, (source, "email"))
+            name = body["data"]["attributes"].get(name_field)
+            made = self._add(_new_id(), name or f"Copy of {original}", channel)
+            self.copies.add(source, made["id"], made["name"])
+            return _document(201, request, made)
+
+        return await misbehave(source, request, copy)
+
+    async def list_campaigns(self, request: Request) -> Response:
+        if refusal := _refuse_caller(request):
+            return refusal
+        query = request.query_params
+        if unknown := set(query) - {"filter", "sort", "page[cursor]", "page[size]"}:
+            return _invalid(f"'{min(unknown)}' is not a parameter.", {"parameter": min(unknown)})
+        asked = query.get("filter")
+        channel = re.fullmatch(
+            r"""equals\(messages\.channel,(['"])(email|sms|mobile_push)\1\)""", asked or ""
+        )
+        # Definitions have no channel to filter by; before them, there is no list without one.
+        if bool(channel) == _has_definitions(request) or (asked and not channel):
+            return _invalid("Invalid filter provided.", {"parameter": "filter"})
+        sort = query.get("sort", "created_at")
+        if sort not in SORTS or ("scheduled_at" in sort and _has_definitions(request)):
+            return _invalid("Invalid sort provided.", {"parameter": "sort"})
+        size, start = query.get("page[size]", str(PAGE_SIZE)), query.get("page[cursor]", "0")
+        if not (size.isdecimal() and 1 <= int(size) <= PAGE_SIZE):
+            return _invalid("Page size must be between 1 and 100.", {"parameter": "page[size]"})
+        if not start.isdecimal():
+            return _invalid("Invalid cursor provided.", {"parameter": "page[cursor]"})
+        listed = [each for each in self.campaigns if not channel or each["channel"] == channel[2]]
+        key = sort.removeprefix("-")
+        listed.sort(key=lambda each: str(each.get(key)), reverse=sort.startswith("-"))
+        end = int(start) + int(size)
+        links = {"self": f"{API}/campaigns?{request.url.query}"}
+        if end < len(listed):
+            following = request.url.include_query_params(**{"page[cursor]": end})
+            links["next"] = f"{API}/campaigns?{following.query}"
+        data = [_shown(each, request) for each in listed[int(start) : end]]
+        return _answer(200, {"data": data, "links": links})
+
+    async def show_campaign(self, request: Request) -> Response:
+        if refusal := _refuse_caller(request):
+            return refusal
+        campaign_id = request.path_params["campaign_id"]
+        for each in self.campaigns:
+            if each["id"] == campaign_id:
+                return _document(200, request, each)
+        detail = f"A campaign with id {campaign_id} does not exist."
+        return _error(404, "not_found", "Not found.", detail)
+
+    def _add(self, campaign_id: str, name: str, channel: str) -> dict[str, Any]:
+        now = datetime.now(UTC).isoformat()
+        campaign = {
+            "id": campaign_id,
+            "name": name,
+            "channel": channel,
+            "created_at": now,
+            "updated_at": now,
+            "message": _new_id(),
+            "audience": uuid.uuid4().hex,
+        }
+        self.campaigns.append(campaign)
+        return campaign
+
+
+def _new_id() -> str:
+    """A time and a random rest, as in a ULID."""
+    alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+    number = int(time.time() * 1000) << 80 | secrets.randbits(80)
+    return "".join(alphabet[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def _has_definitions(request: Request) -> bool:
+    revision = request.headers["revision"]
+    return revision >= "2026-10-15" or revision in {"2026-04-15.pre", "2026-07-15.pre"}
+
+
+def _refuse_caller(request: Request) -> Response | None:
+    if request.headers.get("authorization") != f"Klaviyo-API-Key {API_KEY}":
+        return _error(*REFUSALS["unauthorized"])
+    if not re.fullmatch(
+        r"\d{4}-\d{2}-\d{2}(\.pre)?", request.headers.get("revision", ""), re.ASCII
+    ):
+        return _invalid("A valid revision header is required.", {"parameter": "revision"})
+    return None
+
+
+def _mistake_in(body: object, name_field: str) -> tuple[str, Mapping[str, str]] | None:
+    data = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(body, dict) or set(body) != {"data"} or not isinstance(data, dict):
+        return "The payload must have data and nothing else.", {"pointer": "/data"}
+    if unknown := set(data) - {"type", "id", "attributes"}:
+        return f"'{min(unknown)}' is not allowed here.", {"pointer": f"/data/{min(unknown)}"}
+    if data.get("type") != "campaign":
+        return "The type must be 'campaign'.", {"pointer": "/data/type"}
+    if not isinstance(data.get("id"), str) or not data["id"]:
+        return "The id must be a string.", {"pointer": "/data/id"}
+    attributes = data.get("attributes")
+    if not isinstance(attributes, dict):
+        return "The attributes must be an object.", {"pointer": "/data/attributes"}
+    if unknown := set(attributes) - {name_field}:
+        place = {"pointer": f"/data/attributes/{min(unknown)}"}
+        return f"'{min(unknown)}' is not a valid field for the resource 'campaign'.", place
+    if not isinstance(attributes.get(name_field), str | None):
+        return "The name must be a string.", {"pointer": f"/data/attributes/{name_field}"}
+    return None
+
+
+def _shown(campaign: dict[str, Any], request: Request) -> dict[str, Any]:
+    """The campaign as a resource of the revision that was asked for."""
+    url = f"{API}/campaigns/{campaign['id']}"
+    times = {name: campaign[name] for name in ("created_at", "updated_at")}
+    related = {
+        "campaign-messages": [{"type": "campaign-message", "id": campaign["message"]}],
+        "tags": [],
+    }
+    attributes: dict[str, Any]
+    if _has_definitions(request):
+        related["campaign-audiences"] = [{"type": "campaign-audience", "id": campaign["audience"]}]
+        attributes = {
+            **times,
+            "definition": {
+                "name": campaign["name"],
+                "builder": "wizard",
+                "archived": False,
+                "color": None,
+                "description": None,
+                "send_settings": {
+                    "send_timezone": "UTC",
+                    "send_strategy": "static",
+                    "send_passed_rltz_immediately": False,
+                    "exit_condition_enabled": False,
+                    "exit_condition_conversion_metric_id": None,
+                },
+            },
+        }
+    else:
+        attributes = {
+            "name": campaign["name"],
+            "status": "Draft",
+            "archived": False,
+            "audiences": {"included": ["Y6nRLr"], "excluded": []},
+            "send_options": {"use_smart_sending": True},
+            "tracking_options": {"add_tracking_params": False, "custom_tracking_params": []},
+            "send_strategy": {"method": "immediate"},
+            **times,
+            "scheduled_at": None,
+            "send_time": None,
+        }
+    return {
+        "type": "campaign",
+        "id": campaign["id"],
+        "attributes": attributes,
+        "relationships": {
+            name: {
+                "data": data,
+                "links": {"self": f"{url}/relationships/{name}", "related": f"{url}/{name}"},
+            }
+            for name, data in related.items()
+        },
+        "links": {"self": url},
+    }
+
+
+def _document(status: int, request: Request, campaign: dict[str, Any]) -> Response:
+    shown = _shown(campaign, request)
+    return _answer(status, {"data": shown, "links": shown["links"]})
+
+
+def _invalid(detail: str, source: Mapping[str, str]) -> Response:
+    return _error(400, "invalid", "Invalid input.", detail, source)
+
+
+def _error(
+    status: int,
+    code: str,
+    title: str,
+    detail: str | None = None,
+    source: Mapping[str, str] | None = None,
+) -> Response:
+    error = {
+        "id": str(uuid.uuid4()),
+        "status": status,
+        "code": code,
+        "title": title,
+        "detail": detail or title,
+        "source": source or {"pointer": "/data"},
+        "meta": {},
+    }
+    return _answer(status, {"errors": [error]})
+
+
+def _answer(status: int, content: dict[str, Any]) -> Response:
+    limits = {"RateLimit-Limit": "150", "RateLimit-Remaining": "149", "RateLimit-Reset": "60"}
+    headers = {"Retry-After": "30"} if status == 429 else limits
+    return JSONResponse(content, status, headers, MEDIA_TYPE)
+
+
+def create_emulator() -> Starlette:
+    klaviyo = Klaviyo()
+    return emulator(
+        klaviyo.copies,
+        Route("/api/campaign-clone", klaviyo.clone, methods=["POST"]),
+        Route("/api/campaigns", klaviyo.list_campaigns, methods=["GET"]),
+        Route("/api/campaigns/{campaign_id}", klaviyo.show_campaign, methods=["GET"]),
+    )

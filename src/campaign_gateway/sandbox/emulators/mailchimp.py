@@ -1,0 +1,324 @@
+"""A strict stand-in for Mailchimp's Marketing API.
+
+Written from mailchimp.com/developer/marketing (errors, fundamentals; read 2026-09), the types of
+the official SDK mailchimp-marketing-typescript-sdk 2026-09, and answers that public clients keep as
+test data. No document says, and so it is invented here: the details of the 400s to
+a campaign in another status and to wrong parameters, what the HTML of a 403 holds, and that a
+missing media type is a 415. The title "... (copy 01)" is none of the documents' either, but what
+users of Mailchimp show. A body of the call that replicates is ignored: it has none. Of the two
+official descriptions the stricter one is followed, 3.0.55 of mailchimp-client-lib-codegen, by which
+each change has to name subject line, sender's name and reply address.
+"""
+
+import base64
+import binascii
+import json
+import secrets
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from campaign_gateway.sandbox.emulation import FAULTS, Copies, emulator, misbehave
+
+API_KEY = "sandbox-mailchimp-7c1e40d9-us21"
+ACCOUNTS = {"mailchimp": {"api_key": API_KEY}}
+
+# Each with its status at Mailchimp.
+SOURCES = {"42694e9e57": "save", "839488a60b": "sent"}
+NOT_REPLICABLE = {"scheduled": "schedule", "paused": "paused", "canceled": "canceled"}
+
+# Each becomes this answer: status, title, detail.
+REFUSALS = {
+    "not-found": (404, "Resource Not Found", "The requested resource could not be found."),
+    "invalid": (400, "Bad Request", "Your request could not be processed."),
+    "unauthorized": (401, "API Key Invalid", "Your API key may be invalid."),
+    "forbidden": (403, "Forbidden", "You don't have permission to access the requested resource."),
+    "wrong-data-centre": (403, "Wrong Datacenter", "The API key belongs to another data center."),
+    "rate-limited": (429, "Too Many Requests", "You have exceeded the limit of 10 connections."),
+    "error-500": (500, "Internal Server Error", "An unexpected internal error has occurred."),
+    "error-503": (503, "Compliance Related", "This method has been disabled."),
+}
+
+# What becomes of the second call, the one that gives the copy its title.
+RENAMES = {
+    "rename-refused": "copied, then the new name is refused",
+    "rename-error-500": "copied, then the new name is met with a server error",
+    "rename-cut": "copied, then the new name is lost with the connection",
+    "rename-hangs": "copied, then the new name is never answered",
+}
+RENAME_FAULTS = {"rename-cut": "cut-before-copy", "rename-hangs": "hang"}
+
+OUTCOMES: dict[Any, str] = {
+    **dict.fromkeys(SOURCES, "copied"),
+    **{name: f"400, its status is {status}" for name, status in NOT_REPLICABLE.items()},
+    **{name: f"{status}, {detail.lower()}" for name, (status, _, detail) in REFUSALS.items()},
+    "wrong-data-centre": "403, the key is of another data centre, as good as a 401",
+    "throttled": "403 without JSON, by which Mailchimp means what a 429 says",
+    **RENAMES,
+    **FAULTS,
+}
+
+
+@dataclass
+class Mailchimp:
+    copies: Copies = field(default_factory=Copies)
+    campaigns: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for source, status in (SOURCES | NOT_REPLICABLE).items():
+            self._add(source, "Spring newsletter", status)
+
+    async def replicate(self, request: Request) -> Response:
+        self.copies.asked += 1
+        if refusal := _refuse_caller(request):
+            return refusal
+        source = request.path_params["campaign_id"]
+        if source == "throttled":
+            return HTMLResponse("<h1>Access Denied</h1>", 403)
+        if source in REFUSALS:
+            return _problem(*REFUSALS[source])
+        if source not in OUTCOMES:
+            return _problem(*REFUSALS["not-found"])
+        found = self._find(source)
+        if found and found["status"] not in {"save", "sent"}:
+            return _problem(400, "Bad Request", f"A campaign in {found['status']} has no replica.")
+        title = found["settings"]["title"] if found else source
+
+        async def copy() -> Response:
+            number = 1 + sum(each["source"] == source for each in self.copies.made)
+            made = self._add(secrets.token_hex(5), f"{title} (copy {number:02})", "save")
+            self.copies.add(source, made["id"], made["settings"]["title"])
+            return _answer(200, made)
+
+        return await misbehave(source, request, copy)
+
+    async def update(self, request: Request) -> Response:
+        if refusal := _refuse_caller(request):
+            return refusal
+        campaign_id = request.path_params["campaign_id"]
+        campaign = self._find(campaign_id)
+        if campaign is None:
+            return _problem(*REFUSALS["not-found"])
+        if request.headers.get("content-type", "").split(";")[0] != "application/json":
+            return _problem(415, "Unsupported Media Type", "The body must be application/json.")
+        try:
+            body = await request.json()
+        except ValueError:
+            return _problem(400, "JSON Parse Error", "The JSON sent could not be parsed.")
+        if mistakes := _mistakes_in(body):
+            return _problem(400, "Invalid Resource", "See the 'errors' array.", mistakes)
+        made_from = {each["id"]: each["source"] for each in self.copies.made}
+        trouble = made_from.get(campaign_id, "")
+        if trouble == "rename-refused":
+            return _problem(400, "Bad Request", "The campaign could not be updated.")
+        if trouble == "rename-error-500":
+            return _problem(*REFUSALS["error-500"])
+
+        async def rename() -> Response:
+            given = body["settings"]
+            campaign["settings"] |= {name: given[name] for name in SETTINGS if name in given}
+            self.copies.rename(campaign_id, campaign["settings"]["title"])
+            return _answer(200, campaign)
+
+        return await misbehave(RENAME_FAULTS.get(trouble), request, rename)
+
+    async def list_campaigns(self, request: Request) -> Response:
+        if refusal := _refuse_caller(request):
+            return refusal
+        query = {"count": "10", "offset": "0", "sort_dir": "ASC", **request.query_params}
+        count, offset = query["count"], query["offset"]
+        if not count.isdecimal() or int(count) > 1000 or not offset.isdecimal():
+            return _problem(400, "Bad Request", "count or offset is out of range.")
+        if query.get("sort_field", "create_time") not in {"create_time", "send_time"}:
+            return _problem(400, "Bad Request", "sort_field is not a field to sort by.")
+        if query["sort_dir"] not in {"ASC", "DESC"}:
+            return _problem(400, "Bad Request", "sort_dir is not a direction.")
+        # They are kept as they were made; only a sorted list is a promise.
+        newest_first = "sort_field" in query and query["sort_dir"] == "DESC"
+        listed = self.campaigns[::-1] if newest_first else self.campaigns
+        page = listed[int(offset) : int(offset) + int(count)]
+        links = [_link("self", "/campaigns"), _link("create", "/campaigns", "POST")]
+        whole = {"campaigns": page, "total_items": len(listed), "_links": links}
+        return _answer(200, _only(whole, query.get("fields")))
+
+    async def show_campaign(self, request: Request) -> Response:
+        if refusal := _refuse_caller(request):
+            return refusal
+        campaign = self._find(request.path_params["campaign_id"])
+        if campaign is None:
+            return _problem(*REFUSALS["not-found"])
+        return _answer(200, _only(campaign, request.query_params.get("fields")))
+
+    def _find(self, campaign_id: str) -> dict[str, Any] | None:
+        return next((each for each in self.campaigns if each["id"] == campaign_id), None)
+
+    def _add(self, campaign_id: str, title: str, status: str) -> dict[str, Any]:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        number = 3_000_000 + len(self.campaigns)
+        at = f"/campaigns/{campaign_id}"
+        campaign = {
+            "id": campaign_id,
+            "web_id": number,
+            "type": "regular",
+            "create_time": now,
+            "archive_url": "http://eepurl.com/sandbox",
+            "long_archive_url": f"https://mailchi.mp/sandbox/{number}",
+            "status": status,
+            "emails_sent": 0,
+            "send_time": now if status == "sent" else "",
+            "content_type": "template",
+            "needs_block_refresh": False,
+            "resendable": False,
+            "recipients": {
+                "list_id": "57afe96172",
+                "list_is_active": True,
+                "list_name": "Readers",
+                "segment_text": "",
+                "recipient_count": 2,
+            },
+            "settings": {
+                "subject_line": "Spring is here",
+                "preview_text": "",
+                "title": title,
+                "from_name": "Sandbox",
+                "reply_to": "sandbox@example.com",
+                "use_conversation": False,
+                "to_name": "*|FNAME|*",
+                "folder_id": "",
+                "authenticate": True,
+                "auto_footer": False,
+                "inline_css": False,
+                "auto_tweet": False,
+                "fb_comments": True,
+                "timewarp": False,
+                "template_id": 2000122,
+                "drag_and_drop": True,
+            },
+            "tracking": {
+                "opens": True,
+                "html_clicks": True,
+                "text_clicks": False,
+                "goal_tracking": False,
+                "ecomm360": False,
+                "google_analytics": "",
+                "clicktale": "",
+            },
+            "delivery_status": {"enabled": False},
+            "_links": [
+                _link("self", at),
+                _link("update", at, "PATCH"),
+                _link("replicate", f"{at}/actions/replicate", "POST"),
+            ],
+        }
+        self.campaigns.append(campaign)
+        return campaign
+
+
+def _refuse_caller(request: Request) -> Response | None:
+    """Basic authentication, in which any user name will do."""
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    try:
+        key = base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        key = ""
+    if scheme.lower() != "basic" or not key:
+        return _problem(401, "API Key Missing", "Your request did not include an API key.")
+    return None if key == API_KEY else _problem(*REFUSALS["unauthorized"])
+
+
+# The settings that a caller may change, by the type that Mailchimp's description gives.
+SETTINGS: dict[str, type] = {
+    **dict.fromkeys(("subject_line", "preview_text", "title", "from_name", "reply_to"), str),
+    **dict.fromkeys(("to_name", "folder_id"), str),
+    **dict.fromkeys(("use_conversation", "authenticate", "auto_footer", "inline_css"), bool),
+    **dict.fromkeys(("auto_tweet", "fb_comments"), bool),
+}
+REQUIRED = ("subject_line", "from_name", "reply_to")
+NAMES_OF_TYPES = {str: "string", bool: "boolean", int: "integer", list: "array", dict: "object"}
+
+
+def _mistakes_in(body: object) -> list[dict[str, str]]:
+    """In the words of recorded answers; what is no setting is passed over."""
+    if not isinstance(body, dict):
+        return [_mistake("", dict, body)]
+    if "settings" not in body:
+        return [{"field": "", "message": "Required fields were not provided: settings"}]
+    settings = body["settings"]
+    if not isinstance(settings, dict):
+        return [_mistake("settings", dict, settings)]
+    if missing := [name for name in REQUIRED if name not in settings]:
+        told = f"Required fields were not provided: {', '.join(missing)}"
+        return [{"field": "settings", "message": told}]
+    return [
+        _mistake(f"settings.{name}", wanted, settings[name])
+        for name, wanted in SETTINGS.items()
+        if name in settings and type(settings[name]) is not wanted
+    ]
+
+
+def _mistake(place: str, wanted: type, found: object) -> dict[str, str]:
+    told = NAMES_OF_TYPES.get(type(found), "NULL")
+    return {
+        "field": place,
+        "message": f"Schema describes {NAMES_OF_TYPES[wanted]}, {told} found instead",
+    }
+
+
+def _only(whole: dict[str, Any], fields: str | None) -> dict[str, Any]:
+    """The named fields alone; a dot leads into objects, and into the objects of lists."""
+    return _pick(whole, [each.split(".") for each in fields.split(",")]) if fields else whole
+
+
+def _pick(value: Any, paths: Iterable[list[str]]) -> Any:
+    if isinstance(value, list):
+        return [_pick(each, paths) for each in value]
+    picked: dict[str, Any] = {}
+    for name, inner in value.items():
+        below = [path[1:] for path in paths if path[0] == name]
+        if below:
+            picked[name] = inner if [] in below else _pick(inner, below)
+    return picked
+
+
+def _link(rel: str, path: str, method: str = "GET") -> dict[str, str]:
+    return {"rel": rel, "href": f"https://us21.api.mailchimp.com/3.0{path}", "method": method}
+
+
+def _problem(
+    status: int, title: str, detail: str, errors: list[dict[str, str]] | None = None
+) -> Response:
+    body: dict[str, Any] = {
+        "type": "https://mailchimp.com/developer/marketing/docs/errors/",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": str(uuid.uuid4()),
+    }
+    if errors:
+        body["errors"] = errors
+    return _answer(status, body, "application/problem+json")
+
+
+def _answer(status: int, body: object, media_type: str = "application/json") -> Response:
+    headers = {"X-Request-Id": str(uuid.uuid4())}
+    return Response(json.dumps(body), status, headers, media_type=f"{media_type}; charset=utf-8")
+
+
+def create_emulator() -> Starlette:
+    mailchimp = Mailchimp()
+    campaigns = "/3.0/campaigns"
+    campaign = f"{campaigns}/{{campaign_id}}"
+    return emulator(
+        mailchimp.copies,
+        Route(campaigns, mailchimp.list_campaigns, methods=["GET"]),
+        Route(campaign, mailchimp.show_campaign, methods=["GET"]),
+        Route(campaign, mailchimp.update, methods=["PATCH"]),
+        Route(f"{campaign}/actions/replicate", mailchimp.replicate, methods=["POST"]),
+    )

@@ -1,0 +1,389 @@
+"""A strict stand-in for Marketo's REST API.
+
+Written from experienceleague.adobe.com, Marketo developer guide ("Authentication", "Smart
+Campaigns", "Programs", "Assets", "Error Codes"; read 2026-11), swagger-asset.json and
+swagger-identity.json of AdobeDocs/marketo-apis, and answers recorded in public repositories. No
+document says, and so it is invented here: which errors a clone gives and most of their texts, that
+fields it does not know are refused, the bodies of refused sign-ins, error 600, and that equal names
+of smart campaigns are taken.
+"""
+
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from campaign_gateway.sandbox.emulation import FAULTS, Copies, emulator, misbehave
+
+CLIENT_ID = "8f1c2e3a-sandbox-marketo-client"
+CLIENT_SECRET = "sandbox-marketo-secret-4Tq9"
+ACCOUNTS = {"marketo": {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}}
+
+# Seconds that a token is good for.
+TOKEN_SECONDS = 3600
+
+Record = dict[str, Any]
+
+# The description has every id as int32.
+GREATEST_ID = 2**31 - 1
+
+SMART_CAMPAIGNS = {1069: "Webinar reminder"}
+PROGRAMS = {1107: "Webinar"}
+TAGS = [{"tagType": "Region", "tagValue": "North"}]
+FOLDERS = {640: "Webinars", 27: "Archive"}
+
+# Each becomes HTTP 200 with this error. The number stands for what it would be as an HTTP status.
+ERRORS = {
+    502: ("Bad Gateway", 502),
+    603: ("Access denied", 403),
+    604: ("Request timed out", 405),
+    606: ("Max rate limit '100' exceeded with in '20' secs", 429),
+    607: ("Daily quota reached", 402),
+    608: ("API Temporarily Unavailable", 405),
+    609: ("Invalid JSON", 400),
+    610: ("Requested resource not found", 405),
+    611: ("System error", 405),
+    613: ("Invalid Multipart Request", 400),
+    614: ("Invalid Subscription", 405),
+    615: ("Concurrent access limit reached", 429),
+    616: ("Invalid subscription type", 403),
+    701: ("name cannot be blank", 400),
+    702: ("No data found", 404),
+    703: ("The feature is not enabled for the subscription", 403),
+    709: ("Business Rule Violation", 409),
+    710: ("Parent Folder Not Found", 404),
+    711: ("Incompatible Folder Type", 400),
+    713: ("Transient Error", 405),
+    719: ("Lock wait timeout exception", 409),
+}
+# Ids are numbers, so an outcome is one: 9606 answers error 606, 9602 expires the token first, and
+# 9001 and up are the faults in the order of their list.
+EXPIRING = 9602
+FAULT_IDS = {9001 + number: fault for number, fault in enumerate(FAULTS)}
+OUTCOMES: dict[Any, str] = {
+    **dict.fromkeys(SMART_CAMPAIGNS, "copied"),
+    **dict.fromkeys(PROGRAMS, "copied, with kind: PROGRAM"),
+    EXPIRING: "copied, after a renewed sign-in",
+    **{9000 + code: f"error {code}, as good as a {status}" for code, (_, status) in ERRORS.items()},
+    **{number: f"{fault}: {FAULTS[fault]}" for number, fault in FAULT_IDS.items()},
+}
+
+
+class Failure(Exception):
+    """Raised on the way to an answer that is an error."""
+
+    def __init__(self, code: int, message: str = "") -> None:
+        super().__init__(code)
+        self.code = code
+        self.message = message or ERRORS[code][0]
+
+
+@dataclass
+class Marketo:
+    """`number` counts the tokens; the one before the first has expired."""
+
+    copies: Copies = field(default_factory=Copies)
+    smart_campaigns: dict[int, Record] = field(default_factory=dict)
+    programs: dict[int, Record] = field(default_factory=dict)
+    number: int = 1
+    expires_at: float = field(default_factory=lambda: monotonic() + TOKEN_SECONDS)
+    has_expired_it: bool = False
+
+    def __post_init__(self) -> None:
+        for number, name in SMART_CAMPAIGNS.items():
+            self._add_smart_campaign(number, name, "", {"id": 27, "type": "Folder"})
+        for number, name in PROGRAMS.items():
+            self._add_program(number, name, "", {"id": 27, "type": "Folder"}, TAGS)
+
+    async def sign_in(self, request: Request) -> Response:
+        given = request.query_params
+        if given.get("client_id") != CLIENT_ID:
+            return _denied(401, "unauthorized", "No client with requested id")
+        if given.get("client_secret") != CLIENT_SECRET:
+            return _denied(401, "invalid_client", "Bad client credentials")
+        if given.get("grant_type") != "client_credentials":
+            return _denied(400, "unsupported_grant_type", "Unsupported grant type")
+        if monotonic() >= self.expires_at:
+            self.number += 1
+            self.expires_at = monotonic() + TOKEN_SECONDS
+        content = {
+            "access_token": _token(self.number),
+            "token_type": "bearer",
+            "expires_in": int(self.expires_at - monotonic()),
+            "scope": "sandbox@marketo.invalid",
+        }
+        return JSONResponse(content, headers={"Cache-Control": "no-store", "Pragma": "no-cache"})
+
+    async def clone_smart_campaign(self, request: Request) -> Response:
+        return await self._clone(request, self.smart_campaigns)
+
+    async def clone_program(self, request: Request) -> Response:
+        return await self._clone(request, self.programs)
+
+    async def _clone(self, request: Request, records: dict[int, Record]) -> Response:
+        try:
+            self._check_token(request)
+            number = _number_in(request)
+            self._expire_token_for(number)
+            self.copies.asked += 1
+            call = await _read_form(request)
+            folder = self._folder_in(call, records)
+            if number - 9000 in ERRORS:
+                raise Failure(number - 9000)
+            if number not in {*records, *FAULT_IDS, EXPIRING}:
+                raise Failure(702)
+            self._check_texts(call, records)
+        except Failure as failure:
+            return _failed(failure)
+
+        async def copy() -> Response:
+            # Behind every id that means something here.
+            copy_id = 10_000 + len(self.copies.made) + 1
+            name, description = call["name"], call.get("description", "")
+            if records is self.programs:
+                self._add_program(copy_id, name, description, folder, None)
+            else:
+                self._add_smart_campaign(copy_id, name, description, folder)
+            self.copies.add(str(number), str(copy_id), name)
+            return _answer([records[copy_id]])
+
+        return await misbehave(FAULT_IDS.get(number), request, copy)
+
+    def _expire_token_for(self, number: int) -> None:
+        """Each time one is asked for a copy of that campaign, but for the time after."""
+        if number != EXPIRING:
+            return
+        self.has_expired_it = not self.has_expired_it
+        if self.has_expired_it:
+            self.expires_at = monotonic()
+            raise Failure(602, "Access token expired")
+
+    def _folder_in(self, call: dict[str, str], records: dict[int, Record]) -> Record:
+        folder = _read_folder(call.get("folder", ""))
+        if records is self.programs and folder["type"] != "Folder":
+            raise Failure(711)
+        if folder["id"] not in (FOLDERS if folder["type"] == "Folder" else self.programs):
+            raise Failure(710)
+        return folder
+
+    def _check_texts(self, call: dict[str, str], records: dict[int, Record]) -> None:
+        if not call.get("name", "").strip():
+            raise Failure(701)
+        if records is self.programs:
+            if len(call["name"]) > 255:
+                raise Failure(709, "Name cannot exceed 255 characters")
+            if any(each["name"] == call["name"] for each in records.values()):
+                raise Failure(709, "Name already exists")
+        elif len(call.get("description", "")) > 2000:
+            raise Failure(709, "Description cannot exceed 2000 characters")
+
+    async def list_smart_campaigns(self, request: Request) -> Response:
+        query = {"maxReturn": "20", "offset": "0", **request.query_params}
+
+        def find() -> list[Record]:
+            limit, offset = _whole(query.pop("maxReturn")), _whole(query.pop("offset"))
+            folder = _read_folder(query.pop("folder")) if "folder" in query else None
+            if query or not 1 <= limit <= 200:
+                raise Failure(701, f"{min(query, default='maxReturn')} is not valid")
+            shown = self.smart_campaigns.values()
+            inside = [each for each in shown if folder in (None, each["folder"])]
+            return inside[offset : offset + limit]
+
+        return self._read(request, find)
+
+    async def find_program(self, request: Request) -> Response:
+        name = request.query_params.get("name", "")
+
+        def find() -> list[Record]:
+            if not name:
+                raise Failure(701)
+            # "Assets": names with commas cannot be searched for.
+            named = [each for each in self.programs.values() if each["name"] == name]
+            return [] if "," in name else [{**each, "tags": None} for each in named]
+
+        return self._read(request, find)
+
+    async def show_smart_campaign(self, request: Request) -> Response:
+        return self._read(request, lambda: _one_of(self.smart_campaigns, request))
+
+    async def show_program(self, request: Request) -> Response:
+        return self._read(request, lambda: _one_of(self.programs, request))
+
+    def _read(self, request: Request, find: Callable[[], list[Record]]) -> Response:
+        try:
+            self._check_token(request)
+            return _answer(find())
+        except Failure as failure:
+            return _failed(failure)
+
+    def _check_token(self, request: Request) -> None:
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not token:
+            raise Failure(600, "Access token not specified")
+        if token not in map(_token, range(self.number + 1)):
+            raise Failure(601, "Access token invalid")
+        if token != _token(self.number) or monotonic() >= self.expires_at:
+            raise Failure(602, "Access token expired")
+
+    def _add_smart_campaign(self, number: int, name: str, description: str, folder: Record) -> None:
+        self.smart_campaigns[number] = {
+            "id": number,
+            "name": name,
+            "description": description,
+            **_times(),
+            "folder": folder,
+            "status": "Inactive",
+            "type": "trigger",
+            "isSystem": False,
+            "isActive": False,
+            "isRequestable": False,
+            "isCommunicationLimitEnabled": False,
+            "recurrence": {"weekdayOnly": False},
+            "qualificationRuleType": "once",
+            "workspace": "Default",
+            "smartListId": 20_000 + number,
+            "flowId": 30_000 + number,
+            "computedUrl": f"https://app-sandbox.marketo.invalid/#SC{number}A1",
+        }
+
+    def _add_program(
+        self, number: int, name: str, description: str, folder: Record, tags: list[Record] | None
+    ) -> None:
+        self.programs[number] = {
+            "id": number,
+            "name": name,
+            "description": description,
+            **_times(),
+            "url": f"https://app-sandbox.marketo.invalid/#PG{number}A1",
+            "type": "Default",
+            "channel": "Webinar",
+            "folder": {
+                "type": "Folder",
+                "value": folder["id"],
+                "folderName": FOLDERS[folder["id"]],
+            },
+            "status": "",
+            "workspace": "Default",
+            "tags": tags,
+            "costs": None,
+            "headStart": False,
+        }
+
+
+def _token(number: int) -> str:
+    return f"{number:08x}-5ca1-4b0c-9d3e-7f6a2b8c1d40:int"
+
+
+def _times() -> Record:
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ+0000")
+    return {"createdAt": now, "updatedAt": now}
+
+
+def _is_form(request: Request) -> bool:
+    media_type = request.headers.get("content-type", "").partition(";")[0]
+    return media_type == "application/x-www-form-urlencoded"
+
+
+async def _read_form(request: Request) -> dict[str, str]:
+    if not _is_form(request):
+        raise Failure(612, "Invalid Content Type")
+    try:
+        body = (await request.body()).decode()
+        pairs = parse_qsl(body, keep_blank_values=True, strict_parsing=True, errors="strict")
+    except ValueError:
+        raise Failure(701) from None
+    call = dict(pairs)
+    if len(call) < len(pairs) or not call.keys() <= {"name", "folder", "description"}:
+        raise Failure(701, "A parameter is not known, or given twice")
+    return call
+
+
+def _read_folder(written: str) -> Record:
+    try:
+        folder = json.loads(written)
+    except ValueError:
+        raise Failure(609) from None
+    if not isinstance(folder, dict) or folder.keys() != {"id", "type"}:
+        raise Failure(701, "folder cannot be blank")
+    # The documents' own samples spell it "folder" at smart campaigns.
+    kind = str(folder["type"]).capitalize()
+    if type(folder["id"]) is not int or kind not in {"Folder", "Program"}:
+        raise Failure(711)
+    if folder["id"] > GREATEST_ID:
+        raise Failure(701, "The id of the folder is no 32-bit number")
+    return {"id": folder["id"], "type": kind}
+
+
+def _number_in(request: Request) -> int:
+    written = request.path_params["number"]
+    if not written.isdecimal() or int(written) > GREATEST_ID:
+        raise Failure(610)
+    return int(written)
+
+
+def _whole(written: str) -> int:
+    if not written.isdecimal():
+        raise Failure(701, "A whole number is expected")
+    return int(written)
+
+
+def _one_of(records: dict[int, Record], request: Request) -> list[Record]:
+    number = _number_in(request)
+    return [records[number]] if number in records else []
+
+
+def _answer(result: list[Record]) -> Response:
+    content: Record = {"success": True, "errors": [], "requestId": _request_id(), "warnings": []}
+    if result:
+        content["result"] = result
+    else:
+        content["warnings"] = ["No assets found for the given search criteria."]
+    return JSONResponse(content)
+
+
+def _failed(failure: Failure) -> Response:
+    error = {"code": str(failure.code), "message": failure.message}
+    return JSONResponse({"requestId": _request_id(), "success": False, "errors": [error]})
+
+
+def _request_id() -> str:
+    return f"{secrets.token_hex(2)}#{secrets.token_hex(6)}"
+
+
+def _denied(status: int, error: str, description: str) -> Response:
+    return JSONResponse({"error": error, "error_description": description}, status)
+
+
+async def _no_such_call(_request: Request) -> Response:
+    return _failed(Failure(610))
+
+
+def create_emulator() -> Starlette:
+    marketo = Marketo()
+    root = "/rest/asset/v1"
+    return emulator(
+        marketo.copies,
+        Route("/identity/oauth/token", marketo.sign_in, methods=["GET", "POST"]),
+        Route(f"{root}/smartCampaigns.json", marketo.list_smart_campaigns, methods=["GET"]),
+        Route(
+            f"{root}/smartCampaign/{{number}}.json", marketo.show_smart_campaign, methods=["GET"]
+        ),
+        Route(
+            f"{root}/smartCampaign/{{number}}/clone.json",
+            marketo.clone_smart_campaign,
+            methods=["POST"],
+        ),
+        Route(f"{root}/program/byName.json", marketo.find_program, methods=["GET"]),
+        Route(f"{root}/program/{{number}}.json", marketo.show_program, methods=["GET"]),
+        Route(f"{root}/program/{{number}}/clone.json", marketo.clone_program, methods=["POST"]),
+        Route("/rest/{rest:path}", _no_such_call, methods=["GET", "POST"]),
+    )

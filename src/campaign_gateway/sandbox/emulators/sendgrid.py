@@ -1,0 +1,260 @@
+"""A strict stand-in for SendGrid's API of Single Sends.
+
+Written from SendGrid's OpenAPI description "Single Sends" 1.0.0 and twilio.com/docs/sendgrid
+(errors, rate limits; read 2026-09); the 401 and the 403 are as the public issues of SendGrid's own
+clients quote them. No document says, and so it is invented here: every other text of an error, all
+`error_id`s and `warning_id`s, the 415, how many requests a minute are too many, that unknown fields
+are refused, that a copy is a draft, the order of a search and the case that it heeds, and the look
+of a page token.
+"""
+
+import base64
+import binascii
+import time
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from campaign_gateway.sandbox.emulation import FAULTS, Copies, FixedWindow, emulator, misbehave
+
+API_KEY = "SG.sandbox-4e1b9f.0c73ad5268"
+ACCOUNTS = {"sendgrid": {"api_key": API_KEY}}
+
+SOURCES = {
+    "5f0c8a1e-3b7d-4e92-a6c4-9d1e2f7b8a30": "Spring sale",
+    "b7d21c64-0e9f-4a53-8c1b-6f2d9e4a7b18": "Spring sale, teaser",
+}
+STATUSES = {"draft", "scheduled", "triggered"}
+LONGEST_NAME = 100
+DEFAULT_PAGE_SIZE = 100
+
+
+def _error(message: str, about: str) -> dict[str, Any]:
+    return {"field": about, "message": message, "error_id": str(uuid.uuid4())}
+
+
+NOT_FOUND = _error("single send not found", "id")
+INVALID = _error("the single send cannot be duplicated", "name")
+UNAUTHORIZED = {
+    "message": "The provided authorization grant is invalid, expired, or revoked",
+    "field": None,
+    "help": None,
+}
+FORBIDDEN = {"field": None, "message": "access forbidden"}
+TOO_MANY = {"field": None, "message": "too many requests"}
+FAILED = _error("internal server error", "")
+
+# Each becomes this answer: status, its one error.
+REFUSALS: dict[str, tuple[int, dict[str, Any]]] = {
+    "not-found": (404, NOT_FOUND),
+    "invalid": (400, INVALID),
+    "unauthorized": (401, UNAUTHORIZED),
+    "forbidden": (403, FORBIDDEN),
+    "rate-limited": (429, TOO_MANY),
+    "error-500": (500, FAILED),
+    "error-503": (503, FAILED),
+}
+OUTCOMES: dict[Any, str] = {
+    **dict.fromkeys(SOURCES, "copied"),
+    "with-a-warning": "201, copied and remarked on",
+    **{name: f"{status}, {error['message']}" for name, (status, error) in REFUSALS.items()},
+    **FAULTS,
+}
+
+
+@dataclass
+class Sendgrid:
+    copies: Copies = field(default_factory=Copies)
+    window: FixedWindow = field(default_factory=lambda: FixedWindow(600))
+    single_sends: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for source, name in SOURCES.items():
+            self._add(source, name)
+
+    async def duplicate(self, request: Request) -> Response:
+        self.copies.asked += 1
+        sent = await self._take(request, {"name"})
+        if isinstance(sent, Response):
+            return sent
+        source = request.path_params["id"]
+        if source in REFUSALS:
+            return self._refuse(*REFUSALS[source])
+        if source not in OUTCOMES:
+            return self._refuse(404, NOT_FOUND)
+
+        async def copy() -> Response:
+            name = sent.get("name", f"Copy of {SOURCES.get(source, source)}"[:LONGEST_NAME])
+            made = self._add(str(uuid.uuid4()), name)
+            self.copies.add(source, made["id"], name)
+            if source == "with-a-warning":
+                about = {"field": "email_config", "warning_id": str(uuid.uuid4())}
+                made = {**made, "warnings": [{"message": "the sender is not verified", **about}]}
+            return self._answer(201, made)
+
+        return await misbehave(source, request, copy)
+
+    async def show(self, request: Request) -> Response:
+        if refusal := self._refuse_caller(request):
+            return refusal
+        for each in self.single_sends:
+            if each["id"] == request.path_params["id"]:
+                return self._answer(200, each)
+        return self._refuse(404, NOT_FOUND)
+
+    async def search(self, request: Request) -> Response:
+        sent = await self._take(request, {"name", "status", "categories"})
+        if isinstance(sent, Response):
+            return sent
+        size = request.query_params.get("page_size", str(DEFAULT_PAGE_SIZE))
+        if not size.isdecimal() or int(size) < 1:
+            return self._refuse(400, _error("must be a whole number above 0", "page_size"))
+        start = _place_of(request.query_params.get("page_token", ""))
+        if start is None:
+            return self._refuse(400, _error("is not a token of this API", "page_token"))
+        found = [each for each in self.single_sends if _fits(each, sent)]
+        end = start + int(size)
+
+        def link(place: int) -> str:
+            page = {"page_size": size, "page_token": _token_of(place)}
+            return str(request.url.include_query_params(**page))
+
+        metadata = {"self": str(request.url), "count": len(found)}
+        if start > 0:
+            metadata["prev"] = link(max(0, start - int(size)))
+        if end < len(found):
+            metadata["next"] = link(end)
+        result = [_in_short(each) for each in found[start:end]]
+        return self._answer(200, {"result": result, "_metadata": metadata})
+
+    def _add(self, single_send_id: str, name: str) -> dict[str, Any]:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        single_send = {
+            "id": single_send_id,
+            "name": name,
+            "status": "draft",
+            "categories": ["promo"],
+            "send_at": None,
+            "send_to": {
+                "list_ids": ["0d6e3f58-92ab-4c17-b5e0-7a8f1c2d4e96"],
+                "segment_ids": [],
+                "all": False,
+            },
+            "updated_at": now,
+            "created_at": now,
+            "email_config": {
+                "subject": "It is spring",
+                "html_content": "<p>It is spring.</p>",
+                "plain_content": "It is spring.",
+                "generate_plain_content": True,
+                "design_id": "e4b8a7c2-51d0-4f36-9a2e-3c6d8f0b1e75",
+                "editor": "design",
+                "suppression_group_id": 12345,
+                "custom_unsubscribe_url": None,
+                "sender_id": 54321,
+                "ip_pool": None,
+            },
+            "warnings": [],
+        }
+        self.single_sends.append(single_send)
+        return single_send
+
+    async def _take(self, request: Request, fields: set[str]) -> dict[str, Any] | Response:
+        """The body of a request that is in order, or the refusal. It may be left out."""
+        if refusal := self._refuse_caller(request):
+            return refusal
+        if not await request.body():
+            return {}
+        if request.headers.get("content-type", "").split(";")[0] != "application/json":
+            return self._refuse(415, _error("must be application/json", "Content-Type"))
+        try:
+            sent = await request.json()
+        except ValueError:
+            return self._refuse(400, _error("is not JSON", "body"))
+        mistake = _mistake_in(sent, fields)
+        return self._refuse(400, mistake) if mistake else sent
+
+    def _refuse_caller(self, request: Request) -> Response | None:
+        if not self.window.take():
+            return self._refuse(429, TOO_MANY)
+        if request.headers.get("authorization") != f"Bearer {API_KEY}":
+            return self._refuse(401, UNAUTHORIZED)
+        if "accept" not in request.headers:
+            return self._refuse(406, _error("the header is missing", "Accept"))
+        return None
+
+    def _refuse(self, status: int, error: dict[str, Any]) -> Response:
+        return self._answer(status, {"errors": [error]})
+
+    def _answer(self, status: int, content: dict[str, Any]) -> Response:
+        remaining = 0 if status == 429 else self.window.remaining()
+        headers = {
+            "X-RateLimit-Limit": str(self.window.limit),
+            "X-RateLimit-Remaining": str(remaining),
+            "X-RateLimit-Reset": str(round(time.time() + self.window.resets_in())),
+        }
+        return JSONResponse(content, status, headers)
+
+
+def _mistake_in(sent: object, fields: set[str]) -> dict[str, Any] | None:
+    if not isinstance(sent, dict):
+        return _error("must be a JSON object", "body")
+    if unknown := set(sent) - fields:
+        return _error("is not a field", min(unknown))
+    name = sent.get("name", "a name")
+    if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME:
+        return _error(f"must be a string of 1 to {LONGEST_NAME} characters", "name")
+    for about in ("status", "categories"):
+        words = sent.get(about, [])
+        if not isinstance(words, list) or not all(isinstance(each, str) for each in words):
+            return _error("must be an array of strings", about)
+        if len(set(words)) < len(words):
+            return _error("must not hold anything twice", about)
+    if not set(sent.get("status", [])) <= STATUSES:
+        return _error("must be draft, scheduled or triggered", "status")
+    return None
+
+
+def _fits(single_send: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    return (
+        wanted.get("name", "") in single_send["name"]
+        and single_send["status"] in wanted.get("status", STATUSES)
+        and not set(wanted.get("categories", single_send["categories"])).isdisjoint(
+            single_send["categories"]
+        )
+    )
+
+
+def _in_short(single_send: dict[str, Any]) -> dict[str, Any]:
+    """As a list shows it: `send_at` only where there is one, because null is not its type here."""
+    names = ("id", "name", "status", "categories", "updated_at", "created_at")
+    return {**{each: single_send[each] for each in names}, "is_abtest": False, "abtest": None}
+
+
+def _token_of(place: int) -> str:
+    return base64.b64encode(str(place).encode()).decode()
+
+
+def _place_of(token: str) -> int | None:
+    try:
+        place = base64.b64decode(token, validate=True).decode("ascii") or "0"
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return int(place) if place.isdecimal() else None
+
+
+def create_emulator() -> Starlette:
+    sendgrid = Sendgrid()
+    single_sends = "/v3/marketing/singlesends"
+    return emulator(
+        sendgrid.copies,
+        Route(f"{single_sends}/search", sendgrid.search, methods=["POST"]),
+        Route(f"{single_sends}/{{id}}", sendgrid.duplicate, methods=["POST"]),
+        Route(f"{single_sends}/{{id}}", sendgrid.show, methods=["GET"]),
+    )

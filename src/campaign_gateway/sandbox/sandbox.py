@@ -1,0 +1,174 @@
+"""The gateway against an emulator of each provider, to try everything without an account."""
+
+import asyncio
+import importlib
+import json
+import shlex
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import httpx
+
+from campaign_gateway.api import examples
+from campaign_gateway.app import create_app
+from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.sandbox.emulation import serving
+from campaign_gateway.server.server import Server, create_server, listen
+from campaign_gateway.settings import Settings, parse_settings
+
+# So that a hanging provider shows its error screen soon.
+TIMEOUT_SECONDS = 5
+
+LOOPBACK_ORIGINS = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
+
+WATCH = "query Watch($id: ID!) { duplication(id: $id) { status evidence campaign { id name } } }"
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A running one. `emulators` has the base URL of each provider's."""
+
+    url: str
+    settings: Settings
+    emulators: Mapping[str, str]
+    server: Server
+    stopped: asyncio.Task[None]
+
+
+async def run_sandbox(host: str, port: int, ledger: Path | None) -> None:
+    """Serve until stopped. Raises `CannotListen` and `LedgerUnavailable`."""
+    async with sandbox(host, port, ledger) as running:
+        try:
+            await _demonstrate(running)
+        except httpx.HTTPError:
+            # Somebody may stop the sandbox before it has shown everything.
+            if not running.server.should_exit:
+                raise
+        await running.stopped
+
+
+@asynccontextmanager
+async def sandbox(host: str, port: int, ledger: Path | None) -> AsyncIterator[Sandbox]:
+    """Raises `CannotListen` and `LedgerUnavailable`."""
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(listen(host, port))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="campaign-gateway-"))
+        rooms = {provider: _emulator_of(provider) for provider in CONNECTORS}
+        emulators = {
+            provider: await stack.enter_async_context(serving(room.create_emulator()))
+            for provider, room in rooms.items()
+        }
+        settings = _settings(rooms, emulators, ledger or Path(folder) / "ledger.db")
+        notes = {provider: list(_notes(room)) for provider, room in rooms.items()}
+        server = create_server(
+            await create_app(settings, cors_origin_regex=LOOPBACK_ORIGINS, notes=notes)
+        )
+        stopped = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            while not server.started and not stopped.done():
+                await asyncio.sleep(0.01)
+            yield Sandbox(_url_of(listener), settings, emulators, server, stopped)
+        finally:
+            server.should_exit = True
+            await stopped
+
+
+def _url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _emulator_of(provider: str) -> ModuleType:
+    return importlib.import_module(f"campaign_gateway.sandbox.emulators.{provider}")
+
+
+def _settings(
+    rooms: Mapping[str, ModuleType], emulators: Mapping[str, str], ledger: Path
+) -> Settings:
+    accounts = {
+        name: {
+            "provider": provider,
+            "base_url": emulators[provider],
+            "timeout_seconds": TIMEOUT_SECONDS,
+            **fields,
+        }
+        for provider, room in rooms.items()
+        for name, fields in room.ACCOUNTS.items()
+    }
+    # The environment may hold the secrets of real accounts, which no emulator should see.
+    return parse_settings({"ledger": {"url": f"sqlite:///{ledger}"}, "accounts": accounts}, {})
+
+
+def _notes(emulator: ModuleType) -> Iterator[str]:
+    yield "In the sandbox the campaignId decides what happens. Whoever changes it also needs a new"
+    yield "idempotencyKey, below in Variables:"
+    yield from (f"  {number}: {outcome}" for number, outcome in emulator.OUTCOMES.items())
+
+
+async def _demonstrate(running: Sandbox) -> None:
+    """Duplicate a campaign at each account, as any client would, and say how to go on."""
+    gateway, accounts = running.url, running.settings.accounts
+    # The gateway is on this machine: no proxy of the environment's leads there.
+    async with httpx.AsyncClient(base_url=gateway, timeout=30, trust_env=False) as client:
+        answers = {name: await _ask(client, _body(running.settings, name)) for name in accounts}
+        _print_table(running.settings, answers)
+        print(f"\nGraphiQL            {gateway}/graphiql")
+        print(f"GraphQL             {gateway}/graphql")
+        for provider, url in running.emulators.items():
+            print(f"{f'copies at {provider}':<19} {url}/_emulator/copies")
+        body = _body(running.settings, next(iter(accounts)))
+        print(f"\nFrom a shell:\n{_curl(gateway, body)}\n", flush=True)
+        for name, answer in answers.items():
+            if answer["status"] == "ACCEPTED":
+                await _watch(client, name, answer["duplication"]["id"])
+        print("Ctrl-C stops the sandbox.", flush=True)
+
+
+def _body(settings: Settings, account: str) -> dict[str, Any]:
+    connector = CONNECTORS[settings.accounts[account].provider]
+    query = examples.mutation(connector, account)
+    return {"query": " ".join(query.split()), "variables": examples.fresh_key()}
+
+
+async def _ask(client: httpx.AsyncClient, body: dict[str, Any]) -> dict[str, Any]:
+    answer = (await client.post("/graphql", json=body)).json()
+    if "errors" in answer:
+        raise RuntimeError(f"the gateway answered with errors: {answer['errors']}")
+    payload: dict[str, Any] = next(iter(answer["data"].values()))
+    return payload
+
+
+async def _watch(client: httpx.AsyncClient, account: str, duplication_id: str) -> None:
+    """Wait for the copy that the provider did not name."""
+    for _ in range(60):
+        await asyncio.sleep(0.5)
+        found = await _ask(client, {"query": WATCH, "variables": {"id": duplication_id}})
+        if found["status"] != "ACCEPTED":
+            print(
+                f"{account}: duplication {duplication_id} is now {found['status']} as campaign "
+                f"{found['campaign']['id']} (evidence: {found['evidence']})"
+            )
+            return
+
+
+def _print_table(settings: Settings, answers: Mapping[str, dict[str, Any]]) -> None:
+    rows = [("ACCOUNT", "PROVIDER", "STATUS", "COPY", "NAME OF THE COPY")]
+    for name, answer in answers.items():
+        copy = answer["campaign"] or {"id": "not named yet", "name": None}
+        provider = settings.accounts[name].provider
+        rows.append((name, provider, answer["status"], copy["id"], copy["name"] or ""))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _curl(gateway: str, body: dict[str, Any]) -> str:
+    data = shlex.quote(json.dumps(body))
+    return f"curl -s {gateway}/graphql -H 'content-type: application/json' -d {data}"

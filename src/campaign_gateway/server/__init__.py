@@ -1,0 +1,1 @@
+"""Runs the app with uvicorn: listen, drain, stop."""

@@ -1,0 +1,1 @@
+"""The only room that sends requests to providers."""

@@ -1,0 +1,9 @@
+"""Why a request has no response."""
+
+
+class NotSent(Exception):
+    """Not one byte reached the provider: nothing was made."""
+
+
+class NoAnswer(Exception):
+    """Bytes may have reached the provider and no status came back: a copy may exist."""
