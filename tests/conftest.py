@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from campaign_gateway.accounts import Account, open_account
 from campaign_gateway.connectors.contract import ProviderResponse
 from campaign_gateway.connectors.registry import CONNECTORS
-from campaign_gateway.duplication.completion import finish, with_what_is_left
+from campaign_gateway.duplication.completion import complete_copy, with_pending_warnings
 from campaign_gateway.duplication.service import _intent
 from campaign_gateway.model import Created, Duplication, DuplicationStatus, Outcome
 from campaign_gateway.sandbox.emulation import serving
@@ -95,7 +95,9 @@ class _Record:
     def now(self) -> datetime:
         return datetime.now(UTC)
 
-    async def amend(self, _duplication: object, copy: Created, _again: datetime | None) -> None:
+    async def update_copy(
+        self, _duplication: object, copy: Created, _again: datetime | None
+    ) -> None:
         self.outcome = replace(copy, trace_id=self.outcome.trace_id)
 
 
@@ -107,12 +109,12 @@ def duplicate() -> Callable[[Account, Any], Awaitable[Outcome]]:
         async def cross() -> None: ...
 
         request = account.connector.build_request(campaign)
-        response = await account.transport.send(request, cross)
-        outcome = account.connector.read_answer(campaign, response)
+        response = await account.transport.send_once(request, cross)
+        outcome = account.connector.parse_response(campaign, response)
         if not isinstance(outcome, Created):
             return outcome
         intent = _intent("everyone", "key", account.connector.provider, account.name, campaign)
-        made = with_what_is_left(account, intent, outcome)
+        made = with_pending_warnings(account, intent, outcome)
         record: Any = _Record(made)
         duplication = Duplication(
             intent,
@@ -121,7 +123,7 @@ def duplicate() -> Callable[[Account, Any], Awaitable[Outcome]]:
             made.campaign,
             warnings=made.warnings,
         )
-        await finish(record, account, campaign, duplication, seconds=account.timeout_seconds)
+        await complete_copy(record, account, campaign, duplication, seconds=account.timeout_seconds)
         return cast(Outcome, record.outcome)
 
     return once

@@ -17,8 +17,8 @@ from campaign_gateway.connectors.contract import ProviderRequest, ProviderRespon
 from campaign_gateway.model import Rejected
 from campaign_gateway.transport import token_auth
 from campaign_gateway.transport.client import LAST_SECONDS, Transport
-from campaign_gateway.transport.errors import NoAnswer, NotSent
-from campaign_gateway.transport.token_auth import SignedTransport
+from campaign_gateway.transport.errors import NoResponse, NotSent
+from campaign_gateway.transport.token_auth import TokenTransport
 
 TIMEOUT = 0.5
 
@@ -78,11 +78,11 @@ def post(url: str) -> ProviderRequest:
 
 
 async def send(opened: Transport, url: str) -> ProviderResponse:
-    return await opened.send(post(url), cross)
+    return await opened.send_once(post(url), cross)
 
 
 async def read(opened: Transport, url: str) -> ProviderResponse:
-    return await opened.read(post(url))
+    return await opened.send_idempotent(post(url))
 
 
 Call = Callable[[Transport, str], Awaitable[ProviderResponse]]
@@ -109,26 +109,26 @@ class SigningIn:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def build_sign_in(self) -> ProviderRequest:
+    def build_token_request(self) -> ProviderRequest:
         return post(self._url)
 
-    def read_sign_in(self, response: ProviderResponse) -> Token | Rejected:
+    def parse_token(self, response: ProviderResponse) -> Token | Rejected:
         return Token(response.body.decode(), 60)
 
-    def sign(self, request: ProviderRequest, token: str) -> ProviderRequest:
+    def authorize(self, request: ProviderRequest, token: str) -> ProviderRequest:
         return request
 
-    def refuses_token(self, response: ProviderResponse) -> bool:
+    def rejects_token(self, response: ProviderResponse) -> bool:
         return False
 
 
 async def test_a_token_that_has_arrived_by_the_deadline_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(token_auth, "SIGN_IN_SECONDS", TIMEOUT)
+    monkeypatch.setattr(token_auth, "TOKEN_REQUEST_SECONDS", TIMEOUT)
     with answering(b"token", lambda: time.sleep(TIMEOUT + 0.1), None) as url:
         async with transport(timeout=60) as opened:
-            given = await SignedTransport(opened, SigningIn(url))._sign_in(None)
+            given = await TokenTransport(opened, SigningIn(url))._sign_in(None)
     assert given.token == "token"
 
 
@@ -203,7 +203,7 @@ async def test_nothing_is_sent_after_a_deadline_that_struck_before_the_first_byt
 ) -> None:
     async with silent() as (url, received), transport() as opened:
         with pytest.raises(NotSent, match="not in time"):
-            await opened.send(post(url), crossing)
+            await opened.send_once(post(url), crossing)
         # Beyond the end of the crossing, and of the last seconds.
         await asyncio.sleep(2 * LAST_SECONDS)
     assert received == [b""]
@@ -218,7 +218,7 @@ async def test_a_deadline_before_the_first_byte_strikes_at_once() -> None:
     async with silent() as (url, _), transport() as opened:
         began = monotonic()
         with pytest.raises(NotSent):
-            await opened.send(post(url), _crossing_never)
+            await opened.send_once(post(url), _crossing_never)
     # The last seconds are for answers, and there is none to come.
     assert monotonic() - began < TIMEOUT + SLACK
 
@@ -227,7 +227,7 @@ async def test_a_deadline_before_the_first_byte_strikes_at_once() -> None:
 async def test_a_provider_that_hangs_ends_a_call_with_the_last_seconds(call: Call) -> None:
     async with silent() as (url, _), transport() as opened:
         began = monotonic()
-        with pytest.raises(NoAnswer, match="not in time"):
+        with pytest.raises(NoResponse, match="not in time"):
             await call(opened, url)
     assert TIMEOUT + LAST_SECONDS - 0.01 <= monotonic() - began < TIMEOUT + LAST_SECONDS + SLACK
 
@@ -244,20 +244,20 @@ async def test_a_provider_that_drips_ends_a_call_with_the_last_seconds(call: Cal
 
     async with serving(drip) as url, transport() as opened:
         began = monotonic()
-        with pytest.raises(NoAnswer, match="not in time"):
+        with pytest.raises(NoResponse, match="not in time"):
             await call(opened, url)
         assert monotonic() - began < TIMEOUT + LAST_SECONDS + SLACK
 
 
 async def test_a_caller_that_is_cancelled_ends_a_call_at_once() -> None:
     async with silent() as (url, _), transport(timeout=60) as opened:
-        crossed = asyncio.Event()
+        may_have_sent = asyncio.Event()
 
         async def crossing() -> None:
-            crossed.set()
+            may_have_sent.set()
 
-        sending = asyncio.create_task(opened.send(post(url), crossing))
-        await asyncio.wait_for(crossed.wait(), 10)
+        sending = asyncio.create_task(opened.send_once(post(url), crossing))
+        await asyncio.wait_for(may_have_sent.wait(), 10)
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(sending, 10)

@@ -17,18 +17,18 @@ import pytest
 
 from campaign_gateway.accounts import Account
 from campaign_gateway.connectors.contract import (
-    FindsCopies,
+    ListsCampaigns,
     ProviderRequest,
     ProviderResponse,
     Token,
-    UnreadableAnswer,
+    UnexpectedResponse,
 )
-from campaign_gateway.duplication.copy_search import like_copy
+from campaign_gateway.duplication.copy_search import search_copies
 from campaign_gateway.duplication.service import _intent
 from campaign_gateway.model import Intent, Rejected
 from campaign_gateway.transport.client import COPY_ANSWER_LIMIT, Transport
-from campaign_gateway.transport.redaction import LONGEST_SPELLING, WINDOW, hider
-from campaign_gateway.transport.token_auth import SignedTransport, _Pass
+from campaign_gateway.transport.redaction import LONGEST_SPELLING, WINDOW, redactor
+from campaign_gateway.transport.token_auth import TokenTransport, _CachedToken
 from campaign_gateway.transport.worker import PARSED_AT_ONCE, parsed
 
 SECRET = 'sk/live"a&b-12345'
@@ -124,7 +124,7 @@ async def _longest_stall(account: Account, campaign: Any, intent: Intent) -> flo
             turns.append(perf_counter())
 
     ticking = asyncio.create_task(tick())
-    listed = await like_copy(account, campaign, intent, now)
+    listed = await search_copies(account, campaign, intent, now)
     await asyncio.sleep(0.01)
     ticking.cancel()
     assert not listed.campaigns
@@ -141,9 +141,9 @@ async def test_the_event_loop_goes_on_while_a_long_list_is_read(
         account = open_at(provider, url, **settings, timeout_seconds=60)
         campaign = account.connector.Input(**fields)
         intent = _intent("everyone", "key", provider, account.name, campaign)
-        assert isinstance(account.connector, FindsCopies)
+        assert isinstance(account.connector, ListsCampaigns)
         began = perf_counter()
-        assert account.connector.read_search(ProviderResponse(200, {}, body), None).campaigns
+        assert account.connector.parse_search(ProviderResponse(200, {}, body), None).campaigns
         in_one_go = perf_counter() - began
         stalls = [await _longest_stall(account, campaign, intent) for _ in range(3)]
     # Another process may hold the machine at any time, but hardly in each of the runs.
@@ -158,8 +158,8 @@ async def test_a_list_that_makes_no_sense_is_unreadable_however_long(
         account = open_at("sonarly", url, **settings)
         campaign = account.connector.Input(**fields)
         intent = _intent("everyone", "key", "sonarly", account.name, campaign)
-        with pytest.raises(UnreadableAnswer):
-            await like_copy(account, campaign, intent, now)
+        with pytest.raises(UnexpectedResponse):
+            await search_copies(account, campaign, intent, now)
     assert gc.isenabled()
 
 
@@ -191,7 +191,7 @@ SPELLINGS = {
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_a_secret_is_redacted_wherever_it_stands_in_a_long_answer(spelling: str) -> None:
-    hide, found = hider([SECRET]), SPELLINGS[spelling].encode()
+    hide, found = redactor([SECRET]), SPELLINGS[spelling].encode()
     alone = hide(found)
     assert b"[redacted]" in alone
     assert len(found) <= LONGEST_SPELLING * len(SECRET)
@@ -202,7 +202,7 @@ def test_a_secret_is_redacted_wherever_it_stands_in_a_long_answer(spelling: str)
 
 
 def test_a_short_secret_is_a_word_of_its_own_at_a_border_too() -> None:
-    hide = hider(["abc"])
+    hide = redactor(["abc"])
     for cut in range(5):
         ahead = b"." * (WINDOW - cut)
         assert hide(ahead + b"abc,") == ahead + b"[redacted],"
@@ -211,11 +211,11 @@ def test_a_short_secret_is_a_word_of_its_own_at_a_border_too() -> None:
 
 
 def test_of_a_secret_that_holds_another_one_nothing_is_left() -> None:
-    assert hider(["secret-1", "my-secret-1-of-2"])(b"my-secret-1-of-2") == b"[redacted]"
+    assert redactor(["secret-1", "my-secret-1-of-2"])(b"my-secret-1-of-2") == b"[redacted]"
 
 
 def test_a_body_that_is_nothing_but_the_beginnings_of_secrets_takes_no_longer() -> None:
-    hide, harmless = hider([SECRET]), b"." * COPY_ANSWER_LIMIT
+    hide, harmless = redactor([SECRET]), b"." * COPY_ANSWER_LIMIT
 
     def seconds(body: bytes) -> float:
         began = perf_counter()
@@ -232,22 +232,22 @@ async def test_neither_a_secret_nor_a_token_is_left_in_a_long_answer() -> None:
     class Connector:
         """Its account is signed in already."""
 
-        def build_sign_in(self) -> ProviderRequest:
+        def build_token_request(self) -> ProviderRequest:
             raise NotImplementedError
 
-        def read_sign_in(self, response: ProviderResponse) -> Token | Rejected:
+        def parse_token(self, response: ProviderResponse) -> Token | Rejected:
             raise NotImplementedError
 
-        def sign(self, request: ProviderRequest, token: str) -> ProviderRequest:
+        def authorize(self, request: ProviderRequest, token: str) -> ProviderRequest:
             return request
 
-        def refuses_token(self, response: ProviderResponse) -> bool:
+        def rejects_token(self, response: ProviderResponse) -> bool:
             return False
 
     token, long = "token-of-the-account", b"." * (COPY_ANSWER_LIMIT - 5)
-    signed = SignedTransport(Transport([SECRET], 20), Connector())
-    signed._pass = _Pass(token, float("inf"), hider([token]))
+    signed = TokenTransport(Transport([SECRET], 20), Connector())
+    signed._pass = _CachedToken(token, float("inf"), redactor([token]))
     with answering(long + SECRET.encode() + long + token.encode()) as url:
-        response = await signed.read(ProviderRequest("GET", url, {}))
+        response = await signed.send_idempotent(ProviderRequest("GET", url, {}))
     await signed.close()
     assert response.body == long + b"[redacted]" + long + b"[redacted]"

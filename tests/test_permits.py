@@ -6,32 +6,32 @@ from contextlib import AsyncExitStack
 import pytest
 
 from campaign_gateway.model import ErrorCode, Refused, Retry
-from campaign_gateway.transport.rate_limit import WINDOWS, Permits
+from campaign_gateway.transport.rate_limit import WINDOWS, RateLimiter
 
 AT_ONCE = 32
 
 
 async def test_calls_at_once_are_bounded_and_slots_come_back() -> None:
-    permits = Permits(AT_ONCE, None)
+    rate_limiter = RateLimiter(AT_ONCE, None)
     async with AsyncExitStack() as held:
         for _ in range(AT_ONCE):
-            await held.enter_async_context(permits.hold(patience=0))
+            await held.enter_async_context(rate_limiter.acquire(timeout=0))
         with pytest.raises(Refused) as raised:
-            async with permits.hold(patience=0.05):
+            async with rate_limiter.acquire(timeout=0.05):
                 pass
         assert raised.value.error.code is ErrorCode.OVERLOADED
-        waiting = asyncio.create_task(held.enter_async_context(permits.hold(patience=5)))
+        waiting = asyncio.create_task(held.enter_async_context(rate_limiter.acquire(timeout=5)))
         await asyncio.sleep(0.01)
         assert not waiting.done()
         waiting.cancel()
     for _ in range(3 * AT_ONCE):
-        async with permits.hold(patience=0):
+        async with rate_limiter.acquire(timeout=0):
             pass
 
 
 async def test_no_minute_ever_has_more_calls_than_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(WINDOWS, "minute", 0.3)
-    turns = await turns_of(Permits(AT_ONCE, calls_per_minute=4), 14)
+    turns = await turns_of(RateLimiter(AT_ONCE, calls_per_minute=4), 14)
     assert turns[3] - turns[0] < 0.2
     assert all(later - turn >= 0.29 for turn, later in zip(turns, turns[4:], strict=False))
 
@@ -41,7 +41,7 @@ async def test_no_second_and_no_minute_ever_has_more_calls_than_given(
 ) -> None:
     monkeypatch.setitem(WINDOWS, "second", 0.2)
     monkeypatch.setitem(WINDOWS, "minute", 1.0)
-    turns = await turns_of(Permits(AT_ONCE, calls_per_minute=5, calls_per_second=2), 12)
+    turns = await turns_of(RateLimiter(AT_ONCE, calls_per_minute=5, calls_per_second=2), 12)
     assert all(later - turn >= 0.19 for turn, later in zip(turns, turns[2:], strict=False))
     assert all(later - turn >= 0.99 for turn, later in zip(turns, turns[5:], strict=False))
     # Two whole minutes and a part of the third: the two windows do not add up.
@@ -50,16 +50,16 @@ async def test_no_second_and_no_minute_ever_has_more_calls_than_given(
 
 async def test_a_limit_by_the_second_alone_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(WINDOWS, "second", 0.2)
-    turns = await turns_of(Permits(AT_ONCE, None, calls_per_second=3), 9)
+    turns = await turns_of(RateLimiter(AT_ONCE, None, calls_per_second=3), 9)
     assert all(later - turn >= 0.19 for turn, later in zip(turns, turns[3:], strict=False))
 
 
-async def turns_of(permits: Permits, calls: int) -> list[float]:
+async def turns_of(rate_limiter: RateLimiter, calls: int) -> list[float]:
     """When each of so many calls that come together had its turn."""
     turns = []
 
     async def call() -> None:
-        async with permits.hold(patience=5):
+        async with rate_limiter.acquire(timeout=5):
             turns.append(asyncio.get_running_loop().time())
 
     await asyncio.gather(*(call() for _ in range(calls)))
@@ -77,12 +77,12 @@ async def turns_of(permits: Permits, calls: int) -> list[float]:
 async def test_a_turn_too_far_away_is_refused_and_not_taken(
     limits: dict[str, int], window: str, least: int, most: int
 ) -> None:
-    permits = Permits(AT_ONCE, **{"calls_per_minute": None, **limits})
-    async with permits.hold(patience=1):
+    rate_limiter = RateLimiter(AT_ONCE, **{"calls_per_minute": None, **limits})
+    async with rate_limiter.acquire(timeout=1):
         pass
     for _ in range(5):
         with pytest.raises(Refused) as raised:
-            async with permits.hold(patience=0.01):
+            async with rate_limiter.acquire(timeout=0.01):
                 pass
         assert raised.value.error.code is ErrorCode.RATE_LIMITED
         assert raised.value.error.retry(is_recorded=False) is Retry.SAME_KEY

@@ -38,10 +38,10 @@ def load(tmp_path: Path, text: str) -> Settings:
     return load_settings(path)
 
 
-def mistakes(tmp_path: Path, text: str) -> list[str]:
+def errors(tmp_path: Path, text: str) -> list[str]:
     with pytest.raises(SettingsError) as raised:
         load(tmp_path, text)
-    return raised.value.mistakes
+    return raised.value.errors
 
 
 def test_a_complete_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_variables_that_override_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("CAMPAIGN_GATEWAY_SERVR__PORT", "secret-9")
     monkeypatch.setenv("CAMPAIGN_GATEWAY_ACCOUNTS__A__PROVIDER", "braze")
     text = '[accounts.a]\nprovider = "sonarly"\napi_key = "key"'
-    assert mistakes(tmp_path, text) == [
+    assert errors(tmp_path, text) == [
         f"{typo}: overrides no setting; did you mean {meant}?"
         for typo, meant in {
             "CAMPAIGN_GATEWAY_SERVR__PORT": "CAMPAIGN_GATEWAY_SERVER__PORT",
@@ -99,13 +99,13 @@ def test_variables_that_override_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 def test_accounts_that_share_their_variables(tmp_path: Path) -> None:
     one = 'provider = "sonarly"\napi_key = "key"\n'
     text = f"[accounts.a-b]\n{one}[accounts.A_B]\n{one}"
-    assert mistakes(tmp_path, text) == [
+    assert errors(tmp_path, text) == [
         "accounts.A_B: the environment could not tell it from accounts.a-b; rename one of them"
     ]
 
 
 def test_every_mistake_is_listed_with_its_place_and_remedy(tmp_path: Path) -> None:
-    found = mistakes(
+    found = errors(
         tmp_path,
         """
         [sever]
@@ -184,7 +184,7 @@ def test_addresses(tmp_path: Path, address: str, is_good: bool) -> None:  # noqa
     if is_good:
         assert load(tmp_path, text).accounts["a"].base_url == address.rstrip("/")
     else:
-        (mistake,) = mistakes(tmp_path, text)
+        (mistake,) = errors(tmp_path, text)
         assert mistake.startswith("accounts.a.base_url: ")
         assert "secret-7" not in mistake
 
@@ -204,7 +204,7 @@ def test_addresses(tmp_path: Path, address: str, is_good: bool) -> None:  # noqa
     ],
 )
 def test_secrets_that_cannot_be_one(tmp_path: Path, secret: str) -> None:
-    (mistake,) = mistakes(tmp_path, f'[accounts.a]\nprovider = "sonarly"\napi_key = {secret}')
+    (mistake,) = errors(tmp_path, f'[accounts.a]\nprovider = "sonarly"\napi_key = {secret}')
     assert mistake.startswith("accounts.a.api_key: ")
     assert "sk_live_pasted" not in mistake
 
@@ -212,7 +212,7 @@ def test_secrets_that_cannot_be_one(tmp_path: Path, secret: str) -> None:
 @pytest.mark.parametrize("instance", ["", 'instance = "EU-01"\nbase_url = "https://example.com"'])
 def test_braze_needs_one_address(tmp_path: Path, instance: str) -> None:
     text = f'[accounts.a]\nprovider = "braze"\napi_key = "key"\n{instance}'
-    assert mistakes(tmp_path, text) == [
+    assert errors(tmp_path, text) == [
         'accounts.a: needs either base_url or instance (such as "EU-01"), and not both'
     ]
 
@@ -223,11 +223,11 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b"a = '\xff'")
     with pytest.raises(SettingsError, match="UTF-8"):
         load_settings(tmp_path / "latin.toml")
-    assert "is not TOML" in mistakes(tmp_path, "[server")[0]
+    assert "is not TOML" in errors(tmp_path, "[server")[0]
     none = "accounts: there is none; add a table [accounts.NAME] with its provider"
-    assert mistakes(tmp_path, "") == [none]
-    assert mistakes(tmp_path, "accounts = 1\nserver = 2") == ["server: must be a table", none]
-    assert mistakes(tmp_path, "[accounts]\na = 1") == [
+    assert errors(tmp_path, "") == [none]
+    assert errors(tmp_path, "accounts = 1\nserver = 2") == ["server: must be a table", none]
+    assert errors(tmp_path, "[accounts]\na = 1") == [
         f"accounts.a.provider: must be one of {PROVIDERS}"
     ]
 
@@ -257,9 +257,9 @@ def test_a_ledger_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ),
         "url = 7": 'ledger.url: write a string, { env = "NAME" } or { file = "PATH" }',
     }.items():
-        assert mistakes(tmp_path, f"{account}[ledger]\n{line}\n") == [mistake]
+        assert errors(tmp_path, f"{account}[ledger]\n{line}\n") == [mistake]
     monkeypatch.setattr(settings_module, "find_spec", lambda _name: None)
     url = 'url = "postgresql://host/db"'
-    assert mistakes(tmp_path, f"{account}[ledger]\n{url}\n") == [
+    assert errors(tmp_path, f"{account}[ledger]\n{url}\n") == [
         "ledger.url: needs more for PostgreSQL; pip install 'campaign-gateway[postgres]'"
     ]

@@ -24,7 +24,7 @@ from campaign_gateway.connectors.contract import (
     ProviderRequest,
     ProviderResponse,
     Token,
-    UnreadableAnswer,
+    UnexpectedResponse,
 )
 from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.model import (
@@ -40,8 +40,8 @@ from campaign_gateway.model import (
 from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.transport import token_auth
 from campaign_gateway.transport.client import Transport
-from campaign_gateway.transport.errors import NoAnswer, NotSent
-from campaign_gateway.transport.token_auth import SignedTransport
+from campaign_gateway.transport.errors import NoResponse, NotSent
+from campaign_gateway.transport.token_auth import TokenTransport
 from support.stub_provider import (
     Copying,
     FoundWithoutAges,
@@ -105,18 +105,18 @@ class Guarded(StubProvider):
 class Signing(Copying):
     secret = SECRET
 
-    def read_answer(self, campaign: StubInput, response: ProviderResponse) -> Outcome:
-        if self.refuses_token(response):
+    def parse_response(self, campaign: StubInput, response: ProviderResponse) -> Outcome:
+        if self.rejects_token(response):
             said = parsing.read_text(parsing.read_json_object(response), "message")
             return Rejected(
                 UserError(ErrorCode.AUTHENTICATION_FAILED, "refused", provider_message=said)
             )
-        return super().read_answer(campaign, response)
+        return super().parse_response(campaign, response)
 
-    def build_sign_in(self) -> ProviderRequest:
+    def build_token_request(self) -> ProviderRequest:
         return self._post("token", secret=self.secret)
 
-    def read_sign_in(self, response: ProviderResponse) -> Token | Rejected:
+    def parse_token(self, response: ProviderResponse) -> Token | Rejected:
         told = parsing.read_json_object(response)
         if not response.is_success:
             message = parsing.read_text(told, "message")
@@ -125,16 +125,16 @@ class Signing(Copying):
                 return failure
         token = told.get("token") if told else None
         if token is None:
-            raise UnreadableAnswer("no token")
+            raise UnexpectedResponse("no token")
         return Token(token, self.lifetime(told))
 
     def lifetime(self, told: Any) -> float:
         return float(told["lifetime"])
 
-    def sign(self, request: ProviderRequest, token: str) -> ProviderRequest:
+    def authorize(self, request: ProviderRequest, token: str) -> ProviderRequest:
         return replace(request, headers={**request.headers, "x-token": token})
 
-    def refuses_token(self, response: ProviderResponse) -> bool:
+    def rejects_token(self, response: ProviderResponse) -> bool:
         told = parsing.read_json_object(response)
         return parsing.read_text(told, "code") == "601"
 
@@ -161,17 +161,17 @@ class Tried:
 
     provider: Guarded
     url: str
-    transport: SignedTransport
+    transport: TokenTransport
 
     async def send(
         self, call: str = "", crossing: Crossing | None = None, path: str = "echo"
     ) -> ProviderResponse:
         request = ProviderRequest("POST", f"{self.url}/{path}", {"x-call": call}, b"{}")
-        return await self.transport.send(request, crossing or Crossing())
+        return await self.transport.send_once(request, crossing or Crossing())
 
     async def read(self, call: str = "") -> ProviderResponse:
         request = ProviderRequest("GET", f"{self.url}/echo", {"x-call": call})
-        return await self.transport.read(request)
+        return await self.transport.send_idempotent(request)
 
 
 Open = Callable[..., Awaitable[Tried]]
@@ -186,7 +186,7 @@ async def open_signed() -> AsyncIterator[Open]:
         ) -> Tried:
             provider = provider or Guarded()
             url = await opened.enter_async_context(serving(provider.app()))
-            signed = SignedTransport(Transport([SECRET], timeout), kind(url))
+            signed = TokenTransport(Transport([SECRET], timeout), kind(url))
             opened.push_async_callback(signed.close)
             return Tried(provider, url, signed)
 
@@ -356,7 +356,7 @@ async def test_a_refusal_that_comes_late_takes_the_token_that_is_there_by_then(
     await tried.read()
     there, go_on = asyncio.Event(), asyncio.Event()
     connector = tried.transport._connector
-    refuses = connector.refuses_token
+    refuses = connector.rejects_token
 
     async def late(request: ProviderRequest) -> ProviderResponse:
         response = await exchange(request)
@@ -365,12 +365,12 @@ async def test_a_refusal_that_comes_late_takes_the_token_that_is_there_by_then(
         return response
 
     # Held back in the transport, since a socket cannot be made to answer late in a given order.
-    exchange = tried.transport._transport.read
+    exchange = tried.transport._transport.send_idempotent
     tried.provider.revoke()
-    tried.transport._transport.read = late  # type: ignore[method-assign]
+    tried.transport._transport.send_idempotent = late  # type: ignore[method-assign]
     reading = asyncio.create_task(tried.read())
     await asyncio.wait_for(there.wait(), 10)
-    tried.transport._transport.read = exchange  # type: ignore[method-assign]
+    tried.transport._transport.send_idempotent = exchange  # type: ignore[method-assign]
     assert not is_refusal(await tried.send())
     go_on.set()
     assert not refuses(await reading)
@@ -394,7 +394,7 @@ async def test_the_secret_is_not_in_the_refusal_that_repeats_it(
     open_signed: Open,
 ) -> None:
     class Wrong(Signing):
-        def build_sign_in(self) -> ProviderRequest:
+        def build_token_request(self) -> ProviderRequest:
             return self._post("token", secret=f"not {SECRET}")
 
     tried = await open_signed(Wrong)
@@ -410,7 +410,7 @@ async def test_whoever_asks_with_refused_secrets_may_use_the_key_again(
     with monkeypatch.context() as patched:
         patched.setattr(Signing, "secret", "another-secret-99")
         answer = await gateway.ask()
-    payload = DuplicateCampaignPayload.of(answer)
+    payload = DuplicateCampaignPayload.from_model(answer)
     assert payload.status.value == "NOT_SENT"
     assert payload.duplication is None
     assert [each.code.value for each in payload.user_errors] == ["AUTHENTICATION_FAILED"]
@@ -427,13 +427,13 @@ async def test_whoever_asks_with_refused_secrets_may_use_the_key_again(
 async def test_without_a_token_nothing_is_sent(
     open_signed: Open, monkeypatch: pytest.MonkeyPatch, fault: int | str
 ) -> None:
-    monkeypatch.setattr(token_auth, "SIGN_IN_SECONDS", 0.5)
+    monkeypatch.setattr(token_auth, "TOKEN_REQUEST_SECONDS", 0.5)
     tried = await open_signed(timeout=20)
     tried.provider.faults["token"] += [fault, fault]
     began = monotonic()
     with pytest.raises(NotSent, match="signing in failed"):
         await tried.send(crossing=(crossing := Crossing()))
-    with pytest.raises((NoAnswer, UnreadableAnswer)):
+    with pytest.raises((NoResponse, UnexpectedResponse)):
         await tried.read()
     assert monotonic() - began < 5
     assert crossing.times == 0
@@ -446,7 +446,7 @@ async def test_a_sign_in_that_hangs_holds_nobody_longer_than_it_may(
     open_signed: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those who wait for another's sign-in wait no longer than for one of their own."""
-    monkeypatch.setattr(token_auth, "SIGN_IN_SECONDS", 0.5)
+    monkeypatch.setattr(token_auth, "TOKEN_REQUEST_SECONDS", 0.5)
     tried = await open_signed(timeout=20)
     tried.provider.faults["token"] += ["hang"] * 40
     began = monotonic()
@@ -479,7 +479,7 @@ async def test_a_token_that_no_header_can_carry_is_no_token(open_signed: Open, t
     tried.provider.next_token = token
     with pytest.raises(NotSent, match="signing in failed"):
         await tried.send(crossing=(crossing := Crossing()))
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnexpectedResponse):
         await tried.read()
     assert crossing.times == 0
     assert tried.provider.count("echo") == 0
@@ -489,7 +489,7 @@ async def test_a_token_that_no_header_can_carry_is_no_token(open_signed: Open, t
 async def test_when_no_new_token_is_to_be_had_the_refusal_is_the_answer(
     open_signed: Open, monkeypatch: pytest.MonkeyPatch, fault: int | str
 ) -> None:
-    monkeypatch.setattr(token_auth, "SIGN_IN_SECONDS", 0.5)
+    monkeypatch.setattr(token_auth, "TOKEN_REQUEST_SECONDS", 0.5)
     tried = await open_signed(timeout=20)
     await tried.read()
     tried.provider.revoke()
@@ -499,7 +499,7 @@ async def test_when_no_new_token_is_to_be_had_the_refusal_is_the_answer(
     assert is_refusal(await tried.send(crossing=(crossing := Crossing())))
     assert crossing.times == 1
     assert tried.provider.calls == ["echo", "token"]
-    with pytest.raises((NoAnswer, UnreadableAnswer, Refused)):
+    with pytest.raises((NoResponse, UnexpectedResponse, Refused)):
         await tried.read()
 
 
@@ -522,7 +522,7 @@ async def test_a_second_send_without_an_answer_has_none(open_signed: Open, fault
     await tried.read()
     tried.provider.revoke()
     tried.provider.faults["echo"].append(fault)
-    with pytest.raises(NoAnswer):
+    with pytest.raises(NoResponse):
         await tried.send(crossing=(crossing := Crossing()))
     assert crossing.times == 1
     assert tried.provider.calls == ["token", "echo", "echo", "token", "echo"]
@@ -561,9 +561,9 @@ async def test_a_second_send_that_reaches_nobody_made_nothing(open_gateway: Any)
 class AwayAfterwards(Signing):
     """Its second token leads to where nobody listens."""
 
-    def sign(self, request: ProviderRequest, token: str) -> ProviderRequest:
+    def authorize(self, request: ProviderRequest, token: str) -> ProviderRequest:
         url = "http://127.0.0.1:9" if "2" in token else request.url
-        return replace(super().sign(request, token), url=url)
+        return replace(super().authorize(request, token), url=url)
 
 
 @pytest.mark.parametrize(
@@ -582,7 +582,7 @@ async def test_a_copy_that_cannot_be_signed_leaves_its_key_unused(
     fault: int | str,
     code: ErrorCode,
 ) -> None:
-    monkeypatch.setattr(token_auth, "SIGN_IN_SECONDS", 0.5)
+    monkeypatch.setattr(token_auth, "TOKEN_REQUEST_SECONDS", 0.5)
     gateway = await open_gateway()
     gateway.provider.faults["token"].append(fault)
     answer = await gateway.ask()
@@ -602,7 +602,7 @@ async def test_a_refusal_while_an_answer_is_read_does_not_say_that_nothing_was_s
     def broken(*_: object) -> Outcome:
         raise Refused(UserError(ErrorCode.INVALID_INPUT, "no such id"))
 
-    monkeypatch.setattr(Signing, "read_answer", broken)
+    monkeypatch.setattr(Signing, "parse_response", broken)
     answer = await gateway.ask()
     assert answer.error is None
     assert answer.duplication.status is DuplicationStatus.UNKNOWN
@@ -630,7 +630,7 @@ async def test_a_copy_whose_name_waits_for_a_token_is_there_without_it(
     gateway.provider.faults["token"] += [None, status, status]
     copy = await gateway.copy()
     assert copy.status is DuplicationStatus.CREATED
-    assert [each.code for each in copy.warnings] == [WarningCode.NOT_NAMED]
+    assert [each.code for each in copy.warnings] == [WarningCode.NAME_NOT_APPLIED]
     assert await gateway.check() == 1
     assert (await gateway.recorded()).warnings == ()
     assert gateway.provider.count("copy") == 1

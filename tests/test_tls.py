@@ -18,7 +18,7 @@ from cryptography import x509
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse
 from campaign_gateway.settings import SettingsError, parse_settings
 from campaign_gateway.transport.client import Transport
-from campaign_gateway.transport.errors import NoAnswer, NotSent
+from campaign_gateway.transport.errors import NoResponse, NotSent
 from support.gateways import ask, calling, configuration, intents, recorded, serving
 
 SECRET = "sk_live_behind-tls-12345"
@@ -84,7 +84,7 @@ async def cross() -> None: ...
 async def send(url: str, ca_file: str | None = None) -> ProviderResponse:
     transport = Transport([SECRET], 5, ca_file)
     try:
-        return await transport.send(ProviderRequest("POST", url, {}, b"{}"), cross)
+        return await transport.send_once(ProviderRequest("POST", url, {}, b"{}"), cross)
     finally:
         await transport.close()
 
@@ -199,8 +199,8 @@ async def test_a_connection_that_is_closed_in_the_handshake_is_no_failure_of_tls
 async def test_a_read_names_the_failure_too(ca: trustme.CA) -> None:
     async with tls_provider(ca.issue_cert("localhost")) as provider:
         transport = Transport([SECRET], 5)
-        with pytest.raises(NoAnswer, match=NO_ISSUER):
-            await transport.read(ProviderRequest("GET", provider.url, {}))
+        with pytest.raises(NoResponse, match=NO_ISSUER):
+            await transport.send_idempotent(ProviderRequest("GET", provider.url, {}))
         await transport.close()
 
 
@@ -222,7 +222,7 @@ async def test_a_gateway_behind_a_private_ca(
             said = gateway.said()
             keys = await recorded(ledger)
     if trusted != "nothing":
-        assert (told.status, told.evidence) == ("CREATED", "ANSWER")
+        assert (told.status, told.evidence) == ("CREATED", "RESPONSE")
         assert provider.requests == 1
         return
     assert (told.status, told.code, told.retry) == (
@@ -240,7 +240,7 @@ def mistake(account: dict[str, str]) -> str:
     table = {"provider": "sonarly", "api_key": SECRET, **account}
     with pytest.raises(SettingsError) as raised:
         parse_settings({"accounts": {"cdp": table}}, {})
-    (found,) = raised.value.mistakes
+    (found,) = raised.value.errors
     assert SECRET not in found
     return found
 

@@ -13,7 +13,7 @@ import pytest
 
 from campaign_gateway.connectors.contract import ProviderRequest
 from campaign_gateway.transport.client import COPY_ANSWER_LIMIT, Transport
-from campaign_gateway.transport.errors import NoAnswer, NotSent
+from campaign_gateway.transport.errors import NoResponse, NotSent
 
 SECRET = 'sk/live"a&b-12345'
 
@@ -76,7 +76,7 @@ async def test_an_answer_comes_back_whole() -> None:
         writer.write(b"HTTP/1.1 201 Created\r\nX-Trace: T\r\nContent-Length: 4\r\n\r\nbody")
 
     async with provider(answer) as url, transport() as opened:
-        response = await opened.send(post(url), crossing := Crossing())
+        response = await opened.send_once(post(url), crossing := Crossing())
     assert (response.status, response.body, response.complete) == (201, b"body", True)
     assert response.headers["x-trace"] == "T"
     assert crossing.times == 1
@@ -96,8 +96,8 @@ async def test_the_line_is_crossed_before_the_first_byte() -> None:
         assert not seen.is_set()
 
     async with provider(watch) as url, transport() as opened:
-        with pytest.raises(NoAnswer):
-            await opened.send(post(url), is_unseen)
+        with pytest.raises(NoResponse):
+            await opened.send_once(post(url), is_unseen)
     assert seen.is_set()
 
 
@@ -109,7 +109,7 @@ async def test_what_the_crossing_raises_leaves_nothing_written() -> None:
 
     async with provider(watch) as url, transport() as opened:
         with pytest.raises(LookupError):
-            await opened.send(post(url), Crossing(LookupError()))
+            await opened.send_once(post(url), Crossing(LookupError()))
         await asyncio.sleep(0.1)
     assert received == [b""]
 
@@ -122,7 +122,7 @@ async def test_a_deadline_during_the_crossing_leaves_nothing_written() -> None:
 
     async with provider(watch) as url, transport(timeout=0.2) as opened:
         with pytest.raises(NotSent):
-            await opened.send(post(url), Crossing(seconds=5))
+            await opened.send_once(post(url), Crossing(seconds=5))
         await asyncio.sleep(0.1)
     assert received == [b""]
 
@@ -132,7 +132,7 @@ async def test_a_refused_connection_is_tried_again_and_certain() -> None:
         port = taken.getsockname()[1]
     async with transport() as opened:
         with pytest.raises(NotSent):
-            await opened.send(post(f"http://127.0.0.1:{port}/copy"), crossing := Crossing())
+            await opened.send_once(post(f"http://127.0.0.1:{port}/copy"), crossing := Crossing())
     assert crossing.times == 0
 
 
@@ -149,8 +149,8 @@ async def test_nothing_is_tried_again_once_the_line_is_crossed(
 
     monkeypatch.setattr(Transport, "_exchange", crossing_and_failing)
     async with transport() as opened:
-        with pytest.raises(NoAnswer):
-            await opened.send(post("http://127.0.0.1:1"), Crossing())
+        with pytest.raises(NoResponse):
+            await opened.send_once(post("http://127.0.0.1:1"), Crossing())
     assert crossings == [1]
 
 
@@ -170,7 +170,7 @@ async def test_a_provider_that_comes_up_in_time_is_reached() -> None:
 
     coming = asyncio.create_task(come_up())
     async with transport() as opened:
-        response = await opened.send(post(f"http://127.0.0.1:{port}/copy"), Crossing())
+        response = await opened.send_once(post(f"http://127.0.0.1:{port}/copy"), Crossing())
     assert response.status == 202
     (await coming).close()
 
@@ -182,7 +182,7 @@ async def test_a_host_that_speaks_no_tls_is_certain() -> None:
 
     async with provider(plain) as url, transport() as opened:
         with pytest.raises(NotSent):
-            await opened.send(post(url.replace("http:", "https:")), crossing := Crossing())
+            await opened.send_once(post(url.replace("http:", "https:")), crossing := Crossing())
     assert crossing.times == 0
 
 
@@ -195,7 +195,7 @@ async def test_a_header_that_cannot_be_written_is_certain() -> None:
     async with provider(watch) as url, transport() as opened:
         request = ProviderRequest("POST", url, {"x-name": "a\r\nb: c"}, b"{}")
         with pytest.raises(NotSent):
-            await opened.send(request, Crossing())
+            await opened.send_once(request, Crossing())
         await asyncio.sleep(0.1)
     assert received == [b""]
 
@@ -262,8 +262,8 @@ async def test_no_status_after_bytes_may_have_left_is_unknown(name: str) -> None
         await FAULTS[name](reader, writer)
 
     async with provider(counted) as url, transport(timeout=1) as opened:
-        with pytest.raises(NoAnswer):
-            await opened.send(post(url), crossing := Crossing())
+        with pytest.raises(NoResponse):
+            await opened.send_once(post(url), crossing := Crossing())
     assert crossing.times == 1
     assert len(connections) == 1
 
@@ -285,7 +285,7 @@ async def test_a_status_is_an_answer_though_its_body_is_not_whole(rest: bytes) -
         await writer.drain()
 
     async with provider(answer) as url, transport() as opened:
-        response = await opened.send(post(url), Crossing())
+        response = await opened.send_once(post(url), Crossing())
     assert (response.status, response.body, response.complete) == (201, b"", False)
 
 
@@ -300,7 +300,7 @@ async def test_a_dripping_body_ends_with_the_deadline() -> None:
 
     async with provider(answer) as url, transport(timeout=0.5) as opened:
         async with asyncio.timeout(2):
-            response = await opened.send(post(url), Crossing())
+            response = await opened.send_once(post(url), Crossing())
     assert (response.status, response.complete) == (201, False)
 
 
@@ -316,7 +316,7 @@ async def test_redirects_are_not_followed_and_proxies_not_used(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     async with provider(answer) as url, transport() as opened:
-        response = await opened.send(post(url), Crossing())
+        response = await opened.send_once(post(url), Crossing())
     assert response.status == 307
     assert len(requests) == 1
 
@@ -332,14 +332,14 @@ async def test_connections_are_not_used_again() -> None:
 
     async with provider(answer) as url, transport() as opened:
         for _ in range(3):
-            await opened.send(post(url), Crossing())
+            await opened.send_once(post(url), Crossing())
     assert len(connections) == 3
 
 
 async def test_a_read_has_its_own_failure() -> None:
     async with provider(closed_after_reading) as url, transport() as opened:
-        with pytest.raises(NoAnswer):
-            await opened.read(post(url))
+        with pytest.raises(NoResponse):
+            await opened.send_idempotent(post(url))
 
 
 SPELLINGS = [
@@ -365,7 +365,7 @@ async def test_a_secret_is_redacted_however_it_is_spelled(spelling: str) -> None
         writer.write(head.encode() + body)
 
     async with provider(echo) as url, transport() as opened:
-        response = await opened.send(post(url), Crossing())
+        response = await opened.send_once(post(url), Crossing())
     assert b"[redacted]" in response.body
     assert spelling.encode() not in response.body
     assert "[redacted]" in response.headers["x-key"]
@@ -378,5 +378,5 @@ async def test_a_short_secret_is_redacted_only_as_a_word() -> None:
         writer.write(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
     async with provider(echo) as url, transport(secrets=("abc",)) as opened:
-        response = await opened.send(post(url), Crossing())
+        response = await opened.send_once(post(url), Crossing())
     assert response.body == b"key: [redacted], campaign abc-1, cabcd"

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from campaign_gateway.connectors.account_settings import AccountSettings, canonical_address
-from campaign_gateway.connectors.contract import Connector, SignsIn
+from campaign_gateway.connectors.contract import Connector, UsesAccessTokens
 from campaign_gateway.connectors.registry import CONNECTORS
 from campaign_gateway.model import ErrorCode, Refused, UserError
 from campaign_gateway.transport.client import Transport
-from campaign_gateway.transport.rate_limit import Permits
-from campaign_gateway.transport.token_auth import SignedTransport
+from campaign_gateway.transport.rate_limit import RateLimiter
+from campaign_gateway.transport.token_auth import TokenTransport
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Account:
     shared_campaigns: str | None
     timeout_seconds: float
     connector: Connector[Any]
-    transport: Transport | SignedTransport
-    permits: Permits
+    transport: Transport | TokenTransport
+    rate_limiter: RateLimiter
 
     @property
     def place(self) -> str:
@@ -43,10 +43,10 @@ def open_account(name: str, settings: AccountSettings) -> Account:
         shared_campaigns=settings.shared_campaigns,
         timeout_seconds=settings.timeout_seconds,
         connector=connector,
-        transport=SignedTransport(transport, connector)
-        if isinstance(connector, SignsIn)
+        transport=TokenTransport(transport, connector)
+        if isinstance(connector, UsesAccessTokens)
         else transport,
-        permits=Permits(
+        rate_limiter=RateLimiter(
             settings.calls_at_once, settings.calls_per_minute, settings.calls_per_second
         ),
     )

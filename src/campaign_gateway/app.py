@@ -53,14 +53,14 @@ class Gateway:
     accounts: Mapping[str, Account]
     ledger: Ledger
     duplicator: Duplicator
-    chores: list[asyncio.Task[None]] = field(default_factory=list)
+    background_tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def drain(self) -> None:
         """Refuse new intents as data, and finish and record those under way, once."""
         if self.duplicator.is_draining:
             return
-        for chore in self.chores:
-            chore.cancel()
+        for task in self.background_tasks:
+            task.cancel()
         patience = max(each.timeout_seconds for each in self.accounts.values()) + DRAIN_SLACK
         try:
             async with asyncio.timeout(patience):
@@ -74,8 +74,8 @@ class Gateway:
         self.duplicator.give_up()
 
     async def close(self) -> None:
-        if self.chores:
-            await asyncio.wait(self.chores, timeout=CHORE_SECONDS)
+        if self.background_tasks:
+            await asyncio.wait(self.background_tasks, timeout=CHORE_SECONDS)
         for account in self.accounts.values():
             await account.transport.close()
         await self.ledger.close()
@@ -116,11 +116,11 @@ async def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        chores = [
+        background_tasks = [
             _supervise(lambda: reconcile(accounts, ledger, RECONCILE_EVERY_SECONDS)),
             _supervise(lambda: retain(ledger, keep, remember)),
         ]
-        gateway.chores.extend(asyncio.create_task(each) for each in chores)
+        gateway.background_tasks.extend(asyncio.create_task(each) for each in background_tasks)
         yield
         await gateway.drain()
         await gateway.close()
@@ -141,7 +141,7 @@ async def create_app(
         build_schema(),
         LIST_LENGTHS,
         gateway.context,
-        hides_schema=not settings.server.introspection,
+        introspection_disabled=not settings.server.introspection,
     )
     cors = Middleware(
         CORSMiddleware,
@@ -175,11 +175,11 @@ async def _open_accounts(settings: Settings, ledger: Ledger) -> Mapping[str, Acc
     return accounts
 
 
-async def _supervise(chore: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def _supervise(task: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Start it again whenever a fault of the gateway's own has ended it."""
     while True:
         try:
-            await chore()
+            await task()
         except Exception:
             log.exception("a chore of the gateway has failed and starts again")
             await asyncio.sleep(RESTART_SECONDS)

@@ -15,8 +15,8 @@ from campaign_gateway.duplication.manual_resolution import (
     UNSETTLED,
     CannotResolve,
     listing,
-    resolve_as_absent,
     resolve_as_created,
+    resolve_as_not_created,
     show,
 )
 from campaign_gateway.ledger import Ledger, open_ledger
@@ -34,9 +34,7 @@ def main() -> None:
     try:
         arguments.run(arguments)
     except SettingsError as error:
-        sys.exit(
-            "The configuration cannot be used:\n" + "\n".join(f"  {m}" for m in error.mistakes)
-        )
+        sys.exit("The configuration cannot be used:\n" + "\n".join(f"  {m}" for m in error.errors))
     except CannotListen as error:
         sys.exit(f"The gateway cannot start: {error}")
     except (LedgerUnavailable, CannotResolve) as error:
@@ -149,7 +147,7 @@ def _visit(arguments: argparse.Namespace, work: Callable[[Ledger], Awaitable[Res
     url = load_ledger_settings(_config_of(arguments)).url.get_secret_value()
 
     async def visit() -> Result:
-        ledger = await open_ledger(url, visiting=True)
+        ledger = await open_ledger(url, as_operator=True)
         try:
             return await work(ledger)
         finally:
@@ -172,7 +170,7 @@ def _show(arguments: argparse.Namespace) -> None:
 def _resolve(arguments: argparse.Namespace) -> None:
     async def resolve(ledger: Ledger) -> None:
         if arguments.absent:
-            await resolve_as_absent(ledger, arguments.id)
+            await resolve_as_not_created(ledger, arguments.id)
         else:
             await resolve_as_created(ledger, arguments.id, arguments.created)
 

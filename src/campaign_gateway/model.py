@@ -16,9 +16,8 @@ class DuplicationStatus(StrEnum):
 class Evidence(StrEnum):
     """How the gateway knows what became of a duplication, strongest first."""
 
-    ANSWER = "ANSWER"
-    MARKER = "MARKER"
-    PERSON = "PERSON"
+    RESPONSE = "RESPONSE"
+    OPERATOR = "OPERATOR"
     INFERRED = "INFERRED"
 
 
@@ -54,9 +53,9 @@ class ErrorCode(StrEnum):
 class WarningCode(StrEnum):
     """What a copy that exists lacks, or what its provider remarked."""
 
-    NOT_NAMED = "NOT_NAMED"
-    NOT_READ = "NOT_READ"
-    COPIED_IN_PART = "COPIED_IN_PART"
+    NAME_NOT_APPLIED = "NAME_NOT_APPLIED"
+    DETAILS_UNKNOWN = "DETAILS_UNKNOWN"
+    PARTIAL_COPY = "PARTIAL_COPY"
     PROVIDER_WARNING = "PROVIDER_WARNING"
 
 
@@ -178,15 +177,15 @@ Outcome = Created | Accepted | Rejected | Unknown
 class Intent:
     """What is recorded before the first byte leaves.
 
-    `nonce` tells this attempt's row from one that another attempt wrote for the same key.
-    `input` is the provider's input as JSON; it holds no secret. `seen` are the ids of the campaigns
-    that had the copy's name before the send; None when nobody looked. `platform` is where the
+    `attempt_id` tells this attempt's row from one that another attempt wrote for the same key.
+    `input` is the provider's input as JSON; it holds no secret. `preexisting_ids` are the ids of the campaigns
+    that had the copy's name before the send; None when nobody looked. `id_namespace` is where the
     account leads to, and the kind of campaign where ids depend on it: accounts of one platform see
     the same campaigns.
     """
 
     id: str
-    nonce: str
+    attempt_id: str
     scope: str
     key: str
     fingerprint: str
@@ -195,8 +194,8 @@ class Intent:
     source_campaign_id: str
     requested_name: str | None
     input: str
-    seen: tuple[str, ...] | None = None
-    platform: str = ""
+    preexisting_ids: tuple[str, ...] | None = None
+    id_namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,11 +89,11 @@ class Settings(BaseModel):
 
 
 class SettingsError(Exception):
-    """The configuration cannot be used. `mistakes` has a line for each, none of them a secret."""
+    """The configuration cannot be used. `errors` has a line for each, none of them a secret."""
 
-    def __init__(self, mistakes: list[str]) -> None:
-        super().__init__("\n".join(mistakes))
-        self.mistakes = mistakes
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__("\n".join(errors))
+        self.errors = errors
 
 
 def load_settings(path: Path) -> Settings:
@@ -106,11 +106,11 @@ def load_ledger_settings(path: Path) -> LedgerSettings:
 
     Raises `SettingsError`.
     """
-    mistakes: list[str] = []
+    errors: list[str] = []
     table = _load(path).get("ledger", {})
-    ledger = _Reader(os.environ, mistakes).section(("ledger",), LedgerSettings, table)
+    ledger = _Reader(os.environ, errors).section(("ledger",), LedgerSettings, table)
     if ledger is None:
-        raise SettingsError(mistakes)
+        raise SettingsError(errors)
     return ledger
 
 
@@ -130,18 +130,18 @@ def parse_settings(table: Mapping[str, Any], environment: Mapping[str, str]) -> 
 
     A variable of the environment wins over the table.
     """
-    mistakes = [
+    errors = [
         f"{name}: unknown section{_closest(name, Settings.model_fields)}"
         for name in table
         if name not in Settings.model_fields
     ]
-    read = _Reader(environment, mistakes)
+    read = _Reader(environment, errors)
     server = read.section(("server",), ServerSettings, table.get("server", {}))
     ledger = read.section(("ledger",), LedgerSettings, table.get("ledger", {}))
     accounts = dict(read.accounts(table.get("accounts", {})))
     read.refuse_unknown_variables()
-    if mistakes or server is None or ledger is None:
-        raise SettingsError(mistakes)
+    if errors or server is None or ledger is None:
+        raise SettingsError(errors)
     return Settings(server=server, ledger=ledger, accounts=accounts)
 
 
@@ -150,24 +150,24 @@ class _Reader:
     """`variables` has every name of the environment that overrides something, and what."""
 
     environment: Mapping[str, str]
-    mistakes: list[str]
+    errors: list[str]
     variables: dict[str, str] = field(default_factory=dict)
 
     def accounts(self, tables: object) -> Iterator[tuple[str, AccountSettings]]:
         if not isinstance(tables, dict) or not tables:
-            self.mistakes.append(
+            self.errors.append(
                 "accounts: there is none; add a table [accounts.NAME] with its provider"
             )
             return
         for name, table in tables.items():
             provider = table.get("provider") if isinstance(table, dict) else None
             if not re.fullmatch(NAME, name):
-                self.mistakes.append(
+                self.errors.append(
                     f"accounts.{name}: must be named with up to 64 letters, digits, '.', '_' or '-'"
                 )
             elif not isinstance(provider, str) or provider not in CONNECTORS:
                 known = ", ".join(sorted(CONNECTORS))
-                self.mistakes.append(f"accounts.{name}.provider: must be one of {known}")
+                self.errors.append(f"accounts.{name}.provider: must be one of {known}")
             else:
                 account = self.section(("accounts", name), CONNECTORS[provider].Account, table)
                 if account is not None:
@@ -178,13 +178,13 @@ class _Reader:
     ) -> Section | None:
         """One table as its model, or None and a mistake for everything wrong with it."""
         if not isinstance(table, dict):
-            self.mistakes.append(f"{'.'.join(place)}: must be a table")
+            self.errors.append(f"{'.'.join(place)}: must be a table")
             return None
         try:
             return model.model_validate({**table, **self._overrides(place, model)})
         except ValidationError as error:
             for each in error.errors(include_input=False, include_url=False):
-                self.mistakes.append(_mistake(place, model, each["loc"], each["type"], each["msg"]))
+                self.errors.append(_mistake(place, model, each["loc"], each["type"], each["msg"]))
             return None
 
     def _overrides(self, place: tuple[str, ...], model: type[BaseModel]) -> dict[str, str]:
@@ -201,7 +201,7 @@ class _Reader:
             if variable in self.environment:
                 overrides[setting] = self.environment[variable]
         for other in others - {where}:
-            self.mistakes.append(
+            self.errors.append(
                 f"{where}: the environment could not tell it from {other}; rename one of them"
             )
         return overrides
@@ -209,9 +209,7 @@ class _Reader:
     def refuse_unknown_variables(self) -> None:
         for name in self.environment:
             if name.startswith(ENVIRONMENT_PREFIX) and "__" in name and name not in self.variables:
-                self.mistakes.append(
-                    f"{name}: overrides no setting{_closest(name, self.variables)}"
-                )
+                self.errors.append(f"{name}: overrides no setting{_closest(name, self.variables)}")
 
 
 def _mistake(

@@ -53,7 +53,7 @@ async def test_a_provider_that_answers_with_the_copy(
     assert payload["campaign"]["id"] == copy["id"]
     assert payload["campaign"]["name"] == name
     assert payload["campaign"]["provider"] == provider.upper()
-    assert payload["duplication"]["evidence"] == "ANSWER"
+    assert payload["duplication"]["evidence"] == "RESPONSE"
     assert payload["duplication"]["settledAt"] is not None
 
 
@@ -354,7 +354,7 @@ async def test_after_an_unknown_the_same_copy_under_a_new_key_is_refused(client:
     assert (await client.counted("sonarly"))["asked"] == 1
 
     query = """mutation More($id: ID, $key: String!) { duplicateCampaign(
-      input: { FIELDS }, idempotencyKey: $key, despiteUnresolved: $id
+      input: { FIELDS }, idempotencyKey: $key, overrideDuplicationId: $id
     ) { status duplication { id } userErrors { code field } } }""".replace("FIELDS", fields)
     for wrong in ("", "true", "01890000-0000-7000-8000-000000000000"):
         data = await client.ask(query, id=wrong, key="more")
@@ -371,17 +371,17 @@ async def test_an_override_without_anything_to_override_is_a_mistake(client: Any
     for wrong in ("", "true", "01890000-0000-7000-8000-000000000000"):
         data = await client.ask(
             f"""mutation More($id: ID) {{ duplicateCampaign(
-              input: {{ {SONARLY} }}, idempotencyKey: "k", despiteUnresolved: $id
+              input: {{ {SONARLY} }}, idempotencyKey: "k", overrideDuplicationId: $id
             ) {{ status duplication {{ id }} userErrors {{ code field }} }} }}""",
             id=wrong,
         )
         payload = data["duplicateCampaign"]
         (error,) = payload["userErrors"]
-        assert (error["code"], error["field"]) == ("INVALID_INPUT", ["despiteUnresolved"])
+        assert (error["code"], error["field"]) == ("INVALID_INPUT", ["overrideDuplicationId"])
         assert payload["duplication"] is None
     assert (await client.counted("sonarly"))["asked"] == 0
     plain = """mutation Plain($id: ID) { duplicateCampaign(
-      input: { FIELDS }, idempotencyKey: "k", despiteUnresolved: $id) { status } }"""
+      input: { FIELDS }, idempotencyKey: "k", overrideDuplicationId: $id) { status } }"""
     data = await client.ask(plain.replace("FIELDS", SONARLY), id=None)
     assert data["duplicateCampaign"]["status"] == "CREATED"
 

@@ -62,7 +62,7 @@ class Reads:
         self.urls: list[str] = []
         self.most = 0
         self._now = 0
-        real = Transport.read
+        real = Transport.send_idempotent
 
         async def read(transport: Transport, request: ProviderRequest) -> ProviderResponse:
             self.urls.append(request.url)
@@ -75,7 +75,7 @@ class Reads:
             finally:
                 self._now -= 1
 
-        monkeypatch.setattr(Transport, "read", read)
+        monkeypatch.setattr(Transport, "send_idempotent", read)
 
 
 @pytest.fixture
@@ -240,14 +240,14 @@ async def test_a_campaign_that_cannot_be_read_leaves_the_others(
 async def test_a_provider_that_fails_leaves_the_others(
     gateway: Edge, made: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Transport.read
+    real = Transport.send_idempotent
 
     async def read(transport: Transport, request: ProviderRequest) -> ProviderResponse:
         if BRAZE_SOURCE in request.url:
             return ProviderResponse(500, {}, b"")
         return await real(transport, request)
 
-    monkeypatch.setattr(Transport, "read", read)
+    monkeypatch.setattr(Transport, "send_idempotent", read)
     keys = [campaign("braze", BRAZE_SOURCE), campaign("sonarly", made[1][1])]
     answer = (await gateway.post(HOP, {"keys": keys})).json()
     assert [each and each["name"] for each in answer["data"]["_entities"]] == [None, "Copy 1"]
@@ -259,7 +259,7 @@ async def test_a_provider_that_fails_leaves_the_others(
 async def test_an_account_that_was_another_provider_s_leaves_the_others(
     gateway: Edge, made: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    near = Ledger.near
+    near = Ledger.find_related
 
     async def of_another(*arguments: Any) -> Any:
         found = await near(*arguments)
@@ -268,7 +268,7 @@ async def test_an_account_that_was_another_provider_s_leaves_the_others(
             for key, each in found.items()
         }
 
-    monkeypatch.setattr(Ledger, "near", of_another)
+    monkeypatch.setattr(Ledger, "find_related", of_another)
     keys = [campaign("sonarly", made[0][1]), duplication(made[1][0])]
     answer = (await gateway.post(HOP, {"keys": keys})).json()
     (error,) = answer["errors"]

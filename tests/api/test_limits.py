@@ -127,7 +127,7 @@ async def test_up_to_each_limit(
 async def test_the_limits_are_the_ones_that_are_tried() -> None:
     assert (limits.OPERATION_LIMIT, limits.FRAGMENT_LIMIT, limits.SPREAD_LIMIT) == (20, 30, 100)
     assert (limits.DIRECTIVE_LIMIT, limits.ALIAS_LIMIT, limits.ROOT_FIELD_LIMIT) == (30, 30, 10)
-    assert (limits.NAMESAKE_LIMIT, limits.VALUE_LIMIT, limits.TOKEN_LIMIT) == (50, 10_000, 1000)
+    assert (limits.SAME_FIELD_LIMIT, limits.VALUE_LIMIT, limits.TOKEN_LIMIT) == (50, 10_000, 1000)
     assert (limits.DEPTH_LIMIT, limits.ERROR_LIMIT) == (10, 5)
 
 
@@ -259,8 +259,8 @@ async def test_what_is_kept_of_a_document_knows_no_locations(gateway: Edge) -> N
     answer = (await gateway.post("\n" * 1000 + query, {"a": [key] * 3})).json()
     assert [error["path"] for error in answer["errors"]] == [["_entities", n] for n in range(3)]
     assert not any("locations" in error for error in answer["errors"])
-    mistakes = (await gateway.post("\n" * 1000 + "{ nonsense }")).json()["errors"]
-    assert mistakes[0]["locations"] == [{"line": 1001, "column": 3}]
+    errors = (await gateway.post("\n" * 1000 + "{ nonsense }")).json()["errors"]
+    assert errors[0]["locations"] == [{"line": 1001, "column": 3}]
 
 
 async def test_a_page_of_a_hundred_with_every_field(gateway: Edge) -> None:
@@ -468,7 +468,7 @@ async def test_only_so_many_documents_are_kept(monkeypatch: pytest.MonkeyPatch) 
             parsed.append(text)
         return parse(text, **more)
 
-    kept = Documents(build_schema(), {}, hides_schema=False)
+    kept = Documents(build_schema(), {}, introspection_disabled=False)
     monkeypatch.setattr(documents, "parse", counted)
     first, *others = (f"{{ a{number}: __typename }}" for number in range(DOCUMENTS_KEPT + 1))
     for text in (first, first, *others[:-1], first, *others, first):

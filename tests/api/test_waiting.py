@@ -87,7 +87,7 @@ async def test_a_call_under_way_is_told_when_it_ends(gateway: Edge) -> None:
             await asyncio.sleep(0.05)
     assert recorded["status"] == "IN_PROGRESS"
     found, took = await watched(gateway, recorded["id"], 20)
-    assert (found["status"], found["evidence"]) == ("CREATED", "ANSWER")
+    assert (found["status"], found["evidence"]) == ("CREATED", "RESPONSE")
     assert took < 15
     assert await call == recorded["id"]
 

@@ -107,7 +107,7 @@ async def _load(ledger: Ledger, callers: int, until: float) -> list[float]:
 def _intent() -> Intent:
     return Intent(
         id=new_id(),
-        nonce=secrets.token_hex(16),
+        attempt_id=secrets.token_hex(16),
         scope="everyone",
         key=new_id(),
         fingerprint=secrets.token_hex(32),

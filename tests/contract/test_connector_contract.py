@@ -52,15 +52,15 @@ from starlette.types import ASGIApp
 from campaign_gateway.accounts import Account, open_account
 from campaign_gateway.connectors.contract import (
     Connector,
-    FindsCopies,
+    ListsCampaigns,
     ProviderRequest,
     ProviderResponse,
     ReadsCampaigns,
     RenamesCopies,
-    SignsIn,
+    ReportsProgress,
     Token,
-    TracksCopies,
-    UnreadableAnswer,
+    UnexpectedResponse,
+    UsesAccessTokens,
 )
 from campaign_gateway.connectors.registry import CONNECTORS
 from campaign_gateway.model import (
@@ -77,7 +77,7 @@ from campaign_gateway.model import (
 )
 from campaign_gateway.sandbox import emulation
 from campaign_gateway.settings import parse_settings
-from campaign_gateway.transport.errors import NoAnswer
+from campaign_gateway.transport.errors import NoResponse
 
 First = Callable[[str], tuple[Connector[Any], Any]]
 Read = Callable[[Path], ProviderResponse]
@@ -122,7 +122,7 @@ def test_each_recorded_answer_is_read_as_its_name_says(
     answer_recording: Path, first_connector: First, read_recording: Read
 ) -> None:
     connector, campaign = first_connector(provider_of(answer_recording))
-    outcome = connector.read_answer(campaign, read_recording(answer_recording))
+    outcome = connector.parse_response(campaign, read_recording(answer_recording))
     assert_as_named(outcome, answer_recording)
 
 
@@ -153,13 +153,13 @@ def test_each_recorded_search_is_read_as_its_name_says(
     search_recording: Path, first_connector: First, read_recording: Read
 ) -> None:
     connector, _ = first_connector(provider_of(search_recording))
-    assert isinstance(connector, FindsCopies)
+    assert isinstance(connector, ListsCampaigns)
     _, wanted, _ = search_recording.stem.split(".")
     if wanted == "unreadable":
-        with pytest.raises(UnreadableAnswer):
-            connector.read_search(read_recording(search_recording), None)
+        with pytest.raises(UnexpectedResponse):
+            connector.parse_search(read_recording(search_recording), None)
         return
-    found = connector.read_search(read_recording(search_recording), None).campaigns
+    found = connector.parse_search(read_recording(search_recording), None).campaigns
     if wanted == "none":
         assert not found
     else:
@@ -175,10 +175,10 @@ def test_each_recorded_lookup_is_read_as_its_name_says(
     _, wanted, _ = lookup_recording.stem.split(".")
     response = read_recording(lookup_recording)
     if wanted == "unreadable":
-        with pytest.raises(UnreadableAnswer):
-            connector.read_lookup(response, "97")
+        with pytest.raises(UnexpectedResponse):
+            connector.parse_lookup(response, "97")
         return
-    found = connector.read_lookup(response, "97" if wanted == "none" else wanted)
+    found = connector.parse_lookup(response, "97" if wanted == "none" else wanted)
     if wanted == "none":
         assert found is None
     else:
@@ -192,7 +192,7 @@ def test_each_recorded_rename_is_read_as_its_name_says(
 ) -> None:
     connector, _ = first_connector(provider_of(rename_recording))
     assert isinstance(connector, RenamesCopies)
-    refusal = connector.read_rename(read_recording(rename_recording))
+    refusal = connector.parse_rename(read_recording(rename_recording))
     match rename_recording.stem.split("."):
         case ["renamed", _]:
             assert refusal is None
@@ -207,15 +207,15 @@ def test_each_recorded_progress_is_read_as_its_name_says(
     progress_recording: Path, first_connector: First, read_recording: Read
 ) -> None:
     connector, campaign = first_connector(provider_of(progress_recording))
-    assert isinstance(connector, TracksCopies)
+    assert isinstance(connector, ReportsProgress)
     _, wanted, _ = progress_recording.stem.split(".")
     response = read_recording(progress_recording)
     copy_id = (re.findall(rb'"campaignGuid": *"([^"]+)"', response.body) or [b"97"])[0].decode()
     if wanted == "unreadable":
-        with pytest.raises(UnreadableAnswer):
-            connector.read_progress(campaign, copy_id, response)
+        with pytest.raises(UnexpectedResponse):
+            connector.parse_progress(campaign, copy_id, response)
         return
-    outcome = connector.read_progress(campaign, copy_id, response)
+    outcome = connector.parse_progress(campaign, copy_id, response)
     assert type(outcome).__name__.lower() == wanted
     assert_sound(outcome)
     if isinstance(outcome, Created):
@@ -226,20 +226,20 @@ def test_each_recorded_sign_in_is_read_as_its_name_says(
     sign_in_recording: Path, first_connector: First, read_recording: Read
 ) -> None:
     connector, _ = first_connector(provider_of(sign_in_recording))
-    assert isinstance(connector, SignsIn)
+    assert isinstance(connector, UsesAccessTokens)
     response = read_recording(sign_in_recording)
     match sign_in_recording.stem.split("."):
         case ["signin", "token"]:
-            token = connector.read_sign_in(response)
+            token = connector.parse_token(response)
             assert isinstance(token, Token)
             assert token.value.encode() in response.body
             assert token.lifetime > 0
             assert token.value not in repr(token)
         case ["signin", "unreadable", _]:
-            with pytest.raises(UnreadableAnswer):
-                connector.read_sign_in(response)
+            with pytest.raises(UnexpectedResponse):
+                connector.parse_token(response)
         case ["signin", code, _]:
-            refusal = connector.read_sign_in(response)
+            refusal = connector.parse_token(response)
             assert isinstance(refusal, Rejected)
             assert refusal.error.code == ErrorCode(code.upper())
         case _:
@@ -251,10 +251,10 @@ def test_the_source_is_never_taken_for_its_copy(
 ) -> None:
     connector, campaign = first_connector(provider_of(good_recording))
     response = read_recording(good_recording)
-    outcome = connector.read_answer(campaign, response)
+    outcome = connector.parse_response(campaign, response)
     if isinstance(outcome, Created):
         same = type(campaign.campaign_id)(outcome.campaign.id)
-        outcome = connector.read_answer(replace(campaign, campaign_id=same), response)
+        outcome = connector.parse_response(replace(campaign, campaign_id=same), response)
         assert isinstance(outcome, Accepted | Unknown)
 
 
@@ -268,9 +268,9 @@ def token_of(provider: str) -> Path:
 
 def sign_in_path(connector: object) -> str | None:
     """Where it asks for a token, without what stands ahead of it at a base URL."""
-    if not isinstance(connector, SignsIn):
+    if not isinstance(connector, UsesAccessTokens):
         return None
-    return urlsplit(connector.build_sign_in().url).path.removeprefix("/behind/a/path")
+    return urlsplit(connector.build_token_request().url).path.removeprefix("/behind/a/path")
 
 
 def as_sent(recording: Path) -> bytes:
@@ -305,10 +305,10 @@ def test_a_spoilt_success_is_never_a_refusal_nor_another_copy(
 ) -> None:
     connector, campaign = first_connector(provider_of(good_recording))
     good = read_recording(good_recording)
-    told = connector.read_answer(campaign, good)
+    told = connector.parse_response(campaign, good)
     ids = {told.campaign.id} if isinstance(told, Created) else set()
     for change, response in spoilt(good):
-        outcome = connector.read_answer(campaign, response)
+        outcome = connector.parse_response(campaign, response)
         assert isinstance(outcome, Created | Accepted | Unknown), change
         assert not isinstance(outcome, Created) or outcome.campaign.id in ids, change
         assert_sound(outcome)
@@ -324,7 +324,7 @@ def test_a_success_that_was_cut_off_is_not_trusted(
         replace(good, complete=False, body=b""),
         *(replace(good, body=good.body.rstrip()[:end]) for end in range(len(good.body) - 1)),
     ]:
-        assert isinstance(connector.read_answer(campaign, response), Accepted | Unknown)
+        assert isinstance(connector.parse_response(campaign, response), Accepted | Unknown)
 
 
 CHEAP = [
@@ -366,7 +366,10 @@ def test_only_the_documented_success_is_believed_without_its_body(
         for body in CHEAP:
             answer = ProviderResponse(status, {}, body, is_complete)
             if status != YES.get(connector.provider):
-                assert isinstance(connector.read_answer(campaign, answer), Unknown), (status, body)
+                assert isinstance(connector.parse_response(campaign, answer), Unknown), (
+                    status,
+                    body,
+                )
 
 
 @pytest.mark.parametrize("is_complete", [True, False])
@@ -377,7 +380,9 @@ def test_an_unreadable_answer_is_judged_by_its_status_alone(
     tries = [(status, body) for status in range(200, 600) for body in CHEAP]
     tries += [(status, body) for status in some for body in COSTLY]
     for status, body in tries:
-        outcome = connector.read_answer(campaign, ProviderResponse(status, {}, body, is_complete))
+        outcome = connector.parse_response(
+            campaign, ProviderResponse(status, {}, body, is_complete)
+        )
         assert_by_status(outcome, status, refusals_of(connector))
 
 
@@ -449,7 +454,7 @@ ANSWERS = st.builds(
 def test_no_answer_whatsoever_makes_a_connector_fail(
     connector: Connector[Any], campaign: Any, response: ProviderResponse
 ) -> None:
-    outcome = connector.read_answer(campaign, response)
+    outcome = connector.parse_response(campaign, response)
     assert_sound(outcome)
     if not response.is_success:
         refuses = response.status in refusals_of(connector)
@@ -464,11 +469,11 @@ def test_no_answer_whatsoever_makes_a_connector_fail(
 def test_no_answer_whatsoever_makes_a_search_fail(
     connector: Connector[Any], campaign: Any, response: ProviderResponse
 ) -> None:
-    if not isinstance(connector, FindsCopies):
+    if not isinstance(connector, ListsCampaigns):
         return
     try:
-        page = connector.read_search(response, None)
-    except UnreadableAnswer:
+        page = connector.parse_search(response, None)
+    except UnexpectedResponse:
         return
     for each in page.campaigns:
         assert_sound_campaign(each)
@@ -486,8 +491,8 @@ def test_no_answer_whatsoever_makes_a_lookup_fail(
     if not isinstance(connector, ReadsCampaigns):
         return
     try:
-        found = connector.read_lookup(response, "97")
-    except UnreadableAnswer:
+        found = connector.parse_lookup(response, "97")
+    except UnexpectedResponse:
         return
     assert found is None or found.id == "97"
     assert_sound_campaign(found)
@@ -499,14 +504,14 @@ def test_no_answer_whatsoever_makes_the_steps_after_a_copy_fail(
     connector: Connector[Any], campaign: Any, response: ProviderResponse
 ) -> None:
     if isinstance(connector, RenamesCopies):
-        refusal = connector.read_rename(response)
+        refusal = connector.parse_rename(response)
         assert refusal is not None or (response.is_success and response.complete)
         if refusal is not None:
             assert_sound(refusal)
-    if isinstance(connector, TracksCopies):
+    if isinstance(connector, ReportsProgress):
         try:
-            outcome = connector.read_progress(campaign, "97", response)
-        except UnreadableAnswer:
+            outcome = connector.parse_progress(campaign, "97", response)
+        except UnexpectedResponse:
             return
         assert response.is_success
         assert response.complete
@@ -519,14 +524,14 @@ def test_no_answer_whatsoever_makes_the_steps_after_a_copy_fail(
 def test_no_answer_whatsoever_makes_signing_in_fail(
     connector: Connector[Any], campaign: Any, response: ProviderResponse
 ) -> None:
-    if not isinstance(connector, SignsIn):
+    if not isinstance(connector, UsesAccessTokens):
         return
     # After this the same copy is sent again.
-    if connector.refuses_token(response):
-        assert isinstance(connector.read_answer(campaign, response), Rejected)
+    if connector.rejects_token(response):
+        assert isinstance(connector.parse_response(campaign, response), Rejected)
     try:
-        answer = connector.read_sign_in(response)
-    except UnreadableAnswer:
+        answer = connector.parse_token(response)
+    except UnexpectedResponse:
         return
     if isinstance(answer, Token):
         assert response.is_success
@@ -540,12 +545,12 @@ def test_only_a_refusal_is_sent_again(
     answer_recording: Path, first_connector: First, read_recording: Read, spoilt: Spoilt
 ) -> None:
     connector, campaign = first_connector(provider_of(answer_recording))
-    if not isinstance(connector, SignsIn):
+    if not isinstance(connector, UsesAccessTokens):
         return
     good = read_recording(answer_recording)
     for change, response in [("nothing", good), *spoilt(good)]:
-        if connector.refuses_token(response):
-            outcome = connector.read_answer(campaign, response)
+        if connector.rejects_token(response):
+            outcome = connector.parse_response(campaign, response)
             assert isinstance(outcome, Rejected), change
             assert outcome.error.code is ErrorCode.AUTHENTICATION_FAILED, change
 
@@ -560,17 +565,17 @@ UNREADABLE = [
 
 def test_an_unreadable_search_says_so(connector: Connector[Any]) -> None:
     for response in UNREADABLE:
-        if isinstance(connector, FindsCopies):
-            with pytest.raises(UnreadableAnswer):
-                connector.read_search(response, None)
+        if isinstance(connector, ListsCampaigns):
+            with pytest.raises(UnexpectedResponse):
+                connector.parse_search(response, None)
 
 
 def test_an_unreadable_lookup_says_so(connector: Connector[Any]) -> None:
     for response in UNREADABLE:
         if isinstance(connector, ReadsCampaigns):
             try:
-                found = connector.read_lookup(response, "97")
-            except UnreadableAnswer:
+                found = connector.parse_lookup(response, "97")
+            except UnexpectedResponse:
                 continue
             # Some providers know no other way of saying that there is no such campaign.
             assert found is None
@@ -582,13 +587,13 @@ def test_a_spoilt_search_never_makes_a_campaign_up(
 ) -> None:
     connector, _ = first_connector(provider_of(search_recording))
     good = read_recording(search_recording)
-    if not isinstance(connector, FindsCopies) or not good.is_success:
+    if not isinstance(connector, ListsCampaigns) or not good.is_success:
         return
     told = re.findall(rb"[A-Za-z0-9_-]+", good.body)
     for change, response in spoilt(good):
         try:
-            page = connector.read_search(response, None)
-        except UnreadableAnswer:
+            page = connector.parse_search(response, None)
+        except UnexpectedResponse:
             continue
         for each in page.campaigns:
             assert each.id.encode() in told, change
@@ -604,8 +609,8 @@ def test_a_spoilt_lookup_never_makes_a_campaign_up(
         return
     for change, response in spoilt(read_recording(lookup_recording)):
         try:
-            found = connector.read_lookup(response, wanted)
-        except UnreadableAnswer:
+            found = connector.parse_lookup(response, wanted)
+        except UnexpectedResponse:
             continue
         assert found is None or found.id == wanted, change
         assert_sound_campaign(found)
@@ -617,7 +622,7 @@ def test_a_spoilt_lookup_never_makes_a_campaign_up(
 def test_a_rate_limit_says_how_long_to_wait(connector: Connector[Any], campaign: Any) -> None:
     def seconds(**headers: str) -> int | None:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        outcome = connector.read_answer(campaign, ProviderResponse(429, named, b""))
+        outcome = connector.parse_response(campaign, ProviderResponse(429, named, b""))
         assert isinstance(outcome, Rejected)
         assert outcome.error.code == ErrorCode.RATE_LIMITED
         return outcome.error.retry_after
@@ -659,7 +664,7 @@ STRANGE_DELAYS = [
 def test_a_strange_delay_is_survived(
     connector: Connector[Any], campaign: Any, header: str, value: str
 ) -> None:
-    outcome = connector.read_answer(campaign, ProviderResponse(429, {header: value}, b""))
+    outcome = connector.parse_response(campaign, ProviderResponse(429, {header: value}, b""))
     assert isinstance(outcome, Rejected)
     assert_sound(outcome)
 
@@ -701,7 +706,7 @@ def test_hostile_ids_are_refused_by_name(connector: Connector[Any], campaign: An
 
 
 def test_hostile_ids_never_lead_a_search_astray(connector: Connector[Any], campaign: Any) -> None:
-    if not isinstance(connector, FindsCopies):
+    if not isinstance(connector, ListsCampaigns):
         return
     for name, hostile in with_ids(campaign, HOSTILE_IDS, HOSTILE_NUMBERS):
         try:
@@ -743,7 +748,7 @@ def test_a_hostile_id_of_a_copy_leads_nowhere(
     if isinstance(connector, RenamesCopies):
         with pytest.raises(Refused):
             connector.build_rename(campaign, hostile, None)
-    if isinstance(connector, TracksCopies):
+    if isinstance(connector, ReportsProgress):
         with pytest.raises(Refused):
             connector.build_progress(campaign, hostile)
 
@@ -848,22 +853,24 @@ def test_secrets_stay_out_of_every_repr(account: tuple[str, str], campaign: Any)
     connector = opened.connector
     assert set(configured.accounts[name].secrets()) == {secret}
     requests = [connector.build_request(campaign)]
-    if isinstance(connector, FindsCopies):
+    if isinstance(connector, ListsCampaigns):
         requests.append(connector.build_search(campaign, None))
     if isinstance(connector, ReadsCampaigns):
         requests.append(connector.build_lookup("97", campaign))
     if isinstance(connector, RenamesCopies):
         described = ProviderResponse(200, {}, b'{"id": "97", "settings": {}}')
         requests.append(connector.build_rename(campaign, "97", described))
-    if isinstance(connector, TracksCopies):
+    if isinstance(connector, ReportsProgress):
         requests.append(connector.build_progress(campaign, "97"))
-    if isinstance(connector, SignsIn):
-        requests = [connector.sign(each, secret) for each in requests]
-        requests.append(connector.build_sign_in())
+    if isinstance(connector, UsesAccessTokens):
+        requests = [connector.authorize(each, secret) for each in requests]
+        requests.append(connector.build_token_request())
     for each in [configured, opened, connector, opened.transport, *requests]:
         assert not any(secret in text for text in (repr(each), str(each), f"{each}"))
     # Logs of servers and proxies keep URLs. To sign in there may be no other way.
-    signing_in = connector.build_sign_in() if isinstance(connector, SignsIn) else None
+    signing_in = (
+        connector.build_token_request() if isinstance(connector, UsesAccessTokens) else None
+    )
     assert not any(secret in request.url for request in requests if request != signing_in)
     assert all(secret in revealed(str(asdict(request))) for request in requests)
 
@@ -884,14 +891,14 @@ async def test_a_secret_that_the_provider_echoes_is_in_no_outcome(
     url, answers, heard = echo
     provider = provider_of(answer_recording)
     connector, campaign = first_connector(provider)
-    signs_in = isinstance(connector, SignsIn)
+    signs_in = isinstance(connector, UsesAccessTokens)
     # A token is as good as a secret, and must not be hidden only for being the same as one.
     secret = "another-secret-0123456789" if signs_in else SECRET
     account = open_at(provider, url, **secrets_of(provider, secret))
     recorded = read_recording(answer_recording)
-    if isinstance(connector, SignsIn):
+    if isinstance(connector, UsesAccessTokens):
         signed_in = read_recording(token_of(provider))
-        token = connector.read_sign_in(signed_in)
+        token = connector.parse_token(signed_in)
         assert isinstance(token, Token)
         told = signed_in.body.replace(token.value.encode(), json.dumps(SECRET)[1:-1].encode())
         account.transport._pass = None  # type: ignore[union-attr]
@@ -976,11 +983,11 @@ def leaks(text: str) -> bool:
 # What becomes of each fault that every emulator can have, and how many copies it leaves behind.
 FAULTS: dict[str, tuple[types.UnionType | type, int]] = {
     "slow": (Created | Accepted, 1),
-    "hang": (NoAnswer, 0),
-    "cut-before-copy": (NoAnswer, 0),
-    "cut-after-copy": (NoAnswer, 1),
+    "hang": (NoResponse, 0),
+    "cut-before-copy": (NoResponse, 0),
+    "cut-after-copy": (NoResponse, 1),
     "cut-in-answer": (Accepted | Unknown, 1),
-    "garbage": (NoAnswer, 1),
+    "garbage": (NoResponse, 1),
     "unreadable": (Accepted | Unknown, 1),
     "empty": (Accepted | Unknown, 1),
     "redirect": (Unknown, 0),
@@ -1002,10 +1009,10 @@ async def test_an_emulated_outcome_is_told_for_what_it_is(
     refusals = refusals_of(account.connector)
     verdict, copies = verdict_on(campaign.campaign_id, description, refusals)
     before = counted(account.connector.provider)
-    outcome: Outcome | NoAnswer
+    outcome: Outcome | NoResponse
     try:
         outcome = await duplicate(account, campaign)
-    except NoAnswer as failure:
+    except NoResponse as failure:
         outcome = failure
     after = counted(account.connector.provider)
     assert isinstance(outcome, verdict)
@@ -1014,7 +1021,7 @@ async def test_an_emulated_outcome_is_told_for_what_it_is(
     if isinstance(outcome, Created):
         assert after["copies"][-1]["id"] == outcome.campaign.id
         assert {each.code for each in outcome.warnings} & LEFT == left_undone(description)
-        if WarningCode.NOT_NAMED not in left_undone(description):
+        if WarningCode.NAME_NOT_APPLIED not in left_undone(description):
             assert after["copies"][-1]["name"] == outcome.campaign.name == campaign.name
     if isinstance(outcome, Rejected):
         is_unknown = re.search("unknown|not found", description)
@@ -1022,13 +1029,16 @@ async def test_an_emulated_outcome_is_told_for_what_it_is(
         assert outcome.error.code == code
 
 
-LEFT = {WarningCode.NOT_NAMED, WarningCode.NOT_READ}
+LEFT = {WarningCode.NAME_NOT_APPLIED, WarningCode.DETAILS_UNKNOWN}
 
 
 def left_undone(description: str) -> set[WarningCode]:
     """What a copy lacks by the emulator's own words, when a call that comes after it fails."""
     _, _, failure = description.partition("copied, then ")
-    words = {"the new name": WarningCode.NOT_NAMED, "reading it back": WarningCode.NOT_READ}
+    words = {
+        "the new name": WarningCode.NAME_NOT_APPLIED,
+        "reading it back": WarningCode.DETAILS_UNKNOWN,
+    }
     return {code for word, code in words.items() if word in failure}
 
 
@@ -1066,10 +1076,10 @@ async def test_a_copy_is_found_and_read_again(
     outcome = await duplicate(live, campaign)
     made = counted(live.connector.provider)["copies"][-1]
     assert made["name"] == campaign.name
-    if isinstance(live.connector, FindsCopies):
+    if isinstance(live.connector, ListsCampaigns):
         found = await search(live, live.connector, campaign)
         assert [each.id for each in found] == [made["id"]]
-        source = str(campaign.campaign_id) if live.connector.tells_source else None
+        source = str(campaign.campaign_id) if live.connector.reports_source else None
         assert found[0].copied_from == source
     if isinstance(live.connector, ReadsCampaigns):
         read = await look_up(live, live.connector, made["id"], campaign)
@@ -1078,18 +1088,20 @@ async def test_a_copy_is_found_and_read_again(
         if isinstance(outcome, Created):
             assert read.id == outcome.campaign.id
         assert await look_up(live, live.connector, "987654321", campaign) is None
-        if isinstance(live.connector, FindsCopies) and live.connector.lists_in_full:
+        if isinstance(live.connector, ListsCampaigns) and live.connector.list_has_all_fields:
             assert await search(live, live.connector, campaign) == [read]
 
 
-async def search(account: Account, connector: FindsCopies[Any], campaign: Any) -> list[Campaign]:
+async def search(account: Account, connector: ListsCampaigns[Any], campaign: Any) -> list[Campaign]:
     """The campaigns of this name, on whichever page, waiting for the first one."""
     found: list[Campaign] = []
     for _ in range(40):
         cursor: str | None = None
         for _ in range(5):
-            response = await account.transport.read(connector.build_search(campaign, cursor))
-            page = connector.read_search(response, cursor)
+            response = await account.transport.send_idempotent(
+                connector.build_search(campaign, cursor)
+            )
+            page = connector.parse_search(response, cursor)
             found += [each for each in page.campaigns if each.name == campaign.name]
             cursor = page.next_cursor
             if cursor is None:
@@ -1103,8 +1115,8 @@ async def search(account: Account, connector: FindsCopies[Any], campaign: Any) -
 async def look_up(
     account: Account, connector: ReadsCampaigns[Any], campaign_id: str, near: Any
 ) -> Campaign | None:
-    response = await account.transport.read(connector.build_lookup(campaign_id, near))
-    return connector.read_lookup(response, campaign_id)
+    response = await account.transport.send_idempotent(connector.build_lookup(campaign_id, near))
+    return connector.parse_lookup(response, campaign_id)
 
 
 # What the tests above share

@@ -91,7 +91,7 @@ def test_an_emulator_refuses_what_its_provider_refuses(
     answer = send(emulator_url(provider), provider, refused)
     assert answer.status == refused["status"]
     connector, campaign = first_connector(provider)
-    assert isinstance(connector.read_answer(campaign, answer), Rejected)
+    assert isinstance(connector.parse_response(campaign, answer), Rejected)
     assert counted(provider)["count"] == before
 
 

@@ -14,11 +14,11 @@ from campaign_gateway.api.inputs import DuplicateCampaignInput
 from campaign_gateway.api.schema import client_sdl
 from campaign_gateway.connectors.account_settings import AccountSettings
 from campaign_gateway.connectors.contract import (
-    FindsCopies,
+    ListsCampaigns,
     ReadsCampaigns,
     RenamesCopies,
-    SignsIn,
-    TracksCopies,
+    ReportsProgress,
+    UsesAccessTokens,
 )
 from campaign_gateway.connectors.registry import CONNECTORS
 
@@ -86,11 +86,11 @@ def test_no_provider_is_named_outside_its_room_but_in_two_lists(provider: str) -
 def test_no_connector_has_half_of_what_the_gateway_looks_for(connector: type[object]) -> None:
     """What lacks a part of one of these is not seen to be one, and nobody would notice."""
     wholes: dict[str, type] = {
-        "build_search": FindsCopies,
+        "build_search": ListsCampaigns,
         "build_lookup": ReadsCampaigns,
         "build_rename": RenamesCopies,
-        "build_progress": TracksCopies,
-        "build_sign_in": SignsIn,
+        "build_progress": ReportsProgress,
+        "build_token_request": UsesAccessTokens,
     }
     for part, whole in wholes.items():
         assert hasattr(connector, part) == all(

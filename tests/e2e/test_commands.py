@@ -322,7 +322,7 @@ def test_a_person_settles_what_nobody_knows_beside_a_running_gateway(
             fields = f'sonarly: {{ {GROUP}, campaignId: "c1", name: "{name}" }}'
             again = duplicate(url, fields, name)
             assert (again["status"], again["replayed"]) == (status, True)
-            assert again["duplication"]["evidence"] == "PERSON"
+            assert again["duplication"]["evidence"] == "OPERATOR"
         assert provider.posts() == 2
         assert command.stop() == 0
     assert "CREATED" in told("list", "--all")

@@ -90,7 +90,7 @@ LIMITS = {
         limits.FRAGMENT_LIMIT,
         limits.SPREAD_LIMIT,
     ],
-    "fields of one name": [limits.NAMESAKE_LIMIT],
+    "fields of one name": [limits.SAME_FIELD_LIMIT],
     "values in the variables": [VARIABLE_VALUE_LIMIT],
     "values in the answer, taking lists as long as they may be": [limits.VALUE_LIMIT],
     "entities to resolve; campaigns to read at providers": [ENTITY_LIMIT, CAMPAIGN_LIMIT],

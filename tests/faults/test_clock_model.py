@@ -30,7 +30,7 @@ HOUR = 60 * MINUTE
 
 EARLIEST_COPY = -5
 LATEST_COPY = 24 * HOUR
-TRIED_FOR = 10 * MINUTE
+RETRY_FOR = 10 * MINUTE
 
 # By how much a clock may be ahead.
 AHEAD = (0, 3 * MINUTE, -3 * MINUTE, 10 * MINUTE, -10 * MINUTE)
@@ -45,8 +45,8 @@ READ_AFTER = (1.9, 600.9)
 SLOW = 20
 
 GAPS = (1, MINUTE, 4 * MINUTE, 15 * MINUTE)
-TRIED = (0, 15, 5 * MINUTE, TRIED_FOR - 1, TRIED_FOR, 2 * TRIED_FOR)
-PAUSES = (2, 30, HOUR)
+TRIED = (0, 15, 5 * MINUTE, RETRY_FOR - 1, RETRY_FOR, 2 * RETRY_FOR)
+CHECK_INTERVALS = (2, 30, HOUR)
 
 
 # --- the worlds -----------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ def finds_newest(policy: Policy, world: Repeat) -> bool:
 
 def gives_up(policy: Policy, world: Rename) -> bool:
     settled_by, asked_by = two_replicas(world.clocks, own=policy.gives_up_by_own_clock)
-    return world.tried + asked_by - settled_by >= TRIED_FOR
+    return world.tried + asked_by - settled_by >= RETRY_FOR
 
 
 def is_due(policy: Policy, world: Pause) -> bool:
@@ -251,7 +251,7 @@ def broken_by(policy: Policy, world: World) -> Iterator[Promise]:
             if not finds_newest(policy, world):
                 yield Promise.NEWEST
         case Rename():
-            is_over = world.tried >= TRIED_FOR
+            is_over = world.tried >= RETRY_FOR
             if gives_up(policy, world) is not is_over:
                 yield Promise.AT_LAST if is_over else Promise.NOT_TOO_SOON
         case Pause():
@@ -300,7 +300,7 @@ def worlds() -> Iterator[World]:
         yield Repeat(each, gap)
     for each, tried in product(clocks(), TRIED):
         yield Rename(each, tried)
-    for each, pause, late in product(clocks(), PAUSES, (-1, 0, 1)):
+    for each, pause, late in product(clocks(), CHECK_INTERVALS, (-1, 0, 1)):
         yield Pause(each, pause, pause + late)
     yield from readings()
 
@@ -319,13 +319,13 @@ class Findings:
 def search(policy: Policy, *until: Promise) -> Findings:
     """Everything, unless `until` names promises: then it ends when they are broken."""
     broken: dict[Promise, str] = {}
-    seen = 0
-    for seen, world in enumerate(worlds(), start=1):  # noqa: B007 - the count is wanted
+    preexisting_ids = 0
+    for preexisting_ids, world in enumerate(worlds(), start=1):  # noqa: B007 - the count is wanted
         for promise in broken_by(policy, world):
             broken.setdefault(promise, str(world))
         if until and broken.keys() >= {*until}:
             break
-    return Findings(seen, broken)
+    return Findings(preexisting_ids, broken)
 
 
 # --- what is found --------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from support.wire import BEGIN, SETTLE, Wire, wire_to
 ACCOUNTS = ("one", "two")
 # So that an outage need not last long to outlast a gateway, nor a check that it has cut off.
 IMPATIENT = {
-    "constants": {"ledger.postgres.PATIENCE": 2.0, "duplication.reconciliation.CHECK_TIME": 3.0}
+    "constants": {"ledger.postgres.PATIENCE": 2.0, "duplication.reconciliation.CHECK_TIMEOUT": 3.0}
 }
 
 LOAD = ["none", "none", "slow", "refusal-409", "fin-after-copy", "rst-before-copy"]
@@ -97,7 +97,7 @@ async def test_a_record_whose_confirmation_is_lost_is_written_again_and_counts_o
     figures.faults[f"confirmation of the {name} lost"] += wire.muted
     assert wire.muted == 15
     assert [[each.status for each in history.told] for history in histories] == [["CREATED"]] * 20
-    assert {each.evidence for each in records.values()} == {Evidence.ANSWER}
+    assert {each.evidence for each in records.values()} == {Evidence.RESPONSE}
 
 
 async def test_an_intent_that_was_recorded_unheard_is_renounced_when_the_database_is_back(
@@ -210,7 +210,7 @@ async def test_a_database_that_dies_as_it_is_told_an_intent_or_an_outcome_has_it
     hold(figures, provider, histories, records, kind=f"database killed at the {name}")
     figures.faults[f"database killed at the {name}"] += 1
     assert [[each.status for each in history.told] for history in histories] == [["CREATED"]] * 12
-    assert {each.evidence for each in records.values()} == {Evidence.ANSWER}
+    assert {each.evidence for each in records.values()} == {Evidence.RESPONSE}
 
 
 async def test_a_key_whose_copy_is_there_is_never_called_safe_while_the_database_is_gone(

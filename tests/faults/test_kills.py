@@ -40,7 +40,7 @@ ENGINES = ("sqlite", "postgres")
 # What the provider is to do, and what must be among the ends, because the intent that the gateway
 # died over has no other.
 STEPS: Mapping[str, tuple[str, str]] = {
-    "before-begin": ("none", "CREATED by ANSWER"),
+    "before-begin": ("none", "CREATED by RESPONSE"),
     "after-begin": ("none", "UNKNOWN"),
     "after-headers": ("none", "UNKNOWN"),
     "after-request": ("slow", "CREATED by INFERRED"),
@@ -49,8 +49,8 @@ STEPS: Mapping[str, tuple[str, str]] = {
     "after-status": ("none", "CREATED by INFERRED"),
     "after-answer": ("none", "CREATED by INFERRED"),
     "before-settle": ("none", "CREATED by INFERRED"),
-    "after-settle": ("none", "CREATED by ANSWER"),
-    "before-reply": ("none", "CREATED by ANSWER"),
+    "after-settle": ("none", "CREATED by RESPONSE"),
+    "before-reply": ("none", "CREATED by RESPONSE"),
     "before-reading-is-settled": ("fin-after-copy", "CREATED by INFERRED"),
     "after-reading-is-settled": ("fin-after-copy", "CREATED by INFERRED"),
 }

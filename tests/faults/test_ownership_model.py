@@ -47,7 +47,7 @@ class Status(StrEnum):
 
 class Evidence(StrEnum):
     INFERRED = "INFERRED"
-    ANSWER = "ANSWER"
+    RESPONSE = "RESPONSE"
 
 
 class Answer(NamedTuple):
@@ -114,7 +114,7 @@ class Check(NamedTuple):
     """A check in progress: how many copies were listed, then which records competed for them."""
 
     listed: int
-    rivals: tuple[Rival, ...] | None = None
+    competing: tuple[Rival, ...] | None = None
 
 
 class At(StrEnum):
@@ -264,11 +264,11 @@ def settled(policy: Policy, world: World, me: int, answer: Answer) -> World | No
         return None
     is_inferred = record.evidence is Evidence.INFERRED
     if is_inferred and policy.answer_keeps_found_copy and answer.status is Status.CREATED:
-        return with_record(world, me, record._replace(evidence=Evidence.ANSWER))
+        return with_record(world, me, record._replace(evidence=Evidence.RESPONSE))
     is_owned = holder(world, answer.copy, me) is not None
     if is_owned and policy.on_collision is not Collision.BOTH_OWN_IT:
         return None
-    evidence = None if answer.status is Status.UNKNOWN else Evidence.ANSWER
+    evidence = None if answer.status is Status.UNKNOWN else Evidence.RESPONSE
     return with_record(world, me, Record(answer.status, answer.copy, evidence))
 
 
@@ -485,15 +485,17 @@ def steps_of_reading(policy: Policy, world: World, me: int) -> Iterator[Step]:
             comes = would_settle(policy, world, me)
             what = f"the check of {name} lists {len(world.makers)}"
             yield Step(what, with_intent(world, me, listed), comes)
-    elif check.rivals is None:
+    elif check.competing is None:
         # In the order of the product: a record settled in between is a rival, or its claim is seen.
-        rivals = rivals_now(world)
-        names = " and ".join(NAMES[each.who] for each in rivals) or "no record"
-        seen = intent._replace(check=check._replace(rivals=rivals))
-        yield Step(f"the check of {name} finds waiting: {names}", with_intent(world, me, seen))
+        competing = rivals_now(world)
+        names = " and ".join(NAMES[each.who] for each in competing) or "no record"
+        preexisting_ids = intent._replace(check=check._replace(competing=competing))
+        yield Step(
+            f"the check of {name} finds waiting: {names}", with_intent(world, me, preexisting_ids)
+        )
     else:
         done = with_intent(world, me, intent._replace(check=None))
-        copy = chosen(policy, world, me, check.listed, check.rivals)
+        copy = chosen(policy, world, me, check.listed, check.competing)
         if copy is None:
             yield Step(f"the check of {name} cannot choose", done)
         else:
@@ -516,12 +518,12 @@ def free_copies(world: World, listed: int) -> list[int]:
 
 
 def chosen(
-    policy: Policy, world: World, me: int, listed: int, rivals: tuple[Rival, ...]
+    policy: Policy, world: World, me: int, listed: int, competing: tuple[Rival, ...]
 ) -> int | None:
     """The copy at the record's own place, if there are as many copies as records that wait."""
     copies = free_copies(world, listed) if policy.looks_at_claims else [*range(1, listed + 1)]
-    promised = [each for each in rivals if each.is_promised]
-    for owners in (rivals, promised):
+    promised = [each for each in competing if each.is_promised]
+    for owners in (competing, promised):
         order = [each.who for each in owners]
         if me in order and len(order) == len(copies):
             return copies[order.index(me)]
@@ -565,7 +567,7 @@ def simplified(policy: Policy, world: World) -> World:
 
 
 def is_definite(record: Record | None) -> bool:
-    if record is None or record.evidence is not Evidence.ANSWER:
+    if record is None or record.evidence is not Evidence.RESPONSE:
         return False
     return record.status in DEFINITE or record.copy is not None
 
@@ -575,10 +577,10 @@ def is_definite(record: Record | None) -> bool:
 
 class Promise(Enum):
     ONE_OWNER = "a copy is on one record at most"
-    OWN_COPY = "a record with the evidence ANSWER has the copy that its own request made"
+    OWN_COPY = "a record with the evidence RESPONSE has the copy that its own request made"
     REAL_COPY = "CREATED: the copy is there"
     NOT_WEAKENED = "no definite answer gives way to weaker evidence"
-    NOT_LOST = "an answer that came in to a replica that lives ends on record, as ANSWER"
+    NOT_LOST = "an answer that came in to a replica that lives ends on record, as RESPONSE"
     ALL_ASSIGNED = "a copy is on no record only where counting cannot tell whose it is"
 
 
@@ -599,7 +601,7 @@ def is_own(world: World) -> bool:
     return all(
         world.makers[record.copy - 1 : record.copy] == (who,)
         for who, record in records(world)
-        if record.evidence is Evidence.ANSWER and record.copy is not None
+        if record.evidence is Evidence.RESPONSE and record.copy is not None
     )
 
 
@@ -854,7 +856,7 @@ def test_how_an_answer_was_lost_when_its_owner_was_gone() -> None:
         "12. B's replica sees that its record is open",
         "13. B's replica sees no owner",
         "14. nothing more comes",
-        "    records: A is CREATED (copy 2, ANSWER), B is IN_PROGRESS",
+        "    records: A is CREATED (copy 2, RESPONSE), B is IN_PROGRESS",
         "    copies: copy 1 is B's, copy 2 is A's",
     ]
 
@@ -884,6 +886,6 @@ def test_how_two_records_came_to_one_copy() -> None:
         " 9. reading's write of copy 1 for A is committed",
         "10. B's answer is recorded: CREATED (copy 1)",
         "11. nothing more comes",
-        "    records: A is CREATED (copy 1, INFERRED), B is CREATED (copy 1, ANSWER)",
+        "    records: A is CREATED (copy 1, INFERRED), B is CREATED (copy 1, RESPONSE)",
         "    copies: copy 1 is B's, copy 2 is A's",
     ]

@@ -74,7 +74,7 @@ REJECTED = Outcome(Status.REJECTED)
 class Record(NamedTuple):
     """The key's one row. It has no owner once the gateway that began it has crashed."""
 
-    nonce: int
+    attempt_id: int
     owner: int | None
     says: Outcome
 
@@ -91,9 +91,9 @@ class Retry(StrEnum):
 class Kind(StrEnum):
     BEGIN = auto()
     SETTLE = auto()
-    RENOUNCE = auto()
-    DISOWN = auto()
-    SETTLE_BY_READING = auto()
+    MARK_NEVER_SENT = auto()
+    TAKE_OVER_ABANDONED = auto()
+    SETTLE_FROM_EVIDENCE = auto()
 
 
 class Write(NamedTuple):
@@ -101,7 +101,7 @@ class Write(NamedTuple):
 
     kind: Kind
     says: Outcome
-    nonce: int = 0
+    attempt_id: int = 0
     owner: int | None = None
 
     def __str__(self) -> str:
@@ -123,7 +123,7 @@ class Doing(StrEnum):
 
 class Gateway(NamedTuple):
     doing: Doing = Doing.NOTHING
-    nonce: int = 0
+    attempt_id: int = 0
     outcome: Outcome = UNKNOWN
 
 
@@ -165,7 +165,7 @@ class Step(NamedTuple):
 # --- the policies ---------------------------------------------------------------------------------
 
 
-class InDoubt(Enum):
+class CommitUncertain(Enum):
     """What is done when the word that a record has been begun does not come."""
 
     BEGIN_AGAIN_OR_RENOUNCE = auto()
@@ -201,7 +201,7 @@ class Silence(Enum):
 @dataclass(frozen=True)
 class Policy:
     begins_before_sending: bool = True
-    in_doubt: InDoubt = InDoubt.BEGIN_AGAIN_OR_RENOUNCE
+    in_doubt: CommitUncertain = CommitUncertain.BEGIN_AGAIN_OR_RENOUNCE
     renouncing_takes_the_key: bool = True
     on_expiry: Expiry = Expiry.BECOMES_UNKNOWN
     on_silence: Silence = Silence.UNKNOWN
@@ -238,20 +238,20 @@ def retry(policy: Policy, outcome: Outcome) -> Retry:
 def committed(policy: Policy, record: Record | None, write: Write) -> Record | None:
     """The record after a write. Each is one statement, so nothing comes between look and change."""
     if record is None:
-        is_insert = write.kind is not Kind.RENOUNCE
-        return Record(write.nonce, write.owner, write.says) if is_insert else None
-    is_mine, status = record.nonce == write.nonce, record.says.status
+        is_insert = write.kind is not Kind.MARK_NEVER_SENT
+        return Record(write.attempt_id, write.owner, write.says) if is_insert else None
+    is_mine, status = record.attempt_id == write.attempt_id, record.says.status
     is_open = status in {Status.IN_PROGRESS, Status.UNKNOWN}
     match write.kind:
         case Kind.BEGIN:
             changes = False
         case Kind.SETTLE:
             changes = (is_mine and is_open) or not policy.guards_settling
-        case Kind.RENOUNCE:
+        case Kind.MARK_NEVER_SENT:
             changes = is_mine and is_open
-        case Kind.DISOWN:
+        case Kind.TAKE_OVER_ABANDONED:
             changes = status is Status.IN_PROGRESS or not policy.guards_disowning
-        case Kind.SETTLE_BY_READING:
+        case Kind.SETTLE_FROM_EVIDENCE:
             changes = status in {Status.UNKNOWN, Status.ACCEPTED}
     return record._replace(says=write.says) if changes else record
 
@@ -301,43 +301,47 @@ def refuse(policy: Policy, world: World, why: str) -> Step:
 
 
 def begin(policy: Policy, world: World, me: int) -> Iterator[Step]:
-    nonce = world.gateways[me].nonce
+    attempt_id = world.gateways[me].attempt_id
 
     def send_if_mine(world: World) -> World:
         record = world.record
-        is_mine = record is not None and record.nonce == nonce and record.says == IN_PROGRESS
+        is_mine = (
+            record is not None and record.attempt_id == attempt_id and record.says == IN_PROGRESS
+        )
         return doing_now(world, me, Doing.SENDING) if is_mine else told_the_record(idle(world, me))
 
-    yield from write(policy, world, me, Write(Kind.BEGIN, IN_PROGRESS, nonce, me), send_if_mine)
+    yield from write(
+        policy, world, me, Write(Kind.BEGIN, IN_PROGRESS, attempt_id, me), send_if_mine
+    )
 
 
 def doubt(policy: Policy, world: World, me: int) -> Iterator[Step]:
     name, sending = NAMES[me], doing_now(world, me, Doing.SENDING)
     match policy.in_doubt:
-        case InDoubt.BEGIN_AGAIN_OR_RENOUNCE:
+        case CommitUncertain.BEGIN_AGAIN_OR_RENOUNCE:
             yield from begin(policy, world, me)
             first = Doing.RESTORING if policy.renouncing_takes_the_key else Doing.RENOUNCING
             renouncing = doing_now(world, me, first)
             yield refuse(policy, renouncing, f"{name} loses patience")
-        case InDoubt.GIVE_UP:
+        case CommitUncertain.GIVE_UP:
             yield refuse(policy, idle(world, me), f"{name} gives up")
-        case InDoubt.TAKE_ANY_RECORD:
+        case CommitUncertain.TAKE_ANY_RECORD:
             if world.record is None:
                 yield from begin(policy, world, me)
             else:
                 yield Step(f"{name} takes the record for its own", sending)
-        case InDoubt.SEND_ANYWAY:
+        case CommitUncertain.SEND_ANYWAY:
             yield Step(f"{name} goes on", sending)
 
 
 def restore(policy: Policy, world: World, me: int) -> Iterator[Step]:
     """Take the key, so that what was begun cannot be committed after all."""
-    taking = Write(Kind.BEGIN, IN_PROGRESS, world.gateways[me].nonce, me)
+    taking = Write(Kind.BEGIN, IN_PROGRESS, world.gateways[me].attempt_id, me)
     yield from write(policy, world, me, taking, lambda done: doing_now(done, me, Doing.RENOUNCING))
 
 
-def renounce(policy: Policy, world: World, me: int) -> Iterator[Step]:
-    renouncing = Write(Kind.RENOUNCE, REJECTED, world.gateways[me].nonce)
+def mark_never_sent(policy: Policy, world: World, me: int) -> Iterator[Step]:
+    renouncing = Write(Kind.MARK_NEVER_SENT, REJECTED, world.gateways[me].attempt_id)
     yield from write(policy, world, me, renouncing, lambda done: idle(done, me))
 
 
@@ -377,13 +381,13 @@ def hear(policy: Policy, world: World, me: int) -> Iterator[Step]:
 
 
 def settle(policy: Policy, world: World, me: int) -> Iterator[Step]:
-    _, nonce, outcome = world.gateways[me]
+    _, attempt_id, outcome = world.gateways[me]
 
     def answer(world: World) -> World:
         done = idle(world, me)
         return done if policy.tells_before_commit else told_the_record(done)
 
-    yield from write(policy, world, me, Write(Kind.SETTLE, outcome, nonce), answer)
+    yield from write(policy, world, me, Write(Kind.SETTLE, outcome, attempt_id), answer)
 
 
 STEPS_OF_GATEWAY: Mapping[Doing, Callable[[Policy, World, int], Iterator[Step]]] = {
@@ -391,7 +395,7 @@ STEPS_OF_GATEWAY: Mapping[Doing, Callable[[Policy, World, int], Iterator[Step]]]
     Doing.CONNECTING: connect,
     Doing.DOUBTING: doubt,
     Doing.RESTORING: restore,
-    Doing.RENOUNCING: renounce,
+    Doing.RENOUNCING: mark_never_sent,
     Doing.LOOKING: look,
     Doing.SENDING: send,
     Doing.WAITING: wait,
@@ -422,15 +426,17 @@ def conclude(policy: Policy, world: World, me: int, outcome: Outcome) -> World:
 
 
 def doing_now(
-    world: World, me: int, doing: Doing, nonce: int | None = None, outcome: Outcome = UNKNOWN
+    world: World, me: int, doing: Doing, attempt_id: int | None = None, outcome: Outcome = UNKNOWN
 ) -> World:
     first, second = world.gateways
-    gateway = Gateway(doing, world.gateways[me].nonce if nonce is None else nonce, outcome)
+    gateway = Gateway(
+        doing, world.gateways[me].attempt_id if attempt_id is None else attempt_id, outcome
+    )
     return world._replace(gateways=(first, gateway) if me else (gateway, second))
 
 
 def idle(world: World, me: int) -> World:
-    return doing_now(world, me, IDLE.doing, IDLE.nonce)
+    return doing_now(world, me, IDLE.doing, IDLE.attempt_id)
 
 
 def told_the_record(world: World) -> World:
@@ -444,9 +450,11 @@ def abandoned(world: World, me: int) -> World:
 
 
 def unused_nonce(world: World) -> int:
-    used = {gateway.nonce for gateway in world.gateways} | {write.nonce for write in world.writes}
-    held = world.record and world.record.nonce
-    return next(nonce for nonce in count(1) if nonce not in {*used, held})
+    used = {gateway.attempt_id for gateway in world.gateways} | {
+        write.attempt_id for write in world.writes
+    }
+    held = world.record and world.record.attempt_id
+    return next(attempt_id for attempt_id in count(1) if attempt_id not in {*used, held})
 
 
 # --- those around the gateways --------------------------------------------------------------------
@@ -487,7 +495,7 @@ def steps_of_expiry(policy: Policy, world: World) -> Iterator[Step]:
     is_dead = record.owner is None
     whose = "a dead gateway" if is_dead else "a gateway that lives"
     if policy.on_expiry is Expiry.BECOMES_UNKNOWN:
-        disowning = world._replace(writes=world.writes | {Write(Kind.DISOWN, UNKNOWN)})
+        disowning = world._replace(writes=world.writes | {Write(Kind.TAKE_OVER_ABANDONED, UNKNOWN)})
         if disowning != world:
             yield Step(f"the record of {whose} is to be disowned", disowning, comes=is_dead)
         return
@@ -501,10 +509,10 @@ def steps_of_expiry(policy: Policy, world: World) -> Iterator[Step]:
     judged = world._replace(misjudgements=world.misjudgements + (not is_dead))
     for me, gateway in enumerate(world.gateways):
         if gateway == IDLE and me != record.owner:
-            nonce = unused_nonce(world)
-            taken = judged._replace(record=Record(nonce, me, IN_PROGRESS))
+            attempt_id = unused_nonce(world)
+            taken = judged._replace(record=Record(attempt_id, me, IN_PROGRESS))
             what = f"{NAMES[me]} takes over the record of {whose}"
-            yield Step(what, doing_now(taken, me, doing, nonce), comes=is_dead)
+            yield Step(what, doing_now(taken, me, doing, attempt_id), comes=is_dead)
 
 
 def steps_of_reading(policy: Policy, world: World) -> Iterator[Step]:
@@ -512,8 +520,8 @@ def steps_of_reading(policy: Policy, world: World) -> Iterator[Step]:
     record = world.record
     if record is None or record.says not in {UNKNOWN, ACCEPTED} or not policy.can_read:
         return
-    found = Write(Kind.SETTLE_BY_READING, Outcome(Status.CREATED, world.copies))
-    absent = Write(Kind.SETTLE_BY_READING, REJECTED)
+    found = Write(Kind.SETTLE_FROM_EVIDENCE, Outcome(Status.CREATED, world.copies))
+    absent = Write(Kind.SETTLE_FROM_EVIDENCE, REJECTED)
     if world.copies == 1 and found not in world.writes:
         yield Step("reading finds the copy", world._replace(writes=world.writes | {found}))
     if policy.takes_absence_for_refusal and not world.copies and absent not in world.writes:
@@ -787,17 +795,17 @@ BAD = [
         id="take a copy that is not there yet for a refusal",
     ),
     pytest.param(
-        replace(OURS, in_doubt=InDoubt.GIVE_UP),
+        replace(OURS, in_doubt=CommitUncertain.GIVE_UP),
         {Promise.NOT_LEFT},
         id="the begin is in doubt: leave it",
     ),
     pytest.param(
-        replace(OURS, in_doubt=InDoubt.TAKE_ANY_RECORD),
+        replace(OURS, in_doubt=CommitUncertain.TAKE_ANY_RECORD),
         {Promise.ONE_COPY, Promise.TRUE_REJECTED},
         id="the begin is in doubt: take any record for one's own",
     ),
     pytest.param(
-        replace(OURS, in_doubt=InDoubt.SEND_ANYWAY),
+        replace(OURS, in_doubt=CommitUncertain.SEND_ANYWAY),
         {Promise.ONE_COPY, Promise.ON_RECORD},
         id="the begin is in doubt: send all the same",
     ),

@@ -197,7 +197,7 @@ async def test_a_gateway_that_stands_still_before_its_first_byte_and_goes_on_mak
     hold(figures, provider, [history], records, kind="stopped before the first byte")
     figures.faults["stopped before the first byte"] += 1
     assert [each.status for each in history.told] == ["UNKNOWN", "CREATED", "CREATED"]
-    assert {each.evidence for each in history.told[1:]} == {"ANSWER"}
+    assert {each.evidence for each in history.told[1:]} == {"RESPONSE"}
     assert len(provider.intents[wanted.name].copies) == 1
 
 
@@ -233,7 +233,7 @@ async def test_a_gateway_that_stands_still_before_its_answer_records_it_when_it_
     hold(figures, provider, [history], records, kind="stopped before the answer")
     figures.faults["stopped before the answer"] += 1
     assert {each.status for each in history.told[-2:]} == {status}
-    assert history.told[-1].evidence == "ANSWER"
+    assert history.told[-1].evidence == "RESPONSE"
     assert len(provider.intents[wanted.name].posts) == 1
 
 

@@ -18,7 +18,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from campaign_gateway.duplication.completion import FINISH_SECONDS
+from campaign_gateway.duplication.completion import COMPLETION_SECONDS
 from campaign_gateway.model import Duplication, DuplicationStatus
 from campaign_gateway.sandbox.emulators import hubspot, mailchimp, marketo, meta, omnisend
 from support.crashing_gateway import STAYS
@@ -49,7 +49,9 @@ RENAMING = {
     "meta": "120210000000000101",
     "omnisend": "65f2c1d47a9b3e0012ab34cd",
 }
-LEFT = {name: ["NOT_NAMED"] for name in RENAMING} | {"meta": ["NOT_NAMED", "NOT_READ"]}
+LEFT = {name: ["NAME_NOT_APPLIED"] for name in RENAMING} | {
+    "meta": ["NAME_NOT_APPLIED", "DETAILS_UNKNOWN"]
+}
 
 # How much later than promised an answer may be on a busy machine, in seconds.
 SLACK = 3
@@ -57,15 +59,18 @@ SLACK = 3
 # A gateway that is to be killed at a step waits there, however slow the machine is, and those that
 # go on from there wait less than they do.
 PATIENT = {
-    "duplication.attempt.FINISH_SECONDS": 60,
-    "duplication.attempt.UNFINISHED_AFTER": 2,
+    "duplication.attempt.COMPLETION_SECONDS": 60,
+    "duplication.attempt.COMPLETION_DUE_AFTER": 2,
     **SOON,
 }
 ALONE = {**PATIENT, "app.RECONCILE_EVERY_SECONDS": 3600}
 OFTEN = {
-    "constants": {"duplication.reconciliation.PAUSES": [0.5], "duplication.completion.PAUSE": 1}
+    "constants": {
+        "duplication.reconciliation.CHECK_INTERVALS": [0.5],
+        "duplication.completion.RETRY_INTERVAL": 1,
+    }
 }
-NOT_ALONE = {**PATIENT, "duplication.attempt.UNFINISHED_AFTER": 5}
+NOT_ALONE = {**PATIENT, "duplication.attempt.COMPLETION_DUE_AFTER": 5}
 
 MUTATION = """
 mutation Copy($input: DuplicateCampaignInput!, $key: String!) {
@@ -319,7 +324,7 @@ async def die_over_names(
         for each in clients:
             told = await each.ask_until(living, is_finished)
             assert told["campaign"]["name"] == each.name, step
-            assert told["duplication"]["evidence"] == "ANSWER"
+            assert told["duplication"]["evidence"] == "RESPONSE"
     finally:
         for task in asking:
             task.cancel()
@@ -388,7 +393,7 @@ async def test_a_copy_whose_answer_died_with_the_gateway_is_settled_where_readin
         told = await clients["meta"].ask_until(living.url, is_created)
         assert told["duplication"]["evidence"] == "INFERRED"
         # It may yet be somebody else's copy of the same source.
-        assert codes(told) == ["NOT_NAMED"]
+        assert codes(told) == ["NAME_NOT_APPLIED"]
         assert "Rename it there" in told["warnings"][0]["message"]
         for each in (clients["mailchimp"], clients["omnisend"]):
             # Nothing is looked for by a name that it does not have.
@@ -416,36 +421,41 @@ async def test_a_copy_whose_answer_died_with_the_gateway_is_settled_where_readin
 # has its name, and whether the gateway tries again.
 TROUBLES: Mapping[tuple[str, str], tuple[list[str], str | None, bool, bool]] = {
     ("mailchimp", "rename-refused"): (
-        ["NOT_NAMED"],
+        ["NAME_NOT_APPLIED"],
         "The campaign could not be updated.",
         False,
         False,
     ),
     ("mailchimp", "rename-error-500"): (
-        ["NOT_NAMED"],
+        ["NAME_NOT_APPLIED"],
         "An unexpected internal error has occurred.",
         False,
         True,
     ),
-    ("mailchimp", "rename-cut"): (["NOT_NAMED"], None, False, True),
-    ("mailchimp", "rename-hangs"): (["NOT_NAMED"], None, False, True),
-    ("omnisend", "rename-refused"): (["NOT_NAMED"], "name: Must not be this name", False, False),
+    ("mailchimp", "rename-cut"): (["NAME_NOT_APPLIED"], None, False, True),
+    ("mailchimp", "rename-hangs"): (["NAME_NOT_APPLIED"], None, False, True),
+    ("omnisend", "rename-refused"): (
+        ["NAME_NOT_APPLIED"],
+        "name: Must not be this name",
+        False,
+        False,
+    ),
     ("omnisend", "rename-error-500"): (
-        ["NOT_NAMED"],
+        ["NAME_NOT_APPLIED"],
         "An unexpected error occurred.",
         False,
         True,
     ),
-    ("omnisend", "rename-cut"): (["NOT_NAMED"], None, False, True),
+    ("omnisend", "rename-cut"): (["NAME_NOT_APPLIED"], None, False, True),
     ("meta", "rename-refused"): (
-        ["NOT_NAMED"],
+        ["NAME_NOT_APPLIED"],
         "Invalid parameter: The name is not acceptable.",
         False,
         False,
     ),
-    ("meta", "rename-error-500"): (["NOT_NAMED"], "An unknown error occurred", False, True),
-    ("meta", "rename-cut"): (["NOT_NAMED"], None, False, True),
-    ("meta", "read-back-fails"): (["NOT_READ"], None, True, True),
+    ("meta", "rename-error-500"): (["NAME_NOT_APPLIED"], "An unknown error occurred", False, True),
+    ("meta", "rename-cut"): (["NAME_NOT_APPLIED"], None, False, True),
+    ("meta", "read-back-fails"): (["DETAILS_UNKNOWN"], None, True, True),
 }
 
 
@@ -468,7 +478,7 @@ async def test_a_second_call_that_comes_to_nothing_is_a_warning_beside_the_copy(
             assert codes(told) == warnings, source
             assert told["warnings"][0]["providerMessage"] == said
             assert (told["campaign"]["name"] == each.name) == is_named
-            assert each.took < FINISH_SECONDS + SLACK
+            assert each.took < COMPLETION_SECONDS + SLACK
             figures.faults[f"after the copy: {source}"] += 1
 
         def tries(provider: str, each: Client) -> int:
@@ -500,13 +510,21 @@ async def test_a_second_call_that_comes_to_nothing_is_a_warning_beside_the_copy(
 # Kinds of requests, how they fail for a while, and what is warned of meanwhile. Of Meta's copies
 # only the id is known where they cannot be read, and Mailchimp takes no name from whoever cannot
 # repeat what else the copy is like.
-PASSING: Mapping[tuple[str, str], Mapping[str, list[str]]] = {
-    ("rename", "500"): {name: ["NOT_NAMED"] for name in RENAMING},
-    ("rename", "cut-before-copy"): {name: ["NOT_NAMED"] for name in RENAMING},
-    ("rename", "429"): {name: ["NOT_NAMED"] for name in RENAMING},
-    ("rename", "hang"): {name: ["NOT_NAMED"] for name in RENAMING},
-    ("lookup", "404"): {"mailchimp": ["NOT_NAMED"], "meta": ["NOT_READ"], "omnisend": []},
-    ("lookup", "500"): {"mailchimp": ["NOT_NAMED"], "meta": ["NOT_READ"], "omnisend": []},
+RETRYABLE: Mapping[tuple[str, str], Mapping[str, list[str]]] = {
+    ("rename", "500"): {name: ["NAME_NOT_APPLIED"] for name in RENAMING},
+    ("rename", "cut-before-copy"): {name: ["NAME_NOT_APPLIED"] for name in RENAMING},
+    ("rename", "429"): {name: ["NAME_NOT_APPLIED"] for name in RENAMING},
+    ("rename", "hang"): {name: ["NAME_NOT_APPLIED"] for name in RENAMING},
+    ("lookup", "404"): {
+        "mailchimp": ["NAME_NOT_APPLIED"],
+        "meta": ["DETAILS_UNKNOWN"],
+        "omnisend": [],
+    },
+    ("lookup", "500"): {
+        "mailchimp": ["NAME_NOT_APPLIED"],
+        "meta": ["DETAILS_UNKNOWN"],
+        "omnisend": [],
+    },
     ("lookup", "hang"): LEFT,
 }
 
@@ -517,7 +535,7 @@ async def test_a_second_call_that_fails_for_a_while_is_made_up_for_by_the_gatewa
     fronts: dict[str, tuple[str, Front]] = {}
     clients: dict[str, Client] = {}
     expected: dict[str, list[str]] = {}
-    for (kind, fault), warnings in PASSING.items():
+    for (kind, fault), warnings in RETRYABLE.items():
         for provider, source in RENAMING.items():
             account = f"{provider}-{kind}-{fault}"
             fronts[account] = provider, new_front(doors, provider)
@@ -525,7 +543,7 @@ async def test_a_second_call_that_fails_for_a_while_is_made_up_for_by_the_gatewa
             clients[account] = Client(http, account, provider, source)
             expected[account] = warnings[provider]
     # Longer than a caller waits for the second call, so that it is this wait which ends.
-    timeout = FINISH_SECONDS + 1
+    timeout = COMPLETION_SECONDS + 1
     config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", fronts, timeout=timeout)
     async with serving(config, OFTEN) as gateway:
         await asyncio.gather(*(each.ask(gateway.url) for each in clients.values()))
@@ -533,7 +551,7 @@ async def test_a_second_call_that_fails_for_a_while_is_made_up_for_by_the_gatewa
             (told,) = each.told
             assert told["status"] == "CREATED"
             assert codes(told) == expected[account], account
-            assert each.took < FINISH_SECONDS + SLACK
+            assert each.took < COMPLETION_SECONDS + SLACK
         for _, front in fronts.values():
             front.failing.clear()
         for each in clients.values():
@@ -555,7 +573,10 @@ async def test_a_gateway_stopped_while_it_names_a_copy_ends_in_time_and_the_next
         front.held = ("rename", "asked")
     config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", names_of(fronts), timeout=5)
     clients = [Client(http, each, each, source) for each, source in RENAMING.items()]
-    constants = {"duplication.attempt.FINISH_SECONDS": 2, "duplication.completion.PAUSE": 1}
+    constants = {
+        "duplication.attempt.COMPLETION_SECONDS": 2,
+        "duplication.completion.RETRY_INTERVAL": 1,
+    }
     async with serving(config, {"constants": constants}) as stopping:
         asking = [asyncio.create_task(each.ask(stopping.url)) for each in clients]
         await until(lambda: all(each.holding for each in fronts.values()))
@@ -567,7 +588,7 @@ async def test_a_gateway_stopped_while_it_names_a_copy_ends_in_time_and_the_next
         for told in await asyncio.gather(*asking):
             assert told is not None, "who has asked is answered"
             assert told["status"] == "CREATED"
-            assert codes(told) == ["NOT_NAMED"]
+            assert codes(told) == ["NAME_NOT_APPLIED"]
         figures.faults["SIGTERM over a name"] += 1
     for front in fronts.values():
         front.held = None
@@ -616,9 +637,12 @@ async def test_a_gateway_stopped_while_it_tries_a_name_again_leaves_that_to_the_
     front.failing["rename"] = "500"
     config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", names_of({"omnisend": front}))
     client = Client(http, "omnisend", "omnisend", RENAMING["omnisend"])
-    constants = {"duplication.completion.PAUSE": 1, "duplication.reconciliation.CHECK_TIME": 2}
+    constants = {
+        "duplication.completion.RETRY_INTERVAL": 1,
+        "duplication.reconciliation.CHECK_TIMEOUT": 2,
+    }
     async with serving(config, {"constants": constants}) as stopping:
-        assert codes(await client.ask(stopping.url)) == ["NOT_NAMED"]
+        assert codes(await client.ask(stopping.url)) == ["NAME_NOT_APPLIED"]
         # From here on it is the gateway by itself, of whose tries no caller knows.
         front.failing.clear()
         front.held = ("rename", "asked")
@@ -640,8 +664,8 @@ LAUNCH = "6f1d2c3b-8a4e-4b7d-9c05-2e1f7a8b9c0d"
 # What becomes of the copies whose job the gateway can follow, and of those whose answer is lost.
 JOBS: Mapping[str, tuple[str, list[str]]] = {
     LAUNCH: ("CREATED", []),
-    "job-is-partial": ("CREATED", ["COPIED_IN_PART"]),
-    "job-fails": ("CREATED", ["COPIED_IN_PART"]),
+    "job-is-partial": ("CREATED", ["PARTIAL_COPY"]),
+    "job-fails": ("CREATED", ["PARTIAL_COPY"]),
     "job-fails-and-leaves-nothing": ("REJECTED", []),
     "job-never-ends": ("ACCEPTED", []),
 }
@@ -663,7 +687,10 @@ async def die_over_jobs(
     config = configured(folder, ledger, names_of({"hubspot": front}))
     clients = [Client(http, "hubspot", "hubspot", source, {"kind": "CAMPAIGN"}) for source in JOBS]
     death = Death(
-        step, [front], len(clients), {**PATIENT, "duplication.reconciliation.PAUSES": [0.5]}
+        step,
+        [front],
+        len(clients),
+        {**PATIENT, "duplication.reconciliation.CHECK_INTERVALS": [0.5]},
     )
     gateways = [await started(turn, config, death.tricks())]
     asking: list[asyncio.Task[Payload | None]] = []
@@ -755,7 +782,7 @@ async def test_a_person_is_shown_a_copy_that_is_being_filled_and_what_it_lacks(
         await client.ask_until(gateway.url, lambda told: bool(told["status"] == "CREATED"))
         said = await asyncio.to_thread(shown, config, duplication)
         assert f"copy                 {copy}" in said
-        assert "warning              COPIED_IN_PART: " in said
+        assert "warning              PARTIAL_COPY: " in said
     await one_copy(http, front, client)
 
 
@@ -856,7 +883,7 @@ async def test_a_sign_in_that_is_refused_or_hangs_makes_nothing_and_the_same_key
     config = configured(tmp_path, ledger, names_of({"marketo": front}))
     monkeypatch.setattr(marketo, "CLIENT_SECRET", "another one since today")
     async with serving(
-        config, {"constants": {"transport.token_auth.SIGN_IN_SECONDS": 2}}
+        config, {"constants": {"transport.token_auth.TOKEN_REQUEST_SECONDS": 2}}
     ) as gateway:
         refused = await client.ask(gateway.url) or {}
         assert (refused["status"], refused["duplication"]) == ("NOT_SENT", None)

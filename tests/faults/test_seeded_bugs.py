@@ -56,14 +56,14 @@ BUGS = [
                 (
                     'ON CONFLICT DO NOTHING RETURNING id"\n)\nUNRESOLVED',
                     (
-                        "ON CONFLICT (scope, key) DO UPDATE SET nonce = excluded.nonce,"
+                        "ON CONFLICT (scope, key) DO UPDATE SET attempt_id = excluded.attempt_id,"
                         " status = 'IN_PROGRESS' WHERE duplication.status = 'UNKNOWN'"
                         ' RETURNING id"\n)\nUNRESOLVED'
                     ),
                 ),
                 (
-                    "= coalesce(:despite, '')",
-                    "IN (coalesce(:despite, ''), (SELECT id FROM duplication WHERE key = :key))",
+                    "= coalesce(:override_of, '')",
+                    "IN (coalesce(:override_of, ''), (SELECT id FROM duplication WHERE key = :key))",
                 ),
             ],
         },
@@ -99,8 +99,8 @@ BUGS = [
         {
             "ledger/sql.py": [
                 (
-                    "{row}.nonce = :nonce AND ({row}.status IN ('IN_PROGRESS', 'UNKNOWN')",
-                    "{row}.nonce = :nonce AND (1 = 1",
+                    "{row}.attempt_id = :attempt_id AND ({row}.status IN ('IN_PROGRESS', 'UNKNOWN')",
+                    "{row}.attempt_id = :attempt_id AND (1 = 1",
                 )
             ]
         },
@@ -142,10 +142,10 @@ BUGS = [
         SPINE,
     ),
     Bug(
-        "nonce ignored",
+        "attempt_id ignored",
         {
             "ledger/ledger.py": [
-                ("is_ours = holder.intent.nonce == intent.nonce", "is_ours = True"),
+                ("is_ours = holder.intent.attempt_id == intent.attempt_id", "is_ours = True"),
             ],
         },
         LEDGER,

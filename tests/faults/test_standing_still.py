@@ -51,5 +51,5 @@ async def test_the_answer_that_came_while_a_gateway_stood_still_is_the_outcome(
     hold(figures, provider, [History(wanted, [told])], records, kind="stopped beyond the deadline")
     figures.faults["stopped beyond the deadline"] += 1
     assert (told.status, told.replayed) == (status, False)
-    assert records[wanted.name].evidence is Evidence.ANSWER
+    assert records[wanted.name].evidence is Evidence.RESPONSE
     assert len(provider.intents[wanted.name].posts) == 1

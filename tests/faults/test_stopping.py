@@ -86,7 +86,7 @@ async def test_a_gateway_told_to_stop_says_so_refuses_what_is_new_and_finishes_t
     hold(figures, provider, histories, records, kind="SIGTERM with calls under way")
     figures.faults["SIGTERM with calls under way"] += 1
     assert {each.told[0].status for each in histories[:UNDER_WAY]} == {"CREATED"}
-    assert {each.evidence for each in records.values()} == {Evidence.ANSWER}
+    assert {each.evidence for each in records.values()} == {Evidence.RESPONSE}
     for told in (each.told[0] for each in histories[UNDER_WAY : UNDER_WAY + 10]):
         assert (told.status, told.code, told.duplication) == ("NOT_SENT", "OVERLOADED", None)
         assert told.retry == "SAME_KEY"
@@ -124,7 +124,7 @@ async def test_gateways_stopped_again_and_again_under_load_leave_nothing_unknown
     figures.measured["SIGTERM to exit under load"] = f"{max(drains):.2f} s"
     for each in wanted:
         assert records[each.name].status == each.expected
-        assert records[each.name].evidence is Evidence.ANSWER
+        assert records[each.name].evidence is Evidence.RESPONSE
 
 
 async def test_a_second_sigterm_stops_at_once_and_what_it_cuts_off_is_found_by_reading(

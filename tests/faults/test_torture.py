@@ -33,7 +33,7 @@ from support.judge import count, judge
 from support.postgres import PostgresServer, postgres_server
 from support.tls_front import TlsFront, tls_in_front_of
 
-CONSTANTS = {**SOON, "duplication.reconciliation.PAUSES": [0.5, 1, 1, 2]}
+CONSTANTS = {**SOON, "duplication.reconciliation.CHECK_INTERVALS": [0.5, 1, 1, 2]}
 
 # A caller waits so long for a permit before the gateway refuses.
 DEADLINE = 1.5

@@ -26,7 +26,7 @@ from support.gateways import (
     recorded,
 )
 
-CONSTANTS = {**SOON, "duplication.reconciliation.PAUSES": [0.5, 1, 1, 2]}
+CONSTANTS = {**SOON, "duplication.reconciliation.CHECK_INTERVALS": [0.5, 1, 1, 2]}
 
 # So many seconds the gateways look for a copy that is not to be found.
 LOOKING_SECONDS = 6
@@ -124,7 +124,7 @@ async def test_late_answer_and_search_never_give_one_campaign_two_owners(
         stopped.signal(signal.SIGCONT)
         await late
         async with asyncio.timeout(10):
-            while (await recorded(postgres_url))[first.key].evidence is not Evidence.ANSWER:
+            while (await recorded(postgres_url))[first.key].evidence is not Evidence.RESPONSE:
                 await asyncio.sleep(0.1)
         records = await recorded(postgres_url)
     assert {each.evidence for each in by_search.values()} == {Evidence.INFERRED}

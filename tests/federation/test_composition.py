@@ -66,7 +66,7 @@ def test_clients_see_one_schema_of_both(composed: Any) -> None:
     assert {"duplication", "campaign", "reviewed", "approved"} <= set(client.query_type.fields)
     assert not [name for name in client.query_type.fields if name.startswith("_")]
     (mutation,) = client.mutation_type.fields.values()
-    assert set(mutation.args) == {"input", "idempotencyKey", "despiteUnresolved"}
+    assert set(mutation.args) == {"input", "idempotencyKey", "overrideDuplicationId"}
     campaign = client.type_map["Campaign"]
     assert isinstance(campaign, graphql.GraphQLObjectType)
     assert {"providerStatus", "headline"} <= set(campaign.fields)

@@ -27,8 +27,8 @@ async def open_at() -> AsyncIterator[Callable[..., Awaitable[Ledger]]]:
     """Opens ledgers that are closed when the test is done, unless it has closed them."""
     opened: list[Ledger] = []
 
-    async def open_one(url: str, *, visiting: bool = False) -> Ledger:
-        opened.append(await open_ledger(url, visiting=visiting))
+    async def open_one(url: str, *, as_operator: bool = False) -> Ledger:
+        opened.append(await open_ledger(url, as_operator=as_operator))
         return opened[-1]
 
     yield open_one
@@ -47,7 +47,7 @@ def intent() -> Callable[..., Intent]:
         return replace(
             Intent(
                 id=new_id(),
-                nonce=new_id(),
+                attempt_id=new_id(),
                 scope="everyone",
                 key=key,
                 fingerprint="f",
@@ -56,7 +56,7 @@ def intent() -> Callable[..., Intent]:
                 source_campaign_id="c1",
                 requested_name="Copy",
                 input="{}",
-                platform="rest.example.com",
+                id_namespace="rest.example.com",
             ),
             **changes,  # type: ignore[arg-type]
         )

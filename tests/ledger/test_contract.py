@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from campaign_gateway.ledger import Ledger
-from campaign_gateway.ledger.engine import KeyTaken, Place, Unresolved
+from campaign_gateway.ledger.engine import KeyConflict, Place, Unresolved
 from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.model import (
     Accepted,
@@ -41,7 +41,7 @@ COPY = Campaign(
     tags=("a", "b"),
     created_at=NOW,
 )
-LEFT = CopyWarning(WarningCode.NOT_NAMED, "It has another name.", "Bad title")
+LEFT = CopyWarning(WarningCode.NAME_NOT_APPLIED, "It has another name.", "Bad title")
 UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
 REJECTED = Rejected(
     UserError(ErrorCode.RATE_LIMITED, "slow down", ("input", "braze"), 30, "429", "Slow!"), "trace"
@@ -53,11 +53,11 @@ Open = Callable[..., Awaitable[Ledger]]
 
 def shown(record: Duplication) -> Duplication:
     """As lists have it."""
-    return replace(record, intent=replace(record.intent, input="", seen=None))
+    return replace(record, intent=replace(record.intent, input="", preexisting_ids=None))
 
 
-async def begun(ledger: Ledger, intent: Intent, despite: str | None = None) -> Duplication:
-    await ledger.begin(intent, NOW, despite)
+async def begun(ledger: Ledger, intent: Intent, override_of: str | None = None) -> Duplication:
+    await ledger.begin(intent, NOW, override_of)
     return await found(ledger, intent)
 
 
@@ -75,7 +75,7 @@ async def settled(ledger: Ledger, intent: Intent, outcome: Outcome) -> Duplicati
 async def test_an_intent_is_recorded_once(ledger: Ledger, intent: MakeIntent) -> None:
     mine, other = intent("k"), intent("k")
     await ledger.begin(mine, NOW, None)
-    with pytest.raises(KeyTaken) as taken:
+    with pytest.raises(KeyConflict) as taken:
         await ledger.begin(other, LATER, None)
 
     holder = taken.value.duplication
@@ -99,7 +99,7 @@ async def test_a_hundred_attempts_at_one_key_have_one_winner(
     attempts = [ledger.begin(intent("k"), NOW, None) for _ in range(100)]
     results = await asyncio.gather(*attempts, return_exceptions=True)
     assert results.count(None) == 1
-    assert sum(isinstance(each, KeyTaken) for each in results) == 99
+    assert sum(isinstance(each, KeyConflict) for each in results) == 99
 
 
 async def test_scopes_do_not_see_each_other(ledger: Ledger, intent: MakeIntent) -> None:
@@ -124,7 +124,7 @@ async def test_each_outcome_comes_back_whole(ledger: Ledger, intent: MakeIntent)
         (UNKNOWN, DuplicationStatus.UNKNOWN, None),
     ]
     for outcome, status, settled_at in outcomes:
-        mine = intent(status, seen=("c7", "c8"))
+        mine = intent(status, preexisting_ids=("c7", "c8"))
         await ledger.begin(mine, NOW, None)
         record = await ledger.settle(mine, outcome, LATER, None)
         assert record.intent == mine
@@ -133,7 +133,7 @@ async def test_each_outcome_comes_back_whole(ledger: Ledger, intent: MakeIntent)
         assert record.provider_trace_id == outcome.trace_id
         assert record.campaign == (COPY if isinstance(outcome, Created) else None)
         assert record.error == getattr(outcome, "error", None)
-        expected = None if status is DuplicationStatus.UNKNOWN else Evidence.ANSWER
+        expected = None if status is DuplicationStatus.UNKNOWN else Evidence.RESPONSE
         assert record.evidence is expected
         assert await ledger.get("everyone", mine.id) == record
 
@@ -141,7 +141,7 @@ async def test_each_outcome_comes_back_whole(ledger: Ledger, intent: MakeIntent)
 async def test_only_the_attempt_that_began_settles(ledger: Ledger, intent: MakeIntent) -> None:
     mine = intent("k")
     await ledger.begin(mine, NOW, None)
-    stranger = replace(mine, nonce="another")
+    stranger = replace(mine, attempt_id="another")
     await ledger.settle(stranger, Created(COPY), LATER, None)
     assert (await found(ledger, mine)).status is DuplicationStatus.IN_PROGRESS
 
@@ -156,8 +156,10 @@ async def test_a_status_only_moves_up(ledger: Ledger, intent: MakeIntent) -> Non
     for outcome in others:
         assert await ledger.settle(mine, outcome, LATER, LATER) == late
     other = replace(COPY, id="other")
-    assert not await ledger.settle_by_reading(late, Created(other), Evidence.INFERRED, LATER, None)
-    assert not await ledger.declare_absent(late, UNKNOWN.error, LATER)
+    assert not await ledger.settle_from_evidence(
+        late, Created(other), Evidence.INFERRED, LATER, None
+    )
+    assert not await ledger.settle_as_not_created(late, UNKNOWN.error, LATER)
     await ledger.postpone(late, LATER, [other])
     assert await ledger.find("everyone", "k") == late
 
@@ -169,14 +171,14 @@ async def test_the_provider_s_own_answer_outweighs_what_others_found(
     read, absent = intent("read"), intent("absent", requested_name="Other")
     was_read, was_absent = [await settled(ledger, each, UNKNOWN) for each in (read, absent)]
     guess = replace(COPY, id="guess")
-    assert await ledger.settle_by_reading(was_read, Created(guess), Evidence.INFERRED, NOW, None)
-    assert await ledger.declare_absent(was_absent, UNKNOWN.error, NOW)
+    assert await ledger.settle_from_evidence(was_read, Created(guess), Evidence.INFERRED, NOW, None)
+    assert await ledger.settle_as_not_created(was_absent, UNKNOWN.error, NOW)
     for outcome in (UNKNOWN, Accepted()):
         unmoved = await ledger.settle(read, outcome, LATER, LATER)
         assert unmoved.campaign == guess
     for each, name in ((read, "c10"), (absent, "c11")):
         late = await ledger.settle(each, Created(replace(COPY, id=name)), LATER, None)
-        assert late.evidence is Evidence.ANSWER
+        assert late.evidence is Evidence.RESPONSE
         assert late.campaign is not None
         assert late.campaign.id == name
 
@@ -189,7 +191,7 @@ async def test_an_outcome_whose_record_has_vanished_is_recorded_all_the_same(
     record = await ledger.settle(mine, Created(COPY), LATER, None)
     assert record.status is DuplicationStatus.CREATED
     assert await ledger.find("everyone", "k") == record
-    with pytest.raises(KeyTaken) as taken:
+    with pytest.raises(KeyConflict) as taken:
         await ledger.settle(intent("k"), Created(COPY), LATER, None)
     assert taken.value.duplication == record
 
@@ -200,23 +202,23 @@ async def test_an_attempt_that_was_never_sent_is_renounced_by_itself_alone(
     error = UserError(ErrorCode.OVERLOADED, "never sent")
     mine, stranger, done = intent("k"), intent("k"), intent("done", requested_name="Done")
     await ledger.begin(mine, NOW, None)
-    await ledger.renounce(stranger, error, NOW)
+    await ledger.mark_never_sent(stranger, error, NOW)
     assert (await found(ledger, mine)).status is DuplicationStatus.IN_PROGRESS
-    await ledger.renounce(mine, error, LATER)
+    await ledger.mark_never_sent(mine, error, LATER)
     renounced = await found(ledger, mine)
     assert (renounced.status, renounced.error) == (DuplicationStatus.REJECTED, error)
     assert renounced.settled_at == LATER
     settled_before = await settled(ledger, done, Created(COPY))
-    await ledger.renounce(done, error, LATER)
+    await ledger.mark_never_sent(done, error, LATER)
     assert await found(ledger, done) == settled_before
 
 
 async def test_what_was_renounced_cannot_begin_late(ledger: Ledger, intent: MakeIntent) -> None:
     """As when an INSERT of unknown fate is carried out after its sender has given it up."""
     mine = intent("k")
-    await ledger.renounce(mine, UserError(ErrorCode.OVERLOADED, "never sent"), NOW)
+    await ledger.mark_never_sent(mine, UserError(ErrorCode.OVERLOADED, "never sent"), NOW)
     assert (await found(ledger, mine)).status is DuplicationStatus.REJECTED
-    with pytest.raises(KeyTaken):
+    with pytest.raises(KeyConflict):
         await ledger.begin(mine, LATER, None)
     assert (await found(ledger, mine)).status is DuplicationStatus.REJECTED
 
@@ -239,7 +241,7 @@ async def test_an_unknown_copy_stands_in_the_way_of_the_same_under_a_new_key(
     }
     for key, changes in others.items():
         await ledger.begin(intent(key, **changes), NOW, None)
-    assert await ledger.settle_by_reading(unknown, Created(COPY), Evidence.INFERRED, LATER, None)
+    assert await ledger.settle_from_evidence(unknown, Created(COPY), Evidence.INFERRED, LATER, None)
     await ledger.begin(intent("again"), NOW, None)
 
 
@@ -302,7 +304,7 @@ async def test_an_override_that_was_refused_leaves_another(
     await ledger.begin(refused, NOW, unknown.intent.id)
     await ledger.settle(refused, REJECTED, NOW, None)
     await ledger.begin(renounced, NOW, unknown.intent.id)
-    await ledger.renounce(renounced, UNKNOWN.error, NOW)
+    await ledger.mark_never_sent(renounced, UNKNOWN.error, NOW)
     await ledger.begin(intent("more"), NOW, unknown.intent.id)
 
 
@@ -310,7 +312,7 @@ async def test_long_names_are_no_trouble(ledger: Ledger, intent: MakeIntent) -> 
     name = "".join(chr(0x4E00 + number) for number in range(9000))
     record = await settled(ledger, intent("long", requested_name=name), UNKNOWN)
     assert record.intent.requested_name == name
-    assert await ledger.rivals(record) == [record]
+    assert await ledger.competing(record) == [record]
 
 
 async def test_intent_begins_when_what_stood_in_its_way_is_settled_in_between(
@@ -321,7 +323,7 @@ async def test_intent_begins_when_what_stood_in_its_way_is_settled_in_between(
 
     async def settle_and_find_one(statement: str, values: Mapping[str, object]) -> object:
         monkeypatch.setattr(ledger, "_one", find_one)
-        await ledger.settle_by_reading(unknown, Created(COPY), Evidence.INFERRED, NOW, None)
+        await ledger.settle_from_evidence(unknown, Created(COPY), Evidence.INFERRED, NOW, None)
         return await find_one(statement, values)
 
     monkeypatch.setattr(ledger, "_one", settle_and_find_one)
@@ -343,17 +345,19 @@ async def test_reading_settles_what_is_accepted_or_unknown(
     for number, outcome in enumerate(unsettled):
         record = await settled(ledger, intent(f"k{number}"), outcome)
         copy = replace(COPY, id=f"c1{number}")
-        assert await ledger.settle_by_reading(record, Created(copy), Evidence.INFERRED, LATER, None)
+        assert await ledger.settle_from_evidence(
+            record, Created(copy), Evidence.INFERRED, LATER, None
+        )
         read = await found(ledger, record.intent)
         assert read.status is DuplicationStatus.CREATED
         assert read.campaign == copy
         assert read.evidence is Evidence.INFERRED
         assert read.error is None
         assert read.settled_at == LATER
-    assert await ledger.take_due("braze", LATER, 10, LATER) == []
-    assert await ledger.claimed("rest.example.com", ["c10", "c11", "c2"]) == {"c10", "c11"}
-    assert await ledger.claimed("other.example.com", ["c10"]) == frozenset()
-    assert await ledger.claimed("rest.example.com", []) == frozenset()
+    assert await ledger.claim_due("braze", LATER, 10, LATER) == []
+    assert await ledger.known_copies("rest.example.com", ["c10", "c11", "c2"]) == {"c10", "c11"}
+    assert await ledger.known_copies("other.example.com", ["c10"]) == frozenset()
+    assert await ledger.known_copies("rest.example.com", []) == frozenset()
 
 
 async def test_what_became_of_a_copy_that_was_named_early_is_recorded(
@@ -368,13 +372,13 @@ async def test_what_became_of_a_copy_that_was_named_early_is_recorded(
         accepted = await settled(ledger, intent(key), Accepted("T-1", copy_to_be))
         assert (accepted.status, accepted.campaign) == (DuplicationStatus.ACCEPTED, copy_to_be)
         assert accepted.settled_at is None
-        assert [each.intent.key for each in await ledger.take_due("braze", LATER, 10, LATER)] == [
+        assert [each.intent.key for each in await ledger.claim_due("braze", LATER, 10, LATER)] == [
             key
         ]
         # Nor does it get lost among those that look for a campaign.
-        assert await ledger.claimed("rest.example.com", [key]) == {key}
+        assert await ledger.known_copies("rest.example.com", [key]) == {key}
         late = await ledger.settle(accepted.intent, outcome, LATER, None)
-        assert late.evidence is Evidence.ANSWER
+        assert late.evidence is Evidence.RESPONSE
         assert late.settled_at == LATER
         if isinstance(outcome, Created):
             assert (late.campaign, late.warnings) == (outcome.campaign, (LEFT,))
@@ -382,18 +386,18 @@ async def test_what_became_of_a_copy_that_was_named_early_is_recorded(
         else:
             assert (late.campaign, late.error) == (None, REJECTED.error)
             assert late.provider_trace_id == "T-1"
-            assert await ledger.claimed("rest.example.com", [key]) == frozenset()
+            assert await ledger.known_copies("rest.example.com", [key]) == frozenset()
 
 
 async def test_a_copy_to_be_can_be_settled_by_a_person(ledger: Ledger, intent: MakeIntent) -> None:
     accepted = await settled(ledger, intent("k"), Accepted(campaign=COPY))
-    settled_by = await ledger.settle_by_reading(
-        accepted, Created(COPY), Evidence.PERSON, LATER, None
+    settled_by = await ledger.settle_from_evidence(
+        accepted, Created(COPY), Evidence.OPERATOR, LATER, None
     )
     assert settled_by is not None
     assert settled_by.status is DuplicationStatus.CREATED
     absent = await settled(ledger, intent("absent"), Accepted(campaign=replace(COPY, id="c10")))
-    assert await ledger.declare_absent(absent, REJECTED.error, LATER)
+    assert await ledger.settle_as_not_created(absent, REJECTED.error, LATER)
     assert (await found(ledger, absent.intent)).campaign is None
 
 
@@ -402,20 +406,20 @@ async def test_a_copy_is_amended_while_it_is_the_copy(ledger: Ledger, intent: Ma
     await ledger.begin(mine, NOW, None)
     record = await ledger.settle(mine, Created(COPY, "T-1", (LEFT,)), NOW, LATER)
     assert record.warnings == (LEFT,)
-    (due,) = await ledger.take_due("braze", LATER, 10, LATER + timedelta(seconds=9))
+    (due,) = await ledger.claim_due("braze", LATER, 10, LATER + timedelta(seconds=9))
     assert (due.intent, due.status) == (mine, DuplicationStatus.CREATED)
     named = replace(COPY, name="Named")
-    amended = await ledger.amend(due, Created(named), None)
+    amended = await ledger.update_copy(due, Created(named), None)
     assert amended is not None
     assert amended == await ledger.find("everyone", "k")
     assert (amended.campaign, amended.warnings, amended.checks) == (named, (), 1)
     assert (amended.settled_at, amended.provider_trace_id) == (NOW, "T-1")
-    assert amended.evidence is Evidence.ANSWER
-    assert await ledger.take_due("braze", LATER + timedelta(hours=1), 10, LATER) == []
+    assert amended.evidence is Evidence.RESPONSE
+    assert await ledger.claim_due("braze", LATER + timedelta(hours=1), 10, LATER) == []
     other = Created(replace(COPY, id="other"))
-    assert await ledger.amend(amended, other, LATER) is None
+    assert await ledger.update_copy(amended, other, LATER) is None
     unknown = await settled(ledger, intent("lost", requested_name="Lost"), UNKNOWN)
-    assert await ledger.amend(unknown, other, LATER) is None
+    assert await ledger.update_copy(unknown, other, LATER) is None
     assert await ledger.find("everyone", "lost") == unknown
     assert await ledger.find("everyone", "k") == amended
 
@@ -425,14 +429,16 @@ async def test_one_campaign_is_the_copy_of_one_duplication(
 ) -> None:
     await settled(ledger, intent("made"), Created(COPY))
     unknown = await settled(ledger, intent("lost"), UNKNOWN)
-    assert not await ledger.settle_by_reading(
+    assert not await ledger.settle_from_evidence(
         unknown, Created(COPY), Evidence.INFERRED, LATER, None
     )
     assert await ledger.find("everyone", "lost") == unknown
     elsewhere = await settled(
-        ledger, intent("elsewhere", scope="others", platform="other.example.com"), UNKNOWN
+        ledger, intent("elsewhere", scope="others", id_namespace="other.example.com"), UNKNOWN
     )
-    assert await ledger.settle_by_reading(elsewhere, Created(COPY), Evidence.INFERRED, LATER, None)
+    assert await ledger.settle_from_evidence(
+        elsewhere, Created(COPY), Evidence.INFERRED, LATER, None
+    )
 
 
 async def test_answer_of_the_provider_takes_its_campaign_from_one_found_by_reading(
@@ -443,10 +449,10 @@ async def test_answer_of_the_provider_takes_its_campaign_from_one_found_by_readi
     mine, theirs = [await settled(ledger, each, UNKNOWN) for each in (late, other)]
     for record, copy_id in ((mine, "c2"), (theirs, "c1")):
         copy = Created(replace(COPY, id=copy_id), warnings=(LEFT,))
-        assert await ledger.settle_by_reading(record, copy, Evidence.INFERRED, NOW, None)
+        assert await ledger.settle_from_evidence(record, copy, Evidence.INFERRED, NOW, None)
 
     answered = await ledger.settle(late, Created(replace(COPY, id="c1"), "T"), LATER, None)
-    assert (answered.status, answered.evidence) == (DuplicationStatus.CREATED, Evidence.ANSWER)
+    assert (answered.status, answered.evidence) == (DuplicationStatus.CREATED, Evidence.RESPONSE)
     assert answered.campaign == replace(COPY, id="c1")
     exchanged = await found(ledger, other)
     assert (exchanged.status, exchanged.evidence) == (DuplicationStatus.CREATED, Evidence.INFERRED)
@@ -463,7 +469,7 @@ async def test_outcome_is_recorded_when_the_owner_gives_the_campaign_up_meanwhil
     late, other = intent("late", scope="a"), intent("other", scope="b")
     await ledger.begin(late, NOW, None)
     record = await settled(ledger, other, UNKNOWN)
-    assert await ledger.settle_by_reading(record, Created(COPY), Evidence.INFERRED, NOW, None)
+    assert await ledger.settle_from_evidence(record, Created(COPY), Evidence.INFERRED, NOW, None)
     find_one = ledger._one
 
     async def settle_the_other_and_find_one(statement: str, values: Mapping[str, object]) -> object:
@@ -482,11 +488,11 @@ async def test_late_yes_outweighs_a_person_who_found_no_copy(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     record = await settled(ledger, intent("k"), UNKNOWN)
-    assert await ledger.declare_absent(record, UNKNOWN.error, NOW)
+    assert await ledger.settle_as_not_created(record, UNKNOWN.error, NOW)
     late = await ledger.settle(record.intent, Accepted("T"), LATER, LATER)
-    assert (late.status, late.evidence) == (DuplicationStatus.ACCEPTED, Evidence.ANSWER)
+    assert (late.status, late.evidence) == (DuplicationStatus.ACCEPTED, Evidence.RESPONSE)
     assert (late.error, late.settled_at) == (None, None)
-    (due,) = await ledger.take_due("braze", LATER, 10, LATER)
+    (due,) = await ledger.claim_due("braze", LATER, 10, LATER)
     assert due.intent == record.intent
 
 
@@ -494,7 +500,7 @@ async def test_late_yes_with_an_id_outweighs_a_campaign_found_by_reading(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     record = await settled(ledger, intent("k"), UNKNOWN)
-    assert await ledger.settle_by_reading(record, Created(COPY), Evidence.INFERRED, NOW, None)
+    assert await ledger.settle_from_evidence(record, Created(COPY), Evidence.INFERRED, NOW, None)
     without_id = await ledger.settle(record.intent, Accepted("T"), LATER, LATER)
     assert (without_id.status, without_id.campaign) == (DuplicationStatus.CREATED, COPY)
     copy = replace(COPY, id="c7")
@@ -508,7 +514,9 @@ async def test_slow_check_does_not_overwrite_the_id_that_the_provider_named_mean
     record = await settled(ledger, intent("k"), UNKNOWN)
     named = replace(COPY, id="c7")
     accepted = await ledger.settle(record.intent, Accepted("T", named), LATER, LATER)
-    assert not await ledger.settle_by_reading(record, Created(COPY), Evidence.INFERRED, NOW, None)
+    assert not await ledger.settle_from_evidence(
+        record, Created(COPY), Evidence.INFERRED, NOW, None
+    )
     assert await found(ledger, record.intent) == accepted
 
 
@@ -516,14 +524,16 @@ async def test_what_was_never_sent_keeps_no_campaign_found_by_reading(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     record = await settled(ledger, intent("k"), UNKNOWN)
-    assert await ledger.settle_by_reading(record, Created(COPY), Evidence.INFERRED, NOW, None)
-    await ledger.renounce(record.intent, UserError(ErrorCode.OVERLOADED, "never sent"), LATER)
+    assert await ledger.settle_from_evidence(record, Created(COPY), Evidence.INFERRED, NOW, None)
+    await ledger.mark_never_sent(
+        record.intent, UserError(ErrorCode.OVERLOADED, "never sent"), LATER
+    )
     renounced = await found(ledger, record.intent)
     assert (renounced.status, renounced.campaign) == (DuplicationStatus.REJECTED, None)
-    assert await ledger.claimed("rest.example.com", ["c9"]) == frozenset()
+    assert await ledger.known_copies("rest.example.com", ["c9"]) == frozenset()
 
 
-@pytest.mark.parametrize("evidence", [Evidence.INFERRED, Evidence.PERSON])
+@pytest.mark.parametrize("evidence", [Evidence.INFERRED, Evidence.OPERATOR])
 @pytest.mark.parametrize("before", [Accepted("T-1"), UNKNOWN])
 async def test_duplication_that_loses_its_campaign_to_an_answer_is_checked_again(
     ledger: Ledger, intent: MakeIntent, before: Outcome, evidence: Evidence
@@ -531,7 +541,7 @@ async def test_duplication_that_loses_its_campaign_to_an_answer_is_checked_again
     late, other = intent("late", scope="a"), intent("other", scope="b", fingerprint="another")
     await ledger.begin(late, NOW, None)
     record = await settled(ledger, other, before)
-    assert await ledger.settle_by_reading(record, Created(COPY), evidence, NOW, None)
+    assert await ledger.settle_from_evidence(record, Created(COPY), evidence, NOW, None)
 
     answered = await ledger.settle(late, Created(COPY), LATER, None)
     assert (answered.status, answered.campaign) == (DuplicationStatus.CREATED, COPY)
@@ -539,9 +549,9 @@ async def test_duplication_that_loses_its_campaign_to_an_answer_is_checked_again
     assert (released.status, released.campaign, released.evidence) == (record.status, None, None)
     assert released.settled_at is None
     assert (released.error is None) == isinstance(before, Accepted)
-    (due,) = await ledger.take_due("braze", LATER, 10, LATER)
+    (due,) = await ledger.claim_due("braze", LATER, 10, LATER)
     assert due.intent == other
-    assert await ledger.claimed("rest.example.com", ["c9"]) == {"c9"}
+    assert await ledger.known_copies("rest.example.com", ["c9"]) == {"c9"}
 
 
 async def test_campaign_that_the_provider_names_twice_has_one_owner(
@@ -564,7 +574,7 @@ async def test_many_that_find_one_campaign_at_once_have_one_owner_among_them(
     ]
     results = await asyncio.gather(
         *(
-            ledger.settle_by_reading(each, Created(COPY), Evidence.INFERRED, LATER, None)
+            ledger.settle_from_evidence(each, Created(COPY), Evidence.INFERRED, LATER, None)
             for each in records
         )
     )
@@ -573,7 +583,7 @@ async def test_many_that_find_one_campaign_at_once_have_one_owner_among_them(
         *(ledger.settle(each.intent, Created(COPY), LATER, None) for each in records)
     )
     owners = [each for each in late if each.status is DuplicationStatus.CREATED]
-    assert [each.evidence for each in owners] == [Evidence.ANSWER]
+    assert [each.evidence for each in owners] == [Evidence.RESPONSE]
 
 
 async def test_order_rests_on_the_ledger_s_clock_and_not_on_ids(
@@ -590,8 +600,8 @@ async def test_order_rests_on_the_ledger_s_clock_and_not_on_ids(
         await ledger.begin(intent("more", scope="a"), LATER, older.id)
     assert unresolved.value.duplication is not None
     assert unresolved.value.duplication.intent == newer
-    rivals = await ledger.rivals(unresolved.value.duplication)
-    assert [each.intent.id for each in rivals] == [older.id, newer.id]
+    competing = await ledger.competing(unresolved.value.duplication)
+    assert [each.intent.id for each in competing] == [older.id, newer.id]
     listed = await ledger.list("a", Selection(), 10, None)
     assert [each.intent.id for each in listed] == [newer.id, older.id]
     place = (listed[0].requested_at, listed[0].intent.id)
@@ -603,26 +613,26 @@ async def test_accounts_that_share_campaigns_count_as_one_place(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     places = {"one": "a.example.com", "two": "b.example.com#program", "three": "c.example.com"}
-    for account, platform in places.items():
-        mine = intent(account, account=account, platform=platform, scope=account)
+    for account, id_namespace in places.items():
+        mine = intent(account, account=account, id_namespace=id_namespace, scope=account)
         await settled(ledger, mine, Created(replace(COPY, id=f"of-{account}")))
-    clash = intent("clash", account="three", platform="c.example.com", scope="clash")
+    clash = intent("clash", account="three", id_namespace="c.example.com", scope="clash")
     await settled(ledger, clash, Created(replace(COPY, id="of-one")))
     for account in places:
         await ledger.move(account, "cdp")
         await ledger.move(account, "cdp")
     every = [f"of-{account}" for account in places]
-    assert await ledger.claimed("cdp", every) == {"of-one", "of-three"}
-    assert await ledger.claimed("cdp#program", every) == {"of-two"}
-    assert await ledger.claimed("c.example.com", every) == {"of-one"}, "it has an owner there"
+    assert await ledger.known_copies("cdp", every) == {"of-one", "of-three"}
+    assert await ledger.known_copies("cdp#program", every) == {"of-two"}
+    assert await ledger.known_copies("c.example.com", every) == {"of-one"}, "it has an owner there"
 
 
 @pytest.mark.parametrize(
     ("weaker", "stronger"),
     [
-        (Evidence.INFERRED, Evidence.ANSWER),
-        (Evidence.INFERRED, Evidence.PERSON),
-        (Evidence.PERSON, Evidence.ANSWER),
+        (Evidence.INFERRED, Evidence.RESPONSE),
+        (Evidence.INFERRED, Evidence.OPERATOR),
+        (Evidence.OPERATOR, Evidence.RESPONSE),
     ],
 )
 @pytest.mark.parametrize("loser", ["one", "two"])
@@ -630,13 +640,13 @@ async def test_weaker_owner_gives_way_when_accounts_come_to_share_their_campaign
     ledger: Ledger, intent: MakeIntent, loser: str, weaker: Evidence, stronger: Evidence
 ) -> None:
     for account in ("one", "two"):
-        mine = intent(account, account=account, platform=f"{account}.com", scope=account)
+        mine = intent(account, account=account, id_namespace=f"{account}.com", scope=account)
         evidence = weaker if account == loser else stronger
-        if evidence is Evidence.ANSWER:
+        if evidence is Evidence.RESPONSE:
             await settled(ledger, mine, Created(COPY))
         else:
             record = await settled(ledger, mine, UNKNOWN)
-            assert await ledger.settle_by_reading(record, Created(COPY), evidence, NOW, None)
+            assert await ledger.settle_from_evidence(record, Created(COPY), evidence, NOW, None)
     for account in ("one", "two"):
         await ledger.move(account, "cdp")
     records = {each: await ledger.find(each, each) for each in ("one", "two")}
@@ -644,7 +654,7 @@ async def test_weaker_owner_gives_way_when_accounts_come_to_share_their_campaign
     owner = "two" if loser == "one" else "one"
     expected = {loser: DuplicationStatus.UNKNOWN, owner: DuplicationStatus.CREATED}
     assert statuses == expected
-    assert {record and record.intent.platform for record in records.values()} == {"cdp"}
+    assert {record and record.intent.id_namespace for record in records.values()} == {"cdp"}
 
 
 async def test_only_accounts_with_something_due_are_named(
@@ -656,7 +666,7 @@ async def test_only_accounts_with_something_due_are_named(
         await ledger.settle(mine, Accepted(), NOW, NOW if account == "one" else LATER)
     assert await ledger.due_accounts(NOW) == ["one"]
     assert sorted(await ledger.due_accounts(LATER)) == ["one", "two"]
-    (due,) = await ledger.take_due("two", LATER, 10, LATER + timedelta(seconds=1))
+    (due,) = await ledger.claim_due("two", LATER, 10, LATER + timedelta(seconds=1))
     assert due.intent.account == "two"
     assert await ledger.due_accounts(LATER) == ["one"]
 
@@ -668,12 +678,12 @@ async def test_a_person_s_word_settles_what_is_accepted_or_unknown(
     unsettled: list[Outcome] = [Accepted("trace"), UNKNOWN]
     for number, outcome in enumerate(unsettled):
         record = await settled(ledger, intent(f"k{number}"), outcome)
-        assert await ledger.declare_absent(record, error, LATER)
+        assert await ledger.settle_as_not_created(record, error, LATER)
         absent = await found(ledger, record.intent)
         assert (absent.status, absent.error) == (DuplicationStatus.REJECTED, error)
-        assert (absent.evidence, absent.settled_at) == (Evidence.PERSON, LATER)
-        assert not await ledger.declare_absent(record, error, LATER)
-    assert await ledger.take_due("braze", LATER, 10, LATER) == []
+        assert (absent.evidence, absent.settled_at) == (Evidence.OPERATOR, LATER)
+        assert not await ledger.settle_as_not_created(record, error, LATER)
+    assert await ledger.claim_due("braze", LATER, 10, LATER) == []
 
 
 async def test_what_is_due_is_taken_by_one_and_can_be_postponed(
@@ -685,7 +695,7 @@ async def test_what_is_due_is_taken_by_one_and_can_be_postponed(
         await ledger.settle(mine, Accepted(), NOW, NOW + timedelta(seconds=seconds))
 
     async def take(seconds: int, limit: int = 10) -> set[str]:
-        taken = await ledger.take_due(
+        taken = await ledger.claim_due(
             "braze", NOW + timedelta(seconds=seconds), limit, NOW + timedelta(seconds=60)
         )
         return {each.intent.key for each in taken}
@@ -713,7 +723,7 @@ async def test_many_readers_never_take_the_same(ledger: Ledger, intent: MakeInte
     for number in range(30):
         await settled(ledger, intent(f"k{number}"), Accepted())
     taken = await asyncio.gather(
-        *(ledger.take_due("braze", LATER, 5, LATER + timedelta(hours=1)) for _ in range(12))
+        *(ledger.claim_due("braze", LATER, 5, LATER + timedelta(hours=1)) for _ in range(12))
     )
     keys = [each.intent.key for batch in taken for each in batch]
     assert len(keys) == len(set(keys)) == 30
@@ -725,7 +735,7 @@ async def test_rivals_are_the_unsettled_equals(ledger: Ledger, intent: MakeInten
         "first": {},
         "other name": {"requested_name": "Else"},
         "other name and source": {"requested_name": "Else", "source_campaign_id": "c2"},
-        "other platform": {"platform": "other.example.com"},
+        "other id_namespace": {"id_namespace": "other.example.com"},
         "other account": {"account": "braze-2"},
         "spaces": {"requested_name": " Copy\u00a0"},
         "other source": {"source_campaign_id": "c2"},
@@ -738,18 +748,18 @@ async def test_rivals_are_the_unsettled_equals(ledger: Ledger, intent: MakeInten
     await ledger.settle(keys["settled"].intent, Created(COPY), NOW, None)
     known = Accepted(campaign=replace(COPY, id="c10"))
     await ledger.settle(keys["known"].intent, known, NOW, NOW)
-    rivals = await ledger.rivals(keys["second"])
+    competing = await ledger.competing(keys["second"])
     equals = ["first", "other name", "other account", "spaces", "other source", "second"]
-    assert [each.intent.key for each in rivals] == equals
+    assert [each.intent.key for each in competing] == equals
 
 
 async def test_near_knows_sources_and_copies(ledger: Ledger, intent: MakeIntent) -> None:
     record = await settled(ledger, intent("k"), Created(COPY))
-    found = await ledger.near("everyone", "braze", ["c9", "c1", "c2"])
+    found = await ledger.find_related("everyone", "braze", ["c9", "c1", "c2"])
     assert found == {"c9": record, "c1": record}
-    assert await ledger.near("everyone", "other", ["c9", "c1"]) == {}
-    assert await ledger.near("others", "braze", ["c9", "c1"]) == {}
-    assert await ledger.near("everyone", "braze", []) == {}
+    assert await ledger.find_related("everyone", "other", ["c9", "c1"]) == {}
+    assert await ledger.find_related("others", "braze", ["c9", "c1"]) == {}
+    assert await ledger.find_related("everyone", "braze", []) == {}
 
 
 async def test_a_list_is_narrowed_and_paged(ledger: Ledger, intent: MakeIntent) -> None:
@@ -801,11 +811,11 @@ async def test_a_key_outlives_its_record_and_is_forgotten_at_last(
     assert await ledger.get("everyone", old.id) is None
     listed = await ledger.list(None, Selection(), 10, None)
     assert {each.intent.key for each in listed} == {"accepted", "unknown", "under way", "young"}
-    with pytest.raises(KeyTaken) as taken:
+    with pytest.raises(KeyConflict) as taken:
         await ledger.begin(intent("old"), LATER, None)
     assert taken.value.duplication.expired
     # One campaign stays the copy of one duplication.
-    assert await ledger.claimed("rest.example.com", ["c9"]) == {"c9"}
+    assert await ledger.known_copies("rest.example.com", ["c9"]) == {"c9"}
 
     assert await ledger.forget(NOW, 10) == 0
     assert await ledger.forget(LATER, 10) == 1
@@ -826,13 +836,18 @@ async def test_whoever_visits_sees_and_settles_beside_the_gateway(
 ) -> None:
     under_way = await begun(ledger, intent("under way"))
     unknown = await settled(ledger, intent("lost", requested_name="Lost"), UNKNOWN)
-    visitor = await open_at(url, visiting=True)
+    visitor = await open_at(url, as_operator=True)
     listed = await visitor.list(None, Selection(), 10, None)
     assert listed == [shown(unknown), shown(under_way)]
-    assert await visitor.settle_by_reading(unknown, Created(COPY), Evidence.PERSON, LATER, None)
-    seen = await ledger.find("everyone", "lost")
-    assert seen is not None
-    assert (seen.status, seen.evidence) == (DuplicationStatus.CREATED, Evidence.PERSON)
+    assert await visitor.settle_from_evidence(
+        unknown, Created(COPY), Evidence.OPERATOR, LATER, None
+    )
+    preexisting_ids = await ledger.find("everyone", "lost")
+    assert preexisting_ids is not None
+    assert (preexisting_ids.status, preexisting_ids.evidence) == (
+        DuplicationStatus.CREATED,
+        Evidence.OPERATOR,
+    )
     await visitor.close()
     assert await ledger.find("everyone", "under way") == under_way
     await ledger.begin(intent("more"), NOW, None)

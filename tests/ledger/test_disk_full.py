@@ -428,7 +428,7 @@ async def on_a_small_disk_that_somebody_fills_a_gateway_records_every_answer(
                 found = await recorded(disk.ledger_url)
                 for name in told:
                     assert found[name].status is DuplicationStatus.CREATED
-                    assert found[name].evidence is Evidence.ANSWER
+                    assert found[name].evidence is Evidence.RESPONSE
                 # What was under way at the kill is found by reading, and recorded too.
                 await asyncio.gather(
                     *(insist(http, lambda: gateway.url, provider, each) for each in histories)

@@ -14,7 +14,7 @@ import pytest
 
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger import migrations as folder
-from campaign_gateway.ledger.engine import KeyTaken, LedgerUnavailable
+from campaign_gateway.ledger.engine import KeyConflict, LedgerUnavailable
 from campaign_gateway.ledger.migrations import migrations
 from campaign_gateway.model import (
     Campaign,
@@ -62,7 +62,10 @@ ROWS: dict[str, dict[str, object]] = {
 }
 
 # What the first version did not record.
-NEWER = {"seen", "platform"}
+NEWER = {"preexisting_ids", "id_namespace"}
+
+# What it called differently.
+OLD_NAMES = {"attempt_id": "nonce"}
 
 MakeIntent = Callable[..., Intent]
 Open = Callable[..., Awaitable[Ledger]]
@@ -71,7 +74,7 @@ Open = Callable[..., Awaitable[Ledger]]
 def intent_of(status: str) -> Intent:
     return Intent(
         id=f"01980000-0000-7000-8000-{list(ROWS).index(status):012}",
-        nonce=f"nonce of {status}",
+        attempt_id=f"nonce of {status}",
         scope="everyone",
         key=status,
         fingerprint="f",
@@ -81,7 +84,7 @@ def intent_of(status: str) -> Intent:
         requested_name=f"Copy {status}",
         input='{"campaign_id": "c1"}',
         # To rows from before there were platforms, each account is one.
-        platform="braze@braze",
+        id_namespace="braze@braze",
     )
 
 
@@ -102,7 +105,11 @@ def path(tmp_path: Path) -> Path:
         for status, fields in ROWS.items():
             intent = intent_of(status)
             row = {
-                **{name: getattr(intent, name) for name in Intent.__slots__ if name not in NEWER},
+                **{
+                    OLD_NAMES.get(name, name): getattr(intent, name)
+                    for name in Intent.__slots__
+                    if name not in NEWER
+                },
                 "status": status,
                 "requested_at": MICROS,
                 **fields,
@@ -162,7 +169,7 @@ async def test_everything_in_a_ledger_of_version_1_is_kept(
     assert rejected.error is not None
     assert (rejected.error.code, rejected.error.retry_after) == (ErrorCode.RATE_LIMITED, 30)
 
-    due = await ledger.take_due("braze", datetime.now(UTC), 10, upgraded_at + timedelta(hours=1))
+    due = await ledger.claim_due("braze", datetime.now(UTC), 10, upgraded_at + timedelta(hours=1))
     assert {each.intent.key for each in due} == {"IN_PROGRESS", "UNKNOWN", "ACCEPTED"}
 
 
@@ -230,7 +237,7 @@ async def test_upgrade_gives_each_campaign_one_owner_in_postgres(
 
 async def each_campaign_has_one_owner(ledger: Ledger) -> None:
     found = [await ledger.find("everyone", f"k{number}") for number in range(len(OWNED))]
-    assert [each.intent.platform for each in found if each] == [
+    assert [each.intent.id_namespace for each in found if each] == [
         "braze@api.example.com",
         "braze@api.example.com",
         "braze@api.example.com:8443",
@@ -244,7 +251,7 @@ async def each_campaign_has_one_owner(ledger: Ledger) -> None:
     assert (loser.campaign, loser.evidence, loser.settled_at) == (None, None, None)
     assert loser.error is not None
     assert loser.error.code is ErrorCode.OUTCOME_UNKNOWN
-    assert [each.intent.key for each in await ledger.take_due("braze", NOW, 10, NOW)] == ["k0"]
+    assert [each.intent.key for each in await ledger.claim_due("braze", NOW, 10, NOW)] == ["k0"]
 
 
 async def test_a_ledger_of_version_1_works_on(sqlite_url: str, path: Path, open_at: Open) -> None:
@@ -254,8 +261,8 @@ async def test_a_ledger_of_version_1_works_on(sqlite_url: str, path: Path, open_
     corrected = await ledger.settle(intent_of("CREATED"), Created(Campaign("other")), NOW, None)
     assert corrected.campaign == Campaign("other"), "an answer outweighs what was read"
     for status in ROWS:
-        with pytest.raises(KeyTaken):
-            await ledger.begin(replace(intent_of(status), id="new", nonce="new"), NOW, None)
+        with pytest.raises(KeyConflict):
+            await ledger.begin(replace(intent_of(status), id="new", attempt_id="new"), NOW, None)
     assert await ledger.expire(NOW + timedelta(days=1), 10) == 3
     assert await ledger.forget(NOW + timedelta(days=1), 10) == 3
     left = await ledger.list(None, Selection(), 10, None)

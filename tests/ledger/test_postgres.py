@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from campaign_gateway.ledger import Ledger, postgres
-from campaign_gateway.ledger.engine import InDoubt, LedgerUnavailable
+from campaign_gateway.ledger.engine import CommitUncertain, LedgerUnavailable
 from campaign_gateway.ledger.migrations import migrations
 from campaign_gateway.ledger.postgres import PostgresEngine
 from campaign_gateway.model import (
@@ -110,7 +110,7 @@ async def test_time_is_the_database_s_whatever_this_machine_s_clock_says(
         (warning,) = await ledger.check()
         assert "this gateway's clock is 300 seconds behind the database's" in warning
         assert abs(ledger.now() - datetime.now(UTC)) < timedelta(seconds=1)
-        visitor = await open_at(postgres_url, visiting=True)
+        visitor = await open_at(postgres_url, as_operator=True)
         assert abs(visitor.now() - datetime.now(UTC)) < timedelta(seconds=1)
         await until(lambda: "300 seconds behind" in caplog.text)
         assert caplog.text.count("300 seconds behind") == 1, "once, and not at each heartbeat"
@@ -139,7 +139,7 @@ async def test_a_dead_gateway_s_calls_become_unknown_and_a_living_one_s_do_not(
     await until_unknown(living, "dead")
     assert await status_of(living, "living") is DuplicationStatus.IN_PROGRESS
     assert await status_of(living, "third") is DuplicationStatus.IN_PROGRESS
-    due = await living.take_due(
+    due = await living.claim_due(
         "braze", datetime.now(UTC), 10, datetime.now(UTC) + timedelta(minutes=1)
     )
     assert [each.intent.key for each in due] == ["dead"]
@@ -179,7 +179,7 @@ async def test_whoever_was_taken_for_dead_settles_all_the_same(
         settled = await paused.settle(late, Created(Campaign(f"l{number}")), LATER, None)
         assert settled.status is DuplicationStatus.CREATED
     await engine_of(other)._disown()
-    assert await other.take_due("braze", datetime.now(UTC), 10, datetime.now(UTC)) == []
+    assert await other.claim_due("braze", datetime.now(UTC), 10, datetime.now(UTC)) == []
 
 
 async def test_a_visitor_takes_nothing_over_and_leaves_no_trace(
@@ -188,7 +188,7 @@ async def test_a_visitor_takes_nothing_over_and_leaves_no_trace(
     gateway = await open_at(postgres_url)
     await gateway.begin(intent("k"), NOW, None)
     age(postgres_url, gateway)
-    visitor = await open_at(postgres_url, visiting=True)
+    visitor = await open_at(postgres_url, as_operator=True)
     assert await status_of(visitor, "k") is DuplicationStatus.IN_PROGRESS
     assert len(run(postgres_url, "SELECT id FROM replica")) == 1
     await visitor.close()
@@ -265,11 +265,11 @@ async def test_an_intent_that_a_halted_database_may_still_record_is_never_under_
     try:
         # The driver takes ten more seconds to call the statement off.
         async with asyncio.timeout(15):
-            with pytest.raises(InDoubt, match="did not answer in time"):
+            with pytest.raises(CommitUncertain, match="did not answer in time"):
                 await ledger.begin(mine, NOW, None)
     finally:
         own_server.resume()
-    await ledger.renounce(mine, UserError(ErrorCode.OVERLOADED, "never sent"), LATER)
+    await ledger.mark_never_sent(mine, UserError(ErrorCode.OVERLOADED, "never sent"), LATER)
     await asyncio.sleep(0.5)
     assert await status_of(ledger, "k") is DuplicationStatus.REJECTED
 
@@ -361,7 +361,7 @@ async def test_what_may_have_been_recorded_is_in_doubt_whatever_comes_after(
         raise failures.pop(0)
 
     monkeypatch.setattr(psycopg.AsyncConnection, "execute", execute_and_fail)
-    with pytest.raises(InDoubt):
+    with pytest.raises(CommitUncertain):
         await ledger.begin(intent("k"), NOW, None)
     assert await status_of(ledger, "k") is DuplicationStatus.IN_PROGRESS
 
@@ -374,7 +374,7 @@ async def test_no_row_stays_locked(ledger: Ledger, postgres_url: str, intent: Ma
         mine = intent(f"k{number}", requested_name=f"{number}")
         await ledger.begin(mine, NOW, None)
         await ledger.settle(mine, UNKNOWN, NOW, NOW)
-        await ledger.take_due("braze", LATER, 3, LATER)
+        await ledger.claim_due("braze", LATER, 3, LATER)
 
     await asyncio.gather(*(call(number) for number in range(30)))
     await engine_of(ledger)._disown()
@@ -393,9 +393,9 @@ async def test_a_row_that_others_hold_stops_no_reader_and_is_waited_for_by_its_o
         await ledger.settle(each, UNKNOWN, NOW, NOW)
     with psycopg.connect(postgres_url) as somebody:
         somebody.execute("SELECT id FROM duplication WHERE key = 'held' FOR UPDATE")
-        taken = await ledger.take_due("braze", LATER, 10, LATER + timedelta(minutes=1))
+        taken = await ledger.claim_due("braze", LATER, 10, LATER + timedelta(minutes=1))
         assert [each.intent.key for each in taken] == ["free"]
-        with pytest.raises(InDoubt):
+        with pytest.raises(CommitUncertain):
             await ledger.settle(held, Created(COPY), LATER, None)
         somebody.rollback()
     settled = await ledger.settle(held, Created(COPY), LATER, None)
@@ -463,21 +463,21 @@ async def test_gateways_that_start_at_once_bring_the_tables_up_to_date_once(
         await each.begin(intent(f"k{number}"), NOW, None)
 
 
-@pytest.mark.parametrize("visiting", [False, True])
+@pytest.mark.parametrize("as_operator", [False, True])
 async def test_a_newer_database_is_left_alone(
-    postgres_url: str, open_at: Open, *, visiting: bool
+    postgres_url: str, open_at: Open, *, as_operator: bool
 ) -> None:
     await (await open_at(postgres_url)).close()
     run(postgres_url, "INSERT INTO ledger_version VALUES (99)")
     with pytest.raises(LedgerUnavailable, match="version of the gateway"):
-        await open_at(postgres_url, visiting=visiting)
+        await open_at(postgres_url, as_operator=as_operator)
 
 
 async def test_a_database_that_is_no_ledger_is_not_visited(
     postgres_url: str, open_at: Open, impatient: None
 ) -> None:
     with pytest.raises(LedgerUnavailable):
-        await open_at(postgres_url, visiting=True)
+        await open_at(postgres_url, as_operator=True)
 
 
 # --- secrets --------------------------------------------------------------------------------------
@@ -508,7 +508,7 @@ LEADS_NOWHERE = {
 }
 
 
-@pytest.mark.parametrize("visiting", [False, True])
+@pytest.mark.parametrize("as_operator", [False, True])
 @pytest.mark.parametrize("mistake", LEADS_NOWHERE)
 async def test_a_url_that_leads_nowhere_is_refused_without_its_password(
     guarded: str,
@@ -517,12 +517,12 @@ async def test_a_url_that_leads_nowhere_is_refused_without_its_password(
     mistake: str,
     caplog: pytest.LogCaptureFixture,
     *,
-    visiting: bool,
+    as_operator: bool,
 ) -> None:
     found, put, said = LEADS_NOWHERE[mistake]
     async with asyncio.timeout(10):
         with pytest.raises(LedgerUnavailable, match="PostgreSQL cannot be used") as refused:
-            await open_at(re.sub(found, put, guarded), visiting=visiting)
+            await open_at(re.sub(found, put, guarded), as_operator=as_operator)
     assert said in str(refused.value)
     traced = "".join(traceback.format_exception(refused.value))
     told = f"{refused.value!r} {traced} {caplog.text}"

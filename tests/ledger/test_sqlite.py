@@ -74,7 +74,7 @@ def delete(path: Path) -> None:
 
 
 @contextmanager
-def beside(path: Path) -> Iterator[sqlite3.Connection]:
+def connected(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection of somebody else's."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         yield connection
@@ -122,7 +122,7 @@ async def test_everything_survives_a_restart_but_what_was_under_way(
         "unknown": UNKNOWN,
     }
     for key, outcome in ends.items():
-        mine = intent(key, requested_name=key, seen=("c1",))
+        mine = intent(key, requested_name=key, preexisting_ids=("c1",))
         await before.begin(mine, NOW, None)
         await before.settle(mine, outcome, NOW, NOW + timedelta(days=999999))
     under_way = intent("under way")
@@ -139,7 +139,7 @@ async def test_everything_survives_a_restart_but_what_was_under_way(
     assert orphan.status is DuplicationStatus.UNKNOWN
     assert orphan.error is not None
     assert orphan.error.code is ErrorCode.OUTCOME_UNKNOWN
-    due = await after.take_due("braze", datetime.now(UTC), 10, restarted_at + timedelta(minutes=1))
+    due = await after.claim_due("braze", datetime.now(UTC), 10, restarted_at + timedelta(minutes=1))
     assert [each.intent for each in due] == [under_way]
 
 
@@ -154,7 +154,7 @@ async def test_the_attempt_may_still_settle_what_a_restart_has_disowned(
     assert await status_of(after, "k") is DuplicationStatus.UNKNOWN
     settled = await after.settle(mine, Created(COPY), LATER, None)
     assert (settled.status, settled.campaign) == (DuplicationStatus.CREATED, COPY)
-    assert await after.take_due("braze", datetime.now(UTC), 10, LATER) == []
+    assert await after.claim_due("braze", datetime.now(UTC), 10, LATER) == []
 
 
 async def test_what_is_torn_at_the_end_of_the_log_was_never_acknowledged(
@@ -180,7 +180,7 @@ async def test_an_older_copy_in_its_place_is_not_mixed_with_what_was_written_aft
     ledger = await open_at(sqlite_url)
     assert await status_of(ledger, "old") is DuplicationStatus.UNKNOWN
     assert await status_of(ledger, "new") is None
-    with beside(path) as connection:
+    with connected(path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
@@ -247,25 +247,25 @@ async def test_one_file_belongs_to_one_gateway_by_whatever_name(
         await open_at(f"sqlite:///{tmp_path}/link.db")
 
 
-@pytest.mark.parametrize("visiting", [False, True])
+@pytest.mark.parametrize("as_operator", [False, True])
 async def test_a_newer_ledger_is_left_alone(
-    sqlite_url: str, path: Path, open_at: Open, *, visiting: bool
+    sqlite_url: str, path: Path, open_at: Open, *, as_operator: bool
 ) -> None:
     await (await open_at(sqlite_url)).close()
-    with beside(path) as connection:
+    with connected(path) as connection:
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(LedgerUnavailable, match=r"newer version|another version"):
-        await open_at(sqlite_url, visiting=visiting)
-    with beside(path) as connection:
+        await open_at(sqlite_url, as_operator=as_operator)
+    with connected(path) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (99,)
 
 
 async def test_what_cannot_be_a_ledger_is_refused(tmp_path: Path, open_at: Open) -> None:
     (tmp_path / "letter.db").write_text("Dear all,\n" * 1000)
-    with beside(tmp_path / "theirs.db") as theirs:
+    with connected(tmp_path / "theirs.db") as theirs:
         theirs.execute("PRAGMA user_version = 2")
         theirs.execute("CREATE TABLE letters (id)")
-    with beside(tmp_path / "torn.db") as torn:
+    with connected(tmp_path / "torn.db") as torn:
         torn.execute("CREATE TABLE many AS SELECT hex(randomblob(9000))")
     (tmp_path / "torn.db").write_bytes((tmp_path / "torn.db").read_bytes()[:5000])
     for name in ("letter.db", "theirs.db", "torn.db", "", "no/such/folder.db"):
@@ -286,27 +286,27 @@ async def test_every_commit_waits_for_the_disk(ledger: Ledger) -> None:
 async def test_nobody_hears_of_a_write_that_others_cannot_see_yet(
     ledger: Ledger, path: Path, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[set[str]] = []
+    observed: list[set[str]] = []
     tell = writer._Write.tell
 
     def look_and_tell(write: writer._Write, result: Any) -> None:
-        with beside(path) as connection:
+        with connected(path) as connection:
             rows = connection.execute("SELECT key || status FROM duplication")
-            seen.append({key for (key,) in rows})
+            observed.append({key for (key,) in rows})
         tell(write, result)
 
     monkeypatch.setattr(writer._Write, "tell", look_and_tell)
     mine = [intent(f"k{number}") for number in range(8)]
     for each in mine:
         await ledger.begin(each, NOW, None)
-        assert f"{each.key}IN_PROGRESS" in seen[-1]
+        assert f"{each.key}IN_PROGRESS" in observed[-1]
     for each in mine:
         await ledger.settle(each, REJECTED, NOW, None)
-        assert f"{each.key}REJECTED" in seen[-1]
-    del seen[:]
+        assert f"{each.key}REJECTED" in observed[-1]
+    del observed[:]
     more = [intent(f"m{number}") for number in range(32)]
     await asyncio.gather(*(ledger.begin(each, NOW, None) for each in more))
-    told_first = seen[0]
+    told_first = observed[0]
     assert len(told_first) > len(mine), "what shares a COMMIT is there at once"
 
 
@@ -314,8 +314,8 @@ ACKNOWLEDGING = """
 import asyncio, os, sys
 from datetime import UTC, datetime
 from campaign_gateway.ledger import open_ledger
-from campaign_gateway.ledger.contract import Intent, new_id
-from campaign_gateway.outcomes import Campaign, Created
+from campaign_gateway.ledger.ids import new_id
+from campaign_gateway.model import Campaign, Created, Intent
 
 async def main():
     ledger = await open_ledger(sys.argv[1])
@@ -376,7 +376,7 @@ async def test_a_failed_write_fails_every_caller_and_leaves_the_ledger_usable(
 ) -> None:
     connection_of(ledger).execute("PRAGMA busy_timeout = 50")
     attempts = [intent(f"k{number}") for number in range(5)]
-    with beside(path) as blocker:
+    with connected(path) as blocker:
         blocker.execute("BEGIN IMMEDIATE")
         async with asyncio.timeout(10):
             results = await asyncio.gather(
@@ -480,12 +480,12 @@ async def test_another_file_in_its_place_is_not_the_ledger(
 
 async def test_nobody_visits_what_is_not_there(sqlite_url: str, path: Path, open_at: Open) -> None:
     with pytest.raises(LedgerUnavailable, match="does not exist; a gateway makes it"):
-        await open_at(sqlite_url, visiting=True)
+        await open_at(sqlite_url, as_operator=True)
     assert not is_there(path)
-    with beside(path):
+    with connected(path):
         assert is_there(path)
     with pytest.raises(LedgerUnavailable, match="another version"):
-        await open_at(sqlite_url, visiting=True)
+        await open_at(sqlite_url, as_operator=True)
 
 
 async def test_a_visitor_disowns_nothing_and_needs_no_gateway(
@@ -493,7 +493,7 @@ async def test_a_visitor_disowns_nothing_and_needs_no_gateway(
 ) -> None:
     gateway = await open_at(sqlite_url)
     await gateway.begin(intent("k"), NOW, None)
-    visitor = await open_at(sqlite_url, visiting=True)
+    visitor = await open_at(sqlite_url, as_operator=True)
     await gateway.close()
     assert await status_of(visitor, "k") is DuplicationStatus.IN_PROGRESS
     restarted = await open_at(sqlite_url)
@@ -505,13 +505,12 @@ VISITING = """
 import asyncio, sys
 from datetime import UTC, datetime
 from campaign_gateway.ledger import open_ledger
-from campaign_gateway.ledger.contract import Selection
-from campaign_gateway.outcomes import (
-    Campaign, Created, DuplicationStatus, ErrorCode, Evidence, UserError,
+from campaign_gateway.model import (
+    Campaign, Created, DuplicationStatus, ErrorCode, Evidence, Selection, UserError,
 )
 
 async def main():
-    ledger = await open_ledger(sys.argv[1], visiting=True)
+    ledger = await open_ledger(sys.argv[1], as_operator=True)
     unknown = Selection(statuses=(DuplicationStatus.UNKNOWN,), account="lost")
     absent = UserError(ErrorCode.PROVIDER_UNAVAILABLE, "looked")
     settled = 0
@@ -520,11 +519,11 @@ async def main():
             now, copy = datetime.now(UTC), Campaign("copy-" + each.intent.id)
             await ledger.postpone(each, now, [copy])
             if number % 2:
-                settled += await ledger.declare_absent(each, absent, now)
+                settled += await ledger.settle_as_not_created(each, absent, now)
             else:
-                person = Evidence.PERSON
+                person = Evidence.OPERATOR
                 settled += bool(
-                    await ledger.settle_by_reading(each, Created(copy), person, now, None)
+                    await ledger.settle_from_evidence(each, Created(copy), person, now, None)
                 )
     await ledger.close()
     print(settled)
@@ -559,9 +558,9 @@ async def test_a_visitor_from_another_process_writes_beside_a_busy_gateway(
         assert visitor.stdout.read() == "300\n"
     assert visitor.returncode == 0
     assert written > 16
-    with beside(path) as connection:
+    with connected(path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         counted = connection.execute(
             "SELECT evidence, count(*) FROM duplication GROUP BY 1 ORDER BY 1"
         ).fetchall()
-    assert counted == [("ANSWER", written), ("PERSON", 300)]
+    assert counted == [("OPERATOR", 300), ("RESPONSE", written)]

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 )
 
 from campaign_gateway.ledger import Ledger, open_ledger, room, sql
-from campaign_gateway.ledger.engine import KeyTaken, LedgerUnavailable, Unresolved
+from campaign_gateway.ledger.engine import KeyConflict, LedgerUnavailable, Unresolved
 from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.ledger.postgres import BEAT, LEAVE, PostgresEngine
 from campaign_gateway.model import (
@@ -48,7 +48,7 @@ from campaign_gateway.model import (
 )
 
 START = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
-CHECK_TIME = timedelta(seconds=60)
+CHECK_TIMEOUT = timedelta(seconds=60)
 
 UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
 REFUSED = Rejected(UserError(ErrorCode.CONFLICT, "no"), "trace")
@@ -102,7 +102,7 @@ class Attempt:
     is_promised: bool = False
     answer: Outcome | None = None
     copy: Campaign | None = None
-    despite: str | None = None
+    override_of: str | None = None
 
 
 class Copying(RuleBasedStateMachine):
@@ -132,7 +132,7 @@ class Copying(RuleBasedStateMachine):
             self._crash(number)
         self.what_is_recorded_is_true()
         far = self.now + timedelta(days=9999)
-        due = self.run(self._ledger(0).take_due("braze", far, 1000, far + CHECK_TIME))
+        due = self.run(self._ledger(0).claim_due("braze", far, 1000, far + CHECK_TIMEOUT))
         assert {each.intent.id for each in due} == {each.intent.id for each in self._unsettled()}
         for attempt in self.attempts:
             record = self._record(attempt)
@@ -155,7 +155,7 @@ class Copying(RuleBasedStateMachine):
         scope=st.sampled_from(["ours", "ours", "theirs"]),
         source=st.sampled_from(["s1", "s1", "s2"]),
         name=st.sampled_from(["Copy", " Copy ", "Other", None]),
-        despite=st.sampled_from(["nothing", "nothing", "the newest", "no such"]),
+        override_of=st.sampled_from(["nothing", "nothing", "the newest", "no such"]),
         callers=st.integers(1, 3),
         at=ANY,
     )
@@ -165,7 +165,7 @@ class Copying(RuleBasedStateMachine):
         scope: str,
         source: str,
         name: str | None,
-        despite: str,
+        override_of: str,
         callers: int,
         at: int,
     ) -> None:
@@ -179,12 +179,12 @@ class Copying(RuleBasedStateMachine):
         holder = self.run(self._ledger(at).find(scope, key))
         newest = self._newest_unknown(tries[0].intent)
         in_the_way = newest.intent.id if newest else None
-        named = {"nothing": None, "the newest": in_the_way, "no such": new_id()}[despite]
+        named = {"nothing": None, "the newest": in_the_way, "no such": new_id()}[override_of]
         results = self.run(self._begin_all(tries, named))
         winners = [each for each, result in zip(tries, results, strict=True) if result is None]
         is_spent = any(self._is_an_override_of(each, named) for each in self.attempts)
         for each in winners:
-            each.despite = named
+            each.override_of = named
         self.attempts += winners
         if holder is not None:
             assert [taken_by(result) for result in results] == [holder] * callers
@@ -205,12 +205,12 @@ class Copying(RuleBasedStateMachine):
 
     def _is_an_override_of(self, attempt: Attempt, named: str | None) -> bool:
         """An attempt that was refused, or never sent, has overridden nothing."""
-        if named is None or attempt.despite != named:
+        if named is None or attempt.override_of != named:
             return False
         record = self.run(self._ledger(0).find(attempt.intent.scope, attempt.intent.key))
         if record is None or record.intent.id != attempt.intent.id:
             return False
-        is_certain = record.evidence is not Evidence.PERSON
+        is_certain = record.evidence is not Evidence.OPERATOR
         return not (record.status is DuplicationStatus.REJECTED and is_certain)
 
     async def _begin_all(
@@ -234,7 +234,7 @@ class Copying(RuleBasedStateMachine):
             self.run(beginning)
         else:
             # It was taken over meanwhile, and what others were told must stay true.
-            with pytest.raises(KeyTaken) as taken:
+            with pytest.raises(KeyConflict) as taken:
                 self.run(beginning)
             assert taken.value.duplication == before
             attempt.is_given_up = True
@@ -245,7 +245,7 @@ class Copying(RuleBasedStateMachine):
         attempt = chosen(which, self._sendable())
         attempt.is_given_up = True
         ledger = self.gateways.ledgers[attempt.gateway]
-        self.run(ledger.renounce(attempt.intent, NEVER_SENT, self.now))
+        self.run(ledger.mark_never_sent(attempt.intent, NEVER_SENT, self.now))
 
     @precondition(lambda self: self._sendable())
     @rule(which=ANY)
@@ -323,7 +323,7 @@ class Copying(RuleBasedStateMachine):
         settling = self._ledger(at).settle(attempt.intent, outcome, self.now, check_at)
         if key_is_taken:
             # It was forgotten meanwhile, and its key used again.
-            with pytest.raises(KeyTaken):
+            with pytest.raises(KeyConflict):
                 self.run(settling)
             return
         record = self.run(settling)
@@ -331,16 +331,16 @@ class Copying(RuleBasedStateMachine):
         if not record.expired and isinstance(outcome, Created):
             assert record.campaign == attempt.copy
         if not record.expired and isinstance(outcome, Created | Rejected):
-            assert record.evidence is Evidence.ANSWER
+            assert record.evidence is Evidence.RESPONSE
 
     @precondition(lambda self: self.records)
     @rule(which=ANY, at=ANY)
     def a_stranger_changes_nothing(self, which: int, at: int) -> None:
         record = chosen(which, list(self.records.values()))
-        stranger = replace(record.intent, nonce="stranger")
+        stranger = replace(record.intent, attempt_id="stranger")
         forged = Created(Campaign("forged"))
         self.run(self._ledger(at).settle(stranger, forged, self.now, self.now))
-        self.run(self._ledger(at).renounce(stranger, NEVER_SENT, self.now))
+        self.run(self._ledger(at).mark_never_sent(stranger, NEVER_SENT, self.now))
         assert self.run(self._ledger(at).find(record.intent.scope, record.intent.key)) == record
 
     # --- gateways ---------------------------------------------------------------------------------
@@ -359,8 +359,8 @@ class Copying(RuleBasedStateMachine):
 
     @rule(at=ANY, limit=st.sampled_from([1, 10]))
     def what_is_due_is_taken(self, at: int, limit: int) -> None:
-        until = self.now + CHECK_TIME
-        for each in self.run(self._ledger(at).take_due("braze", self.now, limit, until)):
+        until = self.now + CHECK_TIMEOUT
+        for each in self.run(self._ledger(at).claim_due("braze", self.now, limit, until)):
             assert each.status in UNSETTLED
             assert self.held.get(each.intent.id, self.now) <= self.now, "one reader at a time"
             self.held[each.intent.id] = until
@@ -383,7 +383,7 @@ class Copying(RuleBasedStateMachine):
     def a_copy_that_is_another_s_is_not_taken(self, which: int, other: int) -> None:
         record = chosen(which, self._unsettled())
         theirs = chosen(other, self._known_copies())
-        reading = self._ledger(which).settle_by_reading(
+        reading = self._ledger(which).settle_from_evidence(
             record, Created(theirs), Evidence.INFERRED, self.now, None
         )
         assert not self.run(reading)
@@ -394,10 +394,10 @@ class Copying(RuleBasedStateMachine):
         record = chosen(which, self._unsettled())
         attempt = self._attempt_of(record)
         if attempt.copy is not None:
-            self.run(self._read(record, attempt.copy, Evidence.PERSON))
+            self.run(self._read(record, attempt.copy, Evidence.OPERATOR))
         elif not self._may_still_be_made(attempt):
-            assert self.run(self._ledger(which).declare_absent(record, ABSENT, self.now))
-            assert not self.run(self._ledger(which).declare_absent(record, ABSENT, self.now))
+            assert self.run(self._ledger(which).settle_as_not_created(record, ABSENT, self.now))
+            assert not self.run(self._ledger(which).settle_as_not_created(record, ABSENT, self.now))
 
     # --- retention --------------------------------------------------------------------------------
 
@@ -474,7 +474,7 @@ class Copying(RuleBasedStateMachine):
         return Intent(
             # The newest has the lowest, as if its gateway's clock were far behind the others'.
             id=f"{2**32 - number:08x}-0000-7000-8000-000000000000",
-            nonce=f"n{number}",
+            attempt_id=f"n{number}",
             scope=scope,
             key=key,
             fingerprint=f"{source} {name}",
@@ -498,7 +498,7 @@ class Copying(RuleBasedStateMachine):
         ledger = self.gateways.ledgers[0]
         known = await ledger.find(record.intent.scope, record.intent.key)
         is_open = known is not None and known.intent.id == record.intent.id
-        settled = await ledger.settle_by_reading(record, Created(copy), evidence, self.now, None)
+        settled = await ledger.settle_from_evidence(record, Created(copy), evidence, self.now, None)
         assert bool(settled) == (is_open and known is not None and known.status in UNSETTLED)
 
     def _crash(self, number: int) -> None:
@@ -546,7 +546,7 @@ def chosen(number: int, among: Sequence[Chosen]) -> Chosen:
 
 
 def taken_by(result: BaseException | None) -> Duplication:
-    assert isinstance(result, KeyTaken), result
+    assert isinstance(result, KeyConflict), result
     return result.duplication
 
 
@@ -565,7 +565,11 @@ def same_copy(one: Intent, other: Intent) -> bool:
 def assert_no_worse(record: Duplication, before: Duplication) -> None:
     """What a caller was told under a key, and is told now."""
     is_accepted = record.status is DuplicationStatus.ACCEPTED
-    if before.evidence is Evidence.PERSON and record.evidence is Evidence.ANSWER and is_accepted:
+    if (
+        before.evidence is Evidence.OPERATOR
+        and record.evidence is Evidence.RESPONSE
+        and is_accepted
+    ):
         # A person found no copy, and then the provider's yes came.
         return
     assert RANK[record.status] >= RANK[before.status]
@@ -597,7 +601,7 @@ async def at_postgres(url: str) -> AsyncIterator[OpenGateways]:
     """Two gateways, which are kept, because their connections take longer than an example."""
     await (await open_ledger(url)).close()
     # As visitors they do nothing by themselves: here the steps say who is seen and who is not.
-    ledgers = [await open_ledger(url, visiting=True) for _ in range(2)]
+    ledgers = [await open_ledger(url, as_operator=True) for _ in range(2)]
 
     engines = [of_postgres(each) for each in ledgers]
 
@@ -686,7 +690,7 @@ def test_nothing_leads_to_a_second_copy_or_a_false_word_in_postgres(
 
 
 MISTAKES = {
-    "whoever knows the id settles": ("SETTLE", " AND duplication.nonce = :nonce", ""),
+    "whoever knows the id settles": ("SETTLE", " AND duplication.attempt_id = :attempt_id", ""),
     "an answer overwrites any other": (
         "SETTLE",
         "duplication.status IN ('IN_PROGRESS', 'UNKNOWN')",
@@ -694,7 +698,7 @@ MISTAKES = {
     ),
     "reading outweighs the provider": (
         "SETTLE",
-        "duplication.evidence IN ('INFERRED', 'PERSON')",
+        "duplication.evidence IN ('INFERRED', 'OPERATOR')",
         "1 = 0",
     ),
     "the newest has the highest id": (
@@ -704,22 +708,26 @@ MISTAKES = {
     ),
     "an unknown copy is in nobody's way": ("BEGIN", "status = 'UNKNOWN'", "status = ''"),
     "only one name is in the way": ("BEGIN", "name_key = :name_key", "requested_name = ''"),
-    "an override serves for ever": ("BEGIN", ":despite, 'IN_PROGRESS'", "NULL, 'IN_PROGRESS'"),
+    "an override serves for ever": ("BEGIN", ":override_of, 'IN_PROGRESS'", "NULL, 'IN_PROGRESS'"),
     "a key is taken over": (
         "BEGIN",
         "DO NOTHING",
-        "DO UPDATE SET id = excluded.id, nonce = excluded.nonce, status = excluded.status",
+        "DO UPDATE SET id = excluded.id, attempt_id = excluded.attempt_id, status = excluded.status",
     ),
-    "whoever renounces undoes": ("RENOUNCE", " AND nonce = :nonce", ""),
-    "one campaign is the copy of two": ("SETTLE_BY_READING", "NOT EXISTS", "EXISTS"),
-    "reading reopens what is settled": ("SETTLE_BY_READING", "status IN", "status NOT IN"),
+    "whoever renounces undoes": ("MARK_NEVER_SENT", " AND attempt_id = :attempt_id", ""),
+    "one campaign is the copy of two": ("SETTLE_FROM_EVIDENCE", "NOT EXISTS", "EXISTS"),
+    "reading reopens what is settled": ("SETTLE_FROM_EVIDENCE", "status IN", "status NOT IN"),
     "a person's word undoes an answer": (
-        "DECLARE_ABSENT",
+        "SETTLE_AS_NOT_CREATED",
         " AND status IN ('ACCEPTED', 'UNKNOWN')",
         "",
     ),
-    "two readers check the same": ("TAKE_DUE", ":until", ":now"),
-    "what was under way is lost": ("DISOWN", "status = 'UNKNOWN'", "status = 'REJECTED'"),
+    "two readers check the same": ("CLAIM_DUE", ":until", ":now"),
+    "what was under way is lost": (
+        "TAKE_OVER_ABANDONED",
+        "status = 'UNKNOWN'",
+        "status = 'REJECTED'",
+    ),
     "what is open expires": ("EXPIRE", "settled_at < :before", "requested_at < :before"),
     "a key is forgotten before its record": ("FORGET", "expired = 1 AND ", ""),
 }

@@ -12,7 +12,7 @@ import pytest
 from campaign_gateway.accounts import Account, open_account
 from campaign_gateway.connectors.providers.sonarly import SonarlyCampaignInput
 from campaign_gateway.ledger import Ledger, open_ledger
-from campaign_gateway.ledger.engine import InDoubt, LedgerUnavailable
+from campaign_gateway.ledger.engine import CommitUncertain, LedgerUnavailable
 from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.sandbox.emulators.sonarly import ACCOUNTS, GROUP, create_emulator
 from campaign_gateway.settings import parse_settings
@@ -44,7 +44,7 @@ class Flaky:
             result = await getattr(self.ledger, name)(*arguments)
             if self.failures_after.get(name, 0) > 0:
                 self.failures_after[name] -= 1
-                raise InDoubt("connection lost")
+                raise CommitUncertain("connection lost")
             return result
 
         return call

@@ -13,7 +13,7 @@ import pytest
 
 from campaign_gateway.accounts import Account
 from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE
-from campaign_gateway.duplication.service import Answer, Duplicator
+from campaign_gateway.duplication.service import DuplicationResult, Duplicator
 from campaign_gateway.model import Duplication, DuplicationStatus
 
 SOURCE = "507f1f77bcf86cd799439011"
@@ -117,7 +117,7 @@ async def assert_true_and_never_repeated(
     # Whatever the writer of the ledger still has, and the provider has received, takes effect.
     await ledger.ledger.check()
     await asyncio.sleep(0.03)
-    assert account.permits._slots._value == CALLS_AT_ONCE
+    assert account.rate_limiter._slots._value == CALLS_AT_ONCE
     assert duplicator._running == {}
     record = await ledger.ledger.find("everyone", campaign.name)
     there = await truth(campaign.name)
@@ -155,7 +155,7 @@ def assert_says(record: Duplication, there: Truth) -> None:
         assert record.status is not DuplicationStatus.CREATED
 
 
-async def ask(duplicator: Duplicator, campaign: Any) -> Answer:
+async def ask(duplicator: Duplicator, campaign: Any) -> DuplicationResult:
     return await duplicator.duplicate("everyone", campaign.name, "sonarly", campaign)
 
 

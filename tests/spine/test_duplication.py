@@ -11,7 +11,7 @@ import pytest
 from campaign_gateway.accounts import Account
 from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE
 from campaign_gateway.duplication import service
-from campaign_gateway.duplication.service import Answer, Duplicator
+from campaign_gateway.duplication.service import DuplicationResult, Duplicator
 from campaign_gateway.model import (
     Campaign,
     Created,
@@ -22,7 +22,7 @@ from campaign_gateway.model import (
     Unknown,
     UserError,
 )
-from campaign_gateway.transport.rate_limit import Permits
+from campaign_gateway.transport.rate_limit import RateLimiter
 
 
 @pytest.fixture
@@ -30,16 +30,16 @@ async def duplicator(account: Account, ledger: Any) -> Duplicator:
     return Duplicator({"sonarly": account}, ledger, deadline=5)
 
 
-async def ask(duplicator: Duplicator, campaign: Any, key: str = "k") -> Answer:
+async def ask(duplicator: Duplicator, campaign: Any, key: str = "k") -> DuplicationResult:
     return await duplicator.duplicate("everyone", key, "sonarly", campaign)
 
 
-def status(answer: Answer) -> DuplicationStatus:
+def status(answer: DuplicationResult) -> DuplicationStatus:
     assert answer.duplication is not None
     return answer.duplication.status
 
 
-def code(answer: Answer) -> ErrorCode:
+def code(answer: DuplicationResult) -> ErrorCode:
     assert answer.error is not None
     return answer.error.code
 
@@ -60,8 +60,8 @@ def begin_elsewhere(ledger: Any, theirs: Intent) -> None:
 async def test_refusal_is_replaced_by_the_record_another_gateway_made_meanwhile(
     account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    limited = replace(account, permits=Permits(1, calls_per_minute=1))
-    async with limited.permits.hold(1):
+    limited = replace(account, rate_limiter=RateLimiter(1, calls_per_minute=1))
+    async with limited.rate_limiter.acquire(1):
         pass
     duplicator = Duplicator({"sonarly": limited}, ledger, 5)
     theirs = service._intent("everyone", "k", "sonarly", account.name, campaign())
@@ -117,7 +117,7 @@ async def test_a_record_of_unclear_fate_is_never_sent_nor_left_under_way(
     duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     ledger.failures_after = {"begin": 1}
-    ledger.failures = {"renounce": 1}
+    ledger.failures = {"mark_never_sent": 1}
     answer = await ask(duplicator, campaign())
     assert code(answer) is ErrorCode.OUTCOME_UNKNOWN
     again = await ask(duplicator, campaign())
@@ -203,7 +203,7 @@ async def test_a_caller_whose_ledger_fails_while_waiting_is_not_told_that_nothin
     asking = asyncio.create_task(ask(hasty, campaign("slow")))
     await asyncio.sleep(0.1)
     ledger.failures = {"find": 1}
-    assert await asking == Answer()
+    assert await asking == DuplicationResult()
     await hasty.drain()
 
 
@@ -273,7 +273,7 @@ async def test_a_deadline_while_recording_leaves_a_settled_record_and_sends_noth
     answer = await ask(duplicator, campaign())
     assert status(answer) is DuplicationStatus.REJECTED
     assert answer.duplication is not None
-    assert code(Answer(error=answer.duplication.error)) is ErrorCode.PROVIDER_UNAVAILABLE
+    assert code(DuplicationResult(error=answer.duplication.error)) is ErrorCode.PROVIDER_UNAVAILABLE
     assert await copies() == 0
 
 
@@ -288,7 +288,7 @@ async def test_a_fault_of_ours_after_the_send_is_unknown(
     def broken(*_: object) -> None:
         raise RuntimeError("a bug in a connector")
 
-    monkeypatch.setattr(type(account.connector), "read_answer", broken)
+    monkeypatch.setattr(type(account.connector), "parse_response", broken)
     answer = await ask(duplicator, campaign())
     assert status(answer) is DuplicationStatus.UNKNOWN
     assert "a bug in a connector" in caplog.text
@@ -302,7 +302,7 @@ async def test_a_fault_of_ours_before_the_send_is_a_fault(
         raise RuntimeError("a bug in the transport")
 
     faulty = replace(account, transport=account.transport)
-    faulty.transport.send = broken  # type: ignore[assignment, method-assign]
+    faulty.transport.send_once = broken  # type: ignore[assignment, method-assign]
     with pytest.raises(RuntimeError, match="a bug in the transport"):
         await ask(duplicator, campaign())
     assert await copies() == 0
@@ -330,7 +330,7 @@ async def test_after_an_unknown_the_same_copy_under_a_new_key_is_not_sent(
     assert not again.replayed
     assert await copies() == 1
     assert lost.duplication is not None
-    despite = lost.duplication.intent.id
+    override_of = lost.duplication.intent.id
     for wrong in ("no duplication", "01890000-0000-7000-8000-000000000000"):
         answer = await duplicator.duplicate(
             "everyone", "third", "sonarly", campaign("cut-before-copy"), wrong
@@ -338,12 +338,12 @@ async def test_after_an_unknown_the_same_copy_under_a_new_key_is_not_sent(
         assert code(answer) in {ErrorCode.UNRESOLVED_DUPLICATION, ErrorCode.INVALID_INPUT}
     assert await copies() == 1
     more = await duplicator.duplicate(
-        "everyone", "third", "sonarly", campaign("cut-before-copy"), despite
+        "everyone", "third", "sonarly", campaign("cut-before-copy"), override_of
     )
     assert status(more) is DuplicationStatus.UNKNOWN
     assert await copies() == 2
     outdated = await duplicator.duplicate(
-        "everyone", "fourth", "sonarly", campaign("cut-before-copy"), despite
+        "everyone", "fourth", "sonarly", campaign("cut-before-copy"), override_of
     )
     assert code(outdated) is ErrorCode.UNRESOLVED_DUPLICATION
     assert outdated.duplication == more.duplication
@@ -366,7 +366,7 @@ async def test_an_override_serves_once(
     for each in refused:
         assert code(each) is ErrorCode.UNRESOLVED_DUPLICATION
         assert each.error is not None
-        assert each.error.field == ("despiteUnresolved",)
+        assert each.error.field == ("overrideDuplicationId",)
     assert await copies() == 1
 
 
@@ -401,7 +401,7 @@ async def test_a_gateway_that_stops_while_callers_wait_their_turn_refuses_them(
 ) -> None:
     async with AsyncExitStack() as all_slots:
         for _ in range(CALLS_AT_ONCE):
-            await all_slots.enter_async_context(account.permits.hold(1))
+            await all_slots.enter_async_context(account.rate_limiter.acquire(1))
         asking = asyncio.create_task(ask(duplicator, campaign()))
         await asyncio.sleep(0.05)
         duplicator.is_draining = True

@@ -42,7 +42,7 @@ from support.stub_provider import (
     until,
 )
 
-NOT_NAMED, NOT_READ = WarningCode.NOT_NAMED, WarningCode.NOT_READ
+NAME_NOT_APPLIED, DETAILS_UNKNOWN = WarningCode.NAME_NOT_APPLIED, WarningCode.DETAILS_UNKNOWN
 NOW = datetime.now(UTC)
 LOST = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
 
@@ -52,8 +52,8 @@ Open = Callable[..., Awaitable[StubGateway]]
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left undone is due at once, for tests of the reconciler as it runs."""
-    monkeypatch.setattr(attempt, "UNFINISHED_AFTER", timedelta(0))
-    monkeypatch.setattr(completion, "PAUSE", timedelta(0))
+    monkeypatch.setattr(attempt, "COMPLETION_DUE_AFTER", timedelta(0))
+    monkeypatch.setattr(completion, "RETRY_INTERVAL", timedelta(0))
 
 
 def codes(record: Duplication) -> list[WarningCode]:
@@ -76,8 +76,8 @@ async def begun(
     """A record of a call that is under way, as another gateway of this account would have it."""
     campaign = StubInput(**fields)
     intent = service._intent("everyone", key, "stub", "stub", campaign)
-    platform = gateway.account.place
-    await gateway.ledger.begin(replace(intent, platform=platform), at, None)
+    id_namespace = gateway.account.place
+    await gateway.ledger.begin(replace(intent, id_namespace=id_namespace), at, None)
     return await gateway.recorded(key)
 
 
@@ -85,7 +85,7 @@ async def unfinished(gateway: StubGateway, at: datetime, campaign_id: str = "c1"
     """A copy that was recorded then and was never finished."""
     record = await begun(gateway, at=at)
     copy = Created(Campaign(campaign_id, name="Copy of source"))
-    copy = completion.with_what_is_left(gateway.account, record.intent, copy)
+    copy = completion.with_pending_warnings(gateway.account, record.intent, copy)
     settled: Duplication = await gateway.ledger.settle(record.intent, copy, at, at)
     return settled
 
@@ -109,19 +109,19 @@ async def test_the_copy_is_on_record_with_its_id_before_its_rename_is_sent(
     open_gateway: Open,
 ) -> None:
     gateway = await open_gateway(Named)
-    seen: list[Duplication] = []
+    recorded: list[Duplication] = []
 
     async def look() -> None:
-        seen.append(await gateway.recorded())
+        recorded.append(await gateway.recorded())
 
     # What a gateway that died now would leave behind is what the provider sees here.
     gateway.provider.meanwhile["rename"] = look
     await gateway.copy()
-    (then,) = seen
-    assert (then.status, then.evidence) == (DuplicationStatus.CREATED, Evidence.ANSWER)
+    (then,) = recorded
+    assert (then.status, then.evidence) == (DuplicationStatus.CREATED, Evidence.RESPONSE)
     assert copy_id(then) == "c1"
     assert name(then) == "Copy of source"
-    assert codes(then) == [NOT_NAMED]
+    assert codes(then) == [NAME_NOT_APPLIED]
 
 
 async def test_a_copy_that_takes_its_name_has_nothing_left_to_do(open_gateway: Open) -> None:
@@ -142,7 +142,7 @@ async def test_a_refused_name_is_told_in_the_provider_s_words_and_not_tried_agai
     gateway.provider.faults["rename"].append(status)
     copy = await gateway.copy()
     assert name(copy) == "Copy of source"
-    assert codes(copy) == [NOT_NAMED]
+    assert codes(copy) == [NAME_NOT_APPLIED]
     assert copy.warnings[0].provider_message == f"Refused with {status}"
     # An error would say that there is no copy.
     assert copy.error is None
@@ -156,7 +156,7 @@ async def test_a_refused_name_does_not_keep_the_copy_from_being_read(open_gatewa
     gateway.provider.faults["rename"].append(422)
     copy = await gateway.copy()
     assert name(copy) == "Copy of source"
-    assert codes(copy) == [NOT_NAMED]
+    assert codes(copy) == [NAME_NOT_APPLIED]
     assert await gateway.due() == []
 
 
@@ -168,11 +168,11 @@ async def test_a_name_refused_for_a_copy_that_was_not_read_is_tried_until_it_was
     gateway.provider.tells = ("id",)
     gateway.provider.faults["rename"] += [422, 422, 422]
     gateway.provider.faults["read"] += [404, 404]
-    assert set(codes(await gateway.copy())) == {NOT_NAMED, NOT_READ}
+    assert set(codes(await gateway.copy())) == {NAME_NOT_APPLIED, DETAILS_UNKNOWN}
     assert await gateway.check() == 1
     assert await gateway.check() == 1
     record = await gateway.recorded()
-    assert (name(record), codes(record)) == ("Copy of source", [NOT_NAMED])
+    assert (name(record), codes(record)) == ("Copy of source", [NAME_NOT_APPLIED])
     assert record.warnings[0].provider_message == "Refused with 422"
     assert gateway.provider.count("rename") == 3
     assert await gateway.due() == []
@@ -200,10 +200,10 @@ async def test_a_name_that_was_not_clearly_refused_is_tried_again(
     began = datetime.now(UTC)
     copy = await gateway.copy()
     assert name(copy) == "Copy of source"
-    assert codes(copy) == [NOT_NAMED]
+    assert codes(copy) == [NAME_NOT_APPLIED]
     assert copy.warnings[0].provider_message == words
     # Not at once: whatever keeps the provider from it will hardly be over.
-    assert await gateway.due(began + completion.PAUSE) == []
+    assert await gateway.due(began + completion.RETRY_INTERVAL) == []
     assert await gateway.check() == 1
     assert (name(await gateway.recorded()), (await gateway.recorded()).warnings) == ("Wanted", ())
     assert await gateway.due() == []
@@ -219,7 +219,7 @@ async def test_the_last_words_of_the_provider_are_those_that_are_shown(open_gate
     await gateway.check()
     record = await gateway.recorded()
     assert [(each.code, each.provider_message) for each in record.warnings] == [
-        (NOT_NAMED, "Refused with 422")
+        (NAME_NOT_APPLIED, "Refused with 422")
     ]
     assert await gateway.due() == []
 
@@ -227,14 +227,14 @@ async def test_the_last_words_of_the_provider_are_those_that_are_shown(open_gate
 async def test_a_hanging_rename_does_not_hold_the_caller(
     open_gateway: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempt, "FINISH_SECONDS", 0.3)
+    monkeypatch.setattr(attempt, "COMPLETION_SECONDS", 0.3)
     gateway = await open_gateway(Named, timeout=20)
     gateway.provider.faults["rename"].append("hang")
     began = monotonic()
     copy = await gateway.copy()
     # Without the bound it would end with the transport's timeout.
     assert monotonic() - began < 5
-    assert codes(copy) == [NOT_NAMED]
+    assert codes(copy) == [NAME_NOT_APPLIED]
     assert await gateway.check() == 1
     assert name(await gateway.recorded()) == "Wanted"
 
@@ -242,12 +242,12 @@ async def test_a_hanging_rename_does_not_hold_the_caller(
 async def test_what_was_done_in_time_is_kept_when_the_rest_hangs(
     open_gateway: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempt, "FINISH_SECONDS", 1)
+    monkeypatch.setattr(attempt, "COMPLETION_SECONDS", 1)
     gateway = await open_gateway(Named, timeout=20)
     gateway.provider.tells = ("id",)
     gateway.provider.faults["rename"].append("hang")
     copy = await gateway.copy()
-    assert (name(copy), codes(copy)) == ("Copy of source", [NOT_NAMED])
+    assert (name(copy), codes(copy)) == ("Copy of source", [NAME_NOT_APPLIED])
     await gateway.check()
     assert name(await gateway.recorded()) == "Wanted"
 
@@ -257,8 +257,8 @@ async def test_what_was_done_in_time_is_kept_when_the_rest_hangs(
     [
         # Between the copy and its name; and when it has its name, before that is on record.
         ("settle", True, 0),
-        ("amend", False, 1),
-        ("amend", True, 1),
+        ("update_copy", False, 1),
+        ("update_copy", True, 1),
     ],
 )
 async def test_a_crash_around_the_rename_loses_nothing_and_repeats_no_copy(
@@ -284,7 +284,7 @@ async def test_a_crash_around_the_rename_loses_nothing_and_repeats_no_copy(
     assert again.duplication.status is DuplicationStatus.CREATED
     assert copy_id(again.duplication) == "c1"
     # Only what is on record is told, even if the provider has done more.
-    assert (again.duplication.warnings == ()) is (method == "amend" and after)
+    assert (again.duplication.warnings == ()) is (method == "update_copy" and after)
     async with gateway.reconciling():
         await until(lambda: is_finished(gateway))
     assert name(await gateway.recorded()) == "Wanted"
@@ -333,7 +333,7 @@ async def test_a_crash_before_the_copy_is_on_record_is_found_by_reading(
         await until(lambda: is_found(gateway))
     found = await gateway.recorded()
     assert (copy_id(found), found.evidence) == ("c1", Evidence.INFERRED)
-    assert codes(found) == [NOT_NAMED]
+    assert codes(found) == [NAME_NOT_APPLIED]
     assert gateway.provider.count("copy") == 1
 
 
@@ -352,7 +352,7 @@ async def test_what_fails_is_tried_for_ten_minutes(
     gateway.provider.faults["rename"].append(500)
     # Tried once in any case: the gateway may have been down all the while.
     assert await gateway.check() == 1
-    assert codes(await gateway.recorded()) == [NOT_NAMED]
+    assert codes(await gateway.recorded()) == [NAME_NOT_APPLIED]
     assert bool(await gateway.due()) is goes_on
 
 
@@ -378,8 +378,8 @@ async def test_a_connector_that_cannot_rename_leaves_the_copy_its_name(open_gate
 async def test_a_replay_shows_what_has_become_of_the_copy(open_gateway: Open) -> None:
     gateway = await open_gateway(Named)
     gateway.provider.faults["rename"].append(500)
-    assert codes(await gateway.copy()) == [NOT_NAMED]
-    assert codes(await gateway.copy()) == [NOT_NAMED]
+    assert codes(await gateway.copy()) == [NAME_NOT_APPLIED]
+    assert codes(await gateway.copy()) == [NAME_NOT_APPLIED]
     await gateway.check()
     again = await gateway.ask()
     assert again.replayed
@@ -418,7 +418,7 @@ async def test_a_copy_that_cannot_be_read_yet_is_read_later(
     gateway.provider.tells = ("id",)
     gateway.provider.faults["read"].append(fault)
     copy = await gateway.copy()
-    assert (copy_id(copy), name(copy), codes(copy)) == ("c1", None, [NOT_READ])
+    assert (copy_id(copy), name(copy), codes(copy)) == ("c1", None, [DETAILS_UNKNOWN])
     assert await gateway.check() == 1
     later = await gateway.recorded()
     assert (name(later), later.warnings) == ("Copy of source", ())
@@ -445,7 +445,7 @@ async def test_a_copy_that_cannot_be_read_is_named_all_the_same(open_gateway: Op
     gateway.provider.tells = ("id",)
     gateway.provider.faults["read"].append(500)
     copy = await gateway.copy()
-    assert (name(copy), codes(copy)) == ("Wanted", [NOT_READ])
+    assert (name(copy), codes(copy)) == ("Wanted", [DETAILS_UNKNOWN])
     await gateway.check()
     assert (name(await gateway.recorded()), codes(await gateway.recorded())) == ("Wanted", [])
     assert gateway.provider.calls == ["copy", "read c1", "rename c1", "read c1"]
@@ -458,7 +458,7 @@ async def test_a_copy_that_was_read_before_it_could_be_named_is_named_later(
     gateway.provider.tells = ("id",)
     gateway.provider.faults["rename"].append(500)
     copy = await gateway.copy()
-    assert (name(copy), codes(copy)) == ("Copy of source", [NOT_NAMED])
+    assert (name(copy), codes(copy)) == ("Copy of source", [NAME_NOT_APPLIED])
     await gateway.check()
     assert (name(await gateway.recorded()), codes(await gateway.recorded())) == ("Wanted", [])
     assert gateway.provider.calls == ["copy", "read c1", "rename c1", "read c1", "rename c1"]
@@ -469,9 +469,9 @@ async def test_each_thing_that_failed_is_done_once_it_can_be(open_gateway: Open)
     gateway.provider.tells = ("id",)
     gateway.provider.faults["rename"] += [500, 500]
     gateway.provider.faults["read"] += [500]
-    assert set(codes(await gateway.copy())) == {NOT_NAMED, NOT_READ}
+    assert set(codes(await gateway.copy())) == {NAME_NOT_APPLIED, DETAILS_UNKNOWN}
     await gateway.check()
-    assert codes(await gateway.recorded()) == [NOT_NAMED]
+    assert codes(await gateway.recorded()) == [NAME_NOT_APPLIED]
     await gateway.check()
     record = await gateway.recorded()
     assert (name(record), record.warnings) == ("Wanted", ())
@@ -483,12 +483,12 @@ async def test_a_ledger_that_fails_after_the_rename_loses_only_time(
     open_gateway: Open, ledger: Any
 ) -> None:
     gateway = await open_gateway(Named)
-    ledger.failures = {"amend": 1}
+    ledger.failures = {"update_copy": 1}
     copy = await gateway.copy()
-    assert (copy_id(copy), codes(copy)) == ("c1", [NOT_NAMED])
+    assert (copy_id(copy), codes(copy)) == ("c1", [NAME_NOT_APPLIED])
     assert await gateway.recorded() == copy
     # The same again for the reconciler, whose check must not end with it.
-    ledger.failures = {"amend": 1}
+    ledger.failures = {"update_copy": 1}
     assert await gateway.check() == 1
     assert await gateway.check() == 1
     assert (name(await gateway.recorded()), codes(await gateway.recorded())) == ("Wanted", [])
@@ -499,7 +499,7 @@ async def test_a_finish_whose_record_is_in_doubt_is_still_told_truly(
     open_gateway: Open, ledger: Any
 ) -> None:
     gateway = await open_gateway(Named)
-    ledger.failures_after = {"amend": 1}
+    ledger.failures_after = {"update_copy": 1}
     copy = await gateway.copy()
     assert (copy.status, copy_id(copy)) == (DuplicationStatus.CREATED, "c1")
     # What the caller was told may be behind the record, never ahead of it.
@@ -517,7 +517,7 @@ async def test_a_fault_of_ours_in_the_finishing_does_not_hide_the_copy(
     with monkeypatch.context() as patched:
         patched.setattr(Renaming, "build_rename", broken)
         copy = await gateway.copy()
-        assert (copy_id(copy), codes(copy)) == ("c1", [NOT_NAMED])
+        assert (copy_id(copy), codes(copy)) == ("c1", [NAME_NOT_APPLIED])
         assert "a bug in a connector" in caplog.text
         assert await gateway.check() == 1
     assert await gateway.check() == 1
@@ -535,7 +535,7 @@ async def test_a_fault_of_ours_is_not_tried_for_ever(
 
     monkeypatch.setattr(Renaming, "build_rename", broken)
     assert await gateway.check() == 1
-    assert codes(await gateway.recorded()) == [NOT_NAMED]
+    assert codes(await gateway.recorded()) == [NAME_NOT_APPLIED]
     assert await gateway.due() == []
 
 
@@ -553,7 +553,7 @@ async def test_an_input_that_nobody_can_read_any_more_ends_no_other_check(
     (due,) = await gateway.due()
     await reconciliation._check(gateway.accounts, gateway.ledger, due)
     assert "got an unexpected keyword argument" in caplog.text
-    assert codes(await gateway.recorded()) == [NOT_NAMED]
+    assert codes(await gateway.recorded()) == [NAME_NOT_APPLIED]
 
 
 async def test_another_campaign_that_becomes_the_copy_meanwhile_stays_the_copy(
@@ -564,11 +564,11 @@ async def test_another_campaign_that_becomes_the_copy_meanwhile_stays_the_copy(
     gateway.provider.add()
     record = await begun(gateway)
     await gateway.ledger.settle(record.intent, LOST, NOW, NOW)
-    guess = completion.with_what_is_left(
+    guess = completion.with_pending_warnings(
         gateway.account, record.intent, Created(Campaign("c1", name="Copy of source"))
     )
     inferred = Evidence.INFERRED
-    assert await gateway.ledger.settle_by_reading(record, guess, inferred, NOW, NOW)
+    assert await gateway.ledger.settle_from_evidence(record, guess, inferred, NOW, NOW)
 
     async def answer_late() -> None:
         late = Created(Campaign("c2", name="Another"))
@@ -578,7 +578,7 @@ async def test_another_campaign_that_becomes_the_copy_meanwhile_stays_the_copy(
     assert await gateway.check() == 1
     after = await gateway.recorded()
     assert (copy_id(after), name(after), after.warnings) == ("c2", "Another", ())
-    assert after.evidence is Evidence.ANSWER
+    assert after.evidence is Evidence.RESPONSE
     assert await gateway.due() == []
 
 
@@ -592,7 +592,7 @@ async def test_a_copy_that_was_found_by_reading_is_not_renamed(open_gateway: Ope
     assert (copy_id(found), name(found)) == ("c1", "Copy of source")
     assert found.evidence is Evidence.INFERRED
     (left,) = found.warnings
-    assert (left.code, left.is_final) == (NOT_NAMED, True)
+    assert (left.code, left.is_final) == (NAME_NOT_APPLIED, True)
     assert "Rename it there" in left.message
     assert await gateway.due() == []
     assert gateway.provider.count("rename") == 0
@@ -625,7 +625,7 @@ async def test_a_person_who_resolves_while_the_provider_is_read_has_the_last_wor
     gateway.provider.meanwhile["list"] = resolve
     assert await gateway.check() == 1
     record = await gateway.recorded()
-    assert (copy_id(record), record.evidence) == (other, Evidence.PERSON)
+    assert (copy_id(record), record.evidence) == (other, Evidence.OPERATOR)
     assert await gateway.due() == []
     assert gateway.provider.count("rename") == 0
 
@@ -641,7 +641,7 @@ async def test_a_lost_copy_is_found_by_what_it_was_copied_from(
     await gateway.check()
     found = await gateway.recorded()
     assert (found.status, copy_id(found)) == (DuplicationStatus.CREATED, "c2")
-    assert codes(found) == ([NOT_NAMED] if asked else [])
+    assert codes(found) == ([NAME_NOT_APPLIED] if asked else [])
 
 
 async def test_a_copy_of_another_campaign_is_not_taken_for_its_name(open_gateway: Open) -> None:
@@ -741,7 +741,7 @@ async def test_equal_intents_share_out_the_copies_of_their_source_by_age(
     gateway = await open_gateway(Found)
     gateway.provider.faults["copy"] += ["cut-after-copy", "cut-after-copy"]
     first = await gateway.lose(key="first")
-    await gateway.ask(key="second", despite=first.intent.id)
+    await gateway.ask(key="second", override_of=first.intent.id)
     await gateway.check()
     await gateway.check()
     assert [copy_id(await gateway.recorded(key)) for key in ("first", "second")] == ["c1", "c2"]
@@ -758,7 +758,7 @@ async def test_an_account_that_is_gone_is_not_finished_at_another(open_gateway: 
     await asyncio.sleep(0.3)
     reading.cancel()
     await asyncio.wait([reading])
-    assert codes(await gateway.recorded()) == [NOT_NAMED]
+    assert codes(await gateway.recorded()) == [NAME_NOT_APPLIED]
     assert gateway.provider.count("rename") == 1
     assert await gateway.check() == 1
     assert name(await gateway.recorded()) == "Wanted"
@@ -788,7 +788,7 @@ async def test_a_stopping_gateway_waits_for_the_finishing(open_gateway: Open) ->
 async def test_a_stopping_gateway_does_not_wait_for_what_hangs(
     open_gateway: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempt, "FINISH_SECONDS", 0.5)
+    monkeypatch.setattr(attempt, "COMPLETION_SECONDS", 0.5)
     gateway = await open_gateway(Named, timeout=20)
     there = asyncio.Event()
 
@@ -803,7 +803,7 @@ async def test_a_stopping_gateway_does_not_wait_for_what_hangs(
         await gateway.duplicator.drain()
     answer = await asking
     assert answer.duplication is not None
-    assert (copy_id(answer.duplication), codes(answer.duplication)) == ("c1", [NOT_NAMED])
+    assert (copy_id(answer.duplication), codes(answer.duplication)) == ("c1", [NAME_NOT_APPLIED])
 
 
 async def test_a_caller_who_waits_no_longer_is_told_of_the_copy_while_it_is_named(
@@ -819,7 +819,7 @@ async def test_a_caller_who_waits_no_longer_is_told_of_the_copy_while_it_is_name
     hasty = service.Duplicator(gateway.accounts, gateway.ledger, deadline=0.5)
     answer = await hasty.duplicate("everyone", "k", "stub", StubInput())
     assert answer.duplication is not None
-    assert (copy_id(answer.duplication), codes(answer.duplication)) == ("c1", [NOT_NAMED])
+    assert (copy_id(answer.duplication), codes(answer.duplication)) == ("c1", [NAME_NOT_APPLIED])
     assert not answer.replayed
     go_on.set()
     await hasty.drain()

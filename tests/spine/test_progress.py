@@ -10,7 +10,7 @@ import pytest
 
 from campaign_gateway.api.types import DuplicateCampaignPayload
 from campaign_gateway.duplication import attempt, manual_resolution, reconciliation
-from campaign_gateway.duplication.reconciliation import PAUSES
+from campaign_gateway.duplication.reconciliation import CHECK_INTERVALS
 from campaign_gateway.model import (
     Campaign,
     Created,
@@ -54,11 +54,11 @@ async def test_the_copy_to_be_is_shown_with_its_id_at_once(open_gateway: Open) -
     assert answer.error is None
     record = await gateway.recorded()
     assert answer.duplication == record
-    assert (record.status, copy_id(record), record.evidence) == (ACCEPTED, "c1", Evidence.ANSWER)
+    assert (record.status, copy_id(record), record.evidence) == (ACCEPTED, "c1", Evidence.RESPONSE)
     assert (record.settled_at, record.error, record.provider_trace_id) == (None, None, "T-1")
-    platform = record.intent.platform
+    id_namespace = record.intent.id_namespace
     # From now on nobody else can take it for theirs.
-    assert await gateway.ledger.claimed(platform, ["c1", "c2"]) == {"c1"}
+    assert await gateway.ledger.known_copies(id_namespace, ["c1", "c2"]) == {"c1"}
     (due,) = await gateway.due(datetime.now(UTC) + attempt.FIRST_CHECK)
     assert due == record
     assert gateway.provider.calls == ["copy"]
@@ -71,7 +71,7 @@ async def test_whoever_asks_for_a_copy_sees_the_one_to_be(
     # The schema knows the registered providers alone.
     monkeypatch.setattr(Copying, "provider", "sonarly")
     answer = await gateway.duplicator.duplicate("everyone", "k", "sonarly", StubInput())
-    payload = DuplicateCampaignPayload.of(answer)
+    payload = DuplicateCampaignPayload.from_model(answer)
     assert payload.status.value == "ACCEPTED"
     assert payload.campaign is not None
     assert payload.campaign.id == "c1"
@@ -99,7 +99,7 @@ async def test_a_copy_that_is_complete_is_created_by_the_provider_s_word(
     becomes(gateway, "COMPLETE", name="Wanted")
     assert await gateway.check() == 1
     record = await gateway.recorded()
-    assert (record.status, copy_id(record), record.evidence) == (CREATED, "c1", Evidence.ANSWER)
+    assert (record.status, copy_id(record), record.evidence) == (CREATED, "c1", Evidence.RESPONSE)
     assert record.campaign is not None
     assert (record.campaign.name, record.campaign.provider_status) == ("Wanted", "COMPLETE")
     assert (record.warnings, record.error) == ((), None)
@@ -118,9 +118,9 @@ async def test_a_copy_that_is_made_in_part_is_there_and_says_so(open_gateway: Op
     becomes(gateway, "PARTIAL", message="Two images are missing")
     await gateway.check()
     record = await gateway.recorded()
-    assert (record.status, copy_id(record), record.evidence) == (CREATED, "c1", Evidence.ANSWER)
+    assert (record.status, copy_id(record), record.evidence) == (CREATED, "c1", Evidence.RESPONSE)
     assert [(each.code, each.provider_message) for each in record.warnings] == [
-        (WarningCode.COPIED_IN_PART, "Two images are missing")
+        (WarningCode.PARTIAL_COPY, "Two images are missing")
     ]
     assert await gateway.due() == []
 
@@ -133,10 +133,10 @@ async def test_a_copy_in_part_is_named_and_stays_one_in_part(open_gateway: Open)
     becomes(gateway, "PARTIAL")
     await gateway.check()
     codes = [each.code for each in (await gateway.recorded()).warnings]
-    assert codes == [WarningCode.COPIED_IN_PART, WarningCode.NOT_NAMED]
+    assert codes == [WarningCode.PARTIAL_COPY, WarningCode.NAME_NOT_APPLIED]
     await gateway.check()
     record = await gateway.recorded()
-    assert [each.code for each in record.warnings] == [WarningCode.COPIED_IN_PART]
+    assert [each.code for each in record.warnings] == [WarningCode.PARTIAL_COPY]
     assert record.campaign is not None
     assert record.campaign.name == "Wanted"
     assert await gateway.due() == []
@@ -147,7 +147,9 @@ async def test_a_copy_that_is_complete_with_only_its_id_told_is_read(open_gatewa
     await gateway.copy()
     becomes(gateway, "COMPLETE", name="")
     await gateway.check()
-    assert [each.code for each in (await gateway.recorded()).warnings] == [WarningCode.NOT_READ]
+    assert [each.code for each in (await gateway.recorded()).warnings] == [
+        WarningCode.DETAILS_UNKNOWN
+    ]
     becomes(gateway, "COMPLETE", name="Wanted")
     await gateway.check()
     record = await gateway.recorded()
@@ -162,13 +164,13 @@ async def test_a_copy_that_is_gone_was_not_made(open_gateway: Open, kind: type[C
     del gateway.provider.campaigns["c1"]
     await gateway.check()
     record = await gateway.recorded()
-    assert (record.status, record.campaign, record.evidence) == (REJECTED, None, Evidence.ANSWER)
+    assert (record.status, record.campaign, record.evidence) == (REJECTED, None, Evidence.RESPONSE)
     assert record.error is not None
     assert record.error.code is ErrorCode.CAMPAIGN_NOT_FOUND
     # A new key may ask for another copy, and somebody else may get this id.
     assert record.error.retry(is_recorded=True) is Retry.NEW_KEY
     assert await gateway.due() == []
-    assert await gateway.ledger.claimed(record.intent.platform, ["c1"]) == frozenset()
+    assert await gateway.ledger.known_copies(record.intent.id_namespace, ["c1"]) == frozenset()
 
 
 async def test_a_copy_that_failed_and_left_nothing_was_not_made(open_gateway: Open) -> None:
@@ -198,7 +200,7 @@ async def test_a_copy_that_failed_and_is_still_there_is_one_in_part(open_gateway
     # REJECTED would let the caller make a second one beside it.
     assert (record.status, copy_id(record), record.error) == (CREATED, "c1", None)
     assert [(each.code, each.provider_message) for each in record.warnings] == [
-        (WarningCode.COPIED_IN_PART, "The source is broken")
+        (WarningCode.PARTIAL_COPY, "The source is broken")
     ]
 
 
@@ -242,9 +244,9 @@ async def test_an_answer_that_tells_nothing_only_postpones(
 async def test_checks_grow_rarer(open_gateway: Open, fault: int | None) -> None:
     gateway = await open_gateway(Tracked)
     await gateway.copy()
-    for seconds in (*PAUSES[:6], *PAUSES[-1:]):
-        if seconds == PAUSES[-1]:
-            for _ in PAUSES[6:]:
+    for seconds in (*CHECK_INTERVALS[:6], *CHECK_INTERVALS[-1:]):
+        if seconds == CHECK_INTERVALS[-1]:
+            for _ in CHECK_INTERVALS[6:]:
                 await gateway.check()
         gateway.provider.faults["progress"].append(fault)
         pause, began = timedelta(seconds=seconds), datetime.now(UTC)
@@ -340,12 +342,16 @@ async def test_a_person_s_word_ends_the_following(open_gateway: Open) -> None:
     gateway = await open_gateway(Tracked)
     first, second = await gateway.copy(key="first"), await gateway.copy(key="second")
     await manual_resolution.resolve_as_created(gateway.ledger, first.intent.id, "c1")
-    await manual_resolution.resolve_as_absent(gateway.ledger, second.intent.id)
+    await manual_resolution.resolve_as_not_created(gateway.ledger, second.intent.id)
     assert await gateway.due() == []
     assert gateway.provider.count("progress") == 0
     made, absent = await gateway.recorded("first"), await gateway.recorded("second")
-    assert (made.status, made.evidence, made.campaign) == (CREATED, Evidence.PERSON, first.campaign)
-    assert (absent.status, absent.evidence, absent.campaign) == (REJECTED, Evidence.PERSON, None)
+    assert (made.status, made.evidence, made.campaign) == (
+        CREATED,
+        Evidence.OPERATOR,
+        first.campaign,
+    )
+    assert (absent.status, absent.evidence, absent.campaign) == (REJECTED, Evidence.OPERATOR, None)
 
 
 @pytest.mark.parametrize("state", ["PENDING", "nothing"])
@@ -357,13 +363,13 @@ async def test_a_person_s_word_meanwhile_stands_when_the_provider_says_nothing(
     becomes(gateway, "" if state == "nothing" else state)
 
     async def resolve() -> None:
-        await manual_resolution.resolve_as_absent(gateway.ledger, lost.intent.id)
+        await manual_resolution.resolve_as_not_created(gateway.ledger, lost.intent.id)
 
     gateway.provider.meanwhile["progress"] = resolve
     # A postponement that came after it would bring the record back to be checked.
     assert await gateway.check() == 1
     record = await gateway.recorded()
-    assert (record.status, record.evidence) == (REJECTED, Evidence.PERSON)
+    assert (record.status, record.evidence) == (REJECTED, Evidence.OPERATOR)
     assert await gateway.due() == []
 
 
@@ -375,12 +381,12 @@ async def test_the_provider_s_word_outweighs_a_person_s_that_came_meanwhile(
     becomes(gateway, "COMPLETE")
 
     async def resolve() -> None:
-        await manual_resolution.resolve_as_absent(gateway.ledger, lost.intent.id)
+        await manual_resolution.resolve_as_not_created(gateway.ledger, lost.intent.id)
 
     gateway.provider.meanwhile["progress"] = resolve
     await gateway.check()
     record = await gateway.recorded()
-    assert (record.status, copy_id(record), record.evidence) == (CREATED, "c1", Evidence.ANSWER)
+    assert (record.status, copy_id(record), record.evidence) == (CREATED, "c1", Evidence.RESPONSE)
     assert record.error is None
 
 
@@ -406,7 +412,7 @@ async def test_the_only_copy_there_is_left_to_the_one_that_was_promised_it(
     await gateway.check()
     other = await gateway.recorded("other")
     assert (other.status, other.candidates) == (DuplicationStatus.UNKNOWN, ())
-    assert not await gateway.ledger.settle_by_reading(
+    assert not await gateway.ledger.settle_from_evidence(
         other, Created(Campaign("c1")), Evidence.INFERRED, other.requested_at, None
     )
     with pytest.raises(manual_resolution.CannotResolve, match="copy of another duplication"):
@@ -418,7 +424,7 @@ async def test_the_reconciler_follows_many_copies_to_their_ends(
     open_gateway: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attempt, "FIRST_CHECK", timedelta(0))
-    monkeypatch.setattr(reconciliation, "PAUSES", (0.01,))
+    monkeypatch.setattr(reconciliation, "CHECK_INTERVALS", (0.01,))
     gateway = await open_gateway(Tracked)
     keys = [str(number) for number in range(20)]
     ends = ["COMPLETE", "PARTIAL", "FAILED", "PENDING"]

@@ -14,7 +14,7 @@ from campaign_gateway.connectors.account_settings import canonical_address
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.duplication import reconciliation
 from campaign_gateway.duplication.copy_search import PAGES_A_SEARCH
-from campaign_gateway.duplication.reconciliation import PAUSES, reconcile
+from campaign_gateway.duplication.reconciliation import CHECK_INTERVALS, reconcile
 from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.model import (
     Accepted,
@@ -28,7 +28,7 @@ from campaign_gateway.model import (
     Unknown,
     UserError,
 )
-from campaign_gateway.transport.errors import NoAnswer
+from campaign_gateway.transport.errors import NoResponse
 
 NOW = datetime.now(UTC)
 UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
@@ -41,9 +41,9 @@ class Listing:
     campaigns: Sequence[Campaign]
     title: str = "Listing"
     provider: str = "sonarly"
-    tells_creation: bool = True
-    tells_source: bool = False
-    lists_in_full: bool = False
+    reports_creation_time: bool = True
+    reports_source: bool = False
+    list_has_all_fields: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     asked: int = 0
     error: Exception | None = None
@@ -55,13 +55,13 @@ class Listing:
     def build_search(self, campaign: Any, cursor: str | None) -> ProviderRequest:
         return ProviderRequest("GET", "http://localhost/list", {})
 
-    def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
+    def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         start = int(cursor or 0)
         more = start + 2 < len(self.campaigns)
         page = self.campaigns[start : start + 2]
         return SearchPage(page, str(start + 2) if more else None)
 
-    async def read(self, request: ProviderRequest) -> ProviderResponse:
+    async def send_idempotent(self, request: ProviderRequest) -> ProviderResponse:
         self.asked += 1
         # Like any server: the header is written when the request has come.
         headers = {"date": format_datetime(datetime.now(UTC))} | dict(self.headers)
@@ -89,7 +89,7 @@ def listing_account(account: Account, listing: Listing) -> Account:
 
 INTENT = Intent(
     id="",
-    nonce="",
+    attempt_id="",
     scope="everyone",
     key="",
     fingerprint="f",
@@ -105,7 +105,7 @@ async def unsettled(
     ledger: Any, outcome: Any = UNKNOWN, requested_at: datetime = NOW, **changes: Any
 ) -> Duplication:
     # In a scope of its own no UNKNOWN is in the way of another copy.
-    intent = replace(INTENT, id=new_id(), nonce=new_id(), scope=new_id(), key=new_id())
+    intent = replace(INTENT, id=new_id(), attempt_id=new_id(), scope=new_id(), key=new_id())
     intent = replace(intent, **changes)
     await ledger.begin(intent, requested_at, None)
     found: Duplication = await ledger.settle(intent, outcome, requested_at, requested_at)
@@ -118,13 +118,13 @@ async def test_what_a_check_cannot_choose_from_is_kept_for_a_person(
     lost = await unsettled(ledger)
     listing = Listing([copy("c1"), copy("c2")])
     await reconciliation._check({"sonarly": listing_account(account, listing)}, ledger, lost)
-    seen = await ledger.get(None, lost.intent.id)
-    assert seen.status is DuplicationStatus.UNKNOWN
-    assert [each.id for each in seen.candidates] == ["c1", "c2"]
+    found = await ledger.get(None, lost.intent.id)
+    assert found.status is DuplicationStatus.UNKNOWN
+    assert [each.id for each in found.candidates] == ["c1", "c2"]
     assert "may be one of the campaigns c1, c2" in caplog.text
-    listing.error = NoAnswer("no answer in time")
-    await reconciliation._check({"sonarly": listing_account(account, listing)}, ledger, seen)
-    assert (await ledger.get(None, lost.intent.id)).candidates == seen.candidates
+    listing.error = NoResponse("no answer in time")
+    await reconciliation._check({"sonarly": listing_account(account, listing)}, ledger, found)
+    assert (await ledger.get(None, lost.intent.id)).candidates == found.candidates
 
 
 async def test_an_account_that_is_another_provider_s_now_is_not_read_for_it(
@@ -139,7 +139,7 @@ async def test_an_account_that_is_another_provider_s_now_is_not_read_for_it(
 
 
 @pytest.mark.parametrize(
-    ("seen", "campaigns", "expected"),
+    ("preexisting_ids", "campaigns", "expected"),
     [
         ((), [undated("5")], "5"),
         (("4",), [undated("4"), undated("5")], "5"),
@@ -151,12 +151,12 @@ async def test_an_account_that_is_another_provider_s_now_is_not_read_for_it(
 async def test_where_no_list_tells_ages_a_copy_is_what_was_not_there_before(
     account: Account,
     ledger: Any,
-    seen: tuple[str, ...] | None,
+    preexisting_ids: tuple[str, ...] | None,
     campaigns: Sequence[Campaign],
     expected: str | None,
 ) -> None:
-    lost = await unsettled(ledger, seen=seen)
-    listing = Listing(campaigns, tells_creation=False)
+    lost = await unsettled(ledger, preexisting_ids=preexisting_ids)
+    listing = Listing(campaigns, reports_creation_time=False)
     found = await find_copy(listing_account(account, listing), ledger, lost)
     assert (found.id if found else None) == expected
 
@@ -164,9 +164,9 @@ async def test_where_no_list_tells_ages_a_copy_is_what_was_not_there_before(
 async def test_equal_intents_share_out_copies_without_ages_in_the_order_of_their_ids(
     account: Account, ledger: Any
 ) -> None:
-    first = await unsettled(ledger, Accepted(), seen=())
-    second = await unsettled(ledger, Accepted(), seen=())
-    listing = Listing([undated("10"), undated("9")], tells_creation=False)
+    first = await unsettled(ledger, Accepted(), preexisting_ids=())
+    second = await unsettled(ledger, Accepted(), preexisting_ids=())
+    listing = Listing([undated("10"), undated("9")], reports_creation_time=False)
     both = listing_account(account, listing)
     found = [await find_copy(both, ledger, each) for each in (first, second)]
     assert [each.id for each in found if each] == ["9", "10"]
@@ -279,9 +279,9 @@ async def test_names_that_a_provider_may_take_for_the_same_are_rivals(
 async def test_two_accounts_of_one_platform_do_not_claim_each_other_s_copies(
     account: Account, ledger: Any
 ) -> None:
-    lost = await unsettled(ledger, platform="api.example.com")
-    await unsettled(ledger, Created(copy("c1")), account="second", platform="api.example.com")
-    await unsettled(ledger, Created(copy("c2")), account="third", platform="cdp.example.com")
+    lost = await unsettled(ledger, id_namespace="api.example.com")
+    await unsettled(ledger, Created(copy("c1")), account="second", id_namespace="api.example.com")
+    await unsettled(ledger, Created(copy("c2")), account="third", id_namespace="cdp.example.com")
     listing = Listing([copy("c1"), copy("c2")])
     found = await find_copy(listing_account(account, listing), ledger, lost)
     assert found is not None
@@ -309,7 +309,7 @@ def test_other_ports_and_addresses_stay_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ahead", "made", "is_ours"),
+    ("clock_offset", "made", "is_ours"),
     [
         (timedelta(minutes=10), timedelta(minutes=10), True),
         (timedelta(minutes=10), timedelta(seconds=-4), False),
@@ -325,13 +325,15 @@ def test_other_ports_and_addresses_stay_apart() -> None:
 async def test_a_provider_s_clock_may_be_off(
     account: Account,
     ledger: Any,
-    ahead: timedelta | None,
+    clock_offset: timedelta | None,
     made: timedelta,
     *,
     is_ours: bool,
 ) -> None:
     lost = await unsettled(ledger)
-    date = "yesterday" if ahead is None else format_datetime(datetime.now(UTC) + ahead)
+    date = (
+        "yesterday" if clock_offset is None else format_datetime(datetime.now(UTC) + clock_offset)
+    )
     listing = Listing([copy("c1", made)], headers={"date": date})
     assert (await find_copy(listing_account(account, listing), ledger, lost) is not None) is is_ours
 
@@ -343,7 +345,7 @@ async def test_times_are_the_ledger_s_and_not_this_machine_s(
     """The ledger's clock is off by `shift` from the machine's, and the provider's is right."""
     monkeypatch.setattr(ledger.ledger.engine, "now", lambda: datetime.now(UTC) + shift)
     now = ledger.now()
-    intent = replace(INTENT, id=new_id(), nonce=new_id(), key="k")
+    intent = replace(INTENT, id=new_id(), attempt_id=new_id(), key="k")
     await ledger.begin(intent, now, None)
     lost = await ledger.settle(intent, UNKNOWN, now, now)
     older, ours = [Campaign(each, "Copy", created_at=datetime.now(UTC)) for each in ("old", "new")]
@@ -365,7 +367,7 @@ async def test_provider_that_hangs_holds_up_no_other_account_s_checks(
 ) -> None:
     for number in range(50):
         name = f"Hanging {number}"
-        await unsettled(ledger, account="hanging", requested_name=name, platform="hangs")
+        await unsettled(ledger, account="hanging", requested_name=name, id_namespace="hangs")
     hanging = Listing([], takes=60)
     accounts = {
         "hanging": listing_account(account, hanging),
@@ -384,7 +386,7 @@ async def test_provider_that_hangs_holds_up_no_other_account_s_checks(
 
 async def test_a_call_under_way_is_a_rival(account: Account, ledger: Any) -> None:
     lost = await unsettled(ledger)
-    under_way = replace(lost.intent, id=new_id(), nonce=new_id(), scope="others")
+    under_way = replace(lost.intent, id=new_id(), attempt_id=new_id(), scope="others")
     await ledger.begin(under_way, NOW, None)
     listing = listing_account(account, Listing([copy("c1")]))
     assert await find_copy(listing, ledger, lost) is None
@@ -395,8 +397,10 @@ async def test_a_call_under_way_is_a_rival(account: Account, ledger: Any) -> Non
 async def test_failures_are_logged_and_checks_grow_rarer(
     account: Account, ledger: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    listing = Listing([], error=NoAnswer("no answer in time"))
-    nobody = await unsettled(ledger, account="no longer configured", platform="nowhere.example.com")
+    listing = Listing([], error=NoResponse("no answer in time"))
+    nobody = await unsettled(
+        ledger, account="no longer configured", id_namespace="nowhere.example.com"
+    )
     failing = await unsettled(ledger)
     reading = asyncio.create_task(
         reconcile({"sonarly": listing_account(account, listing)}, ledger, 0.01)
@@ -408,7 +412,7 @@ async def test_failures_are_logged_and_checks_grow_rarer(
     async with asyncio.timeout(5):
         while "a bug in a connector" not in caplog.text:
             await asyncio.sleep(0.01)
-    ledger.failures = {"take_due": 1}
+    ledger.failures = {"claim_due": 1}
     async with asyncio.timeout(5):
         while "the ledger cannot be used" not in caplog.text:
             await asyncio.sleep(0.01)
@@ -423,4 +427,4 @@ async def test_failures_are_logged_and_checks_grow_rarer(
     assert still.checks == 0, "it is left to gateways that have the account"
     settled = await ledger.get(None, failing.intent.id)
     assert settled.evidence is Evidence.INFERRED
-    assert list(PAUSES) == sorted(PAUSES)
+    assert list(CHECK_INTERVALS) == sorted(CHECK_INTERVALS)

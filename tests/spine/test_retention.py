@@ -16,7 +16,7 @@ from campaign_gateway.model import Campaign, Created, ErrorCode, Intent, Unknown
 NOW = datetime.now(UTC)
 INTENT = Intent(
     id="",
-    nonce="n",
+    attempt_id="n",
     scope="everyone",
     key="",
     fingerprint="f",
@@ -71,14 +71,14 @@ async def test_a_chore_that_fails_is_started_again(
     runs: list[int] = []
     done = asyncio.Event()
 
-    async def chore() -> None:
+    async def task() -> None:
         runs.append(1)
         if len(runs) < 3:
             raise RuntimeError("a bug in a chore")
         done.set()
         await asyncio.Event().wait()
 
-    supervised = asyncio.create_task(app._supervise(chore))
+    supervised = asyncio.create_task(app._supervise(task))
     await asyncio.wait_for(done.wait(), 5)
     supervised.cancel()
     await asyncio.wait([supervised])

@@ -24,13 +24,13 @@ from campaign_gateway import cli
 from campaign_gateway.accounts import Account
 from campaign_gateway.connectors import errors
 from campaign_gateway.duplication import reconciliation
-from campaign_gateway.duplication.campaign_reads import input_of
+from campaign_gateway.duplication.campaign_reads import load_input
 from campaign_gateway.duplication.copy_search import Finding
 from campaign_gateway.duplication.service import Duplicator
 from campaign_gateway.ledger import Ledger, postgres
 from campaign_gateway.model import Created, Duplication, ErrorCode, Intent, Outcome, status_of
 from campaign_gateway.transport import client
-from campaign_gateway.transport.errors import NoAnswer
+from campaign_gateway.transport.errors import NoResponse
 
 Hit = Callable[[], Awaitable[None]]
 
@@ -97,7 +97,7 @@ def _on_event(event: str) -> Callable[[Hit], None]:
 
         async def trace(self: client._Exchange, name: str, info: object) -> None:
             await original(self, name, info)
-            if name == event and self.on_crossing is not None:
+            if name == event and self.before_first_byte is not None:
                 await hit()
 
         client._Exchange.trace = trace  # type: ignore[method-assign, assignment]
@@ -111,28 +111,28 @@ STEPS: dict[str, Callable[[Hit], None]] = {
     "after-headers": _on_event("http11.send_request_headers.complete"),
     "after-request": _on_event("http11.send_request_body.complete"),
     "after-status": _on_event("http11.receive_response_headers.complete"),
-    "after-answer": _after(client.Transport, "send"),
+    "after-answer": _after(client.Transport, "send_once"),
     "before-settle": _before(Ledger, "settle"),
     "after-settle": _after(Ledger, "settle"),
-    "after-second-answer": _after(client.Transport, "read"),
-    "before-amend": _before(Ledger, "amend"),
-    "after-amend": _after(Ledger, "amend"),
+    "after-second-answer": _after(client.Transport, "send_idempotent"),
+    "before-amend": _before(Ledger, "update_copy"),
+    "after-amend": _after(Ledger, "update_copy"),
     "before-reply": _after(Duplicator, "duplicate"),
-    "before-reading-is-settled": _before(Ledger, "settle_by_reading"),
-    "after-reading-is-settled": _after(Ledger, "settle_by_reading"),
+    "before-reading-is-settled": _before(Ledger, "settle_from_evidence"),
+    "after-reading-is-settled": _after(Ledger, "settle_from_evidence"),
 }
 
 
 def _send_again() -> None:
-    original = client.Transport.send
+    original = client.Transport.send_once
 
     async def send(self: client.Transport, *arguments: Any) -> Any:
         try:
             return await original(self, *arguments)
-        except NoAnswer:
+        except NoResponse:
             return await original(self, *arguments)
 
-    client.Transport.send = send  # type: ignore[method-assign, assignment]
+    client.Transport.send_once = send  # type: ignore[method-assign, assignment]
 
 
 def _take_503_for_a_refusal() -> None:
@@ -170,8 +170,8 @@ def _answer_before_recording() -> None:
 def _take_the_newest_campaign() -> None:
     async def find_copy(account: Account, _ledger: object, duplication: Duplication) -> Finding:
         connector: Any = account.connector
-        request = connector.build_search(input_of(account, duplication), None)
-        page = connector.read_search(await account.transport.read(request), None)
+        request = connector.build_search(load_input(account, duplication), None)
+        page = connector.parse_search(await account.transport.send_idempotent(request), None)
         return Finding(page.campaigns[-1] if page.campaigns else None)
 
     setattr(reconciliation, "find_copy", find_copy)  # noqa: B010 - as above
@@ -194,9 +194,9 @@ def _replace(name: str, value: Any) -> None:
     setattr(module, constant, timedelta(seconds=value) if isinstance(before, timedelta) else value)
     if name == "ledger.postgres.DEAD_AFTER":
         # It has been written into the statement already.
-        statement = postgres.OF_THE_DEAD.replace(f"'{before} seconds'", f"'{value} seconds'")
-        assert statement != postgres.OF_THE_DEAD
-        postgres.OF_THE_DEAD = statement
+        statement = postgres.OWNER_IS_DEAD.replace(f"'{before} seconds'", f"'{value} seconds'")
+        assert statement != postgres.OWNER_IS_DEAD
+        postgres.OWNER_IS_DEAD = statement
 
 
 def _shift_clock(seconds: float, jump: float) -> None:

@@ -28,7 +28,7 @@ LAUNCHER = Path(__file__).with_name("crashing_gateway.py")
 SOON = {
     "ledger.postgres.HEARTBEAT": 0.3,
     "ledger.postgres.DEAD_AFTER": 2.0,
-    "duplication.reconciliation.CHECK_TIME": 3.0,
+    "duplication.reconciliation.CHECK_TIMEOUT": 3.0,
 }
 
 RANK = {"IN_PROGRESS": 0, "UNKNOWN": 1, "ACCEPTED": 2, "CREATED": 3, "REJECTED": 3}
@@ -389,7 +389,7 @@ async def all_insist(
 
 async def recorded(ledger_url: str) -> dict[str, Duplication]:
     """The ledger by key, as somebody who visits it finds it."""
-    ledger = await open_ledger(ledger_url, visiting=True)
+    ledger = await open_ledger(ledger_url, as_operator=True)
     try:
         found = await ledger.list(None, Selection(), 1_000_000, None)
     finally:

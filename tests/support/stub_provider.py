@@ -21,11 +21,11 @@ from campaign_gateway.connectors.contract import (
     ProviderRequest,
     ProviderResponse,
     SearchPage,
-    SignsIn,
-    UnreadableAnswer,
+    UnexpectedResponse,
+    UsesAccessTokens,
 )
 from campaign_gateway.duplication import reconciliation
-from campaign_gateway.duplication.service import Answer, Duplicator
+from campaign_gateway.duplication.service import DuplicationResult, Duplicator
 from campaign_gateway.model import (
     Accepted,
     Campaign,
@@ -40,8 +40,8 @@ from campaign_gateway.model import (
 )
 from campaign_gateway.sandbox.emulation import misbehave, serving
 from campaign_gateway.transport.client import Transport
-from campaign_gateway.transport.rate_limit import Permits
-from campaign_gateway.transport.token_auth import SignedTransport
+from campaign_gateway.transport.rate_limit import RateLimiter
+from campaign_gateway.transport.token_auth import TokenTransport
 
 SOURCE = "source"
 
@@ -165,7 +165,7 @@ class Copying:
     def build_request(self, campaign: StubInput) -> ProviderRequest:
         return self._post("copy", source=campaign.campaign_id, name=campaign.name)
 
-    def read_answer(self, campaign: StubInput, response: ProviderResponse) -> Outcome:
+    def parse_response(self, campaign: StubInput, response: ProviderResponse) -> Outcome:
         if not response.is_success:
             return _failure(response)
         copy = _campaign(parsing.read_json_object(response))
@@ -176,50 +176,50 @@ class Copying:
 
 class Renaming(Copying):
     def build_rename(
-        self, campaign: StubInput, copy_id: str, described: ProviderResponse | None
+        self, campaign: StubInput, copy_id: str, lookup_response: ProviderResponse | None
     ) -> ProviderRequest:
         return self._post(f"rename/{copy_id}", name=campaign.name)
 
-    def read_rename(self, response: ProviderResponse) -> Rejected | Unknown | None:
+    def parse_rename(self, response: ProviderResponse) -> Rejected | Unknown | None:
         return None if response.is_success else _failure(response)
 
 
 class Reading(Copying):
-    def build_lookup(self, campaign_id: str, near: StubInput | None) -> ProviderRequest:
+    def build_lookup(self, campaign_id: str, related_input: StubInput | None) -> ProviderRequest:
         return self._get(f"campaign/{campaign_id}")
 
-    def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
+    def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         return parsing.read_found(response, campaign_id, _campaign)
 
 
 class Listing(Copying):
-    """Its list tells when a campaign was made, and what of if `tells_source`."""
+    """Its list tells when a campaign was made, and what of if `reports_source`."""
 
-    tells_creation: ClassVar[bool] = True
-    tells_source: ClassVar[bool] = True
-    lists_in_full: ClassVar[bool] = False
+    reports_creation_time: ClassVar[bool] = True
+    reports_source: ClassVar[bool] = True
+    list_has_all_fields: ClassVar[bool] = False
 
     def build_search(self, campaign: StubInput, cursor: str | None) -> ProviderRequest:
         return self._get("list")
 
-    def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
+    def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         listed = parsing.read_listed(response, _campaign, "campaigns")
-        unknown: dict[str, Any] = {} if self.tells_source else {"copied_from": None}
-        unknown |= {} if self.tells_creation else {"created_at": None}
+        unknown: dict[str, Any] = {} if self.reports_source else {"copied_from": None}
+        unknown |= {} if self.reports_creation_time else {"created_at": None}
         return SearchPage([replace(each, **unknown) for each in listed])
 
 
 class Tracking(Copying):
     """A provider that tells the copy's id first and makes it then."""
 
-    def read_answer(self, campaign: StubInput, response: ProviderResponse) -> Outcome:
-        outcome = super().read_answer(campaign, response)
+    def parse_response(self, campaign: StubInput, response: ProviderResponse) -> Outcome:
+        outcome = super().parse_response(campaign, response)
         return Accepted("T-1", outcome.campaign) if isinstance(outcome, Created) else outcome
 
     def build_progress(self, campaign: StubInput, copy_id: str) -> ProviderRequest:
         return self._get(f"progress/{copy_id}")
 
-    def read_progress(
+    def parse_progress(
         self, campaign: StubInput, copy_id: str, response: ProviderResponse
     ) -> Created | Accepted | Rejected:
         told = parsing.read_json_object(response)
@@ -229,13 +229,13 @@ class Tracking(Copying):
         parsing.expect_success(response)
         state = parsing.read_text(told, "state")
         if copy is None or state is None:
-            raise UnreadableAnswer("no state")
+            raise UnexpectedResponse("no state")
         match state:
             case "COMPLETE":
                 return Created(copy, "T-2")
             case "PARTIAL":
                 said = parsing.read_text(told, "message")
-                remark = errors.warning(self.title, WarningCode.COPIED_IN_PART, said)
+                remark = errors.warning(self.title, WarningCode.PARTIAL_COPY, said)
                 return Created(copy, "T-2", (remark,))
             case "FAILED":
                 return Rejected(_failure(response, ErrorCode.CONFLICT).error, "T-2")
@@ -251,17 +251,17 @@ class Found(Renaming, Reading, Listing):
 
 
 class FoundByName(Reading, Listing):
-    tells_source: ClassVar[bool] = False
+    reports_source: ClassVar[bool] = False
 
 
 class NamedAndListed(Found):
     """Its copies get their names by a second call, and nothing tells of what they are copies."""
 
-    tells_source: ClassVar[bool] = False
+    reports_source: ClassVar[bool] = False
 
 
 class FoundWithoutAges(Found):
-    tells_creation: ClassVar[bool] = False
+    reports_creation_time: ClassVar[bool] = False
 
 
 class Tracked(Tracking, Reading):
@@ -301,10 +301,10 @@ async def account_at(
         shared_campaigns=None,
         timeout_seconds=timeout,
         connector=connector,
-        transport=SignedTransport(transport, connector)
-        if isinstance(connector, SignsIn)
+        transport=TokenTransport(transport, connector)
+        if isinstance(connector, UsesAccessTokens)
         else transport,
-        permits=Permits(32, None),
+        rate_limiter=RateLimiter(32, None),
     )
     await transport.close()
 
@@ -323,10 +323,10 @@ class StubGateway:
         self.duplicator = Duplicator(self.accounts, self.ledger, deadline=20)
 
     async def ask(
-        self, campaign: StubInput | None = None, key: str = "k", despite: str | None = None
-    ) -> Answer:
+        self, campaign: StubInput | None = None, key: str = "k", override_of: str | None = None
+    ) -> DuplicationResult:
         asked = campaign or StubInput()
-        return await self.duplicator.duplicate("everyone", key, "stub", asked, despite)
+        return await self.duplicator.duplicate("everyone", key, "stub", asked, override_of)
 
     async def copy(self, campaign: StubInput | None = None, key: str = "k") -> Duplication:
         answer = await self.ask(campaign, key)
@@ -349,7 +349,7 @@ class StubGateway:
         at = by or datetime.now(UTC) + timedelta(days=365)
         taken: list[Duplication] = []
         for account in await self.ledger.due_accounts(at):
-            taken += await self.ledger.take_due(account, at, 10, at)
+            taken += await self.ledger.claim_due(account, at, 10, at)
         return taken
 
     async def check(self) -> int:

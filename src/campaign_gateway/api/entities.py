@@ -40,7 +40,7 @@ async def resolve(context: Context, representations: Sequence[object]) -> list[E
             if isinstance(duplications, Outage):
                 return duplications
             recorded = duplications.get(key["id"])
-            return None if recorded is None else Duplication.of(recorded)
+            return None if recorded is None else Duplication.from_model(recorded)
         return Campaign.found(context, key["account"], campaigns[key["account"], key["id"]])
 
     return [entity(name, key) for name, key in references]

@@ -83,12 +83,11 @@ described_enum(
     Evidence,
     "How the gateway knows the status of a duplication.",
     {
-        Evidence.ANSWER: "The provider's own answer to the call.",
-        Evidence.MARKER: "A campaign was found that carries this duplication's mark.",
+        Evidence.RESPONSE: "The provider's own answer to the call.",
         Evidence.INFERRED: "A campaign was found that is a copy of the same source, where the "
         "provider tells that, or else has the requested name; it was made no earlier than the call "
         "and belongs to no other duplication. A later answer of the provider can correct it.",
-        Evidence.PERSON: "A person has looked and said so.",
+        Evidence.OPERATOR: "A person has looked and said so.",
     },
 )
 
@@ -146,11 +145,11 @@ described_enum(
 
 
 WARNING_CODES = {
-    WarningCode.NOT_NAMED: "It does not have the requested name, which takes a second call. The "
+    WarningCode.NAME_NOT_APPLIED: "It does not have the requested name, which takes a second call. The "
     "gateway tries for ten minutes, unless the provider refuses or the copy was only found by "
     "reading; after that, rename it there.",
-    WarningCode.NOT_READ: "Only its id is known: the provider could not be read so far.",
-    WarningCode.COPIED_IN_PART: "The provider did not copy everything. Compare it with its source.",
+    WarningCode.DETAILS_UNKNOWN: "Only its id is known: the provider could not be read so far.",
+    WarningCode.PARTIAL_COPY: "The provider did not copy everything. Compare it with its source.",
     WarningCode.PROVIDER_WARNING: "The provider made a remark, `providerMessage`.",
 }
 described_enum(

@@ -12,13 +12,13 @@ from graphql import GraphQLError
 from campaign_gateway import model
 from campaign_gateway.accounts import Account
 from campaign_gateway.api.context import CAMPAIGN_LIMIT, Context
-from campaign_gateway.connectors.contract import UnreadableAnswer
-from campaign_gateway.duplication.campaign_reads import input_of, look_up_all
+from campaign_gateway.connectors.contract import UnexpectedResponse
+from campaign_gateway.duplication.campaign_reads import load_input, look_up_all
 from campaign_gateway.graphql_http.endpoint import Outage
 from campaign_gateway.ledger.engine import LedgerUnavailable, Place
 from campaign_gateway.ledger.rows import instant, micros
 from campaign_gateway.model import Duplication, Refused, Selection
-from campaign_gateway.transport.errors import NoAnswer
+from campaign_gateway.transport.errors import NoResponse
 
 PAGE_SIZE = 20
 PAGE_LIMIT = 100
@@ -167,13 +167,13 @@ async def _campaigns_at(
     storable = [each for each in campaign_ids if _is_storable(each)]
     try:
         with _reading():
-            near = await context.ledger.near(context.scope, account.name, storable)
+            near = await context.ledger.find_related(context.scope, account.name, storable)
     except Outage as failure:
         # Without what it was copied with, a campaign may not be found at all.
         return dict.fromkeys(((account_name, each) for each in campaign_ids), failure)
     # An account's name may have been another provider's before.
     inputs = {
-        campaign_id: input_of(account, each)
+        campaign_id: load_input(account, each)
         for campaign_id, each in near.items()
         if each.intent.provider == account.connector.provider
     }
@@ -182,12 +182,12 @@ async def _campaigns_at(
 
 
 def _told(
-    account: Account, found: model.Campaign | Refused | NoAnswer | UnreadableAnswer | None
+    account: Account, found: model.Campaign | Refused | NoResponse | UnexpectedResponse | None
 ) -> model.Campaign | GraphQLError | None:
     match found:
         case Refused():
             return GraphQLError(found.error.message)
-        case NoAnswer() | UnreadableAnswer():
+        case NoResponse() | UnexpectedResponse():
             return GraphQLError(f"{account.connector.title} could not be read: {found}.")
         case _:
             return found

@@ -69,7 +69,7 @@ def given(value: Value | None) -> Value | None:
 class Query:
     @strawberry.field(description="The configured accounts.")
     def accounts(self, info: Info) -> list[Account]:
-        return [Account.of(account) for account in info.context.accounts.values()]
+        return [Account.from_model(account) for account in info.context.accounts.values()]
 
     @strawberry.field(description="A duplication by the gateway's id for it.")
     async def duplication(
@@ -85,7 +85,7 @@ class Query:
         ] = 0,
     ) -> Duplication | None:
         recorded = await queries.settled(info.context, id, wait_seconds)
-        return None if recorded is None else Duplication.of(recorded)
+        return None if recorded is None else Duplication.from_model(recorded)
 
     @strawberry.field(description="The duplication that an idempotency key stands for.")
     async def duplication_by_key(
@@ -94,7 +94,7 @@ class Query:
         idempotency_key: Annotated[str, argument(description="The key the mutation was given.")],
     ) -> Duplication | None:
         recorded = await queries.duplication_by_key(info.context, idempotency_key)
-        return None if recorded is None else Duplication.of(recorded)
+        return None if recorded is None else Duplication.from_model(recorded)
 
     @strawberry.field(description="Duplications, newest first.")
     async def duplications(
@@ -112,7 +112,7 @@ class Query:
     ) -> DuplicationConnection:
         selection = filter.selection() if filter else Selection()
         page = await queries.duplications(info.context, first, given(after), selection)
-        return DuplicationConnection.of(page)
+        return DuplicationConnection.from_model(page)
 
     @strawberry.field(
         description="A campaign as its provider describes it now, where the provider has a call "
@@ -152,7 +152,7 @@ class Mutation:
                 "each intent and the same one for each retry of it."
             ),
         ],
-        despite_unresolved: Annotated[
+        override_duplication_id: Annotated[
             strawberry.ID | None,
             argument(
                 description="Leave it out. After UNRESOLVED_DUPLICATION, a person who has looked "
@@ -164,14 +164,14 @@ class Mutation:
     ) -> DuplicateCampaignPayload:
         context = info.context
         provider, campaign = input.chosen()
-        despite = None
-        if isinstance(despite_unresolved, str):
+        override_of = None
+        if isinstance(override_duplication_id, str):
             # What is no id at all must not pass for leaving it out.
-            despite = queries.canonical_id(despite_unresolved) or "no duplication"
+            override_of = queries.canonical_id(override_duplication_id) or "no duplication"
         answer = await context.duplicator.duplicate(
-            context.scope, idempotency_key, provider, campaign, despite
+            context.scope, idempotency_key, provider, campaign, override_of
         )
-        return DuplicateCampaignPayload.of(answer)
+        return DuplicateCampaignPayload.from_model(answer)
 
 
 class FederatedSchema(strawberry.federation.Schema):

@@ -12,8 +12,8 @@ from campaign_gateway.accounts import Account as ConfiguredAccount
 from campaign_gateway.api import queries
 from campaign_gateway.api.context import Context
 from campaign_gateway.api.enums import Capability, DuplicateCampaignStatus, Provider
-from campaign_gateway.connectors.contract import ReadsCampaigns, finds_copies_by
-from campaign_gateway.duplication.service import Answer
+from campaign_gateway.connectors.contract import ReadsCampaigns, copy_search_key
+from campaign_gateway.duplication.service import DuplicationResult
 from campaign_gateway.model import (
     CampaignStatus,
     DuplicationStatus,
@@ -34,7 +34,7 @@ class Account:
     )
 
     @classmethod
-    def of(cls, account: ConfiguredAccount) -> Self:
+    def from_model(cls, account: ConfiguredAccount) -> Self:
         return cls(
             name=account.name,
             provider=Provider(account.connector.provider),
@@ -44,7 +44,7 @@ class Account:
 
 def _capabilities(connector: object) -> list[Capability]:
     found = []
-    if finds_copies_by(connector):
+    if copy_search_key(connector):
         found.append(Capability.FIND_COPY)
     if isinstance(connector, ReadsCampaigns):
         found.append(Capability.READ_CAMPAIGN)
@@ -70,7 +70,7 @@ class Campaign:
     updated_at: datetime | None = strawberry.field(description="When it was last changed.")
 
     @classmethod
-    def of(cls, campaign: model.Campaign, account: str, provider: str) -> Self:
+    def from_model(cls, campaign: model.Campaign, account: str, provider: str) -> Self:
         return cls(
             account=account,
             id=strawberry.ID(campaign.id),
@@ -91,7 +91,7 @@ class Campaign:
         """What reading it has come to."""
         if not isinstance(read, model.Campaign):
             return read
-        return cls.of(read, account, context.accounts[account].connector.provider)
+        return cls.from_model(read, account, context.accounts[account].connector.provider)
 
 
 @strawberry.type(description="An expected failure, and what to do about it.")
@@ -117,7 +117,7 @@ class DuplicateCampaignError:
     )
 
     @classmethod
-    def of(cls, error: model.UserError, *, is_recorded: bool) -> Self:
+    def from_model(cls, error: model.UserError, *, is_recorded: bool) -> Self:
         return cls(
             code=error.code,
             message=error.message,
@@ -138,7 +138,7 @@ class DuplicationWarning:
     )
 
     @classmethod
-    def of(cls, warning: model.CopyWarning) -> Self:
+    def from_model(cls, warning: model.CopyWarning) -> Self:
         return cls(
             code=warning.code,
             message=warning.message,
@@ -182,7 +182,7 @@ class Duplication:
     )
 
     @classmethod
-    def of(cls, recorded: Recorded) -> Self:
+    def from_model(cls, recorded: Recorded) -> Self:
         intent = recorded.intent
         return cls(
             id=strawberry.ID(intent.id),
@@ -192,11 +192,11 @@ class Duplication:
             requested_name=intent.requested_name,
             status=recorded.status,
             evidence=recorded.evidence,
-            campaign=Campaign.of(recorded.campaign, intent.account, intent.provider)
+            campaign=Campaign.from_model(recorded.campaign, intent.account, intent.provider)
             if recorded.campaign
             else None,
-            warnings=[DuplicationWarning.of(each) for each in recorded.warnings],
-            error=DuplicateCampaignError.of(recorded.error, is_recorded=True)
+            warnings=[DuplicationWarning.from_model(each) for each in recorded.warnings],
+            error=DuplicateCampaignError.from_model(recorded.error, is_recorded=True)
             if recorded.error
             else None,
             provider_trace_id=recorded.provider_trace_id,
@@ -217,9 +217,9 @@ class DuplicationConnection:
     page_info: PageInfo = strawberry.field(description="Whether there are more, and from where.")
 
     @classmethod
-    def of(cls, page: queries.Page) -> Self:
+    def from_model(cls, page: queries.Page) -> Self:
         edges = [
-            DuplicationEdge(cursor=queries.cursor_of(each), node=Duplication.of(each))
+            DuplicationEdge(cursor=queries.cursor_of(each), node=Duplication.from_model(each))
             for each in page.duplications
         ]
         return cls(
@@ -259,8 +259,8 @@ class DuplicateCampaignPayload:
     )
 
     @classmethod
-    def of(cls, answer: Answer) -> Self:
-        duplication = Duplication.of(answer.duplication) if answer.duplication else None
+    def from_model(cls, answer: DuplicationResult) -> Self:
+        duplication = Duplication.from_model(answer.duplication) if answer.duplication else None
         if duplication is None or answer.error is not None:
             return cls(
                 status=DuplicateCampaignStatus.NOT_SENT
@@ -270,7 +270,7 @@ class DuplicateCampaignPayload:
                 warnings=[],
                 duplication=duplication,
                 replayed=answer.replayed,
-                user_errors=[DuplicateCampaignError.of(answer.error, is_recorded=False)]
+                user_errors=[DuplicateCampaignError.from_model(answer.error, is_recorded=False)]
                 if answer.error
                 else [],
             )

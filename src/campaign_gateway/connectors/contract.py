@@ -51,7 +51,7 @@ class SearchPage:
     next_cursor: str | None = None
 
 
-class UnreadableAnswer(Exception):
+class UnexpectedResponse(Exception):
     """A read at the provider gave nothing that can be relied on."""
 
 
@@ -59,7 +59,7 @@ class Connector(Protocol[CampaignInput]):
     """Our code for one provider: pure translation, no I/O.
 
     `build_request` raises `Refused` for an input that cannot be expressed at the provider.
-    `read_answer` never raises, whatever the provider may have sent.
+    `parse_response` never raises, whatever the provider may have sent.
     `example` is the input of GraphiQL's example, as GraphQL fields, one a line.
     """
 
@@ -73,28 +73,28 @@ class Connector(Protocol[CampaignInput]):
 
     def build_request(self, campaign: CampaignInput, /) -> ProviderRequest: ...
 
-    def read_answer(self, campaign: CampaignInput, response: ProviderResponse, /) -> Outcome: ...
+    def parse_response(self, campaign: CampaignInput, response: ProviderResponse, /) -> Outcome: ...
 
 
 @runtime_checkable
-class FindsCopies(Protocol[CampaignInput]):
+class ListsCampaigns(Protocol[CampaignInput]):
     """A connector whose provider lists campaigns, newest or nearest to the copy first.
 
-    `tells_creation` says whether the list, or a lookup, has the time a campaign was made at; if
+    `reports_creation_time` says whether the list, or a lookup, has the time a campaign was made at; if
     not, the list is read before each send too, because only that tells a copy from what was there.
-    `tells_source` says whether it has what a campaign was copied from; if not, only a copy that was
+    `reports_source` says whether it has what a campaign was copied from; if not, only a copy that was
     given a name is found.
-    `lists_in_full` says whether the list tells of each campaign all that a lookup does.
-    `cursor` is None for the first page. `read_search` raises `UnreadableAnswer`.
+    `list_has_all_fields` says whether the list tells of each campaign all that a lookup does.
+    `cursor` is None for the first page. `parse_search` raises `UnexpectedResponse`.
     """
 
-    tells_creation: ClassVar[bool]
-    tells_source: ClassVar[bool]
-    lists_in_full: ClassVar[bool]
+    reports_creation_time: ClassVar[bool]
+    reports_source: ClassVar[bool]
+    list_has_all_fields: ClassVar[bool]
 
     def build_search(self, campaign: CampaignInput, cursor: str | None, /) -> ProviderRequest: ...
 
-    def read_search(self, response: ProviderResponse, cursor: str | None, /) -> SearchPage: ...
+    def parse_search(self, response: ProviderResponse, cursor: str | None, /) -> SearchPage: ...
 
 
 @runtime_checkable
@@ -103,13 +103,15 @@ class ReadsCampaigns(Protocol[CampaignInput]):
 
     `near` is the input of a duplication that the campaign was the source or the copy of, if the
     ledger has one: some providers want more than an id. `build_lookup` raises `Refused`.
-    `read_lookup` answers None for a campaign that does not exist and raises `UnreadableAnswer`
+    `parse_lookup` answers None for a campaign that does not exist and raises `UnexpectedResponse`
     when the answer tells neither.
     """
 
-    def build_lookup(self, campaign_id: str, near: CampaignInput | None, /) -> ProviderRequest: ...
+    def build_lookup(
+        self, campaign_id: str, related_input: CampaignInput | None, /
+    ) -> ProviderRequest: ...
 
-    def read_lookup(self, response: ProviderResponse, campaign_id: str, /) -> Campaign | None: ...
+    def parse_lookup(self, response: ProviderResponse, campaign_id: str, /) -> Campaign | None: ...
 
 
 @runtime_checkable
@@ -118,41 +120,41 @@ class RenamesCopies(Protocol[CampaignInput]):
 
     The call comes when the copy is on record, and may be sent twice without harm. `described` is
     the answer to a lookup of the copy, for a call that has to repeat what else the copy is like;
-    None where there was none. `build_rename` raises `Refused`. `read_rename` answers None when the
+    None where there was none. `build_rename` raises `Refused`. `parse_rename` answers None when the
     copy has its name, and never raises.
     """
 
     def build_rename(
-        self, campaign: CampaignInput, copy_id: str, described: ProviderResponse | None, /
+        self, campaign: CampaignInput, copy_id: str, lookup_response: ProviderResponse | None, /
     ) -> ProviderRequest: ...
 
-    def read_rename(self, response: ProviderResponse, /) -> Rejected | Unknown | None: ...
+    def parse_rename(self, response: ProviderResponse, /) -> Rejected | Unknown | None: ...
 
 
 @runtime_checkable
-class TracksCopies(Protocol[CampaignInput]):
+class ReportsProgress(Protocol[CampaignInput]):
     """A connector whose provider tells the copy's id before it is done, and then how far it is.
 
-    `read_progress` answers `Accepted` for a copy that is still being made, and `Rejected` only for
-    one that the provider says it has failed to make. It raises `UnreadableAnswer` when the answer
+    `parse_progress` answers `Accepted` for a copy that is still being made, and `Rejected` only for
+    one that the provider says it has failed to make. It raises `UnexpectedResponse` when the answer
     tells nothing, as when the provider refuses to tell.
     """
 
     def build_progress(self, campaign: CampaignInput, copy_id: str, /) -> ProviderRequest: ...
 
-    def read_progress(
+    def parse_progress(
         self, campaign: CampaignInput, copy_id: str, response: ProviderResponse, /
     ) -> Created | Accepted | Rejected: ...
 
 
-def finds_copies_by(connector: object) -> Literal["source", "name"] | None:
+def copy_search_key(connector: object) -> Literal["source", "name"] | None:
     """By what a copy is found whose answer was lost, if it is.
 
     Where the provider names a copy itself, it does not have the requested name then.
     """
-    if not isinstance(connector, FindsCopies):
+    if not isinstance(connector, ListsCampaigns):
         return None
-    if connector.tells_source:
+    if connector.reports_source:
         return "source"
     return None if isinstance(connector, RenamesCopies) else "name"
 
@@ -166,17 +168,17 @@ class Token:
 
 
 @runtime_checkable
-class SignsIn(Protocol):
+class UsesAccessTokens(Protocol):
     """A connector whose provider wants a token in each request, and gives it for the secrets.
 
-    `read_sign_in` raises `UnreadableAnswer` when the answer tells nothing. `refuses_token` says
+    `parse_token` raises `UnexpectedResponse` when the answer tells nothing. `rejects_token` says
     that the provider did nothing, for no other reason than that the token is no longer good.
     """
 
-    def build_sign_in(self) -> ProviderRequest: ...
+    def build_token_request(self) -> ProviderRequest: ...
 
-    def read_sign_in(self, response: ProviderResponse, /) -> Token | Rejected: ...
+    def parse_token(self, response: ProviderResponse, /) -> Token | Rejected: ...
 
-    def sign(self, request: ProviderRequest, token: str, /) -> ProviderRequest: ...
+    def authorize(self, request: ProviderRequest, token: str, /) -> ProviderRequest: ...
 
-    def refuses_token(self, response: ProviderResponse, /) -> bool: ...
+    def rejects_token(self, response: ProviderResponse, /) -> bool: ...

@@ -51,9 +51,9 @@ MESSAGES: Mapping[ErrorCode, str] = {
 }
 
 WARNINGS: Mapping[WarningCode, str] = {
-    WarningCode.NOT_NAMED: "The copy exists, but {title} has not given it the requested name. ",
-    WarningCode.NOT_READ: "The copy exists, but only its id is known: {title} has not told more. ",
-    WarningCode.COPIED_IN_PART: "The copy exists, but {title} has not copied everything into it. "
+    WarningCode.NAME_NOT_APPLIED: "The copy exists, but {title} has not given it the requested name. ",
+    WarningCode.DETAILS_UNKNOWN: "The copy exists, but only its id is known: {title} has not told more. ",
+    WarningCode.PARTIAL_COPY: "The copy exists, but {title} has not copied everything into it. "
     "Compare it with its source.",
     WarningCode.PROVIDER_WARNING: "The copy exists, and {title} has made a remark about it.",
 }
@@ -61,11 +61,11 @@ WARNINGS: Mapping[WarningCode, str] = {
 
 # What then happens: while the gateway is still at it, and when it is not any more.
 NEXT: Mapping[WarningCode, tuple[str, str]] = {
-    WarningCode.NOT_NAMED: (
+    WarningCode.NAME_NOT_APPLIED: (
         "The gateway goes on trying for ten minutes.",
         "Rename it there; do not ask for another copy.",
     ),
-    WarningCode.NOT_READ: (
+    WarningCode.DETAILS_UNKNOWN: (
         "The gateway goes on trying for ten minutes.",
         "Look at it there; do not ask for another copy.",
     ),

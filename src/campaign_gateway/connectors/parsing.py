@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 
-from campaign_gateway.connectors.contract import ProviderResponse, UnreadableAnswer
+from campaign_gateway.connectors.contract import ProviderResponse, UnexpectedResponse
 from campaign_gateway.model import Campaign
 
 
@@ -114,19 +114,19 @@ def read_instant(value: object, *names: str) -> datetime | None:
 
 
 def expect_success(response: ProviderResponse) -> None:
-    """Raises `UnreadableAnswer` when a read was not answered well."""
+    """Raises `UnexpectedResponse` when a read was not answered well."""
     if not response.is_success or not response.complete:
-        raise UnreadableAnswer(f"status {response.status}")
+        raise UnexpectedResponse(f"status {response.status}")
 
 
 def read_listed(
     response: ProviderResponse, read: Callable[[Any], Campaign | None], *names: str
 ) -> list[Campaign]:
-    """The campaigns of a list in JSON that stands below the names. Raises `UnreadableAnswer`."""
+    """The campaigns of a list in JSON that stands below the names. Raises `UnexpectedResponse`."""
     expect_success(response)
     items = read_list(read_json_object(response), *names)
     if items is None:
-        raise UnreadableAnswer("no list of campaigns")
+        raise UnexpectedResponse("no list of campaigns")
     return [campaign for item in items if (campaign := read(item))]
 
 
@@ -138,7 +138,7 @@ def read_found(
 ) -> Campaign | None:
     """The campaign that stands below the names in JSON; None for a 404 of the provider's own.
 
-    Raises `UnreadableAnswer`.
+    Raises `UnexpectedResponse`.
     """
     described: Any = read_json_object(response)
     if response.status == 404 and described is not None:
@@ -148,5 +148,5 @@ def read_found(
         described = described.get(name) if isinstance(described, dict) else None
     campaign = read(described)
     if campaign is None or campaign.id != campaign_id:
-        raise UnreadableAnswer("no campaign")
+        raise UnexpectedResponse("no campaign")
     return campaign

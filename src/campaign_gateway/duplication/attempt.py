@@ -8,18 +8,18 @@ from itertools import chain, repeat
 from typing import Any
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.connectors.contract import FindsCopies, ProviderRequest, UnreadableAnswer
+from campaign_gateway.connectors.contract import ListsCampaigns, ProviderRequest, UnexpectedResponse
 from campaign_gateway.duplication.completion import (
-    FINISH_SECONDS,
-    UNFINISHED_AFTER,
-    finish,
-    is_unfinished,
-    with_what_is_left,
+    COMPLETION_DUE_AFTER,
+    COMPLETION_SECONDS,
+    complete_copy,
+    has_pending_steps,
+    with_pending_warnings,
 )
-from campaign_gateway.duplication.copy_search import like_copy
-from campaign_gateway.duplication.errors import RENOUNCED
+from campaign_gateway.duplication.copy_search import search_copies
+from campaign_gateway.duplication.errors import NEVER_SENT
 from campaign_gateway.ledger import Ledger
-from campaign_gateway.ledger.engine import KeyTaken, LedgerClosed, LedgerUnavailable, Unresolved
+from campaign_gateway.ledger.engine import KeyConflict, LedgerClosed, LedgerUnavailable, Unresolved
 from campaign_gateway.model import (
     Accepted,
     Created,
@@ -34,7 +34,7 @@ from campaign_gateway.model import (
     UserError,
     status_of,
 )
-from campaign_gateway.transport.errors import NoAnswer, NotSent
+from campaign_gateway.transport.errors import NoResponse, NotSent
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 FIRST_CHECK = timedelta(seconds=1)
 
 # How long a list may take that is read before a send, in seconds.
-LOOK_SECONDS = 5
+LIST_SECONDS = 5
 
 
 @dataclass
@@ -51,13 +51,13 @@ class _Recording:
 
     ledger: Ledger
     intent: Intent
-    despite: str | None
+    override_of: str | None
     task: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
-        """Raises `KeyTaken`, `Unresolved` and `LedgerUnavailable`."""
+        """Raises `KeyConflict`, `Unresolved` and `LedgerUnavailable`."""
         now = self.ledger.now()
-        self.task = asyncio.create_task(self.ledger.begin(self.intent, now, self.despite))
+        self.task = asyncio.create_task(self.ledger.begin(self.intent, now, self.override_of))
         # Shielded: a deadline that strikes here must not leave a record of unknown fate.
         await asyncio.shield(self.task)
 
@@ -69,17 +69,17 @@ async def attempt(
     campaign: Any,
     request: ProviderRequest,
     *,
-    despite: str | None,
+    override_of: str | None,
 ) -> Duplication:
     """Send the request at most once, and record what became of it.
 
-    Raises `Refused`, `KeyTaken`, `Unresolved` and `LedgerUnavailable`, all before the first byte.
-    After `InDoubt`, which is one of the latter, the intent has to be renounced.
+    Raises `Refused`, `KeyConflict`, `Unresolved` and `LedgerUnavailable`, all before the first byte.
+    After `CommitUncertain`, which is one of the latter, the intent has to be renounced.
     """
-    platform = "#".join(filter(None, [account.place, request.kind]))
-    intent = replace(intent, platform=platform)
+    id_namespace = "#".join(filter(None, [account.place, request.kind]))
+    intent = replace(intent, id_namespace=id_namespace)
     recording = _Recording(
-        ledger, await _with_what_is_there(ledger, account, intent, campaign), despite
+        ledger, await _list_existing(ledger, account, intent, campaign), override_of
     )
     outcome = await _send(recording, account, campaign, request)
     if recording.task is None:
@@ -88,23 +88,23 @@ async def attempt(
     await recording.task
     log.info("duplication %s at %s: %s", intent.id, account.name, _in_words(outcome))
     if isinstance(outcome, Created):
-        outcome = with_what_is_left(account, intent, outcome)
+        outcome = with_pending_warnings(account, intent, outcome)
     settled = await _settle(ledger, recording.intent, outcome)
-    if settled.status is not DuplicationStatus.CREATED or not is_unfinished(settled.warnings):
+    if settled.status is not DuplicationStatus.CREATED or not has_pending_steps(settled.warnings):
         return settled
     try:
-        return await finish(ledger, account, campaign, settled, FINISH_SECONDS)
+        return await complete_copy(ledger, account, campaign, settled, COMPLETION_SECONDS)
     except LedgerUnavailable as failure:
         # What is on record is true, and is gone on with from there.
         log.error("duplication %s is not finished: %s", intent.id, failure)
         return settled
 
 
-async def renounce(ledger: Ledger, intent: Intent) -> None:
+async def mark_never_sent(ledger: Ledger, intent: Intent) -> None:
     """See to it that an intent that was never sent does not look under way for good."""
     for pause in _pauses():
         try:
-            await ledger.renounce(intent, RENOUNCED, ledger.now())
+            await ledger.mark_never_sent(intent, NEVER_SENT, ledger.now())
         except LedgerClosed:
             return
         except LedgerUnavailable:
@@ -113,24 +113,22 @@ async def renounce(ledger: Ledger, intent: Intent) -> None:
             return
 
 
-async def _with_what_is_there(
-    ledger: Ledger, account: Account, intent: Intent, campaign: Any
-) -> Intent:
+async def _list_existing(ledger: Ledger, account: Account, intent: Intent, campaign: Any) -> Intent:
     """The intent with the campaigns that are like the copy already, where that will matter."""
     connector = account.connector
-    if not isinstance(connector, FindsCopies) or connector.tells_creation:
+    if not isinstance(connector, ListsCampaigns) or connector.reports_creation_time:
         return intent
-    if intent.requested_name is None and not connector.tells_source:
+    if intent.requested_name is None and not connector.reports_source:
         return intent
     try:
-        async with asyncio.timeout(LOOK_SECONDS):
-            listed = await like_copy(account, campaign, intent, ledger.now)
-    except (NoAnswer, UnreadableAnswer, TimeoutError) as failure:
+        async with asyncio.timeout(LIST_SECONDS):
+            listed = await search_copies(account, campaign, intent, ledger.now)
+    except (NoResponse, UnexpectedResponse, TimeoutError) as failure:
         log.warning("%s could not be read before a copy: %s", account.name, failure)
         return intent
-    if not listed.is_whole:
+    if not listed.is_complete:
         return intent
-    return replace(intent, seen=tuple(each.id for each in listed.campaigns))
+    return replace(intent, preexisting_ids=tuple(each.id for each in listed.campaigns))
 
 
 async def _send(
@@ -139,14 +137,14 @@ async def _send(
     """Say what is certain after the send. Raises `Refused` and what `_Recording.begin` raises."""
     title = account.connector.title
     try:
-        response = await account.transport.send(request, recording.begin)
-        return account.connector.read_answer(campaign, response)
+        response = await account.transport.send_once(request, recording.begin)
+        return account.connector.parse_response(campaign, response)
     except NotSent as failure:
         message = f"{title} could not be reached ({failure}). Nothing was sent; try again."
         return Rejected(UserError(ErrorCode.PROVIDER_UNAVAILABLE, message))
-    except NoAnswer as failure:
+    except NoResponse as failure:
         return _unknown(f"{title} gave no answer ({failure})")
-    except (KeyTaken, Unresolved, LedgerUnavailable):
+    except (KeyConflict, Unresolved, LedgerUnavailable):
         raise
     except Exception:
         # With nothing on record nothing was sent; a `Refused` is then the signing in's.
@@ -181,8 +179,8 @@ async def _settle(ledger: Ledger, intent: Intent, outcome: Outcome) -> Duplicati
 def _check_at(outcome: Outcome, now: datetime) -> datetime | None:
     if isinstance(outcome, Accepted | Unknown):
         return now + FIRST_CHECK
-    unfinished = isinstance(outcome, Created) and is_unfinished(outcome.warnings)
-    return now + UNFINISHED_AFTER if unfinished else None
+    unfinished = isinstance(outcome, Created) and has_pending_steps(outcome.warnings)
+    return now + COMPLETION_DUE_AFTER if unfinished else None
 
 
 def _pauses() -> "chain[float]":

@@ -16,10 +16,10 @@ from campaign_gateway.connectors.contract import (
     ProviderResponse,
     ReadsCampaigns,
     RenamesCopies,
-    UnreadableAnswer,
+    UnexpectedResponse,
 )
 from campaign_gateway.connectors.errors import warning
-from campaign_gateway.duplication.copy_search import is_called
+from campaign_gateway.duplication.copy_search import has_name
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.model import (
     CopyWarning,
@@ -31,30 +31,30 @@ from campaign_gateway.model import (
     Rejected,
     WarningCode,
 )
-from campaign_gateway.transport.errors import NoAnswer
+from campaign_gateway.transport.errors import NoResponse
 from campaign_gateway.transport.worker import parsed
 
 log = logging.getLogger(__name__)
 
 # How long whoever asked for the copy waits for this, in seconds. After that it is done unasked.
-FINISH_SECONDS = 5
+COMPLETION_SECONDS = 5
 
 # When to look whether the gateway that made the copy has left something undone.
-UNFINISHED_AFTER = timedelta(seconds=FINISH_SECONDS + 5)
+COMPLETION_DUE_AFTER = timedelta(seconds=COMPLETION_SECONDS + 5)
 
 # How often, and for how long, what fails is tried again: people may work on the copy by then.
-PAUSE = timedelta(seconds=15)
-TRIED_FOR = timedelta(minutes=10)
+RETRY_INTERVAL = timedelta(seconds=15)
+RETRY_FOR = timedelta(minutes=10)
 
 # Refusals of a rename that may not hold: a proxy may have spoken in place of the provider, and a
 # copy that is a moment old may not be seen everywhere.
-PASSING = {ErrorCode.RATE_LIMITED, ErrorCode.PROVIDER_UNAVAILABLE, ErrorCode.CAMPAIGN_NOT_FOUND}
+RETRYABLE = {ErrorCode.RATE_LIMITED, ErrorCode.PROVIDER_UNAVAILABLE, ErrorCode.CAMPAIGN_NOT_FOUND}
 
 # The warnings of what is left to do.
-LEFT = (WarningCode.NOT_NAMED, WarningCode.NOT_READ)
+PENDING = (WarningCode.NAME_NOT_APPLIED, WarningCode.DETAILS_UNKNOWN)
 
 
-def with_what_is_left(account: Account, intent: Intent, copy: Created) -> Created:
+def with_pending_warnings(account: Account, intent: Intent, copy: Created) -> Created:
     """The copy with a warning for each thing that is left to do, which holds until it is done."""
     left = [warning(account.connector.title, code) for code in _left(account, intent, copy)]
     return replace(copy, warnings=(*copy.warnings, *left))
@@ -62,32 +62,34 @@ def with_what_is_left(account: Account, intent: Intent, copy: Created) -> Create
 
 def _left(account: Account, intent: Intent, copy: Created) -> Iterator[WarningCode]:
     connector, name = account.connector, intent.requested_name
-    has_its_name = name is None or is_called(copy.campaign, name)
+    has_its_name = name is None or has_name(copy.campaign, name)
     if isinstance(connector, RenamesCopies) and not has_its_name:
-        yield WarningCode.NOT_NAMED
+        yield WarningCode.NAME_NOT_APPLIED
     if isinstance(connector, ReadsCampaigns) and copy.campaign.name is None:
-        yield WarningCode.NOT_READ
+        yield WarningCode.DETAILS_UNKNOWN
 
 
-def given_up(account: Account, copy: Created) -> Created:
+def with_final_warnings(account: Account, copy: Created) -> Created:
     """The copy with what is left to do left to people."""
     title = account.connector.title
     told = [
-        warning(title, each.code, each.provider_message, is_final=True) if _is_left(each) else each
+        warning(title, each.code, each.provider_message, is_final=True)
+        if _is_pending(each)
+        else each
         for each in copy.warnings
     ]
     return replace(copy, warnings=tuple(told))
 
 
-def is_unfinished(warnings: Sequence[CopyWarning]) -> bool:
-    return any(map(_is_left, warnings))
+def has_pending_steps(warnings: Sequence[CopyWarning]) -> bool:
+    return any(map(_is_pending, warnings))
 
 
-def _is_left(remark: CopyWarning) -> bool:
-    return remark.code in LEFT and not remark.is_final
+def _is_pending(remark: CopyWarning) -> bool:
+    return remark.code in PENDING and not remark.is_final
 
 
-async def finish(
+async def complete_copy(
     ledger: Ledger, account: Account, campaign: Any, duplication: Duplication, seconds: float
 ) -> Duplication:
     """Do what the warnings of a CREATED duplication say is left, in so many seconds at most.
@@ -96,30 +98,36 @@ async def finish(
     `LedgerUnavailable`; then all of it is.
     """
     assert duplication.campaign is not None, "what is CREATED has a copy"
-    intent, described = duplication.intent, None
+    intent, lookup_response = duplication.intent, None
     copy = Created(duplication.campaign, warnings=duplication.warnings)
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            with _surviving(intent):
-                copy, described = await _read(account, intent, campaign, copy)
-            if any(each.code is WarningCode.NOT_NAMED and _is_left(each) for each in copy.warnings):
-                with _surviving(intent):
-                    copy = await _name(account, intent, campaign, copy, described)
+            with _log_failures(intent):
+                copy, lookup_response = await _read(account, intent, campaign, copy)
+            if any(
+                each.code is WarningCode.NAME_NOT_APPLIED and _is_pending(each)
+                for each in copy.warnings
+            ):
+                with _log_failures(intent):
+                    copy = await _name(account, intent, campaign, copy, lookup_response)
     now = ledger.now()
-    if now - (duplication.settled_at or now) >= TRIED_FOR:
-        copy = given_up(account, copy)
-    again = is_unfinished(copy.warnings)
+    if now - (duplication.settled_at or now) >= RETRY_FOR:
+        copy = with_final_warnings(account, copy)
+    again = has_pending_steps(copy.warnings)
     state = ", ".join(each.code for each in copy.warnings) or "finished"
     log.info("duplication %s: copy %s is %s", intent.id, copy.campaign.id, state)
-    return await ledger.amend(duplication, copy, now + PAUSE if again else None) or duplication
+    return (
+        await ledger.update_copy(duplication, copy, now + RETRY_INTERVAL if again else None)
+        or duplication
+    )
 
 
 @contextmanager
-def _surviving(intent: Intent) -> Iterator[None]:
+def _log_failures(intent: Intent) -> Iterator[None]:
     """The copy is there and on record, whatever trips over it."""
     try:
         yield
-    except (NoAnswer, UnreadableAnswer, Refused) as failure:
+    except (NoResponse, UnexpectedResponse, Refused) as failure:
         log.warning(
             "the copy of duplication %s at %s is not finished: %s",
             intent.id,
@@ -135,21 +143,21 @@ async def _read(
 ) -> tuple[Created, ProviderResponse | None]:
     """The copy as the provider describes it, and the answer that does so.
 
-    Raises `NoAnswer`, `UnreadableAnswer` and `Refused`.
+    Raises `NoResponse`, `UnexpectedResponse` and `Refused`.
     """
     connector, name = account.connector, intent.requested_name
     if not isinstance(connector, ReadsCampaigns):
         return copy, None
     lookup = connector.build_lookup(copy.campaign.id, campaign)
-    described = await account.transport.read(lookup)
-    read = await parsed(described, connector.read_lookup, described, copy.campaign.id)
+    lookup_response = await account.transport.send_idempotent(lookup)
+    read = await parsed(lookup_response, connector.parse_lookup, lookup_response, copy.campaign.id)
     if read is None:
         # It may take a moment until a copy is seen.
         return copy, None
-    copy = _without(replace(copy, campaign=read), WarningCode.NOT_READ)
-    if name is not None and is_called(read, name):
-        copy = _without(copy, WarningCode.NOT_NAMED)
-    return copy, described
+    copy = _without(replace(copy, campaign=read), WarningCode.DETAILS_UNKNOWN)
+    if name is not None and has_name(read, name):
+        copy = _without(copy, WarningCode.NAME_NOT_APPLIED)
+    return copy, lookup_response
 
 
 async def _name(
@@ -157,23 +165,23 @@ async def _name(
     intent: Intent,
     campaign: Any,
     copy: Created,
-    described: ProviderResponse | None,
+    lookup_response: ProviderResponse | None,
 ) -> Created:
     """The copy with its name, or with why it has another. Raises as `_read`."""
     connector = account.connector
     assert isinstance(connector, RenamesCopies), "the warning says so"
-    request = connector.build_rename(campaign, copy.campaign.id, described)
-    response = await account.transport.read(request)
-    refusal = await parsed(response, connector.read_rename, response)
-    copy = _without(copy, WarningCode.NOT_NAMED)
+    request = connector.build_rename(campaign, copy.campaign.id, lookup_response)
+    response = await account.transport.send_idempotent(request)
+    refusal = await parsed(response, connector.parse_rename, response)
+    copy = _without(copy, WarningCode.NAME_NOT_APPLIED)
     if refusal is None:
         return replace(copy, campaign=replace(copy.campaign, name=intent.requested_name))
     error = refusal.error
     said = error.provider_message or error.provider_code
     # It may have been refused for lack of what would have been read.
-    is_whole = described is not None or not isinstance(connector, ReadsCampaigns)
-    is_final = is_whole and isinstance(refusal, Rejected) and error.code not in PASSING
-    told = warning(connector.title, WarningCode.NOT_NAMED, said, is_final=is_final)
+    is_complete = lookup_response is not None or not isinstance(connector, ReadsCampaigns)
+    is_final = is_complete and isinstance(refusal, Rejected) and error.code not in RETRYABLE
+    told = warning(connector.title, WarningCode.NAME_NOT_APPLIED, said, is_final=is_final)
     return replace(copy, warnings=(*copy.warnings, told))
 
 

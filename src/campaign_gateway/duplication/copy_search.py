@@ -9,13 +9,13 @@ from typing import Any
 
 from campaign_gateway.accounts import Account
 from campaign_gateway.connectors.contract import (
-    FindsCopies,
+    ListsCampaigns,
     ProviderResponse,
     ReadsCampaigns,
-    UnreadableAnswer,
-    finds_copies_by,
+    UnexpectedResponse,
+    copy_search_key,
 )
-from campaign_gateway.duplication.campaign_reads import input_of, look_up, read_page
+from campaign_gateway.duplication.campaign_reads import load_input, look_up, parse_page
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.model import (
     Campaign,
@@ -28,55 +28,55 @@ from campaign_gateway.transport.worker import parsed
 PAGES_A_SEARCH = 3
 
 
-def is_called(campaign: Campaign, name: str) -> bool:
+def has_name(campaign: Campaign, name: str) -> bool:
     """A provider may trim what it is given."""
     return campaign.name is not None and campaign.name.strip() == name.strip()
 
 
-def is_like_copy(campaign: Campaign, intent: Intent) -> bool:
+def matches_copy(campaign: Campaign, intent: Intent) -> bool:
     """By what it was copied from, where its provider tells that, or else by its name."""
     if campaign.copied_from is not None:
         return campaign.copied_from == intent.source_campaign_id
-    return intent.requested_name is not None and is_called(campaign, intent.requested_name)
+    return intent.requested_name is not None and has_name(campaign, intent.requested_name)
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Campaigns that are like a copy. `is_whole` says that the provider's list was read to its end.
+    """Campaigns that are like a copy. `is_complete` says that the provider's list was read to its end.
 
-    `ahead` is by how much the provider's clock is ahead of ours at most.
+    `clock_offset` is by how much the provider's clock is ahead of ours at most.
     """
 
     campaigns: Sequence[Campaign]
-    is_whole: bool
-    ahead: timedelta
+    is_complete: bool
+    clock_offset: timedelta
 
 
-async def like_copy(
+async def search_copies(
     account: Account, campaign: Any, intent: Intent, now: Callable[[], datetime]
 ) -> Listed:
     """The campaigns that are like the copy of that input, as the provider lists them near it.
 
-    `now` tells the time by the clock that the provider's is compared with. Raises `NoAnswer` and
-    `UnreadableAnswer`.
+    `now` tells the time by the clock that the provider's is compared with. Raises `NoResponse` and
+    `UnexpectedResponse`.
     """
     connector = account.connector
-    if not isinstance(connector, FindsCopies):
-        raise UnreadableAnswer(f"{connector.title} has no call that lists campaigns")
+    if not isinstance(connector, ListsCampaigns):
+        raise UnexpectedResponse(f"{connector.title} has no call that lists campaigns")
     found: list[Campaign] = []
     cursor: str | None = None
     ahead = timedelta(0)
-    is_alike = partial(is_like_copy, intent=intent)
+    is_alike = partial(matches_copy, intent=intent)
     for _ in range(PAGES_A_SEARCH):
         asked_at = now()
-        response = await account.transport.read(connector.build_search(campaign, cursor))
+        response = await account.transport.send_idempotent(connector.build_search(campaign, cursor))
         ahead = _ahead(response, asked_at)
-        page = await parsed(response, read_page, connector, response, cursor, is_alike)
+        page = await parsed(response, parse_page, connector, response, cursor, is_alike)
         found += page.campaigns
         cursor = page.next_cursor
         if cursor is None:
             break
-    return Listed(found, is_whole=cursor is None, ahead=ahead)
+    return Listed(found, is_complete=cursor is None, clock_offset=ahead)
 
 
 def _ahead(response: ProviderResponse, asked_at: datetime) -> timedelta:
@@ -94,13 +94,13 @@ def _ahead(response: ProviderResponse, asked_at: datetime) -> timedelta:
         return timedelta(0)
 
 
-async def in_full(account: Account, campaign: Any, listed: Campaign) -> Campaign | None:
+async def with_creation_time(account: Account, campaign: Any, listed: Campaign) -> Campaign | None:
     """The campaign with the time it was made, which some lists leave out and a lookup has."""
     connector = account.connector
     needs_lookup = (
         listed.created_at is None
-        and isinstance(connector, FindsCopies)
-        and connector.tells_creation
+        and isinstance(connector, ListsCampaigns)
+        and connector.reports_creation_time
         and isinstance(connector, ReadsCampaigns)
     )
     return await look_up(account, listed.id, campaign) if needs_lookup else listed
@@ -123,24 +123,24 @@ class Finding:
 
 
 async def _find_copy(account: Account, ledger: Ledger, duplication: Duplication) -> Finding:
-    known_by = finds_copies_by(account.connector)
+    known_by = copy_search_key(account.connector)
     if known_by is None or (known_by == "name" and duplication.intent.requested_name is None):
         return Finding()
-    campaign = input_of(account, duplication)
-    listed = await like_copy(account, campaign, duplication.intent, ledger.now)
+    campaign = load_input(account, duplication)
+    listed = await search_copies(account, campaign, duplication.intent, ledger.now)
     found = [
-        _Candidate(campaign_in_full, listed.ahead, ledger.now())
+        _Candidate(campaign_in_full, listed.clock_offset, ledger.now())
         for each in listed.campaigns
         if each.id != duplication.intent.source_campaign_id
-        and (campaign_in_full := await in_full(account, campaign, each))
+        and (campaign_in_full := await with_creation_time(account, campaign, each))
     ]
     candidates = [each for each in found if each.may_be_copy_of(duplication)]
     # In this order: whoever settles in between is then either still a rival or has its claim seen.
-    rivals = await ledger.rivals(duplication)
+    competing = await ledger.competing(duplication)
     ids = [each.campaign.id for each in candidates]
-    known = await ledger.claimed(duplication.intent.platform, ids)
+    known = await ledger.known_copies(duplication.intent.id_namespace, ids)
     free = [each for each in candidates if each.campaign.id not in known]
-    copy = _choose(duplication, rivals, free)
+    copy = _assign(duplication, competing, free)
     return Finding(copy) if copy else Finding(candidates=tuple(each.campaign for each in free))
 
 
@@ -148,33 +148,33 @@ async def _find_copy(account: Account, ledger: Ledger, duplication: Duplication)
 class _Candidate:
     """A campaign that is like a copy, read at the time `read_at`.
 
-    `ahead` is how far its provider's clock is ahead of the ledger's at most.
+    `clock_offset` is how far its provider's clock is ahead of the ledger's at most.
     """
 
     campaign: Campaign
-    ahead: timedelta
+    clock_offset: timedelta
     read_at: datetime
 
     def may_be_copy_of(self, duplication: Duplication) -> bool:
         """Like it, and made in the time of the call, or first seen after it where none is told."""
-        if not is_like_copy(self.campaign, duplication.intent):
+        if not matches_copy(self.campaign, duplication.intent):
             return False
-        requested_at, seen = duplication.requested_at, duplication.intent.seen
+        requested_at, preexisting_ids = duplication.requested_at, duplication.intent.preexisting_ids
         if self.campaign.created_at is not None:
-            made_after = self.campaign.created_at - self.ahead - requested_at
+            made_after = self.campaign.created_at - self.clock_offset - requested_at
             return EARLIEST_COPY <= made_after <= LATEST_COPY
-        if seen is None or self.read_at - requested_at > LATEST_COPY:
+        if preexisting_ids is None or self.read_at - requested_at > LATEST_COPY:
             return False
-        return self.campaign.id not in seen
+        return self.campaign.id not in preexisting_ids
 
-    def by_age(self) -> tuple[datetime, int, str]:
+    def age_key(self) -> tuple[datetime, int, str]:
         """Where no time is told, ids are numbers that grow."""
         made_at = self.campaign.created_at or datetime.max.replace(tzinfo=UTC)
         return made_at, len(self.campaign.id), self.campaign.id
 
 
-def _choose(
-    duplication: Duplication, rivals: Sequence[Duplication], candidates: Sequence[_Candidate]
+def _assign(
+    duplication: Duplication, competing: Sequence[Duplication], candidates: Sequence[_Candidate]
 ) -> Campaign | None:
     """The copy that is this duplication's and can be no rival's.
 
@@ -182,12 +182,14 @@ def _choose(
     dealt equal copies, in order of age: as many as there are intents, or else as many as the
     provider has said yes to.
     """
-    rivals = [each for each in rivals if any(copy.may_be_copy_of(each) for copy in candidates)]
-    if len({each.intent.fingerprint for each in rivals}) != 1:
+    competing = [
+        each for each in competing if any(copy.may_be_copy_of(each) for copy in candidates)
+    ]
+    if len({each.intent.fingerprint for each in competing}) != 1:
         return None
-    promised = [each for each in rivals if each.status is not DuplicationStatus.UNKNOWN]
-    by_age = sorted(candidates, key=_Candidate.by_age)
-    for owners in (rivals, promised):
+    promised = [each for each in competing if each.status is not DuplicationStatus.UNKNOWN]
+    age_key = sorted(candidates, key=_Candidate.age_key)
+    for owners in (competing, promised):
         if duplication in owners and len(owners) == len(candidates):
-            return by_age[owners.index(duplication)].campaign
+            return age_key[owners.index(duplication)].campaign
     return None

@@ -5,7 +5,7 @@ import re
 from campaign_gateway.model import ErrorCode, Refused, UserError
 
 # What a refusal may name beside a field of the provider's input.
-ARGUMENTS = {"idempotencyKey", "despiteUnresolved"}
+ARGUMENTS = {"idempotencyKey", "overrideDuplicationId"}
 
 KEY_REUSED = UserError(
     ErrorCode.IDEMPOTENCY_KEY_REUSED,
@@ -23,26 +23,26 @@ UNRESOLVED = UserError(
     ErrorCode.UNRESOLVED_DUPLICATION,
     "An earlier attempt at the same copy (`duplication`) has made it, or has an unknown result. "
     "Nothing was sent now. Wait until it is settled. To make another copy anyway, look at the "
-    "provider first, then pass its id as `despiteUnresolved` while it is UNKNOWN.",
+    "provider first, then pass its id as `overrideDuplicationId` while it is UNKNOWN.",
 )
-HAS_SERVED = UserError(
+OVERRIDE_ALREADY_USED = UserError(
     ErrorCode.UNRESOLVED_DUPLICATION,
     "One more copy was asked for in spite of `duplication` already. Nothing was sent now. Whoever "
     "runs the gateway can settle it, with what they have found at the provider.",
-    field=("despiteUnresolved",),
+    field=("overrideDuplicationId",),
 )
-NOT_UNRESOLVED = UserError(
+OVERRIDE_NOT_APPLICABLE = UserError(
     ErrorCode.INVALID_INPUT,
-    "despiteUnresolved is not the newest UNKNOWN duplication of this copy, or it has been settled "
+    "overrideDuplicationId is not the newest UNKNOWN duplication of this copy, or it has been settled "
     "meanwhile. Nothing was sent. Look at it again.",
-    field=("despiteUnresolved",),
+    field=("overrideDuplicationId",),
 )
-CANNOT_RECORD = UserError(
+LEDGER_UNWRITABLE = UserError(
     ErrorCode.OVERLOADED,
     "The gateway cannot record anything at the moment, so it sent nothing. Try again with the "
     "same idempotency key.",
 )
-CANNOT_LOOK = UserError(
+LEDGER_UNREADABLE = UserError(
     ErrorCode.OUTCOME_UNKNOWN,
     "The gateway cannot look into its ledger at the moment, so it does not know whether this "
     "idempotency key has made a copy before. It sent nothing now. Ask again with the same key.",
@@ -52,7 +52,7 @@ SHUTTING_DOWN = UserError(
     "The gateway is shutting down and sent nothing. Try again with the same idempotency key.",
 )
 
-RENOUNCED = UserError(
+NEVER_SENT = UserError(
     ErrorCode.OVERLOADED,
     "The gateway could not record the intent in time, so it sent nothing. Use a new key.",
 )

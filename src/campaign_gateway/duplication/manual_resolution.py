@@ -62,17 +62,19 @@ async def resolve_as_created(ledger: Ledger, duplication_id: str, campaign_id: s
     if campaign_id == duplication.intent.source_campaign_id:
         raise CannotResolve(f"{campaign_id} is the campaign that was to be copied")
     copy = Created(campaign)
-    if not await ledger.settle_by_reading(duplication, copy, Evidence.PERSON, ledger.now(), None):
+    if not await ledger.settle_from_evidence(
+        duplication, copy, Evidence.OPERATOR, ledger.now(), None
+    ):
         raise CannotResolve(
             f"{campaign_id} is the copy of another duplication, or {duplication_id} was settled "
             "just now; look again"
         )
 
 
-async def resolve_as_absent(ledger: Ledger, duplication_id: str) -> None:
+async def resolve_as_not_created(ledger: Ledger, duplication_id: str) -> None:
     """Record that there is no copy. Raises `CannotResolve`."""
     duplication = await _unsettled(ledger, duplication_id)
-    if not await ledger.declare_absent(duplication, ABSENT, ledger.now()):
+    if not await ledger.settle_as_not_created(duplication, ABSENT, ledger.now()):
         raise CannotResolve(f"{duplication_id} was settled just now; look again")
 
 

@@ -10,20 +10,20 @@ from typing import TypeVar
 from campaign_gateway.accounts import Account
 from campaign_gateway.connectors.contract import (
     ReadsCampaigns,
-    TracksCopies,
-    UnreadableAnswer,
+    ReportsProgress,
+    UnexpectedResponse,
 )
 from campaign_gateway.connectors.errors import warning
-from campaign_gateway.duplication.campaign_reads import input_of, look_up
+from campaign_gateway.duplication.campaign_reads import load_input, look_up
 from campaign_gateway.duplication.completion import (
-    finish,
-    given_up,
-    is_unfinished,
-    with_what_is_left,
+    complete_copy,
+    has_pending_steps,
+    with_final_warnings,
+    with_pending_warnings,
 )
 from campaign_gateway.duplication.copy_search import Finding, _find_copy
 from campaign_gateway.ledger import Ledger
-from campaign_gateway.ledger.engine import KeyTaken, LedgerUnavailable
+from campaign_gateway.ledger.engine import KeyConflict, LedgerUnavailable
 from campaign_gateway.model import (
     Accepted,
     Campaign,
@@ -35,7 +35,7 @@ from campaign_gateway.model import (
     Rejected,
     WarningCode,
 )
-from campaign_gateway.transport.errors import NoAnswer
+from campaign_gateway.transport.errors import NoResponse
 from campaign_gateway.transport.worker import parsed
 
 log = logging.getLogger(__name__)
@@ -43,13 +43,13 @@ log = logging.getLogger(__name__)
 Checked = TypeVar("Checked")
 
 # Seconds between the checks of one duplication; the last pause repeats.
-PAUSES = (2, 3, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
+CHECK_INTERVALS = (2, 3, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 
 # At once for each account, so that a provider that hangs holds up nobody else's checks.
 CHECKS_AT_ONCE = 8
 
 # A check takes no longer, and nobody else checks the same duplication meanwhile.
-CHECK_TIME = timedelta(seconds=30)
+CHECK_TIMEOUT = timedelta(seconds=30)
 
 
 async def reconcile(accounts: Mapping[str, Account], ledger: Ledger, every_seconds: float) -> None:
@@ -62,7 +62,9 @@ async def reconcile(accounts: Mapping[str, Account], ledger: Ledger, every_secon
                 # What other gateways have accounts for is left to them.
                 for name in accounts.keys() & await ledger.due_accounts(ledger.now()):
                     room, now = CHECKS_AT_ONCE - under_way[name], ledger.now()
-                    due = await ledger.take_due(name, now, room, now + CHECK_TIME) if room else ()
+                    due = (
+                        await ledger.claim_due(name, now, room, now + CHECK_TIMEOUT) if room else ()
+                    )
                     for each in due:
                         check = asyncio.create_task(_check(accounts, ledger, each))
                         checks[check] = name
@@ -90,20 +92,20 @@ async def _check(accounts: Mapping[str, Account], ledger: Ledger, duplication: D
         else:
             finding = await find_copy(account, ledger, duplication)
             await _record_finding(account, ledger, duplication, finding)
-    except (KeyTaken, LedgerUnavailable) as failure:
+    except (KeyConflict, LedgerUnavailable) as failure:
         # It is due again when nobody has it any more.
         log.error("duplication %s could not be recorded: %s", duplication.intent.id, failure)
 
 
 async def _finish(account: Account, ledger: Ledger, duplication: Duplication) -> None:
     try:
-        campaign = input_of(account, duplication)
+        campaign = load_input(account, duplication)
     except Exception:
         # Another version of the gateway may have written it.
         log.exception("duplication %s could not be checked", duplication.intent.id)
         await _postpone(ledger, duplication, ())
     else:
-        await finish(ledger, account, campaign, duplication, CHECK_TIME.total_seconds())
+        await complete_copy(ledger, account, campaign, duplication, CHECK_TIMEOUT.total_seconds())
 
 
 async def _record_finding(
@@ -111,11 +113,11 @@ async def _record_finding(
 ) -> None:
     if finding.copy is not None:
         # It may yet be somebody else's, who would not want it renamed.
-        copy = given_up(
-            account, with_what_is_left(account, duplication.intent, Created(finding.copy))
+        copy = with_final_warnings(
+            account, with_pending_warnings(account, duplication.intent, Created(finding.copy))
         )
         found = Evidence.INFERRED
-        if await ledger.settle_by_reading(duplication, copy, found, ledger.now(), None):
+        if await ledger.settle_from_evidence(duplication, copy, found, ledger.now(), None):
             log.info("duplication %s is campaign %s", duplication.intent.id, copy.campaign.id)
             return
     if finding.candidates and finding.candidates != duplication.candidates:
@@ -129,14 +131,14 @@ async def _record_finding(
 
 
 async def _record_progress(account: Account, ledger: Ledger, duplication: Duplication) -> None:
-    outcome = await _patiently(duplication, _progress(account, duplication))
+    outcome = await _check_with_timeout(duplication, _progress(account, duplication))
     if outcome is None or isinstance(outcome, Accepted):
         await _postpone(ledger, duplication, ())
         return
     now, again = ledger.now(), None
     if isinstance(outcome, Created):
-        outcome = with_what_is_left(account, duplication.intent, outcome)
-        again = now if is_unfinished(outcome.warnings) else None
+        outcome = with_pending_warnings(account, duplication.intent, outcome)
+        again = now if has_pending_steps(outcome.warnings) else None
     settled = await ledger.settle(duplication.intent, outcome, now, again)
     log.info("duplication %s is %s", duplication.intent.id, settled.status)
     if settled.status is DuplicationStatus.ACCEPTED:
@@ -147,17 +149,17 @@ async def _record_progress(account: Account, ledger: Ledger, duplication: Duplic
 async def _progress(account: Account, duplication: Duplication) -> Created | Accepted | Rejected:
     """How far the provider is with a copy whose id it has told."""
     connector, copy = account.connector, duplication.campaign
-    if copy is None or not isinstance(connector, TracksCopies):
-        raise UnreadableAnswer(f"{connector.title} has no call that tells how far a copy is")
-    campaign = input_of(account, duplication)
-    response = await account.transport.read(connector.build_progress(campaign, copy.id))
-    outcome = await parsed(response, connector.read_progress, campaign, copy.id, response)
+    if copy is None or not isinstance(connector, ReportsProgress):
+        raise UnexpectedResponse(f"{connector.title} has no call that tells how far a copy is")
+    campaign = load_input(account, duplication)
+    response = await account.transport.send_idempotent(connector.build_progress(campaign, copy.id))
+    outcome = await parsed(response, connector.parse_progress, campaign, copy.id, response)
     if isinstance(outcome, Rejected) and isinstance(connector, ReadsCampaigns):
         # What has failed may have left a campaign behind.
         left = await look_up(account, copy.id, campaign)
         if left is not None:
             said = outcome.error.provider_message
-            remark = warning(connector.title, WarningCode.COPIED_IN_PART, said)
+            remark = warning(connector.title, WarningCode.PARTIAL_COPY, said)
             return Created(left, outcome.trace_id, (remark,))
     return outcome
 
@@ -165,7 +167,7 @@ async def _progress(account: Account, duplication: Duplication) -> Created | Acc
 async def _postpone(
     ledger: Ledger, duplication: Duplication, candidates: Sequence[Campaign]
 ) -> None:
-    pause = PAUSES[min(duplication.checks, len(PAUSES) - 1)]
+    pause = CHECK_INTERVALS[min(duplication.checks, len(CHECK_INTERVALS) - 1)]
     again = ledger.now() + timedelta(seconds=pause)
     await ledger.postpone(duplication, again, candidates)
 
@@ -175,16 +177,18 @@ async def find_copy(account: Account, ledger: Ledger, duplication: Duplication) 
 
     Raises `LedgerUnavailable`.
     """
-    finding = await _patiently(duplication, _find_copy(account, ledger, duplication))
+    finding = await _check_with_timeout(duplication, _find_copy(account, ledger, duplication))
     return finding or Finding(candidates=duplication.candidates)
 
 
-async def _patiently(duplication: Duplication, check: Awaitable[Checked]) -> Checked | None:
+async def _check_with_timeout(
+    duplication: Duplication, check: Awaitable[Checked]
+) -> Checked | None:
     """What the check says; None, and a line in the log, when the provider does something wrong."""
     try:
-        async with asyncio.timeout(CHECK_TIME.total_seconds()):
+        async with asyncio.timeout(CHECK_TIMEOUT.total_seconds()):
             return await check
-    except (NoAnswer, UnreadableAnswer, Refused, TimeoutError) as failure:
+    except (NoResponse, UnexpectedResponse, Refused, TimeoutError) as failure:
         log.warning("duplication %s could not be checked: %s", duplication.intent.id, failure)
     except LedgerUnavailable:
         raise

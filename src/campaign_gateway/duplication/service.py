@@ -10,21 +10,26 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from campaign_gateway.accounts import Account, choose_account
-from campaign_gateway.duplication.attempt import attempt, renounce
+from campaign_gateway.duplication.attempt import attempt, mark_never_sent
 from campaign_gateway.duplication.errors import (
     ARGUMENTS,
-    CANNOT_LOOK,
-    CANNOT_RECORD,
-    HAS_SERVED,
     KEY_EXPIRED,
     KEY_REUSED,
-    NOT_UNRESOLVED,
+    LEDGER_UNREADABLE,
+    LEDGER_UNWRITABLE,
+    OVERRIDE_ALREADY_USED,
+    OVERRIDE_NOT_APPLICABLE,
     SHUTTING_DOWN,
     UNRESOLVED,
     check_key,
 )
 from campaign_gateway.ledger import Ledger
-from campaign_gateway.ledger.engine import InDoubt, KeyTaken, LedgerUnavailable, Unresolved
+from campaign_gateway.ledger.engine import (
+    CommitUncertain,
+    KeyConflict,
+    LedgerUnavailable,
+    Unresolved,
+)
 from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.model import Duplication, DuplicationStatus, Intent, Refused, UserError
 
@@ -37,7 +42,7 @@ FIND_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DuplicationResult:
     """What one request for a copy comes to.
 
     `error` is set when the request was refused before anything was recorded; `duplication` is then
@@ -53,7 +58,7 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class _Running:
     fingerprint: str
-    task: asyncio.Task[Answer]
+    task: asyncio.Task[DuplicationResult]
 
 
 class Duplicator:
@@ -68,16 +73,16 @@ class Duplicator:
         self._ledger = ledger
         self._deadline = deadline
         self._running: dict[tuple[str, str], _Running] = {}
-        self._renouncing: set[asyncio.Task[None]] = set()
+        self._marking: set[asyncio.Task[None]] = set()
         self._end = asyncio.get_running_loop().create_future()
         self.is_draining = False
 
     async def duplicate(
-        self, scope: str, key: str, provider: str, campaign: Any, despite: str | None = None
-    ) -> Answer:
+        self, scope: str, key: str, provider: str, campaign: Any, override_of: str | None = None
+    ) -> DuplicationResult:
         """Copy the campaign that a provider's input describes, or say what became of it before.
 
-        `despite` is the id of an UNKNOWN duplication of the same copy, to ask for another one all
+        `override_of` is the id of an UNKNOWN duplication of the same copy, to ask for another one all
         the same.
         """
         try:
@@ -85,23 +90,23 @@ class Duplicator:
             try:
                 account = choose_account(self._accounts, provider, campaign.account)
             except Refused as refusal:
-                answer = await self._recall(scope, key, provider, campaign, refusal)
+                answer = await self._replay_without_account(scope, key, provider, campaign, refusal)
             else:
                 intent = _intent(scope, key, provider, account.name, campaign)
-                answer = await self._follow(intent, account, campaign, despite)
+                answer = await self._join_or_start(intent, account, campaign, override_of)
         except Refused as refusal:
-            answer = Answer(error=refusal.error)
+            answer = DuplicationResult(error=refusal.error)
         return _with_whole_path(answer, provider)
 
-    async def _recall(
+    async def _replay_without_account(
         self, scope: str, key: str, provider: str, campaign: Any, refusal: Refused
-    ) -> Answer:
+    ) -> DuplicationResult:
         """What became of a key that was used while the configuration had other accounts."""
         try:
             recorded = await self._ledger.find(scope, key)
         except LedgerUnavailable as failure:
             log.error("the ledger cannot be used: %s", failure)
-            return Answer(error=CANNOT_LOOK)
+            return DuplicationResult(error=LEDGER_UNREADABLE)
         if recorded is None:
             raise refusal
         account = campaign.account or recorded.intent.account
@@ -113,23 +118,23 @@ class Duplicator:
         # From here on no new task sends, so only those that are there need to be waited for.
         if tasks := [running.task for running in self._running.values()]:
             await asyncio.wait(tasks)
-        if self._renouncing:
-            await asyncio.wait(self._renouncing)
+        if self._marking:
+            await asyncio.wait(self._marking)
 
     def give_up(self) -> None:
-        """Answer whoever waits for a call that does not end: the gateway will not wait any more."""
+        """DuplicationResult whoever waits for a call that does not end: the gateway will not wait any more."""
         if not self._end.done():
             self._end.set_result(None)
 
-    async def _follow(
-        self, intent: Intent, account: Account, campaign: Any, despite: str | None
-    ) -> Answer:
+    async def _join_or_start(
+        self, intent: Intent, account: Account, campaign: Any, override_of: str | None
+    ) -> DuplicationResult:
         """Wait for the one task that has this key, which the first caller starts."""
         slot = (intent.scope, intent.key)
         running = self._running.get(slot)
         is_first = running is None
         if running is None:
-            task = asyncio.create_task(self._run(intent, account, campaign, despite))
+            task = asyncio.create_task(self._run(intent, account, campaign, override_of))
             task.add_done_callback(lambda _: self._running.pop(slot))
             running = self._running[slot] = _Running(intent.fingerprint, task)
         elif running.fingerprint != intent.fingerprint:
@@ -138,83 +143,89 @@ class Duplicator:
             [running.task, self._end], timeout=self._deadline, return_when=asyncio.FIRST_COMPLETED
         )
         if not running.task.done():
-            recorded = await self._find_soon(intent)
+            recorded = await self._find_within(intent)
             if recorded is not None:
                 _refuse_another(intent, recorded)
-            is_ours = recorded is None or recorded.intent.nonce == intent.nonce
-            return Answer(recorded, replayed=not (is_first and is_ours))
+            is_ours = recorded is None or recorded.intent.attempt_id == intent.attempt_id
+            return DuplicationResult(recorded, replayed=not (is_first and is_ours))
         answer = running.task.result()
         is_repeat = not is_first and answer.duplication is not None and answer.error is None
         return replace(answer, replayed=answer.replayed or is_repeat)
 
     async def _run(
-        self, intent: Intent, account: Account, campaign: Any, despite: str | None
-    ) -> Answer:
+        self, intent: Intent, account: Account, campaign: Any, override_of: str | None
+    ) -> DuplicationResult:
         """What the task does. Every refusal in here comes before the first byte."""
         try:
-            return await self._look_or_attempt(intent, account, campaign, despite)
+            return await self._look_or_attempt(intent, account, campaign, override_of)
         except Refused as refusal:
-            return Answer(error=refusal.error)
+            return DuplicationResult(error=refusal.error)
         except LedgerUnavailable as failure:
             log.error("the ledger cannot be used: %s", failure)
-            return Answer(error=CANNOT_LOOK)
+            return DuplicationResult(error=LEDGER_UNREADABLE)
 
     async def _look_or_attempt(
-        self, intent: Intent, account: Account, campaign: Any, despite: str | None
-    ) -> Answer:
+        self, intent: Intent, account: Account, campaign: Any, override_of: str | None
+    ) -> DuplicationResult:
         recorded = await self._ledger.find(intent.scope, intent.key)
         if recorded is None:
             try:
-                return await self._attempt(intent, account, campaign, despite)
+                return await self._attempt(intent, account, campaign, override_of)
             except Refused:
                 # Another gateway may have begun the same key since the look above, and may have
                 # made the copy by now.
-                recorded = await self._find_if_possible(intent)
+                recorded = await self._try_find(intent)
                 if recorded is None:
                     raise
-            except KeyTaken as taken:
+            except KeyConflict as taken:
                 recorded = taken.duplication
             except Unresolved as unresolved:
                 if unresolved.duplication is None:
-                    return await self._settled_meanwhile(intent, despite)
-                has_served = unresolved.duplication.intent.id == despite
-                return Answer(unresolved.duplication, HAS_SERVED if has_served else UNRESOLVED)
+                    return await self._settled_meanwhile(intent, override_of)
+                has_served = unresolved.duplication.intent.id == override_of
+                return DuplicationResult(
+                    unresolved.duplication, OVERRIDE_ALREADY_USED if has_served else UNRESOLVED
+                )
         return await self._replay(intent, recorded)
 
-    async def _settled_meanwhile(self, intent: Intent, despite: str | None) -> Answer:
+    async def _settled_meanwhile(
+        self, intent: Intent, override_of: str | None
+    ) -> DuplicationResult:
         """The duplication to override, if it has its copy by now. Raises `Refused`."""
-        named = await self._ledger.get(intent.scope, despite) if despite else None
+        named = await self._ledger.get(intent.scope, override_of) if override_of else None
         if named is None or named.status not in MADE:
-            raise Refused(NOT_UNRESOLVED)
-        return Answer(named, UNRESOLVED)
+            raise Refused(OVERRIDE_NOT_APPLICABLE)
+        return DuplicationResult(named, UNRESOLVED)
 
     async def _attempt(
-        self, intent: Intent, account: Account, campaign: Any, despite: str | None
-    ) -> Answer:
+        self, intent: Intent, account: Account, campaign: Any, override_of: str | None
+    ) -> DuplicationResult:
         self._refuse_while_draining()
         request = account.connector.build_request(campaign)
-        async with account.permits.hold(patience=self._deadline):
+        async with account.rate_limiter.acquire(timeout=self._deadline):
             self._refuse_while_draining()
             try:
-                return Answer(
-                    await attempt(self._ledger, account, intent, campaign, request, despite=despite)
+                return DuplicationResult(
+                    await attempt(
+                        self._ledger, account, intent, campaign, request, override_of=override_of
+                    )
                 )
-            except InDoubt:
+            except CommitUncertain:
                 # It may have been recorded all the same, and would look under way for good; and
                 # another gateway may have recorded and sent the same key.
-                task = asyncio.create_task(renounce(self._ledger, intent))
-                self._renouncing.add(task)
-                task.add_done_callback(self._renouncing.discard)
+                task = asyncio.create_task(mark_never_sent(self._ledger, intent))
+                self._marking.add(task)
+                task.add_done_callback(self._marking.discard)
                 raise
             except LedgerUnavailable as failure:
                 log.error("the ledger cannot be used: %s", failure)
-                raise Refused(CANNOT_RECORD) from None
+                raise Refused(LEDGER_UNWRITABLE) from None
 
     def _refuse_while_draining(self) -> None:
         if self.is_draining:
             raise Refused(SHUTTING_DOWN)
 
-    async def _replay(self, intent: Intent, recorded: Duplication) -> Answer:
+    async def _replay(self, intent: Intent, recorded: Duplication) -> DuplicationResult:
         """What became of the key, waiting for another gateway that may be at it now."""
         loop = asyncio.get_running_loop()
         give_up_at, pause = loop.time() + self._deadline, 0.05
@@ -222,18 +233,18 @@ class Duplicator:
             _refuse_another(intent, recorded)
             is_known = recorded.status is not DuplicationStatus.IN_PROGRESS
             if is_known or self.is_draining or loop.time() > give_up_at:
-                return Answer(recorded, replayed=True)
+                return DuplicationResult(recorded, replayed=True)
             await asyncio.sleep(pause)
             pause = min(0.5, 2 * pause)
-            recorded = await self._find_if_possible(intent) or recorded
+            recorded = await self._try_find(intent) or recorded
 
-    async def _find_soon(self, intent: Intent) -> Duplication | None:
+    async def _find_within(self, intent: Intent) -> Duplication | None:
         """The record for a caller who has waited long enough, if the ledger has it at hand."""
-        finding = asyncio.create_task(self._find_if_possible(intent))
+        finding = asyncio.create_task(self._try_find(intent))
         await asyncio.wait([finding], timeout=FIND_SECONDS)
         return finding.result() if finding.done() else None
 
-    async def _find_if_possible(self, intent: Intent) -> Duplication | None:
+    async def _try_find(self, intent: Intent) -> Duplication | None:
         try:
             return await self._ledger.find(intent.scope, intent.key)
         except LedgerUnavailable:
@@ -248,7 +259,7 @@ def _refuse_another(intent: Intent, recorded: Duplication) -> None:
         raise Refused(KEY_REUSED)
 
 
-def _with_whole_path(answer: Answer, provider: str) -> Answer:
+def _with_whole_path(answer: DuplicationResult, provider: str) -> DuplicationResult:
     """Connectors name a field of their own input; callers know it from the mutation's arguments."""
     error = answer.error
     if error is None or error.field is None or error.field[0] in ARGUMENTS:
@@ -263,7 +274,7 @@ def _intent(scope: str, key: str, provider: str, account: str, campaign: Any) ->
     canonical = json.dumps([provider, given], sort_keys=True)
     return Intent(
         id=new_id(),
-        nonce=secrets.token_hex(16),
+        attempt_id=secrets.token_hex(16),
         scope=scope,
         key=key,
         fingerprint=hashlib.sha256(canonical.encode()).hexdigest(),

@@ -56,7 +56,7 @@ class HiddenSchema(ValidationRule):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """With `mistakes` it must not be executed. What is kept of it knows no locations.
+    """With `errors` it must not be executed. What is kept of it knows no locations.
 
     They would hold on to each token and comment; and an error looks its location up by reading the
     whole text, which a hundred of them do for a hundred entities that cannot be read.
@@ -64,7 +64,7 @@ class Document:
 
     ast: DocumentNode
     operations: tuple[OperationDefinitionNode, ...]
-    mistakes: tuple[GraphQLFormattedError, ...]
+    errors: tuple[GraphQLFormattedError, ...]
 
     def operation(self, name: str | None) -> OperationDefinitionNode:
         """The operation to run. Raises `InvalidRequest` when that is not clear."""
@@ -74,22 +74,22 @@ class Document:
             if each.name and each.name.value == name:
                 return each
         names = [shortened(each.name.value) for each in self.operations if each.name]
-        if self.mistakes and not names:
-            raise InvalidRequest(self.mistakes)
+        if self.errors and not names:
+            raise InvalidRequest(self.errors)
         must = f"be {' or '.join(names[:NAMES_SHOWN])}" if names else "be left out"
         message = f"'operationName' must {must}, to say which operation of the document to run."
         raise InvalidRequest([GraphQLError(message).formatted])
 
 
 class Documents:
-    """Those that a schema can execute; with `hides_schema` they cannot ask for it or guess it."""
+    """Those that a schema can execute; with `introspection_disabled` they cannot ask for it or guess it."""
 
     def __init__(
-        self, schema: GraphQLSchema, list_lengths: ListLengths, *, hides_schema: bool
+        self, schema: GraphQLSchema, list_lengths: ListLengths, *, introspection_disabled: bool
     ) -> None:
         self._schema = schema
         self._list_lengths = list_lengths
-        self._hides_schema = hides_schema
+        self._introspection_disabled = introspection_disabled
         self._read_once = lru_cache(DOCUMENTS_KEPT)(self._read)
 
     def read(self, text: str) -> Document:
@@ -105,8 +105,8 @@ class Documents:
         except GraphQLError as mistake:
             return mistake.formatted
         operations = [each for each in ast.definitions if isinstance(each, OperationDefinitionNode)]
-        mistakes = [each.formatted for each in self._mistakes(located)]
-        return Document(ast, tuple(operations), tuple(mistakes))
+        errors = [each.formatted for each in self._mistakes(located)]
+        return Document(ast, tuple(operations), tuple(errors))
 
     def _mistakes(self, ast: DocumentNode) -> list[GraphQLError]:
         try:
@@ -116,21 +116,25 @@ class Documents:
             return [excess]
         # What is wrong with a @oneOf would be told again, and less clearly, by the other rules.
         return self._validate(ast, (OneOfLiterals, OneOfMemberVariables)) or self._validate(
-            ast, (*specified_rules, *([HiddenSchema] if self._hides_schema else []))
+            ast, (*specified_rules, *([HiddenSchema] if self._introspection_disabled else []))
         )
 
     def _validate(
         self, ast: DocumentNode, rules: Iterable[type[ASTValidationRule]]
     ) -> list[GraphQLError]:
-        mistakes = validate(
+        errors = validate(
             self._schema,
             ast,
             tuple(rules),
             max_errors=ERROR_LIMIT,
-            hide_suggestions=self._hides_schema,
+            hide_suggestions=self._introspection_disabled,
             allow_empty_selection_sets=False,
         )
-        return [_without_suggestion(each) for each in mistakes] if self._hides_schema else mistakes
+        return (
+            [_without_suggestion(each) for each in errors]
+            if self._introspection_disabled
+            else errors
+        )
 
 
 def _parsed(text: str, *, no_location: bool = False) -> DocumentNode:

@@ -52,7 +52,7 @@ class Outage(GraphQLError):
 
 
 class GraphQLOverHTTP:
-    """The ASGI application at /graphql. With `hides_schema` it does not answer what it is."""
+    """The ASGI application at /graphql. With `introspection_disabled` it does not answer what it is."""
 
     def __init__(
         self,
@@ -60,12 +60,14 @@ class GraphQLOverHTTP:
         list_lengths: ListLengths,
         context: Callable[[], object],
         *,
-        hides_schema: bool,
+        introspection_disabled: bool,
     ) -> None:
         self._schema = schema
         self._context = context
-        self._hides_schema = hides_schema
-        self._documents = Documents(schema, list_lengths, hides_schema=hides_schema)
+        self._introspection_disabled = introspection_disabled
+        self._documents = Documents(
+            schema, list_lengths, introspection_disabled=introspection_disabled
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -106,10 +108,13 @@ class GraphQLOverHTTP:
         operation = document.operation(parameters.operation_name)
         if operation.operation is not OperationType.QUERY and not may_mutate:
             raise Refusal(405, "Only queries may be sent with GET. Use POST.", {"allow": "POST"})
-        if document.mistakes:
-            raise InvalidRequest(document.mistakes)
+        if document.errors:
+            raise InvalidRequest(document.errors)
         check_variables(
-            self._schema, operation, parameters.variables, hides_schema=self._hides_schema
+            self._schema,
+            operation,
+            parameters.variables,
+            introspection_disabled=self._introspection_disabled,
         )
         result = execute(
             self._schema,
@@ -118,7 +123,7 @@ class GraphQLOverHTTP:
             variable_values=dict(parameters.variables),
             operation_name=parameters.operation_name,
             max_coercion_errors=ERROR_LIMIT,
-            hide_suggestions=self._hides_schema,
+            hide_suggestions=self._introspection_disabled,
         )
         if isawaitable(result):
             result = await result

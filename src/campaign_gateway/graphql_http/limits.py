@@ -30,7 +30,7 @@ ALIAS_LIMIT = 30
 ROOT_FIELD_LIMIT = 10
 DEPTH_LIMIT = 10
 # Fields of one name are compared with each other, to see whether they can be merged.
-NAMESAKE_LIMIT = 50
+SAME_FIELD_LIMIT = 50
 # Values of the answer, if all of its lists are as long as they may be.
 VALUE_LIMIT = 10_000
 ERROR_LIMIT = 5
@@ -87,7 +87,7 @@ def check_limits(document: DocumentNode, list_lengths: ListLengths) -> None:
     _check(len(directives), DIRECTIVE_LIMIT, "directives")
     _check(len(aliases), ALIAS_LIMIT, "aliases")
     for name, count in Counter(_response_name(each) for each in fields).items():
-        _check(count, NAMESAKE_LIMIT, f"fields called '{shortened(name)}'")
+        _check(count, SAME_FIELD_LIMIT, f"fields called '{shortened(name)}'")
     measure = _Measure({each.name.value: each for each in fragments}, list_lengths)
     for operation in operations:
         _check_operation(operation, measure)

@@ -33,7 +33,7 @@ class OneOfLiterals(ValidationRule):
         given = [(each.name.value, isinstance(each.value, NullValueNode)) for each in node.fields]
         type_ = _one_of(get_named_type(self.context.get_input_type()))
         if type_ and _is_wrong(type_, given):
-            message = _message(type_, given, hides_schema=self.context.hide_suggestions)
+            message = _message(type_, given, introspection_disabled=self.context.hide_suggestions)
             self.report_error(GraphQLError(message, node))
 
 
@@ -62,10 +62,10 @@ def one_of_mistakes(
     operation: OperationDefinitionNode,
     variables: Mapping[str, object],
     *,
-    hides_schema: bool,
+    introspection_disabled: bool,
 ) -> list[str]:
     """What is wrong with the values of variables that are of a @oneOf type."""
-    mistakes = []
+    errors = []
     for definition in operation.variable_definitions or ():
         name = definition.variable.name.value
         type_ = _one_of(get_named_type(type_from_ast(schema, definition.type)))
@@ -74,9 +74,9 @@ def one_of_mistakes(
             continue
         given = [(member, part is None) for member, part in value.items()]
         if _is_wrong(type_, given):
-            message = _message(type_, given, hides_schema=hides_schema)
-            mistakes.append(f"Variable '${name}': {message}")
-    return mistakes
+            message = _message(type_, given, introspection_disabled=introspection_disabled)
+            errors.append(f"Variable '${name}': {message}")
+    return errors
 
 
 def _one_of(type_: object) -> GraphQLInputObjectType | None:
@@ -89,9 +89,12 @@ def _is_wrong(type_: GraphQLInputObjectType, given: Sequence[tuple[str, bool]]) 
 
 
 def _message(
-    type_: GraphQLInputObjectType, given: Sequence[tuple[str, bool]], *, hides_schema: bool
+    type_: GraphQLInputObjectType,
+    given: Sequence[tuple[str, bool]],
+    *,
+    introspection_disabled: bool,
 ) -> str:
-    members = "its members" if hides_schema else ", ".join(type_.fields)
+    members = "its members" if introspection_disabled else ", ".join(type_.fields)
     shown = [
         (shortened(name) or '""') + (" as null" if is_null else "")
         for name, is_null in given[:NAMES_SHOWN]

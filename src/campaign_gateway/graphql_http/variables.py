@@ -17,15 +17,17 @@ def check_variables(
     operation: OperationDefinitionNode,
     variables: Mapping[str, object],
     *,
-    hides_schema: bool,
+    introspection_disabled: bool,
 ) -> None:
     """Raises `InvalidRequest` for what graphql-core would not see, or say less clearly."""
     if _is_long(variables):
         message = f"The variables hold more than {VARIABLE_VALUE_LIMIT} values."
         raise InvalidRequest([{"message": message}])
-    mistakes = one_of_mistakes(schema, operation, variables, hides_schema=hides_schema)
-    if mistakes:
-        raise InvalidRequest({"message": each} for each in mistakes[:ERROR_LIMIT])
+    errors = one_of_mistakes(
+        schema, operation, variables, introspection_disabled=introspection_disabled
+    )
+    if errors:
+        raise InvalidRequest({"message": each} for each in errors[:ERROR_LIMIT])
 
 
 def _is_long(variables: Mapping[str, object]) -> bool:

@@ -10,7 +10,7 @@ from campaign_gateway.ledger.sqlite import SqliteEngine
 __all__ = ["Ledger", "open_ledger"]
 
 
-async def open_ledger(url: str, *, visiting: bool = False) -> Ledger:
+async def open_ledger(url: str, *, as_operator: bool = False) -> Ledger:
     """Open the ledger at a URL that the settings have checked. Raises `LedgerUnavailable`.
 
     Visiting, for a look or a person's word, leaves alone what the gateways of a ledger look after.
@@ -18,10 +18,10 @@ async def open_ledger(url: str, *, visiting: bool = False) -> Ledger:
     owner = new_id()
     engine: Engine
     if url.startswith("sqlite:"):
-        engine = SqliteEngine(Path(url.removeprefix("sqlite:///")), owner, visiting=visiting)
+        engine = SqliteEngine(Path(url.removeprefix("sqlite:///")), owner, as_operator=as_operator)
     else:
         # Its libraries are an extra, which not every installation has.
         from campaign_gateway.ledger.postgres import PostgresEngine  # noqa: PLC0415
 
-        engine = await PostgresEngine.open(url, owner, visiting=visiting)
+        engine = await PostgresEngine.open(url, owner, as_operator=as_operator)
     return Ledger(engine, owner)

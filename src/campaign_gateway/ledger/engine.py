@@ -15,11 +15,11 @@ class LedgerClosed(LedgerUnavailable):
     """The gateway has come to its end and closed its ledger."""
 
 
-class InDoubt(LedgerUnavailable):
+class CommitUncertain(LedgerUnavailable):
     """No word came of a write, which may have been committed, or may yet be."""
 
 
-class KeyTaken(Exception):
+class KeyConflict(Exception):
     """The key stands for another attempt's record already."""
 
     def __init__(self, duplication: "Duplication") -> None:
@@ -51,7 +51,7 @@ class Row(Protocol):
 class Engine(Protocol):
     """What one kind of database has to offer.
 
-    Every method raises `LedgerUnavailable`, and `write` also `InDoubt`.
+    Every method raises `LedgerUnavailable`, and `write` also `CommitUncertain`.
 
     A statement is a transaction of its own. `{lock}` in it stands for the engine's own way to keep
     several gateways from choosing the same rows.

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from campaign_gateway.ledger import rows, sql
-from campaign_gateway.ledger.engine import Engine, KeyTaken, LedgerUnavailable, Place, Unresolved
+from campaign_gateway.ledger.engine import Engine, KeyConflict, LedgerUnavailable, Place, Unresolved
 from campaign_gateway.model import (
     Campaign,
     Created,
@@ -26,7 +26,7 @@ TRIES = 10
 
 
 class Ledger:
-    """Every method raises `LedgerUnavailable`, or `InDoubt` where it writes.
+    """Every method raises `LedgerUnavailable`, or `CommitUncertain` where it writes.
 
     A write has happened durably when it returns, and may be repeated when in doubt.
 
@@ -52,24 +52,24 @@ class Ledger:
 
     async def get_all(self, scope: str, duplication_ids: Iterable[str]) -> Sequence[Duplication]:
         """Those that there are, in no order."""
-        wanted = rows.of_duplications(scope, duplication_ids)
+        wanted = rows.duplications_params(scope, duplication_ids)
         return await self._all(sql.get_all(wanted), wanted)
 
     async def list(
         self, scope: str | None, selection: Selection, limit: int, before: Place | None
     ) -> Sequence[Duplication]:
         """Newest first, those requested before a place in the list if one is given."""
-        wanted = rows.of_selection(scope, selection, limit, before)
+        wanted = rows.selection_params(scope, selection, limit, before)
         return await self._all(sql.listing(wanted), wanted)
 
-    async def begin(self, intent: Intent, now: datetime, despite: str | None) -> None:
-        """Record the intent. Doing so again with the same nonce changes nothing.
+    async def begin(self, intent: Intent, now: datetime, override_of: str | None) -> None:
+        """Record the intent. Doing so again with the same attempt_id changes nothing.
 
-        `despite` is the id of the UNKNOWN duplication of the same copy that the caller knows of; it
+        `override_of` is the id of the UNKNOWN duplication of the same copy that the caller knows of; it
         serves for one attempt that is not refused.
-        Raises `KeyTaken` and `Unresolved`.
+        Raises `KeyConflict` and `Unresolved`.
         """
-        values = rows.of_intent(intent, self._owner, now, despite)
+        values = rows.intent_params(intent, self._owner, now, override_of)
         holder = None
         while holder is None:
             if await self.engine.write(sql.BEGIN, values, is_intent=True):
@@ -77,22 +77,22 @@ class Ledger:
             holder = await self._one(sql.FIND, values)
             blocker = None if holder else await self._one(sql.UNRESOLVED, values)
             # Without either, what stood in the way has been settled in between.
-            if blocker or (despite and not holder):
+            if blocker or (override_of and not holder):
                 raise Unresolved(blocker)
-        # The same nonce: the INSERT was done before, and only the word of it was lost.
-        is_ours = holder.intent.nonce == intent.nonce
+        # The same attempt_id: the INSERT was done before, and only the word of it was lost.
+        is_ours = holder.intent.attempt_id == intent.attempt_id
         if not is_ours or holder.status is not DuplicationStatus.IN_PROGRESS:
-            raise KeyTaken(holder)
+            raise KeyConflict(holder)
 
     async def settle(
         self, intent: Intent, outcome: Outcome, now: datetime, next_check_at: datetime | None
     ) -> Duplication:
-        """Record what the provider said of the attempt with this intent's nonce.
+        """Record what the provider said of the attempt with this intent's attempt_id.
 
         `next_check_at` is when to look whether there is more to know, or to be done to the copy.
-        Raises `KeyTaken` when the record has vanished and its key stands for another.
+        Raises `KeyConflict` when the record has vanished and its key stands for another.
         """
-        values = rows.of_outcome(intent, outcome, now, next_check_at)
+        values = rows.outcome_params(intent, outcome, now, next_check_at)
         settled = await self._settle(values)
         tries = 0
         # While the record is open, only another owner of the campaign can stand in the way, and it
@@ -106,18 +106,18 @@ class Ledger:
         settled = settled or await self._one(sql.ANY, values)
         if settled is None:
             # As after a failover to a copy of the database that was a moment behind.
-            whole = rows.of_intent(intent, self._owner, now)
+            whole = rows.intent_params(intent, self._owner, now)
             await self.engine.write(sql.RESTORE, whole)
             settled = await self._settle(values)
         if settled is None:
             holder = await self.find(intent.scope, intent.key)
             assert holder is not None, "what kept the record from being restored holds its key"
-            raise KeyTaken(holder)
+            raise KeyConflict(holder)
         return settled
 
     async def _settle(self, values: Mapping[str, object]) -> Duplication | None:
         written = await self.engine.write(sql.SETTLE, values)
-        return rows.duplication_of(written[0]) if written else None
+        return rows.parse_row(written[0]) if written else None
 
     async def _take_over(
         self, intent: Intent, values: rows.Values, now: datetime
@@ -129,7 +129,7 @@ class Ledger:
         holder = await self._one(sql.OWNER, values)
         if holder is None:
             return None
-        if holder.evidence not in {Evidence.INFERRED, Evidence.PERSON} or holder.expired:
+        if holder.evidence not in {Evidence.INFERRED, Evidence.OPERATOR} or holder.expired:
             # The provider has named one campaign twice, so it is not known what this call made.
             log.warning(
                 "the provider has named campaign %s as the copy of the duplications %s and %s. If "
@@ -139,19 +139,19 @@ class Ledger:
                 holder.intent.id,
                 intent.id,
             )
-            ambiguous = rows.of_outcome(intent, Unknown(rows.SAME_CAMPAIGN), now, now)
+            ambiguous = rows.outcome_params(intent, Unknown(rows.SAME_CAMPAIGN), now, now)
             return await self._settle(ambiguous) or await self._one(sql.ANY, values)
         mine = await self._one(sql.ANY, values)
         steps = [
-            (sql.RELEASE, rows.of_release(values, now)),
+            (sql.RELEASE, rows.release_params(values, now)),
             (sql.SETTLE, values),
         ]
         if mine and mine.campaign and mine.intent.fingerprint == holder.intent.fingerprint:
             # Two equal intents had each other's copies: they exchange them.
             exchanged = Created(mine.campaign, warnings=mine.warnings)
-            copy = rows.of_copy(holder, exchanged, None)
+            copy = rows.copy_params(holder, exchanged, None)
             copy |= {"evidence": Evidence.INFERRED.value, "now": rows.micros(now)}
-            steps.append((sql.SETTLE_BY_READING, copy))
+            steps.append((sql.SETTLE_FROM_EVIDENCE, copy))
         _, settled, *_ = await self.engine.write_all(steps)
         if not settled:
             return None
@@ -161,22 +161,22 @@ class Ledger:
             intent.id,
             holder.intent.id,
         )
-        return rows.duplication_of(settled[0])
+        return rows.parse_row(settled[0])
 
     def now(self) -> datetime:
         """The time by the one clock that all gateways of this ledger share."""
         return self.engine.now()
 
-    async def renounce(self, intent: Intent, error: UserError, now: datetime) -> None:
-        """Record that the attempt with this intent's nonce was never sent.
+    async def mark_never_sent(self, intent: Intent, error: UserError, now: datetime) -> None:
+        """Record that the attempt with this intent's attempt_id was never sent.
 
         Does nothing when the key stands for another attempt.
         """
         # An INSERT of unknown fate that is committed after this finds the key taken.
-        await self.engine.write(sql.RESTORE, rows.of_intent(intent, self._owner, now))
-        await self.engine.write(sql.RENOUNCE, rows.of_renunciation(intent, error, now))
+        await self.engine.write(sql.RESTORE, rows.intent_params(intent, self._owner, now))
+        await self.engine.write(sql.MARK_NEVER_SENT, rows.never_sent_params(intent, error, now))
 
-    async def settle_by_reading(
+    async def settle_from_evidence(
         self,
         duplication: Duplication,
         copy: Created,
@@ -188,38 +188,38 @@ class Ledger:
 
         Does nothing and answers None when it is settled, or the campaign is a known copy, already.
         """
-        values = rows.of_copy(duplication, copy, next_check_at)
+        values = rows.copy_params(duplication, copy, next_check_at)
         values |= {"evidence": evidence.value, "now": rows.micros(now)}
-        written = await self.engine.write(sql.SETTLE_BY_READING, values)
-        return rows.duplication_of(written[0]) if written else None
+        written = await self.engine.write(sql.SETTLE_FROM_EVIDENCE, values)
+        return rows.parse_row(written[0]) if written else None
 
-    async def amend(
+    async def update_copy(
         self, duplication: Duplication, copy: Created, next_check_at: datetime | None
     ) -> Duplication | None:
         """Record what has been learnt of, or done to, the copy of a CREATED duplication.
 
         Does nothing and answers None when another campaign has been found to be its copy.
         """
-        values = rows.of_copy(duplication, copy, next_check_at)
-        written = await self.engine.write(sql.AMEND, values)
-        return rows.duplication_of(written[0]) if written else None
+        values = rows.copy_params(duplication, copy, next_check_at)
+        written = await self.engine.write(sql.UPDATE_COPY, values)
+        return rows.parse_row(written[0]) if written else None
 
-    async def declare_absent(
+    async def settle_as_not_created(
         self, duplication: Duplication, error: UserError, now: datetime
     ) -> bool:
         """Record a person's word that an ACCEPTED or UNKNOWN duplication made no copy.
 
         Does nothing and answers False when it is settled already.
         """
-        values = rows.of_renunciation(duplication.intent, error, now)
-        return bool(await self.engine.write(sql.DECLARE_ABSENT, values))
+        values = rows.never_sent_params(duplication.intent, error, now)
+        return bool(await self.engine.write(sql.SETTLE_AS_NOT_CREATED, values))
 
     async def due_accounts(self, now: datetime) -> Sequence[str]:
         """The accounts with duplications of which there is more to know."""
         found = await self.engine.read(sql.DUE_ACCOUNTS, {"now": rows.micros(now)})
         return [row["account"] for row in found]
 
-    async def take_due(
+    async def claim_due(
         self, account: str, now: datetime, limit: int, until: datetime
     ) -> Sequence[Duplication]:
         """Duplications of which there is more to know; nobody else gets them before `until`."""
@@ -229,65 +229,69 @@ class Ledger:
             "limit": limit,
             "until": rows.micros(until),
         }
-        taken = await self.engine.write(sql.TAKE_DUE, values)
-        return [rows.duplication_of(row) for row in taken]
+        taken = await self.engine.write(sql.CLAIM_DUE, values)
+        return [rows.parse_row(row) for row in taken]
 
     async def postpone(
         self, duplication: Duplication, next_check_at: datetime, candidates: Iterable[Campaign]
     ) -> None:
         """Record that a check has told nothing new, and when to look again."""
-        values = rows.of_postponement(duplication, next_check_at, candidates)
+        values = rows.postponement_params(duplication, next_check_at, candidates)
         await self.engine.write(sql.POSTPONE, values)
 
-    async def rivals(self, duplication: Duplication) -> Sequence[Duplication]:
-        """Duplications whose copy nobody knows, of its platform, and its name or its source.
+    async def competing(self, duplication: Duplication) -> Sequence[Duplication]:
+        """Duplications whose copy nobody knows, of its id_namespace, and its name or its source.
 
         It is among them itself. Oldest first.
         """
-        return await self._all(sql.RIVALS, rows.of_rivalry(duplication))
+        return await self._all(sql.COMPETING, rows.competing_params(duplication))
 
-    async def claimed(self, platform: str, campaign_ids: Iterable[str]) -> frozenset[str]:
+    async def known_copies(self, id_namespace: str, campaign_ids: Iterable[str]) -> frozenset[str]:
         """Those of the campaigns that are known copies already."""
-        wanted = rows.of_campaigns(platform, campaign_ids)
-        found = await self.engine.read(sql.claimed(wanted), wanted)
+        wanted = rows.campaigns_params(id_namespace, campaign_ids)
+        found = await self.engine.read(sql.known_copies(wanted), wanted)
         return frozenset(row["campaign_id"] for row in found)
 
     async def move(self, account: str, place: str) -> None:
         """Let an account's duplications count among those of the place that it leads to now."""
         found = await self.engine.read(sql.PLATFORMS, {"account": account})
-        for platform in [row["platform"] for row in found]:
-            before, mark, kind = platform.partition("#")
+        for id_namespace in [row["id_namespace"] for row in found]:
+            before, mark, kind = id_namespace.partition("#")
             if before != place:
-                values = {"account": account, "platform": platform, "moved": place + mark + kind}
+                values = {
+                    "account": account,
+                    "id_namespace": id_namespace,
+                    "moved": place + mark + kind,
+                }
                 await self.engine.write_all(
                     [
-                        (sql.RELEASE_MOVED, rows.of_release(values, self.now())),
+                        (sql.RELEASE_MOVED, rows.release_params(values, self.now())),
                         (sql.MOVE, values),
                     ]
                 )
 
-    async def near(
+    async def find_related(
         self, scope: str, account: str, campaign_ids: Collection[str]
     ) -> Mapping[str, Duplication]:
         """For each campaign a duplication that it was the copy or source of, if there is one."""
         found: dict[str, Duplication] = {}
-        wanted = rows.of_near(scope, account, campaign_ids)
+        wanted = rows.related_params(scope, account, campaign_ids)
         for each in await self._all(sql.copies(wanted), wanted):
             assert each.campaign is not None
             found[each.campaign.id] = each
         for campaign_id in set(campaign_ids) - found.keys():
             values = {"scope": scope, "account": account, "campaign_id": campaign_id}
-            if source := await self._one(sql.SOURCE_OF, values):
+            if source := await self._one(sql.RELATED_BY_SOURCE, values):
                 found[campaign_id] = source
         return found
 
     async def expire(self, settled_before: datetime, limit: int) -> int:
         """Shrink settled duplications to what refuses their keys. Answers how many."""
-        return len(await self.engine.write(sql.EXPIRE, rows.of_age(settled_before, limit)))
+        return len(await self.engine.write(sql.EXPIRE, rows.age_params(settled_before, limit)))
 
     async def forget(self, requested_before: datetime, limit: int) -> int:
         """Delete expired duplications, which frees their keys. Answers how many."""
-        return len(await self.engine.write(sql.FORGET, rows.of_age(requested_before, limit)))
+        return len(await self.engine.write(sql.FORGET, rows.age_params(requested_before, limit)))
 
     async def check(self) -> Sequence[str]:
         """What about the store weakens the promise, in words for whoever runs it.
@@ -304,4 +308,4 @@ class Ledger:
         return found[0] if found else None
 
     async def _all(self, statement: str, values: Mapping[str, object]) -> Sequence[Duplication]:
-        return [rows.duplication_of(row) for row in await self.engine.read(statement, values)]
+        return [rows.parse_row(row) for row in await self.engine.read(statement, values)]

@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from campaign_gateway.ledger import rows, sql
 from campaign_gateway.ledger.connections import Connections, with_timeouts
-from campaign_gateway.ledger.engine import InDoubt, LedgerUnavailable
+from campaign_gateway.ledger.engine import CommitUncertain, LedgerUnavailable
 from campaign_gateway.ledger.migrations import migrations
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ CLOCK = "SELECT clock_timestamp() AS now"
 # A day keeps the table small and is far longer than any call.
 BURY = "DELETE FROM replica WHERE last_seen < clock_timestamp() - interval '1 day'"
 LEAVE = "DELETE FROM replica WHERE id = :owner"
-OF_THE_DEAD = (
+OWNER_IS_DEAD = (
     "NOT EXISTS (SELECT 1 FROM replica WHERE replica.id = duplication.owner"
     f" AND replica.last_seen > clock_timestamp() - interval '{DEAD_AFTER} seconds')"
 )
@@ -81,18 +81,18 @@ class PostgresEngine:
         self._clock = (datetime.now(UTC), _since_boot())
 
     @classmethod
-    async def open(cls, url: str, owner: str, *, visiting: bool = False) -> "PostgresEngine":
+    async def open(cls, url: str, owner: str, *, as_operator: bool = False) -> "PostgresEngine":
         """Raises `LedgerUnavailable`. A visitor has no calls that others could take over."""
         if not is_readable(url):
             raise LedgerUnavailable(f"PostgreSQL cannot be used: its URL {UNREADABLE}")
         try:
-            await (_require_version(url) if visiting else _migrate(url))
+            await (_require_version(url) if as_operator else _migrate(url))
         except psycopg.Error as error:
             raise LedgerUnavailable(f"PostgreSQL cannot be used: {_first_line(error)}") from None
         engine = cls(Connections(url), owner)
         try:
             await engine._read_clock(is_first=True)
-            if not visiting:
+            if not as_operator:
                 await engine._run(BEAT, {"owner": owner})
                 engine._supervision = asyncio.create_task(engine._supervise())
         except LedgerUnavailable:
@@ -169,8 +169,8 @@ class PostgresEngine:
         )
 
     async def _disown(self) -> None:
-        statement = sql.DISOWN.replace("{of_the_dead}", OF_THE_DEAD)
-        for row in await self._run(statement, rows.of_disowning(self._owner, self.now())):
+        statement = sql.TAKE_OVER_ABANDONED.replace("{owner_is_dead}", OWNER_IS_DEAD)
+        for row in await self._run(statement, rows.abandoned_params(self._owner, self.now())):
             log.warning("duplication %s is UNKNOWN: its gateway is gone", row["id"])
         await self._run(BURY, {})
 
@@ -228,10 +228,10 @@ class PostgresEngine:
                 failure = error
             except psycopg.Error as error:
                 # A refusal says nothing of the tries before it.
-                kind = LedgerUnavailable if failure is None else InDoubt
+                kind = LedgerUnavailable if failure is None else CommitUncertain
                 raise kind(_first_line(error)) from error
             if loop.time() + pause > give_up_at:
-                raise InDoubt(_first_line(failure)) from failure
+                raise CommitUncertain(_first_line(failure)) from failure
             await asyncio.sleep(pause)
         raise AssertionError("the pauses never end")
 

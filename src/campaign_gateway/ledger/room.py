@@ -26,7 +26,7 @@ SPARE_PAGES = 256
 MOST_SPARE_PAGES = 1024
 
 
-class Room:
+class DiskReserve:
     """Keeps the room in a ledger that this process alone writes intents into.
 
     `database` must stay open as long as SQLite has the file open, because closing it would release

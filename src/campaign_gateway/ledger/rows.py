@@ -41,7 +41,7 @@ CAMPAIGNS: TypeAdapter[tuple[Campaign, ...]] = TypeAdapter(tuple[Campaign, ...])
 WARNINGS: TypeAdapter[tuple[CopyWarning, ...]] = TypeAdapter(tuple[CopyWarning, ...])
 USER_ERROR: TypeAdapter[UserError] = TypeAdapter(UserError)
 
-ORPHANED = UserError(
+ABANDONED = UserError(
     ErrorCode.OUTCOME_UNKNOWN,
     "The gateway stopped before the provider answered, so the copy may or may not exist. Look at "
     "the duplication before asking for another copy.",
@@ -59,12 +59,14 @@ SAME_CAMPAIGN = UserError(
 )
 
 
-def of_intent(intent: Intent, owner: str, now: datetime, despite: str | None = None) -> Values:
+def intent_params(
+    intent: Intent, owner: str, now: datetime, override_of: str | None = None
+) -> Values:
     return {
         "now": micros(now),
-        "despite": despite,
+        "override_of": override_of,
         "id": intent.id,
-        "nonce": intent.nonce,
+        "attempt_id": intent.attempt_id,
         "owner": owner,
         "scope": intent.scope,
         "key": intent.key,
@@ -74,22 +76,24 @@ def of_intent(intent: Intent, owner: str, now: datetime, despite: str | None = N
         "source_campaign_id": intent.source_campaign_id,
         "requested_name": intent.requested_name,
         "name_key": name_key(intent.requested_name),
-        "platform": intent.platform,
+        "id_namespace": intent.id_namespace,
         "input": intent.input,
-        "seen": None if intent.seen is None else json.dumps(intent.seen),
+        "preexisting_ids": None
+        if intent.preexisting_ids is None
+        else json.dumps(intent.preexisting_ids),
     }
 
 
-def of_rivalry(duplication: Duplication) -> Values:
+def competing_params(duplication: Duplication) -> Values:
     intent = duplication.intent
     return {
-        "platform": intent.platform,
+        "id_namespace": intent.id_namespace,
         "name_key": name_key(intent.requested_name),
         "source_campaign_id": intent.source_campaign_id,
     }
 
 
-def of_outcome(
+def outcome_params(
     intent: Intent, outcome: Outcome, now: datetime, next_check_at: datetime | None
 ) -> Values:
     campaign = outcome.campaign if isinstance(outcome, Created | Accepted) else None
@@ -98,30 +102,30 @@ def of_outcome(
     is_final = status in {DuplicationStatus.CREATED, DuplicationStatus.REJECTED}
     return {
         "id": intent.id,
-        "nonce": intent.nonce,
+        "attempt_id": intent.attempt_id,
         "status": status.value,
         "campaign_id": campaign and campaign.id,
-        "campaign": campaign and _json_of_copy(campaign),
-        "warnings": _warnings_of(outcome),
-        "error": error and _json_of(error),
-        "evidence": None if status is DuplicationStatus.UNKNOWN else Evidence.ANSWER.value,
+        "campaign": campaign and _campaign_json(campaign),
+        "warnings": _warnings_json(outcome),
+        "error": error and _error_json(error),
+        "evidence": None if status is DuplicationStatus.UNKNOWN else Evidence.RESPONSE.value,
         "trace_id": outcome.trace_id,
         "settled_at": micros(now) if is_final else None,
         "next_check_at": None if next_check_at is None else micros(next_check_at),
     }
 
 
-def of_copy(duplication: Duplication, copy: Created, next_check_at: datetime | None) -> Values:
+def copy_params(duplication: Duplication, copy: Created, next_check_at: datetime | None) -> Values:
     return {
         "id": duplication.intent.id,
         "campaign_id": copy.campaign.id,
-        "campaign": _json_of_copy(copy.campaign),
-        "warnings": _warnings_of(copy),
+        "campaign": _campaign_json(copy.campaign),
+        "warnings": _warnings_json(copy),
         "next_check_at": None if next_check_at is None else micros(next_check_at),
     }
 
 
-def _json_of_copy(campaign: Campaign) -> str:
+def _campaign_json(campaign: Campaign) -> str:
     return CAMPAIGN.dump_json(_shortened(campaign)).decode()
 
 
@@ -131,13 +135,13 @@ def _shortened(campaign: Campaign) -> Campaign:
     return replace(campaign, description=description)
 
 
-def _warnings_of(outcome: Outcome) -> str | None:
+def _warnings_json(outcome: Outcome) -> str | None:
     if not isinstance(outcome, Created) or not outcome.warnings:
         return None
     return WARNINGS.dump_json(outcome.warnings).decode()
 
 
-def of_postponement(
+def postponement_params(
     duplication: Duplication, next_check_at: datetime, candidates: Iterable[Campaign]
 ) -> Values:
     found = tuple(_shortened(each) for each in islice(candidates, MOST_CANDIDATES))
@@ -149,7 +153,7 @@ def of_postponement(
     }
 
 
-def of_selection(
+def selection_params(
     scope: str | None, selection: Selection, limit: int, before: Place | None
 ) -> Values:
     """Only what narrows is there, and the limit."""
@@ -168,44 +172,44 @@ def of_selection(
     return {name: value for name, value in wanted.items() if value is not None}
 
 
-def of_duplications(scope: str, duplication_ids: Iterable[str]) -> Values:
+def duplications_params(scope: str, duplication_ids: Iterable[str]) -> Values:
     return {"scope": scope, **_numbered("id", duplication_ids)}
 
 
-def of_near(scope: str, account: str, campaign_ids: Iterable[str]) -> Values:
+def related_params(scope: str, account: str, campaign_ids: Iterable[str]) -> Values:
     return {"scope": scope, "account": account, **_numbered("campaign", campaign_ids)}
 
 
-def of_campaigns(platform: str, campaign_ids: Iterable[str]) -> Values:
-    return {"platform": platform, **_numbered("campaign", campaign_ids)}
+def campaigns_params(id_namespace: str, campaign_ids: Iterable[str]) -> Values:
+    return {"id_namespace": id_namespace, **_numbered("campaign", campaign_ids)}
 
 
 def _numbered(name: str, values: Iterable[str]) -> Values:
     return {f"{name}{number}": each for number, each in enumerate(values)}
 
 
-def of_renunciation(intent: Intent, error: UserError, now: datetime) -> Values:
+def never_sent_params(intent: Intent, error: UserError, now: datetime) -> Values:
     return {
         "id": intent.id,
-        "nonce": intent.nonce,
-        "error": _json_of(error),
+        "attempt_id": intent.attempt_id,
+        "error": _error_json(error),
         "now": micros(now),
     }
 
 
-def of_disowning(owner: str, now: datetime) -> Values:
-    return {"owner": owner, "error": _json_of(ORPHANED), "now": micros(now)}
+def abandoned_params(owner: str, now: datetime) -> Values:
+    return {"owner": owner, "error": _error_json(ABANDONED), "now": micros(now)}
 
 
-def of_age(before: datetime, limit: int) -> Values:
+def age_params(before: datetime, limit: int) -> Values:
     return {"before": micros(before), "limit": limit}
 
 
-def of_release(settling: Mapping[str, object], now: datetime) -> Values:
-    return {**settling, "released": _json_of(RELEASED), "now": micros(now)}
+def release_params(settling: Mapping[str, object], now: datetime) -> Values:
+    return {**settling, "released": _error_json(RELEASED), "now": micros(now)}
 
 
-def _json_of(error: UserError) -> str:
+def _error_json(error: UserError) -> str:
     return USER_ERROR.dump_json(error).decode()
 
 
@@ -218,11 +222,11 @@ def micros(instant: datetime) -> int:
     return (instant - EPOCH) // timedelta(microseconds=1)
 
 
-def duplication_of(row: Row) -> Duplication:
+def parse_row(row: Row) -> Duplication:
     return Duplication(
         intent=Intent(
             id=row["id"],
-            nonce=row["nonce"],
+            attempt_id=row["attempt_id"],
             scope=row["scope"],
             key=row["key"],
             fingerprint=row["fingerprint"],
@@ -231,8 +235,10 @@ def duplication_of(row: Row) -> Duplication:
             source_campaign_id=row["source_campaign_id"],
             requested_name=row["requested_name"],
             input=row["input"],
-            seen=None if row["seen"] is None else tuple(json.loads(row["seen"])),
-            platform=row["platform"],
+            preexisting_ids=None
+            if row["preexisting_ids"] is None
+            else tuple(json.loads(row["preexisting_ids"])),
+            id_namespace=row["id_namespace"],
         ),
         status=DuplicationStatus(row["status"]),
         requested_at=instant(row["requested_at"]),

@@ -7,8 +7,8 @@ several gateways from choosing the same ones.
 from collections.abc import Mapping
 
 INTENT = (
-    "id, nonce, owner, scope, key, fingerprint, provider, account, source_campaign_id,"
-    " requested_name, name_key, platform, input, seen"
+    "id, attempt_id, owner, scope, key, fingerprint, provider, account, source_campaign_id,"
+    " requested_name, name_key, id_namespace, input, preexisting_ids"
 )
 _VALUES = ", ".join(f":{name}" for name in INTENT.split(", "))
 
@@ -22,8 +22,8 @@ _NEWEST = "ORDER BY requested_at DESC, id DESC"
 
 # For many at once. What was asked for may be long, and serves only to read at the provider.
 _SHOWN = (
-    "id, nonce, scope, key, fingerprint, provider, account, source_campaign_id, requested_name,"
-    " platform, '' AS input, NULL AS seen, status, requested_at, campaign, error, evidence,"
+    "id, attempt_id, scope, key, fingerprint, provider, account, source_campaign_id, requested_name,"
+    " id_namespace, '' AS input, NULL AS preexisting_ids, status, requested_at, campaign, error, evidence,"
     " provider_trace_id, settled_at, checks, candidates, warnings, expired"
 )
 
@@ -33,10 +33,10 @@ ANY = "SELECT * FROM duplication WHERE id = :id"
 # One statement, so that whoever has been told UNKNOWN is always seen to have been. A unique index
 # lets each UNKNOWN be overridden once.
 BEGIN = (
-    f"INSERT INTO duplication ({INTENT}, despite, status, requested_at)"
-    f" SELECT {_VALUES}, :despite, 'IN_PROGRESS', :now"
+    f"INSERT INTO duplication ({INTENT}, override_of, status, requested_at)"
+    f" SELECT {_VALUES}, :override_of, 'IN_PROGRESS', :now"
     f" WHERE coalesce((SELECT id FROM duplication WHERE {_SAME_COPY} {_NEWEST} LIMIT 1), '')"
-    " = coalesce(:despite, '')"
+    " = coalesce(:override_of, '')"
     " ON CONFLICT DO NOTHING RETURNING id"
 )
 UNRESOLVED = f"SELECT * FROM duplication WHERE {_SAME_COPY} {_NEWEST} LIMIT 1"
@@ -44,17 +44,17 @@ UNRESOLVED = f"SELECT * FROM duplication WHERE {_SAME_COPY} {_NEWEST} LIMIT 1"
 # The provider's certain answer outweighs what reading or a person has said before it came. A yes
 # may be followed by what became of it.
 _SETTLES = (
-    "{row}.id = :id AND {row}.nonce = :nonce AND ({row}.status IN ('IN_PROGRESS', 'UNKNOWN')"
-    " OR (({row}.status = 'ACCEPTED' OR {row}.evidence IN ('INFERRED', 'PERSON'))"
+    "{row}.id = :id AND {row}.attempt_id = :attempt_id AND ({row}.status IN ('IN_PROGRESS', 'UNKNOWN')"
+    " OR (({row}.status = 'ACCEPTED' OR {row}.evidence IN ('INFERRED', 'OPERATOR'))"
     " AND :status IN ('CREATED', 'REJECTED'))"
-    " OR ({row}.evidence = 'PERSON' AND {row}.status = 'REJECTED' AND :status = 'ACCEPTED')"
-    " OR ({row}.evidence IN ('INFERRED', 'PERSON') AND :status = 'ACCEPTED'"
+    " OR ({row}.evidence = 'OPERATOR' AND {row}.status = 'REJECTED' AND :status = 'ACCEPTED')"
+    " OR ({row}.evidence IN ('INFERRED', 'OPERATOR') AND :status = 'ACCEPTED'"
     " AND CAST(:campaign_id AS text) IS NOT NULL))"
 )
 IS_OPEN = f"SELECT * FROM duplication WHERE {_SETTLES.format(row='duplication')}"
 # A campaign has one owner. A unique index says so too, for two gateways at the same moment.
 _FREE = (
-    "NOT EXISTS (SELECT 1 FROM duplication AS owner WHERE owner.platform = duplication.platform"
+    "NOT EXISTS (SELECT 1 FROM duplication AS owner WHERE owner.id_namespace = duplication.id_namespace"
     " AND owner.campaign_id = :campaign_id AND owner.id <> :id)"
 )
 SETTLE = (
@@ -62,12 +62,12 @@ SETTLE = (
     " warnings = :warnings, error = :error, evidence = :evidence,"
     " provider_trace_id = coalesce(:trace_id, provider_trace_id),"
     " settled_at = :settled_at, next_check_at = :next_check_at, candidates = NULL,"
-    " despite = CASE WHEN :status = 'REJECTED' THEN NULL ELSE despite END"
+    " override_of = CASE WHEN :status = 'REJECTED' THEN NULL ELSE override_of END"
     f" WHERE {_SETTLES.format(row='duplication')} AND {_FREE} RETURNING *"
 )
 OWNER = (
     "SELECT owner.* FROM duplication AS mine JOIN duplication AS owner"
-    " ON owner.platform = mine.platform AND owner.id <> mine.id"
+    " ON owner.id_namespace = mine.id_namespace AND owner.id <> mine.id"
     " WHERE mine.id = :id AND owner.campaign_id = :campaign_id"
 )
 # Weaker evidence gives way to the provider's own answer: what was only found by reading, or named
@@ -76,25 +76,25 @@ _RELEASE = (
     "UPDATE duplication SET status = coalesce(settled_from, 'UNKNOWN'), campaign_id = NULL,"
     " campaign = NULL, warnings = NULL, evidence = NULL, settled_at = NULL, checks = 0,"
     " error = CASE WHEN settled_from = 'ACCEPTED' THEN NULL ELSE :released END,"
-    " next_check_at = :now WHERE expired = 0 AND evidence IN ('INFERRED', 'PERSON')"
+    " next_check_at = :now WHERE expired = 0 AND evidence IN ('INFERRED', 'OPERATOR')"
 )
 RELEASE = (
     f"{_RELEASE} AND campaign_id = :campaign_id AND id <> :id"
-    " AND platform = (SELECT platform FROM duplication AS mine WHERE mine.id = :id)"
+    " AND id_namespace = (SELECT id_namespace FROM duplication AS mine WHERE mine.id = :id)"
     f" AND EXISTS (SELECT 1 FROM duplication AS taker WHERE {_SETTLES.format(row='taker')})"
 )
 RESTORE = (
     f"INSERT INTO duplication ({INTENT}, status, requested_at)"
     f" VALUES ({_VALUES}, 'IN_PROGRESS', :now) ON CONFLICT (scope, key) DO NOTHING"
 )
-RENOUNCE = (
+MARK_NEVER_SENT = (
     "UPDATE duplication SET status = 'REJECTED', error = :error, settled_at = :now,"
-    " next_check_at = NULL, candidates = NULL, despite = NULL, evidence = NULL,"
+    " next_check_at = NULL, candidates = NULL, override_of = NULL, evidence = NULL,"
     " campaign_id = NULL, campaign = NULL, warnings = NULL"
-    " WHERE id = :id AND nonce = :nonce"
-    " AND (status IN ('IN_PROGRESS', 'UNKNOWN') OR evidence IN ('INFERRED', 'PERSON'))"
+    " WHERE id = :id AND attempt_id = :attempt_id"
+    " AND (status IN ('IN_PROGRESS', 'UNKNOWN') OR evidence IN ('INFERRED', 'OPERATOR'))"
 )
-SETTLE_BY_READING = (
+SETTLE_FROM_EVIDENCE = (
     "UPDATE duplication SET status = 'CREATED', campaign_id = :campaign_id, campaign = :campaign,"
     " warnings = :warnings, error = NULL, evidence = :evidence, settled_at = :now,"
     " next_check_at = :next_check_at, candidates = NULL, settled_from = status"
@@ -103,21 +103,21 @@ SETTLE_BY_READING = (
     " AND (campaign_id IS NULL OR campaign_id = :campaign_id) RETURNING *"
 )
 # Only what is known of the copy changes, and only while it is the same copy.
-AMEND = (
+UPDATE_COPY = (
     "UPDATE duplication SET campaign = :campaign, warnings = :warnings,"
     " next_check_at = :next_check_at, checks = checks + 1"
     " WHERE id = :id AND status = 'CREATED' AND campaign_id = :campaign_id AND expired = 0"
     " RETURNING *"
 )
-DECLARE_ABSENT = (
-    "UPDATE duplication SET status = 'REJECTED', error = :error, evidence = 'PERSON',"
+SETTLE_AS_NOT_CREATED = (
+    "UPDATE duplication SET status = 'REJECTED', error = :error, evidence = 'OPERATOR',"
     " settled_at = :now, next_check_at = NULL, candidates = NULL, campaign_id = NULL,"
     " campaign = NULL"
     " WHERE id = :id AND status IN ('ACCEPTED', 'UNKNOWN') RETURNING id"
 )
 
 DUE_ACCOUNTS = "SELECT DISTINCT account FROM duplication WHERE next_check_at <= :now"
-TAKE_DUE = (
+CLAIM_DUE = (
     "WITH due AS (SELECT id FROM duplication WHERE account = :account AND next_check_at <= :now"
     " ORDER BY next_check_at LIMIT :limit {lock})"
     " UPDATE duplication SET next_check_at = :until WHERE id IN (SELECT id FROM due) RETURNING *"
@@ -127,39 +127,39 @@ POSTPONE = (
     " candidates = :candidates"
     " WHERE id = :id AND status = :status AND (settled_at IS NULL OR next_check_at IS NOT NULL)"
 )
-RIVALS = (
-    "SELECT * FROM duplication WHERE platform = :platform"
+COMPETING = (
+    "SELECT * FROM duplication WHERE id_namespace = :id_namespace"
     " AND (name_key = :name_key OR source_campaign_id = :source_campaign_id)"
     " AND status IN ('IN_PROGRESS', 'UNKNOWN', 'ACCEPTED') AND campaign_id IS NULL"
     " ORDER BY requested_at, id"
 )
-SOURCE_OF = (
+RELATED_BY_SOURCE = (
     "SELECT * FROM duplication WHERE scope = :scope AND account = :account"
     " AND source_campaign_id = :campaign_id AND expired = 0 LIMIT 1"
 )
 
-PLATFORMS = "SELECT DISTINCT platform FROM duplication WHERE account = :account"
+PLATFORMS = "SELECT DISTINCT id_namespace FROM duplication WHERE account = :account"
 # Of two accounts that have claimed one campaign each, the one with weaker evidence gives way.
 RELEASE_MOVED = (
-    f"{_RELEASE} AND ((account = :account AND platform = :platform AND EXISTS (SELECT 1"
-    " FROM duplication AS owner WHERE owner.platform = :moved"
+    f"{_RELEASE} AND ((account = :account AND id_namespace = :id_namespace AND EXISTS (SELECT 1"
+    " FROM duplication AS owner WHERE owner.id_namespace = :moved"
     " AND owner.campaign_id = duplication.campaign_id"
-    " AND NOT (duplication.evidence = 'PERSON' AND owner.evidence = 'INFERRED')))"
-    " OR (platform = :moved AND EXISTS (SELECT 1 FROM duplication AS mine"
-    " WHERE mine.account = :account AND mine.platform = :platform"
-    " AND mine.campaign_id = duplication.campaign_id AND (mine.evidence = 'ANSWER'"
-    " OR (mine.evidence = 'PERSON' AND duplication.evidence = 'INFERRED')))))"
+    " AND NOT (duplication.evidence = 'OPERATOR' AND owner.evidence = 'INFERRED')))"
+    " OR (id_namespace = :moved AND EXISTS (SELECT 1 FROM duplication AS mine"
+    " WHERE mine.account = :account AND mine.id_namespace = :id_namespace"
+    " AND mine.campaign_id = duplication.campaign_id AND (mine.evidence = 'RESPONSE'"
+    " OR (mine.evidence = 'OPERATOR' AND duplication.evidence = 'INFERRED')))))"
 )
 # What both have from their provider's answers stays where it is.
 MOVE = (
-    "UPDATE duplication SET platform = :moved WHERE account = :account AND platform = :platform"
-    " AND NOT EXISTS (SELECT 1 FROM duplication AS owner WHERE owner.platform = :moved"
+    "UPDATE duplication SET id_namespace = :moved WHERE account = :account AND id_namespace = :id_namespace"
+    " AND NOT EXISTS (SELECT 1 FROM duplication AS owner WHERE owner.id_namespace = :moved"
     " AND owner.campaign_id = duplication.campaign_id)"
 )
 
 # Nobody but the gateway that began an attempt sends it.
-DISOWN = (
-    "WITH orphan AS (SELECT id FROM duplication WHERE status = 'IN_PROGRESS' AND {of_the_dead}"
+TAKE_OVER_ABANDONED = (
+    "WITH orphan AS (SELECT id FROM duplication WHERE status = 'IN_PROGRESS' AND {owner_is_dead}"
     " {lock})"
     " UPDATE duplication SET status = 'UNKNOWN', error = :error, next_check_at = :now"
     " WHERE id IN (SELECT id FROM orphan) RETURNING id"
@@ -168,8 +168,8 @@ DISOWN = (
 EXPIRE = (
     "WITH settled AS (SELECT id FROM duplication WHERE expired = 0 AND requested_at < :before"
     " AND settled_at < :before LIMIT :limit {lock})"
-    " UPDATE duplication SET expired = 1, nonce = '', owner = '', fingerprint = '', input = '',"
-    " requested_name = NULL, seen = NULL, campaign = NULL, warnings = NULL, error = NULL,"
+    " UPDATE duplication SET expired = 1, attempt_id = '', owner = '', fingerprint = '', input = '',"
+    " requested_name = NULL, preexisting_ids = NULL, campaign = NULL, warnings = NULL, error = NULL,"
     " provider_trace_id = NULL, next_check_at = NULL"
     " WHERE id IN (SELECT id FROM settled) RETURNING id"
 )
@@ -199,9 +199,9 @@ def copies(wanted: Mapping[str, object]) -> str:
     )
 
 
-def claimed(wanted: Mapping[str, object]) -> str:
+def known_copies(wanted: Mapping[str, object]) -> str:
     return (
-        "SELECT campaign_id FROM duplication WHERE platform = :platform"
+        "SELECT campaign_id FROM duplication WHERE id_namespace = :id_namespace"
         f" AND campaign_id IN ({_those(wanted, 'campaign')})"
     )
 

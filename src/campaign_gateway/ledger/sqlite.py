@@ -12,8 +12,8 @@ from typing import IO
 from campaign_gateway.ledger import rows, sql
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.ledger.migrations import migrations
-from campaign_gateway.ledger.room import Room, descriptor
-from campaign_gateway.ledger.writer import Writer, alone, beside
+from campaign_gateway.ledger.room import DiskReserve, descriptor
+from campaign_gateway.ledger.writer import Writer, exclusive_lock, sidecar
 
 log = logging.getLogger(__name__)
 
@@ -25,35 +25,35 @@ class SqliteEngine:
     """Standard `sqlite3` in WAL mode with synchronous=FULL, written by one thread.
 
     Raises `LedgerUnavailable` at the start when the file cannot be used: another process holds it,
-    it cannot be written, or a newer version of the gateway has written it. One who is `visiting`
+    it cannot be written, or a newer version of the gateway has written it. One who is `as_operator`
     opens the file beside the gateway that holds it, to look and to write a person's word.
     """
 
-    def __init__(self, path: Path, owner: str, *, visiting: bool = False) -> None:
+    def __init__(self, path: Path, owner: str, *, as_operator: bool = False) -> None:
         # A ledger has one lock, however its path is written.
         path = path.resolve()
         if path.is_dir() or not path.parent.is_dir():
             raise LedgerUnavailable(
                 f"the ledger {path} cannot be used: give a file in a folder that exists"
             )
-        if visiting and not path.exists():
+        if as_operator and not path.exists():
             raise LedgerUnavailable(f"the ledger {path} does not exist; a gateway makes it")
         location = path.as_uri()
         try:
             with ExitStack() as opened:
-                lock = opened.enter_context(beside(path, "-lock").open("a"))
+                lock = opened.enter_context(sidecar(path, "-lock").open("a"))
                 room = None
-                if not visiting:
+                if not as_operator:
                     _lock(lock, path)
                     # Earlier versions kept room in a file of its own.
-                    beside(path, "-ballast").unlink(missing_ok=True)
-                    room = Room(path, opened.enter_context(descriptor(path)))
+                    sidecar(path, "-ballast").unlink(missing_ok=True)
+                    room = DiskReserve(path, opened.enter_context(descriptor(path)))
                 connection = opened.enter_context(_connection(f"{location}?mode=rwc"))
                 connection.execute("PRAGMA synchronous = FULL")
                 if room is None:
                     _require_version(connection, path)
                 else:
-                    with alone(lock):
+                    with exclusive_lock(lock):
                         _prepare(connection, path, owner)
                 self._reader = opened.enter_context(_connection(f"{location}?mode=ro"))
                 self._opened = opened.pop_all()
@@ -137,8 +137,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, owner: str) -> None:
         )
     # Nobody but the process that began an attempt sends it, and that process is gone.
     connection.execute(
-        sql.DISOWN.format(of_the_dead="owner <> :owner", lock=""),
-        rows.of_disowning(owner, datetime.now(UTC)),
+        sql.TAKE_OVER_ABANDONED.format(owner_is_dead="owner <> :owner", lock=""),
+        rows.abandoned_params(owner, datetime.now(UTC)),
     ).fetchall()
 
 

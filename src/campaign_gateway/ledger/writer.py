@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from campaign_gateway.ledger.engine import LedgerClosed, LedgerUnavailable
-from campaign_gateway.ledger.room import Room
+from campaign_gateway.ledger.room import DiskReserve
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +56,12 @@ class Writer:
     path: Path
     connection: sqlite3.Connection
     lock: IO[str]
-    room: Room | None
+    room: DiskReserve | None
     _queue: "queue.SimpleQueue[_Write | None]" = field(default_factory=queue.SimpleQueue)
 
     def __post_init__(self) -> None:
         self._is_closed = False
-        self._files = _files_of(self.path)
+        self._files = _inodes(self.path)
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
@@ -91,10 +91,10 @@ class Writer:
                     self._queue.put(None)
                     break
                 batch.append(following)
-            self._admit(batch)
+            self._accept(batch)
 
-    def _admit(self, batch: Sequence[_Write]) -> None:
-        if _files_of(self.path) != self._files:
+    def _accept(self, batch: Sequence[_Write]) -> None:
+        if _inodes(self.path) != self._files:
             # What is written now would be gone with the next start, and so would be resent; and
             # without the lock another gateway could start beside this one.
             _tell_all(batch, LedgerUnavailable(f"{self.path} was moved or deleted; put it back"))
@@ -115,7 +115,7 @@ class Writer:
         if self.room is None:
             return None
         try:
-            with alone(self.lock):
+            with exclusive_lock(self.lock):
                 if self.room.is_enough(
                     self.connection, [values for each in intents for _, values in each.steps]
                 ):
@@ -128,7 +128,7 @@ class Writer:
     def _commit(self, batch: Sequence[_Write]) -> None:
         """One transaction for all; nobody hears of success before the COMMIT has returned."""
         try:
-            with alone(self.lock):
+            with exclusive_lock(self.lock):
                 self.connection.execute("BEGIN IMMEDIATE")
                 results = [
                     [self.connection.execute(*step).fetchall() for step in write.steps]
@@ -158,7 +158,7 @@ class Writer:
 
 
 @contextmanager
-def alone(lock: IO[str]) -> Iterator[None]:
+def exclusive_lock(lock: IO[str]) -> Iterator[None]:
     """Keep other processes from writing to the ledger."""
     # Up to 3.51.2, SQLite can corrupt a WAL that one connection resets while another writes.
     fcntl.lockf(lock, fcntl.LOCK_EX)
@@ -178,14 +178,14 @@ def _tell_all(batch: Sequence[_Write], failure: LedgerUnavailable) -> None:
         write.tell(failure)
 
 
-def _files_of(path: Path) -> list[tuple[int, int]] | None:
+def _inodes(path: Path) -> list[tuple[int, int]] | None:
     """Which files they are, whatever bears their names; None when one of them is missing."""
     try:
-        found = [beside(path, ending).stat() for ending in ("", "-wal", "-lock")]
+        found = [sidecar(path, ending).stat() for ending in ("", "-wal", "-lock")]
     except OSError:
         return None
     return [(each.st_dev, each.st_ino) for each in found]
 
 
-def beside(path: Path, ending: str) -> Path:
+def sidecar(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse
-from campaign_gateway.transport.errors import NoAnswer, NotSent
-from campaign_gateway.transport.redaction import hidden, hider
+from campaign_gateway.transport.errors import NoResponse, NotSent
+from campaign_gateway.transport.redaction import redact, redactor
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +36,15 @@ LAST_SECONDS = 0.2
 class _Exchange:
     """How far one request got. The line of no return lies just before its first byte."""
 
-    on_crossing: Callable[[], Awaitable[None]] | None = None
-    crossed: bool = False
+    before_first_byte: Callable[[], Awaitable[None]] | None = None
+    may_have_sent: bool = False
     answer: ProviderResponse | None = None
 
     async def trace(self, event: str, _info: object) -> None:
         if event == "http11.send_request_headers.started":
-            if self.on_crossing is not None:
-                await self.on_crossing()
-            self.crossed = True
+            if self.before_first_byte is not None:
+                await self.before_first_byte()
+            self.may_have_sent = True
 
 
 @asynccontextmanager
@@ -98,7 +98,7 @@ class Transport:
     ) -> None:
         self._timeout_seconds = timeout_seconds
         # Some providers echo the secret when they refuse it.
-        self._hide = hider(secrets)
+        self._hide = redactor(secrets)
         # A connection that is kept alive may be closed by the provider as the next request is
         # written, which looks the same whether that request took effect or not: so none is kept.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
@@ -117,29 +117,29 @@ class Transport:
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def send(
-        self, request: ProviderRequest, on_crossing: Callable[[], Awaitable[None]]
+    async def send_once(
+        self, request: ProviderRequest, before_first_byte: Callable[[], Awaitable[None]]
     ) -> ProviderResponse:
         """Send a request that may make a copy, at most once.
 
-        `on_crossing` runs when the connection is up and nothing is written yet; what it raises is
-        raised here, and then nothing is written. Raises `NotSent` and `NoAnswer`.
+        `before_first_byte` runs when the connection is up and nothing is written yet; what it raises is
+        raised here, and then nothing is written. Raises `NotSent` and `NoResponse`.
         """
         exchange = _Exchange()
         try:
             async with deadline(self._timeout_seconds) as await_answer:
 
                 async def cross() -> None:
-                    await on_crossing()
+                    await before_first_byte()
                     await_answer()
 
-                exchange.on_crossing = cross
+                exchange.before_first_byte = cross
                 for pause in _connect_pauses():
                     try:
                         return await self._exchange(request, exchange, COPY_ANSWER_LIMIT)
                     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                         # A wrong certificate or protocol stays wrong, so a new try is useless.
-                        if pause is None or exchange.crossed or _tls_failure(error):
+                        if pause is None or exchange.may_have_sent or _tls_failure(error):
                             raise
                         await asyncio.sleep(pause)
         except httpx.LocalProtocolError as error:
@@ -148,13 +148,13 @@ class Transport:
         except (httpx.HTTPError, TimeoutError) as error:
             if exchange.answer is not None:
                 return exchange.answer
-            if exchange.crossed:
-                raise NoAnswer(_reason(request, error)) from error
+            if exchange.may_have_sent:
+                raise NoResponse(_reason(request, error)) from error
             raise NotSent(_reason(request, error)) from error
         raise AssertionError("the last try returns or raises")
 
-    async def read(self, request: ProviderRequest) -> ProviderResponse:
-        """Send a request that may be sent twice without harm. Raises `NoAnswer`.
+    async def send_idempotent(self, request: ProviderRequest) -> ProviderResponse:
+        """Send a request that may be sent twice without harm. Raises `NoResponse`.
 
         The answer may be long: parse it with `parsed`.
         """
@@ -163,7 +163,7 @@ class Transport:
                 await_answer()
                 return await self._exchange(request, _Exchange(), READ_ANSWER_LIMIT)
         except (httpx.HTTPError, TimeoutError) as error:
-            raise NoAnswer(_reason(request, error)) from error
+            raise NoResponse(_reason(request, error)) from error
 
     async def _exchange(
         self, request: ProviderRequest, exchange: _Exchange, limit: int
@@ -189,7 +189,7 @@ class Transport:
                 body += chunk
                 if len(body) > limit:
                     return exchange.answer
-            body_hidden = await hidden(self._hide, bytes(body))
+            body_hidden = await redact(self._hide, bytes(body))
             return ProviderResponse(response.status_code, headers, body_hidden)
 
 

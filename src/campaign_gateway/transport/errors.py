@@ -5,5 +5,5 @@ class NotSent(Exception):
     """Not one byte reached the provider: nothing was made."""
 
 
-class NoAnswer(Exception):
+class NoResponse(Exception):
     """Bytes may have reached the provider and no status came back: a copy may exist."""

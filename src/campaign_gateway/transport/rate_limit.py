@@ -13,7 +13,7 @@ from campaign_gateway.model import ErrorCode, Refused, UserError
 WINDOWS = {"second": 1.1, "minute": 60.0}
 
 
-class Permits:
+class RateLimiter:
     """A bounded number of calls at once, and never more than given in any second or any minute."""
 
     def __init__(
@@ -21,15 +21,15 @@ class Permits:
     ) -> None:
         self._slots = asyncio.Semaphore(calls_at_once)
         limits = {"second": calls_per_second, "minute": calls_per_minute}
-        self._turns: dict[str, deque[float]] = {
+        self._call_times: dict[str, deque[float]] = {
             window: deque(maxlen=limit) for window, limit in limits.items() if limit is not None
         }
 
     @asynccontextmanager
-    async def hold(self, patience: float) -> AsyncIterator[None]:
-        """A permit for one call, waited for at most `patience` seconds. Raises `Refused`."""
+    async def acquire(self, timeout: float) -> AsyncIterator[None]:
+        """A permit for one call, waited for at most `timeout` seconds. Raises `Refused`."""
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + patience
+        give_up_at = loop.time() + timeout
         try:
             async with asyncio.timeout_at(give_up_at):
                 await self._slots.acquire()
@@ -41,15 +41,15 @@ class Permits:
                 )
             ) from None
         try:
-            await self._take_turn(loop.time(), give_up_at)
+            await self._wait_for_window(loop.time(), give_up_at)
             yield
         finally:
             self._slots.release()
 
-    async def _take_turn(self, now: float, give_up_at: float) -> None:
+    async def _wait_for_window(self, now: float, give_up_at: float) -> None:
         """The earliest turn that every window has room for, taken in each of them."""
         turn, full = now, ""
-        for window, turns in self._turns.items():
+        for window, turns in self._call_times.items():
             if len(turns) == turns.maxlen and turns[0] + WINDOWS[window] > turn:
                 turn, full = turns[0] + WINDOWS[window], window
         if turn > max(now, give_up_at):
@@ -60,7 +60,7 @@ class Permits:
                     retry_after=math.ceil(turn - now),
                 )
             )
-        for turns in self._turns.values():
+        for turns in self._call_times.values():
             turns.append(turn)
         if turn > now:
             await asyncio.sleep(turn - now)

@@ -21,7 +21,7 @@ LONGEST_SPELLING = 40
 SHORT = 8
 
 
-def hider(secrets: Iterable[str]) -> Callable[[bytes], bytes]:
+def redactor(secrets: Iterable[str]) -> Callable[[bytes], bytes]:
     """Takes the secrets out of what is said, as JSON, XML, a URL or base64 may spell them."""
     # One secret may stand inside another, of which a part would be left otherwise.
     longest_first = sorted(filter(None, secrets), key=len, reverse=True)
@@ -38,7 +38,7 @@ def hider(secrets: Iterable[str]) -> Callable[[bytes], bytes]:
     return hide
 
 
-async def hidden(hide: Callable[[bytes], bytes], body: bytes) -> bytes:
+async def redact(hide: Callable[[bytes], bytes], body: bytes) -> bytes:
     # The answer to a copy never waits for the worker, which may have many lists to parse.
     return hide(body) if len(body) <= REDACTED_AT_ONCE else await in_worker(hide, body)
 
@@ -64,7 +64,7 @@ def _without(pattern: re.Pattern[bytes], longest: int, said: bytes) -> bytes:
 
 def _pattern_of(secret: str) -> tuple[re.Pattern[bytes], int]:
     """Matches the secret in any spelling but base64. The number is the longest match's."""
-    found = "".join(map(_spellings_of, secret))
+    found = "".join(map(_escaped_forms, secret))
     if len(secret) < SHORT:
         # A secret so short may well stand inside a harmless word.
         found = rf"(?<![\w-]){found}(?![\w-])"
@@ -83,7 +83,7 @@ def _in_base64(secret: str) -> list[str]:
     return found
 
 
-def _spellings_of(character: str) -> str:
+def _escaped_forms(character: str) -> str:
     """One character, escaped as often as a message goes through encoders on its way."""
     # Every alternative begins with a plain character: then `re` skips quickly to the next of them.
     # All repeats are bounded, or some bodies would take quadratic time.

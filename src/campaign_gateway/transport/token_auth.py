@@ -8,79 +8,79 @@ from dataclasses import dataclass, field, replace
 from campaign_gateway.connectors.contract import (
     ProviderRequest,
     ProviderResponse,
-    SignsIn,
-    UnreadableAnswer,
+    UnexpectedResponse,
+    UsesAccessTokens,
 )
 from campaign_gateway.model import Refused, Rejected
 from campaign_gateway.transport.client import Transport, deadline
-from campaign_gateway.transport.errors import NoAnswer, NotSent
-from campaign_gateway.transport.redaction import hidden, hider
+from campaign_gateway.transport.errors import NoResponse, NotSent
+from campaign_gateway.transport.redaction import redact, redactor
 from campaign_gateway.transport.worker import parsed
 
 # How long signing in may take, in seconds, the wait for another's included; it comes on top of the
 # call's own time.
-SIGN_IN_SECONDS = 5
+TOKEN_REQUEST_SECONDS = 5
 
 
 @dataclass(frozen=True)
-class _Pass:
+class _CachedToken:
     token: str = field(repr=False)
     expires_at: float
     hide: Callable[[bytes], bytes]
 
 
-class SignedTransport:
+class TokenTransport:
     """A transport that signs in when it has to, and once more when the token is refused.
 
     `send` and `read` also raise `Refused` when the provider does not let the account in.
     """
 
-    def __init__(self, transport: Transport, connector: SignsIn) -> None:
+    def __init__(self, transport: Transport, connector: UsesAccessTokens) -> None:
         self._transport = transport
         self._connector = connector
-        self._pass: _Pass | None = None
+        self._pass: _CachedToken | None = None
         self._turn = asyncio.Lock()
 
     async def close(self) -> None:
         await self._transport.close()
 
-    async def send(
-        self, request: ProviderRequest, on_crossing: Callable[[], Awaitable[None]]
+    async def send_once(
+        self, request: ProviderRequest, before_first_byte: Callable[[], Awaitable[None]]
     ) -> ProviderResponse:
-        """As `Transport.send`; sends again only what was refused for its token alone."""
+        """As `Transport.send_once`; sends again only what was refused for its token alone."""
         try:
             first = await self._sign_in(None)
-        except (NoAnswer, UnreadableAnswer) as failure:
+        except (NoResponse, UnexpectedResponse) as failure:
             raise NotSent(f"signing in failed: {failure}") from failure
-        response = await self._transport.send(self._signed(request, first), on_crossing)
-        if not self._connector.refuses_token(response):
-            return await _hidden(response, first)
+        response = await self._transport.send_once(self._signed(request, first), before_first_byte)
+        if not self._connector.rejects_token(response):
+            return await _redact(response, first)
         try:
             second = await self._sign_in(first)
-        except (NoAnswer, UnreadableAnswer, Refused):
-            return await _hidden(response, first)
-        response = await self._transport.send(self._signed(request, second), _already_crossed)
-        return await _hidden(response, second)
+        except (NoResponse, UnexpectedResponse, Refused):
+            return await _redact(response, first)
+        response = await self._transport.send_once(self._signed(request, second), _already_recorded)
+        return await _redact(response, second)
 
-    async def read(self, request: ProviderRequest) -> ProviderResponse:
-        """As `Transport.read`, and raises `UnreadableAnswer` when signing in tells nothing."""
+    async def send_idempotent(self, request: ProviderRequest) -> ProviderResponse:
+        """As `Transport.send_idempotent`, and raises `UnexpectedResponse` when signing in tells nothing."""
         first = await self._sign_in(None)
-        response = await self._transport.read(self._signed(request, first))
-        if not await parsed(response, self._connector.refuses_token, response):
-            return await _hidden(response, first)
+        response = await self._transport.send_idempotent(self._signed(request, first))
+        if not await parsed(response, self._connector.rejects_token, response):
+            return await _redact(response, first)
         second = await self._sign_in(first)
-        response = await self._transport.read(self._signed(request, second))
-        return await _hidden(response, second)
+        response = await self._transport.send_idempotent(self._signed(request, second))
+        return await _redact(response, second)
 
-    def _signed(self, request: ProviderRequest, given: _Pass) -> ProviderRequest:
-        return self._connector.sign(request, given.token)
+    def _signed(self, request: ProviderRequest, given: _CachedToken) -> ProviderRequest:
+        return self._connector.authorize(request, given.token)
 
-    async def _sign_in(self, refused: _Pass | None) -> _Pass:
+    async def _sign_in(self, refused: _CachedToken | None) -> _CachedToken:
         """What is good by our clock and not refused, asked for by one caller for all."""
         loop = asyncio.get_running_loop()
         try:
             # Waiting for another's sign-in counts: it may hang, and so may the next one's.
-            async with deadline(SIGN_IN_SECONDS) as await_answer:
+            async with deadline(TOKEN_REQUEST_SECONDS) as await_answer:
                 await_answer()
                 async with self._turn:
                     known = self._pass
@@ -89,25 +89,25 @@ class SignedTransport:
                     self._pass = await self._new_pass(loop.time())
                     return self._pass
         except TimeoutError:
-            raise NoAnswer("not in time") from None
+            raise NoResponse("not in time") from None
 
-    async def _new_pass(self, asked_at: float) -> _Pass:
-        response = await self._transport.read(self._connector.build_sign_in())
-        answer = await parsed(response, self._connector.read_sign_in, response)
+    async def _new_pass(self, asked_at: float) -> _CachedToken:
+        response = await self._transport.send_idempotent(self._connector.build_token_request())
+        answer = await parsed(response, self._connector.parse_token, response)
         if isinstance(answer, Rejected):
             raise Refused(answer.error)
         if not re.fullmatch(r"[\x21-\x7e]+", answer.value):
-            raise UnreadableAnswer("a token that no request can carry")
-        return _Pass(answer.value, asked_at + answer.lifetime, hider([answer.value]))
+            raise UnexpectedResponse("a token that no request can carry")
+        return _CachedToken(answer.value, asked_at + answer.lifetime, redactor([answer.value]))
 
 
-async def _already_crossed() -> None:
+async def _already_recorded() -> None:
     """The intent is on record since the first time."""
 
 
-async def _hidden(response: ProviderResponse, given: _Pass) -> ProviderResponse:
+async def _redact(response: ProviderResponse, given: _CachedToken) -> ProviderResponse:
     """The answer without the token, which is as good as a secret while it lasts."""
     headers = {
         name: given.hide(value.encode()).decode() for name, value in response.headers.items()
     }
-    return replace(response, headers=headers, body=await hidden(given.hide, response.body))
+    return replace(response, headers=headers, body=await redact(given.hide, response.body))

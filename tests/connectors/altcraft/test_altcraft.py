@@ -11,7 +11,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.connectors.contract import ProviderResponse, UnreadableAnswer
+from campaign_gateway.connectors.contract import ProviderResponse, UnexpectedResponse
 from campaign_gateway.connectors.providers import altcraft as module
 from campaign_gateway.connectors.providers.altcraft import (
     AltcraftAccount,
@@ -62,7 +62,7 @@ def response(body: object, status: int = 200) -> ProviderResponse:
 
 
 def read(body: object, status: int = 200, **changes: Any) -> Outcome:
-    return connector().read_answer(replace(WANTED, **changes), response(body, status))
+    return connector().parse_response(replace(WANTED, **changes), response(body, status))
 
 
 def saved(number: object) -> dict[str, object]:
@@ -145,7 +145,7 @@ def test_a_copy_has_the_state_that_was_asked_for(
 def test_either_format_is_read_whichever_was_asked_for(format_: str, answered: str) -> None:
     in_xml = "<xml><data><saved_id>97</saved_id></data><error>0</error></xml>"
     body = in_xml if answered == "xml" else saved(97)
-    outcome = connector(format_).read_answer(WANTED, response(body))
+    outcome = connector(format_).parse_response(WANTED, response(body))
     assert isinstance(outcome, Created)
     assert outcome.campaign.id == "97"
 
@@ -187,7 +187,7 @@ def test_a_refusal_is_one_with_status_200_as_with_its_own(
 
 def test_a_rate_limit_with_status_200_says_how_long_to_wait_too() -> None:
     limited = replace(response({"error": 429}), headers={"retry-after": "30"})
-    outcome = connector().read_answer(WANTED, limited)
+    outcome = connector().parse_response(WANTED, limited)
     assert isinstance(outcome, Rejected)
     assert outcome.error.retry_after == 30
 
@@ -239,10 +239,10 @@ def test_xml_that_would_have_the_reader_work_for_it_is_not_read(bomb: str) -> No
     assert time.monotonic() - began < 1
     assert isinstance(outcome, Unknown)
     assert outcome.error.provider_message is None
-    with pytest.raises(UnreadableAnswer):
-        connector().read_search(response(body), None)
-    with pytest.raises(UnreadableAnswer):
-        connector().read_lookup(response(body), "97")
+    with pytest.raises(UnexpectedResponse):
+        connector().parse_search(response(body), None)
+    with pytest.raises(UnexpectedResponse):
+        connector().parse_lookup(response(body), "97")
 
 
 # Finding and reading
@@ -250,7 +250,7 @@ def test_xml_that_would_have_the_reader_work_for_it_is_not_read(bomb: str) -> No
 
 def test_keys_are_read_in_any_case() -> None:
     item = {"Id": 97, "NAME": "A copy", "Is_Active": True, "Groups": [{"Id": 0}]}
-    (found,) = connector().read_search(response({"data": [item], "error": 0}), None).campaigns
+    (found,) = connector().parse_search(response({"data": [item], "error": 0}), None).campaigns
     assert found == Campaign(id="97", name="A copy", status=CampaignStatus.ACTIVE)
 
 
@@ -270,7 +270,7 @@ def test_paging_follows_next_from_id_or_else_the_last_id_of_a_full_page() -> Non
     def page(count: int, **more: int) -> str | None:
         items = [{"id": 100 + number, "name": "A copy"} for number in range(count)]
         answer = response({"data": items, "error": 0, **more})
-        return connector().read_search(answer, None).next_cursor
+        return connector().parse_search(answer, None).next_cursor
 
     assert page(2, next_from_id=102) == "102"
     assert page(1000, next_from_id=1100) == "1100"
@@ -303,8 +303,8 @@ async def test_a_search_walks_every_page(
     found: list[str] = []
     cursor: str | None = None
     for _ in range(10):
-        answer = await account.transport.read(connector.build_search(wanted, cursor))
-        page = connector.read_search(answer, cursor)
+        answer = await account.transport.send_idempotent(connector.build_search(wanted, cursor))
+        page = connector.parse_search(answer, cursor)
         assert len(page.campaigns) <= 2
         found += [each.id for each in page.campaigns]
         cursor = page.next_cursor

@@ -83,12 +83,12 @@ def body_of(wanted: BrazeCampaignInput) -> Any:
 def read(status: int, body: object = None, **headers: str) -> Outcome:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     content = b"" if body is None else json.dumps(body).encode()
-    return connector().read_answer(campaign(), ProviderResponse(status, named, content))
+    return connector().parse_response(campaign(), ProviderResponse(status, named, content))
 
 
 def describe(**body: object) -> tuple[CampaignStatus, str | None]:
     answer = json.dumps({"message": "success", "name": "A copy", **body}).encode()
-    found = connector().read_lookup(ProviderResponse(200, {}, answer), "an-id")
+    found = connector().parse_lookup(ProviderResponse(200, {}, answer), "an-id")
     assert found is not None
     return found.status, found.provider_status
 
@@ -224,12 +224,12 @@ async def test_the_hundred_and_first_call_of_a_minute_is_told_when_to_come_back(
     async def cross() -> None: ...
 
     request = account.connector.build_request(campaign())
-    answer = await account.transport.send(request, cross)
+    answer = await account.transport.send_once(request, cross)
     assert answer.status == 429
     assert answer.headers["x-ratelimit-limit"] == "100"
     assert answer.headers["x-ratelimit-remaining"] == "0"
     assert "retry-after" not in answer.headers
-    outcome = account.connector.read_answer(campaign(), answer)
+    outcome = account.connector.parse_response(campaign(), answer)
     assert isinstance(outcome, Rejected)
     assert outcome.error.code == ErrorCode.RATE_LIMITED
     assert outcome.error.retry_after is not None
@@ -248,13 +248,13 @@ def test_a_search_reads_the_newest_first_and_goes_on_while_pages_are_full() -> N
         "include_archived": ["true"],
         "sort_direction": ["desc"],
     }
-    cursor = connector().read_search(page_of(100), None).next_cursor
+    cursor = connector().parse_search(page_of(100), None).next_cursor
     assert parse_qs(urlsplit(connector().build_search(campaign(), cursor).url).query)["page"] == [
         "1"
     ]
-    assert connector().read_search(page_of(100), cursor).next_cursor == "2"
-    assert connector().read_search(page_of(99), cursor).next_cursor is None
-    assert connector().read_search(page_of(0), cursor).next_cursor is None
+    assert connector().parse_search(page_of(100), cursor).next_cursor == "2"
+    assert connector().parse_search(page_of(99), cursor).next_cursor is None
+    assert connector().parse_search(page_of(0), cursor).next_cursor is None
 
 
 def test_flags_become_a_status() -> None:

@@ -252,7 +252,7 @@ def test_a_call_that_was_turned_away_says_how_long_to_wait(
     status: int, header: str | None, delay: int | None
 ) -> None:
     headers = {"retry-after": header} if header else {}
-    outcome = connector().read_answer(EMAIL, ProviderResponse(status, headers, b""))
+    outcome = connector().parse_response(EMAIL, ProviderResponse(status, headers, b""))
     assert isinstance(outcome, Rejected)
     assert outcome.error.code is ErrorCode.RATE_LIMITED
     assert outcome.error.retry_after == delay
@@ -289,45 +289,45 @@ def test_an_input_reads_alike_when_it_comes_from_the_record(campaign: HubspotCam
 
 def test_an_email_is_told_with_what_it_was_cloned_from() -> None:
     body = {"id": "70", "name": "Second", "state": "DRAFT", "clonedFrom": "67890123456"}
-    outcome = connector().read_answer(EMAIL, answer(body))
+    outcome = connector().parse_response(EMAIL, answer(body))
     told = Campaign("70", "Second", None, CampaignStatus.DRAFT, "DRAFT", copied_from="67890123456")
     assert outcome == Created(told)
 
 
 @pytest.mark.parametrize("status", ["PENDING", "FAILED", "COPYING_ASSETS"])
 def test_a_campaign_that_is_not_done_has_its_id_and_the_name_asked_for(status: str) -> None:
-    outcome = connector().read_answer(CAMPAIGN, answer(job(status), 201))
+    outcome = connector().parse_response(CAMPAIGN, answer(job(status), 201))
     assert outcome == Accepted(campaign=Campaign(COPY, "Second launch"))
 
 
 def test_a_campaign_may_be_done_at_once() -> None:
-    outcome = connector().read_answer(CAMPAIGN, answer(job("COMPLETE"), 201))
+    outcome = connector().parse_response(CAMPAIGN, answer(job("COMPLETE"), 201))
     assert outcome == Created(Campaign(COPY, "Second launch"))
 
 
 def test_what_was_copied_in_part_is_there() -> None:
-    outcome = connector().read_answer(CAMPAIGN, answer(job("PARTIAL_FAILURE"), 201))
+    outcome = connector().parse_response(CAMPAIGN, answer(job("PARTIAL_FAILURE"), 201))
     assert isinstance(outcome, Created)
-    assert [each.code for each in outcome.warnings] == [WarningCode.COPIED_IN_PART]
+    assert [each.code for each in outcome.warnings] == [WarningCode.PARTIAL_COPY]
 
 
 @pytest.mark.parametrize("body", UNREADABLE)
 def test_a_201_is_a_yes_to_a_campaign_whatever_became_of_its_body(body: bytes) -> None:
-    assert connector().read_answer(CAMPAIGN, answer(body, 201)) == Accepted()
-    assert isinstance(connector().read_answer(CAMPAIGN, answer(body, 200)), Unknown)
+    assert connector().parse_response(CAMPAIGN, answer(body, 201)) == Accepted()
+    assert isinstance(connector().parse_response(CAMPAIGN, answer(body, 200)), Unknown)
     for status in (200, 201, 202):
-        assert isinstance(connector().read_answer(EMAIL, answer(body, status)), Unknown)
+        assert isinstance(connector().parse_response(EMAIL, answer(body, status)), Unknown)
 
 
 def test_a_guid_is_the_source_in_capitals_too() -> None:
     body = job("COMPLETE", GUID.upper())
-    assert connector().read_answer(CAMPAIGN, answer(body, 201)) == Accepted()
-    assert isinstance(connector().read_answer(CAMPAIGN, answer(body, 200)), Unknown)
+    assert connector().parse_response(CAMPAIGN, answer(body, 201)) == Accepted()
+    assert isinstance(connector().parse_response(CAMPAIGN, answer(body, 200)), Unknown)
 
 
 def test_an_error_is_told_in_hubspots_words() -> None:
     body = {"category": "CONFLICT", "message": "no", "correlationId": "c-1", "status": "error"}
-    outcome = connector().read_answer(EMAIL, answer(body, 409))
+    outcome = connector().parse_response(EMAIL, answer(body, 409))
     assert isinstance(outcome, Rejected)
     assert outcome.error.code == ErrorCode.CONFLICT
     assert (outcome.error.provider_code, outcome.error.provider_message) == ("CONFLICT", "no")
@@ -344,7 +344,7 @@ def test_recorded_jobs_are_read_alike_when_a_campaign_was_asked_for(
     ]
     assert len(recordings) == 5
     for path in recordings:
-        outcome = connector().read_answer(CAMPAIGN, read_recording(path))
+        outcome = connector().parse_response(CAMPAIGN, read_recording(path))
         assert type(outcome).__name__.lower() == path.stem.partition(".")[0]
         assert isinstance(outcome, Created | Accepted)
         assert outcome.campaign
@@ -361,7 +361,7 @@ def test_the_job_is_asked_for_by_the_id_of_the_copy() -> None:
 
 
 def test_a_job_that_has_failed_has_made_nothing_as_far_as_it_knows() -> None:
-    outcome = connector().read_progress(CAMPAIGN, COPY, answer(job("FAILED")))
+    outcome = connector().parse_progress(CAMPAIGN, COPY, answer(job("FAILED")))
     assert isinstance(outcome, Rejected)
     assert (outcome.error.code, outcome.error.provider_code) == (ErrorCode.CONFLICT, "FAILED")
     assert "HubSpot" in outcome.error.message
@@ -382,7 +382,7 @@ def test_a_job_that_has_failed_has_made_nothing_as_far_as_it_knows() -> None:
     ],
 )
 def test_the_state_of_an_email_is_told(word: str, status: CampaignStatus) -> None:
-    found = connector().read_lookup(answer({"id": "67", "state": word}), "67")
+    found = connector().parse_lookup(answer({"id": "67", "state": word}), "67")
     assert found
     assert (found.status, found.provider_status) == (status, word)
 
@@ -399,7 +399,7 @@ def test_the_state_of_an_email_is_told(word: str, status: CampaignStatus) -> Non
 )
 def test_a_campaign_is_told_by_its_properties(word: str, status: CampaignStatus) -> None:
     properties = {"hs_name": "Launch", "hs_campaign_status": word, "hs_notes": "Soon"}
-    found = connector().read_lookup(answer({"id": GUID, "properties": properties}), GUID)
+    found = connector().parse_lookup(answer({"id": GUID, "properties": properties}), GUID)
     assert found == Campaign(GUID, "Launch", "Soon", status, word)
 
 
@@ -432,7 +432,7 @@ def test_only_what_is_read_is_asked_for() -> None:
 
 @pytest.mark.parametrize("after", ["MjA%3D", "MjA="])
 def test_a_cursor_is_written_into_the_url_once(after: str) -> None:
-    page = connector().read_search(
+    page = connector().parse_search(
         answer({"results": [], "paging": {"next": {"after": after}}}), None
     )
     request = connector().build_search(EMAIL, page.next_cursor)
@@ -455,8 +455,10 @@ async def progress_of(live: Account, outcome: Outcome) -> Created | Accepted | R
     assert outcome.campaign
     copy_id = outcome.campaign.id
     for _ in range(20):
-        response = await live.transport.read(live.connector.build_progress(CAMPAIGN, copy_id))
-        found = live.connector.read_progress(CAMPAIGN, copy_id, response)
+        response = await live.transport.send_idempotent(
+            live.connector.build_progress(CAMPAIGN, copy_id)
+        )
+        found = live.connector.parse_progress(CAMPAIGN, copy_id, response)
         if not isinstance(found, Accepted):
             break
         await asyncio.sleep(0.05)
@@ -468,8 +470,8 @@ async def left_behind(live: Account, outcome: Outcome) -> Campaign | None:
     assert isinstance(outcome, Accepted)
     assert outcome.campaign
     copy_id = outcome.campaign.id
-    response = await live.transport.read(live.connector.build_lookup(copy_id, CAMPAIGN))
-    return live.connector.read_lookup(response, copy_id)
+    response = await live.transport.send_idempotent(live.connector.build_lookup(copy_id, CAMPAIGN))
+    return live.connector.parse_lookup(response, copy_id)
 
 
 @pytest.mark.parametrize(
@@ -497,7 +499,7 @@ async def test_a_job_ends_as_its_source_says(
     assert isinstance(ended, end)
     if isinstance(ended, Created):
         codes = [each.code for each in ended.warnings]
-        assert codes == ([WarningCode.COPIED_IN_PART] if source == "job-is-partial" else [])
+        assert codes == ([WarningCode.PARTIAL_COPY] if source == "job-is-partial" else [])
     left = await left_behind(live, outcome)
     assert (left is not None) == is_left
     if left:
@@ -517,8 +519,8 @@ async def test_an_email_without_a_name_is_found_by_its_source(
     outcome = await duplicate(live, EMAIL)
     assert isinstance(outcome, Created)
     assert isinstance(live.connector, HubspotConnector)
-    response = await live.transport.read(live.connector.build_search(EMAIL, None))
-    newest = live.connector.read_search(response, None).campaigns[0]
+    response = await live.transport.send_idempotent(live.connector.build_search(EMAIL, None))
+    newest = live.connector.parse_search(response, None).campaigns[0]
     assert newest == outcome.campaign
     assert newest.copied_from == EMAIL.campaign_id
 
@@ -530,8 +532,8 @@ async def test_a_long_list_is_read_page_by_page(live: Account, duplicate: Duplic
     names: list[str | None] = []
     cursor: str | None = None
     for expected in (100, 3):
-        response = await live.transport.read(live.connector.build_search(EMAIL, cursor))
-        page = live.connector.read_search(response, cursor)
+        response = await live.transport.send_idempotent(live.connector.build_search(EMAIL, cursor))
+        page = live.connector.parse_search(response, cursor)
         assert len(page.campaigns) == expected
         names += [each.name for each in page.campaigns]
         cursor = page.next_cursor

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from strawberry import ID
 
 from campaign_gateway.accounts import open_account
-from campaign_gateway.connectors.contract import ProviderResponse, UnreadableAnswer
+from campaign_gateway.connectors.contract import ProviderResponse, UnexpectedResponse
 from campaign_gateway.connectors.providers.klaviyo import (
     STATUSES,
     KlaviyoAccount,
@@ -57,11 +57,11 @@ def answer(status: int, body: object) -> ProviderResponse:
 
 
 def read(status: int, body: object) -> Outcome:
-    return connect().read_answer(CAMPAIGN, answer(status, body))
+    return connect().parse_response(CAMPAIGN, answer(status, body))
 
 
 def look_up(body: object) -> Campaign | None:
-    return connect().read_lookup(answer(200, body), "copy-1")
+    return connect().parse_lookup(answer(200, body), "copy-1")
 
 
 def searched(connector: KlaviyoConnector) -> list[dict[str, list[str]]]:
@@ -78,7 +78,7 @@ def searched(connector: KlaviyoConnector) -> list[dict[str, list[str]]]:
         links = {"self": request.url}
         if len(queries) < 3:
             links["next"] = f"https://evil.example/?page%5Bcursor%5D=bmV4dDo%3D{len(queries)}"
-        cursor = connector.read_search(
+        cursor = connector.parse_search(
             answer(200, {"data": [], "links": links}), cursor
         ).next_cursor
     return queries
@@ -96,12 +96,12 @@ def test_an_account_keeps_to_the_newest_revision_and_the_documented_rates() -> N
 
 async def test_no_more_calls_than_ten_have_a_turn_at_once() -> None:
     account = KlaviyoAccount.model_validate({"provider": "klaviyo", "api_key": "pk_key"})
-    permits = open_account("klaviyo", account).permits
+    rate_limiter = open_account("klaviyo", account).rate_limiter
     for _ in range(10):
-        async with permits.hold(patience=0):
+        async with rate_limiter.acquire(timeout=0):
             pass
     with pytest.raises(Refused) as refusal:
-        async with permits.hold(patience=0):
+        async with rate_limiter.acquire(timeout=0):
             pass
     assert "calls per second" in refusal.value.error.message
 
@@ -229,9 +229,9 @@ def test_a_success_that_brings_errors_is_unknown(status: int) -> None:
 def test_an_id_of_another_type_is_no_campaigns() -> None:
     other = resource("campaign-send-job", name="A copy")
     assert read(201, {"data": other}) == Accepted()
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnexpectedResponse):
         look_up({"data": other})
-    page = connect().read_search(answer(200, {"data": [other, resource(name="A copy")]}), None)
+    page = connect().parse_search(answer(200, {"data": [other, resource(name="A copy")]}), None)
     assert [each.name for each in page.campaigns] == ["A copy"]
 
 
@@ -295,4 +295,4 @@ def test_a_search_goes_on_by_the_cursor_where_campaigns_have_no_channel(revision
 @pytest.mark.parametrize("link", [None, "", "?", 5, "https://[", "?page%5Bcursor%5D=", "?x=1"])
 def test_a_link_without_a_cursor_ends_a_search(link: object) -> None:
     body = {"data": [], "links": {"self": "x", "next": link}}
-    assert connect("2026-10-15").read_search(answer(200, body), None).next_cursor is None
+    assert connect("2026-10-15").parse_search(answer(200, body), None).next_cursor is None

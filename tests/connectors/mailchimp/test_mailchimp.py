@@ -13,7 +13,7 @@ from campaign_gateway.connectors.contract import (
     ProviderRequest,
     ProviderResponse,
     RenamesCopies,
-    UnreadableAnswer,
+    UnexpectedResponse,
 )
 from campaign_gateway.connectors.providers.mailchimp import (
     MailchimpAccount,
@@ -63,7 +63,7 @@ def answer(status: int, body: object, **headers: str) -> ProviderResponse:
 
 
 def read(status: int, body: object, **headers: str) -> Outcome:
-    return CONNECTOR.read_answer(CAMPAIGN, answer(status, body, **headers))
+    return CONNECTOR.parse_response(CAMPAIGN, answer(status, body, **headers))
 
 
 @pytest.mark.parametrize(
@@ -247,9 +247,9 @@ def test_a_key_of_another_data_centre_is_the_secrets_fault(title: str) -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b"<html></html>", b'{"id": 5}'])
 @pytest.mark.parametrize("status", [200, 204])
 def test_a_rename_is_done_only_when_the_campaign_comes_back(status: int, body: bytes) -> None:
-    assert isinstance(CONNECTOR.read_rename(answer(status, body)), Unknown)
+    assert isinstance(CONNECTOR.parse_rename(answer(status, body)), Unknown)
     cut_off = replace(answer(200, COPY), complete=False)
-    assert isinstance(CONNECTOR.read_rename(cut_off), Unknown)
+    assert isinstance(CONNECTOR.parse_rename(cut_off), Unknown)
 
 
 def test_a_search_reads_the_newest_campaigns_first_and_little_of_each() -> None:
@@ -273,7 +273,7 @@ def test_a_search_reads_the_newest_campaigns_first_and_little_of_each() -> None:
 def test_a_search_goes_on_until_all_are_read(
     cursor: str | None, total: int, following: str | None
 ) -> None:
-    page = CONNECTOR.read_search(answer(200, {"campaigns": [COPY], "total_items": total}), cursor)
+    page = CONNECTOR.parse_search(answer(200, {"campaigns": [COPY], "total_items": total}), cursor)
     assert [each.id for each in page.campaigns] == ["b03bfc273e"]
     assert page.next_cursor == following
 
@@ -288,5 +288,5 @@ def test_a_lookup_asks_for_what_is_read() -> None:
 
 
 def test_a_lookup_that_is_answered_with_another_campaign_is_not_believed() -> None:
-    with pytest.raises(UnreadableAnswer):
-        CONNECTOR.read_lookup(answer(200, COPY), "839488a60b")
+    with pytest.raises(UnexpectedResponse):
+        CONNECTOR.parse_lookup(answer(200, COPY), "839488a60b")

@@ -17,7 +17,7 @@ from campaign_gateway.connectors.contract import (
     ProviderRequest,
     ProviderResponse,
     Token,
-    UnreadableAnswer,
+    UnexpectedResponse,
 )
 from campaign_gateway.connectors.providers.marketo import (
     CODES,
@@ -85,7 +85,7 @@ def failed(*codes: object) -> dict[str, object]:
 
 
 def read(body: object, status: int = 200) -> Outcome:
-    return connector().read_answer(WANTED, response(body, status))
+    return connector().parse_response(WANTED, response(body, status))
 
 
 # Requests
@@ -169,7 +169,7 @@ def test_no_greater_id_is_looked_up() -> None:
 def test_the_endpoint_may_be_written_as_marketo_shows_it(shown: str) -> None:
     told = connector(base_url=shown)
     assert told.build_request(WANTED).url.startswith(f"{HOST}/rest/asset/v1/")
-    assert told.build_sign_in().url.startswith(f"{HOST}/identity/oauth/token?")
+    assert told.build_token_request().url.startswith(f"{HOST}/identity/oauth/token?")
 
 
 async def test_the_two_kinds_are_counted_apart(
@@ -185,7 +185,7 @@ async def test_the_two_kinds_are_counted_apart(
         answer = await duplicator.duplicate("everyone", key, "marketo", wanted)
         assert answer.duplication is not None
         assert answer.duplication.status is DuplicationStatus.CREATED
-        platforms.add(answer.duplication.intent.platform.partition("#")[2])
+        platforms.add(answer.duplication.intent.id_namespace.partition("#")[2])
     assert platforms == {"smartCampaign", "program"}
     await ledger.close()
 
@@ -194,7 +194,7 @@ async def test_the_two_kinds_are_counted_apart(
 
 
 def test_the_secrets_stand_where_marketo_wants_them_and_in_no_repr() -> None:
-    request = connector(identity_url="https://identity.example/identity").build_sign_in()
+    request = connector(identity_url="https://identity.example/identity").build_token_request()
     place, _, query = request.url.partition("?")
     assert (request.method, place) == ("GET", "https://identity.example/identity/oauth/token")
     assert dict(parse_qsl(query)) == {
@@ -208,7 +208,7 @@ def test_the_secrets_stand_where_marketo_wants_them_and_in_no_repr() -> None:
 
 def test_a_request_carries_the_token_and_is_otherwise_as_it_was() -> None:
     request = connector().build_request(WANTED)
-    signed = connector().sign(request, "cdf01657:int")
+    signed = connector().authorize(request, "cdf01657:int")
     assert signed.headers["authorization"] == "Bearer cdf01657:int"
     assert replace(signed, headers=request.headers) == request
 
@@ -218,7 +218,7 @@ TOKEN = {"access_token": "cdf01657:int", "token_type": "bearer", "expires_in": 3
 
 @pytest.mark.parametrize(("expires_in", "lifetime"), [(3599, 3599), ("60", 60), (0, 1)])
 def test_a_token_is_good_for_what_is_left_of_it(expires_in: object, lifetime: int) -> None:
-    answer = connector().read_sign_in(response({**TOKEN, "expires_in": expires_in}))
+    answer = connector().parse_token(response({**TOKEN, "expires_in": expires_in}))
     assert answer == Token("cdf01657:int", lifetime)
 
 
@@ -235,29 +235,29 @@ def test_a_token_is_good_for_what_is_left_of_it(expires_in: object, lifetime: in
     ],
 )
 def test_a_token_that_cannot_be_used_is_none(changes: dict[str, object]) -> None:
-    with pytest.raises(UnreadableAnswer):
-        connector().read_sign_in(response({**TOKEN, **changes}))
+    with pytest.raises(UnexpectedResponse):
+        connector().parse_token(response({**TOKEN, **changes}))
 
 
 @pytest.mark.parametrize("status", [401, 400, 200])
 @pytest.mark.parametrize("error", ["invalid_client", "unauthorized"])
 def test_secrets_that_are_refused_are_told_as_such(error: str, status: int) -> None:
-    answer = connector().read_sign_in(response({"error": error, "error_description": "no"}, status))
+    answer = connector().parse_token(response({"error": error, "error_description": "no"}, status))
     assert isinstance(answer, Rejected)
     assert answer.error.code is ErrorCode.AUTHENTICATION_FAILED
     assert (answer.error.provider_code, answer.error.provider_message) == (error, "no")
 
 
 def test_a_401_is_a_refusal_whatever_became_of_its_body() -> None:
-    answer = connector().read_sign_in(response(b"<html></html>", 401))
+    answer = connector().parse_token(response(b"<html></html>", 401))
     assert isinstance(answer, Rejected)
     assert answer.error.code is ErrorCode.AUTHENTICATION_FAILED
 
 
 @pytest.mark.parametrize("status", [302, 400, 403, 429, 500, 503])
 def test_another_failure_to_sign_in_says_nothing_of_the_secrets(status: int) -> None:
-    with pytest.raises(UnreadableAnswer):
-        connector().read_sign_in(response({"error": "server_error", **TOKEN}, status))
+    with pytest.raises(UnexpectedResponse):
+        connector().parse_token(response({"error": "server_error", **TOKEN}, status))
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_another_failure_to_sign_in_says_nothing_of_the_secrets(status: int) -> 
 def test_a_copy_is_sent_again_for_the_two_errors_of_a_token_alone(
     body: object, status: int, *, refuses: bool
 ) -> None:
-    assert connector().refuses_token(response(body, status)) is refuses
+    assert connector().rejects_token(response(body, status)) is refuses
 
 
 async def test_an_expired_token_is_renewed_and_the_copy_made_once(
@@ -441,11 +441,11 @@ def test_programs_are_looked_for_by_their_name() -> None:
 
 def test_a_full_page_is_followed_by_another() -> None:
     items = [{"id": number} for number in range(1, 201)]
-    page = connector().read_search(response(succeeded(*items)), None)
+    page = connector().parse_search(response(succeeded(*items)), None)
     assert (len(page.campaigns), page.next_cursor) == (200, "200")
-    page = connector().read_search(response(succeeded(*items)), page.next_cursor)
+    page = connector().parse_search(response(succeeded(*items)), page.next_cursor)
     assert page.next_cursor == "400"
-    assert connector().read_search(response(succeeded(*items[1:])), "400").next_cursor is None
+    assert connector().parse_search(response(succeeded(*items[1:])), "400").next_cursor is None
 
 
 def test_a_campaign_is_looked_up_as_the_kind_that_was_copied() -> None:
@@ -465,8 +465,8 @@ def test_a_campaign_is_looked_up_as_the_kind_that_was_copied() -> None:
     ],
 )
 def test_what_is_not_there_is_told_in_several_ways(body: object) -> None:
-    assert connector().read_lookup(response(body), "1077") is None
-    assert not connector().read_search(response(body), None).campaigns
+    assert connector().parse_lookup(response(body), "1077") is None
+    assert not connector().parse_search(response(body), None).campaigns
 
 
 @pytest.mark.parametrize(
@@ -484,15 +484,15 @@ def test_what_is_not_there_is_told_in_several_ways(body: object) -> None:
     ],
 )
 def test_a_read_that_tells_nothing_says_so(body: object) -> None:
-    with pytest.raises(UnreadableAnswer):
-        connector().read_lookup(response(body), "1077")
-    with pytest.raises(UnreadableAnswer):
-        connector().read_search(response(body), None)
+    with pytest.raises(UnexpectedResponse):
+        connector().parse_lookup(response(body), "1077")
+    with pytest.raises(UnexpectedResponse):
+        connector().parse_search(response(body), None)
 
 
 def test_a_lookup_that_is_answered_with_another_campaign_is_not_believed() -> None:
-    with pytest.raises(UnreadableAnswer):
-        connector().read_lookup(response(succeeded(COPY)), "1078")
+    with pytest.raises(UnexpectedResponse):
+        connector().parse_lookup(response(succeeded(COPY)), "1078")
 
 
 # The emulator

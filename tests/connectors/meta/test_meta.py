@@ -13,7 +13,11 @@ from starlette.types import ASGIApp
 from strawberry import ID
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, UnreadableAnswer
+from campaign_gateway.connectors.contract import (
+    ProviderRequest,
+    ProviderResponse,
+    UnexpectedResponse,
+)
 from campaign_gateway.connectors.providers import meta as module
 from campaign_gateway.connectors.providers.meta import (
     MetaAccount,
@@ -75,7 +79,7 @@ def answer(status: int, body: object, **headers: str) -> ProviderResponse:
 
 
 def read(status: int, body: object, **headers: str) -> Outcome:
-    return CONNECTOR.read_answer(CAMPAIGN, answer(status, body, **headers))
+    return CONNECTOR.parse_response(CAMPAIGN, answer(status, body, **headers))
 
 
 def failed(status: int, code: object, subcode: int | None = None, **more: object) -> Outcome:
@@ -86,7 +90,7 @@ def failed(status: int, code: object, subcode: int | None = None, **more: object
 
 
 def looked_up(status: int, body: object) -> Campaign | None:
-    return CONNECTOR.read_lookup(answer(status, body), "301")
+    return CONNECTOR.parse_lookup(answer(status, body), "301")
 
 
 # Requests
@@ -288,14 +292,14 @@ def test_a_usage_that_cannot_be_read_says_nothing(usage: str) -> None:
 
 
 def test_a_rename_is_done_when_meta_says_so() -> None:
-    assert CONNECTOR.read_rename(answer(200, {"success": True})) is None
-    assert CONNECTOR.read_rename(answer(200, {"id": "120210000000000301"})) is None
+    assert CONNECTOR.parse_rename(answer(200, {"success": True})) is None
+    assert CONNECTOR.parse_rename(answer(200, {"id": "120210000000000301"})) is None
     torn = {"success": True, "error": {"code": 2, "message": "no"}}
-    assert isinstance(CONNECTOR.read_rename(answer(200, torn)), Unknown)
+    assert isinstance(CONNECTOR.parse_rename(answer(200, torn)), Unknown)
     for unclear in (False, "true", 1, None):
-        assert isinstance(CONNECTOR.read_rename(answer(200, {"success": unclear})), Unknown)
-    assert isinstance(CONNECTOR.read_rename(answer(500, {"success": True})), Unknown)
-    refusal = CONNECTOR.read_rename(answer(400, {"error": {"code": 100, "message": "no"}}))
+        assert isinstance(CONNECTOR.parse_rename(answer(200, {"success": unclear})), Unknown)
+    assert isinstance(CONNECTOR.parse_rename(answer(500, {"success": True})), Unknown)
+    refusal = CONNECTOR.parse_rename(answer(400, {"error": {"code": 100, "message": "no"}}))
     assert isinstance(refusal, Rejected)
     assert refusal.error.provider_code == "100"
 
@@ -347,7 +351,7 @@ def test_only_code_100_with_subcode_33_says_that_there_is_no_campaign() -> None:
     for status in (400, 404):
         assert looked_up(status, {"error": {"code": 100, "error_subcode": 33}}) is None
     for status, code, subcode in [(400, 100, 0), (400, 190, 33), (500, 100, 33), (403, 200, 33)]:
-        with pytest.raises(UnreadableAnswer):
+        with pytest.raises(UnexpectedResponse):
             looked_up(status, {"error": {"code": code, "error_subcode": subcode}})
 
 
@@ -370,7 +374,7 @@ def test_a_cursor_stays_one_parameter() -> None:
 
 def test_a_page_has_a_next_one_only_if_meta_links_to_it() -> None:
     def after(paging: object) -> str | None:
-        page = CONNECTOR.read_search(answer(200, {"data": [COPY], "paging": paging}), None)
+        page = CONNECTOR.parse_search(answer(200, {"data": [COPY], "paging": paging}), None)
         assert [each.copied_from for each in page.campaigns] == ["101"]
         return page.next_cursor
 
@@ -445,8 +449,8 @@ async def test_a_search_walks_every_page_and_sees_the_copies_of_one_source_only(
     found: list[str] = []
     cursor: str | None = None
     for _ in range(10):
-        response = await live.transport.read(of(live).build_search(wanted, cursor))
-        page = of(live).read_search(response, cursor)
+        response = await live.transport.send_idempotent(of(live).build_search(wanted, cursor))
+        page = of(live).parse_search(response, cursor)
         assert len(page.campaigns) <= 2
         found += [each.id for each in page.campaigns]
         cursor = page.next_cursor
@@ -469,5 +473,5 @@ async def test_a_copy_without_its_name_is_told_with_metas_words(
     copy = await copied(live, duplicate, campaign)
     assert copy.campaign.name == f"{source} - Copy"
     assert [(each.code, each.provider_message) for each in copy.warnings] == [
-        (WarningCode.NOT_NAMED, said)
+        (WarningCode.NAME_NOT_APPLIED, said)
     ]

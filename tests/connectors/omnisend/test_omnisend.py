@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 from strawberry import ID
 
-from campaign_gateway.connectors.contract import ProviderResponse, RenamesCopies, UnreadableAnswer
+from campaign_gateway.connectors.contract import ProviderResponse, RenamesCopies, UnexpectedResponse
 from campaign_gateway.connectors.providers.omnisend import (
     OmnisendAccount,
     OmnisendCampaignInput,
@@ -52,12 +52,12 @@ def answer(status: int, body: object, **headers: str) -> ProviderResponse:
 
 
 def read(status: int, body: object, **headers: str) -> Outcome:
-    return CONNECTOR.read_answer(CAMPAIGN, answer(status, body, **headers))
+    return CONNECTOR.parse_response(CAMPAIGN, answer(status, body, **headers))
 
 
 def cursor_after(paging: object) -> str | None:
     body = {"campaigns": [COPY], "paging": paging}
-    return CONNECTOR.read_search(answer(200, body), None).next_cursor
+    return CONNECTOR.parse_search(answer(200, body), None).next_cursor
 
 
 def test_a_copy_is_asked_for_without_a_body() -> None:
@@ -198,12 +198,12 @@ def test_all_fields_that_are_wrong_are_told() -> None:
 
 @pytest.mark.parametrize("body", [PROBLEM, b"", b"<html></html>"])
 def test_a_retired_version_is_not_taken_for_an_unknown_campaign(body: object) -> None:
-    outcome, refusal = read(410, body), CONNECTOR.read_rename(answer(410, body))
+    outcome, refusal = read(410, body), CONNECTOR.parse_rename(answer(410, body))
     assert isinstance(outcome, Rejected)
     assert outcome.error.code == ErrorCode.PROVIDER_UNAVAILABLE
     assert isinstance(refusal, Rejected)
-    with pytest.raises(UnreadableAnswer):
-        CONNECTOR.read_lookup(answer(410, body), COPY_ID)
+    with pytest.raises(UnexpectedResponse):
+        CONNECTOR.parse_lookup(answer(410, body), COPY_ID)
 
 
 @pytest.mark.parametrize(
@@ -243,13 +243,13 @@ def test_a_name_may_have_two_hundred_and_fifty_characters_of_any_script() -> Non
 @pytest.mark.parametrize("body", UNREADABLE)
 @pytest.mark.parametrize("status", [200, 204])
 def test_a_rename_is_done_only_when_the_campaign_comes_back(status: int, body: bytes) -> None:
-    assert isinstance(CONNECTOR.read_rename(answer(status, body)), Unknown)
+    assert isinstance(CONNECTOR.parse_rename(answer(status, body)), Unknown)
     cut_off = replace(answer(200, COPY), complete=False)
-    assert isinstance(CONNECTOR.read_rename(cut_off), Unknown)
+    assert isinstance(CONNECTOR.parse_rename(cut_off), Unknown)
 
 
 def test_a_campaign_that_is_no_longer_a_draft_keeps_its_name() -> None:
-    refusal = CONNECTOR.read_rename(answer(409, {**PROBLEM, "status": 409}))
+    refusal = CONNECTOR.parse_rename(answer(409, {**PROBLEM, "status": 409}))
     assert isinstance(refusal, Rejected)
     assert refusal.error.code == ErrorCode.CONFLICT
 

@@ -44,12 +44,12 @@ def sent(**changes: Any) -> Any:
 def read(status: int, body: object, **headers: str) -> Outcome:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return CONNECTOR.read_answer(CAMPAIGN, ProviderResponse(status, named, content))
+    return CONNECTOR.parse_response(CAMPAIGN, ProviderResponse(status, named, content))
 
 
 def cursor_of(link: object) -> str | None:
     body = json.dumps({"result": [], "_metadata": {"next": link}}).encode()
-    return CONNECTOR.read_search(ProviderResponse(200, {}, body), None).next_cursor
+    return CONNECTOR.parse_search(ProviderResponse(200, {}, body), None).next_cursor
 
 
 def test_the_id_goes_into_the_path_and_the_name_into_the_body() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from strawberry import ID
 
-from campaign_gateway.connectors.contract import ProviderResponse, UnreadableAnswer
+from campaign_gateway.connectors.contract import ProviderResponse, UnexpectedResponse
 from campaign_gateway.connectors.providers.sonarly import (
     SonarlyAccount,
     SonarlyCampaignInput,
@@ -51,7 +51,7 @@ def sent(**changes: Any) -> Any:
 
 def read(status: int, body: object) -> Outcome:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return CONNECTOR.read_answer(CAMPAIGN, ProviderResponse(status, {}, content))
+    return CONNECTOR.parse_response(CAMPAIGN, ProviderResponse(status, {}, content))
 
 
 def test_the_ids_go_into_the_path_and_the_rest_into_the_body() -> None:
@@ -141,8 +141,8 @@ def test_a_campaign_is_read_only_within_its_group() -> None:
 
 def test_a_lookup_that_is_answered_with_another_campaign_is_not_believed() -> None:
     body = json.dumps({"success": True, "data": COPY}).encode()
-    with pytest.raises(UnreadableAnswer):
-        CONNECTOR.read_lookup(ProviderResponse(200, {}, body), "another")
+    with pytest.raises(UnexpectedResponse):
+        CONNECTOR.parse_lookup(ProviderResponse(200, {}, body), "another")
 
 
 def test_a_search_reads_the_one_list_of_the_group() -> None:
@@ -152,6 +152,6 @@ def test_a_search_reads_the_one_list_of_the_group() -> None:
     # The quickstart shows paging that the reference does not have.
     data = {"items": [COPY, {"name": "without an id"}], "nextCursor": None, "hasMore": False}
     body = json.dumps({"success": True, "data": data}).encode()
-    page = CONNECTOR.read_search(ProviderResponse(200, {}, body), None)
+    page = CONNECTOR.parse_search(ProviderResponse(200, {}, body), None)
     assert [each.id for each in page.campaigns] == ["copy-1"]
     assert page.next_cursor is None

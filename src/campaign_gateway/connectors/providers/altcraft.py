@@ -17,7 +17,7 @@ from campaign_gateway.connectors.contract import (
     ProviderRequest,
     ProviderResponse,
     SearchPage,
-    UnreadableAnswer,
+    UnexpectedResponse,
 )
 from campaign_gateway.connectors.errors import REFUSALS, failure
 from campaign_gateway.connectors.graphql import account_field, described_enum
@@ -91,9 +91,9 @@ class AltcraftConnector:
     Account: ClassVar[type[AccountSettings]] = AltcraftAccount
     Input: ClassVar[type[Any]] = AltcraftCampaignInput
     example: ClassVar[str] = 'campaignId: 96\nkind: TRIGGER\nname: "Abandoned cart, new wording"'
-    tells_creation: ClassVar[bool] = False
-    tells_source: ClassVar[bool] = False
-    lists_in_full: ClassVar[bool] = False
+    reports_creation_time: ClassVar[bool] = False
+    reports_source: ClassVar[bool] = False
+    list_has_all_fields: ClassVar[bool] = False
 
     account: AltcraftAccount
 
@@ -112,7 +112,9 @@ class AltcraftConnector:
             )
         return self._request("/campaigns/clone", fields)
 
-    def read_answer(self, campaign: AltcraftCampaignInput, response: ProviderResponse) -> Outcome:
+    def parse_response(
+        self, campaign: AltcraftCampaignInput, response: ProviderResponse
+    ) -> Outcome:
         body = self._read(response)
         error = read_int(body, "error")
         if response.is_success and error == 0:
@@ -136,7 +138,7 @@ class AltcraftConnector:
         path = "/campaigns/triggers/list/" if is_trigger else "/campaigns/list"
         return self._request(path, {"from_id": from_id, "limit": PAGE_SIZE})
 
-    def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
+    def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         body = self._read_success(response)
         items = body.get("data")
         if items is None:
@@ -152,19 +154,23 @@ class AltcraftConnector:
             next_id = int(found[-1].id) + 1
         return SearchPage(found, str(next_id) if next_id else None)
 
-    def build_lookup(self, campaign_id: str, near: AltcraftCampaignInput | None) -> ProviderRequest:
-        is_trigger = near is not None and near.kind == AltcraftCampaignKind.TRIGGER
+    def build_lookup(
+        self, campaign_id: str, related_input: AltcraftCampaignInput | None
+    ) -> ProviderRequest:
+        is_trigger = (
+            related_input is not None and related_input.kind == AltcraftCampaignKind.TRIGGER
+        )
         path = "/campaigns/triggers/get" if is_trigger else "/campaigns/get"
         return self._request(path, {"id": number_as_id(campaign_id, TITLE)})
 
-    def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
+    def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         if _code_of(response, read_int(self._read(response), "error")) is (
             ErrorCode.CAMPAIGN_NOT_FOUND
         ):
             return None
         campaign = _read_campaign(self._read_success(response).get("data"))
         if campaign is None or campaign.id != campaign_id:
-            raise UnreadableAnswer("no campaign")
+            raise UnexpectedResponse("no campaign")
         return campaign
 
     def _request(self, path: str, fields: Mapping[str, object]) -> ProviderRequest:
@@ -183,7 +189,7 @@ class AltcraftConnector:
         expect_success(response)
         body = self._read(response)
         if read_int(body, "error") != 0:
-            raise UnreadableAnswer(f"error {read_int(body, 'error')}")
+            raise UnexpectedResponse(f"error {read_int(body, 'error')}")
         return body
 
 

@@ -25,7 +25,7 @@ from campaign_gateway.connectors.contract import (
     ProviderRequest,
     ProviderResponse,
     SearchPage,
-    UnreadableAnswer,
+    UnexpectedResponse,
 )
 from campaign_gateway.connectors.errors import failure
 from campaign_gateway.connectors.graphql import account_field
@@ -119,9 +119,9 @@ class BrazeConnector:
         'description: "Copied through the gateway"\n'
         'tagNames: ["promo"]'
     )
-    tells_creation: ClassVar[bool] = True
-    tells_source: ClassVar[bool] = False
-    lists_in_full: ClassVar[bool] = False
+    reports_creation_time: ClassVar[bool] = True
+    reports_source: ClassVar[bool] = False
+    list_has_all_fields: ClassVar[bool] = False
 
     account: BrazeAccount
 
@@ -137,7 +137,7 @@ class BrazeConnector:
         }
         return self._request("POST", "/campaigns/duplicate", body=json_body(fields))
 
-    def read_answer(self, campaign: BrazeCampaignInput, response: ProviderResponse) -> Outcome:
+    def parse_response(self, campaign: BrazeCampaignInput, response: ProviderResponse) -> Outcome:
         trace_id = read_text(dict(response.headers), "x-request-id")
         # The documents define no body for the 202: whatever it holds, Braze has said yes. Any other
         # success is undocumented and might be a proxy's.
@@ -156,12 +156,12 @@ class BrazeConnector:
         query = {"page": cursor or "0", "include_archived": "true", "sort_direction": "desc"}
         return self._request("GET", f"/campaigns/list?{urlencode(query)}")
 
-    def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
+    def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         expect_success(response)
         body = read_json_object(response)
         items = body.get("campaigns") if body else None
         if not isinstance(items, list):
-            raise UnreadableAnswer("no list of campaigns")
+            raise UnexpectedResponse("no list of campaigns")
         found = [
             Campaign(
                 id=campaign_id,
@@ -175,18 +175,20 @@ class BrazeConnector:
         is_full = len(items) >= PAGE_SIZE
         return SearchPage(found, str(int(cursor or "0") + 1) if is_full else None)
 
-    def build_lookup(self, campaign_id: str, near: BrazeCampaignInput | None) -> ProviderRequest:
+    def build_lookup(
+        self, campaign_id: str, related_input: BrazeCampaignInput | None
+    ) -> ProviderRequest:
         query = urlencode({"campaign_id": identifier(campaign_id, "id")})
         return self._request("GET", f"/campaigns/details?{query}")
 
-    def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
+    def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         # An unknown id is a 400 at Braze, as recorded at the canvas twin of this call.
         if response.status in {400, 404}:
             return None
         expect_success(response)
         body = read_json_object(response)
         if body is None or read_text(body, "name") is None:
-            raise UnreadableAnswer("no campaign")
+            raise UnexpectedResponse("no campaign")
         status, word = _status_of(body)
         return Campaign(
             id=campaign_id,

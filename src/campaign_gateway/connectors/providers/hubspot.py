@@ -28,7 +28,7 @@ from campaign_gateway.connectors.contract import (
     ProviderRequest,
     ProviderResponse,
     SearchPage,
-    UnreadableAnswer,
+    UnexpectedResponse,
 )
 from campaign_gateway.connectors.errors import failure, read_retry_after, warning
 from campaign_gateway.connectors.graphql import account_field, described_enum
@@ -228,9 +228,9 @@ class HubspotConnector:
     example: ClassVar[str] = (
         'campaignId: "67890123456"\nkind: EMAIL\nname: "Spring newsletter, second edition"'
     )
-    tells_creation: ClassVar[bool] = True
-    tells_source: ClassVar[bool] = True
-    lists_in_full: ClassVar[bool] = True
+    reports_creation_time: ClassVar[bool] = True
+    reports_source: ClassVar[bool] = True
+    list_has_all_fields: ClassVar[bool] = True
 
     account: HubspotAccount
 
@@ -260,7 +260,7 @@ class HubspotConnector:
         }
         return self._request("POST", f"{self._campaigns}/clone", json_body(fields))
 
-    def read_answer(self, campaign: HubspotCampaignInput, response: ProviderResponse) -> Outcome:
+    def parse_response(self, campaign: HubspotCampaignInput, response: ProviderResponse) -> Outcome:
         body = read_json_object(response)
         if response.is_success:
             guid = read_id(body, "campaignGuid")
@@ -293,14 +293,14 @@ class HubspotConnector:
         path = f"{self._campaigns}/clone/{identifier(copy_id, 'id')}/status"
         return self._request("GET", path)
 
-    def read_progress(
+    def parse_progress(
         self, campaign: HubspotCampaignInput, copy_id: str, response: ProviderResponse
     ) -> Created | Accepted | Rejected:
         expect_success(response)
         body = read_json_object(response)
         status = read_text(body, "status")
         if status is None or read_id(body, "campaignGuid") is None:
-            raise UnreadableAnswer("no status of the copy")
+            raise UnexpectedResponse("no status of the copy")
         if status == "FAILED":
             return Rejected(UserError(ErrorCode.CONFLICT, JOB_FAILED, provider_code=status))
         return _read_job(campaign, copy_id, status)
@@ -315,23 +315,27 @@ class HubspotConnector:
         named = {"name": name, "properties": CAMPAIGN_PROPERTIES, **page}
         return self._request("GET", f"{self._campaigns}?{urlencode(named, doseq=True)}")
 
-    def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
+    def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         found = read_listed(response, _read_campaign, "results")
         after = read_text(read_json_object(response), "paging", "next", "after")
         # The samples have it as it stands in a URL ("MjA%3D").
         return SearchPage(found, unquote(after) if after else None)
 
-    def build_lookup(self, campaign_id: str, near: HubspotCampaignInput | None) -> ProviderRequest:
+    def build_lookup(
+        self, campaign_id: str, related_input: HubspotCampaignInput | None
+    ) -> ProviderRequest:
         sound = identifier(campaign_id, "id")
         # Emails have numbers and campaigns have GUIDs.
-        is_email = near.kind == HubspotCampaignKind.EMAIL if near else sound.isdecimal()
+        is_email = (
+            related_input.kind == HubspotCampaignKind.EMAIL if related_input else sound.isdecimal()
+        )
         if is_email:
             query = urlencode({"includedProperties": EMAIL_PROPERTIES}, doseq=True)
             return self._request("GET", f"{self._emails}/{sound}?{query}")
         query = urlencode({"properties": CAMPAIGN_PROPERTIES}, doseq=True)
         return self._request("GET", f"{self._campaigns}/{sound}?{query}")
 
-    def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
+    def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         return read_found(response, campaign_id, _read_campaign)
 
     @property
@@ -414,7 +418,7 @@ def _read_job(campaign: HubspotCampaignInput, guid: str, status: str | None) -> 
         case "COMPLETE":
             return Created(copy)
         case "PARTIAL_FAILURE":
-            return Created(copy, warnings=(warning(TITLE, WarningCode.COPIED_IN_PART),))
+            return Created(copy, warnings=(warning(TITLE, WarningCode.PARTIAL_COPY),))
     return Accepted(campaign=copy)
 
 

@@ -117,9 +117,9 @@ class KlaviyoConnector:
     example: ClassVar[str] = (
         'campaignId: "01K4F7Q2ZB8N6XWJ3T5RVD9HMC"\nname: "Autumn newsletter, second send"'
     )
-    tells_creation: ClassVar[bool] = True
-    tells_source: ClassVar[bool] = False
-    lists_in_full: ClassVar[bool] = True
+    reports_creation_time: ClassVar[bool] = True
+    reports_source: ClassVar[bool] = False
+    list_has_all_fields: ClassVar[bool] = True
 
     account: KlaviyoAccount
 
@@ -134,7 +134,7 @@ class KlaviyoConnector:
         }
         return self._request("POST", "/api/campaign-clone", json_body({"data": source}))
 
-    def read_answer(self, campaign: KlaviyoCampaignInput, response: ProviderResponse) -> Outcome:
+    def parse_response(self, campaign: KlaviyoCampaignInput, response: ProviderResponse) -> Outcome:
         body = read_json_object(response)
         error = next(iter(read_list(body, "errors") or ()), None)
         if response.is_success and error is None:
@@ -165,17 +165,19 @@ class KlaviyoConnector:
             query["page[cursor]"] = cursor
         return self._request("GET", f"/api/campaigns?{urlencode(query)}")
 
-    def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
+    def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         found = read_listed(response, _read_campaign, "data")
         if not self.account.has_definitions:
             return SearchPage(found, NEXT_CHANNEL.get(cursor or FIRST_CHANNEL))
         link = read_text(read_json_object(response), "links", "next")
         return SearchPage(found, read_link_parameter(link, "page[cursor]"))
 
-    def build_lookup(self, campaign_id: str, near: KlaviyoCampaignInput | None) -> ProviderRequest:
+    def build_lookup(
+        self, campaign_id: str, related_input: KlaviyoCampaignInput | None
+    ) -> ProviderRequest:
         return self._request("GET", f"/api/campaigns/{identifier(campaign_id, 'id')}")
 
-    def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
+    def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         return read_found(response, campaign_id, _read_campaign, "data")
 
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:

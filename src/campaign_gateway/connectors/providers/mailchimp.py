@@ -70,7 +70,7 @@ FIELDS = ("id", "status", "create_time", "settings.title")
 # Mailchimp's description 3.0.55 requires these with every change, and the newest does not.
 REQUIRED_SETTINGS = ("subject_line", "from_name", "reply_to")
 
-NOT_READ = (
+DETAILS_UNKNOWN = (
     "Mailchimp wants the subject and the sender of the copy together with its title, and the "
     "gateway could not read them, so it has not sent a title that could change them."
 )
@@ -128,9 +128,9 @@ class MailchimpConnector:
     Account: ClassVar[type[AccountSettings]] = MailchimpAccount
     Input: ClassVar[type[Any]] = MailchimpCampaignInput
     example: ClassVar[str] = 'campaignId: "42694e9e57"\nname: "Spring newsletter, second wave"'
-    tells_creation: ClassVar[bool] = True
-    tells_source: ClassVar[bool] = False
-    lists_in_full: ClassVar[bool] = True
+    reports_creation_time: ClassVar[bool] = True
+    reports_source: ClassVar[bool] = False
+    list_has_all_fields: ClassVar[bool] = True
 
     account: MailchimpAccount
 
@@ -140,7 +140,9 @@ class MailchimpConnector:
         source = identifier(campaign.campaign_id, "campaignId")
         return self._request("POST", f"/{source}/actions/replicate")
 
-    def read_answer(self, campaign: MailchimpCampaignInput, response: ProviderResponse) -> Outcome:
+    def parse_response(
+        self, campaign: MailchimpCampaignInput, response: ProviderResponse
+    ) -> Outcome:
         body = read_json_object(response)
         copy = _read_campaign(body) if response.is_success else None
         if copy is not None and copy.id != campaign.campaign_id:
@@ -148,19 +150,22 @@ class MailchimpConnector:
         return _failure(body, response)
 
     def build_rename(
-        self, campaign: MailchimpCampaignInput, copy_id: str, described: ProviderResponse | None
+        self,
+        campaign: MailchimpCampaignInput,
+        copy_id: str,
+        lookup_response: ProviderResponse | None,
     ) -> ProviderRequest:
         path = f"/{identifier(copy_id, 'id')}"
-        copy = read_json_object(described) if described else None
+        copy = read_json_object(lookup_response) if lookup_response else None
         current = copy.get("settings") if copy else None
         if not isinstance(current, dict):
-            raise Refused(UserError(ErrorCode.PROVIDER_UNAVAILABLE, NOT_READ))
+            raise Refused(UserError(ErrorCode.PROVIDER_UNAVAILABLE, DETAILS_UNKNOWN))
         # The copy's own values change nothing. 3.0.55 requires text, so a missing one is empty.
         settings = {name: read_text(current, name) or "" for name in REQUIRED_SETTINGS}
         titled = {**settings, "title": optional_line(campaign.name, "name")}
         return self._request("PATCH", path, json_body({"settings": titled}))
 
-    def read_rename(self, response: ProviderResponse) -> Rejected | Unknown | None:
+    def parse_rename(self, response: ProviderResponse) -> Rejected | Unknown | None:
         body = read_json_object(response)
         if response.is_success and _read_campaign(body):
             return None
@@ -176,20 +181,20 @@ class MailchimpConnector:
         }
         return self._request("GET", f"?{urlencode(query, safe=',')}")
 
-    def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
+    def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         found = read_listed(response, _read_campaign, "campaigns")
         total = read_int(read_json_object(response), "total_items") or 0
         offset = int(cursor or "0") + PAGE_SIZE
         return SearchPage(found, str(offset) if offset < total else None)
 
     def build_lookup(
-        self, campaign_id: str, near: MailchimpCampaignInput | None
+        self, campaign_id: str, related_input: MailchimpCampaignInput | None
     ) -> ProviderRequest:
         fields = [*FIELDS, *(f"settings.{each}" for each in REQUIRED_SETTINGS)]
         query = urlencode({"fields": ",".join(fields)}, safe=",")
         return self._request("GET", f"/{identifier(campaign_id, 'id')}?{query}")
 
-    def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
+    def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         return read_found(response, campaign_id, _read_campaign)
 
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:

@@ -33,7 +33,7 @@ from campaign_gateway.connectors.contract import (
     ProviderResponse,
     SearchPage,
     Token,
-    UnreadableAnswer,
+    UnexpectedResponse,
 )
 from campaign_gateway.connectors.errors import failure, warning
 from campaign_gateway.connectors.graphql import account_field, described_enum
@@ -231,9 +231,9 @@ class MarketoConnector:
         "folderId: 640\n"
         'description: "Copied through the gateway"'
     )
-    tells_creation: ClassVar[bool] = True
-    tells_source: ClassVar[bool] = False
-    lists_in_full: ClassVar[bool] = True
+    reports_creation_time: ClassVar[bool] = True
+    reports_source: ClassVar[bool] = False
+    list_has_all_fields: ClassVar[bool] = True
 
     account: MarketoAccount
 
@@ -252,7 +252,7 @@ class MarketoConnector:
         # The two kinds are counted apart.
         return replace(self._request("POST", url, form_body(fields)), kind=kind)
 
-    def read_answer(self, campaign: MarketoCampaignInput, response: ProviderResponse) -> Outcome:
+    def parse_response(self, campaign: MarketoCampaignInput, response: ProviderResponse) -> Outcome:
         body = read_json_object(response) or {}
         trace_id = read_text(body, "requestId")
         remarks = read_texts(body, "warnings") or ()
@@ -284,27 +284,29 @@ class MarketoConnector:
         query = urlencode({"folder": folder, "maxReturn": PAGE_SIZE, "offset": cursor or "0"})
         return self._request("GET", f"{self.account.assets}/{kind}s.json?{query}")
 
-    def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
+    def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         items = _read_result(response)
         found = [campaign for item in items if (campaign := _read_campaign(item))]
         is_full = len(items) >= PAGE_SIZE
         return SearchPage(found, str(int(cursor or "0") + PAGE_SIZE) if is_full else None)
 
-    def build_lookup(self, campaign_id: str, near: MarketoCampaignInput | None) -> ProviderRequest:
+    def build_lookup(
+        self, campaign_id: str, related_input: MarketoCampaignInput | None
+    ) -> ProviderRequest:
         number = _id(number_as_id(campaign_id, TITLE), "id")
-        kind = SMART_CAMPAIGN if near is None else _kind_of(near)
+        kind = SMART_CAMPAIGN if related_input is None else _kind_of(related_input)
         return self._request("GET", f"{self.account.assets}/{kind}/{number}.json")
 
-    def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
+    def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         items = _read_result(response)
         if not items:
             return None
         campaign = _read_campaign(items[0])
         if campaign is None or campaign.id != campaign_id:
-            raise UnreadableAnswer("no campaign")
+            raise UnexpectedResponse("no campaign")
         return campaign
 
-    def build_sign_in(self) -> ProviderRequest:
+    def build_token_request(self) -> ProviderRequest:
         """The only place that Marketo's documents have for the secrets is the query."""
         query = {
             "grant_type": "client_credentials",
@@ -313,7 +315,7 @@ class MarketoConnector:
         }
         return self._request("GET", f"{self.account.identity}/oauth/token?{urlencode(query)}")
 
-    def read_sign_in(self, response: ProviderResponse) -> Token | Rejected:
+    def parse_token(self, response: ProviderResponse) -> Token | Rejected:
         body = read_json_object(response) or {}
         error = read_text(body, "error")
         if response.status == 401 or error in {"invalid_client", "unauthorized"}:
@@ -329,16 +331,16 @@ class MarketoConnector:
         expect_success(response)
         token, lifetime = read_text(body, "access_token"), read_int(body, "expires_in")
         if token is None or not re.fullmatch(r"[\x21-\x7e]+", token):
-            raise UnreadableAnswer("no access token")
+            raise UnexpectedResponse("no access token")
         if lifetime is None or lifetime < 0:
-            raise UnreadableAnswer("no lifetime of the access token")
+            raise UnexpectedResponse("no lifetime of the access token")
         # Whoever asks again is told the same token, and 0 seconds in its last one.
         return Token(token, max(lifetime, 1))
 
-    def sign(self, request: ProviderRequest, token: str) -> ProviderRequest:
+    def authorize(self, request: ProviderRequest, token: str) -> ProviderRequest:
         return replace(request, headers={**request.headers, "authorization": f"Bearer {token}"})
 
-    def refuses_token(self, response: ProviderResponse) -> bool:
+    def rejects_token(self, response: ProviderResponse) -> bool:
         body = read_json_object(response) or {}
         codes = {code for code, _ in _errors_in(body)}
         is_refusal = response.is_success and body.get("success") is False
@@ -393,7 +395,7 @@ def _meaning_of(code: str) -> ErrorCode | None:
 
 
 def _read_result(response: ProviderResponse) -> list[Any]:
-    """What a read has found. Raises `UnreadableAnswer`."""
+    """What a read has found. Raises `UnexpectedResponse`."""
     expect_success(response)
     body = read_json_object(response) or {}
     if body.get("success") is False and [code for code, _ in _errors_in(body)] == [NOT_FOUND]:
@@ -403,7 +405,7 @@ def _read_result(response: ProviderResponse) -> list[Any]:
         # "No assets found for the given search criteria.", and no `result` at all.
         items = []
     if items is None or not _succeeds(body):
-        raise UnreadableAnswer("no result")
+        raise UnexpectedResponse("no result")
     return items
 
 

@@ -26,7 +26,7 @@ from campaign_gateway.connectors.contract import (
     ProviderRequest,
     ProviderResponse,
     SearchPage,
-    UnreadableAnswer,
+    UnexpectedResponse,
 )
 from campaign_gateway.connectors.errors import REFUSALS, failure
 from campaign_gateway.connectors.graphql import account_field, described_enum
@@ -175,9 +175,9 @@ class MetaConnector:
         "statusOption: PAUSED\n"
         "deepCopy: true"
     )
-    tells_creation: ClassVar[bool] = True
-    tells_source: ClassVar[bool] = True
-    lists_in_full: ClassVar[bool] = True
+    reports_creation_time: ClassVar[bool] = True
+    reports_source: ClassVar[bool] = True
+    list_has_all_fields: ClassVar[bool] = True
 
     account: MetaAccount
 
@@ -199,19 +199,19 @@ class MetaConnector:
         }
         return self._request("POST", f"/{source}/copies", form_body(fields))
 
-    def read_answer(self, campaign: MetaCampaignInput, response: ProviderResponse) -> Outcome:
+    def parse_response(self, campaign: MetaCampaignInput, response: ProviderResponse) -> Outcome:
         copy_id = _copy_id_in(read_json_object(response) or {})
         if response.is_success and copy_id and copy_id != campaign.campaign_id:
             return Created(Campaign(copy_id, copied_from=campaign.campaign_id), _trace_of(response))
         return _failure(response)
 
     def build_rename(
-        self, campaign: MetaCampaignInput, copy_id: str, described: ProviderResponse | None
+        self, campaign: MetaCampaignInput, copy_id: str, lookup_response: ProviderResponse | None
     ) -> ProviderRequest:
         path = f"/{identifier(copy_id, 'id')}"
         return self._request("POST", path, form_body({"name": campaign.name}))
 
-    def read_rename(self, response: ProviderResponse) -> Rejected | Unknown | None:
+    def parse_rename(self, response: ProviderResponse) -> Rejected | Unknown | None:
         body = read_json_object(response) or {}
         # The pages show `success`; Meta's own description of the API has the campaign answered.
         says_yes = body.get("success") is True or read_id(body, "id") is not None
@@ -226,10 +226,10 @@ class MetaConnector:
         source = identifier(campaign.campaign_id, "campaignId")
         return self._request("GET", f"/{source}/copies?{urlencode(query)}")
 
-    def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
+    def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         """The copies of one campaign, by whatever name, in an order that no document tells."""
         if _error_in(response) is not None:
-            raise UnreadableAnswer("an error in place of a list")
+            raise UnexpectedResponse("an error in place of a list")
         found = read_listed(response, _read_campaign, "data")
         body = read_json_object(response)
         # There is more where `next` stands. It is a URL with the token in it, hence the cursor.
@@ -237,11 +237,13 @@ class MetaConnector:
             return SearchPage(found)
         return SearchPage(found, read_text(body, "paging", "cursors", "after"))
 
-    def build_lookup(self, campaign_id: str, near: MetaCampaignInput | None) -> ProviderRequest:
+    def build_lookup(
+        self, campaign_id: str, related_input: MetaCampaignInput | None
+    ) -> ProviderRequest:
         query = urlencode({"fields": FIELDS})
         return self._request("GET", f"/{identifier(campaign_id, 'id')}?{query}")
 
-    def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
+    def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         if _code_of(response) is ErrorCode.CAMPAIGN_NOT_FOUND:
             return None
         return read_found(response, campaign_id, _read_campaign)

@@ -101,9 +101,9 @@ class OmnisendConnector:
     example: ClassVar[str] = (
         'campaignId: "65f2c1d47a9b3e0012ab34cd"\nname: "Spring sale, second wave"'
     )
-    tells_creation: ClassVar[bool] = True
-    tells_source: ClassVar[bool] = False
-    lists_in_full: ClassVar[bool] = True
+    reports_creation_time: ClassVar[bool] = True
+    reports_source: ClassVar[bool] = False
+    list_has_all_fields: ClassVar[bool] = True
 
     account: OmnisendAccount
 
@@ -113,7 +113,9 @@ class OmnisendConnector:
         source = identifier(campaign.campaign_id, "campaignId")
         return self._request("POST", f"/{source}/copy")
 
-    def read_answer(self, campaign: OmnisendCampaignInput, response: ProviderResponse) -> Outcome:
+    def parse_response(
+        self, campaign: OmnisendCampaignInput, response: ProviderResponse
+    ) -> Outcome:
         if response.is_success:
             copy = _read_campaign(read_json_object(response))
             # Ids are hexadecimal, which may be written in either case.
@@ -126,12 +128,15 @@ class OmnisendConnector:
         return _failure(response)
 
     def build_rename(
-        self, campaign: OmnisendCampaignInput, copy_id: str, described: ProviderResponse | None
+        self,
+        campaign: OmnisendCampaignInput,
+        copy_id: str,
+        lookup_response: ProviderResponse | None,
     ) -> ProviderRequest:
         path = f"/{identifier(copy_id, 'id')}"
         return self._request("PATCH", path, json_body({"name": _name_of(campaign)}))
 
-    def read_rename(self, response: ProviderResponse) -> Rejected | Unknown | None:
+    def parse_rename(self, response: ProviderResponse) -> Rejected | Unknown | None:
         if response.is_success and _read_campaign(read_json_object(response)):
             return None
         return _failure(response)
@@ -143,16 +148,18 @@ class OmnisendConnector:
             query["after"] = cursor
         return self._request("GET", f"?{urlencode(query)}")
 
-    def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
+    def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         found = read_listed(response, _read_campaign, "campaigns")
         # Null on the last page.
         following = read_text(read_json_object(response), "paging", "cursors", "after")
         return SearchPage(found, following)
 
-    def build_lookup(self, campaign_id: str, near: OmnisendCampaignInput | None) -> ProviderRequest:
+    def build_lookup(
+        self, campaign_id: str, related_input: OmnisendCampaignInput | None
+    ) -> ProviderRequest:
         return self._request("GET", f"/{identifier(campaign_id, 'id')}")
 
-    def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
+    def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         return read_found(response, campaign_id, _read_campaign)
 
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:

@@ -87,9 +87,9 @@ class SendgridConnector:
     example: ClassVar[str] = (
         'campaignId: "5f0c8a1e-3b7d-4e92-a6c4-9d1e2f7b8a30"\nname: "Spring sale, second wave"'
     )
-    tells_creation: ClassVar[bool] = True
-    tells_source: ClassVar[bool] = False
-    lists_in_full: ClassVar[bool] = True
+    reports_creation_time: ClassVar[bool] = True
+    reports_source: ClassVar[bool] = False
+    list_has_all_fields: ClassVar[bool] = True
 
     account: SendgridAccount
 
@@ -99,7 +99,9 @@ class SendgridConnector:
         name = optional_line(campaign.name, "name", LONGEST_NAME)
         return self._request("POST", f"{PATH}/{source}", json_body({"name": name}))
 
-    def read_answer(self, campaign: SendgridCampaignInput, response: ProviderResponse) -> Outcome:
+    def parse_response(
+        self, campaign: SendgridCampaignInput, response: ProviderResponse
+    ) -> Outcome:
         body = read_json_object(response)
         if response.is_success:
             copy = _read_campaign(body)
@@ -126,15 +128,17 @@ class SendgridConnector:
         path = f"{PATH}/search?{urlencode(query)}"
         return self._request("POST", path, json_body({"name": name}))
 
-    def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
+    def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         found = read_listed(response, _read_campaign, "result")
         link = read_text(read_json_object(response), "_metadata", "next")
         return SearchPage(found, read_link_parameter(link, "page_token"))
 
-    def build_lookup(self, campaign_id: str, near: SendgridCampaignInput | None) -> ProviderRequest:
+    def build_lookup(
+        self, campaign_id: str, related_input: SendgridCampaignInput | None
+    ) -> ProviderRequest:
         return self._request("GET", f"{PATH}/{_id(campaign_id, 'id')}")
 
-    def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
+    def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         return read_found(response, campaign_id, _read_campaign)
 
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:

@@ -82,9 +82,9 @@ class SonarlyConnector:
         'audienceId: "507f1f77bcf86cd799439021"\n'
         'name: "Outreach, third quarter"'
     )
-    tells_creation: ClassVar[bool] = True
-    tells_source: ClassVar[bool] = False
-    lists_in_full: ClassVar[bool] = True
+    reports_creation_time: ClassVar[bool] = True
+    reports_source: ClassVar[bool] = False
+    list_has_all_fields: ClassVar[bool] = True
 
     account: SonarlyAccount
 
@@ -105,7 +105,7 @@ class SonarlyConnector:
         path = f"/v1/accounts/{group}/campaigns/{source}/duplicate"
         return self._request("POST", path, json_body(fields))
 
-    def read_answer(self, campaign: SonarlyCampaignInput, response: ProviderResponse) -> Outcome:
+    def parse_response(self, campaign: SonarlyCampaignInput, response: ProviderResponse) -> Outcome:
         body = read_json_object(response)
         trace_id = read_text(body, "traceId")
         if response.is_success:
@@ -132,22 +132,24 @@ class SonarlyConnector:
         group = identifier(campaign.account_group_id, "accountGroupId")
         return self._request("GET", f"/v1/accounts/{group}/campaigns")
 
-    def read_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
+    def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         """The list is neither paged nor filtered, says app.sonarly.io/docs (campaigns-list)."""
         return SearchPage(read_listed(response, _read_campaign, "data", "items"))
 
-    def build_lookup(self, campaign_id: str, near: SonarlyCampaignInput | None) -> ProviderRequest:
-        if near is None:
+    def build_lookup(
+        self, campaign_id: str, related_input: SonarlyCampaignInput | None
+    ) -> ProviderRequest:
+        if related_input is None:
             raise invalid_input(
                 "id",
                 "Sonarly reads a campaign only within its account group, and the gateway knows the "
                 "group of none but the campaigns it has copied.",
             )
-        group = identifier(near.account_group_id, "accountGroupId")
+        group = identifier(related_input.account_group_id, "accountGroupId")
         path = f"/v1/accounts/{group}/campaigns/{identifier(campaign_id, 'id')}"
         return self._request("GET", path)
 
-    def read_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
+    def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         return read_found(response, campaign_id, _read_campaign, "data")
 
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
