@@ -15,6 +15,7 @@ import certifi
 import graphql
 import httpx
 import pytest
+from pydantic import BaseModel
 
 import campaign_gateway
 from campaign_gateway.api.context import CAMPAIGN_LIMIT, ENTITY_LIMIT
@@ -187,7 +188,7 @@ def test_there_is_an_account_of_every_provider() -> None:
 def test_the_table_of_settings_is_whole_and_true() -> None:
     (rows,) = (rows for header, rows in HOUSE.tables() if header[0] == "Setting")
     shown = {row[0].strip("`"): row[1] for row in rows}
-    sections = {
+    sections: dict[str, type[BaseModel]] = {
         "server": ServerSettings,
         "ledger": LedgerSettings,
         "accounts.NAME": AccountSettings,
@@ -314,6 +315,24 @@ def test_the_table_of_rooms_is_whole() -> None:
     (rows,) = (rows for header, rows in HOUSE.tables() if header == ["Room", "Duty"])
     named = {name for row in rows for name in re.findall(r"`([^`]+)`", row[0])}
     assert named == rooms | modules
+
+
+FILE_TABLES = {
+    readme.name: {name for row in rows for name in re.findall(r"`([^`]+)`", row[0])}
+    for readme in READMES.values()
+    for header, rows in readme.tables()
+    if header[0] == "File"
+}
+
+
+@pytest.mark.parametrize("name", FILE_TABLES)
+def test_every_table_of_a_room_s_files_is_whole(name: str) -> None:
+    room = READMES[name].path.parent
+    files = {path.name for path in room.glob("*.py")} - {"__init__.py"}
+    named = {file for file in FILE_TABLES[name] if "/" not in file}
+    assert named == files
+    folders = {file.partition("/")[0] for file in FILE_TABLES[name] - named}
+    assert [folder for folder in folders if not (room / folder).is_dir()] == []
 
 
 def test_the_order_of_imports_is_the_one_that_is_checked() -> None:
