@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from campaign_gateway.accounts import Account, open_account, unclear_addresses
@@ -125,6 +125,10 @@ async def create_app(
         await gateway.drain()
         await gateway.close()
 
+    async def root(_request: Request) -> Response:
+        # A path alone, because a request may name any host.
+        return RedirectResponse("/graphiql")
+
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
@@ -151,6 +155,7 @@ async def create_app(
     )
     app = Starlette(
         routes=[
+            Route("/", root),
             Route("/graphql", graphql),
             *explorer_routes(lambda: examples.tabs(connectors, notes or {})),
             Route("/healthz", healthz),

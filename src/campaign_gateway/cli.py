@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -47,6 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="campaign-gateway",
         description="One GraphQL mutation that copies a campaign at any marketing platform.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"campaign-gateway {version('campaign-gateway')}"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

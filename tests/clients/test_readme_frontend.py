@@ -1,4 +1,4 @@
-"""The README's frontend is compiled and run as it stands there."""
+"""The frontend in a README is compiled and run as it stands there."""
 
 import re
 import uuid
@@ -10,10 +10,9 @@ import pytest
 
 from campaign_gateway.api.enums import DuplicateCampaignStatus
 from support.node import run_node
+from support.readmes import REPOSITORY, file_in_a_readme
 from support.typescript import STRICT, STRICTEST, Frontend
 
-REPOSITORY = Path(__file__).parents[2]
-README = (REPOSITORY / "README.md").read_text("utf-8")
 PRESSING = Path(__file__).parent / "pressing.mjs"
 ADDRESS = "http://127.0.0.1:8000"
 
@@ -30,19 +29,12 @@ export function texts(braze: BrazeCampaignInput, { duplication }: WhenQuery): st
 """
 
 
-def code(file: str) -> str:
-    """The block that begins with a comment of the file's name."""
-    blocks: list[str] = re.findall(r"^```ts\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    (block,) = (each for each in blocks if each.startswith(f"// {file}\n"))
-    return block
-
-
 @pytest.fixture(scope="module")
 def frontend(tmp_path_factory: pytest.TempPathFactory, sandbox_url: str) -> Frontend:
     made = Frontend(tmp_path_factory.mktemp("readme") / "frontend")
     made.write("schema.graphql", (REPOSITORY / "schema.graphql").read_text("utf-8"))
-    made.write("codegen.ts", code("codegen.ts"))
-    copying = code("src/copying.ts")
+    made.write("codegen.ts", file_in_a_readme("codegen.ts"))
+    copying = file_in_a_readme("src/copying.ts")
     # Else the example would run against whatever is at the address.
     assert ADDRESS in copying
     made.write("src/copying.ts", copying.replace(ADDRESS, sandbox_url))
@@ -62,7 +54,7 @@ def test_it_compiles(frontend: Frontend, options: dict[str, object]) -> None:
 
 
 def test_it_has_words_for_every_status() -> None:
-    words = re.findall(r"case '(\w+)'", code("src/copying.ts"))
+    words = re.findall(r"case '(\w+)'", file_in_a_readme("src/copying.ts"))
     assert set(words) == set(DuplicateCampaignStatus)
 
 

@@ -1,38 +1,46 @@
-"""The README says only what works: its mutations are run, its tables compared with the code."""
+"""The READMEs say only what works: their examples are run, their tables compared with the code."""
 
+import ast
 import json
 import re
+import shlex
 import tomllib
 import uuid
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import certifi
+import graphql
 import httpx
 import pytest
+from pydantic import BaseModel
 
+import campaign_gateway
 from campaign_gateway.api.context import CAMPAIGN_LIMIT, ENTITY_LIMIT
 from campaign_gateway.api.enums import DuplicateCampaignStatus
+from campaign_gateway.api.schema import client_sdl
+from campaign_gateway.cli import _parser
+from campaign_gateway.connectors.account_settings import AccountSettings
 from campaign_gateway.connectors.registry import CONNECTORS
 from campaign_gateway.graphql_http import limits, request
 from campaign_gateway.graphql_http.variables import VARIABLE_VALUE_LIMIT
-from campaign_gateway.model import ErrorCode, Retry, WarningCode
+from campaign_gateway.model import DuplicationStatus, ErrorCode, Evidence, Retry, WarningCode
+from campaign_gateway.sandbox import emulators
 from campaign_gateway.settings import LedgerSettings, ServerSettings, parse_settings
+from support.readmes import MAIN, READMES, REPOSITORY, Readme, code_blocks
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-
-
-MUTATIONS = [each for each in blocks("graphql") if each.startswith("mutation")]
+GRAPHQL = [block for readme in READMES.values() for block in readme.blocks("graphql")]
+MUTATIONS = [block for block in GRAPHQL if block.startswith("mutation")]
 INPUTS = [
-    each.strip()
-    for block in blocks("graphql")
-    for each in re.split(r"^input: ", block, flags=re.MULTILINE)[1:]
+    text.strip()
+    for block in GRAPHQL
+    for text in re.split(r"^input: ", block, flags=re.MULTILINE)[1:]
 ]
+HOUSE = READMES["src/campaign_gateway/README.md"]
+
+every_readme = pytest.mark.parametrize("readme", READMES.values(), ids=READMES)
 
 
 def execute(url: str, document: str, **variables: str) -> Any:
@@ -42,9 +50,12 @@ def execute(url: str, document: str, **variables: str) -> Any:
     return answer["data"]
 
 
+# Examples of GraphQL
+
+
 def test_there_is_an_input_for_every_provider() -> None:
     for provider in CONNECTORS:
-        assert any(f" {provider}: {{" in each for each in [*MUTATIONS, *INPUTS])
+        assert any(f" {provider}: {{" in text for text in [*MUTATIONS, *INPUTS])
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
@@ -54,31 +65,159 @@ def test_each_mutation_runs(sandbox_url: str, mutation: str) -> None:
     assert payload["userErrors"] == []
 
 
-@pytest.mark.parametrize("given", INPUTS)
-def test_each_input_is_taken(sandbox_url: str, given: str) -> None:
+@pytest.mark.parametrize("text", INPUTS)
+def test_each_input_is_accepted(sandbox_url: str, text: str) -> None:
     # Where there are several accounts of a provider.
-    given = given.replace("{ altcraft: {", '{ altcraft: { account: "altcraft"')
-    given = given.replace("{ klaviyo: {", '{ klaviyo: { account: "klaviyo"')
+    text = text.replace("{ altcraft: {", '{ altcraft: { account: "altcraft"')
+    text = text.replace("{ klaviyo: {", '{ klaviyo: { account: "klaviyo"')
     document = (
         "mutation Copy($key: String!) {"
-        f" duplicateCampaign(input: {given}, idempotencyKey: $key)"
+        f" duplicateCampaign(input: {text}, idempotencyKey: $key)"
         " { status campaign { name } warnings { code } userErrors { code message field } } }"
     )
     payload = execute(sandbox_url, document, key=str(uuid.uuid4()))["duplicateCampaign"]
     assert payload["userErrors"] == []
     assert payload["warnings"] == []
     assert payload["status"] in {"CREATED", "ACCEPTED"}
-    assert payload["campaign"]["name"] in given
+    assert payload["campaign"]["name"] in text
+
+
+@pytest.mark.parametrize("block", code_blocks("graphql"))
+def test_each_graphql_block_is_valid(block: str) -> None:
+    inputs = re.split(r"^input: ", block, flags=re.MULTILINE)[1:]
+    document = block
+    if inputs:
+        calls = (
+            f'c{number}: duplicateCampaign(input: {text}, idempotencyKey: "k") {{ status }}'
+            for number, text in enumerate(inputs)
+        )
+        document = f"mutation {{ {' '.join(calls)} }}"
+    assert graphql.validate(graphql.build_schema(client_sdl()), graphql.parse(document)) == []
 
 
 def test_the_query_waits_for_a_copy_that_is_promised(sandbox_url: str) -> None:
-    (query,) = (each for each in blocks("graphql") if each.startswith("query"))
-    (mutation,) = (each for each in MUTATIONS if " braze: {" in each)
+    (query,) = (block for block in GRAPHQL if block.startswith("query Wait"))
+    (mutation,) = (block for block in MUTATIONS if " braze: {" in block)
     made = execute(sandbox_url, mutation, key=str(uuid.uuid4()))["duplicateCampaign"]
     assert made["status"] == "ACCEPTED"
-    found = execute(sandbox_url, query, id=made["duplication"]["id"])["duplication"]
-    assert found["status"] == "CREATED"
+    settled = execute(sandbox_url, query, id=made["duplication"]["id"])["duplication"]
+    assert settled["status"] == "CREATED"
 
+
+# Commands
+
+
+def test_the_curl_command_runs(sandbox_url: str, shell: Callable[[str], str]) -> None:
+    (command,) = (
+        block
+        for readme in READMES.values()
+        for block in readme.blocks("sh")
+        if block.startswith("curl")
+    )
+    answer = json.loads(shell(command.replace("http://127.0.0.1:8000", sandbox_url)))
+    assert answer["data"]["duplicateCampaign"]["status"] == "ACCEPTED"
+
+
+# Commands of others, whose arguments these tests do not know.
+OTHER_COMMANDS = {"apt-get", "curl", "npm", "python3", "sqlite3", "sudo"}
+
+
+def commands_in(block: str) -> list[list[str]]:
+    """The words of each command, without what follows `>`."""
+    text = block.replace("\\\n", " ")
+    # One command may have line breaks in quotes.
+    lines = [text] if text.startswith("curl") else text.splitlines()
+    return [
+        shlex.split(command.partition(" > ")[0], comments=True)
+        for line in lines
+        if line.strip() and not line.startswith("#")
+        for command in line.split(" && ")
+    ]
+
+
+@pytest.mark.parametrize("block", code_blocks("sh"))
+def test_each_command_exists_with_its_options_and_paths(block: str) -> None:
+    commands = commands_in(block)
+    assert commands
+    for program, *arguments in commands:
+        match program.removeprefix(".venv/bin/"), arguments:
+            case "campaign-gateway", _:
+                assert _parser().parse_args(arguments).run
+            case "python", ["-m", "pytest", *options]:
+                paths = [each for each in options if each.startswith("tests/")]
+                missing = [each for each in paths if not (REPOSITORY / each).exists()]
+                assert [each for each in missing if not each.endswith("/NAME")] == []
+            case (("pip" | "ruff" | "mypy" | "lint-imports"), _):
+                pass
+            case other, _:
+                assert other in OTHER_COMMANDS
+
+
+@pytest.mark.parametrize("block", code_blocks("python"))
+def test_each_python_block_is_python(block: str) -> None:
+    assert ast.parse(block).body
+
+
+# Configuration
+
+
+@pytest.mark.parametrize("block", code_blocks("toml"))
+def test_each_configuration_is_accepted(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    block = block.replace("/etc/ssl/company-ca.pem", certifi.where())
+    for name in re.findall(r'env = "(\w+)"', block):
+        monkeypatch.setenv(name, "key-us21")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user:password@host/database")
+    table = tomllib.loads(block)
+    table.setdefault("accounts", {"outreach": {"provider": "sonarly", "api_key": "key"}})
+    settings = parse_settings(table, {})
+    if "DATABASE_URL" in block:
+        url = "postgresql://user:password@host/database"
+        assert settings.ledger.url.get_secret_value() == url
+    else:
+        # What an example shows of the server and the ledger are the defaults.
+        assert settings.server == ServerSettings()
+        assert settings.ledger == LedgerSettings()
+
+
+def test_there_is_an_account_of_every_provider() -> None:
+    (block,) = HOUSE.blocks("toml")
+    accounts = tomllib.loads(block)["accounts"].values()
+    assert {account["provider"] for account in accounts} == set(CONNECTORS)
+
+
+def test_the_table_of_settings_is_whole_and_true() -> None:
+    (rows,) = (rows for header, rows in HOUSE.tables() if header[0] == "Setting")
+    shown = {row[0].strip("`"): row[1] for row in rows}
+    sections: dict[str, type[BaseModel]] = {
+        "server": ServerSettings,
+        "ledger": LedgerSettings,
+        "accounts.NAME": AccountSettings,
+    }
+    fields = {
+        f"{place}.{name}": field
+        for place, model in sections.items()
+        for name, field in model.model_fields.items()
+    }
+    assert shown.keys() == fields.keys()
+    for name, field in fields.items():
+        default = field.default
+        if field.is_required() or default is None:
+            assert not re.match(r"`", shown[name])
+            continue
+        value = default.get_secret_value() if hasattr(default, "get_secret_value") else default
+        written = str(value).lower() if isinstance(value, bool) else str(value)
+        assert shown[name].startswith(f"`{written}`")
+
+
+def test_the_table_of_permissions_has_every_provider() -> None:
+    (rows,) = (rows for header, rows in HOUSE.tables() if header == PERMISSIONS)
+    assert [row[0] for row in rows] == [each.title for each in CONNECTORS.values()]
+
+
+PERMISSIONS = ["Provider", "The secret must allow"]
+
+
+# Tables of the contract
 
 LIMITS = {
     "tokens in the document; comments": [limits.TOKEN_LIMIT, limits.COMMENT_LIMIT],
@@ -92,60 +231,167 @@ LIMITS = {
     ],
     "fields of one name": [limits.SAME_FIELD_LIMIT],
     "values in the variables": [VARIABLE_VALUE_LIMIT],
-    "values in the answer, taking lists as long as they may be": [limits.VALUE_LIMIT],
+    "values in the response, with lists as long as they may be": [limits.VALUE_LIMIT],
     "entities to resolve; campaigns to read at providers": [ENTITY_LIMIT, CAMPAIGN_LIMIT],
 }
 
 
 def test_the_table_of_limits_is_true() -> None:
     number = r"\d+(?:,\d{3})*"
+    text = READMES["src/campaign_gateway/graphql_http/README.md"].text
     rows = dict(
-        re.findall(rf"^\| ([a-z][a-z ;,]+) \| ({number}(?:; {number})*)", README, re.MULTILINE)
+        re.findall(rf"^\| ([a-z][a-z ;,]+) \| ({number}(?:; {number})*)", text, re.MULTILINE)
     )
     shown = {name: "; ".join(f"{each:,}" for each in LIMITS[name]) for name in LIMITS}
     assert {name: rows.get(name) for name in LIMITS} == shown
     assert request.REQUEST_LIMIT == 64 * 1024
 
 
-def test_the_curl_command_runs(sandbox_url: str, shell: Callable[[str], str]) -> None:
-    (command,) = [block for block in blocks("sh") if block.startswith("curl")]
-    answer = json.loads(shell(command.replace("http://127.0.0.1:8000", sandbox_url)))
-    assert answer["data"]["duplicateCampaign"]["status"] == "ACCEPTED"
+# The header's first cell, and what the rows must have in theirs.
+TABLES: dict[str, type[StrEnum]] = {
+    "`code`": ErrorCode,
+    "`evidence`": Evidence,
+    "`retry`": Retry,
+    "`status`": DuplicateCampaignStatus,
+    "`warning`": WarningCode,
+}
 
 
-def test_the_configuration_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    text, ledger = blocks("toml")
-    text = text.replace("/etc/ssl/company-ca.pem", certifi.where())
-    for name in re.findall(r'env = "(\w+)"', text):
-        monkeypatch.setenv(name, "key-us21")
-    settings = parse_settings(tomllib.loads(text), {})
-    assert {each.provider for each in settings.accounts.values()} == set(CONNECTORS)
-    defaults = LedgerSettings()
-    assert settings.ledger == defaults
-    assert settings.server == ServerSettings()
-    monkeypatch.setenv("DATABASE_URL", "postgresql://user:password@host/database")
-    others = {name: table for name, table in tomllib.loads(text).items() if name != "ledger"}
-    settings = parse_settings({**others, **tomllib.loads(ledger)}, {})
-    assert settings.ledger.url.get_secret_value() == "postgresql://user:password@host/database"
+@pytest.mark.parametrize("title", TABLES)
+def test_every_table_of_an_enum_is_whole(title: str) -> None:
+    tables = [
+        rows
+        for readme in READMES.values()
+        for header, rows in readme.tables()
+        if header[0] == title
+    ]
+    assert tables
+    for rows in tables:
+        assert sorted(row[0].strip("`") for row in rows) == sorted(TABLES[title])
 
 
-def test_the_table_of_codes_is_whole() -> None:
-    table = README[README.index("| `code` | What to do |") :].split("\n\n")[0]
-    assert re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE) == list(ErrorCode)
+STATE_DIAGRAMS = [
+    block
+    for readme in READMES.values()
+    for block in readme.blocks("mermaid")
+    if block.startswith("stateDiagram")
+]
 
 
-def test_the_table_of_retries_is_whole() -> None:
-    table = README[README.index("| `retry` | means | the client |") :].split("\n\n")[0]
-    assert re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE) == list(Retry)
+@pytest.mark.parametrize("diagram", STATE_DIAGRAMS)
+def test_every_state_diagram_has_the_states_of_a_duplication(diagram: str) -> None:
+    arrows = re.findall(r"^ +(\S+) --> (\S+?)(?::.*)?$", diagram, re.MULTILINE)
+    assert {state for arrow in arrows for state in arrow} - {"[*]"} == set(DuplicationStatus)
 
 
-def test_the_table_of_warnings_is_whole() -> None:
-    table = README[README.index("| warning | means |") :].split("\n\n")[0]
-    assert set(re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE)) == set(WarningCode)
+# Providers and rooms
 
 
-def test_the_table_of_statuses_is_whole() -> None:
-    table = README[README.index("| `status` | means |") :].split("\n\n")[0]
-    assert set(re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE)) == set(
-        DuplicateCampaignStatus
+def test_the_main_readme_is_short() -> None:
+    assert len(MAIN.text.splitlines()) <= 250
+
+
+def test_every_provider_has_a_maturity() -> None:
+    (rows,) = (rows for header, rows in MAIN.tables() if header[-1] == "Maturity")
+    assert [row[0] for row in rows] == [each.title for each in CONNECTORS.values()]
+    for row in rows:
+        assert re.findall(r"documented|inferred|beta|live", row[-1])
+
+
+def test_every_outcome_that_the_sandbox_readme_names_exists() -> None:
+    readme = READMES["src/campaign_gateway/sandbox/README.md"]
+    (rows,) = (rows for header, rows in readme.tables() if header[0] == "ids")
+    named = {word for row in rows for word in re.findall(r"`([^`]+)`", row[0])}
+    places = Path(emulators.__path__[0]).glob("*.py")
+    sources = "".join(place.read_text("utf-8") for place in places)
+    sources += (Path(emulators.__path__[0]).parent / "emulation.py").read_text("utf-8")
+    assert {word for word in named if f'"{word}"' not in sources} == set()
+
+
+def test_the_table_of_rooms_is_whole() -> None:
+    package = Path(campaign_gateway.__file__).parent
+    rooms = {f"{each.parent.name}/" for each in package.glob("*/__init__.py")}
+    modules = {each.name for each in package.glob("*.py")} - {"__init__.py"}
+    (rows,) = (rows for header, rows in HOUSE.tables() if header == ["Room", "Duty"])
+    named = {name for row in rows for name in re.findall(r"`([^`]+)`", row[0])}
+    assert named == rooms | modules
+
+
+FILE_TABLES = {
+    readme.name: {name for row in rows for name in re.findall(r"`([^`]+)`", row[0])}
+    for readme in READMES.values()
+    for header, rows in readme.tables()
+    if header[0] == "File"
+}
+
+
+@pytest.mark.parametrize("name", FILE_TABLES)
+def test_every_table_of_a_room_s_files_is_whole(name: str) -> None:
+    room = READMES[name].path.parent
+    files = {path.name for path in room.glob("*.py")} - {"__init__.py"}
+    named = {file for file in FILE_TABLES[name] if "/" not in file}
+    assert named == files
+    folders = {file.partition("/")[0] for file in FILE_TABLES[name] - named}
+    assert [folder for folder in folders if not (room / folder).is_dir()] == []
+
+
+def test_the_order_of_imports_is_the_one_that_is_checked() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    (order,) = re.findall(r"^`__main__` →[^\n]*\n[^\n]*$", HOUSE.text, re.MULTILINE)
+    shown = [re.findall(r"`(\w+)`", step) for step in order.split("→")]
+    assert shown == [layer.split(" | ") for layer in layers]
+
+
+def test_the_table_of_test_rooms_is_whole() -> None:
+    tests = REPOSITORY / "tests"
+    rooms = {f"{each.parent.name}/" for each in tests.glob("*/*.py")} | {"connectors/"}
+    (rows,) = (
+        rows for header, rows in READMES["tests/README.md"].tables() if header[0] == "Folder"
     )
+    assert {row[0].strip("`") for row in rows} == rooms
+
+
+# Links and paths
+
+
+@every_readme
+def test_every_link_resolves(readme: Readme) -> None:
+    for target in readme.links():
+        name, _, anchor = target.partition("#")
+        path = (readme.path.parent / name).resolve() if name else readme.path
+        assert path.exists(), target
+        if anchor:
+            linked = READMES[path.relative_to(REPOSITORY).as_posix()]
+            assert anchor in linked.anchors(), target
+
+
+@every_readme
+def test_every_path_in_the_text_exists(readme: Readme) -> None:
+    named = re.findall(r"`((?:src|tests|\.ci|\.github)/[\w./-]*)`", readme.prose)
+    missing = [path for path in named if not (REPOSITORY / path).exists()]
+    assert [path for path in missing if "NAME" not in path] == []
+
+
+def test_every_room_readme_is_linked_from_another() -> None:
+    linked = {
+        (readme.path.parent / target.partition("#")[0]).resolve()
+        for readme in READMES.values()
+        for target in readme.links()
+    }
+    # Those of recordings are found by their path.
+    rooms = [each for each in READMES.values() if "recordings" not in each.name]
+    unlinked = [each.name for each in rooms if each.path.resolve() not in linked]
+    assert unlinked in ([], ["README.md"])
+
+
+# The licence
+
+
+def test_the_licence_is_whole_and_named_by_the_package() -> None:
+    text = (REPOSITORY / "src" / "LICENSE").read_text("utf-8")
+    assert "Apache License\n                           Version 2.0, January 2004" in text
+    assert text.rstrip().endswith("limitations under the License.")
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["license"] == "Apache-2.0"
+    assert project["license-files"] == ["src/LICENSE"]

@@ -1,0 +1,86 @@
+"""Every README of the repository, taken apart: code blocks, tables, links."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Readme:
+    """`name` is its path below the repository."""
+
+    name: str
+    text: str
+
+    @property
+    def path(self) -> Path:
+        return REPOSITORY / self.name
+
+    @property
+    def prose(self) -> str:
+        """The text without code blocks."""
+        return _BLOCK.sub("", self.text)
+
+    def blocks(self, language: str) -> list[str]:
+        return [code for name, code in _BLOCK.findall(self.text) if name == language]
+
+    def tables(self) -> Iterator[tuple[list[str], list[list[str]]]]:
+        """The header and the rows of each table, as cells."""
+        for table in re.findall(r"(?:^\|.*\n?)+", self.prose, re.MULTILINE):
+            header, _, *rows = (
+                [cell.strip() for cell in line.strip().strip("|").split("|")]
+                for line in table.splitlines()
+            )
+            yield header, rows
+
+    def anchors(self) -> set[str]:
+        """The anchors that GitHub gives the headings."""
+        headings = re.findall(r"^#+ (.+)$", self.prose, re.MULTILINE)
+        return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+    def links(self) -> list[str]:
+        """The targets of links and images, without those to other hosts."""
+        targets = re.findall(r"\]\(([^)\s]+)\)", self.prose)
+        return [each for each in targets if not each.startswith("https://")]
+
+
+def _collect() -> Iterator[Readme]:
+    places = [REPOSITORY / "README.md", *(REPOSITORY / ".github").glob("*.md")]
+    for room in ("src", "tests"):
+        places += (REPOSITORY / room).rglob("README.md")
+    for path in sorted(places):
+        if "node_modules" not in path.parts:
+            yield Readme(path.relative_to(REPOSITORY).as_posix(), path.read_text("utf-8"))
+
+
+READMES = {readme.name: readme for readme in _collect()}
+
+MAIN = READMES["README.md"]
+
+
+def code_blocks(*languages: str) -> list[object]:
+    """A parameter of a test for each code block in one of the languages, in any README."""
+    return [
+        pytest.param(block, id=f"{readme.name}-{language}-{number}")
+        for readme in READMES.values()
+        for language in languages
+        for number, block in enumerate(readme.blocks(language))
+    ]
+
+
+def file_in_a_readme(name: str) -> str:
+    """The TypeScript block that begins with a comment of the file's name."""
+    (block,) = (
+        block
+        for readme in READMES.values()
+        for block in readme.blocks("ts")
+        if block.startswith(f"// {name}\n")
+    )
+    return block
