@@ -38,7 +38,7 @@ INPUTS = [
     for block in GRAPHQL
     for text in re.split(r"^input: ", block, flags=re.MULTILINE)[1:]
 ]
-HOUSE = READMES["src/campaign_gateway/README.md"]
+HOUSE = READMES["src/README.md"]
 
 every_readme = pytest.mark.parametrize("readme", READMES.values(), ids=READMES)
 
