@@ -103,7 +103,7 @@ class Ledger:
                 owned = values["campaign_id"]
                 raise LedgerUnavailable(f"the owner of campaign {owned} keeps changing")
             settled = await self._take_over(intent, values, now) or await self._settle(values)
-        settled = settled or await self._one(sql.ANY, values)
+        settled = settled or await self._one(sql.FIND_BY_ID, values)
         if settled is None:
             # As after a failover to a copy of the database that was a moment behind.
             whole = rows.intent_params(intent, self._owner, now)
@@ -140,8 +140,8 @@ class Ledger:
                 intent.id,
             )
             ambiguous = rows.outcome_params(intent, Unknown(rows.SAME_CAMPAIGN), now, now)
-            return await self._settle(ambiguous) or await self._one(sql.ANY, values)
-        mine = await self._one(sql.ANY, values)
+            return await self._settle(ambiguous) or await self._one(sql.FIND_BY_ID, values)
+        mine = await self._one(sql.FIND_BY_ID, values)
         steps = [
             (sql.RELEASE, rows.release_params(values, now)),
             (sql.SETTLE, values),
@@ -254,7 +254,7 @@ class Ledger:
 
     async def move(self, account: str, place: str) -> None:
         """Let an account's duplications count among those of the place that it leads to now."""
-        found = await self.engine.read(sql.PLATFORMS, {"account": account})
+        found = await self.engine.read(sql.ID_NAMESPACES, {"account": account})
         for id_namespace in [row["id_namespace"] for row in found]:
             before, mark, kind = id_namespace.partition("#")
             if before != place:
@@ -276,7 +276,7 @@ class Ledger:
         """For each campaign a duplication that it was the copy or source of, if there is one."""
         found: dict[str, Duplication] = {}
         wanted = rows.related_params(scope, account, campaign_ids)
-        for each in await self._all(sql.copies(wanted), wanted):
+        for each in await self._all(sql.related_by_copy(wanted), wanted):
             assert each.campaign is not None
             found[each.campaign.id] = each
         for campaign_id in set(campaign_ids) - found.keys():

@@ -17,6 +17,9 @@ from campaign_gateway.ledger.writer import Writer, exclusive_lock, sidecar
 
 log = logging.getLogger(__name__)
 
+# The gateway that starts has the file for itself, so all other gateways have stopped.
+OWNER_IS_DEAD = "owner <> :owner"
+
 # Pages of 4 KiB in the write-ahead log before they are moved into the file.
 CHECKPOINT_PAGES = 250
 
@@ -75,10 +78,9 @@ class SqliteEngine:
     async def write(
         self, statement: str, values: Mapping[str, object], *, is_intent: bool = False
     ) -> Sequence[sqlite3.Row]:
-        # One process has the file, and one thread of it writes: there is nobody to lock out.
-        written = statement.replace("{lock}", "")
-        (done,) = await self.writer.write([(written, values)], is_intent=is_intent)
-        return done
+        steps = [(_without_lock(statement), values)]
+        (returned,) = await self.writer.write(steps, is_intent=is_intent)
+        return returned
 
     async def write_all(
         self, steps: Sequence[tuple[str, Mapping[str, object]]]
@@ -91,6 +93,11 @@ class SqliteEngine:
     async def check(self) -> Sequence[str]:
         await self.writer.write([("SELECT 1", {})], is_intent=True)
         return []
+
+
+def _without_lock(statement: str) -> str:
+    # One thread of one process chooses rows, so no other gateway can choose the same rows.
+    return statement.replace("{lock}", "")
 
 
 def _lock(held: IO[str], path: Path) -> None:
@@ -137,7 +144,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, owner: str) -> None:
         )
     # Nobody but the process that began an attempt sends it, and that process is gone.
     connection.execute(
-        sql.TAKE_OVER_ABANDONED.format(owner_is_dead="owner <> :owner", lock=""),
+        _without_lock(sql.TAKE_OVER_ABANDONED.replace("{owner_is_dead}", OWNER_IS_DEAD)),
         rows.abandoned_params(owner, datetime.now(UTC)),
     ).fetchall()
 
