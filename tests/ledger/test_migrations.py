@@ -32,7 +32,13 @@ MICROS = 1777636800123456
 
 # Of each released file, what it was when it was released.
 RELEASED = {
+    "postgres/0001_duplication.sql": "21b9afe00a7987b2677cfed2d03e6b52",
+    "postgres/0002_warnings.sql": "e7a8bbf1ef7589c878cad75f2958abbd",
+    "postgres/0003_owners.sql": "877b9b3b310159e74d53a3448e6c4352",
     "sqlite/0001_duplication.sql": "b71071ab579f9a663612130714f5030f",
+    "sqlite/0002_unresolved.sql": "a019d327589e3b38ffffa1ebb8a66328",
+    "sqlite/0003_warnings.sql": "271e820a62b17879a59bff19e231ae72",
+    "sqlite/0004_owners.sql": "2577ea25187b55504ed0cde9ac2e309a",
 }
 
 # As version 1 has written them, one of each status.
