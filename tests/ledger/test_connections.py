@@ -61,10 +61,10 @@ async def test_a_connection_is_neither_kept_unused_nor_used_for_ever(
     pool: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = await processes(pool, 4)
-    monkeypatch.setattr(connections, "UNUSED_SECONDS", 0)
+    monkeypatch.setattr(connections, "MAX_IDLE_SECONDS", 0)
     (kept,) = await processes(pool, 1)
     assert not set(await processes(pool, 4)) & (set(many) - {kept})
-    monkeypatch.setattr(connections, "OLD_SECONDS", 0)
+    monkeypatch.setattr(connections, "MAX_AGE_SECONDS", 0)
     (old,) = await processes(pool, 1)
     assert await processes(pool, 1) != [old]
 

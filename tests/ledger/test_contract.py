@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from campaign_gateway.ledger import Ledger
-from campaign_gateway.ledger.engine import KeyConflict, Place, Unresolved
+from campaign_gateway.ledger.engine import Cursor, KeyConflict, Unresolved
 from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.model import (
     Accepted,
@@ -771,7 +771,9 @@ async def test_a_list_is_narrowed_and_paged(ledger: Ledger, intent: MakeIntent) 
     await ledger.settle(made[0].intent, Accepted(), NOW, None)
     await ledger.settle(made[1].intent, REJECTED, NOW, None)
 
-    async def keys(selection: Selection, limit: int = 10, before: Place | None = None) -> list[str]:
+    async def keys(
+        selection: Selection, limit: int = 10, before: Cursor | None = None
+    ) -> list[str]:
         page = await ledger.list("everyone", selection, limit, before)
         return [each.intent.key for each in page]
 

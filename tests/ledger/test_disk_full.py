@@ -22,8 +22,8 @@ import httpx
 import pytest
 
 from campaign_gateway.ledger import Ledger
+from campaign_gateway.ledger.disk_reserve import LOG_BYTES
 from campaign_gateway.ledger.engine import LedgerUnavailable
-from campaign_gateway.ledger.room import LOG_BYTES
 from campaign_gateway.model import Campaign, Created, DuplicationStatus, Evidence, Intent, Selection
 from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.sandbox.emulators.sonarly import ACCOUNTS, GROUP, create_emulator
@@ -309,8 +309,15 @@ async def on_a_small_disk_a_gateway_sends_nothing_new_and_finishes_the_rest(
             )
         )
         # Little more room than is needed, so that few calls use it up.
-        sizes = {"SPARE_PAGES": 0, "MOST_SPARE_PAGES": 0, "STEP_PAGES": 8, "PAGES_EACH": 1}
-        tricks = {"constants": {f"ledger.room.{name}": size for name, size in sizes.items()}}
+        sizes = {
+            "MIN_SPARE_PAGES": 0,
+            "MAX_SPARE_PAGES": 0,
+            "GROWTH_STEP_PAGES": 8,
+            "PAGES_PER_RECORD": 1,
+        }
+        tricks = {
+            "constants": {f"ledger.disk_reserve.{name}": size for name, size in sizes.items()}
+        }
         command = [sys.executable, str(LAUNCHER), json.dumps(tricks), "serve"]
         command += ["--config", str(config)]
         base = f"http://127.0.0.1:{unused_tcp_port}"

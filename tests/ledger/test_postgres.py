@@ -96,7 +96,7 @@ async def until_unknown(ledger: Ledger, key: str) -> None:
 async def test_time_is_the_database_s_whatever_this_machine_s_clock_says(
     postgres_url: str, open_at: Open, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    monkeypatch.setattr(postgres, "HEARTBEAT", 0.1)
+    monkeypatch.setattr(postgres, "HEARTBEAT_SECONDS", 0.1)
     ledger = await open_at(postgres_url)
 
     class Behind(datetime):
@@ -127,7 +127,7 @@ async def until(holds: Callable[[], bool]) -> None:
 async def test_a_dead_gateway_s_calls_become_unknown_and_a_living_one_s_do_not(
     postgres_url: str, open_at: Open, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(postgres, "HEARTBEAT_SECONDS", 0.05)
     monkeypatch.setattr(postgres, "DEAD_AFTER", 0.2)
     dead, living, third = [await open_at(postgres_url) for _ in range(3)]
     for each, key in ((dead, "dead"), (living, "living"), (third, "third")):
@@ -152,10 +152,10 @@ async def test_a_gateway_that_is_closed_is_not_waited_for(
 ) -> None:
     leaving, staying = await open_at(postgres_url), await open_at(postgres_url)
     await leaving.begin(intent("k"), NOW, None)
-    await engine_of(staying)._disown()
+    await engine_of(staying)._take_over_abandoned()
     assert await status_of(staying, "k") is DuplicationStatus.IN_PROGRESS
     await leaving.close()
-    await engine_of(staying)._disown()
+    await engine_of(staying)._take_over_abandoned()
     assert await status_of(staying, "k") is DuplicationStatus.UNKNOWN
 
 
@@ -168,17 +168,17 @@ async def test_whoever_was_taken_for_dead_settles_all_the_same(
         await paused.begin(mine, NOW, None)
         age(postgres_url, paused)
         await asyncio.gather(
-            engine_of(other)._disown(),
+            engine_of(other)._take_over_abandoned(),
             paused.settle(mine, Created(Campaign(f"c{number}")), LATER, None),
         )
         assert await status_of(other, mine.key) is DuplicationStatus.CREATED
         late = intent(f"late{number}", requested_name=f"late{number}")
         await paused.begin(late, NOW, None)
-        await engine_of(other)._disown()
+        await engine_of(other)._take_over_abandoned()
         assert await status_of(other, late.key) is DuplicationStatus.UNKNOWN
         settled = await paused.settle(late, Created(Campaign(f"l{number}")), LATER, None)
         assert settled.status is DuplicationStatus.CREATED
-    await engine_of(other)._disown()
+    await engine_of(other)._take_over_abandoned()
     assert await other.claim_due("braze", datetime.now(UTC), 10, datetime.now(UTC)) == []
 
 
@@ -208,7 +208,7 @@ async def test_nobody_is_taken_for_dead_right_after_an_outage(
 ) -> None:
     """With patience, the heartbeat that waits for the database does not fail."""
     monkeypatch.setattr(postgres, "PATIENCE", patience)
-    monkeypatch.setattr(postgres, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(postgres, "HEARTBEAT_SECONDS", 0.05)
     monkeypatch.setattr(postgres, "DEAD_AFTER", 2.0)
     url = own_server.create_database()
     other, watching = await open_at(url), await open_at(url)
@@ -378,7 +378,7 @@ async def test_no_row_stays_locked(ledger: Ledger, postgres_url: str, intent: Ma
         await ledger.claim_due("braze", LATER, 3, LATER)
 
     await asyncio.gather(*(call(number) for number in range(30)))
-    await engine_of(ledger)._disown()
+    await engine_of(ledger)._take_over_abandoned()
     await ledger.expire(LATER, 10)
     idle = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
     assert run(postgres_url, f"{idle} AND starts_with(state, 'idle in transaction')") == [(0,)]

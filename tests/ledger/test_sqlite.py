@@ -287,15 +287,15 @@ async def test_nobody_hears_of_a_write_that_others_cannot_see_yet(
     ledger: Ledger, path: Path, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     observed: list[set[str]] = []
-    tell = writer._Write.tell
+    finish = writer._Write.finish
 
-    def look_and_tell(write: writer._Write, result: Any) -> None:
+    def look_and_finish(write: writer._Write, result: Any) -> None:
         with connected(path) as connection:
             rows = connection.execute("SELECT key || status FROM duplication")
             observed.append({key for (key,) in rows})
-        tell(write, result)
+        finish(write, result)
 
-    monkeypatch.setattr(writer._Write, "tell", look_and_tell)
+    monkeypatch.setattr(writer._Write, "finish", look_and_finish)
     mine = [intent(f"k{number}") for number in range(8)]
     for each in mine:
         await ledger.begin(each, NOW, None)
@@ -479,7 +479,7 @@ async def test_another_file_in_its_place_is_not_the_ledger(
 
 
 async def test_nobody_visits_what_is_not_there(sqlite_url: str, path: Path, open_at: Open) -> None:
-    with pytest.raises(LedgerUnavailable, match="does not exist; a gateway makes it"):
+    with pytest.raises(LedgerUnavailable, match="does not exist; a gateway creates it"):
         await open_at(sqlite_url, as_operator=True)
     assert not is_there(path)
     with connected(path):
