@@ -6,7 +6,6 @@ records with it.
 
 import asyncio
 import logging
-import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +48,7 @@ from campaign_gateway.model import (
     Unknown,
     UserError,
 )
+from support.memory import memory_folder
 
 START = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 CHECK_TIMEOUT = timedelta(seconds=60)
@@ -585,14 +585,10 @@ def assert_no_worse(record: Duplication, before: Duplication) -> None:
 # --- the engines ----------------------------------------------------------------------------------
 
 
-# Thousands of ledgers are made here, and none of them has to outlast a failure of the machine.
-IN_MEMORY = next((folder for folder in ("/dev/shm",) if os.access(folder, os.W_OK)), None)
-
-
 @cache
 def new_ledger() -> bytes:
     """Return the file of a ledger without records. A copy takes less time than the migrations."""
-    with TemporaryDirectory(dir=IN_MEMORY) as folder:
+    with TemporaryDirectory(dir=memory_folder(2**20)) as folder:
         path = Path(folder) / "ledger.db"
 
         async def make() -> None:
@@ -606,7 +602,7 @@ def new_ledger() -> bytes:
 
 @asynccontextmanager
 async def at_sqlite() -> AsyncIterator[Gateways]:
-    with TemporaryDirectory(dir=IN_MEMORY) as folder:
+    with TemporaryDirectory(dir=memory_folder(2**20)) as folder:
         path = Path(folder) / "ledger.db"
         path.write_bytes(new_ledger())
         url = f"sqlite:///{path}"

@@ -20,7 +20,7 @@ class CommitUncertain(LedgerUnavailable):
 
 
 class KeyConflict(Exception):
-    """Another attempt's record holds the key."""
+    """The key stands for another attempt's record already."""
 
     def __init__(self, duplication: "Duplication") -> None:
         super().__init__()
@@ -28,9 +28,9 @@ class KeyConflict(Exception):
 
 
 class Unresolved(Exception):
-    """The newest attempt at the same copy is UNKNOWN, and the caller does not override it.
+    """The newest attempt at the same copy is UNKNOWN, and the caller did not name it.
 
-    `duplication` is None if the override names a duplication that does not block this copy.
+    It is None when the caller named one that is not, or no longer, what stands in the way.
     """
 
     def __init__(self, duplication: "Duplication | None") -> None:
