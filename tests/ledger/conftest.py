@@ -1,4 +1,4 @@
-"""Ledgers of both engines, each test with one of its own."""
+"""Ledgers of both engines. Each test has its own."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -18,13 +18,13 @@ def sqlite_url(tmp_path: Path) -> str:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def url(request: pytest.FixtureRequest) -> str:
-    found: str = request.getfixturevalue(f"{request.param}_url")
-    return found
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
 
 
 @pytest.fixture
 async def open_at() -> AsyncIterator[Callable[..., Awaitable[Ledger]]]:
-    """Opens ledgers that are closed when the test is done, unless it has closed them."""
+    """Opens ledgers, and closes them after the test."""
     opened: list[Ledger] = []
 
     async def open_one(url: str, *, as_operator: bool = False) -> Ledger:
@@ -32,8 +32,8 @@ async def open_at() -> AsyncIterator[Callable[..., Awaitable[Ledger]]]:
         return opened[-1]
 
     yield open_one
-    for each in reversed(opened):
-        await each.close()
+    for ledger in reversed(opened):
+        await ledger.close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What every ledger promises, tried on a real file and on a real database."""
+"""What every ledger promises, tested on a real file and on a real database."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from campaign_gateway.ledger import Ledger
-from campaign_gateway.ledger.engine import KeyConflict, Place, Unresolved
+from campaign_gateway.ledger.engine import Cursor, KeyConflict, Unresolved
 from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.model import (
     Accepted,
@@ -52,16 +52,16 @@ Open = Callable[..., Awaitable[Ledger]]
 
 
 def shown(record: Duplication) -> Duplication:
-    """As lists have it."""
+    """Return the record as lists have it."""
     return replace(record, intent=replace(record.intent, input="", preexisting_ids=None))
 
 
 async def begun(ledger: Ledger, intent: Intent, override_of: str | None = None) -> Duplication:
     await ledger.begin(intent, NOW, override_of)
-    return await found(ledger, intent)
+    return await stored(ledger, intent)
 
 
-async def found(ledger: Ledger, intent: Intent) -> Duplication:
+async def stored(ledger: Ledger, intent: Intent) -> Duplication:
     duplication = await ledger.get(None, intent.id)
     assert duplication is not None
     return duplication
@@ -72,7 +72,7 @@ async def settled(ledger: Ledger, intent: Intent, outcome: Outcome) -> Duplicati
     return await ledger.settle(intent, outcome, NOW, NOW)
 
 
-async def test_an_intent_is_recorded_once(ledger: Ledger, intent: MakeIntent) -> None:
+async def test_second_attempt_with_a_key_conflicts(ledger: Ledger, intent: MakeIntent) -> None:
     mine, other = intent("k"), intent("k")
     await ledger.begin(mine, NOW, None)
     with pytest.raises(KeyConflict) as taken:
@@ -86,14 +86,16 @@ async def test_an_intent_is_recorded_once(ledger: Ledger, intent: MakeIntent) ->
     assert await ledger.get("everyone", mine.id) == holder
 
 
-async def test_the_same_attempt_may_be_recorded_again(ledger: Ledger, intent: MakeIntent) -> None:
+async def test_repeated_begin_of_an_attempt_changes_nothing(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
     mine = intent("k")
     await ledger.begin(mine, NOW, None)
     await ledger.begin(mine, LATER, None)
-    assert (await found(ledger, mine)).requested_at == NOW
+    assert (await stored(ledger, mine)).requested_at == NOW
 
 
-async def test_a_hundred_attempts_at_one_key_have_one_winner(
+async def test_one_of_a_hundred_concurrent_attempts_with_a_key_begins(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     attempts = [ledger.begin(intent("k"), NOW, None) for _ in range(100)]
@@ -102,7 +104,7 @@ async def test_a_hundred_attempts_at_one_key_have_one_winner(
     assert sum(isinstance(each, KeyConflict) for each in results) == 99
 
 
-async def test_scopes_do_not_see_each_other(ledger: Ledger, intent: MakeIntent) -> None:
+async def test_records_are_visible_in_their_scope_only(ledger: Ledger, intent: MakeIntent) -> None:
     ours = await begun(ledger, intent("k"))
     theirs = await begun(ledger, intent("k", scope="others"))
     assert await ledger.find("everyone", "k") == ours
@@ -116,7 +118,7 @@ async def test_scopes_do_not_see_each_other(ledger: Ledger, intent: MakeIntent) 
     assert await ledger.get_all("everyone", []) == []
 
 
-async def test_each_outcome_comes_back_whole(ledger: Ledger, intent: MakeIntent) -> None:
+async def test_each_outcome_is_read_as_it_was_recorded(ledger: Ledger, intent: MakeIntent) -> None:
     outcomes: list[tuple[Outcome, DuplicationStatus, datetime | None]] = [
         (Created(COPY, "trace"), DuplicationStatus.CREATED, LATER),
         (Accepted("trace"), DuplicationStatus.ACCEPTED, None),
@@ -138,15 +140,15 @@ async def test_each_outcome_comes_back_whole(ledger: Ledger, intent: MakeIntent)
         assert await ledger.get("everyone", mine.id) == record
 
 
-async def test_only_the_attempt_that_began_settles(ledger: Ledger, intent: MakeIntent) -> None:
+async def test_another_attempt_id_cannot_settle(ledger: Ledger, intent: MakeIntent) -> None:
     mine = intent("k")
     await ledger.begin(mine, NOW, None)
     stranger = replace(mine, attempt_id="another")
     await ledger.settle(stranger, Created(COPY), LATER, None)
-    assert (await found(ledger, mine)).status is DuplicationStatus.IN_PROGRESS
+    assert (await stored(ledger, mine)).status is DuplicationStatus.IN_PROGRESS
 
 
-async def test_a_status_only_moves_up(ledger: Ledger, intent: MakeIntent) -> None:
+async def test_settled_record_keeps_its_status(ledger: Ledger, intent: MakeIntent) -> None:
     mine = intent("k")
     await settled(ledger, mine, UNKNOWN)
     late = await ledger.settle(mine, Created(COPY), LATER, None)
@@ -164,10 +166,8 @@ async def test_a_status_only_moves_up(ledger: Ledger, intent: MakeIntent) -> Non
     assert await ledger.find("everyone", "k") == late
 
 
-async def test_the_provider_s_own_answer_outweighs_what_others_found(
-    ledger: Ledger, intent: MakeIntent
-) -> None:
-    """An answer that comes late to an attempt that was taken for lost."""
+async def test_late_response_overwrites_weaker_evidence(ledger: Ledger, intent: MakeIntent) -> None:
+    """The response arrives after a search or an operator has settled the duplication."""
     read, absent = intent("read"), intent("absent", requested_name="Other")
     was_read, was_absent = [await settled(ledger, each, UNKNOWN) for each in (read, absent)]
     guess = replace(COPY, id="guess")
@@ -183,10 +183,8 @@ async def test_the_provider_s_own_answer_outweighs_what_others_found(
         assert late.campaign.id == name
 
 
-async def test_an_outcome_whose_record_has_vanished_is_recorded_all_the_same(
-    ledger: Ledger, intent: MakeIntent
-) -> None:
-    """As when a database fails over to a copy that is a moment behind."""
+async def test_outcome_of_a_vanished_record_is_recorded(ledger: Ledger, intent: MakeIntent) -> None:
+    """The cause may be a failover to a replica of the database that lags behind."""
     mine = intent("k")
     record = await ledger.settle(mine, Created(COPY), LATER, None)
     assert record.status is DuplicationStatus.CREATED
@@ -196,34 +194,36 @@ async def test_an_outcome_whose_record_has_vanished_is_recorded_all_the_same(
     assert taken.value.duplication == record
 
 
-async def test_an_attempt_that_was_never_sent_is_renounced_by_itself_alone(
+async def test_only_the_attempt_itself_is_marked_as_never_sent(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     error = UserError(ErrorCode.OVERLOADED, "never sent")
     mine, stranger, done = intent("k"), intent("k"), intent("done", requested_name="Done")
     await ledger.begin(mine, NOW, None)
     await ledger.mark_never_sent(stranger, error, NOW)
-    assert (await found(ledger, mine)).status is DuplicationStatus.IN_PROGRESS
+    assert (await stored(ledger, mine)).status is DuplicationStatus.IN_PROGRESS
     await ledger.mark_never_sent(mine, error, LATER)
-    renounced = await found(ledger, mine)
-    assert (renounced.status, renounced.error) == (DuplicationStatus.REJECTED, error)
-    assert renounced.settled_at == LATER
+    never_sent = await stored(ledger, mine)
+    assert (never_sent.status, never_sent.error) == (DuplicationStatus.REJECTED, error)
+    assert never_sent.settled_at == LATER
     settled_before = await settled(ledger, done, Created(COPY))
     await ledger.mark_never_sent(done, error, LATER)
-    assert await found(ledger, done) == settled_before
+    assert await stored(ledger, done) == settled_before
 
 
-async def test_what_was_renounced_cannot_begin_late(ledger: Ledger, intent: MakeIntent) -> None:
-    """As when an INSERT of unknown fate is carried out after its sender has given it up."""
+async def test_attempt_marked_as_never_sent_cannot_begin_later(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    """The database may execute an uncertain INSERT after its sender has marked the attempt."""
     mine = intent("k")
     await ledger.mark_never_sent(mine, UserError(ErrorCode.OVERLOADED, "never sent"), NOW)
-    assert (await found(ledger, mine)).status is DuplicationStatus.REJECTED
+    assert (await stored(ledger, mine)).status is DuplicationStatus.REJECTED
     with pytest.raises(KeyConflict):
         await ledger.begin(mine, LATER, None)
-    assert (await found(ledger, mine)).status is DuplicationStatus.REJECTED
+    assert (await stored(ledger, mine)).status is DuplicationStatus.REJECTED
 
 
-async def test_an_unknown_copy_stands_in_the_way_of_the_same_under_a_new_key(
+async def test_unknown_duplication_blocks_the_same_copy_with_a_new_key(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     unknown = await settled(ledger, intent("first"), UNKNOWN)
@@ -245,7 +245,7 @@ async def test_an_unknown_copy_stands_in_the_way_of_the_same_under_a_new_key(
     await ledger.begin(intent("again"), NOW, None)
 
 
-async def test_copies_without_a_name_stand_in_each_other_s_way_too(
+async def test_unknown_duplication_without_a_name_blocks_the_same_copy(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     unknown = await settled(ledger, intent("first", requested_name=None), UNKNOWN)
@@ -255,7 +255,7 @@ async def test_copies_without_a_name_stand_in_each_other_s_way_too(
 
 
 @pytest.mark.parametrize("outcome", [Accepted(), REJECTED, Created(COPY)])
-async def test_only_an_unknown_copy_stands_in_the_way(
+async def test_settled_or_accepted_duplication_does_not_block(
     ledger: Ledger, intent: MakeIntent, outcome: Outcome
 ) -> None:
     await settled(ledger, intent("first"), outcome)
@@ -263,7 +263,7 @@ async def test_only_an_unknown_copy_stands_in_the_way(
     await ledger.begin(intent("again"), NOW, None)
 
 
-async def test_whoever_names_the_newest_unknown_copy_gets_another(
+async def test_override_must_name_the_newest_unknown_duplication(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     first = await settled(ledger, intent("first"), UNKNOWN)
@@ -279,7 +279,7 @@ async def test_whoever_names_the_newest_unknown_copy_gets_another(
 
 
 @pytest.mark.parametrize("outcome", [Accepted(), Created(COPY), None])
-async def test_an_unknown_copy_is_overridden_once(
+async def test_unknown_duplication_is_overridden_once(
     ledger: Ledger, intent: MakeIntent, outcome: Outcome | None
 ) -> None:
     unknown = await settled(ledger, intent("first"), UNKNOWN)
@@ -296,26 +296,24 @@ async def test_an_unknown_copy_is_overridden_once(
     assert unresolved.value.duplication == unknown
 
 
-async def test_an_override_that_was_refused_leaves_another(
-    ledger: Ledger, intent: MakeIntent
-) -> None:
+async def test_rejected_override_can_be_repeated(ledger: Ledger, intent: MakeIntent) -> None:
     unknown = await settled(ledger, intent("first"), UNKNOWN)
-    refused, renounced = intent("refused"), intent("renounced")
+    refused, never_sent = intent("refused"), intent("never_sent")
     await ledger.begin(refused, NOW, unknown.intent.id)
     await ledger.settle(refused, REJECTED, NOW, None)
-    await ledger.begin(renounced, NOW, unknown.intent.id)
-    await ledger.mark_never_sent(renounced, UNKNOWN.error, NOW)
+    await ledger.begin(never_sent, NOW, unknown.intent.id)
+    await ledger.mark_never_sent(never_sent, UNKNOWN.error, NOW)
     await ledger.begin(intent("more"), NOW, unknown.intent.id)
 
 
-async def test_long_names_are_no_trouble(ledger: Ledger, intent: MakeIntent) -> None:
+async def test_name_of_9000_characters_is_stored(ledger: Ledger, intent: MakeIntent) -> None:
     name = "".join(chr(0x4E00 + number) for number in range(9000))
     record = await settled(ledger, intent("long", requested_name=name), UNKNOWN)
     assert record.intent.requested_name == name
     assert await ledger.competing(record) == [record]
 
 
-async def test_intent_begins_when_what_stood_in_its_way_is_settled_in_between(
+async def test_intent_begins_if_the_blocking_duplication_is_settled_meanwhile(
     ledger: Ledger, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unknown = await settled(ledger, intent("first"), UNKNOWN)
@@ -331,14 +329,16 @@ async def test_intent_begins_when_what_stood_in_its_way_is_settled_in_between(
     assert record.status is DuplicationStatus.IN_PROGRESS
 
 
-async def test_naming_what_is_not_in_the_way_is_refused(ledger: Ledger, intent: MakeIntent) -> None:
+async def test_override_of_a_duplication_that_does_not_block_is_refused(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
     with pytest.raises(Unresolved) as unresolved:
         await ledger.begin(intent("k"), NOW, new_id())
     assert unresolved.value.duplication is None
     assert await ledger.find("everyone", "k") is None
 
 
-async def test_reading_settles_what_is_accepted_or_unknown(
+async def test_search_settles_accepted_and_unknown_duplications(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     unsettled: list[Outcome] = [Accepted(), UNKNOWN]
@@ -348,7 +348,7 @@ async def test_reading_settles_what_is_accepted_or_unknown(
         assert await ledger.settle_from_evidence(
             record, Created(copy), Evidence.INFERRED, LATER, None
         )
-        read = await found(ledger, record.intent)
+        read = await stored(ledger, record.intent)
         assert read.status is DuplicationStatus.CREATED
         assert read.campaign == copy
         assert read.evidence is Evidence.INFERRED
@@ -360,7 +360,7 @@ async def test_reading_settles_what_is_accepted_or_unknown(
     assert await ledger.known_copies("rest.example.com", []) == frozenset()
 
 
-async def test_what_became_of_a_copy_that_was_named_early_is_recorded(
+async def test_accepted_duplication_with_a_known_copy_is_settled(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     outcomes: dict[str, Outcome] = {
@@ -375,7 +375,7 @@ async def test_what_became_of_a_copy_that_was_named_early_is_recorded(
         assert [each.intent.key for each in await ledger.claim_due("braze", LATER, 10, LATER)] == [
             key
         ]
-        # Nor does it get lost among those that look for a campaign.
+        # A duplication with a known copy does not compete for other campaigns.
         assert await ledger.known_copies("rest.example.com", [key]) == {key}
         late = await ledger.settle(accepted.intent, outcome, LATER, None)
         assert late.evidence is Evidence.RESPONSE
@@ -389,7 +389,9 @@ async def test_what_became_of_a_copy_that_was_named_early_is_recorded(
             assert await ledger.known_copies("rest.example.com", [key]) == frozenset()
 
 
-async def test_a_copy_to_be_can_be_settled_by_a_person(ledger: Ledger, intent: MakeIntent) -> None:
+async def test_operator_settles_an_accepted_duplication_with_a_known_copy(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
     accepted = await settled(ledger, intent("k"), Accepted(campaign=COPY))
     settled_by = await ledger.settle_from_evidence(
         accepted, Created(COPY), Evidence.OPERATOR, LATER, None
@@ -398,10 +400,12 @@ async def test_a_copy_to_be_can_be_settled_by_a_person(ledger: Ledger, intent: M
     assert settled_by.status is DuplicationStatus.CREATED
     absent = await settled(ledger, intent("absent"), Accepted(campaign=replace(COPY, id="c10")))
     assert await ledger.settle_as_not_created(absent, REJECTED.error, LATER)
-    assert (await found(ledger, absent.intent)).campaign is None
+    assert (await stored(ledger, absent.intent)).campaign is None
 
 
-async def test_a_copy_is_amended_while_it_is_the_copy(ledger: Ledger, intent: MakeIntent) -> None:
+async def test_copy_is_updated_while_the_record_names_it(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
     mine = intent("k")
     await ledger.begin(mine, NOW, None)
     record = await ledger.settle(mine, Created(COPY, "T-1", (LEFT,)), NOW, LATER)
@@ -424,9 +428,7 @@ async def test_a_copy_is_amended_while_it_is_the_copy(ledger: Ledger, intent: Ma
     assert await ledger.find("everyone", "k") == amended
 
 
-async def test_one_campaign_is_the_copy_of_one_duplication(
-    ledger: Ledger, intent: MakeIntent
-) -> None:
+async def test_campaign_is_the_copy_of_one_duplication(ledger: Ledger, intent: MakeIntent) -> None:
     await settled(ledger, intent("made"), Created(COPY))
     unknown = await settled(ledger, intent("lost"), UNKNOWN)
     assert not await ledger.settle_from_evidence(
@@ -441,10 +443,10 @@ async def test_one_campaign_is_the_copy_of_one_duplication(
     )
 
 
-async def test_answer_of_the_provider_takes_its_campaign_from_one_found_by_reading(
+async def test_response_takes_its_campaign_from_a_searched_duplication(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
-    """Equal intents were assigned each other's copies before the late answer came."""
+    """Search had assigned the copies of two equal intents the wrong way round."""
     late, other = intent("late", scope="a"), intent("other", scope="b")
     mine, theirs = [await settled(ledger, each, UNKNOWN) for each in (late, other)]
     for record, copy_id in ((mine, "c2"), (theirs, "c1")):
@@ -454,18 +456,18 @@ async def test_answer_of_the_provider_takes_its_campaign_from_one_found_by_readi
     answered = await ledger.settle(late, Created(replace(COPY, id="c1"), "T"), LATER, None)
     assert (answered.status, answered.evidence) == (DuplicationStatus.CREATED, Evidence.RESPONSE)
     assert answered.campaign == replace(COPY, id="c1")
-    exchanged = await found(ledger, other)
+    exchanged = await stored(ledger, other)
     assert (exchanged.status, exchanged.evidence) == (DuplicationStatus.CREATED, Evidence.INFERRED)
     assert (exchanged.campaign, exchanged.warnings) == (replace(COPY, id="c2"), (LEFT,))
     again = await ledger.settle(late, Created(replace(COPY, id="c1"), "T"), LATER, None)
     assert again == answered
-    assert await found(ledger, other) == exchanged
+    assert await stored(ledger, other) == exchanged
 
 
-async def test_outcome_is_recorded_when_the_owner_gives_the_campaign_up_meanwhile(
+async def test_outcome_is_recorded_if_the_owner_loses_the_campaign_meanwhile(
     ledger: Ledger, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between two statements of one settling, the other's answer names another campaign."""
+    """Between two statements of `settle`, a response gives the owner another campaign."""
     late, other = intent("late", scope="a"), intent("other", scope="b")
     await ledger.begin(late, NOW, None)
     record = await settled(ledger, other, UNKNOWN)
@@ -474,17 +476,17 @@ async def test_outcome_is_recorded_when_the_owner_gives_the_campaign_up_meanwhil
 
     async def settle_the_other_and_find_one(statement: str, values: Mapping[str, object]) -> object:
         monkeypatch.setattr(ledger, "_one", find_one)
-        found = await find_one(statement, values)
+        record = await find_one(statement, values)
         await ledger.settle(other, Created(replace(COPY, id="c2")), NOW, None)
-        return found
+        return record
 
     monkeypatch.setattr(ledger, "_one", settle_the_other_and_find_one)
     answered = await ledger.settle(late, Created(COPY), LATER, None)
     assert (answered.status, answered.campaign) == (DuplicationStatus.CREATED, COPY)
-    assert (await found(ledger, other)).campaign == replace(COPY, id="c2")
+    assert (await stored(ledger, other)).campaign == replace(COPY, id="c2")
 
 
-async def test_late_yes_outweighs_a_person_who_found_no_copy(
+async def test_late_acceptance_overwrites_an_operator_who_found_no_copy(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     record = await settled(ledger, intent("k"), UNKNOWN)
@@ -496,7 +498,7 @@ async def test_late_yes_outweighs_a_person_who_found_no_copy(
     assert due.intent == record.intent
 
 
-async def test_late_yes_with_an_id_outweighs_a_campaign_found_by_reading(
+async def test_late_acceptance_with_an_id_overwrites_a_searched_campaign(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     record = await settled(ledger, intent("k"), UNKNOWN)
@@ -508,7 +510,7 @@ async def test_late_yes_with_an_id_outweighs_a_campaign_found_by_reading(
     assert (late.status, late.campaign) == (DuplicationStatus.ACCEPTED, copy)
 
 
-async def test_slow_check_does_not_overwrite_the_id_that_the_provider_named_meanwhile(
+async def test_slow_check_does_not_overwrite_an_id_from_a_response(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     record = await settled(ledger, intent("k"), UNKNOWN)
@@ -517,10 +519,10 @@ async def test_slow_check_does_not_overwrite_the_id_that_the_provider_named_mean
     assert not await ledger.settle_from_evidence(
         record, Created(COPY), Evidence.INFERRED, NOW, None
     )
-    assert await found(ledger, record.intent) == accepted
+    assert await stored(ledger, record.intent) == accepted
 
 
-async def test_what_was_never_sent_keeps_no_campaign_found_by_reading(
+async def test_never_sent_attempt_loses_a_searched_campaign(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     record = await settled(ledger, intent("k"), UNKNOWN)
@@ -528,14 +530,14 @@ async def test_what_was_never_sent_keeps_no_campaign_found_by_reading(
     await ledger.mark_never_sent(
         record.intent, UserError(ErrorCode.OVERLOADED, "never sent"), LATER
     )
-    renounced = await found(ledger, record.intent)
-    assert (renounced.status, renounced.campaign) == (DuplicationStatus.REJECTED, None)
+    never_sent = await stored(ledger, record.intent)
+    assert (never_sent.status, never_sent.campaign) == (DuplicationStatus.REJECTED, None)
     assert await ledger.known_copies("rest.example.com", ["c9"]) == frozenset()
 
 
 @pytest.mark.parametrize("evidence", [Evidence.INFERRED, Evidence.OPERATOR])
 @pytest.mark.parametrize("before", [Accepted("T-1"), UNKNOWN])
-async def test_duplication_that_loses_its_campaign_to_an_answer_is_checked_again(
+async def test_duplication_that_loses_its_campaign_is_due_again(
     ledger: Ledger, intent: MakeIntent, before: Outcome, evidence: Evidence
 ) -> None:
     late, other = intent("late", scope="a"), intent("other", scope="b", fingerprint="another")
@@ -545,7 +547,7 @@ async def test_duplication_that_loses_its_campaign_to_an_answer_is_checked_again
 
     answered = await ledger.settle(late, Created(COPY), LATER, None)
     assert (answered.status, answered.campaign) == (DuplicationStatus.CREATED, COPY)
-    released = await found(ledger, other)
+    released = await stored(ledger, other)
     assert (released.status, released.campaign, released.evidence) == (record.status, None, None)
     assert released.settled_at is None
     assert (released.error is None) == isinstance(before, Accepted)
@@ -554,18 +556,16 @@ async def test_duplication_that_loses_its_campaign_to_an_answer_is_checked_again
     assert await ledger.known_copies("rest.example.com", ["c9"]) == {"c9"}
 
 
-async def test_campaign_that_the_provider_names_twice_has_one_owner(
-    ledger: Ledger, intent: MakeIntent
-) -> None:
+async def test_campaign_in_two_responses_has_one_owner(ledger: Ledger, intent: MakeIntent) -> None:
     first = await settled(ledger, intent("first"), Created(COPY))
     second = await settled(ledger, intent("second"), Created(COPY))
     assert (second.status, second.campaign) == (DuplicationStatus.UNKNOWN, None)
     assert second.error is not None
     assert second.error.code is ErrorCode.OUTCOME_UNKNOWN
-    assert await found(ledger, first.intent) == first
+    assert await stored(ledger, first.intent) == first
 
 
-async def test_many_that_find_one_campaign_at_once_have_one_owner_among_them(
+async def test_concurrent_settlements_with_one_campaign_have_one_owner(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     records = [
@@ -586,10 +586,10 @@ async def test_many_that_find_one_campaign_at_once_have_one_owner_among_them(
     assert [each.evidence for each in owners] == [Evidence.RESPONSE]
 
 
-async def test_order_rests_on_the_ledger_s_clock_and_not_on_ids(
+async def test_order_is_by_the_ledger_s_clock_instead_of_ids(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
-    """The later of two gateways has a clock that is behind, and so makes lower ids."""
+    """The clock of one gateway is behind, so its later duplication has the lower id."""
     older = intent("older", id="02", scope="a")
     newer = intent("newer", id="01", scope="a")
     await ledger.begin(older, NOW, None)
@@ -604,24 +604,26 @@ async def test_order_rests_on_the_ledger_s_clock_and_not_on_ids(
     assert [each.intent.id for each in competing] == [older.id, newer.id]
     listed = await ledger.list("a", Selection(), 10, None)
     assert [each.intent.id for each in listed] == [newer.id, older.id]
-    place = (listed[0].requested_at, listed[0].intent.id)
-    assert [each.intent.id for each in await ledger.list("a", Selection(), 10, place)] == [older.id]
+    cursor = (listed[0].requested_at, listed[0].intent.id)
+    assert [each.intent.id for each in await ledger.list("a", Selection(), 10, cursor)] == [
+        older.id
+    ]
     await ledger.begin(intent("more", scope="a"), LATER, newer.id)
 
 
-async def test_accounts_that_share_campaigns_count_as_one_place(
+async def test_accounts_with_shared_campaigns_get_one_namespace(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
-    places = {"one": "a.example.com", "two": "b.example.com#program", "three": "c.example.com"}
-    for account, id_namespace in places.items():
+    namespaces = {"one": "a.example.com", "two": "b.example.com#program", "three": "c.example.com"}
+    for account, id_namespace in namespaces.items():
         mine = intent(account, account=account, id_namespace=id_namespace, scope=account)
         await settled(ledger, mine, Created(replace(COPY, id=f"of-{account}")))
     clash = intent("clash", account="three", id_namespace="c.example.com", scope="clash")
     await settled(ledger, clash, Created(replace(COPY, id="of-one")))
-    for account in places:
+    for account in namespaces:
         await ledger.move(account, "cdp")
         await ledger.move(account, "cdp")
-    every = [f"of-{account}" for account in places]
+    every = [f"of-{account}" for account in namespaces]
     assert await ledger.known_copies("cdp", every) == {"of-one", "of-three"}
     assert await ledger.known_copies("cdp#program", every) == {"of-two"}
     assert await ledger.known_copies("c.example.com", every) == {"of-one"}, "it has an owner there"
@@ -636,7 +638,7 @@ async def test_accounts_that_share_campaigns_count_as_one_place(
     ],
 )
 @pytest.mark.parametrize("loser", ["one", "two"])
-async def test_weaker_owner_gives_way_when_accounts_come_to_share_their_campaigns(
+async def test_weaker_owner_loses_the_campaign_if_accounts_share_campaigns(
     ledger: Ledger, intent: MakeIntent, loser: str, weaker: Evidence, stronger: Evidence
 ) -> None:
     for account in ("one", "two"):
@@ -657,7 +659,7 @@ async def test_weaker_owner_gives_way_when_accounts_come_to_share_their_campaign
     assert {record and record.intent.id_namespace for record in records.values()} == {"cdp"}
 
 
-async def test_only_accounts_with_something_due_are_named(
+async def test_only_accounts_with_due_duplications_are_listed(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     for account in ("one", "two"):
@@ -671,7 +673,7 @@ async def test_only_accounts_with_something_due_are_named(
     assert await ledger.due_accounts(LATER) == ["one"]
 
 
-async def test_a_person_s_word_settles_what_is_accepted_or_unknown(
+async def test_operator_settles_accepted_and_unknown_duplications_as_not_created(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     error = UserError(ErrorCode.PROVIDER_UNAVAILABLE, "looked")
@@ -679,14 +681,14 @@ async def test_a_person_s_word_settles_what_is_accepted_or_unknown(
     for number, outcome in enumerate(unsettled):
         record = await settled(ledger, intent(f"k{number}"), outcome)
         assert await ledger.settle_as_not_created(record, error, LATER)
-        absent = await found(ledger, record.intent)
+        absent = await stored(ledger, record.intent)
         assert (absent.status, absent.error) == (DuplicationStatus.REJECTED, error)
         assert (absent.evidence, absent.settled_at) == (Evidence.OPERATOR, LATER)
         assert not await ledger.settle_as_not_created(record, error, LATER)
     assert await ledger.claim_due("braze", LATER, 10, LATER) == []
 
 
-async def test_what_is_due_is_taken_by_one_and_can_be_postponed(
+async def test_due_duplication_is_claimed_once_and_can_be_postponed(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     for seconds in (3, 1, 2):
@@ -719,7 +721,7 @@ async def test_what_is_due_is_taken_by_one_and_can_be_postponed(
     assert (record.checks, record.candidates) == (2, ())
 
 
-async def test_many_readers_never_take_the_same(ledger: Ledger, intent: MakeIntent) -> None:
+async def test_concurrent_claims_never_overlap(ledger: Ledger, intent: MakeIntent) -> None:
     for number in range(30):
         await settled(ledger, intent(f"k{number}"), Accepted())
     taken = await asyncio.gather(
@@ -729,7 +731,9 @@ async def test_many_readers_never_take_the_same(ledger: Ledger, intent: MakeInte
     assert len(keys) == len(set(keys)) == 30
 
 
-async def test_rivals_are_the_unsettled_equals(ledger: Ledger, intent: MakeIntent) -> None:
+async def test_competing_duplications_are_unsettled_with_the_same_name_or_source(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
     keys = {}
     changes_of: dict[str, dict[str, str | None]] = {
         "first": {},
@@ -753,25 +757,29 @@ async def test_rivals_are_the_unsettled_equals(ledger: Ledger, intent: MakeInten
     assert [each.intent.key for each in competing] == equals
 
 
-async def test_near_knows_sources_and_copies(ledger: Ledger, intent: MakeIntent) -> None:
+async def test_related_duplications_are_found_by_copy_and_by_source(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
     record = await settled(ledger, intent("k"), Created(COPY))
-    found = await ledger.find_related("everyone", "braze", ["c9", "c1", "c2"])
-    assert found == {"c9": record, "c1": record}
+    related = await ledger.find_related("everyone", "braze", ["c9", "c1", "c2"])
+    assert related == {"c9": record, "c1": record}
     assert await ledger.find_related("everyone", "other", ["c9", "c1"]) == {}
     assert await ledger.find_related("others", "braze", ["c9", "c1"]) == {}
     assert await ledger.find_related("everyone", "braze", []) == {}
 
 
-async def test_a_list_is_narrowed_and_paged(ledger: Ledger, intent: MakeIntent) -> None:
+async def test_list_is_filtered_and_paged(ledger: Ledger, intent: MakeIntent) -> None:
     made = []
     for number in range(5):
         mine = intent(f"k{number}", provider="altcraft" if number == 4 else "braze")
         await ledger.begin(mine, NOW + timedelta(seconds=number), None)
-        made.append(await found(ledger, mine))
+        made.append(await stored(ledger, mine))
     await ledger.settle(made[0].intent, Accepted(), NOW, None)
     await ledger.settle(made[1].intent, REJECTED, NOW, None)
 
-    async def keys(selection: Selection, limit: int = 10, before: Place | None = None) -> list[str]:
+    async def keys(
+        selection: Selection, limit: int = 10, before: Cursor | None = None
+    ) -> list[str]:
         page = await ledger.list("everyone", selection, limit, before)
         return [each.intent.key for each in page]
 
@@ -786,7 +794,7 @@ async def test_a_list_is_narrowed_and_paged(ledger: Ledger, intent: MakeIntent) 
     assert await keys(Selection(since=since, until=until)) == ["k2", "k1"]
 
 
-async def test_a_key_outlives_its_record_and_is_forgotten_at_last(
+async def test_key_is_kept_after_expiry_until_it_is_forgotten(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     old = intent("old")
@@ -814,7 +822,7 @@ async def test_a_key_outlives_its_record_and_is_forgotten_at_last(
     with pytest.raises(KeyConflict) as taken:
         await ledger.begin(intent("old"), LATER, None)
     assert taken.value.duplication.expired
-    # One campaign stays the copy of one duplication.
+    # An expired duplication still owns its campaign.
     assert await ledger.known_copies("rest.example.com", ["c9"]) == {"c9"}
 
     assert await ledger.forget(NOW, 10) == 0
@@ -823,7 +831,7 @@ async def test_a_key_outlives_its_record_and_is_forgotten_at_last(
     await ledger.begin(intent("old"), LATER, None)
 
 
-async def test_expiry_goes_in_batches(ledger: Ledger, intent: MakeIntent) -> None:
+async def test_expiry_stops_at_its_limit(ledger: Ledger, intent: MakeIntent) -> None:
     for number in range(5):
         mine = intent(f"k{number}")
         await settled(ledger, mine, Created(replace(COPY, id=f"c{number}")))
@@ -831,36 +839,36 @@ async def test_expiry_goes_in_batches(ledger: Ledger, intent: MakeIntent) -> Non
     assert [await ledger.forget(LATER, 3) for _ in range(3)] == [3, 2, 0]
 
 
-async def test_whoever_visits_sees_and_settles_beside_the_gateway(
+async def test_operator_reads_and_settles_while_a_gateway_runs(
     url: str, ledger: Ledger, open_at: Open, intent: MakeIntent
 ) -> None:
     under_way = await begun(ledger, intent("under way"))
     unknown = await settled(ledger, intent("lost", requested_name="Lost"), UNKNOWN)
-    visitor = await open_at(url, as_operator=True)
-    listed = await visitor.list(None, Selection(), 10, None)
+    operator = await open_at(url, as_operator=True)
+    listed = await operator.list(None, Selection(), 10, None)
     assert listed == [shown(unknown), shown(under_way)]
-    assert await visitor.settle_from_evidence(
+    assert await operator.settle_from_evidence(
         unknown, Created(COPY), Evidence.OPERATOR, LATER, None
     )
-    preexisting_ids = await ledger.find("everyone", "lost")
-    assert preexisting_ids is not None
-    assert (preexisting_ids.status, preexisting_ids.evidence) == (
+    resolved = await ledger.find("everyone", "lost")
+    assert resolved is not None
+    assert (resolved.status, resolved.evidence) == (
         DuplicationStatus.CREATED,
         Evidence.OPERATOR,
     )
-    await visitor.close()
+    await operator.close()
     assert await ledger.find("everyone", "under way") == under_way
     await ledger.begin(intent("more"), NOW, None)
 
 
-async def test_long_description_is_cut(ledger: Ledger, intent: MakeIntent) -> None:
-    """A full disk has room for the outcomes of calls under way, and not for a megabyte each."""
+async def test_long_description_is_truncated(ledger: Ledger, intent: MakeIntent) -> None:
+    """The disk reserve has space for small outcomes only."""
     copy = replace(COPY, description="x" * 1_000_000)
     record = await settled(ledger, intent("k"), Created(copy))
     assert record.campaign == replace(COPY, description="x" * 2000)
 
 
-async def test_odd_texts_come_back_as_they_were(ledger: Ledger, intent: MakeIntent) -> None:
+async def test_special_characters_are_stored_unchanged(ledger: Ledger, intent: MakeIntent) -> None:
     odd = "%s ? :name {lock} 'quoted' \\ 漢字 🎉"
     mine = intent("%(key)s:key?", requested_name=odd, source_campaign_id=odd)
     copy = replace(COPY, name=odd, description="\u0000 and \u2028")
@@ -869,7 +877,7 @@ async def test_odd_texts_come_back_as_they_were(ledger: Ledger, intent: MakeInte
     assert await ledger.find("everyone", "%(key)s:key?") == record
 
 
-def test_ids_sort_by_age() -> None:
+def test_ids_of_one_gateway_sort_by_age() -> None:
     ids = []
     for _ in range(20):
         ids.append(new_id())

@@ -1,7 +1,7 @@
-"""A disk that is really full: what is begun is refused, what is under way is recorded.
+"""On a full disk, new intents are refused, and the outcomes of calls in progress are recorded.
 
-The small disks are mounted where nobody else sees them, so the functions `on_a_small_disk_*` run in
-a pytest of their own, in a mount namespace.
+The small disks are mounted in a mount namespace, where no other process sees them. So the functions
+`on_a_small_disk_*` run in a second pytest, in that namespace.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ import httpx
 import pytest
 
 from campaign_gateway.ledger import Ledger
+from campaign_gateway.ledger.disk_reserve import LOG_BYTES
 from campaign_gateway.ledger.engine import LedgerUnavailable
-from campaign_gateway.ledger.room import LOG_BYTES
 from campaign_gateway.model import Campaign, Created, DuplicationStatus, Evidence, Intent, Selection
 from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.sandbox.emulators.sonarly import ACCOUNTS, GROUP, create_emulator
@@ -45,10 +45,10 @@ from support.gateways import ask as ask_gateway
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=1)
 
-# As many as three accounts may have under way.
+# As many calls as three accounts may have in progress.
 OUTSTANDING = 96
 
-# What callers may well send, and providers repeat.
+# Descriptions that callers send and providers return.
 TEXTS = {"short": "Spring sale", "long": "Spring sale, as was planned. " * 18}
 
 MakeIntent = Callable[..., Intent]
@@ -64,7 +64,16 @@ def mount(folder: Path, megabytes: int) -> list[str]:
     return ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
 
 
-def test_a_full_disk_loses_nothing(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+# Each part takes seconds, so pytest-xdist can run them at the same time.
+PARTS = {
+    "the ledger": "not a_gateway",
+    "a gateway": "a_gateway and not is_filled",
+    "a gateway on a disk that is filled": "a_gateway and is_filled",
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_full_disk_loses_no_outcome(tmp_path: Path, pytestconfig: pytest.Config, part: str) -> None:
     can_mount = shutil.which("unshare") is not None and (
         subprocess.run(in_a_namespace(*mount(tmp_path, 1)), check=False).returncode == 0
     )
@@ -72,6 +81,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, pytestconfig: pytest.Config) 
         assert "CAMPAIGN_GATEWAY_REQUIRE_DISK_FULL" not in os.environ, "cannot mount a small disk"
         pytest.skip("a small disk cannot be mounted here: no unshare, or no right to")
     options = ["-o", "python_functions=on_a_small_disk_*", "-p", "no:cacheprovider", "-q", "-rN"]
+    options += ["-k", PARTS[part]]
     command = [sys.executable, "-m", "pytest", "-c", str(pytestconfig.inipath), *options, __file__]
     done = subprocess.run(
         in_a_namespace(*command), capture_output=True, text=True, check=False, timeout=180
@@ -93,12 +103,12 @@ class Disk:
             while file.write(bytes(4096)):
                 pass
 
-    def make_room(self) -> None:
+    def free_space(self) -> None:
         (self.path / "filler").unlink()
 
     @contextmanager
     def filled(self) -> Iterator[None]:
-        """Full to the last byte, with somebody who takes whatever becomes free."""
+        """Fill the disk to the last byte. A process writes whenever a block becomes free."""
         with subprocess.Popen([sys.executable, "-c", FILLING, self.path / "filler"]) as filling:
             try:
                 while os.statvfs(self.path).f_bavail:
@@ -129,7 +139,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
 
 
 async def begin_until_full(ledger: Ledger, intent: MakeIntent) -> tuple[list[Intent], list[Intent]]:
-    """Those that were recorded, because the files had room for them, and those that were not."""
+    """Return the intents that were recorded, and those that were refused."""
     recorded: list[Intent] = []
     size = 8
     for turn in range(400):
@@ -144,21 +154,21 @@ async def begin_until_full(ledger: Ledger, intent: MakeIntent) -> tuple[list[Int
             assert len(refused) == len(batch), "what shares a COMMIT shares its end"
             if size == 1:
                 return recorded, refused
-            # One still fits where eight do not.
+            # There may be space for one intent, but not for eight.
             size = 1
     pytest.fail("the disk was not full")
 
 
 @pytest.mark.parametrize("text", TEXTS)
-async def on_a_small_disk_what_is_under_way_is_recorded(
+async def on_a_small_disk_outcomes_of_calls_in_progress_are_recorded(
     disk: Disk, open_at: Open, intent: MakeIntent, text: str
 ) -> None:
     ledger = await open_at(disk.ledger_url)
-    under_way = [
+    in_progress = [
         intent(f"k{number}", requested_name=f"{number}", input=TEXTS[text])
         for number in range(OUTSTANDING)
     ]
-    await asyncio.gather(*(ledger.begin(each, NOW, None) for each in under_way))
+    await asyncio.gather(*(ledger.begin(each, NOW, None) for each in in_progress))
     disk.fill()
     recorded, refused = await begin_until_full(ledger, intent)
     with pytest.raises(LedgerUnavailable, match="full"):
@@ -166,26 +176,26 @@ async def on_a_small_disk_what_is_under_way_is_recorded(
     for each in refused:
         assert await ledger.find(each.scope, each.key) is None, "the whole batch was undone"
 
-    # One after the other, which takes far more room than together.
-    for each in under_way[8:]:
+    # One after the other, because that takes far more space than one commit for all.
+    for each in in_progress[8:]:
         await settle(ledger, each, TEXTS[text])
-    # Each outcome that is recorded leaves room for an intent again.
+    # After each recorded outcome there is space for one more intent.
     async with asyncio.timeout(10):
         await asyncio.gather(
             *(ledger.begin(each, NOW, None) for each in refused),
-            *(settle(ledger, each, TEXTS[text]) for each in under_way[:8]),
+            *(settle(ledger, each, TEXTS[text]) for each in in_progress[:8]),
         )
 
-    disk.make_room()
+    disk.free_space()
     assert await ledger.check() == []
     more = intent("more", requested_name="more")
     await ledger.begin(more, NOW, None)
     await ledger.close()
     begun = [*recorded, *refused, more]
-    await nothing_is_lost(await open_at(disk.ledger_url), under_way, begun)
+    await nothing_is_lost(await open_at(disk.ledger_url), in_progress, begun)
 
 
-async def on_a_small_disk_what_is_refused_stands_in_nobody_s_way(
+async def on_a_small_disk_refused_intents_do_not_delay_outcomes(
     disk: Disk, open_at: Open, intent: MakeIntent
 ) -> None:
     ledger = await open_at(disk.ledger_url)
@@ -206,20 +216,20 @@ async def on_a_small_disk_what_is_refused_stands_in_nobody_s_way(
     await nothing_is_lost(await open_at(disk.ledger_url), [mine], recorded)
 
 
-async def on_a_small_disk_a_commit_that_fails_fails_for_all(
+async def on_a_small_disk_a_failed_commit_fails_for_the_whole_batch(
     disk: Disk, open_at: Open, intent: MakeIntent
 ) -> None:
     ledger = await open_at(disk.ledger_url)
     await ledger.check()
     disk.fill()
     recorded, refused = await begin_until_full(ledger, intent)
-    disk.make_room()
+    disk.free_space()
     await asyncio.gather(*(ledger.begin(each, NOW, None) for each in refused))
     await ledger.close()
     await nothing_is_lost(await open_at(disk.ledger_url), [], [*recorded, *refused])
 
 
-async def on_a_small_disk_that_is_full_a_gateway_starts_only_with_room(
+async def on_a_small_disk_that_is_full_a_gateway_does_not_start(
     disk: Disk, open_at: Open, intent: MakeIntent
 ) -> None:
     before = await open_at(disk.ledger_url)
@@ -229,31 +239,31 @@ async def on_a_small_disk_that_is_full_a_gateway_starts_only_with_room(
     disk.fill()
     with pytest.raises(LedgerUnavailable, match="cannot be used"):
         await open_at(disk.ledger_url)
-    disk.make_room()
+    disk.free_space()
     ledger = await open_at(disk.ledger_url)
-    found = await ledger.find("everyone", "k")
-    assert found is not None
-    assert found.status is DuplicationStatus.UNKNOWN
+    record = await ledger.find("everyone", "k")
+    assert record is not None
+    assert record.status is DuplicationStatus.UNKNOWN
     await settle(ledger, mine, "late")
     await ledger.check()
     await ledger.close()
     await nothing_is_lost(await open_at(disk.ledger_url), [mine], [])
 
 
-async def on_a_small_disk_that_somebody_fills_outcomes_take_no_new_room(
+async def on_a_small_disk_that_is_filled_outcomes_take_no_new_space(
     disk: Disk, open_at: Open, intent: MakeIntent
 ) -> None:
     ledger = await open_at(disk.ledger_url)
-    under_way = [
+    in_progress = [
         intent(f"k{number}", requested_name=f"{number}", input=TEXTS["long"])
         for number in range(OUTSTANDING)
     ]
-    await asyncio.gather(*(ledger.begin(each, NOW, None) for each in under_way))
+    await asyncio.gather(*(ledger.begin(each, NOW, None) for each in in_progress))
     with disk.filled():
-        for each in under_way[:32]:
+        for each in in_progress[:32]:
             await settle(ledger, each, TEXTS["long"])
-        await asyncio.gather(*(settle(ledger, each, TEXTS["long"]) for each in under_way[32:]))
-        await nothing_is_lost(ledger, under_way, [])
+        await asyncio.gather(*(settle(ledger, each, TEXTS["long"]) for each in in_progress[32:]))
+        await nothing_is_lost(ledger, in_progress, [])
 
 
 async def settle(ledger: Ledger, intent: Intent, text: str) -> None:
@@ -273,7 +283,7 @@ async def nothing_is_lost(ledger: Ledger, settled: list[Intent], begun: list[Int
     assert len(records) == len(settled) + len(begun)
 
 
-# --- a whole gateway ------------------------------------------------------------------------------
+# --- a gateway process ----------------------------------------------------------------------------
 
 MUTATION = (
     "mutation Copy($campaign: SonarlyCampaignInput!, $key: String!) { duplicateCampaign("
@@ -294,7 +304,7 @@ api_key = "{api_key}"
 """
 
 
-async def on_a_small_disk_a_gateway_sends_nothing_new_and_finishes_the_rest(
+async def on_a_small_disk_a_gateway_sends_nothing_new_and_records_the_rest(
     disk: Disk, tmp_path_factory: pytest.TempPathFactory, unused_tcp_port: int
 ) -> None:
     folder = tmp_path_factory.mktemp("gateway")
@@ -308,9 +318,16 @@ async def on_a_small_disk_a_gateway_sends_nothing_new_and_finishes_the_rest(
                 api_key=ACCOUNTS["sonarly"]["api_key"],
             )
         )
-        # Little more room than is needed, so that few calls use it up.
-        sizes = {"SPARE_PAGES": 0, "MOST_SPARE_PAGES": 0, "STEP_PAGES": 8, "PAGES_EACH": 1}
-        tricks = {"constants": {f"ledger.room.{name}": size for name, size in sizes.items()}}
+        # The reserve is hardly larger than necessary, so that few calls use it up.
+        sizes = {
+            "MIN_SPARE_PAGES": 0,
+            "MAX_SPARE_PAGES": 0,
+            "GROWTH_STEP_PAGES": 8,
+            "PAGES_PER_RECORD": 1,
+        }
+        tricks = {
+            "constants": {f"ledger.disk_reserve.{name}": size for name, size in sizes.items()}
+        }
         command = [sys.executable, str(LAUNCHER), json.dumps(tricks), "serve"]
         command += ["--config", str(config)]
         base = f"http://127.0.0.1:{unused_tcp_port}"
@@ -347,10 +364,10 @@ async def a_disk_fills_under(client: httpx.AsyncClient, disk: Disk, provider: st
 
     assert [answer["status"] for answer in await asyncio.gather(*slow)] == ["CREATED"] * len(slow)
     assert await asked(client, provider) == sent
-    disk.make_room()
+    disk.free_space()
     await until_ready(client, 200)
     retried = await ask(client, f"more{number}", "507f1f77bcf86cd799439011")
-    # Its intent may have been recorded as never sent; a key has one answer for good.
+    # Its intent may have been recorded as never sent. A key always has the same result.
     assert retried["status"] in {"CREATED", "REJECTED"}
     assert await asked(client, provider) == sent + (retried["status"] == "CREATED")
     fresh = await ask(client, "fresh", "507f1f77bcf86cd799439011")
@@ -389,7 +406,7 @@ async def until_ready(client: httpx.AsyncClient, status: int) -> None:
 
 
 @pytest.mark.parametrize("is_killed", [False, True])
-async def on_a_small_disk_that_somebody_fills_a_gateway_records_every_answer(
+async def on_a_small_disk_that_is_filled_a_gateway_records_every_response(
     disk: Disk, tmp_path_factory: pytest.TempPathFactory, *, is_killed: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("gateway")
@@ -409,7 +426,7 @@ async def on_a_small_disk_that_somebody_fills_a_gateway_records_every_answer(
                 with disk.filled():
                     provider.released.set()
                     if is_killed:
-                        # In the middle of the answers.
+                        # While the responses arrive.
                         while sum(each.done() for each in asking) < 10:
                             await asyncio.sleep(0)
                         gateway.signal(signal.SIGKILL)
@@ -420,23 +437,23 @@ async def on_a_small_disk_that_somebody_fills_a_gateway_records_every_answer(
                     History(each, [answer] if answer else [])
                     for each, answer in zip(wanted, answers, strict=True)
                 ]
-                told = [each.intent.name for each in histories if each.told]
-                assert len(told) >= 10 if is_killed else len(told) == len(wanted)
-                disk.make_room()
+                names = [history.intent.name for history in histories if history.told]
+                assert len(names) >= 10 if is_killed else len(names) == len(wanted)
+                disk.free_space()
                 if is_killed:
                     gateway = await listening(launch(config))
-                found = await recorded(disk.ledger_url)
-                for name in told:
-                    assert found[name].status is DuplicationStatus.CREATED
-                    assert found[name].evidence is Evidence.RESPONSE
-                # What was under way at the kill is found by reading, and recorded too.
+                records = await recorded(disk.ledger_url)
+                for name in names:
+                    assert records[name].status is DuplicationStatus.CREATED
+                    assert records[name].evidence is Evidence.RESPONSE
+                # The outcomes of calls in progress at the kill are found by search.
                 await asyncio.gather(
                     *(insist(http, lambda: gateway.url, provider, each) for each in histories)
                 )
-                assert {each.told[-1].status for each in histories} == {"CREATED"}
-                found = await recorded(disk.ledger_url)
-                assert {each.status for each in found.values()} == {DuplicationStatus.CREATED}
-                assert len(found) == len(wanted)
+                assert {history.told[-1].status for history in histories} == {"CREATED"}
+                records = await recorded(disk.ledger_url)
+                assert {record.status for record in records.values()} == {DuplicationStatus.CREATED}
+                assert len(records) == len(wanted)
                 (history,) = await all_insist(
                     http, lambda: gateway.url, provider, intents(["none"], ("one",))
                 )

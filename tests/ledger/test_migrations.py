@@ -1,4 +1,4 @@
-"""Ledgers of earlier versions, brought up to date with everything that is in them."""
+"""Ledgers of earlier versions are migrated with all of their records."""
 
 import hashlib
 import sqlite3
@@ -26,22 +26,29 @@ from campaign_gateway.model import (
     Intent,
     Selection,
 )
+from support.postgres import PostgresServer
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 MICROS = 1777636800123456
 
-# Of each released file, what it was when it was released.
+# The hash of each released file at its release.
 RELEASED = {
+    "postgres/0001_duplication.sql": "21b9afe00a7987b2677cfed2d03e6b52",
+    "postgres/0002_warnings.sql": "e7a8bbf1ef7589c878cad75f2958abbd",
+    "postgres/0003_owners.sql": "877b9b3b310159e74d53a3448e6c4352",
     "sqlite/0001_duplication.sql": "b71071ab579f9a663612130714f5030f",
+    "sqlite/0002_unresolved.sql": "a019d327589e3b38ffffa1ebb8a66328",
+    "sqlite/0003_warnings.sql": "271e820a62b17879a59bff19e231ae72",
+    "sqlite/0004_owners.sql": "2577ea25187b55504ed0cde9ac2e309a",
 }
 
-# As version 1 has written them, one of each status.
+# Rows as version 1 wrote them, one of each status.
 CAMPAIGN = (
     '{"id":"c9","name":"Copy","description":"","status":"DRAFT","provider_status":"draft",'
     '"tags":["a","b"],"created_at":"2026-05-01T12:00:00.123456Z","updated_at":null}'
 )
 ERROR = (
-    '{"code":"%s","message":"said","field":["input","braze"],"retry_after":30,'
+    '{"code":"%s","message":"text","field":["input","braze"],"retry_after":30,'
     '"provider_code":"429","provider_message":"Slow!"}'
 )
 ROWS: dict[str, dict[str, object]] = {
@@ -61,10 +68,10 @@ ROWS: dict[str, dict[str, object]] = {
     },
 }
 
-# What the first version did not record.
+# Fields that version 1 did not record.
 NEWER = {"preexisting_ids", "id_namespace"}
 
-# What it called differently.
+# Columns that version 1 gave other names.
 OLD_NAMES = {"attempt_id": "nonce"}
 
 MakeIntent = Callable[..., Intent]
@@ -83,7 +90,7 @@ def intent_of(status: str) -> Intent:
         source_campaign_id="c1",
         requested_name=f"Copy {status}",
         input='{"campaign_id": "c1"}',
-        # To rows from before there were platforms, each account is one.
+        # The migration gives rows without a namespace their account as the namespace.
         id_namespace="braze@braze",
     )
 
@@ -119,7 +126,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_released_file_is_never_changed() -> None:
+def test_released_migrations_are_unchanged() -> None:
     for name, fingerprint in RELEASED.items():
         text = resources.files(folder).joinpath(name).read_bytes()
         assert hashlib.sha256(text).hexdigest()[:32] == fingerprint, (
@@ -128,44 +135,44 @@ def test_a_released_file_is_never_changed() -> None:
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgres"])
-def test_files_are_numbered_without_a_gap(engine: str) -> None:
+def test_migrations_are_numbered_without_a_gap(engine: str) -> None:
     listed = resources.files(folder).joinpath(engine).iterdir()
     names = sorted(each.name for each in listed if each.name.endswith(".sql"))
     assert [name[:5] for name in names] == [f"{number:04}_" for number in range(1, len(names) + 1)]
     assert len(migrations(engine)) == len(names)
 
 
-async def test_everything_in_a_ledger_of_version_1_is_kept(
+async def test_ledger_of_version_1_is_read_whole(
     sqlite_url: str, path: Path, open_at: Open
 ) -> None:
     upgraded_at = datetime.now(UTC)
     ledger = await open_at(sqlite_url)
     listed = await ledger.list(None, Selection(), 10, None)
-    found = {
-        each.intent.key: whole
-        for each in listed
-        if (whole := await ledger.find("everyone", each.intent.key))
+    records = {
+        record.intent.key: record
+        for shown in listed
+        if (record := await ledger.find("everyone", shown.intent.key))
     }
-    assert {key: each.status for key, each in found.items()} == {
-        # Its gateway is gone, as after any restart.
+    assert {key: record.status for key, record in records.items()} == {
+        # Its gateway has stopped.
         "IN_PROGRESS": DuplicationStatus.UNKNOWN,
         "UNKNOWN": DuplicationStatus.UNKNOWN,
         "ACCEPTED": DuplicationStatus.ACCEPTED,
         "CREATED": DuplicationStatus.CREATED,
         "REJECTED": DuplicationStatus.REJECTED,
     }
-    for key, each in found.items():
-        assert each.intent == intent_of(key)
-        assert each.requested_at == NOW
-        assert await ledger.get("everyone", each.intent.id) == each
-        assert (each.candidates, each.expired) == ((), False)
-    assert found["UNKNOWN"].checks == 3
-    assert found["ACCEPTED"].provider_trace_id == "t"
-    created = found["CREATED"]
+    for key, record in records.items():
+        assert record.intent == intent_of(key)
+        assert record.requested_at == NOW
+        assert await ledger.get("everyone", record.intent.id) == record
+        assert (record.candidates, record.expired) == ((), False)
+    assert records["UNKNOWN"].checks == 3
+    assert records["ACCEPTED"].provider_trace_id == "t"
+    created = records["CREATED"]
     copy = Campaign("c9", "Copy", "", CampaignStatus.DRAFT, "draft", ("a", "b"), NOW)
     assert (created.campaign, created.evidence) == (copy, Evidence.INFERRED)
     assert created.settled_at == NOW + timedelta(microseconds=1)
-    rejected = found["REJECTED"]
+    rejected = records["REJECTED"]
     assert rejected.error is not None
     assert (rejected.error.code, rejected.error.retry_after) == (ErrorCode.RATE_LIMITED, 30)
 
@@ -173,8 +180,8 @@ async def test_everything_in_a_ledger_of_version_1_is_kept(
     assert {each.intent.key for each in due} == {"IN_PROGRESS", "UNKNOWN", "ACCEPTED"}
 
 
-# Two rows of one host, of which one has weaker evidence; two places behind one host and port, both
-# with the provider's answer; and one of a kind.
+# Two rows of one host, of which one has weaker evidence. Two rows of one host and port, both from
+# responses, so the port serves two tenants. One row of a kind of campaign.
 OWNED = [
     ("API.example.com:443", "INFERRED"),
     ("api.example.com", "ANSWER"),
@@ -185,7 +192,7 @@ OWNED = [
 
 
 def owned_rows() -> Iterator[dict[str, object]]:
-    """As the version before the one that gives each campaign one owner has written them."""
+    """Return rows as the version wrote them that allowed several owners of a campaign."""
     for number, (host, evidence) in enumerate(OWNED):
         yield {
             **dict.fromkeys(("fingerprint", "nonce", "owner", "source_campaign_id"), ""),
@@ -206,7 +213,7 @@ def owned_rows() -> Iterator[dict[str, object]]:
         }
 
 
-async def test_upgrade_gives_each_campaign_one_owner_in_sqlite(
+async def test_sqlite_upgrade_gives_each_campaign_one_owner(
     sqlite_url: str, tmp_path: Path, open_at: Open
 ) -> None:
     with connected(tmp_path / "ledger.db") as connection:
@@ -217,10 +224,10 @@ async def test_upgrade_gives_each_campaign_one_owner_in_sqlite(
         for row in owned_rows():
             marks = ", ".join(f":{name}" for name in row)
             connection.execute(f"INSERT INTO duplication ({', '.join(row)}) VALUES ({marks})", row)
-    await each_campaign_has_one_owner(await open_at(sqlite_url))
+    await assert_each_campaign_has_one_owner(await open_at(sqlite_url))
 
 
-async def test_upgrade_gives_each_campaign_one_owner_in_postgres(
+async def test_postgres_upgrade_gives_each_campaign_one_owner(
     postgres_url: str, open_at: Open
 ) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as connection:
@@ -232,21 +239,21 @@ async def test_upgrade_gives_each_campaign_one_owner_in_postgres(
             marks = ", ".join(f"%({name})s" for name in row)
             insert = f"INSERT INTO duplication ({', '.join(row)}) VALUES ({marks})"
             connection.execute(insert.encode(), row)
-    await each_campaign_has_one_owner(await open_at(postgres_url))
+    await assert_each_campaign_has_one_owner(await open_at(postgres_url))
 
 
-async def each_campaign_has_one_owner(ledger: Ledger) -> None:
-    found = [await ledger.find("everyone", f"k{number}") for number in range(len(OWNED))]
-    assert [each.intent.id_namespace for each in found if each] == [
+async def assert_each_campaign_has_one_owner(ledger: Ledger) -> None:
+    records = [await ledger.find("everyone", f"k{number}") for number in range(len(OWNED))]
+    assert [record.intent.id_namespace for record in records if record] == [
         "braze@api.example.com",
         "braze@api.example.com",
         "braze@api.example.com:8443",
         "braze@api.example.com:8443#3",
         "braze@h.com#p",
     ]
-    statuses = [each.status for each in found if each]
+    statuses = [record.status for record in records if record]
     assert statuses == [DuplicationStatus.UNKNOWN, *[DuplicationStatus.CREATED] * 4]
-    loser = found[0]
+    loser = records[0]
     assert loser is not None
     assert (loser.campaign, loser.evidence, loser.settled_at) == (None, None, None)
     assert loser.error is not None
@@ -254,12 +261,14 @@ async def each_campaign_has_one_owner(ledger: Ledger) -> None:
     assert [each.intent.key for each in await ledger.claim_due("braze", NOW, 10, NOW)] == ["k0"]
 
 
-async def test_a_ledger_of_version_1_works_on(sqlite_url: str, path: Path, open_at: Open) -> None:
+async def test_upgraded_ledger_of_version_1_records_and_expires(
+    sqlite_url: str, path: Path, open_at: Open
+) -> None:
     ledger = await open_at(sqlite_url)
     late = await ledger.settle(intent_of("IN_PROGRESS"), Created(Campaign("late")), NOW, None)
     assert late.status is DuplicationStatus.CREATED
     corrected = await ledger.settle(intent_of("CREATED"), Created(Campaign("other")), NOW, None)
-    assert corrected.campaign == Campaign("other"), "an answer outweighs what was read"
+    assert corrected.campaign == Campaign("other"), "a response overwrites a search"
     for status in ROWS:
         with pytest.raises(KeyConflict):
             await ledger.begin(replace(intent_of(status), id="new", attempt_id="new"), NOW, None)
@@ -269,7 +278,7 @@ async def test_a_ledger_of_version_1_works_on(sqlite_url: str, path: Path, open_
     assert {each.intent.key for each in left} == {"UNKNOWN", "ACCEPTED"}
 
 
-async def test_each_file_is_applied_once(sqlite_url: str, path: Path, open_at: Open) -> None:
+async def test_each_migration_is_applied_once(sqlite_url: str, path: Path, open_at: Open) -> None:
     await (await open_at(sqlite_url)).close()
     with connected(path) as connection:
         version = connection.execute("PRAGMA user_version").fetchone()
@@ -281,7 +290,7 @@ async def test_each_file_is_applied_once(sqlite_url: str, path: Path, open_at: O
     assert again == upgraded
 
 
-async def test_an_upgraded_ledger_is_as_a_new_one(
+async def test_upgraded_sqlite_ledger_has_the_schema_of_a_new_one(
     sqlite_url: str, path: Path, tmp_path: Path, open_at: Open
 ) -> None:
     await open_at(sqlite_url)
@@ -296,11 +305,42 @@ async def test_an_upgraded_ledger_is_as_a_new_one(
     assert shape(path) == shape(tmp_path / "new.db")
 
 
-async def test_an_upgrade_that_fails_changes_nothing(
-    sqlite_url: str, path: Path, open_at: Open
+async def test_upgraded_postgres_database_has_the_schema_of_a_new_one(
+    postgres: PostgresServer, open_at: Open
 ) -> None:
+    released = sum(name.startswith("postgres/") for name in RELEASED)
+
+    def shape(url: str) -> list[object]:
+        columns = (
+            "SELECT column_name, data_type, is_nullable, column_default, collation_name"
+            " FROM information_schema.columns WHERE table_name = 'duplication' ORDER BY 1"
+        )
+        indexes = "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'duplication'"
+        with psycopg.connect(url) as connection:
+            return [
+                connection.execute(columns).fetchall(),
+                sorted(connection.execute(indexes).fetchall()),
+            ]
+
+    shapes = []
+    for version in (0, released):
+        url = postgres.create_database()
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("CREATE TABLE ledger_version (version integer NOT NULL)")
+            for number, script in enumerate(migrations("postgres")[:version], start=1):
+                connection.execute(script.encode())
+                connection.execute("INSERT INTO ledger_version VALUES (%s)", [number])
+        before = shape(url)
+        await open_at(url)
+        shapes.append(shape(url))
+        assert shapes[-1] != before, "the present version has migrations of its own"
+    new, upgraded = shapes
+    assert upgraded == new
+
+
+async def test_failed_upgrade_changes_nothing(sqlite_url: str, path: Path, open_at: Open) -> None:
     with connected(path) as connection:
-        # What the second file makes is there already, at its very end.
+        # The second migration creates this column at its end, and fails.
         connection.execute("ALTER TABLE duplication ADD COLUMN expired INTEGER")
     with pytest.raises(LedgerUnavailable, match="cannot be used: duplicate column name"):
         await open_at(sqlite_url)

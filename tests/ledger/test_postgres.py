@@ -1,4 +1,4 @@
-"""What is PostgreSQL's own: many gateways, and a database that comes and goes."""
+"""What only PostgreSQL has: several gateways, and a database that may be unavailable."""
 
 import asyncio
 import re
@@ -39,7 +39,7 @@ Open = Callable[..., Awaitable[Ledger]]
 
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[PostgresServer]:
-    """One that these tests may stop and change."""
+    """A server that these tests may stop and reconfigure."""
     with postgres_server() as server:
         yield server
 
@@ -60,14 +60,14 @@ def engine_of(ledger: Ledger) -> PostgresEngine:
 
 
 def run(url: str, statement: str, *values: object) -> list[Any]:
-    """By somebody else."""
+    """Run a statement on another connection."""
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = connection.execute(statement.encode(), values)
         return cursor.fetchall() if cursor.description else []
 
 
 def die(ledger: Ledger) -> None:
-    """As a process does that is killed, a minute ago."""
+    """Stop the heartbeat, as in a process that is killed."""
     engine = engine_of(ledger)
     assert engine._supervision is not None
     engine._supervision.cancel()
@@ -80,8 +80,8 @@ def age(url: str, ledger: Ledger) -> None:
 
 
 async def status_of(ledger: Ledger, key: str) -> DuplicationStatus | None:
-    found = await ledger.find("everyone", key)
-    return None if found is None else found.status
+    record = await ledger.find("everyone", key)
+    return None if record is None else record.status
 
 
 async def until_unknown(ledger: Ledger, key: str) -> None:
@@ -90,13 +90,13 @@ async def until_unknown(ledger: Ledger, key: str) -> None:
             await asyncio.sleep(0.02)
 
 
-# --- gateways that die ----------------------------------------------------------------------------
+# --- gateways that stop ---------------------------------------------------------------------------
 
 
-async def test_time_is_the_database_s_whatever_this_machine_s_clock_says(
+async def test_time_is_from_the_database_if_the_machine_s_clock_is_wrong(
     postgres_url: str, open_at: Open, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    monkeypatch.setattr(postgres, "HEARTBEAT", 0.1)
+    monkeypatch.setattr(postgres, "HEARTBEAT_SECONDS", 0.1)
     ledger = await open_at(postgres_url)
 
     class Behind(datetime):
@@ -104,16 +104,19 @@ async def test_time_is_the_database_s_whatever_this_machine_s_clock_says(
         def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
             return datetime.now(tz) - timedelta(minutes=5)
 
-    assert await ledger.check() == []
+    # A server that tests share may run with fsync = off, which is a warning too.
+    before = await ledger.check()
+    assert not any("clock" in warning for warning in before)
     with monkeypatch.context() as patched:
         patched.setattr(postgres, "datetime", Behind)
-        (warning,) = await ledger.check()
+        *others, warning = await ledger.check()
+        assert others == before
         assert "this gateway's clock is 300 seconds behind the database's" in warning
         assert abs(ledger.now() - datetime.now(UTC)) < timedelta(seconds=1)
-        visitor = await open_at(postgres_url, as_operator=True)
-        assert abs(visitor.now() - datetime.now(UTC)) < timedelta(seconds=1)
+        operator = await open_at(postgres_url, as_operator=True)
+        assert abs(operator.now() - datetime.now(UTC)) < timedelta(seconds=1)
         await until(lambda: "300 seconds behind" in caplog.text)
-        assert caplog.text.count("300 seconds behind") == 1, "once, and not at each heartbeat"
+        assert caplog.text.count("300 seconds behind") == 1, "one warning in total"
     caplog.set_level("INFO")
     await until(lambda: "agrees with the database's again" in caplog.text)
 
@@ -124,10 +127,10 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_dead_gateway_s_calls_become_unknown_and_a_living_one_s_do_not(
+async def test_only_attempts_of_a_dead_gateway_become_unknown(
     postgres_url: str, open_at: Open, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(postgres, "HEARTBEAT_SECONDS", 0.05)
     monkeypatch.setattr(postgres, "DEAD_AFTER", 0.2)
     dead, living, third = [await open_at(postgres_url) for _ in range(3)]
     for each, key in ((dead, "dead"), (living, "living"), (third, "third")):
@@ -147,19 +150,19 @@ async def test_a_dead_gateway_s_calls_become_unknown_and_a_living_one_s_do_not(
     assert due[0].error.code is ErrorCode.OUTCOME_UNKNOWN
 
 
-async def test_a_gateway_that_is_closed_is_not_waited_for(
+async def test_attempts_of_a_closed_gateway_are_taken_over_without_delay(
     postgres_url: str, open_at: Open, intent: MakeIntent
 ) -> None:
     leaving, staying = await open_at(postgres_url), await open_at(postgres_url)
     await leaving.begin(intent("k"), NOW, None)
-    await engine_of(staying)._disown()
+    await engine_of(staying)._take_over_abandoned()
     assert await status_of(staying, "k") is DuplicationStatus.IN_PROGRESS
     await leaving.close()
-    await engine_of(staying)._disown()
+    await engine_of(staying)._take_over_abandoned()
     assert await status_of(staying, "k") is DuplicationStatus.UNKNOWN
 
 
-async def test_whoever_was_taken_for_dead_settles_all_the_same(
+async def test_gateway_that_was_taken_for_dead_still_settles(
     postgres_url: str, open_at: Open, intent: MakeIntent
 ) -> None:
     paused, other = await open_at(postgres_url), await open_at(postgres_url)
@@ -168,30 +171,30 @@ async def test_whoever_was_taken_for_dead_settles_all_the_same(
         await paused.begin(mine, NOW, None)
         age(postgres_url, paused)
         await asyncio.gather(
-            engine_of(other)._disown(),
+            engine_of(other)._take_over_abandoned(),
             paused.settle(mine, Created(Campaign(f"c{number}")), LATER, None),
         )
         assert await status_of(other, mine.key) is DuplicationStatus.CREATED
         late = intent(f"late{number}", requested_name=f"late{number}")
         await paused.begin(late, NOW, None)
-        await engine_of(other)._disown()
+        await engine_of(other)._take_over_abandoned()
         assert await status_of(other, late.key) is DuplicationStatus.UNKNOWN
         settled = await paused.settle(late, Created(Campaign(f"l{number}")), LATER, None)
         assert settled.status is DuplicationStatus.CREATED
-    await engine_of(other)._disown()
+    await engine_of(other)._take_over_abandoned()
     assert await other.claim_due("braze", datetime.now(UTC), 10, datetime.now(UTC)) == []
 
 
-async def test_a_visitor_takes_nothing_over_and_leaves_no_trace(
+async def test_operator_takes_nothing_over_and_has_no_replica_row(
     postgres_url: str, open_at: Open, intent: MakeIntent
 ) -> None:
     gateway = await open_at(postgres_url)
     await gateway.begin(intent("k"), NOW, None)
     age(postgres_url, gateway)
-    visitor = await open_at(postgres_url, as_operator=True)
-    assert await status_of(visitor, "k") is DuplicationStatus.IN_PROGRESS
+    operator = await open_at(postgres_url, as_operator=True)
+    assert await status_of(operator, "k") is DuplicationStatus.IN_PROGRESS
     assert len(run(postgres_url, "SELECT id FROM replica")) == 1
-    await visitor.close()
+    await operator.close()
     assert len(run(postgres_url, "SELECT id FROM replica")) == 1
 
 
@@ -199,36 +202,39 @@ async def test_a_visitor_takes_nothing_over_and_leaves_no_trace(
 
 
 @pytest.mark.parametrize("patience", [1.0, 30.0])
-async def test_nobody_is_taken_for_dead_right_after_an_outage(
+async def test_no_gateway_counts_as_dead_right_after_an_outage(
     own_server: PostgresServer,
     open_at: Open,
     intent: MakeIntent,
     monkeypatch: pytest.MonkeyPatch,
     patience: float,
 ) -> None:
-    """With patience, the heartbeat that waits for the database does not fail."""
+    """With the longer patience, the heartbeat is retried until the database is back."""
     monkeypatch.setattr(postgres, "PATIENCE", patience)
-    monkeypatch.setattr(postgres, "HEARTBEAT", 0.05)
-    monkeypatch.setattr(postgres, "DEAD_AFTER", 2.0)
+    monkeypatch.setattr(postgres, "HEARTBEAT_SECONDS", 0.05)
+    dead_after = 1.5
+    monkeypatch.setattr(postgres, "DEAD_AFTER", dead_after)
     url = own_server.create_database()
     other, watching = await open_at(url), await open_at(url)
     await other.begin(intent("k"), NOW, None)
-    # It lives, but has not come back yet when the database has.
+    # It runs, but its next heartbeat is late.
     die(other)
-    await asyncio.sleep(2.1)
+    await asyncio.sleep(dead_after + 0.1)
     own_server.kill()
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(dead_after + 0.2)
     own_server.start()
     age(url, other)
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(dead_after / 2):
             await until_unknown(watching, "k")
     await until_unknown(watching, "k")
 
 
-async def test_calls_outlast_restarts_of_the_database(
-    own_server: PostgresServer, open_at: Open, intent: MakeIntent
+async def test_calls_survive_restarts_of_the_database(
+    own_server: PostgresServer, open_at: Open, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # On a busy machine, the start after a crash may take longer than the default.
+    monkeypatch.setattr(postgres, "PATIENCE", 60.0)
     ledger = await open_at(own_server.create_database())
     is_over, done = asyncio.Event(), list[str]()
 
@@ -257,13 +263,13 @@ async def test_calls_outlast_restarts_of_the_database(
 
 
 @pytest.mark.long
-async def test_an_intent_that_a_halted_database_may_still_record_is_never_under_way(
+async def test_intent_that_a_halted_database_may_still_record_never_begins(
     own_server: PostgresServer, open_at: Open, intent: MakeIntent, impatient: None
 ) -> None:
     ledger, mine = await open_at(own_server.create_database()), intent("k")
     own_server.pause()
     try:
-        # The driver takes ten more seconds to call the statement off.
+        # The driver takes ten more seconds to cancel the statement.
         async with asyncio.timeout(15):
             with pytest.raises(CommitUncertain, match="did not answer in time"):
                 await ledger.begin(mine, NOW, None)
@@ -276,35 +282,36 @@ async def test_an_intent_that_a_halted_database_may_still_record_is_never_under_
 
 @asynccontextmanager
 async def swallowing(url: str, statement: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A way to the database on which the answer to the first such statement is lost."""
+    """Relay connections to the database, and drop the response to the first such statement."""
     there = urlsplit(url)
     swallowed: list[bytes] = []
     relays: set[asyncio.Task[Any] | None] = set()
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         relays.add(asyncio.current_task())
-        answers, questions = await asyncio.open_connection(there.hostname, there.port)
+        responses, requests = await asyncio.open_connection(there.hostname, there.port)
         is_doomed = False
 
-        async def ask() -> None:
+        async def forward() -> None:
             nonlocal is_doomed
-            while asked := await reader.read(65536):
-                is_doomed = is_doomed or (statement in asked and not swallowed)
-                questions.write(asked)
-            questions.close()
+            while request := await reader.read(65536):
+                # The statements are written on several lines.
+                is_doomed = is_doomed or (statement in b" ".join(request.split()) and not swallowed)
+                requests.write(request)
+            requests.close()
 
-        asking = asyncio.create_task(ask())
+        forwarding = asyncio.create_task(forward())
         with suppress(OSError):
-            while answered := await answers.read(65536):
+            while response := await responses.read(65536):
                 if is_doomed:
-                    swallowed.append(answered)
+                    swallowed.append(response)
                     break
-                writer.write(answered)
-        asking.cancel()
-        for each in (writer, questions):
-            each.close()
+                writer.write(response)
+        forwarding.cancel()
+        for stream in (writer, requests):
+            stream.close()
             with suppress(OSError):
-                await each.wait_closed()
+                await stream.wait_closed()
 
     listening = await asyncio.start_server(relay, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
@@ -313,7 +320,7 @@ async def swallowing(url: str, statement: bytes) -> AsyncIterator[tuple[str, lis
         await asyncio.gather(*(each for each in relays if each))
 
 
-async def test_an_intent_whose_recording_was_not_confirmed_is_recorded_once(
+async def test_unconfirmed_intent_is_recorded_once(
     postgres_url: str, open_at: Open, intent: MakeIntent
 ) -> None:
     mine = intent("k")
@@ -328,7 +335,7 @@ async def test_an_intent_whose_recording_was_not_confirmed_is_recorded_once(
         await ledger.close()
 
 
-async def test_an_outcome_whose_recording_was_not_confirmed_is_recorded_once(
+async def test_unconfirmed_outcome_is_recorded_once(
     postgres_url: str, open_at: Open, intent: MakeIntent
 ) -> None:
     mine = intent("k")
@@ -341,10 +348,10 @@ async def test_an_outcome_whose_recording_was_not_confirmed_is_recorded_once(
         await ledger.close()
 
 
-async def test_what_may_have_been_recorded_is_in_doubt_whatever_comes_after(
+async def test_unconfirmed_intent_stays_uncertain_after_another_error(
     ledger: Ledger, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when the word of it is lost in a failover, and what answers then takes no writes."""
+    """The confirmation is lost in a failover, and the next server is read-only."""
     execute, failures = (
         psycopg.AsyncConnection.execute,
         [
@@ -354,7 +361,7 @@ async def test_what_may_have_been_recorded_is_in_doubt_whatever_comes_after(
     )
 
     async def execute_and_fail(self: Any, query: bytes, *arguments: Any) -> Any:
-        if not query.startswith(b"INSERT INTO duplication") or not failures:
+        if b"INSERT INTO duplication" not in query or not failures:
             return await execute(self, query, *arguments)
         if len(failures) == 2:
             await execute(self, query, *arguments)
@@ -369,7 +376,9 @@ async def test_what_may_have_been_recorded_is_in_doubt_whatever_comes_after(
 # --- locks ----------------------------------------------------------------------------------------
 
 
-async def test_no_row_stays_locked(ledger: Ledger, postgres_url: str, intent: MakeIntent) -> None:
+async def test_no_row_stays_locked_after_its_statement(
+    ledger: Ledger, postgres_url: str, intent: MakeIntent
+) -> None:
     async def call(number: int) -> None:
         mine = intent(f"k{number}", requested_name=f"{number}")
         await ledger.begin(mine, NOW, None)
@@ -377,36 +386,36 @@ async def test_no_row_stays_locked(ledger: Ledger, postgres_url: str, intent: Ma
         await ledger.claim_due("braze", LATER, 3, LATER)
 
     await asyncio.gather(*(call(number) for number in range(30)))
-    await engine_of(ledger)._disown()
+    await engine_of(ledger)._take_over_abandoned()
     await ledger.expire(LATER, 10)
     idle = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
     assert run(postgres_url, f"{idle} AND starts_with(state, 'idle in transaction')") == [(0,)]
     assert len(run(postgres_url, "SELECT id FROM duplication FOR UPDATE NOWAIT")) == 30
 
 
-async def test_a_row_that_others_hold_stops_no_reader_and_is_waited_for_by_its_owner(
+async def test_locked_row_is_skipped_by_claims_and_awaited_by_settle(
     ledger: Ledger, postgres_url: str, intent: MakeIntent, impatient: None
 ) -> None:
     held, free = intent("held", requested_name="Held"), intent("free")
     for each in (held, free):
         await ledger.begin(each, NOW, None)
         await ledger.settle(each, UNKNOWN, NOW, NOW)
-    with psycopg.connect(postgres_url) as somebody:
-        somebody.execute("SELECT id FROM duplication WHERE key = 'held' FOR UPDATE")
+    with psycopg.connect(postgres_url) as other:
+        other.execute("SELECT id FROM duplication WHERE key = 'held' FOR UPDATE")
         taken = await ledger.claim_due("braze", LATER, 10, LATER + timedelta(minutes=1))
         assert [each.intent.key for each in taken] == ["free"]
         with pytest.raises(CommitUncertain):
             await ledger.settle(held, Created(COPY), LATER, None)
-        somebody.rollback()
+        other.rollback()
     settled = await ledger.settle(held, Created(COPY), LATER, None)
     assert settled.status is DuplicationStatus.CREATED
 
 
-# --- what it is run with --------------------------------------------------------------------------
+# --- settings and schema --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("setting", ["synchronous_commit", "fsync", "full_page_writes"])
-async def test_settings_that_weaken_the_promise_are_told(
+async def test_settings_that_weaken_the_promise_cause_a_warning(
     own_server: PostgresServer, open_at: Open, setting: str
 ) -> None:
     ledger = await open_at(own_server.create_database())
@@ -423,10 +432,10 @@ async def test_settings_that_weaken_the_promise_are_told(
     assert "second copy" in warning
 
 
-async def test_a_database_that_takes_no_writes_is_refused(
+async def test_read_only_database_is_unavailable(
     own_server: PostgresServer, open_at: Open, intent: MakeIntent, impatient: None
 ) -> None:
-    """As a standby is, or a primary that was made one."""
+    """A standby is read-only, and so is a primary that became a standby."""
     url = own_server.create_database()
     ledger = await open_at(url)
     await ledger.begin(intent("k"), NOW, None)
@@ -453,7 +462,7 @@ async def test_a_database_that_takes_no_writes_is_refused(
             connection.execute("SELECT pg_reload_conf()")
 
 
-async def test_gateways_that_start_at_once_bring_the_tables_up_to_date_once(
+async def test_gateways_that_start_together_migrate_once(
     postgres_url: str, open_at: Open, intent: MakeIntent
 ) -> None:
     ledgers = await asyncio.gather(*(open_at(postgres_url) for _ in range(4)))
@@ -464,7 +473,7 @@ async def test_gateways_that_start_at_once_bring_the_tables_up_to_date_once(
 
 
 @pytest.mark.parametrize("as_operator", [False, True])
-async def test_a_newer_database_is_left_alone(
+async def test_newer_database_is_refused(
     postgres_url: str, open_at: Open, *, as_operator: bool
 ) -> None:
     await (await open_at(postgres_url)).close()
@@ -473,7 +482,7 @@ async def test_a_newer_database_is_left_alone(
         await open_at(postgres_url, as_operator=as_operator)
 
 
-async def test_a_database_that_is_no_ledger_is_not_visited(
+async def test_operator_cannot_open_a_database_without_a_ledger(
     postgres_url: str, open_at: Open, impatient: None
 ) -> None:
     with pytest.raises(LedgerUnavailable):
@@ -487,7 +496,7 @@ SECRET = "hunter2swordfish"
 
 @pytest.fixture
 def guarded(own_server: PostgresServer) -> str:
-    """Where a user `careful` is asked for a password, and a URL with a wrong one."""
+    """Return a URL with a wrong password, for a user who needs one."""
     url = own_server.create_database()
     rules = own_server._data / "pg_hba.conf"
     if "careful" not in rules.read_text():
@@ -498,9 +507,9 @@ def guarded(own_server: PostgresServer) -> str:
     return url.replace("postgres@", f"careful:{SECRET}@")
 
 
-LEADS_NOWHERE = {
+UNUSABLE_URLS = {
     "a wrong password": (f":{SECRET}@", f":{SECRET}@", "password authentication failed"),
-    "nobody listens": (r"@[^/]*/", "@127.0.0.1:1/", "refused"),
+    "no server at the port": (r"@[^/]*/", "@127.0.0.1:1/", "refused"),
     "no such host": (r"@[^/]*/", "@no-such-host.invalid/", "no-such-host"),
     "a slash in the password": (f"{SECRET}@", f"{SECRET}/x@", ""),
     "an at sign in the password": (SECRET, "hunter2@swordfish", ""),
@@ -509,8 +518,8 @@ LEADS_NOWHERE = {
 
 
 @pytest.mark.parametrize("as_operator", [False, True])
-@pytest.mark.parametrize("mistake", LEADS_NOWHERE)
-async def test_a_url_that_leads_nowhere_is_refused_without_its_password(
+@pytest.mark.parametrize("mistake", UNUSABLE_URLS)
+async def test_error_for_an_unusable_url_does_not_contain_its_password(
     guarded: str,
     open_at: Open,
     impatient: None,
@@ -519,18 +528,18 @@ async def test_a_url_that_leads_nowhere_is_refused_without_its_password(
     *,
     as_operator: bool,
 ) -> None:
-    found, put, said = LEADS_NOWHERE[mistake]
+    pattern, replacement, message = UNUSABLE_URLS[mistake]
     async with asyncio.timeout(10):
         with pytest.raises(LedgerUnavailable, match="PostgreSQL cannot be used") as refused:
-            await open_at(re.sub(found, put, guarded), as_operator=as_operator)
-    assert said in str(refused.value)
+            await open_at(re.sub(pattern, replacement, guarded), as_operator=as_operator)
+    assert message in str(refused.value)
     traced = "".join(traceback.format_exception(refused.value))
-    told = f"{refused.value!r} {traced} {caplog.text}"
-    assert "hunter2" not in told
-    assert "swordfish" not in told
+    output = f"{refused.value!r} {traced} {caplog.text}"
+    assert "hunter2" not in output
+    assert "swordfish" not in output
 
 
-async def test_an_open_ledger_shows_no_password(
+async def test_repr_and_log_do_not_contain_the_password(
     guarded: str, open_at: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger = await open_at(guarded.replace(f"careful:{SECRET}@", f"postgres:{SECRET}@"))

@@ -1,4 +1,4 @@
-"""What is SQLite's own: one file, one gateway, one thread that writes, and a disk."""
+"""What only SQLite has: one file, one gateway, one writing thread, and a disk."""
 
 import asyncio
 import shutil
@@ -53,15 +53,15 @@ async def ledger(sqlite_url: str, open_at: Open) -> Ledger:
 
 
 async def status_of(ledger: Ledger, key: str) -> DuplicationStatus | None:
-    found = await ledger.find("everyone", key)
-    return None if found is None else found.status
+    record = await ledger.find("everyone", key)
+    return None if record is None else record.status
 
 
 def snapshot(path: Path, to: Path, torn: bytes) -> None:
-    """The ledger as a failure of the machine might leave it, with a half-written end."""
+    """Copy the ledger, with a log that ends in the middle of a frame."""
     shutil.copy(path, to)
     log = Path(f"{path}-wal").read_bytes()
-    # Old frames look whole, as they do in a log that was begun anew.
+    # Old frames look complete, as in a log that SQLite has restarted.
     Path(f"{to}-wal").write_bytes(log + log[32:4152] + torn)
 
 
@@ -75,7 +75,7 @@ def delete(path: Path) -> None:
 
 @contextmanager
 def connected(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection of somebody else's."""
+    """Open another connection."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         yield connection
 
@@ -86,13 +86,13 @@ def engine_of(ledger: Ledger) -> SqliteEngine:
 
 
 def connection_of(ledger: Ledger) -> sqlite3.Connection:
-    """The one that writes."""
+    """Return the writing connection."""
     return engine_of(ledger).writer.connection
 
 
 @asynccontextmanager
 async def occupied(ledger: Ledger) -> AsyncIterator[None]:
-    """Keeps the writer busy, so that whatever is asked of it meanwhile shares one COMMIT."""
+    """Keep the writer busy, so that all writes meanwhile share one COMMIT."""
     is_free = threading.Event()
     connection_of(ledger).create_function("wait_for_it", 0, lambda: is_free.wait(10))
     waiting = asyncio.create_task(ledger.engine.write("SELECT wait_for_it()", {}))
@@ -111,7 +111,7 @@ def python(script: str, *arguments: object, **options: Any) -> "subprocess.Popen
 # --- restarts -------------------------------------------------------------------------------------
 
 
-async def test_everything_survives_a_restart_but_what_was_under_way(
+async def test_restart_makes_attempts_in_progress_unknown_and_keeps_the_rest(
     sqlite_url: str, open_at: Open, intent: MakeIntent
 ) -> None:
     before = await open_at(sqlite_url)
@@ -143,7 +143,7 @@ async def test_everything_survives_a_restart_but_what_was_under_way(
     assert [each.intent for each in due] == [under_way]
 
 
-async def test_the_attempt_may_still_settle_what_a_restart_has_disowned(
+async def test_attempt_settles_after_a_restart_has_abandoned_it(
     sqlite_url: str, open_at: Open, intent: MakeIntent
 ) -> None:
     mine = intent("k")
@@ -157,18 +157,18 @@ async def test_the_attempt_may_still_settle_what_a_restart_has_disowned(
     assert await after.claim_due("braze", datetime.now(UTC), 10, LATER) == []
 
 
-async def test_what_is_torn_at_the_end_of_the_log_was_never_acknowledged(
+async def test_torn_end_of_the_log_loses_no_confirmed_write(
     ledger: Ledger, path: Path, tmp_path: Path, open_at: Open, intent: MakeIntent
 ) -> None:
     for number in range(20):
         await ledger.begin(intent(f"k{number}"), NOW, None)
     snapshot(path, tmp_path / "torn.db", b"garbage")
     torn = await open_at(f"sqlite:///{tmp_path}/torn.db")
-    found = await torn.list(None, Selection(), 50, None)
-    assert len(found) == 20
+    listed = await torn.list(None, Selection(), 50, None)
+    assert len(listed) == 20
 
 
-async def test_an_older_copy_in_its_place_is_not_mixed_with_what_was_written_after_it(
+async def test_restored_backup_is_not_mixed_with_a_newer_log(
     sqlite_url: str, path: Path, tmp_path: Path, open_at: Open, intent: MakeIntent
 ) -> None:
     for key in ("old", "new"):
@@ -184,7 +184,7 @@ async def test_an_older_copy_in_its_place_is_not_mixed_with_what_was_written_aft
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-async def test_a_start_that_fails_keeps_what_only_the_log_has(
+async def test_failed_start_keeps_records_that_only_the_log_has(
     ledger: Ledger,
     path: Path,
     tmp_path: Path,
@@ -202,7 +202,7 @@ async def test_a_start_that_fails_keeps_what_only_the_log_has(
     assert await status_of(await open_at(f"sqlite:///{killed}"), "k") is DuplicationStatus.UNKNOWN
 
 
-async def test_room_that_a_kill_left_in_a_table_is_free_again(
+async def test_reserve_that_a_kill_left_in_a_table_is_freed(
     sqlite_url: str, path: Path, open_at: Open
 ) -> None:
     ledger = await open_at(sqlite_url)
@@ -217,7 +217,7 @@ async def test_room_that_a_kill_left_in_a_table_is_free_again(
     assert connection.execute("PRAGMA freelist_count").fetchone()[0] > free - 10
 
 
-async def test_the_file_in_which_earlier_versions_kept_room_is_removed(
+async def test_ballast_file_of_earlier_versions_is_removed(
     sqlite_url: str, path: Path, open_at: Open
 ) -> None:
     ballast = path.with_name("ledger.db-ballast")
@@ -229,7 +229,7 @@ async def test_the_file_in_which_earlier_versions_kept_room_is_removed(
 # --- one file, one gateway ------------------------------------------------------------------------
 
 
-async def test_one_file_belongs_to_one_gateway(
+async def test_second_gateway_cannot_open_the_file(
     ledger: Ledger, sqlite_url: str, open_at: Open
 ) -> None:
     with pytest.raises(LedgerUnavailable, match="in use by another gateway; stop that one"):
@@ -239,7 +239,7 @@ async def test_one_file_belongs_to_one_gateway(
     await (await open_at(sqlite_url)).check()
 
 
-async def test_one_file_belongs_to_one_gateway_by_whatever_name(
+async def test_second_gateway_cannot_open_the_file_through_a_link(
     ledger: Ledger, path: Path, tmp_path: Path, open_at: Open
 ) -> None:
     (tmp_path / "link.db").symlink_to(path)
@@ -248,7 +248,7 @@ async def test_one_file_belongs_to_one_gateway_by_whatever_name(
 
 
 @pytest.mark.parametrize("as_operator", [False, True])
-async def test_a_newer_ledger_is_left_alone(
+async def test_newer_ledger_is_refused_and_unchanged(
     sqlite_url: str, path: Path, open_at: Open, *, as_operator: bool
 ) -> None:
     await (await open_at(sqlite_url)).close()
@@ -260,7 +260,7 @@ async def test_a_newer_ledger_is_left_alone(
         assert connection.execute("PRAGMA user_version").fetchone() == (99,)
 
 
-async def test_what_cannot_be_a_ledger_is_refused(tmp_path: Path, open_at: Open) -> None:
+async def test_file_that_is_not_a_ledger_is_refused(tmp_path: Path, open_at: Open) -> None:
     (tmp_path / "letter.db").write_text("Dear all,\n" * 1000)
     with connected(tmp_path / "theirs.db") as theirs:
         theirs.execute("PRAGMA user_version = 2")
@@ -274,28 +274,28 @@ async def test_what_cannot_be_a_ledger_is_refused(tmp_path: Path, open_at: Open)
     assert (tmp_path / "letter.db").read_text().startswith("Dear all,")
 
 
-# --- durable before it is told --------------------------------------------------------------------
+# --- durable before it is confirmed ---------------------------------------------------------------
 
 
-async def test_every_commit_waits_for_the_disk(ledger: Ledger) -> None:
+async def test_commits_are_synchronous(ledger: Ledger) -> None:
     pragma = connection_of(ledger).execute
     assert pragma("PRAGMA synchronous").fetchone()[0] == 2
     assert pragma("PRAGMA journal_mode").fetchone()[0] == "wal"
 
 
-async def test_nobody_hears_of_a_write_that_others_cannot_see_yet(
+async def test_write_is_confirmed_only_after_its_commit(
     ledger: Ledger, path: Path, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     observed: list[set[str]] = []
-    tell = writer._Write.tell
+    finish = writer._Write.finish
 
-    def look_and_tell(write: writer._Write, result: Any) -> None:
+    def look_and_finish(write: writer._Write, result: Any) -> None:
         with connected(path) as connection:
             rows = connection.execute("SELECT key || status FROM duplication")
             observed.append({key for (key,) in rows})
-        tell(write, result)
+        finish(write, result)
 
-    monkeypatch.setattr(writer._Write, "tell", look_and_tell)
+    monkeypatch.setattr(writer._Write, "finish", look_and_finish)
     mine = [intent(f"k{number}") for number in range(8)]
     for each in mine:
         await ledger.begin(each, NOW, None)
@@ -306,11 +306,11 @@ async def test_nobody_hears_of_a_write_that_others_cannot_see_yet(
     del observed[:]
     more = [intent(f"m{number}") for number in range(32)]
     await asyncio.gather(*(ledger.begin(each, NOW, None) for each in more))
-    told_first = observed[0]
-    assert len(told_first) > len(mine), "what shares a COMMIT is there at once"
+    first_observed = observed[0]
+    assert len(first_observed) > len(mine), "one COMMIT writes several rows"
 
 
-ACKNOWLEDGING = """
+CONFIRMING = """
 import asyncio, os, sys
 from datetime import UTC, datetime
 from campaign_gateway.ledger import open_ledger
@@ -334,25 +334,23 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("lines", [1, 40, 1500])
-async def test_a_kill_right_after_an_acknowledgement_loses_nothing(
-    sqlite_url: str, open_at: Open, lines: int
-) -> None:
-    with python(ACKNOWLEDGING, sqlite_url) as gateway:
+async def test_kill_loses_no_confirmed_write(sqlite_url: str, open_at: Open, lines: int) -> None:
+    with python(CONFIRMING, sqlite_url) as gateway:
         assert gateway.stdout is not None
-        told = [gateway.stdout.readline() for _ in range(lines)]
+        confirmed = [gateway.stdout.readline() for _ in range(lines)]
         gateway.send_signal(signal.SIGKILL)
-        told += [line for line in gateway.stdout if line.endswith("\n")]
+        confirmed += [line for line in gateway.stdout if line.endswith("\n")]
     ledger = await open_at(sqlite_url)
-    last_told = dict(line.split() for line in told)
-    assert last_told
-    for key, status in last_told.items():
-        found = await status_of(ledger, key)
-        # What was settled and not told yet may be there too.
+    last_confirmed = dict(line.split() for line in confirmed)
+    assert last_confirmed
+    for key, status in last_confirmed.items():
+        recorded = await status_of(ledger, key)
+        # A status that was committed, but not confirmed yet, is possible too.
         possible = {status, "CREATED"} if status == "CREATED" else {"UNKNOWN", "CREATED"}
-        assert found in possible
+        assert recorded in possible
 
 
-async def test_many_writes_share_a_commit(ledger: Ledger, intent: MakeIntent) -> None:
+async def test_concurrent_writes_share_a_commit(ledger: Ledger, intent: MakeIntent) -> None:
     statements: list[str] = []
     connection_of(ledger).set_trace_callback(statements.append)
 
@@ -371,7 +369,7 @@ async def test_many_writes_share_a_commit(ledger: Ledger, intent: MakeIntent) ->
 # --- writes that fail -----------------------------------------------------------------------------
 
 
-async def test_a_failed_write_fails_every_caller_and_leaves_the_ledger_usable(
+async def test_failed_commit_fails_every_caller_and_leaves_the_ledger_usable(
     ledger: Ledger, path: Path, intent: MakeIntent
 ) -> None:
     connection_of(ledger).execute("PRAGMA busy_timeout = 50")
@@ -392,7 +390,7 @@ async def test_a_failed_write_fails_every_caller_and_leaves_the_ledger_usable(
         await ledger.begin(each, NOW, None)
 
 
-async def test_a_write_that_breaks_undoes_all_that_share_its_commit(
+async def test_failed_statement_rolls_back_its_whole_commit(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     attempts = [intent(f"k{number}") for number in range(3)]
@@ -411,9 +409,7 @@ async def test_a_write_that_breaks_undoes_all_that_share_its_commit(
         await ledger.begin(each, NOW, None)
 
 
-async def test_a_caller_who_leaves_does_not_undo_the_write(
-    ledger: Ledger, intent: MakeIntent
-) -> None:
+async def test_cancelled_caller_does_not_undo_the_write(ledger: Ledger, intent: MakeIntent) -> None:
     writing = asyncio.create_task(ledger.begin(intent("k"), NOW, None))
     await asyncio.sleep(0)
     writing.cancel()
@@ -421,7 +417,9 @@ async def test_a_caller_who_leaves_does_not_undo_the_write(
     assert await status_of(ledger, "k") is DuplicationStatus.IN_PROGRESS
 
 
-async def test_a_closed_ledger_says_so(sqlite_url: str, open_at: Open, intent: MakeIntent) -> None:
+async def test_closed_ledger_raises_unavailable(
+    sqlite_url: str, open_at: Open, intent: MakeIntent
+) -> None:
     ledger = await open_at(sqlite_url)
     await ledger.close()
     with pytest.raises(LedgerUnavailable):
@@ -434,7 +432,7 @@ async def test_a_closed_ledger_says_so(sqlite_url: str, open_at: Open, intent: M
 # --- the file under the gateway -------------------------------------------------------------------
 
 
-async def test_a_moved_ledger_is_refused_until_it_is_put_back(
+async def test_moved_ledger_is_unavailable_until_it_is_back(
     ledger: Ledger, path: Path, tmp_path: Path, intent: MakeIntent
 ) -> None:
     await ledger.begin(intent("before"), NOW, None)
@@ -452,10 +450,10 @@ async def test_a_moved_ledger_is_refused_until_it_is_put_back(
 
 
 @pytest.mark.parametrize("ending", ["", "-wal", "-lock"])
-async def test_a_ledger_that_lost_a_file_is_refused_and_nothing_made_anew(
+async def test_ledger_without_one_of_its_files_is_unavailable(
     ledger: Ledger, path: Path, intent: MakeIntent, ending: str
 ) -> None:
-    """Without its log, what is told to be recorded would be gone after a kill."""
+    """Without its log, confirmed writes would be lost at a kill."""
     mine, lost = intent("k"), path.with_name(path.name + ending)
     await ledger.begin(mine, NOW, None)
     delete(lost)
@@ -466,7 +464,7 @@ async def test_a_ledger_that_lost_a_file_is_refused_and_nothing_made_anew(
     assert not is_there(lost)
 
 
-async def test_another_file_in_its_place_is_not_the_ledger(
+async def test_ledger_replaced_by_another_file_is_unavailable(
     ledger: Ledger, path: Path, tmp_path: Path, intent: MakeIntent
 ) -> None:
     shutil.copy(path, tmp_path / "copy.db")
@@ -475,11 +473,13 @@ async def test_another_file_in_its_place_is_not_the_ledger(
         await ledger.begin(intent("k"), NOW, None)
 
 
-# --- visitors -------------------------------------------------------------------------------------
+# --- operators ------------------------------------------------------------------------------------
 
 
-async def test_nobody_visits_what_is_not_there(sqlite_url: str, path: Path, open_at: Open) -> None:
-    with pytest.raises(LedgerUnavailable, match="does not exist; a gateway makes it"):
+async def test_operator_cannot_open_a_missing_ledger(
+    sqlite_url: str, path: Path, open_at: Open
+) -> None:
+    with pytest.raises(LedgerUnavailable, match="does not exist; a gateway creates it"):
         await open_at(sqlite_url, as_operator=True)
     assert not is_there(path)
     with connected(path):
@@ -488,20 +488,20 @@ async def test_nobody_visits_what_is_not_there(sqlite_url: str, path: Path, open
         await open_at(sqlite_url, as_operator=True)
 
 
-async def test_a_visitor_disowns_nothing_and_needs_no_gateway(
+async def test_operator_takes_over_nothing_and_needs_no_gateway(
     sqlite_url: str, open_at: Open, intent: MakeIntent
 ) -> None:
     gateway = await open_at(sqlite_url)
     await gateway.begin(intent("k"), NOW, None)
-    visitor = await open_at(sqlite_url, as_operator=True)
+    operator = await open_at(sqlite_url, as_operator=True)
     await gateway.close()
-    assert await status_of(visitor, "k") is DuplicationStatus.IN_PROGRESS
+    assert await status_of(operator, "k") is DuplicationStatus.IN_PROGRESS
     restarted = await open_at(sqlite_url)
-    assert await status_of(visitor, "k") is DuplicationStatus.UNKNOWN
+    assert await status_of(operator, "k") is DuplicationStatus.UNKNOWN
     await restarted.check()
 
 
-VISITING = """
+OPERATING = """
 import asyncio, sys
 from datetime import UTC, datetime
 from campaign_gateway.ledger import open_ledger
@@ -512,7 +512,7 @@ from campaign_gateway.model import (
 async def main():
     ledger = await open_ledger(sys.argv[1], as_operator=True)
     unknown = Selection(statuses=(DuplicationStatus.UNKNOWN,), account="lost")
-    absent = UserError(ErrorCode.PROVIDER_UNAVAILABLE, "looked")
+    absent = UserError(ErrorCode.PROVIDER_UNAVAILABLE, "checked")
     settled = 0
     while page := await ledger.list(None, unknown, 20, None):
         for number, each in enumerate(page):
@@ -532,7 +532,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_visitor_from_another_process_writes_beside_a_busy_gateway(
+async def test_operator_writes_from_another_process_while_a_gateway_is_busy(
     ledger: Ledger, sqlite_url: str, path: Path, intent: MakeIntent
 ) -> None:
     lost = [
@@ -542,21 +542,21 @@ async def test_a_visitor_from_another_process_writes_beside_a_busy_gateway(
     await asyncio.gather(*(ledger.settle(each, UNKNOWN, NOW, None) for each in lost))
     written = 0
 
-    async def copy_until(visitor: "subprocess.Popen[str]", caller: int) -> None:
+    async def copy_until(operator: "subprocess.Popen[str]", caller: int) -> None:
         nonlocal written
-        while visitor.poll() is None:
+        while operator.poll() is None:
             written += 1
             mine = intent(f"k{written}", requested_name=f"{written}")
             await ledger.begin(mine, NOW, None)
             done = await ledger.settle(mine, Created(Campaign(mine.id)), LATER, None)
             assert done.status is DuplicationStatus.CREATED
 
-    with python(VISITING, sqlite_url) as visitor:
+    with python(OPERATING, sqlite_url) as operator:
         async with asyncio.timeout(60):
-            await asyncio.gather(*(copy_until(visitor, caller) for caller in range(16)))
-        assert visitor.stdout is not None
-        assert visitor.stdout.read() == "300\n"
-    assert visitor.returncode == 0
+            await asyncio.gather(*(copy_until(operator, caller) for caller in range(16)))
+        assert operator.stdout is not None
+        assert operator.stdout.read() == "300\n"
+    assert operator.returncode == 0
     assert written > 16
     with connected(path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

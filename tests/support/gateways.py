@@ -26,7 +26,7 @@ LAUNCHER = Path(__file__).with_name("crashing_gateway.py")
 
 # So that what becomes of a dead gateway's calls is soon seen.
 SOON = {
-    "ledger.postgres.HEARTBEAT": 0.3,
+    "ledger.postgres.HEARTBEAT_SECONDS": 0.3,
     "ledger.postgres.DEAD_AFTER": 2.0,
     "duplication.reconciliation.CHECK_TIMEOUT": 3.0,
 }

@@ -19,16 +19,21 @@ from typing import Literal
 import psycopg
 import pytest
 
+from support.memory import memory_folder
+
 USER = "postgres"
 START_SECONDS = 60
+
+# Several servers run at the same time, each with up to 1 GiB of write-ahead log.
+DATA_BYTES = 8 * 2**30
 
 
 class PostgresServer:
     """One cluster in a folder of its own, on a port of its own, open to this machine alone."""
 
-    def __init__(self, binaries: Path, folder: Path) -> None:
+    def __init__(self, binaries: Path, folder: Path, data: Path) -> None:
         self._binaries = binaries
-        self._data = folder / "data"
+        self._data = data
         self._log = folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
@@ -125,9 +130,11 @@ def postgres_server(**settings: str) -> Iterator[PostgresServer]:
     """A running one; what `postgresql.conf` has for it can be given by name."""
     # Short and in no home folder, because the server may run as somebody else.
     folder = Path(tempfile.mkdtemp(prefix="gateway-pg-"))
+    data = Path(tempfile.mkdtemp(prefix="gateway-pg-", dir=memory_folder(DATA_BYTES)))
     try:
-        server = PostgresServer(_binaries(folder), folder)
+        server = PostgresServer(_binaries(folder), folder, data)
         _give_to_nobody(folder)
+        _give_to_nobody(data)
         server.initialise(**settings)
         try:
             server.start()
@@ -135,6 +142,7 @@ def postgres_server(**settings: str) -> Iterator[PostgresServer]:
         finally:
             server.kill()
     finally:
+        shutil.rmtree(data, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -15,8 +15,8 @@ from campaign_gateway.api.context import CAMPAIGN_LIMIT, Context
 from campaign_gateway.connectors.contract import UnexpectedResponse
 from campaign_gateway.duplication.campaign_reads import load_input, look_up_all
 from campaign_gateway.graphql_http.endpoint import Outage
-from campaign_gateway.ledger.engine import LedgerUnavailable, Place
-from campaign_gateway.ledger.rows import instant, micros
+from campaign_gateway.ledger.engine import Cursor, LedgerUnavailable
+from campaign_gateway.ledger.rows import from_micros, to_micros
 from campaign_gateway.model import Duplication, Refused, Selection
 from campaign_gateway.transport.errors import NoResponse
 
@@ -194,15 +194,15 @@ def _told(
 
 
 def cursor_of(duplication: Duplication) -> str:
-    requested_at = micros(duplication.requested_at).to_bytes(8)
+    requested_at = to_micros(duplication.requested_at).to_bytes(8)
     place = requested_at + uuid.UUID(duplication.intent.id).bytes
     return base64.urlsafe_b64encode(place).decode()
 
 
-def _place_of(cursor: str) -> Place:
+def _place_of(cursor: str) -> Cursor:
     try:
         decoded = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
-        requested_at = instant(int.from_bytes(decoded[:8]))
+        requested_at = from_micros(int.from_bytes(decoded[:8]))
         found = uuid.UUID(bytes=decoded[8:])
     except (ValueError, OverflowError):
         found = None

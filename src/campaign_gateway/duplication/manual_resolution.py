@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 
 from campaign_gateway.ledger import Ledger
-from campaign_gateway.ledger.engine import Place
+from campaign_gateway.ledger.engine import Cursor
 from campaign_gateway.model import (
     Campaign,
     Created,
@@ -79,7 +79,7 @@ async def resolve_as_not_created(ledger: Ledger, duplication_id: str) -> None:
 
 
 async def _all(ledger: Ledger, selection: Selection) -> AsyncIterator[Duplication]:
-    before: Place | None = None
+    before: Cursor | None = None
     while page := await ledger.list(None, selection, PAGE_SIZE, before):
         for each in page:
             yield each

@@ -1,4 +1,4 @@
-"""The durable store of duplications."""
+"""The ledger: durable records of duplications."""
 
 from pathlib import Path
 
@@ -13,14 +13,15 @@ __all__ = ["Ledger", "open_ledger"]
 async def open_ledger(url: str, *, as_operator: bool = False) -> Ledger:
     """Open the ledger at a URL that the settings have checked. Raises `LedgerUnavailable`.
 
-    Visiting, for a look or a person's word, leaves alone what the gateways of a ledger look after.
+    With `as_operator`, the ledger is opened for reads and manual resolutions while gateways use it.
+    Migrations and the takeover of abandoned attempts are left to the gateways.
     """
     owner = new_id()
     engine: Engine
     if url.startswith("sqlite:"):
         engine = SqliteEngine(Path(url.removeprefix("sqlite:///")), owner, as_operator=as_operator)
     else:
-        # Its libraries are an extra, which not every installation has.
+        # Its libraries are an optional extra, so they may be missing.
         from campaign_gateway.ledger.postgres import PostgresEngine  # noqa: PLC0415
 
         engine = await PostgresEngine.open(url, owner, as_operator=as_operator)

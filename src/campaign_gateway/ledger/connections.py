@@ -17,12 +17,13 @@ Connection = psycopg.AsyncConnection[dict[str, Any]]
 
 LIMIT = 16
 
-# How long a connection may stay unused, and how old it may get, in seconds.
-UNUSED_SECONDS = 10 * 60
-OLD_SECONDS = 60 * 60
+# After these times a connection is closed instead of being used again.
+MAX_IDLE_SECONDS = 10 * 60
+MAX_AGE_SECONDS = 60 * 60
 
-# What a URL does not set. Without them a connection to a machine that has gone is waited for up to
-# 130 seconds, and a lost one is used for up to 15 minutes (tcp_user_timeout is in milliseconds).
+# Defaults for what the URL does not set. Without them, the gateway would wait up to 130 seconds for
+# a machine that is down, and use a lost connection for up to 15 minutes. tcp_user_timeout is in
+# milliseconds.
 TIMEOUTS = {
     "connect_timeout": 2,
     "tcp_user_timeout": 5000,
@@ -33,26 +34,27 @@ TIMEOUTS = {
 
 
 class Connections:
-    """Up to `LIMIT` connections, each used by one statement at a time.
+    """Keeps up to `LIMIT` connections. Each serves one statement at a time.
 
-    The statements reconnect themselves, so they succeed as soon as the database is back. A pool
-    that reconnects in the background (psycopg_pool) doubles its pause after each failure, and
-    statements wait for it: up to a minute after an outage of a minute.
+    A statement opens a connection itself, so it succeeds as soon as the database is back.
+    psycopg_pool reconnects in the background and doubles its pause after each failure, so
+    statements would wait up to a minute after an outage of a minute.
     """
 
     def __init__(self, url: str) -> None:
         self._conninfo = with_timeouts(url)
         self._slots = asyncio.Semaphore(LIMIT)
-        # One at a time: attempts at a server that hangs queue up there, and delay its return.
+        # One at a time. Attempts to connect would queue up at a server that hangs, and slow it down
+        # when it is back.
         self._connecting = asyncio.Lock()
-        # The most recently used one is last.
+        # With the time of the last use. The most recently used connection is last.
         self._idle: list[tuple[Connection, float]] = []
         self._born_at: dict[Connection, float] = {}
         self._is_closed = False
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Lend a connection. Raises `LedgerClosed`, and psycopg's errors if there is none."""
+        """Lend a connection. Raises `LedgerClosed`, and psycopg's errors if it cannot connect."""
         async with self._slots:
             connection = await self._take()
             try:
@@ -61,7 +63,7 @@ class Connections:
                 await self._put_back(connection)
 
     async def close(self) -> None:
-        """Close each connection, or have it closed by the statement that uses it."""
+        """Close the idle connections. Each of the others is closed after its statement."""
         self._is_closed = True
         await self._close_idle()
 
@@ -82,14 +84,14 @@ class Connections:
     async def _put_back(self, connection: Connection) -> None:
         now = monotonic()
         if connection.closed:
-            # What has ended one connection has probably ended the others too.
+            # The cause has probably ended the idle connections too.
             await self._close_idle()
         is_usable = connection.info.transaction_status is TransactionStatus.IDLE
-        if self._is_closed or not is_usable or now - self._born_at[connection] > OLD_SECONDS:
+        if self._is_closed or not is_usable or now - self._born_at[connection] > MAX_AGE_SECONDS:
             await self._discard(connection)
         else:
             self._idle.append((connection, now))
-        while self._idle and now - self._idle[0][1] > UNUSED_SECONDS:
+        while self._idle and now - self._idle[0][1] > MAX_IDLE_SECONDS:
             await self._discard(self._idle.pop(0)[0])
 
     async def _close_idle(self) -> None:
@@ -102,5 +104,5 @@ class Connections:
 
 
 def with_timeouts(url: str) -> str:
-    given = conninfo_to_dict(url)
-    return make_conninfo(url, **{key: TIMEOUTS[key] for key in TIMEOUTS.keys() - given.keys()})
+    names = TIMEOUTS.keys() - conninfo_to_dict(url).keys()
+    return make_conninfo(url, **{name: TIMEOUTS[name] for name in names})

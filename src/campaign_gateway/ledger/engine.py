@@ -1,4 +1,4 @@
-"""The values of the ledger, and what it needs of a database."""
+"""What the ledger needs of a database, and the errors that it raises."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -8,15 +8,15 @@ from campaign_gateway.model import Duplication
 
 
 class LedgerUnavailable(Exception):
-    """Nothing could be written or read."""
+    """The database could not be read or written."""
 
 
 class LedgerClosed(LedgerUnavailable):
-    """The gateway has come to its end and closed its ledger."""
+    """The gateway has stopped and closed its ledger."""
 
 
 class CommitUncertain(LedgerUnavailable):
-    """No word came of a write, which may have been committed, or may yet be."""
+    """A write was not confirmed. It may have been committed, or may be committed later."""
 
 
 class KeyConflict(Exception):
@@ -38,23 +38,22 @@ class Unresolved(Exception):
         self.duplication = duplication
 
 
-# Where a page of a list ends: when its last duplication was requested, and its id.
-Place = tuple[datetime, str]
+# Where a page of a list ends: the time of the request and the id of its last duplication.
+Cursor = tuple[datetime, str]
 
 
 class Row(Protocol):
-    """What every engine gives for a duplication."""
+    """A row of the table `duplication`, by the names of its columns."""
 
     def __getitem__(self, name: str, /) -> Any: ...
 
 
 class Engine(Protocol):
-    """What one kind of database has to offer.
+    """Runs the statements of `ledger.sql` on one kind of database.
 
-    Every method raises `LedgerUnavailable`, and `write` also `CommitUncertain`.
-
-    A statement is a transaction of its own. `{lock}` in it stands for the engine's own way to keep
-    several gateways from choosing the same rows.
+    Every method raises `LedgerUnavailable`, and a write also `CommitUncertain`. Each statement is a
+    transaction, unless `write_all` runs it. The engine replaces `{lock}` in a statement with its
+    way to keep several gateways from choosing the same rows.
     """
 
     async def read(self, statement: str, values: Mapping[str, object]) -> Sequence[Row]: ...
@@ -62,26 +61,26 @@ class Engine(Protocol):
     async def write(
         self, statement: str, values: Mapping[str, object], *, is_intent: bool = False
     ) -> Sequence[Row]:
-        """What the statement returns, once it is durable.
+        """Return the rows of the statement when it is durable.
 
-        A database in need refuses intents first, to have room for what has to be recorded.
+        If the database has little space, it refuses intents, and keeps the space for outcomes.
         """
         ...
 
     async def write_all(
         self, steps: Sequence[tuple[str, Mapping[str, object]]]
     ) -> Sequence[Sequence[Row]]:
-        """What each of the statements returns, once they are durable in one transaction."""
+        """Run the statements in one transaction. Return their rows when it is durable."""
         ...
 
     def now(self) -> datetime:
-        """The time by the one clock that all gateways of this ledger share."""
+        """Return the time of the one clock that all gateways of this ledger share."""
         ...
 
     async def check(self) -> Sequence[str]:
-        """What about the database weakens the promise, in words for whoever runs it.
+        """Return warnings for the operator about settings that weaken the promise.
 
-        Raises `LedgerUnavailable` unless it could take a new intent now.
+        Raises `LedgerUnavailable` if the database could not record a new intent now.
         """
         ...
 

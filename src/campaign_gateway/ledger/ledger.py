@@ -1,11 +1,17 @@
-"""What a ledger promises: durable records of intents, and who may move them where."""
+"""The ledger: durable records of intents, and the rules by which their statuses change."""
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from campaign_gateway.ledger import rows, sql
-from campaign_gateway.ledger.engine import Engine, KeyConflict, LedgerUnavailable, Place, Unresolved
+from campaign_gateway.ledger.engine import (
+    Cursor,
+    Engine,
+    KeyConflict,
+    LedgerUnavailable,
+    Unresolved,
+)
 from campaign_gateway.model import (
     Campaign,
     Created,
@@ -21,22 +27,24 @@ from campaign_gateway.model import (
 
 log = logging.getLogger(__name__)
 
-# How often an answer that meets another owner of its campaign is tried before the caller waits.
+# How often a response that names a campaign of another duplication is recorded again.
 TRIES = 10
 
 
 class Ledger:
-    """Every method raises `LedgerUnavailable`, or `CommitUncertain` where it writes.
+    """Records duplications in a database.
 
-    A write has happened durably when it returns, and may be repeated when in doubt.
+    Every method raises `LedgerUnavailable`, and a write also `CommitUncertain`. When a write
+    returns, it is durable. If a write is uncertain, the caller may repeat it.
 
-    A status only ever moves up: IN_PROGRESS, UNKNOWN, ACCEPTED, then CREATED or REJECTED. Whatever
-    was found or said by others gives way to the provider's own certain answer, even a late one. A
-    campaign is the copy of one duplication at most; if the provider's answer names a campaign that
-    reading has given to another duplication, that one is searched for again.
-    What `get_all` and `list` answer is to be shown, and leaves out the intent's input.
-    A scope of None is everybody's, for whoever runs the gateway. `owner` is this gateway's name for
-    itself, by which others know whose attempts are under way.
+    A status only moves up: IN_PROGRESS, UNKNOWN, ACCEPTED, then CREATED or REJECTED. A definite
+    response of the provider overwrites results from search or from an operator, even if it arrives
+    late. A campaign is the copy of at most one duplication. If the provider names a campaign that
+    search has assigned to another duplication, the gateway searches for the other copy again.
+
+    The results of `get_all` and `list` are without the intent's input. A scope of None stands for
+    all scopes, for the operator. `owner` is the id of this gateway, which is recorded with each of
+    its attempts.
     """
 
     def __init__(self, engine: Engine, owner: str) -> None:
@@ -44,23 +52,23 @@ class Ledger:
         self._owner = owner
 
     async def find(self, scope: str, key: str) -> Duplication | None:
-        """The record that holds a key, even an expired one."""
+        """Return the record that holds a key, even an expired one."""
         return await self._one(sql.FIND, {"scope": scope, "key": key})
 
     async def get(self, scope: str | None, duplication_id: str) -> Duplication | None:
         return await self._one(sql.get(scope), {"id": duplication_id, "scope": scope})
 
     async def get_all(self, scope: str, duplication_ids: Iterable[str]) -> Sequence[Duplication]:
-        """Those that there are, in no order."""
-        wanted = rows.duplications_params(scope, duplication_ids)
-        return await self._all(sql.get_all(wanted), wanted)
+        """Return the records that exist, in no order."""
+        values = rows.duplications_params(scope, duplication_ids)
+        return await self._all(sql.get_all(values), values)
 
     async def list(
-        self, scope: str | None, selection: Selection, limit: int, before: Place | None
+        self, scope: str | None, selection: Selection, limit: int, before: Cursor | None
     ) -> Sequence[Duplication]:
-        """Newest first, those requested before a place in the list if one is given."""
-        wanted = rows.selection_params(scope, selection, limit, before)
-        return await self._all(sql.listing(wanted), wanted)
+        """Return the newest records first, from behind the cursor if there is one."""
+        values = rows.selection_params(scope, selection, limit, before)
+        return await self._all(sql.listing(values), values)
 
     async def begin(self, intent: Intent, now: datetime, override_of: str | None) -> None:
         """Record the intent. Doing so again with the same attempt_id changes nothing.
@@ -103,7 +111,7 @@ class Ledger:
                 owned = values["campaign_id"]
                 raise LedgerUnavailable(f"the owner of campaign {owned} keeps changing")
             settled = await self._take_over(intent, values, now) or await self._settle(values)
-        settled = settled or await self._one(sql.ANY, values)
+        settled = settled or await self._one(sql.FIND_BY_ID, values)
         if settled is None:
             # As after a failover to a copy of the database that was a moment behind.
             whole = rows.intent_params(intent, self._owner, now)
@@ -122,15 +130,16 @@ class Ledger:
     async def _take_over(
         self, intent: Intent, values: rows.Values, now: datetime
     ) -> Duplication | None:
-        """Settle on a campaign that another duplication holds; None if that is not so any more.
+        """Settle with a campaign that is recorded as the copy of another duplication.
 
-        What was only found by reading gives way to the provider's own answer.
+        Returns None if it is not recorded so any more. If the other record rests on weaker evidence
+        than a response, it loses the campaign.
         """
         holder = await self._one(sql.OWNER, values)
         if holder is None:
             return None
         if holder.evidence not in {Evidence.INFERRED, Evidence.OPERATOR} or holder.expired:
-            # The provider has named one campaign twice, so it is not known what this call made.
+            # The provider has named one campaign twice, so the result of this call is unknown.
             log.warning(
                 "the provider has named campaign %s as the copy of the duplications %s and %s. If "
                 "their accounts do not show the same campaigns, give them different "
@@ -140,23 +149,24 @@ class Ledger:
                 intent.id,
             )
             ambiguous = rows.outcome_params(intent, Unknown(rows.SAME_CAMPAIGN), now, now)
-            return await self._settle(ambiguous) or await self._one(sql.ANY, values)
-        mine = await self._one(sql.ANY, values)
+            return await self._settle(ambiguous) or await self._one(sql.FIND_BY_ID, values)
+        mine = await self._one(sql.FIND_BY_ID, values)
         steps = [
             (sql.RELEASE, rows.release_params(values, now)),
             (sql.SETTLE, values),
         ]
         if mine and mine.campaign and mine.intent.fingerprint == holder.intent.fingerprint:
-            # Two equal intents had each other's copies: they exchange them.
+            # Search had assigned the copies of two equal intents the wrong way round.
             exchanged = Created(mine.campaign, warnings=mine.warnings)
             copy = rows.copy_params(holder, exchanged, None)
-            copy |= {"evidence": Evidence.INFERRED.value, "now": rows.micros(now)}
+            copy |= {"evidence": Evidence.INFERRED.value, "now": rows.to_micros(now)}
             steps.append((sql.SETTLE_FROM_EVIDENCE, copy))
         _, settled, *_ = await self.engine.write_all(steps)
         if not settled:
             return None
         log.warning(
-            "campaign %s is the copy of duplication %s, as its provider says, and not of %s",
+            "the provider has named campaign %s as the copy of duplication %s, so it is not the "
+            "copy of %s",
             values["campaign_id"],
             intent.id,
             holder.intent.id,
@@ -164,15 +174,15 @@ class Ledger:
         return rows.parse_row(settled[0])
 
     def now(self) -> datetime:
-        """The time by the one clock that all gateways of this ledger share."""
+        """Return the time of the one clock that all gateways of this ledger share."""
         return self.engine.now()
 
     async def mark_never_sent(self, intent: Intent, error: UserError, now: datetime) -> None:
         """Record that the attempt with this intent's attempt_id was never sent.
 
-        Does nothing when the key stands for another attempt.
+        Does nothing if another attempt's record holds the key.
         """
-        # An INSERT of unknown fate that is committed after this finds the key taken.
+        # If an uncertain INSERT of the attempt arrives after this one, the key prevents it.
         await self.engine.write(sql.RESTORE, rows.intent_params(intent, self._owner, now))
         await self.engine.write(sql.MARK_NEVER_SENT, rows.never_sent_params(intent, error, now))
 
@@ -184,21 +194,22 @@ class Ledger:
         now: datetime,
         next_check_at: datetime | None,
     ) -> Duplication | None:
-        """Record the copy that was found for an ACCEPTED or UNKNOWN duplication.
+        """Record the copy of an ACCEPTED or UNKNOWN duplication that a search or an operator found.
 
-        Does nothing and answers None when it is settled, or the campaign is a known copy, already.
+        Does nothing and returns None if the duplication is settled, or the campaign is a known copy
+        already.
         """
         values = rows.copy_params(duplication, copy, next_check_at)
-        values |= {"evidence": evidence.value, "now": rows.micros(now)}
+        values |= {"evidence": evidence.value, "now": rows.to_micros(now)}
         written = await self.engine.write(sql.SETTLE_FROM_EVIDENCE, values)
         return rows.parse_row(written[0]) if written else None
 
     async def update_copy(
         self, duplication: Duplication, copy: Created, next_check_at: datetime | None
     ) -> Duplication | None:
-        """Record what has been learnt of, or done to, the copy of a CREATED duplication.
+        """Record the details, the name or the warnings of the copy of a CREATED duplication.
 
-        Does nothing and answers None when another campaign has been found to be its copy.
+        Does nothing and returns None if another campaign is recorded as its copy by now.
         """
         values = rows.copy_params(duplication, copy, next_check_at)
         written = await self.engine.write(sql.UPDATE_COPY, values)
@@ -207,61 +218,65 @@ class Ledger:
     async def settle_as_not_created(
         self, duplication: Duplication, error: UserError, now: datetime
     ) -> bool:
-        """Record a person's word that an ACCEPTED or UNKNOWN duplication made no copy.
+        """Record an operator's decision that an ACCEPTED or UNKNOWN duplication created no copy.
 
-        Does nothing and answers False when it is settled already.
+        Does nothing and returns False if the duplication is settled already.
         """
         values = rows.never_sent_params(duplication.intent, error, now)
         return bool(await self.engine.write(sql.SETTLE_AS_NOT_CREATED, values))
 
     async def due_accounts(self, now: datetime) -> Sequence[str]:
-        """The accounts with duplications of which there is more to know."""
-        found = await self.engine.read(sql.DUE_ACCOUNTS, {"now": rows.micros(now)})
-        return [row["account"] for row in found]
+        """Return the accounts that have duplications to check."""
+        due = await self.engine.read(sql.DUE_ACCOUNTS, {"now": rows.to_micros(now)})
+        return [row["account"] for row in due]
 
     async def claim_due(
         self, account: str, now: datetime, limit: int, until: datetime
     ) -> Sequence[Duplication]:
-        """Duplications of which there is more to know; nobody else gets them before `until`."""
+        """Return duplications to check. No other gateway gets them before `until`."""
         values = {
             "account": account,
-            "now": rows.micros(now),
+            "now": rows.to_micros(now),
             "limit": limit,
-            "until": rows.micros(until),
+            "until": rows.to_micros(until),
         }
-        taken = await self.engine.write(sql.CLAIM_DUE, values)
-        return [rows.parse_row(row) for row in taken]
+        claimed = await self.engine.write(sql.CLAIM_DUE, values)
+        return [rows.parse_row(row) for row in claimed]
 
     async def postpone(
         self, duplication: Duplication, next_check_at: datetime, candidates: Iterable[Campaign]
     ) -> None:
-        """Record that a check has told nothing new, and when to look again."""
+        """Record a check without a result, and the time of the next one."""
         values = rows.postponement_params(duplication, next_check_at, candidates)
         await self.engine.write(sql.POSTPONE, values)
 
     async def competing(self, duplication: Duplication) -> Sequence[Duplication]:
-        """Duplications whose copy nobody knows, of its id_namespace, and its name or its source.
+        """Return the duplications whose copy may be the same campaign, oldest first.
 
-        It is among them itself. Oldest first.
+        They have no known copy, the same `id_namespace`, and the same name or the same source. The
+        duplication itself is one of them.
         """
         return await self._all(sql.COMPETING, rows.competing_params(duplication))
 
     async def known_copies(self, id_namespace: str, campaign_ids: Iterable[str]) -> frozenset[str]:
-        """Those of the campaigns that are known copies already."""
-        wanted = rows.campaigns_params(id_namespace, campaign_ids)
-        found = await self.engine.read(sql.known_copies(wanted), wanted)
-        return frozenset(row["campaign_id"] for row in found)
+        """Return the ids of those campaigns that are recorded as copies already."""
+        values = rows.campaigns_params(id_namespace, campaign_ids)
+        copies = await self.engine.read(sql.known_copies(values), values)
+        return frozenset(row["campaign_id"] for row in copies)
 
     async def move(self, account: str, place: str) -> None:
-        """Let an account's duplications count among those of the place that it leads to now."""
-        found = await self.engine.read(sql.PLATFORMS, {"account": account})
-        for id_namespace in [row["id_namespace"] for row in found]:
-            before, mark, kind = id_namespace.partition("#")
-            if before != place:
+        """Move an account's duplications to the place that the account leads to now.
+
+        A place is a provider at a host. Accounts at one place see the same campaigns.
+        """
+        recorded = await self.engine.read(sql.ID_NAMESPACES, {"account": account})
+        for id_namespace in [row["id_namespace"] for row in recorded]:
+            recorded_place, separator, kind = id_namespace.partition("#")
+            if recorded_place != place:
                 values = {
                     "account": account,
                     "id_namespace": id_namespace,
-                    "moved": place + mark + kind,
+                    "moved": place + separator + kind,
                 }
                 await self.engine.write_all(
                     [
@@ -273,30 +288,30 @@ class Ledger:
     async def find_related(
         self, scope: str, account: str, campaign_ids: Collection[str]
     ) -> Mapping[str, Duplication]:
-        """For each campaign a duplication that it was the copy or source of, if there is one."""
-        found: dict[str, Duplication] = {}
-        wanted = rows.related_params(scope, account, campaign_ids)
-        for each in await self._all(sql.copies(wanted), wanted):
-            assert each.campaign is not None
-            found[each.campaign.id] = each
-        for campaign_id in set(campaign_ids) - found.keys():
-            values = {"scope": scope, "account": account, "campaign_id": campaign_id}
-            if source := await self._one(sql.RELATED_BY_SOURCE, values):
-                found[campaign_id] = source
-        return found
+        """Return for each campaign a duplication whose copy or source it is, if there is one."""
+        related: dict[str, Duplication] = {}
+        values = rows.related_params(scope, account, campaign_ids)
+        for duplication in await self._all(sql.related_by_copy(values), values):
+            assert duplication.campaign is not None
+            related[duplication.campaign.id] = duplication
+        for campaign_id in set(campaign_ids) - related.keys():
+            by_source = {"scope": scope, "account": account, "campaign_id": campaign_id}
+            if duplication_of_source := await self._one(sql.RELATED_BY_SOURCE, by_source):
+                related[campaign_id] = duplication_of_source
+        return related
 
     async def expire(self, settled_before: datetime, limit: int) -> int:
-        """Shrink settled duplications to what refuses their keys. Answers how many."""
+        """Delete all of settled duplications but the key and the status. Return how many."""
         return len(await self.engine.write(sql.EXPIRE, rows.age_params(settled_before, limit)))
 
     async def forget(self, requested_before: datetime, limit: int) -> int:
-        """Delete expired duplications, which frees their keys. Answers how many."""
+        """Delete expired duplications, which frees their keys. Return how many."""
         return len(await self.engine.write(sql.FORGET, rows.age_params(requested_before, limit)))
 
     async def check(self) -> Sequence[str]:
-        """What about the store weakens the promise, in words for whoever runs it.
+        """Return warnings for the operator about settings that weaken the promise.
 
-        Raises `LedgerUnavailable` unless the ledger could take a new intent now.
+        Raises `LedgerUnavailable` if the ledger could not record a new intent now.
         """
         return await self.engine.check()
 
@@ -304,8 +319,8 @@ class Ledger:
         await self.engine.close()
 
     async def _one(self, statement: str, values: Mapping[str, object]) -> Duplication | None:
-        found = await self._all(statement, values)
-        return found[0] if found else None
+        duplications = await self._all(statement, values)
+        return duplications[0] if duplications else None
 
     async def _all(self, statement: str, values: Mapping[str, object]) -> Sequence[Duplication]:
         return [rows.parse_row(row) for row in await self.engine.read(statement, values)]

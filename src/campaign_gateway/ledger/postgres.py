@@ -26,63 +26,73 @@ Rows = list[Row]
 
 SKIP_LOCKED = "FOR UPDATE OF duplication SKIP LOCKED"
 
-# How long a statement is tried, over lost connections and restarts of the database, in seconds.
+# How long a statement is retried after lost connections and restarts of the database, in seconds.
 PATIENCE = 10.0
 
-# A gateway that has not been seen for so long is taken for dead, in seconds. If it was not, then
-# what it sent is UNKNOWN until it settles it after all.
-HEARTBEAT = 2.0
+# A gateway without a heartbeat for `DEAD_AFTER` seconds counts as dead, and its attempts become
+# UNKNOWN. If it still runs, it settles them when the responses arrive.
+HEARTBEAT_SECONDS = 2.0
 DEAD_AFTER = 15.0
 
-# What every gateway of a database takes turns by while it brings the tables up to date.
+# The advisory lock of a database, so that its gateways migrate the tables one after the other.
 MIGRATION_LOCK = 7210448236
 
-BEAT = (
-    "INSERT INTO replica (id, last_seen) VALUES (:owner, clock_timestamp())"
-    " ON CONFLICT (id) DO UPDATE SET last_seen = excluded.last_seen RETURNING id"
-)
+HEARTBEAT = """
+INSERT INTO replica (id, last_seen) VALUES (:owner, clock_timestamp())
+ON CONFLICT (id) DO UPDATE SET last_seen = excluded.last_seen
+RETURNING id
+"""
 CLOCK = "SELECT clock_timestamp() AS now"
-# A day keeps the table small and is far longer than any call.
-BURY = "DELETE FROM replica WHERE last_seen < clock_timestamp() - interval '1 day'"
-LEAVE = "DELETE FROM replica WHERE id = :owner"
-OWNER_IS_DEAD = (
-    "NOT EXISTS (SELECT 1 FROM replica WHERE replica.id = duplication.owner"
-    f" AND replica.last_seen > clock_timestamp() - interval '{DEAD_AFTER} seconds')"
+# A day keeps the table small, and is far longer than any call.
+DELETE_STALE = "DELETE FROM replica WHERE last_seen < clock_timestamp() - interval '1 day'"
+DELETE_REPLICA = "DELETE FROM replica WHERE id = :owner"
+OWNER_IS_DEAD = f"""
+NOT EXISTS (
+    SELECT 1 FROM replica
+    WHERE replica.id = duplication.owner
+    AND replica.last_seen > clock_timestamp() - interval '{DEAD_AFTER} seconds'
 )
-# A reading of the database's clock that took longer, in seconds, is too inexact to go by.
-EXACT_SECONDS = 1.0
+"""
 
-# By how much a gateway's own clock may differ from the database's before somebody should see it.
+# If the query for the database's clock takes longer, in seconds, its result is too inexact.
+CLOCK_QUERY_SECONDS = 1.0
+
+# A gateway's own clock may differ from the database's by so much without a warning.
 CLOCK_TOLERANCE = timedelta(seconds=2)
 
-# What each step of leaving may take, in seconds.
-LEAVE_SECONDS = 2.0
+# How long the gateway waits for the database when it stops, in seconds.
+CLOSE_SECONDS = 2.0
 
-UNREADABLE = "cannot be read; write special characters of its password as %40 and the like"
+UNREADABLE = "cannot be read; percent-encode special characters of its password, such as @ as %40"
 
-SETTINGS = (
-    "SELECT current_setting('fsync') AS fsync,"
-    " current_setting('full_page_writes') AS full_page_writes,"
-    " current_setting('synchronous_commit') AS synchronous_commit"
-)
+SETTINGS = """
+SELECT
+    current_setting('fsync') AS fsync,
+    current_setting('full_page_writes') AS full_page_writes,
+    current_setting('synchronous_commit') AS synchronous_commit
+"""
 
 
 class PostgresEngine:
-    """Hand-written SQL over psycopg 3. Each statement is a transaction, and may be repeated.
+    """Runs the statements with psycopg 3. A statement may be repeated after a lost connection.
 
-    READ COMMITTED is enough, because the unique index on scope and key decides who sends.
+    The isolation READ COMMITTED is enough, because the unique index on scope and key decides which
+    attempt is sent.
     """
 
     def __init__(self, pool: Connections, owner: str) -> None:
         self._pool = pool
         self._owner = owner
         self._supervision: asyncio.Task[None] | None = None
-        # What the database's clock said, and when that was by this machine's clock since its boot.
+        # The time of the database's clock, and the seconds since this machine's boot at that time.
         self._clock = (datetime.now(UTC), _since_boot())
 
     @classmethod
     async def open(cls, url: str, owner: str, *, as_operator: bool = False) -> "PostgresEngine":
-        """Raises `LedgerUnavailable`. A visitor has no calls that others could take over."""
+        """Open the database. Raises `LedgerUnavailable`.
+
+        With `as_operator`, there is no heartbeat, because an operator sends no attempts.
+        """
         if not is_readable(url):
             raise LedgerUnavailable(f"PostgreSQL cannot be used: its URL {UNREADABLE}")
         try:
@@ -93,7 +103,7 @@ class PostgresEngine:
         try:
             await engine._read_clock(is_first=True)
             if not as_operator:
-                await engine._run(BEAT, {"owner": owner})
+                await engine._run(HEARTBEAT, {"owner": owner})
                 engine._supervision = asyncio.create_task(engine._supervise())
         except LedgerUnavailable:
             await engine._pool.close()
@@ -103,76 +113,76 @@ class PostgresEngine:
     async def close(self) -> None:
         if self._supervision is not None:
             self._supervision.cancel()
-            # Whatever is still IN_PROGRESS has nobody to finish it, and need not wait.
-            leaving = asyncio.create_task(self._leave())
-            # A database that has gone is no reason to stay.
-            await asyncio.wait([self._supervision, leaving], timeout=LEAVE_SECONDS)
+            # Without its replica row, other gateways take over its attempts without a delay.
+            deletion = asyncio.create_task(self._delete_replica())
+            # The database may be unavailable, and the gateway has to stop anyway.
+            await asyncio.wait([self._supervision, deletion], timeout=CLOSE_SECONDS)
             self._supervision = None
         await self._pool.close()
 
-    async def _leave(self) -> None:
+    async def _delete_replica(self) -> None:
         with suppress(LedgerUnavailable):
-            await self._run(LEAVE, {"owner": self._owner})
+            await self._run(DELETE_REPLICA, {"owner": self._owner})
 
     async def _supervise(self) -> None:
-        """Show that this gateway lives, and take over from those that do not."""
+        """Send the heartbeat of this gateway, and take over the attempts of dead gateways."""
         loop = asyncio.get_running_loop()
-        watching_since = seen_at = loop.time()
-        was_off = self._clock_warning()
+        watching_since = last_beat_at = loop.time()
+        previous_warning = self._clock_warning()
         while True:
-            await asyncio.sleep(HEARTBEAT)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
             try:
-                await self._run(BEAT, {"owner": self._owner})
+                await self._run(HEARTBEAT, {"owner": self._owner})
                 await self._read_clock()
-                is_off = self._clock_warning()
-                if is_off and not was_off:
-                    log.warning("%s", is_off)
-                elif was_off and not is_off:
+                clock_warning = self._clock_warning()
+                if clock_warning and not previous_warning:
+                    log.warning("%s", clock_warning)
+                elif previous_warning and not clock_warning:
                     log.info("this gateway's clock agrees with the database's again")
-                was_off = is_off
-                # After an outage of the database everybody looks dead for a while.
-                if loop.time() - seen_at > DEAD_AFTER / 2:
+                previous_warning = clock_warning
+                # Right after an outage of the database, the heartbeats of all gateways are old.
+                if loop.time() - last_beat_at > DEAD_AFTER / 2:
                     watching_since = loop.time()
-                seen_at = loop.time()
-                if seen_at - watching_since > DEAD_AFTER:
-                    await self._disown()
+                last_beat_at = loop.time()
+                if last_beat_at - watching_since > DEAD_AFTER:
+                    await self._take_over_abandoned()
             except LedgerUnavailable as failure:
-                log.error("this gateway cannot show that it lives: %s", failure)
+                log.error("this gateway cannot write its heartbeat: %s", failure)
             except Exception:
-                # Without a heartbeat, all that this gateway sends would be taken over.
-                log.exception("a fault of the gateway's own")
+                # If this task ended, other gateways would take over the attempts of this gateway.
+                log.exception("a bug in the gateway")
 
     def now(self) -> datetime:
-        """By the database's clock, as it was last read and has gone on since.
+        """Return the last time of the database's clock plus the time that has passed since.
 
-        A wrong clock of this machine, or one that jumps, makes no difference.
+        The clock of this machine may be wrong or may jump.
         """
-        told, at = self._clock
-        return told + timedelta(seconds=_since_boot() - at)
+        database_time, read_at = self._clock
+        return database_time + timedelta(seconds=_since_boot() - read_at)
 
     async def _read_clock(self, *, is_first: bool = False) -> None:
-        # Not with the heartbeat, whose COMMIT may take long.
+        # In a query of its own, because the COMMIT of the heartbeat may take long.
         began = _since_boot()
-        (told,) = await self._run(CLOCK, {})
+        (row,) = await self._run(CLOCK, {})
         took = _since_boot() - began
-        if is_first or took < EXACT_SECONDS:
-            self._clock = (told["now"].astimezone(UTC), began + took / 2)
+        if is_first or took < CLOCK_QUERY_SECONDS:
+            self._clock = (row["now"].astimezone(UTC), began + took / 2)
 
     def _clock_warning(self) -> str | None:
-        ahead = datetime.now(UTC) - self.now()
-        if abs(ahead) < CLOCK_TOLERANCE:
+        offset = datetime.now(UTC) - self.now()
+        if abs(offset) < CLOCK_TOLERANCE:
             return None
-        which = "ahead of" if ahead > timedelta(0) else "behind"
+        direction = "ahead of" if offset > timedelta(0) else "behind"
         return (
-            f"this gateway's clock is {abs(ahead).total_seconds():.0f} seconds {which} the "
+            f"this gateway's clock is {abs(offset).total_seconds():.0f} seconds {direction} the "
             "database's; correct it. The gateway uses the database's clock"
         )
 
-    async def _disown(self) -> None:
+    async def _take_over_abandoned(self) -> None:
         statement = sql.TAKE_OVER_ABANDONED.replace("{owner_is_dead}", OWNER_IS_DEAD)
         for row in await self._run(statement, rows.abandoned_params(self._owner, self.now())):
-            log.warning("duplication %s is UNKNOWN: its gateway is gone", row["id"])
-        await self._run(BURY, {})
+            log.warning("duplication %s is UNKNOWN: its gateway has stopped", row["id"])
+        await self._run(DELETE_STALE, {})
 
     async def read(self, statement: str, values: Mapping[str, object]) -> Rows:
         return await self._run(statement, values)
@@ -183,27 +193,27 @@ class PostgresEngine:
         return await self._run(statement, values)
 
     async def check(self) -> Sequence[str]:
-        await self._run(BEAT, {"owner": self._owner})
+        await self._run(HEARTBEAT, {"owner": self._owner})
         await self._read_clock()
         (settings,) = await self._run(SETTINGS, {})
         clock = self._clock_warning()
-        weak = [
+        warnings = [
             f"PostgreSQL runs with {name} = off: if its machine fails, records can be lost, and "
             "then a retry can make a second copy"
             for name, value in settings.items()
             if value == "off"
         ]
-        return [*weak, clock] if clock else weak
+        return [*warnings, clock] if clock else warnings
 
     async def write_all(self, steps: Sequence[tuple[str, Mapping[str, object]]]) -> Sequence[Rows]:
         return await self._run_all(steps)
 
     async def _run(self, statement: str, values: Mapping[str, object]) -> Rows:
-        (done,) = await self._run_all([(statement, values)])
-        return done
+        (returned,) = await self._run_all([(statement, values)])
+        return returned
 
     async def _run_all(self, steps: Sequence[tuple[str, Mapping[str, object]]]) -> Sequence[Rows]:
-        """Run the statements in one transaction, over lost connections and restarts."""
+        """Run the statements in one transaction. Retry after lost connections and restarts."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + PATIENCE
         failure: Exception | None = None
@@ -211,45 +221,48 @@ class PostgresEngine:
             try:
                 async with asyncio.timeout_at(give_up_at), self._pool.connection() as connection:
                     if len(steps) == 1:
-                        return [await _executed(connection, *steps[0])]
+                        return [await _execute(connection, *steps[0])]
                     async with connection.transaction():
-                        return [await _executed(connection, *step) for step in steps]
+                        return [await _execute(connection, *step) for step in steps]
             except psycopg.errors.ProgramLimitExceeded as error:
-                # Of the same class as a lost connection, and never to be had otherwise.
+                # A subclass of OperationalError, as lost connections, but a retry fails too.
                 raise LedgerUnavailable(_first_line(error)) from error
             except (
                 psycopg.OperationalError,
                 psycopg.InterfaceError,
-                # Another gateway has given the campaign an owner at this very moment. The
-                # statement sees that when it is repeated.
+                # At the same moment another gateway has given the campaign an owner. The repeated
+                # statement finds that owner.
                 psycopg.errors.UniqueViolation,
                 TimeoutError,
             ) as error:
                 failure = error
             except psycopg.Error as error:
-                # A refusal says nothing of the tries before it.
-                kind = LedgerUnavailable if failure is None else CommitUncertain
-                raise kind(_first_line(error)) from error
+                # The error is about this try only. An earlier one may have been committed.
+                error_type = LedgerUnavailable if failure is None else CommitUncertain
+                raise error_type(_first_line(error)) from error
             if loop.time() + pause > give_up_at:
                 raise CommitUncertain(_first_line(failure)) from failure
             await asyncio.sleep(pause)
         raise AssertionError("the pauses never end")
 
 
-async def _executed(
+async def _execute(
     connection: psycopg.AsyncConnection[Row], statement: str, values: Mapping[str, object]
 ) -> Rows:
-    cursor = await connection.execute(_written(statement), values)
+    cursor = await connection.execute(_for_psycopg(statement), values)
     return await cursor.fetchall() if cursor.description else []
 
 
 def _since_boot() -> float:
-    """Seconds by a clock that nobody sets, which goes on while the machine is suspended."""
+    """Return seconds of a clock that is never set and counts while the machine is suspended."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def is_readable(url: str) -> bool:
-    """Whether it can be shown in messages without its password, as the library would."""
+    """Return whether libpq parses the URL, with no part of the password in the host.
+
+    Messages of libpq contain the host.
+    """
     try:
         return "@" not in str(conninfo_to_dict(url).get("host", ""))
     except psycopg.ProgrammingError:
@@ -266,12 +279,12 @@ async def _require_version(url: str) -> None:
         if row is None or row[0] != len(migrations("postgres")):
             raise LedgerUnavailable(
                 "the database is not a ledger of this version of the gateway; use the version that "
-                "made it, or start this version's gateway once"
+                "created it, or start this version's gateway once"
             )
 
 
 async def _migrate(url: str) -> None:
-    """Raises `LedgerUnavailable` when a newer version of the gateway has been here."""
+    """Bring the tables up to date. Raises `LedgerUnavailable` if they are of a newer version."""
     scripts = migrations("postgres")
     async with await psycopg.AsyncConnection.connect(with_timeouts(url)) as connection:
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
@@ -291,13 +304,13 @@ async def _migrate(url: str) -> None:
 
 
 @lru_cache
-def _written(statement: str) -> bytes:
-    """As psycopg marks values, and with what keeps others from choosing the same rows."""
+def _for_psycopg(statement: str) -> bytes:
+    """Return the statement with its lock and with the placeholders of psycopg."""
     return re.sub(r":(\w+)", r"%(\1)s", statement.replace("{lock}", SKIP_LOCKED)).encode()
 
 
 def _first_line(error: Exception) -> str:
-    """Without the statement, which PostgreSQL shows below the message."""
+    """Return the message without the statement, which PostgreSQL appends."""
     if isinstance(error, TimeoutError):
         return "the database did not answer in time"
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""Duplications as rows, and rows as duplications."""
+"""Converts duplications to the parameters of statements, and rows to duplications."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from itertools import islice
 
 from pydantic import TypeAdapter
 
-from campaign_gateway.ledger.engine import Place, Row
+from campaign_gateway.ledger.engine import Cursor, Row
 from campaign_gateway.model import (
     Accepted,
     Campaign,
@@ -28,11 +28,11 @@ from campaign_gateway.model import (
 
 Values = dict[str, object]
 
-# Characters of a copy's description that are kept.
-LONGEST_DESCRIPTION = 2000
+# How many characters of a copy's description are stored.
+MAX_DESCRIPTION_LENGTH = 2000
 
-# More than a person would compare.
-MOST_CANDIDATES = 20
+# More than an operator would compare.
+MAX_CANDIDATES = 20
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -63,7 +63,7 @@ def intent_params(
     intent: Intent, owner: str, now: datetime, override_of: str | None = None
 ) -> Values:
     return {
-        "now": micros(now),
+        "now": to_micros(now),
         "override_of": override_of,
         "id": intent.id,
         "attempt_id": intent.attempt_id,
@@ -110,8 +110,8 @@ def outcome_params(
         "error": error and _error_json(error),
         "evidence": None if status is DuplicationStatus.UNKNOWN else Evidence.RESPONSE.value,
         "trace_id": outcome.trace_id,
-        "settled_at": micros(now) if is_final else None,
-        "next_check_at": None if next_check_at is None else micros(next_check_at),
+        "settled_at": to_micros(now) if is_final else None,
+        "next_check_at": None if next_check_at is None else to_micros(next_check_at),
     }
 
 
@@ -121,7 +121,7 @@ def copy_params(duplication: Duplication, copy: Created, next_check_at: datetime
         "campaign_id": copy.campaign.id,
         "campaign": _campaign_json(copy.campaign),
         "warnings": _warnings_json(copy),
-        "next_check_at": None if next_check_at is None else micros(next_check_at),
+        "next_check_at": None if next_check_at is None else to_micros(next_check_at),
     }
 
 
@@ -130,8 +130,8 @@ def _campaign_json(campaign: Campaign) -> str:
 
 
 def _shortened(campaign: Campaign) -> Campaign:
-    # A provider may answer with a megabyte, for which a full disk would have no room.
-    description = campaign.description and campaign.description[:LONGEST_DESCRIPTION]
+    # A response may have a megabyte of text, for which the disk reserve has no space.
+    description = campaign.description and campaign.description[:MAX_DESCRIPTION_LENGTH]
     return replace(campaign, description=description)
 
 
@@ -144,48 +144,49 @@ def _warnings_json(outcome: Outcome) -> str | None:
 def postponement_params(
     duplication: Duplication, next_check_at: datetime, candidates: Iterable[Campaign]
 ) -> Values:
-    found = tuple(_shortened(each) for each in islice(candidates, MOST_CANDIDATES))
+    stored = tuple(_shortened(campaign) for campaign in islice(candidates, MAX_CANDIDATES))
     return {
         "id": duplication.intent.id,
         "status": duplication.status.value,
-        "next_check_at": micros(next_check_at),
-        "candidates": CAMPAIGNS.dump_json(found).decode() if found else None,
+        "next_check_at": to_micros(next_check_at),
+        "candidates": CAMPAIGNS.dump_json(stored).decode() if stored else None,
     }
 
 
 def selection_params(
-    scope: str | None, selection: Selection, limit: int, before: Place | None
+    scope: str | None, selection: Selection, limit: int, before: Cursor | None
 ) -> Values:
-    """Only what narrows is there, and the limit."""
+    """Return the limit, and a parameter for each filter that is set."""
     since, until = selection.since, selection.until
-    wanted = {
+    values = {
         "scope": scope,
-        "before": None if before is None else micros(before[0]),
+        "before": None if before is None else to_micros(before[0]),
         "before_id": None if before is None else before[1],
         "provider": selection.provider,
         "account": selection.account,
-        "since": None if since is None else micros(since),
-        "until": None if until is None else micros(until),
+        "since": None if since is None else to_micros(since),
+        "until": None if until is None else to_micros(until),
         "limit": limit,
-        **_numbered("status", selection.statuses or ()),
+        **_numbered_params("status", selection.statuses or ()),
     }
-    return {name: value for name, value in wanted.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def duplications_params(scope: str, duplication_ids: Iterable[str]) -> Values:
-    return {"scope": scope, **_numbered("id", duplication_ids)}
+    return {"scope": scope, **_numbered_params("id", duplication_ids)}
 
 
 def related_params(scope: str, account: str, campaign_ids: Iterable[str]) -> Values:
-    return {"scope": scope, "account": account, **_numbered("campaign", campaign_ids)}
+    return {"scope": scope, "account": account, **_numbered_params("campaign", campaign_ids)}
 
 
 def campaigns_params(id_namespace: str, campaign_ids: Iterable[str]) -> Values:
-    return {"id_namespace": id_namespace, **_numbered("campaign", campaign_ids)}
+    return {"id_namespace": id_namespace, **_numbered_params("campaign", campaign_ids)}
 
 
-def _numbered(name: str, values: Iterable[str]) -> Values:
-    return {f"{name}{number}": each for number, each in enumerate(values)}
+def _numbered_params(name: str, values: Iterable[str]) -> Values:
+    """Return the values under the names that `sql` makes placeholders for, such as `id0`, `id1`."""
+    return {f"{name}{number}": value for number, value in enumerate(values)}
 
 
 def never_sent_params(intent: Intent, error: UserError, now: datetime) -> Values:
@@ -193,20 +194,20 @@ def never_sent_params(intent: Intent, error: UserError, now: datetime) -> Values
         "id": intent.id,
         "attempt_id": intent.attempt_id,
         "error": _error_json(error),
-        "now": micros(now),
+        "now": to_micros(now),
     }
 
 
 def abandoned_params(owner: str, now: datetime) -> Values:
-    return {"owner": owner, "error": _error_json(ABANDONED), "now": micros(now)}
+    return {"owner": owner, "error": _error_json(ABANDONED), "now": to_micros(now)}
 
 
 def age_params(before: datetime, limit: int) -> Values:
-    return {"before": micros(before), "limit": limit}
+    return {"before": to_micros(before), "limit": limit}
 
 
-def release_params(settling: Mapping[str, object], now: datetime) -> Values:
-    return {**settling, "released": _error_json(RELEASED), "now": micros(now)}
+def release_params(values: Mapping[str, object], now: datetime) -> Values:
+    return {**values, "released": _error_json(RELEASED), "now": to_micros(now)}
 
 
 def _error_json(error: UserError) -> str:
@@ -214,12 +215,16 @@ def _error_json(error: UserError) -> str:
 
 
 def name_key(name: str | None) -> str:
-    """What names that a provider may take for the same have in common, short enough to index."""
+    """Return a key that is equal for names that a provider may treat as the same name.
+
+    A hash, because a name may be too long for an index.
+    """
     return "" if name is None else hashlib.sha256(name.strip().encode()).hexdigest()
 
 
-def micros(instant: datetime) -> int:
-    return (instant - EPOCH) // timedelta(microseconds=1)
+def to_micros(time: datetime) -> int:
+    """Return the microseconds since 1970 in UTC."""
+    return (time - EPOCH) // timedelta(microseconds=1)
 
 
 def parse_row(row: Row) -> Duplication:
@@ -241,12 +246,12 @@ def parse_row(row: Row) -> Duplication:
             id_namespace=row["id_namespace"],
         ),
         status=DuplicationStatus(row["status"]),
-        requested_at=instant(row["requested_at"]),
+        requested_at=from_micros(row["requested_at"]),
         campaign=row["campaign"] and CAMPAIGN.validate_json(row["campaign"]),
         error=row["error"] and USER_ERROR.validate_json(row["error"]),
         evidence=row["evidence"] and Evidence(row["evidence"]),
         provider_trace_id=row["provider_trace_id"],
-        settled_at=None if row["settled_at"] is None else instant(row["settled_at"]),
+        settled_at=None if row["settled_at"] is None else from_micros(row["settled_at"]),
         checks=row["checks"],
         warnings=WARNINGS.validate_json(row["warnings"]) if row["warnings"] else (),
         candidates=CAMPAIGNS.validate_json(row["candidates"]) if row["candidates"] else (),
@@ -254,5 +259,5 @@ def parse_row(row: Row) -> Duplication:
     )
 
 
-def instant(micros: int) -> datetime:
-    return EPOCH + timedelta(microseconds=micros)
+def from_micros(value: int) -> datetime:
+    return EPOCH + timedelta(microseconds=value)

@@ -1,226 +1,398 @@
-"""The ledger's statements, which SQLite and PostgreSQL understand alike.
+"""The ledger's statements, in the order of a row's life. SQLite and PostgreSQL run the same text.
 
-Values are named as in `:key`. Where rows are chosen to be changed, `{lock}` stands for what keeps
-several gateways from choosing the same ones.
+Values are bound by name, as in `:key`. Each engine replaces two placeholders with `str.replace`:
+`{lock}` keeps several gateways from choosing the same rows, and `{owner_is_dead}` is the condition
+that the gateway of an attempt no longer runs.
 """
 
 from collections.abc import Mapping
 
-INTENT = (
-    "id, attempt_id, owner, scope, key, fingerprint, provider, account, source_campaign_id,"
-    " requested_name, name_key, id_namespace, input, preexisting_ids"
-)
-_VALUES = ", ".join(f":{name}" for name in INTENT.split(", "))
-
-_SAME_COPY = (
-    "scope = :scope AND account = :account AND source_campaign_id = :source_campaign_id"
-    " AND name_key = :name_key AND status = 'UNKNOWN'"
-)
-
-# By the ledger's clock. Ids are made by the gateways' clocks, which may differ.
+# By the ledger's clock. The gateways make the ids by their own clocks, which may differ.
 _NEWEST = "ORDER BY requested_at DESC, id DESC"
 
-# For many at once. What was asked for may be long, and serves only to read at the provider.
-_SHOWN = (
-    "id, attempt_id, scope, key, fingerprint, provider, account, source_campaign_id, requested_name,"
-    " id_namespace, '' AS input, NULL AS preexisting_ids, status, requested_at, campaign, error, evidence,"
-    " provider_trace_id, settled_at, checks, candidates, warnings, expired"
-)
+# --- An intent is recorded ------------------------------------------------------------------------
 
 FIND = "SELECT * FROM duplication WHERE scope = :scope AND key = :key"
-ANY = "SELECT * FROM duplication WHERE id = :id"
+FIND_BY_ID = "SELECT * FROM duplication WHERE id = :id"
 
-# One statement, so that whoever has been told UNKNOWN is always seen to have been. A unique index
-# lets each UNKNOWN be overridden once.
-BEGIN = (
-    f"INSERT INTO duplication ({INTENT}, override_of, status, requested_at)"
-    f" SELECT {_VALUES}, :override_of, 'IN_PROGRESS', :now"
-    f" WHERE coalesce((SELECT id FROM duplication WHERE {_SAME_COPY} {_NEWEST} LIMIT 1), '')"
-    " = coalesce(:override_of, '')"
-    " ON CONFLICT DO NOTHING RETURNING id"
+_SAME_COPY = """
+    scope = :scope
+    AND account = :account
+    AND source_campaign_id = :source_campaign_id
+    AND name_key = :name_key
+    AND status = 'UNKNOWN'
+"""
+
+# One statement, so that a concurrent request cannot miss an UNKNOWN duplication that a caller has
+# already seen. A unique index on override_of lets each UNKNOWN duplication be overridden once.
+BEGIN = f"""
+INSERT INTO duplication (
+    id, attempt_id, owner, scope, key, fingerprint, provider, account, source_campaign_id,
+    requested_name, name_key, id_namespace, input, preexisting_ids, override_of, status,
+    requested_at
 )
+SELECT
+    :id, :attempt_id, :owner, :scope, :key, :fingerprint, :provider, :account, :source_campaign_id,
+    :requested_name, :name_key, :id_namespace, :input, :preexisting_ids, :override_of,
+    'IN_PROGRESS', :now
+WHERE coalesce(
+    (SELECT id FROM duplication WHERE {_SAME_COPY} {_NEWEST} LIMIT 1), ''
+) = coalesce(:override_of, '')
+ON CONFLICT DO NOTHING
+RETURNING id
+"""
+
 UNRESOLVED = f"SELECT * FROM duplication WHERE {_SAME_COPY} {_NEWEST} LIMIT 1"
 
-# The provider's certain answer outweighs what reading or a person has said before it came. A yes
-# may be followed by what became of it.
-_SETTLES = (
-    "{row}.id = :id AND {row}.attempt_id = :attempt_id AND ({row}.status IN ('IN_PROGRESS', 'UNKNOWN')"
-    " OR (({row}.status = 'ACCEPTED' OR {row}.evidence IN ('INFERRED', 'OPERATOR'))"
-    " AND :status IN ('CREATED', 'REJECTED'))"
-    " OR ({row}.evidence = 'OPERATOR' AND {row}.status = 'REJECTED' AND :status = 'ACCEPTED')"
-    " OR ({row}.evidence IN ('INFERRED', 'OPERATOR') AND :status = 'ACCEPTED'"
-    " AND CAST(:campaign_id AS text) IS NOT NULL))"
+# For a record that was lost, as after a failover to a replica of the database that lags behind.
+RESTORE = """
+INSERT INTO duplication (
+    id, attempt_id, owner, scope, key, fingerprint, provider, account, source_campaign_id,
+    requested_name, name_key, id_namespace, input, preexisting_ids, status, requested_at
 )
-IS_OPEN = f"SELECT * FROM duplication WHERE {_SETTLES.format(row='duplication')}"
-# A campaign has one owner. A unique index says so too, for two gateways at the same moment.
-_FREE = (
-    "NOT EXISTS (SELECT 1 FROM duplication AS owner WHERE owner.id_namespace = duplication.id_namespace"
-    " AND owner.campaign_id = :campaign_id AND owner.id <> :id)"
+VALUES (
+    :id, :attempt_id, :owner, :scope, :key, :fingerprint, :provider, :account, :source_campaign_id,
+    :requested_name, :name_key, :id_namespace, :input, :preexisting_ids, 'IN_PROGRESS', :now
 )
-SETTLE = (
-    "UPDATE duplication SET status = :status, campaign_id = :campaign_id, campaign = :campaign,"
-    " warnings = :warnings, error = :error, evidence = :evidence,"
-    " provider_trace_id = coalesce(:trace_id, provider_trace_id),"
-    " settled_at = :settled_at, next_check_at = :next_check_at, candidates = NULL,"
-    " override_of = CASE WHEN :status = 'REJECTED' THEN NULL ELSE override_of END"
-    f" WHERE {_SETTLES.format(row='duplication')} AND {_FREE} RETURNING *"
+ON CONFLICT (scope, key) DO NOTHING
+"""
+
+# --- The provider responds ------------------------------------------------------------------------
+
+
+def _may_settle(row: str) -> str:
+    """Return the condition that a response with the values bound here may change the row.
+
+    A definite response overwrites results from search or from an operator. A definite response may
+    follow ACCEPTED.
+    """
+    return f"""
+    {row}.id = :id
+    AND {row}.attempt_id = :attempt_id
+    AND ({row}.status IN ('IN_PROGRESS', 'UNKNOWN')
+        OR (({row}.status = 'ACCEPTED' OR {row}.evidence IN ('INFERRED', 'OPERATOR'))
+            AND :status IN ('CREATED', 'REJECTED'))
+        OR ({row}.evidence = 'OPERATOR' AND {row}.status = 'REJECTED' AND :status = 'ACCEPTED')
+        OR ({row}.evidence IN ('INFERRED', 'OPERATOR') AND :status = 'ACCEPTED'
+            AND CAST(:campaign_id AS text) IS NOT NULL))
+"""
+
+
+# A campaign has one owner. A unique index guards this too, against two gateways at the same moment.
+_HAS_NO_OTHER_OWNER = """
+    NOT EXISTS (
+        SELECT 1 FROM duplication AS owner
+        WHERE owner.id_namespace = duplication.id_namespace
+        AND owner.campaign_id = :campaign_id
+        AND owner.id <> :id
+    )
+"""
+
+# A refused attempt has overridden nothing, so another attempt may override the same duplication.
+SETTLE = f"""
+UPDATE duplication SET
+    status = :status,
+    campaign_id = :campaign_id,
+    campaign = :campaign,
+    warnings = :warnings,
+    error = :error,
+    evidence = :evidence,
+    provider_trace_id = coalesce(:trace_id, provider_trace_id),
+    settled_at = :settled_at,
+    next_check_at = :next_check_at,
+    candidates = NULL,
+    override_of = CASE WHEN :status = 'REJECTED' THEN NULL ELSE override_of END
+WHERE {_may_settle("duplication")}
+AND {_HAS_NO_OTHER_OWNER}
+RETURNING *
+"""
+
+IS_OPEN = f"SELECT * FROM duplication WHERE {_may_settle('duplication')}"
+
+OWNER = """
+SELECT owner.* FROM duplication AS mine
+JOIN duplication AS owner ON owner.id_namespace = mine.id_namespace AND owner.id <> mine.id
+WHERE mine.id = :id AND owner.campaign_id = :campaign_id
+"""
+
+# Weaker evidence gives way to a response of the provider. The duplication that loses its campaign
+# is due at once, because its own copy has to be searched for again.
+_RELEASE = """
+UPDATE duplication SET
+    status = coalesce(settled_from, 'UNKNOWN'),
+    campaign_id = NULL,
+    campaign = NULL,
+    warnings = NULL,
+    evidence = NULL,
+    settled_at = NULL,
+    checks = 0,
+    error = CASE WHEN settled_from = 'ACCEPTED' THEN NULL ELSE :released END,
+    next_check_at = :now
+WHERE expired = 0 AND evidence IN ('INFERRED', 'OPERATOR')
+"""
+
+RELEASE = f"""
+{_RELEASE}
+AND campaign_id = :campaign_id
+AND id <> :id
+AND id_namespace = (SELECT id_namespace FROM duplication AS mine WHERE mine.id = :id)
+AND EXISTS (SELECT 1 FROM duplication AS taker WHERE {_may_settle("taker")})
+"""
+
+MARK_NEVER_SENT = """
+UPDATE duplication SET
+    status = 'REJECTED',
+    error = :error,
+    settled_at = :now,
+    next_check_at = NULL,
+    candidates = NULL,
+    override_of = NULL,
+    evidence = NULL,
+    campaign_id = NULL,
+    campaign = NULL,
+    warnings = NULL
+WHERE id = :id AND attempt_id = :attempt_id
+AND (status IN ('IN_PROGRESS', 'UNKNOWN') OR evidence IN ('INFERRED', 'OPERATOR'))
+"""
+
+# --- A gateway stops ------------------------------------------------------------------------------
+
+# Only the gateway that began an attempt sends it, so an attempt without its gateway is not sent any
+# more. It may have been sent before.
+TAKE_OVER_ABANDONED = """
+WITH orphan AS (
+    SELECT id FROM duplication WHERE status = 'IN_PROGRESS' AND {owner_is_dead} {lock}
 )
-OWNER = (
-    "SELECT owner.* FROM duplication AS mine JOIN duplication AS owner"
-    " ON owner.id_namespace = mine.id_namespace AND owner.id <> mine.id"
-    " WHERE mine.id = :id AND owner.campaign_id = :campaign_id"
-)
-# Weaker evidence gives way to the provider's own answer: what was only found by reading, or named
-# by a person, is looked for again at once.
-_RELEASE = (
-    "UPDATE duplication SET status = coalesce(settled_from, 'UNKNOWN'), campaign_id = NULL,"
-    " campaign = NULL, warnings = NULL, evidence = NULL, settled_at = NULL, checks = 0,"
-    " error = CASE WHEN settled_from = 'ACCEPTED' THEN NULL ELSE :released END,"
-    " next_check_at = :now WHERE expired = 0 AND evidence IN ('INFERRED', 'OPERATOR')"
-)
-RELEASE = (
-    f"{_RELEASE} AND campaign_id = :campaign_id AND id <> :id"
-    " AND id_namespace = (SELECT id_namespace FROM duplication AS mine WHERE mine.id = :id)"
-    f" AND EXISTS (SELECT 1 FROM duplication AS taker WHERE {_SETTLES.format(row='taker')})"
-)
-RESTORE = (
-    f"INSERT INTO duplication ({INTENT}, status, requested_at)"
-    f" VALUES ({_VALUES}, 'IN_PROGRESS', :now) ON CONFLICT (scope, key) DO NOTHING"
-)
-MARK_NEVER_SENT = (
-    "UPDATE duplication SET status = 'REJECTED', error = :error, settled_at = :now,"
-    " next_check_at = NULL, candidates = NULL, override_of = NULL, evidence = NULL,"
-    " campaign_id = NULL, campaign = NULL, warnings = NULL"
-    " WHERE id = :id AND attempt_id = :attempt_id"
-    " AND (status IN ('IN_PROGRESS', 'UNKNOWN') OR evidence IN ('INFERRED', 'OPERATOR'))"
-)
-SETTLE_FROM_EVIDENCE = (
-    "UPDATE duplication SET status = 'CREATED', campaign_id = :campaign_id, campaign = :campaign,"
-    " warnings = :warnings, error = NULL, evidence = :evidence, settled_at = :now,"
-    " next_check_at = :next_check_at, candidates = NULL, settled_from = status"
-    # The provider may have named the copy since the check began.
-    f" WHERE id = :id AND status IN ('ACCEPTED', 'UNKNOWN') AND {_FREE}"
-    " AND (campaign_id IS NULL OR campaign_id = :campaign_id) RETURNING *"
-)
-# Only what is known of the copy changes, and only while it is the same copy.
-UPDATE_COPY = (
-    "UPDATE duplication SET campaign = :campaign, warnings = :warnings,"
-    " next_check_at = :next_check_at, checks = checks + 1"
-    " WHERE id = :id AND status = 'CREATED' AND campaign_id = :campaign_id AND expired = 0"
-    " RETURNING *"
-)
-SETTLE_AS_NOT_CREATED = (
-    "UPDATE duplication SET status = 'REJECTED', error = :error, evidence = 'OPERATOR',"
-    " settled_at = :now, next_check_at = NULL, candidates = NULL, campaign_id = NULL,"
-    " campaign = NULL"
-    " WHERE id = :id AND status IN ('ACCEPTED', 'UNKNOWN') RETURNING id"
-)
+UPDATE duplication SET status = 'UNKNOWN', error = :error, next_check_at = :now
+WHERE id IN (SELECT id FROM orphan)
+RETURNING id
+"""
+
+# --- The reconciliation searches for the copy -----------------------------------------------------
 
 DUE_ACCOUNTS = "SELECT DISTINCT account FROM duplication WHERE next_check_at <= :now"
-CLAIM_DUE = (
-    "WITH due AS (SELECT id FROM duplication WHERE account = :account AND next_check_at <= :now"
-    " ORDER BY next_check_at LIMIT :limit {lock})"
-    " UPDATE duplication SET next_check_at = :until WHERE id IN (SELECT id FROM due) RETURNING *"
-)
-POSTPONE = (
-    "UPDATE duplication SET checks = checks + 1, next_check_at = :next_check_at,"
-    " candidates = :candidates"
-    " WHERE id = :id AND status = :status AND (settled_at IS NULL OR next_check_at IS NOT NULL)"
-)
-COMPETING = (
-    "SELECT * FROM duplication WHERE id_namespace = :id_namespace"
-    " AND (name_key = :name_key OR source_campaign_id = :source_campaign_id)"
-    " AND status IN ('IN_PROGRESS', 'UNKNOWN', 'ACCEPTED') AND campaign_id IS NULL"
-    " ORDER BY requested_at, id"
-)
-RELATED_BY_SOURCE = (
-    "SELECT * FROM duplication WHERE scope = :scope AND account = :account"
-    " AND source_campaign_id = :campaign_id AND expired = 0 LIMIT 1"
-)
 
-PLATFORMS = "SELECT DISTINCT id_namespace FROM duplication WHERE account = :account"
-# Of two accounts that have claimed one campaign each, the one with weaker evidence gives way.
-RELEASE_MOVED = (
-    f"{_RELEASE} AND ((account = :account AND id_namespace = :id_namespace AND EXISTS (SELECT 1"
-    " FROM duplication AS owner WHERE owner.id_namespace = :moved"
-    " AND owner.campaign_id = duplication.campaign_id"
-    " AND NOT (duplication.evidence = 'OPERATOR' AND owner.evidence = 'INFERRED')))"
-    " OR (id_namespace = :moved AND EXISTS (SELECT 1 FROM duplication AS mine"
-    " WHERE mine.account = :account AND mine.id_namespace = :id_namespace"
-    " AND mine.campaign_id = duplication.campaign_id AND (mine.evidence = 'RESPONSE'"
-    " OR (mine.evidence = 'OPERATOR' AND duplication.evidence = 'INFERRED')))))"
+CLAIM_DUE = """
+WITH due AS (
+    SELECT id FROM duplication
+    WHERE account = :account AND next_check_at <= :now
+    ORDER BY next_check_at LIMIT :limit {lock}
 )
-# What both have from their provider's answers stays where it is.
-MOVE = (
-    "UPDATE duplication SET id_namespace = :moved WHERE account = :account AND id_namespace = :id_namespace"
-    " AND NOT EXISTS (SELECT 1 FROM duplication AS owner WHERE owner.id_namespace = :moved"
-    " AND owner.campaign_id = duplication.campaign_id)"
-)
+UPDATE duplication SET next_check_at = :until
+WHERE id IN (SELECT id FROM due)
+RETURNING *
+"""
 
-# Nobody but the gateway that began an attempt sends it.
-TAKE_OVER_ABANDONED = (
-    "WITH orphan AS (SELECT id FROM duplication WHERE status = 'IN_PROGRESS' AND {owner_is_dead}"
-    " {lock})"
-    " UPDATE duplication SET status = 'UNKNOWN', error = :error, next_check_at = :now"
-    " WHERE id IN (SELECT id FROM orphan) RETURNING id"
-)
+POSTPONE = """
+UPDATE duplication SET
+    checks = checks + 1,
+    next_check_at = :next_check_at,
+    candidates = :candidates
+WHERE id = :id AND status = :status AND (settled_at IS NULL OR next_check_at IS NOT NULL)
+"""
 
-EXPIRE = (
-    "WITH settled AS (SELECT id FROM duplication WHERE expired = 0 AND requested_at < :before"
-    " AND settled_at < :before LIMIT :limit {lock})"
-    " UPDATE duplication SET expired = 1, attempt_id = '', owner = '', fingerprint = '', input = '',"
-    " requested_name = NULL, preexisting_ids = NULL, campaign = NULL, warnings = NULL, error = NULL,"
-    " provider_trace_id = NULL, next_check_at = NULL"
-    " WHERE id IN (SELECT id FROM settled) RETURNING id"
-)
-FORGET = (
-    "WITH expired AS (SELECT id FROM duplication WHERE expired = 1 AND requested_at < :before"
-    " ORDER BY requested_at LIMIT :limit {lock})"
-    " DELETE FROM duplication WHERE id IN (SELECT id FROM expired) RETURNING id"
-)
+COMPETING = """
+SELECT * FROM duplication
+WHERE id_namespace = :id_namespace
+AND (name_key = :name_key OR source_campaign_id = :source_campaign_id)
+AND status IN ('IN_PROGRESS', 'UNKNOWN', 'ACCEPTED')
+AND campaign_id IS NULL
+ORDER BY requested_at, id
+"""
+
+# Only the campaign that the record names already, because the provider may have named the copy
+# since the check began.
+SETTLE_FROM_EVIDENCE = f"""
+UPDATE duplication SET
+    status = 'CREATED',
+    campaign_id = :campaign_id,
+    campaign = :campaign,
+    warnings = :warnings,
+    error = NULL,
+    evidence = :evidence,
+    settled_at = :now,
+    next_check_at = :next_check_at,
+    candidates = NULL,
+    settled_from = status
+WHERE id = :id
+AND status IN ('ACCEPTED', 'UNKNOWN')
+AND {_HAS_NO_OTHER_OWNER}
+AND (campaign_id IS NULL OR campaign_id = :campaign_id)
+RETURNING *
+"""
+
+SETTLE_AS_NOT_CREATED = """
+UPDATE duplication SET
+    status = 'REJECTED',
+    error = :error,
+    evidence = 'OPERATOR',
+    settled_at = :now,
+    next_check_at = NULL,
+    candidates = NULL,
+    campaign_id = NULL,
+    campaign = NULL
+WHERE id = :id AND status IN ('ACCEPTED', 'UNKNOWN')
+RETURNING id
+"""
+
+# --- The copy is completed ------------------------------------------------------------------------
+
+# While a copy is read and renamed, a response may give the record another campaign.
+UPDATE_COPY = """
+UPDATE duplication SET
+    campaign = :campaign,
+    warnings = :warnings,
+    next_check_at = :next_check_at,
+    checks = checks + 1
+WHERE id = :id AND status = 'CREATED' AND campaign_id = :campaign_id AND expired = 0
+RETURNING *
+"""
+
+# --- Callers read records -------------------------------------------------------------------------
+
+# The input may be long, and serves only requests to the provider.
+_LIST_COLUMNS = """
+    id, attempt_id, scope, key, fingerprint, provider, account, source_campaign_id, requested_name,
+    id_namespace, '' AS input, NULL AS preexisting_ids, status, requested_at, campaign, error,
+    evidence, provider_trace_id, settled_at, checks, candidates, warnings, expired
+"""
 
 
 def get(scope: str | None) -> str:
-    narrowed = "" if scope is None else " AND scope = :scope"
-    return f"SELECT * FROM duplication WHERE id = :id AND expired = 0{narrowed}"
+    in_scope = "" if scope is None else " AND scope = :scope"
+    return f"SELECT * FROM duplication WHERE id = :id AND expired = 0{in_scope}"
 
 
-def get_all(wanted: Mapping[str, object]) -> str:
-    return (
-        f"SELECT {_SHOWN} FROM duplication WHERE scope = :scope AND expired = 0"
-        f" AND id IN ({_those(wanted, 'id')})"
-    )
+def get_all(values: Mapping[str, object]) -> str:
+    return f"""
+SELECT {_LIST_COLUMNS} FROM duplication
+WHERE scope = :scope AND expired = 0 AND id IN ({_placeholders(values, "id")})
+"""
 
 
-def copies(wanted: Mapping[str, object]) -> str:
-    return (
-        "SELECT * FROM duplication WHERE scope = :scope AND account = :account AND expired = 0"
-        f" AND campaign_id IN ({_those(wanted, 'campaign')})"
-    )
-
-
-def known_copies(wanted: Mapping[str, object]) -> str:
-    return (
-        "SELECT campaign_id FROM duplication WHERE id_namespace = :id_namespace"
-        f" AND campaign_id IN ({_those(wanted, 'campaign')})"
-    )
-
-
-def listing(wanted: Mapping[str, object]) -> str:
-    """Narrowed by each of the values that are given."""
-    clauses = {
+def listing(values: Mapping[str, object]) -> str:
+    """Return the statement for a page, with one condition for each of the values."""
+    conditions = {
         "scope": "scope = :scope",
         "before_id": "(requested_at, id) < (:before, :before_id)",
         "provider": "provider = :provider",
         "account": "account = :account",
         "since": "requested_at >= :since",
         "until": "requested_at < :until",
-        "status0": f"status IN ({_those(wanted, 'status')})",
+        "status0": f"status IN ({_placeholders(values, 'status')})",
     }
-    narrowed = ["expired = 0", *(clauses[name] for name in clauses if name in wanted)]
-    where = " AND ".join(narrowed)
-    return f"SELECT {_SHOWN} FROM duplication WHERE {where} {_NEWEST} LIMIT :limit"
+    where = " AND ".join(
+        ["expired = 0", *(conditions[name] for name in conditions if name in values)]
+    )
+    return f"""
+SELECT {_LIST_COLUMNS} FROM duplication
+WHERE {where}
+{_NEWEST} LIMIT :limit
+"""
 
 
-def _those(wanted: Mapping[str, object], name: str) -> str:
-    return ", ".join(f":{each}" for each in wanted if each.rstrip("0123456789") == name) or "NULL"
+def related_by_copy(values: Mapping[str, object]) -> str:
+    return f"""
+SELECT * FROM duplication
+WHERE scope = :scope AND account = :account AND expired = 0
+AND campaign_id IN ({_placeholders(values, "campaign")})
+"""
+
+
+RELATED_BY_SOURCE = """
+SELECT * FROM duplication
+WHERE scope = :scope AND account = :account AND source_campaign_id = :campaign_id AND expired = 0
+LIMIT 1
+"""
+
+
+def known_copies(values: Mapping[str, object]) -> str:
+    return f"""
+SELECT campaign_id FROM duplication
+WHERE id_namespace = :id_namespace AND campaign_id IN ({_placeholders(values, "campaign")})
+"""
+
+
+# --- The settings change --------------------------------------------------------------------------
+
+ID_NAMESPACES = "SELECT DISTINCT id_namespace FROM duplication WHERE account = :account"
+
+# If two accounts have one campaign each as a copy, the one with the weaker evidence gives way.
+RELEASE_MOVED = f"""
+{_RELEASE}
+AND (
+    (account = :account AND id_namespace = :id_namespace
+        AND EXISTS (
+            SELECT 1 FROM duplication AS owner
+            WHERE owner.id_namespace = :moved
+            AND owner.campaign_id = duplication.campaign_id
+            AND NOT (duplication.evidence = 'OPERATOR' AND owner.evidence = 'INFERRED')
+        ))
+    OR (id_namespace = :moved
+        AND EXISTS (
+            SELECT 1 FROM duplication AS mine
+            WHERE mine.account = :account
+            AND mine.id_namespace = :id_namespace
+            AND mine.campaign_id = duplication.campaign_id
+            AND (mine.evidence = 'RESPONSE'
+                OR (mine.evidence = 'OPERATOR' AND duplication.evidence = 'INFERRED'))
+        ))
+)
+"""
+
+# If the provider has named the same campaign to both accounts, neither record gives way, so the row
+# keeps its namespace.
+MOVE = """
+UPDATE duplication SET id_namespace = :moved
+WHERE account = :account AND id_namespace = :id_namespace
+AND NOT EXISTS (
+    SELECT 1 FROM duplication AS owner
+    WHERE owner.id_namespace = :moved
+    AND owner.campaign_id = duplication.campaign_id
+)
+"""
+
+# --- A record gets old ----------------------------------------------------------------------------
+
+EXPIRE = """
+WITH settled AS (
+    SELECT id FROM duplication
+    WHERE expired = 0 AND requested_at < :before AND settled_at < :before
+    LIMIT :limit {lock}
+)
+UPDATE duplication SET
+    expired = 1,
+    attempt_id = '',
+    owner = '',
+    fingerprint = '',
+    input = '',
+    requested_name = NULL,
+    preexisting_ids = NULL,
+    campaign = NULL,
+    warnings = NULL,
+    error = NULL,
+    provider_trace_id = NULL,
+    next_check_at = NULL
+WHERE id IN (SELECT id FROM settled)
+RETURNING id
+"""
+
+FORGET = """
+WITH expired AS (
+    SELECT id FROM duplication
+    WHERE expired = 1 AND requested_at < :before
+    ORDER BY requested_at LIMIT :limit {lock}
+)
+DELETE FROM duplication
+WHERE id IN (SELECT id FROM expired)
+RETURNING id
+"""
+
+
+def _placeholders(values: Mapping[str, object], name: str) -> str:
+    """Return the placeholders of the numbered values of this name, or NULL, which matches nothing.
+
+    SQL has no empty list: `IN ()` is an error in PostgreSQL.
+    """
+    numbered = (value for value in values if value.rstrip("0123456789") == name)
+    return ", ".join(f":{value}" for value in numbered) or "NULL"

@@ -1,4 +1,4 @@
-"""The one thread that writes a SQLite ledger: many writes share a COMMIT, and so an fsync."""
+"""The one thread that writes a SQLite ledger. Many writes share a COMMIT, and so one fsync."""
 
 import asyncio
 import fcntl
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from campaign_gateway.ledger.disk_reserve import DiskReserve
 from campaign_gateway.ledger.engine import LedgerClosed, LedgerUnavailable
-from campaign_gateway.ledger.room import DiskReserve
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +32,12 @@ class _Write:
     future: asyncio.Future[list[Rows]]
     loop: asyncio.AbstractEventLoop
 
-    def tell(self, result: list[Rows] | LedgerUnavailable) -> None:
-        # A caller's loop may be gone; the others in the batch must still hear.
+    def finish(self, result: list[Rows] | LedgerUnavailable) -> None:
+        # The caller's event loop may be closed. The other callers must get their results anyway.
         with suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self._tell, result)
+            self.loop.call_soon_threadsafe(self._set, result)
 
-    def _tell(self, result: list[Rows] | LedgerUnavailable) -> None:
+    def _set(self, result: list[Rows] | LedgerUnavailable) -> None:
         if self.future.done():
             return
         if isinstance(result, LedgerUnavailable):
@@ -50,13 +50,13 @@ class _Write:
 class Writer:
     """Owns the writing connection. `lock` is the file whose record lock keeps other writers out.
 
-    `room` is None for a visitor of the ledger, who begins no intents.
+    `reserve` is None for an operator, who records no intents.
     """
 
     path: Path
     connection: sqlite3.Connection
     lock: IO[str]
-    room: DiskReserve | None
+    reserve: DiskReserve | None
     _queue: "queue.SimpleQueue[_Write | None]" = field(default_factory=queue.SimpleQueue)
 
     def __post_init__(self) -> None:
@@ -66,7 +66,10 @@ class Writer:
         self._thread.start()
 
     async def write(self, steps: Steps, *, is_intent: bool) -> list[Rows]:
-        """What each statement returns, once all are on the disk. Raises `LedgerUnavailable`."""
+        """Return the rows of each statement when all are on the disk.
+
+        Raises `LedgerUnavailable`.
+        """
         if self._is_closed:
             raise LedgerClosed("the ledger is closed")
         loop = asyncio.get_running_loop()
@@ -95,30 +98,26 @@ class Writer:
 
     def _accept(self, batch: Sequence[_Write]) -> None:
         if _inodes(self.path) != self._files:
-            # What is written now would be gone with the next start, and so would be resent; and
-            # without the lock another gateway could start beside this one.
-            _tell_all(batch, LedgerUnavailable(f"{self.path} was moved or deleted; put it back"))
+            # The next start would not find what is written now, and a retry would be sent again.
+            # Without the lock file, a second gateway could start.
+            _finish_all(batch, LedgerUnavailable(f"{self.path} was moved or deleted; put it back"))
             return
         intents = [write for write in batch if write.is_intent]
-        if intents and (refusal := self._refusal(intents)):
-            log.error("the ledger takes no new intents: %s", refusal)
-            _tell_all(intents, refusal)
+        if intents and (failure := self._allocation_failure(intents)):
+            log.error("the ledger takes no new intents: %s", failure)
+            _finish_all(intents, failure)
             batch = [write for write in batch if not write.is_intent]
         if batch:
             self._commit(batch)
 
-    def _refusal(self, intents: Sequence[_Write]) -> LedgerUnavailable | None:
-        """Why the intents cannot be recorded without taking the room of outcomes; None if they can.
-
-        Makes room where the disk has some.
-        """
-        if self.room is None:
+    def _allocation_failure(self, intents: Sequence[_Write]) -> LedgerUnavailable | None:
+        """Return why the intents would take the space of outcomes, or None if there is space."""
+        if self.reserve is None:
             return None
+        values = [values for write in intents for _, values in write.steps]
         try:
             with exclusive_lock(self.lock):
-                if self.room.is_enough(
-                    self.connection, [values for each in intents for _, values in each.steps]
-                ):
+                if self.reserve.allocate(self.connection, values):
                     return None
         except Exception as error:  # noqa: BLE001 - as in `_commit`
             if not isinstance(error, OSError) and not _is_disk_failure(error):
@@ -126,7 +125,7 @@ class Writer:
         return LedgerUnavailable("the disk of the ledger is full")
 
     def _commit(self, batch: Sequence[_Write]) -> None:
-        """One transaction for all; nobody hears of success before the COMMIT has returned."""
+        """Run all writes in one transaction. Callers get results only after the COMMIT."""
         try:
             with exclusive_lock(self.lock):
                 self.connection.execute("BEGIN IMMEDIATE")
@@ -135,32 +134,32 @@ class Writer:
                     for write in batch
                 ]
                 self.connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - a writer that dies would leave all waiting
+        except Exception as error:  # noqa: BLE001 - if the thread ended, all callers would wait for ever
             with suppress(sqlite3.Error):
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
             if _is_disk_failure(error) and len(batch) > 1:
-                self._commit_what_fits(batch, error)
+                self._commit_one_by_one(batch, error)
                 return
-            _tell_all(batch, LedgerUnavailable(str(error)))
+            _finish_all(batch, LedgerUnavailable(str(error)))
             return
         for write, result in zip(batch, results, strict=True):
-            write.tell(result)
+            write.finish(result)
 
-    def _commit_what_fits(self, batch: Sequence[_Write], error: Exception) -> None:
-        """The disk is full, and the log has no room for all of the batch in one transaction."""
+    def _commit_one_by_one(self, batch: Sequence[_Write], error: Exception) -> None:
+        """Commit the outcomes when the log has no space for the whole batch in one transaction."""
         log.error("the ledger refuses intents and writes the rest one by one: %s", error)
-        _tell_all([each for each in batch if each.is_intent], LedgerUnavailable(str(error)))
-        for each in batch:
-            if not each.is_intent:
-                # Each COMMIT lets SQLite move the log into the file and use it anew.
-                self._commit([each])
+        _finish_all([write for write in batch if write.is_intent], LedgerUnavailable(str(error)))
+        for write in batch:
+            if not write.is_intent:
+                # After each COMMIT, SQLite can move the log into the file and use it again.
+                self._commit([write])
 
 
 @contextmanager
 def exclusive_lock(lock: IO[str]) -> Iterator[None]:
     """Keep other processes from writing to the ledger."""
-    # Up to 3.51.2, SQLite can corrupt a WAL that one connection resets while another writes.
+    # Up to SQLite 3.51.2, a WAL can be corrupted if one connection resets it while another writes.
     fcntl.lockf(lock, fcntl.LOCK_EX)
     try:
         yield
@@ -173,18 +172,21 @@ def _is_disk_failure(error: Exception) -> bool:
     return code is not None and code & 0xFF in DISK_FAILURES
 
 
-def _tell_all(batch: Sequence[_Write], failure: LedgerUnavailable) -> None:
+def _finish_all(batch: Sequence[_Write], failure: LedgerUnavailable) -> None:
     for write in batch:
-        write.tell(failure)
+        write.finish(failure)
 
 
 def _inodes(path: Path) -> list[tuple[int, int]] | None:
-    """Which files they are, whatever bears their names; None when one of them is missing."""
+    """Return device and inode of the ledger's files, or None if one of them is missing.
+
+    They differ if a file was replaced by another of the same name.
+    """
     try:
-        found = [sidecar(path, ending).stat() for ending in ("", "-wal", "-lock")]
+        stats = [sidecar(path, ending).stat() for ending in ("", "-wal", "-lock")]
     except OSError:
         return None
-    return [(each.st_dev, each.st_ino) for each in found]
+    return [(stat.st_dev, stat.st_ino) for stat in stats]
 
 
 def sidecar(path: Path, ending: str) -> Path:

@@ -1,0 +1,292 @@
+"""A ledger of the released version 4, whose columns and values had other names, is read whole.
+
+That version wrote `version_4.sqlite3.gz`: its sandbox over HTTP, its command `duplications
+resolve`, and its `Ledger` for what no emulator causes. `version_4.json` has what that version then
+read from it, in its own words.
+"""
+
+import gzip
+import json
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from pydantic import TypeAdapter
+
+from campaign_gateway.ledger import Ledger
+from campaign_gateway.ledger.engine import KeyConflict, Unresolved
+from campaign_gateway.ledger.ids import new_id
+from campaign_gateway.ledger.migrations import migrations
+from campaign_gateway.ledger.rows import ABANDONED
+from campaign_gateway.model import (
+    Campaign,
+    Created,
+    Duplication,
+    DuplicationStatus,
+    Evidence,
+    Intent,
+    Selection,
+    WarningCode,
+)
+from campaign_gateway.sandbox.sandbox import sandbox
+
+FOLDER = Path(__file__).parent
+FROZEN: dict[str, Any] = json.loads((FOLDER / "version_4.json").read_text("utf-8"))
+
+# What the present version calls what version 4 has written.
+FIELDS = {"nonce": "attempt_id", "platform": "id_namespace", "seen": "preexisting_ids"}
+EVIDENCE = {"ANSWER": "RESPONSE", "PERSON": "OPERATOR", "INFERRED": "INFERRED"}
+WARNINGS = {
+    "NOT_NAMED": "NAME_NOT_APPLIED",
+    "NOT_READ": "DETAILS_UNKNOWN",
+    "COPIED_IN_PART": "PARTIAL_COPY",
+    "PROVIDER_WARNING": "PROVIDER_WARNING",
+}
+
+DUPLICATION = TypeAdapter(Duplication)
+
+Open = Callable[..., Awaitable[Ledger]]
+
+
+def renamed(record: Mapping[str, Any]) -> Duplication:
+    intent = {FIELDS.get(name, name): value for name, value in record["intent"].items()}
+    warnings = [
+        {**warning, "code": WARNINGS[warning["code"]]} for warning in record.get("warnings", [])
+    ]
+    fields = {
+        **record,
+        "intent": {"requested_name": None, **intent, "override_of": record.get("despite")},
+        "evidence": EVIDENCE[record["evidence"]] if "evidence" in record else None,
+        "warnings": warnings,
+    }
+    return DUPLICATION.validate_json(json.dumps(fields))
+
+
+RECORDS = [renamed(record) for record in FROZEN["records"]]
+OVERRIDES = {
+    record["intent"]["id"]: record["despite"] for record in FROZEN["records"] if "despite" in record
+}
+
+
+def shown(record: Duplication) -> Duplication:
+    """Return the record as lists have it."""
+    return replace(record, intent=replace(record.intent, input="", preexisting_ids=None))
+
+
+def as_after_a_restart(record: Duplication) -> Duplication:
+    """Return the record as a SQLite ledger has it, whose one gateway has stopped meanwhile."""
+    if record.status is not DuplicationStatus.IN_PROGRESS:
+        return record
+    return replace(record, status=DuplicationStatus.UNKNOWN, error=ABANDONED)
+
+
+@contextmanager
+def connected(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.row_factory = sqlite3.Row
+        yield connection
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A copy of the ledger of version 4."""
+    path = tmp_path / "ledger.db"
+    path.write_bytes(gzip.decompress((FOLDER / "version_4.sqlite3.gz").read_bytes()))
+    return path
+
+
+def load_into_postgres(path: Path, url: str) -> None:
+    """Give a PostgreSQL database the tables of that version, and the same rows."""
+    with connected(path) as connection:
+        rows = connection.execute("SELECT * FROM duplication").fetchall()
+    columns = rows[0].keys()
+    marks = ", ".join(["%s"] * len(columns))
+    insert = f"INSERT INTO duplication ({', '.join(columns)}) VALUES ({marks})"
+    with psycopg.connect(url, autocommit=True) as database:
+        database.execute("CREATE TABLE ledger_version (version integer NOT NULL)")
+        for number, script in enumerate(migrations("postgres")[:3], start=1):
+            database.execute(script.encode())
+            database.execute("INSERT INTO ledger_version VALUES (%s)", [number])
+        with database.cursor() as cursor:
+            cursor.executemany(insert.encode(), [tuple(row) for row in rows])
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def upgrade(
+    request: pytest.FixtureRequest, path: Path, sqlite_url: str, open_at: Open
+) -> Callable[[], Awaitable[tuple[Ledger, Sequence[Duplication]]]]:
+    """Opens the ledger with the present version; gives it and the records that it has to have."""
+
+    async def open_upgraded() -> tuple[Ledger, Sequence[Duplication]]:
+        if request.param == "sqlite":
+            return await open_at(sqlite_url), [as_after_a_restart(each) for each in RECORDS]
+        url = request.getfixturevalue("postgres_url")
+        load_into_postgres(path, url)
+        return await open_at(url), RECORDS
+
+    return open_upgraded
+
+
+Upgrade = Callable[[], Awaitable[tuple[Ledger, Sequence[Duplication]]]]
+
+
+def by_key(key: str) -> Duplication:
+    (record,) = [record for record in RECORDS if record.intent.key == key]
+    return record
+
+
+def test_frozen_ledger_has_a_row_of_every_kind() -> None:
+    statuses_and_evidence = {(each.status, each.evidence) for each in RECORDS}
+    assert {status for status, _ in statuses_and_evidence} == set(DuplicationStatus)
+    assert {evidence for _, evidence in statuses_and_evidence} == {*Evidence, None}
+    assert {warning.code for each in RECORDS for warning in each.warnings} == set(WarningCode)
+    assert any(each.expired for each in RECORDS)
+    assert any(each.candidates for each in RECORDS)
+    assert any(each.intent.preexisting_ids for each in RECORDS)
+    assert {each.intent.preexisting_ids == () for each in RECORDS} == {True, False}
+    assert len({each.intent.provider for each in RECORDS}) == 10
+    assert len({each.error.code for each in RECORDS if each.error}) == 14
+    assert len(OVERRIDES) == 2
+    assert '"assets": [{"type": "LANDING_PAGE"' in by_key("hubspot-assets").intent.input
+
+
+async def test_every_record_of_version_4_is_read_with_the_new_names(upgrade: Upgrade) -> None:
+    ledger, records = await upgrade()
+    for record in records:
+        intent = record.intent
+        assert await ledger.find(intent.scope, intent.key) == record
+        assert await ledger.get(intent.scope, intent.id) == (None if record.expired else record)
+    listed = await ledger.list(None, Selection(), 1000, None)
+    by_id = {record.intent.id: record for record in records}
+    assert listed == [shown(by_id[duplication_id]) for duplication_id in FROZEN["listed"]]
+
+
+async def test_texts_that_look_like_old_names_are_kept(upgrade: Upgrade) -> None:
+    """Only the codes of warnings change: what a provider or the gateway wrote stays."""
+    ledger, _ = await upgrade()
+    record = await ledger.find("everyone", "all-warnings")
+    assert record is not None
+    assert record.campaign is not None
+    assert record.campaign.name == 'Copy "code":"NOT_READ"'
+    assert record.campaign.provider_status == "ANSWER"
+    assert [warning.code for warning in record.warnings] == list(WarningCode)
+    for warning, old_code in zip(record.warnings, WARNINGS, strict=True):
+        text = 'Rule "code":"NOT_NAMED": ANSWER, PERSON, NOT_READ, COPIED_IN_PART.'
+        assert (warning.message, warning.provider_message) == (f"{old_code} {text}", text)
+
+
+async def test_overrides_of_version_4_still_count(upgrade: Upgrade) -> None:
+    """An UNKNOWN duplication can be overridden once. A refused attempt does not count."""
+    ledger, _ = await upgrade()
+    assert await override_ids(ledger) == OVERRIDES
+    first, second = by_key("chain-1").intent, by_key("chain-2").intent
+    for outdated in (None, first.id):
+        with pytest.raises(Unresolved) as blocked:
+            await ledger.begin(again(first), ledger.now(), outdated)
+        assert blocked.value.duplication is not None
+        assert blocked.value.duplication.intent.id == second.id
+    await ledger.begin(again(first), ledger.now(), second.id)
+    refused = by_key("refused-override-1").intent
+    await ledger.begin(again(refused), ledger.now(), refused.id)
+    with pytest.raises(Unresolved):
+        await ledger.begin(again(refused), ledger.now(), refused.id)
+
+
+async def override_ids(ledger: Ledger) -> dict[str, str]:
+    statement = "SELECT id, override_of FROM duplication WHERE override_of IS NOT NULL"
+    return {row["id"]: row["override_of"] for row in await ledger.engine.read(statement, {})}
+
+
+def again(intent: Intent) -> Intent:
+    """Return the same copy, asked for with a new key."""
+    return replace(intent, id=new_id(), attempt_id=new_id(), key=new_id())
+
+
+async def test_work_goes_on_in_a_ledger_of_version_4(upgrade: Upgrade) -> None:
+    ledger, records = await upgrade()
+    now = ledger.now()
+    for record in records:
+        repeated = replace(record.intent, id=new_id(), attempt_id=new_id())
+        with pytest.raises(KeyConflict) as taken:
+            await ledger.begin(repeated, now, None)
+        assert taken.value.duplication == record
+
+    late = await ledger.settle(by_key("under-way").intent, Created(Campaign("late")), now, None)
+    assert (late.status, late.evidence) == (DuplicationStatus.CREATED, Evidence.RESPONSE)
+    for key in ("operator-absent", "operator-created", "inferred"):
+        intent = by_key(key).intent
+        settled = await ledger.settle(intent, Created(Campaign(f"of-{key}")), now, None)
+        assert settled.evidence is Evidence.RESPONSE, "a response outweighs weaker evidence"
+        assert settled.campaign == Campaign(f"of-{key}")
+
+    unknown = await ledger.find("everyone", "candidates")
+    assert unknown is not None
+    assert await ledger.settle_from_evidence(
+        unknown, Created(Campaign("c10")), Evidence.OPERATOR, now, None
+    )
+    namespace = unknown.intent.id_namespace
+    assert await ledger.known_copies(namespace, ["c10", "c11"]) == {"c10"}
+
+    fresh = again(by_key("inferred").intent)
+    await ledger.begin(fresh, now, None)
+    owned = await ledger.settle(fresh, Created(Campaign("of-inferred")), now, None)
+    assert owned.status is DuplicationStatus.UNKNOWN, "the campaign has an owner already"
+
+    expired = sum(record.expired for record in records)
+    assert await ledger.forget(now, 100) == expired
+
+
+# --- the keys of version 4, used again over HTTP --------------------------------------------------
+
+MUTATION = """
+mutation {{ duplicateCampaign(input: {{ {input} }}, idempotencyKey: "{key}"{override}) {{
+  status replayed duplication {{ id evidence }} warnings {{ code }}
+}} }}
+"""
+
+
+def make_recent(path: Path) -> None:
+    """Move the records to the present, so that the retention keeps them."""
+    newest = max(record.requested_at for record in RECORDS)
+    passed = (datetime.now(UTC) - newest) // timedelta(microseconds=1)
+    with connected(path) as connection:
+        connection.execute(
+            "UPDATE duplication SET requested_at = requested_at + :passed,"
+            " settled_at = settled_at + :passed, next_check_at = NULL",
+            {"passed": passed},
+        )
+
+
+async def test_a_key_of_version_4_is_replayed_over_http(path: Path) -> None:
+    """The fingerprint of the same input is the same, or a retry would be refused as another's."""
+    make_recent(path)
+    async with (
+        sandbox("127.0.0.1", 0, path) as running,
+        httpx.AsyncClient(base_url=running.url, timeout=30, trust_env=False) as client,
+    ):
+        for call in FROZEN["calls"]:
+            record = by_key(call["key"])
+            override = record.intent.id in OVERRIDES and OVERRIDES[record.intent.id]
+            argument = f', overrideDuplicationId: "{override}"' if override else ""
+            query = MUTATION.format(input=call["input"], key=call["key"], override=argument)
+            response = await client.post("/graphql", json={"query": query})
+            assert response.json() == {
+                "data": {
+                    "duplicateCampaign": {
+                        "status": record.status,
+                        "replayed": True,
+                        "duplication": {"id": record.intent.id, "evidence": record.evidence},
+                        "warnings": [{"code": warning.code} for warning in record.warnings],
+                    }
+                }
+            }
+        for url in running.emulators.values():
+            copies = (await client.get(f"{url}/_emulator/copies")).json()
+            assert copies["asked"] == 0, "a replay sends nothing"
