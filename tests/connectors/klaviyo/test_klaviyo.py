@@ -12,7 +12,7 @@ from strawberry import ID
 from campaign_gateway.accounts import open_account
 from campaign_gateway.connectors.contract import ProviderResponse, UnexpectedResponse
 from campaign_gateway.connectors.providers.klaviyo import (
-    STATUSES,
+    FIELDS,
     KlaviyoAccount,
     KlaviyoCampaignInput,
     KlaviyoConnector,
@@ -169,8 +169,8 @@ def test_a_campaign_is_the_same_in_either_shape(attributes: dict[str, Any]) -> N
 
 
 def test_every_documented_status_is_understood_but_the_one_that_says_nothing() -> None:
-    unknown = {word for word, status in STATUSES.items() if status is CampaignStatus.UNKNOWN}
-    assert len(STATUSES) == 18
+    unknown = {word for word, status in FIELDS.statuses.items() if status is CampaignStatus.UNKNOWN}
+    assert len(FIELDS.statuses) == 18
     assert unknown == {"Unknown"}
 
 
