@@ -25,7 +25,8 @@ from support.connectors import (
     recordings,
 )
 from support.ids import HOSTILE_IDS, hostile_inputs, place_of, shown
-from support.responses import RANDOM, UNREADABLE, damaged
+from support.responses import UNREADABLE
+from support.strange_responses import RANDOM, damaged
 
 RECORDED = recordings("lookup")
 

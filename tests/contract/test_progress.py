@@ -24,7 +24,7 @@ from support.connectors import (
     recordings,
 )
 from support.ids import HOSTILE_IDS, shown
-from support.responses import RANDOM
+from support.strange_responses import RANDOM
 
 
 @pytest.fixture(scope="module", params=accounts_with(ReportsProgress), ids=as_id)

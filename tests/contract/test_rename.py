@@ -23,7 +23,8 @@ from support.connectors import (
 )
 from support.ids import HOSTILE_IDS, shown
 from support.names import STRANGE_NAMES
-from support.responses import RANDOM, respond
+from support.responses import respond
+from support.strange_responses import RANDOM
 
 LOOKUP = respond(200, {"id": "97", "settings": {}})
 

@@ -50,7 +50,8 @@ from support.connectors import (
     refusals_of,
     secrets_of,
 )
-from support.responses import CHEAP, COSTLY, RANDOM, damaged
+from support.responses import CHEAP, COSTLY
+from support.strange_responses import RANDOM, damaged
 
 # The status that each provider documents for a copy, where it is a yes whatever the body holds, and
 # the input that it is for. At the other providers only a body can be a yes.

@@ -26,7 +26,7 @@ from support.connectors import (
     recording_name,
     recordings,
 )
-from support.responses import RANDOM, damaged
+from support.strange_responses import RANDOM, damaged
 
 ACCOUNTS = accounts_with(UsesAccessTokens)
 COPIES = [

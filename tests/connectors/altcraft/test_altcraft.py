@@ -11,7 +11,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.connectors.contract import ProviderResponse, UnexpectedResponse
+from campaign_gateway.connectors.contract import UnexpectedResponse
 from campaign_gateway.connectors.providers import altcraft as module
 from campaign_gateway.connectors.providers.altcraft import (
     AltcraftAccount,
@@ -31,6 +31,7 @@ from campaign_gateway.model import (
     Unknown,
 )
 from campaign_gateway.sandbox.emulators.altcraft import TOKEN, create_emulator
+from support.responses import respond
 
 TRIGGER, CAMPAIGN = AltcraftCampaignKind.TRIGGER, AltcraftCampaignKind.CAMPAIGN
 
@@ -56,13 +57,8 @@ def sent_in_xml(**changes: Any) -> dict[str, str | None]:
     return {each.tag: each.text for each in root}
 
 
-def response(body: object, status: int = 200) -> ProviderResponse:
-    content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-    return ProviderResponse(status, {}, content)
-
-
 def read(body: object, status: int = 200, **changes: Any) -> Outcome:
-    return connector().parse_response(replace(WANTED, **changes), response(body, status))
+    return connector().parse_response(replace(WANTED, **changes), respond(status, body))
 
 
 def saved(number: object) -> dict[str, object]:
@@ -145,7 +141,7 @@ def test_a_copy_has_the_state_that_was_asked_for(
 def test_either_format_is_read_whichever_was_asked_for(format_: str, answered: str) -> None:
     in_xml = "<xml><data><saved_id>97</saved_id></data><error>0</error></xml>"
     body = in_xml if answered == "xml" else saved(97)
-    outcome = connector(format_).parse_response(WANTED, response(body))
+    outcome = connector(format_).parse_response(WANTED, respond(200, body))
     assert isinstance(outcome, Created)
     assert outcome.campaign.id == "97"
 
@@ -186,7 +182,7 @@ def test_a_refusal_is_one_with_status_200_as_with_its_own(
 
 
 def test_a_rate_limit_with_status_200_says_how_long_to_wait_too() -> None:
-    limited = replace(response({"error": 429}), headers={"retry-after": "30"})
+    limited = replace(respond(200, {"error": 429}), headers={"retry-after": "30"})
     outcome = connector().parse_response(WANTED, limited)
     assert isinstance(outcome, Rejected)
     assert outcome.error.retry_after == 30
@@ -240,9 +236,9 @@ def test_xml_that_would_have_the_reader_work_for_it_is_not_read(bomb: str) -> No
     assert isinstance(outcome, Unknown)
     assert outcome.error.provider_message is None
     with pytest.raises(UnexpectedResponse):
-        connector().parse_search(response(body), None)
+        connector().parse_search(respond(200, body), None)
     with pytest.raises(UnexpectedResponse):
-        connector().parse_lookup(response(body), "97")
+        connector().parse_lookup(respond(200, body), "97")
 
 
 # Finding and reading
@@ -250,7 +246,7 @@ def test_xml_that_would_have_the_reader_work_for_it_is_not_read(bomb: str) -> No
 
 def test_keys_are_read_in_any_case() -> None:
     item = {"Id": 97, "NAME": "A copy", "Is_Active": True, "Groups": [{"Id": 0}]}
-    (found,) = connector().parse_search(response({"data": [item], "error": 0}), None).campaigns
+    (found,) = connector().parse_search(respond(200, {"data": [item], "error": 0}), None).campaigns
     assert found == Campaign(id="97", name="A copy", status=CampaignStatus.ACTIVE)
 
 
@@ -269,7 +265,7 @@ def test_a_search_begins_behind_the_source() -> None:
 def test_paging_follows_next_from_id_or_else_the_last_id_of_a_full_page() -> None:
     def page(count: int, **more: int) -> str | None:
         items = [{"id": 100 + number, "name": "A copy"} for number in range(count)]
-        answer = response({"data": items, "error": 0, **more})
+        answer = respond(200, {"data": items, "error": 0, **more})
         return connector().parse_search(answer, None).next_cursor
 
     assert page(2, next_from_id=102) == "102"

@@ -28,6 +28,7 @@ from campaign_gateway.model import (
 )
 from campaign_gateway.sandbox.emulators.braze import API_KEY, create_emulator
 from campaign_gateway.settings import SettingsError, parse_settings
+from support.responses import respond
 
 SOURCE = "0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10"
 
@@ -80,10 +81,8 @@ def body_of(wanted: BrazeCampaignInput) -> Any:
     return json.loads(connector().build_request(wanted).body)
 
 
-def read(status: int, body: object = None, **headers: str) -> Outcome:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    content = b"" if body is None else json.dumps(body).encode()
-    return connector().parse_response(campaign(), ProviderResponse(status, named, content))
+def read(status: int, body: object = b"", **headers: str) -> Outcome:
+    return connector().parse_response(campaign(), respond(status, body, **headers))
 
 
 def describe(**body: object) -> tuple[CampaignStatus, str | None]:
@@ -239,7 +238,7 @@ async def test_the_hundred_and_first_call_of_a_minute_is_told_when_to_come_back(
 def test_a_search_reads_the_newest_first_and_goes_on_while_pages_are_full() -> None:
     def page_of(count: int) -> ProviderResponse:
         items = [{"id": f"id-{number}", "name": "A copy"} for number in range(count)]
-        return ProviderResponse(200, {}, json.dumps({"campaigns": items}).encode())
+        return respond(200, {"campaigns": items})
 
     first = urlsplit(connector().build_search(campaign(), None).url)
     assert first.path == "/campaigns/list"

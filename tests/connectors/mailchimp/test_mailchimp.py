@@ -29,6 +29,7 @@ from campaign_gateway.model import (
     Rejected,
     Unknown,
 )
+from support.responses import respond
 
 KEY = "0123456789abcdef-us21"
 ACCOUNT = MailchimpAccount.model_validate({"provider": "mailchimp", "api_key": KEY})
@@ -56,14 +57,8 @@ def account(**settings: object) -> MailchimpAccount:
     return MailchimpAccount.model_validate({"provider": "mailchimp", **settings})
 
 
-def answer(status: int, body: object, **headers: str) -> ProviderResponse:
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return ProviderResponse(status, named, content)
-
-
 def read(status: int, body: object, **headers: str) -> Outcome:
-    return CONNECTOR.parse_response(CAMPAIGN, answer(status, body, **headers))
+    return CONNECTOR.parse_response(CAMPAIGN, respond(status, body, **headers))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +188,7 @@ def rename(described: ProviderResponse | None) -> ProviderRequest:
 
 def test_the_title_is_given_by_a_call_of_its_own() -> None:
     assert isinstance(CONNECTOR, RenamesCopies)
-    request = rename(answer(200, COPY))
+    request = rename(respond(200, COPY))
     assert request.method == "PATCH"
     assert request.url == "https://us21.api.mailchimp.com/3.0/campaigns/b03bfc273e"
     assert request.headers["content-type"] == "application/json"
@@ -203,7 +198,7 @@ def test_the_title_is_given_by_a_call_of_its_own() -> None:
 def test_what_has_to_go_with_a_title_stays_as_it_is() -> None:
     kept = {"subject_line": "Grüße", "from_name": "The editors", "reply_to": "e@example.com"}
     settings = {**kept, "title": "Spring newsletter (copy 01)", "to_name": "*|FNAME|*"}
-    request = rename(answer(200, {**COPY, "settings": settings}))
+    request = rename(respond(200, {**COPY, "settings": settings}))
     assert json.loads(request.body) == {"settings": {**kept, "title": "Zweite Welle 🌷"}}
 
 
@@ -212,17 +207,17 @@ def test_what_has_to_go_with_a_title_stays_as_it_is() -> None:
 )
 def test_what_the_copy_has_not_goes_with_its_title_as_empty_text(settings: object) -> None:
     """The description 3.0.55 requires it as text, and the newest takes it."""
-    sent = json.loads(rename(answer(200, {**COPY, "settings": settings})).body)
+    sent = json.loads(rename(respond(200, {**COPY, "settings": settings})).body)
     empty = {"subject_line": "", "from_name": "", "reply_to": ""}
     assert sent == {"settings": {**empty, "title": "Zweite Welle 🌷"}}
 
 
 UNREAD = [
     None,
-    answer(200, b""),
-    answer(200, {"id": COPY_ID}),
-    answer(200, {**COPY, "settings": None}),
-    replace(answer(200, COPY), complete=False),
+    respond(200, b""),
+    respond(200, {"id": COPY_ID}),
+    respond(200, {**COPY, "settings": None}),
+    replace(respond(200, COPY), complete=False),
 ]
 
 
@@ -247,8 +242,8 @@ def test_a_key_of_another_data_centre_is_the_secrets_fault(title: str) -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b"<html></html>", b'{"id": 5}'])
 @pytest.mark.parametrize("status", [200, 204])
 def test_a_rename_is_done_only_when_the_campaign_comes_back(status: int, body: bytes) -> None:
-    assert isinstance(CONNECTOR.parse_rename(answer(status, body)), Unknown)
-    cut_off = replace(answer(200, COPY), complete=False)
+    assert isinstance(CONNECTOR.parse_rename(respond(status, body)), Unknown)
+    cut_off = replace(respond(200, COPY), complete=False)
     assert isinstance(CONNECTOR.parse_rename(cut_off), Unknown)
 
 
@@ -273,7 +268,7 @@ def test_a_search_reads_the_newest_campaigns_first_and_little_of_each() -> None:
 def test_a_search_goes_on_until_all_are_read(
     cursor: str | None, total: int, following: str | None
 ) -> None:
-    page = CONNECTOR.parse_search(answer(200, {"campaigns": [COPY], "total_items": total}), cursor)
+    page = CONNECTOR.parse_search(respond(200, {"campaigns": [COPY], "total_items": total}), cursor)
     assert [each.id for each in page.campaigns] == ["b03bfc273e"]
     assert page.next_cursor == following
 
@@ -289,4 +284,4 @@ def test_a_lookup_asks_for_what_is_read() -> None:
 
 def test_a_lookup_that_is_answered_with_another_campaign_is_not_believed() -> None:
     with pytest.raises(UnexpectedResponse):
-        CONNECTOR.parse_lookup(answer(200, COPY), "839488a60b")
+        CONNECTOR.parse_lookup(respond(200, COPY), "839488a60b")

@@ -15,7 +15,6 @@ from starlette.types import ASGIApp
 from campaign_gateway.accounts import Account
 from campaign_gateway.connectors.contract import (
     ProviderRequest,
-    ProviderResponse,
     Token,
     UnexpectedResponse,
 )
@@ -43,6 +42,7 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.sandbox.emulators import marketo
+from support.responses import respond
 
 Duplicate = Callable[[Account, Any], Awaitable[Outcome]]
 
@@ -69,11 +69,6 @@ def form_of(request: ProviderRequest) -> dict[str, str]:
     return dict(parse_qsl(request.body.decode(), strict_parsing=True))
 
 
-def response(body: object, status: int = 200) -> ProviderResponse:
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return ProviderResponse(status, {}, content)
-
-
 def succeeded(*result: object, **changes: object) -> dict[str, object]:
     whole = {"success": True, "errors": [], "requestId": "681d#19a2", "warnings": []}
     return {**whole, "result": list(result), **changes}
@@ -85,7 +80,7 @@ def failed(*codes: object) -> dict[str, object]:
 
 
 def read(body: object, status: int = 200) -> Outcome:
-    return connector().parse_response(WANTED, response(body, status))
+    return connector().parse_response(WANTED, respond(status, body))
 
 
 # Requests
@@ -218,7 +213,7 @@ TOKEN = {"access_token": "cdf01657:int", "token_type": "bearer", "expires_in": 3
 
 @pytest.mark.parametrize(("expires_in", "lifetime"), [(3599, 3599), ("60", 60), (0, 1)])
 def test_a_token_is_good_for_what_is_left_of_it(expires_in: object, lifetime: int) -> None:
-    answer = connector().parse_token(response({**TOKEN, "expires_in": expires_in}))
+    answer = connector().parse_token(respond(200, {**TOKEN, "expires_in": expires_in}))
     assert answer == Token("cdf01657:int", lifetime)
 
 
@@ -236,20 +231,20 @@ def test_a_token_is_good_for_what_is_left_of_it(expires_in: object, lifetime: in
 )
 def test_a_token_that_cannot_be_used_is_none(changes: dict[str, object]) -> None:
     with pytest.raises(UnexpectedResponse):
-        connector().parse_token(response({**TOKEN, **changes}))
+        connector().parse_token(respond(200, {**TOKEN, **changes}))
 
 
 @pytest.mark.parametrize("status", [401, 400, 200])
 @pytest.mark.parametrize("error", ["invalid_client", "unauthorized"])
 def test_secrets_that_are_refused_are_told_as_such(error: str, status: int) -> None:
-    answer = connector().parse_token(response({"error": error, "error_description": "no"}, status))
+    answer = connector().parse_token(respond(status, {"error": error, "error_description": "no"}))
     assert isinstance(answer, Rejected)
     assert answer.error.code is ErrorCode.AUTHENTICATION_FAILED
     assert (answer.error.provider_code, answer.error.provider_message) == (error, "no")
 
 
 def test_a_401_is_a_refusal_whatever_became_of_its_body() -> None:
-    answer = connector().parse_token(response(b"<html></html>", 401))
+    answer = connector().parse_token(respond(401, b"<html></html>"))
     assert isinstance(answer, Rejected)
     assert answer.error.code is ErrorCode.AUTHENTICATION_FAILED
 
@@ -257,7 +252,7 @@ def test_a_401_is_a_refusal_whatever_became_of_its_body() -> None:
 @pytest.mark.parametrize("status", [302, 400, 403, 429, 500, 503])
 def test_another_failure_to_sign_in_says_nothing_of_the_secrets(status: int) -> None:
     with pytest.raises(UnexpectedResponse):
-        connector().parse_token(response({"error": "server_error", **TOKEN}, status))
+        connector().parse_token(respond(status, {"error": "server_error", **TOKEN}))
 
 
 @pytest.mark.parametrize(
@@ -278,7 +273,7 @@ def test_another_failure_to_sign_in_says_nothing_of_the_secrets(status: int) -> 
 def test_a_copy_is_sent_again_for_the_two_errors_of_a_token_alone(
     body: object, status: int, *, refuses: bool
 ) -> None:
-    assert connector().rejects_token(response(body, status)) is refuses
+    assert connector().rejects_token(respond(status, body)) is refuses
 
 
 async def test_an_expired_token_is_renewed_and_the_copy_made_once(
@@ -441,11 +436,11 @@ def test_programs_are_looked_for_by_their_name() -> None:
 
 def test_a_full_page_is_followed_by_another() -> None:
     items = [{"id": number} for number in range(1, 201)]
-    page = connector().parse_search(response(succeeded(*items)), None)
+    page = connector().parse_search(respond(200, succeeded(*items)), None)
     assert (len(page.campaigns), page.next_cursor) == (200, "200")
-    page = connector().parse_search(response(succeeded(*items)), page.next_cursor)
+    page = connector().parse_search(respond(200, succeeded(*items)), page.next_cursor)
     assert page.next_cursor == "400"
-    assert connector().parse_search(response(succeeded(*items[1:])), "400").next_cursor is None
+    assert connector().parse_search(respond(200, succeeded(*items[1:])), "400").next_cursor is None
 
 
 def test_a_campaign_is_looked_up_as_the_kind_that_was_copied() -> None:
@@ -465,8 +460,8 @@ def test_a_campaign_is_looked_up_as_the_kind_that_was_copied() -> None:
     ],
 )
 def test_what_is_not_there_is_told_in_several_ways(body: object) -> None:
-    assert connector().parse_lookup(response(body), "1077") is None
-    assert not connector().parse_search(response(body), None).campaigns
+    assert connector().parse_lookup(respond(200, body), "1077") is None
+    assert not connector().parse_search(respond(200, body), None).campaigns
 
 
 @pytest.mark.parametrize(
@@ -485,14 +480,14 @@ def test_what_is_not_there_is_told_in_several_ways(body: object) -> None:
 )
 def test_a_read_that_tells_nothing_says_so(body: object) -> None:
     with pytest.raises(UnexpectedResponse):
-        connector().parse_lookup(response(body), "1077")
+        connector().parse_lookup(respond(200, body), "1077")
     with pytest.raises(UnexpectedResponse):
-        connector().parse_search(response(body), None)
+        connector().parse_search(respond(200, body), None)
 
 
 def test_a_lookup_that_is_answered_with_another_campaign_is_not_believed() -> None:
     with pytest.raises(UnexpectedResponse):
-        connector().parse_lookup(response(succeeded(COPY)), "1078")
+        connector().parse_lookup(respond(200, succeeded(COPY)), "1078")
 
 
 # The emulator

@@ -15,7 +15,6 @@ from strawberry import ID
 from campaign_gateway.accounts import Account
 from campaign_gateway.connectors.contract import (
     ProviderRequest,
-    ProviderResponse,
     UnexpectedResponse,
 )
 from campaign_gateway.connectors.providers import meta as module
@@ -38,6 +37,7 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.sandbox.emulators.meta import ACCESS_TOKEN, create_emulator
+from support.responses import respond
 
 Duplicate = Callable[[Account, Any], Awaitable[Outcome]]
 
@@ -73,13 +73,8 @@ def form_of(request: ProviderRequest) -> dict[str, str]:
     return dict(parse_qsl(request.body.decode(), strict_parsing=True))
 
 
-def answer(status: int, body: object, **headers: str) -> ProviderResponse:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return ProviderResponse(status, named, json.dumps(body).encode())
-
-
 def read(status: int, body: object, **headers: str) -> Outcome:
-    return CONNECTOR.parse_response(CAMPAIGN, answer(status, body, **headers))
+    return CONNECTOR.parse_response(CAMPAIGN, respond(status, body, **headers))
 
 
 def failed(status: int, code: object, subcode: int | None = None, **more: object) -> Outcome:
@@ -90,7 +85,7 @@ def failed(status: int, code: object, subcode: int | None = None, **more: object
 
 
 def looked_up(status: int, body: object) -> Campaign | None:
-    return CONNECTOR.parse_lookup(answer(status, body), "301")
+    return CONNECTOR.parse_lookup(respond(status, body), "301")
 
 
 # Requests
@@ -292,14 +287,14 @@ def test_a_usage_that_cannot_be_read_says_nothing(usage: str) -> None:
 
 
 def test_a_rename_is_done_when_meta_says_so() -> None:
-    assert CONNECTOR.parse_rename(answer(200, {"success": True})) is None
-    assert CONNECTOR.parse_rename(answer(200, {"id": "120210000000000301"})) is None
+    assert CONNECTOR.parse_rename(respond(200, {"success": True})) is None
+    assert CONNECTOR.parse_rename(respond(200, {"id": "120210000000000301"})) is None
     torn = {"success": True, "error": {"code": 2, "message": "no"}}
-    assert isinstance(CONNECTOR.parse_rename(answer(200, torn)), Unknown)
+    assert isinstance(CONNECTOR.parse_rename(respond(200, torn)), Unknown)
     for unclear in (False, "true", 1, None):
-        assert isinstance(CONNECTOR.parse_rename(answer(200, {"success": unclear})), Unknown)
-    assert isinstance(CONNECTOR.parse_rename(answer(500, {"success": True})), Unknown)
-    refusal = CONNECTOR.parse_rename(answer(400, {"error": {"code": 100, "message": "no"}}))
+        assert isinstance(CONNECTOR.parse_rename(respond(200, {"success": unclear})), Unknown)
+    assert isinstance(CONNECTOR.parse_rename(respond(500, {"success": True})), Unknown)
+    refusal = CONNECTOR.parse_rename(respond(400, {"error": {"code": 100, "message": "no"}}))
     assert isinstance(refusal, Rejected)
     assert refusal.error.provider_code == "100"
 
@@ -374,7 +369,7 @@ def test_a_cursor_stays_one_parameter() -> None:
 
 def test_a_page_has_a_next_one_only_if_meta_links_to_it() -> None:
     def after(paging: object) -> str | None:
-        page = CONNECTOR.parse_search(answer(200, {"data": [COPY], "paging": paging}), None)
+        page = CONNECTOR.parse_search(respond(200, {"data": [COPY], "paging": paging}), None)
         assert [each.copied_from for each in page.campaigns] == ["101"]
         return page.next_cursor
 
