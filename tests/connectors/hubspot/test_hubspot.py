@@ -102,7 +102,7 @@ def field_refused(campaign: HubspotCampaignInput, **changes: Any) -> tuple[str, 
 # What is asked for
 
 
-def test_an_email_is_cloned_by_the_one_call() -> None:
+def test_email_is_cloned_with_the_emails_api() -> None:
     wanted = replace(EMAIL, name="Second edition", language="de")
     request = connector().build_request(wanted)
     assert (request.method, request.url) == ("POST", f"{ROOT}/marketing/v3/emails/clone")
@@ -115,7 +115,7 @@ def test_an_email_is_cloned_by_the_one_call() -> None:
     assert sent(EMAIL) == {"id": "67890123456"}
 
 
-def test_a_campaign_is_cloned_by_the_other_call() -> None:
+def test_campaign_is_cloned_with_the_campaigns_api() -> None:
     request = connector().build_request(CAMPAIGN)
     place = f"{ROOT}/marketing/campaigns/2026-09-beta/clone"
     assert (request.method, request.url) == ("POST", place)
@@ -127,7 +127,7 @@ def test_a_campaign_is_cloned_by_the_other_call() -> None:
     }
 
 
-def test_all_that_a_campaign_can_be_given_is_sent_as_it_is_called_at_hubspot() -> None:
+def test_all_fields_of_a_campaign_are_sent_with_hubspots_names() -> None:
     wanted = replace(
         CAMPAIGN,
         assets=ASSETS,
@@ -163,21 +163,21 @@ def test_all_that_a_campaign_can_be_given_is_sent_as_it_is_called_at_hubspot() -
         ("2026-09-beta", "/marketing/emails/2026-09-beta"),
     ],
 )
-def test_a_version_stands_where_hubspot_has_it(version: str, place: str) -> None:
+def test_version_is_in_the_place_that_hubspot_documents(version: str, place: str) -> None:
     dated = connector(emails_version=version)
     assert dated.build_request(EMAIL).url == f"{ROOT}{place}/clone"
     assert urlsplit(dated.build_search(EMAIL, None).url).path == place
     assert urlsplit(dated.build_lookup("67", None).url).path == f"{place}/67"
 
 
-def test_the_version_of_campaigns_is_another_one() -> None:
+def test_campaigns_have_their_own_version() -> None:
     dated = connector(campaigns_version="2027-03")
     assert dated.build_request(CAMPAIGN).url == f"{ROOT}/marketing/campaigns/2027-03/clone"
 
 
 @pytest.mark.parametrize("version", ["", "3", "v", "../v3", "v3/x", "v3?", "v3\n", "2026-9", "a"])
 @pytest.mark.parametrize("setting", ["emails_version", "campaigns_version"])
-def test_what_is_no_version_is_not_configured(setting: str, version: str) -> None:
+def test_invalid_version_is_not_configured(setting: str, version: str) -> None:
     with pytest.raises(ValidationError):
         connector(**{setting: version})
 
@@ -199,25 +199,27 @@ def test_what_is_no_version_is_not_configured(setting: str, version: str) -> Non
         ("end_date", "2026-12-31", "endDate"),
     ],
 )
-def test_an_email_takes_nothing_of_a_campaign(attribute: str, value: object, field: str) -> None:
+def test_fields_of_campaigns_are_refused_for_an_email(
+    attribute: str, value: object, field: str
+) -> None:
     assert field_refused(EMAIL, **{attribute: value}) == (field,)
 
 
-def test_a_campaign_takes_no_language() -> None:
+def test_language_is_refused_for_a_campaign() -> None:
     assert field_refused(CAMPAIGN, language="de") == ("language",)
 
 
-def test_a_campaign_needs_a_name() -> None:
+def test_campaign_without_a_name_is_refused() -> None:
     assert field_refused(CAMPAIGN, name=None) == ("name",)
 
 
 @pytest.mark.parametrize("attribute", ["audience", "notes", "currency_code", "start_date"])
-def test_no_text_is_empty(attribute: str) -> None:
+def test_empty_text_is_refused(attribute: str) -> None:
     assert field_refused(CAMPAIGN, **{attribute: " "}) is not None
 
 
 @pytest.mark.parametrize("day", ["2026-10-30", "2024-02-29"])
-def test_a_date_is_sent_as_it_is(day: str) -> None:
+def test_date_is_sent_unchanged(day: str) -> None:
     body = sent(CAMPAIGN, start_date=day, end_date=day)
     assert (body["startDate"], body["endDate"]) == (day, day)
 
@@ -232,7 +234,7 @@ NO_DATES = [
 @pytest.mark.parametrize(
     ("attribute", "field"), [("start_date", "startDate"), ("end_date", "endDate")]
 )
-def test_what_is_no_date_is_refused_by_name(attribute: str, field: str, day: str) -> None:
+def test_invalid_date_is_refused_with_its_field(attribute: str, field: str, day: str) -> None:
     changes: dict[str, Any] = {attribute: day}
     with pytest.raises(Refused) as refusal:
         connector().build_request(replace(CAMPAIGN, **changes))
@@ -244,7 +246,7 @@ def test_what_is_no_date_is_refused_by_name(attribute: str, field: str, day: str
     ("status", "header", "delay"),
     [(423, None, 2), (423, "5", 5), (477, "600", 600), (477, "86400", 3600), (477, None, None)],
 )
-def test_a_call_that_was_turned_away_says_how_long_to_wait(
+def test_call_during_a_lock_or_a_migration_has_the_delay(
     status: int, header: str | None, delay: int | None
 ) -> None:
     headers = {"retry-after": header} if header else {}
@@ -263,12 +265,12 @@ def test_a_call_that_was_turned_away_says_how_long_to_wait(
         HubspotAssetsInput(type="A\nB", ids=[ID("81")]),
     ],
 )
-def test_assets_are_refused_by_name(assets: HubspotAssetsInput) -> None:
+def test_invalid_assets_are_refused(assets: HubspotAssetsInput) -> None:
     assert field_refused(CAMPAIGN, assets=[*ASSETS, assets]) == ("assets",)
 
 
 @pytest.mark.parametrize("campaign", [EMAIL, replace(CAMPAIGN, assets=ASSETS)])
-def test_an_input_reads_alike_when_it_comes_from_the_record(campaign: HubspotCampaignInput) -> None:
+def test_input_from_the_ledger_builds_the_same_reads(campaign: HubspotCampaignInput) -> None:
     def built(one: HubspotCampaignInput) -> list[ProviderRequest]:
         return [
             connector().build_search(one, None),
@@ -283,7 +285,7 @@ def test_an_input_reads_alike_when_it_comes_from_the_record(campaign: HubspotCam
 # What is answered
 
 
-def test_an_email_is_told_with_what_it_was_cloned_from() -> None:
+def test_email_has_its_source() -> None:
     body = {"id": "70", "name": "Second", "state": "DRAFT", "clonedFrom": "67890123456"}
     outcome = connector().parse_response(EMAIL, respond(200, body))
     told = Campaign("70", "Second", None, CampaignStatus.DRAFT, "DRAFT", copied_from="67890123456")
@@ -291,17 +293,17 @@ def test_an_email_is_told_with_what_it_was_cloned_from() -> None:
 
 
 @pytest.mark.parametrize("status", ["PENDING", "FAILED", "COPYING_ASSETS"])
-def test_a_campaign_that_is_not_done_has_its_id_and_the_name_asked_for(status: str) -> None:
+def test_campaign_in_progress_is_accepted_with_its_id_and_requested_name(status: str) -> None:
     outcome = connector().parse_response(CAMPAIGN, respond(201, job(status)))
     assert outcome == Accepted(campaign=Campaign(COPY, "Second launch"))
 
 
-def test_a_campaign_may_be_done_at_once() -> None:
+def test_campaign_with_status_complete_is_created() -> None:
     outcome = connector().parse_response(CAMPAIGN, respond(201, job("COMPLETE")))
     assert outcome == Created(Campaign(COPY, "Second launch"))
 
 
-def test_what_was_copied_in_part_is_there() -> None:
+def test_partial_failure_is_created_with_a_warning() -> None:
     outcome = connector().parse_response(CAMPAIGN, respond(201, job("PARTIAL_FAILURE")))
     assert isinstance(outcome, Created)
     assert [each.code for each in outcome.warnings] == [WarningCode.PARTIAL_COPY]
@@ -315,13 +317,13 @@ def test_201_without_the_copy_is_accepted_for_a_campaign_and_not_for_an_email(bo
         assert isinstance(connector().parse_response(EMAIL, respond(status, body)), Unknown)
 
 
-def test_a_guid_is_the_source_in_capitals_too() -> None:
+def test_guid_in_capitals_is_still_the_source() -> None:
     body = job("COMPLETE", GUID.upper())
     assert connector().parse_response(CAMPAIGN, respond(201, body)) == Accepted()
     assert isinstance(connector().parse_response(CAMPAIGN, respond(200, body)), Unknown)
 
 
-def test_an_error_is_told_in_hubspots_words() -> None:
+def test_error_has_hubspots_category_and_message() -> None:
     body = {"category": "CONFLICT", "message": "no", "correlationId": "c-1", "status": "error"}
     outcome = connector().parse_response(EMAIL, respond(409, body))
     assert isinstance(outcome, Rejected)
@@ -330,7 +332,7 @@ def test_an_error_is_told_in_hubspots_words() -> None:
     assert outcome.trace_id == "c-1"
 
 
-def test_recorded_jobs_are_read_alike_when_a_campaign_was_asked_for(
+def test_recorded_jobs_give_the_same_outcome_for_kind_campaign(
     read_recording: Callable[[Path], ProviderResponse],
 ) -> None:
     recordings = [
@@ -350,13 +352,13 @@ def test_recorded_jobs_are_read_alike_when_a_campaign_was_asked_for(
 # How far a campaign is
 
 
-def test_the_job_is_asked_for_by_the_id_of_the_copy() -> None:
+def test_progress_is_requested_with_the_id_of_the_copy() -> None:
     request = connector().build_progress(CAMPAIGN, COPY)
     assert request.method == "GET"
     assert request.url == f"{ROOT}/marketing/campaigns/2026-09-beta/clone/{COPY}/status"
 
 
-def test_a_job_that_has_failed_has_made_nothing_as_far_as_it_knows() -> None:
+def test_failed_job_is_rejected_with_a_conflict() -> None:
     outcome = connector().parse_progress(CAMPAIGN, COPY, respond(200, job("FAILED")))
     assert isinstance(outcome, Rejected)
     assert (outcome.error.code, outcome.error.provider_code) == (ErrorCode.CONFLICT, "FAILED")
@@ -377,7 +379,7 @@ def test_a_job_that_has_failed_has_made_nothing_as_far_as_it_knows() -> None:
         ("SOMETHING_NEW", CampaignStatus.UNKNOWN),
     ],
 )
-def test_the_state_of_an_email_is_told(word: str, status: CampaignStatus) -> None:
+def test_state_of_an_email_is_mapped_and_kept(word: str, status: CampaignStatus) -> None:
     found = connector().parse_lookup(respond(200, {"id": "67", "state": word}), "67")
     assert found
     assert (found.status, found.provider_status) == (status, word)
@@ -393,13 +395,13 @@ def test_the_state_of_an_email_is_told(word: str, status: CampaignStatus) -> Non
         ("in_progress", CampaignStatus.UNKNOWN),
     ],
 )
-def test_a_campaign_is_told_by_its_properties(word: str, status: CampaignStatus) -> None:
+def test_fields_of_a_campaign_come_from_its_properties(word: str, status: CampaignStatus) -> None:
     properties = {"hs_name": "Launch", "hs_campaign_status": word, "hs_notes": "Soon"}
     found = connector().parse_lookup(respond(200, {"id": GUID, "properties": properties}), GUID)
     assert found == Campaign(GUID, "Launch", "Soon", status, word)
 
 
-def test_an_id_tells_whether_it_is_an_email_or_a_campaign() -> None:
+def test_lookup_without_an_input_tells_email_and_campaign_by_the_id() -> None:
     def place(campaign_id: str, near: HubspotCampaignInput | None) -> str:
         return urlsplit(connector().build_lookup(campaign_id, near).url).path
 
@@ -409,7 +411,7 @@ def test_an_id_tells_whether_it_is_an_email_or_a_campaign() -> None:
     assert place(GUID, EMAIL) == f"/marketing/v3/emails/{GUID}"
 
 
-def test_only_what_is_read_is_asked_for() -> None:
+def test_only_parsed_fields_are_requested() -> None:
     def asked(url: str) -> dict[str, list[str]]:
         return parse_qs(urlsplit(url).query)
 
@@ -427,7 +429,7 @@ def test_only_what_is_read_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("after", ["MjA%3D", "MjA="])
-def test_a_cursor_is_written_into_the_url_once(after: str) -> None:
+def test_cursor_is_escaped_once_in_the_url(after: str) -> None:
     page = connector().parse_search(
         respond(200, {"results": [], "paging": {"next": {"after": after}}}), None
     )
@@ -480,7 +482,7 @@ async def left_behind(live: Account, outcome: Outcome) -> Campaign | None:
         ("job-never-ends", Accepted, True),
     ],
 )
-async def test_a_job_ends_as_its_source_says(
+async def test_job_of_the_emulator_ends_as_its_source_says(
     live: Account,
     duplicate: Duplicate,
     monkeypatch: pytest.MonkeyPatch,
@@ -502,14 +504,16 @@ async def test_a_job_ends_as_its_source_says(
         assert (left.name, left.status) == ("Second launch", CampaignStatus.DRAFT)
 
 
-async def test_a_name_is_given_to_one_campaign_alone(live: Account, duplicate: Duplicate) -> None:
+async def test_emulator_gives_a_name_to_only_one_campaign(
+    live: Account, duplicate: Duplicate
+) -> None:
     assert isinstance(await duplicate(live, CAMPAIGN), Accepted)
     second = await duplicate(live, CAMPAIGN)
     assert isinstance(second, Rejected)
     assert second.error.code == ErrorCode.INVALID_INPUT
 
 
-async def test_an_email_without_a_name_is_found_by_its_source(
+async def test_email_without_a_name_is_found_by_its_source(
     live: Account, duplicate: Duplicate
 ) -> None:
     outcome = await duplicate(live, EMAIL)
@@ -521,7 +525,7 @@ async def test_an_email_without_a_name_is_found_by_its_source(
     assert newest.copied_from == EMAIL.campaign_id
 
 
-async def test_a_long_list_is_read_page_by_page(live: Account, duplicate: Duplicate) -> None:
+async def test_search_reads_a_long_list_page_by_page(live: Account, duplicate: Duplicate) -> None:
     for number in range(100):
         await duplicate(live, replace(EMAIL, name=f"Edition {number}"))
     assert isinstance(live.connector, HubspotConnector)

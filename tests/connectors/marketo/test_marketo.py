@@ -94,7 +94,7 @@ def test_each_kind_has_its_call() -> None:
     assert program.url == f"{root}/program/1069/clone.json"
 
 
-def test_the_folder_goes_into_the_form_as_json() -> None:
+def test_folder_is_sent_as_json_in_the_form() -> None:
     request = connector().build_request(replace(WANTED, description="One\ntwo"))
     assert request.headers["content-type"] == "application/x-www-form-urlencoded"
     assert form_of(request) == {
@@ -109,7 +109,7 @@ def test_the_folder_goes_into_the_form_as_json() -> None:
     }
 
 
-def test_an_input_that_has_been_recorded_makes_the_same_request() -> None:
+def test_input_from_the_ledger_builds_the_same_request() -> None:
     """The ledger keeps inputs as JSON, where an enum is a word."""
     wanted = replace(WANTED, folder_type=MarketoFolderType.PROGRAM)
     again = MarketoCampaignInput(**json.loads(json.dumps(asdict(wanted))))
@@ -123,7 +123,7 @@ def refusal_of(**changes: Any) -> UserError:
     return refusal.value.error
 
 
-def test_a_program_has_a_shorter_name_and_a_smart_campaign_a_shorter_description() -> None:
+def test_program_limits_the_name_and_smart_campaign_the_description() -> None:
     whole: list[dict[str, Any]] = [
         {"kind": PROGRAM, "name": "n" * 255, "description": "d" * 2001},
         {"name": "n" * 256, "description": "d" * 2000},
@@ -136,7 +136,7 @@ def test_a_program_has_a_shorter_name_and_a_smart_campaign_a_shorter_description
     assert refusal_of(description="d" * 2001).field == ("description",)
 
 
-def test_a_program_is_put_into_a_folder_alone() -> None:
+def test_program_is_copied_only_into_a_folder() -> None:
     refused = refusal_of(kind=PROGRAM, folder_type=MarketoFolderType.PROGRAM)
     assert refused.field == ("folderType",)
     assert "FOLDER" in refused.message
@@ -145,7 +145,7 @@ def test_a_program_is_put_into_a_folder_alone() -> None:
 @pytest.mark.parametrize(
     ("attribute", "field"), [("campaign_id", "campaignId"), ("folder_id", "folderId")]
 )
-def test_ids_are_as_great_as_marketo_has_them(attribute: str, field: str) -> None:
+def test_id_above_int32_is_refused(attribute: str, field: str) -> None:
     greatest: dict[str, Any] = {attribute: 2**31 - 1}
     connector().build_request(replace(WANTED, **greatest))
     refused = refusal_of(**{attribute: 2**31})
@@ -153,7 +153,7 @@ def test_ids_are_as_great_as_marketo_has_them(attribute: str, field: str) -> Non
     assert refused.message == f"{field} must be 2147483647 at most."
 
 
-def test_no_greater_id_is_looked_up() -> None:
+def test_lookup_of_an_id_above_int32_is_refused() -> None:
     assert connector().build_lookup("2147483647", None).url.endswith("/2147483647.json")
     with pytest.raises(Refused) as refusal:
         connector().build_lookup("2147483648", None)
@@ -161,13 +161,13 @@ def test_no_greater_id_is_looked_up() -> None:
 
 
 @pytest.mark.parametrize("shown", [HOST, f"{HOST}/", f"{HOST}/rest", f"{HOST}/rest/"])
-def test_the_endpoint_may_be_written_as_marketo_shows_it(shown: str) -> None:
+def test_endpoint_may_end_in_rest(shown: str) -> None:
     told = connector(base_url=shown)
     assert told.build_request(WANTED).url.startswith(f"{HOST}/rest/asset/v1/")
     assert told.build_token_request().url.startswith(f"{HOST}/identity/oauth/token?")
 
 
-async def test_the_two_kinds_are_counted_apart(
+async def test_kinds_have_separate_ids(
     serve: Callable[[ASGIApp], str], open_at: Callable[..., Account], tmp_path: Path
 ) -> None:
     """One number may be the copy of two duplications."""
@@ -188,7 +188,7 @@ async def test_the_two_kinds_are_counted_apart(
 # Signing in
 
 
-def test_the_secrets_stand_where_marketo_wants_them_and_in_no_repr() -> None:
+def test_secrets_are_in_the_query_and_in_no_repr() -> None:
     request = connector(identity_url="https://identity.example/identity").build_token_request()
     place, _, query = request.url.partition("?")
     assert (request.method, place) == ("GET", "https://identity.example/identity/oauth/token")
@@ -201,7 +201,7 @@ def test_the_secrets_stand_where_marketo_wants_them_and_in_no_repr() -> None:
     assert "s3cr" not in repr(request)
 
 
-def test_a_request_carries_the_token_and_is_otherwise_as_it_was() -> None:
+def test_authorize_adds_only_the_token() -> None:
     request = connector().build_request(WANTED)
     signed = connector().authorize(request, "cdf01657:int")
     assert signed.headers["authorization"] == "Bearer cdf01657:int"
@@ -212,7 +212,7 @@ TOKEN = {"access_token": "cdf01657:int", "token_type": "bearer", "expires_in": 3
 
 
 @pytest.mark.parametrize(("expires_in", "lifetime"), [(3599, 3599), ("60", 60), (0, 1)])
-def test_a_token_is_good_for_what_is_left_of_it(expires_in: object, lifetime: int) -> None:
+def test_token_has_its_remaining_lifetime(expires_in: object, lifetime: int) -> None:
     answer = connector().parse_token(respond(200, {**TOKEN, "expires_in": expires_in}))
     assert answer == Token("cdf01657:int", lifetime)
 
@@ -229,28 +229,28 @@ def test_a_token_is_good_for_what_is_left_of_it(expires_in: object, lifetime: in
         {"expires_in": "soon"},
     ],
 )
-def test_a_token_that_cannot_be_used_is_none(changes: dict[str, object]) -> None:
+def test_unusable_token_raises(changes: dict[str, object]) -> None:
     with pytest.raises(UnexpectedResponse):
         connector().parse_token(respond(200, {**TOKEN, **changes}))
 
 
 @pytest.mark.parametrize("status", [401, 400, 200])
 @pytest.mark.parametrize("error", ["invalid_client", "unauthorized"])
-def test_secrets_that_are_refused_are_told_as_such(error: str, status: int) -> None:
+def test_rejected_secrets_are_an_authentication_failure(error: str, status: int) -> None:
     answer = connector().parse_token(respond(status, {"error": error, "error_description": "no"}))
     assert isinstance(answer, Rejected)
     assert answer.error.code is ErrorCode.AUTHENTICATION_FAILED
     assert (answer.error.provider_code, answer.error.provider_message) == (error, "no")
 
 
-def test_a_401_is_a_refusal_whatever_became_of_its_body() -> None:
+def test_401_is_rejected_whatever_its_body_holds() -> None:
     answer = connector().parse_token(respond(401, b"<html></html>"))
     assert isinstance(answer, Rejected)
     assert answer.error.code is ErrorCode.AUTHENTICATION_FAILED
 
 
 @pytest.mark.parametrize("status", [302, 400, 403, 429, 500, 503])
-def test_another_failure_to_sign_in_says_nothing_of_the_secrets(status: int) -> None:
+def test_other_token_failure_does_not_blame_the_secrets(status: int) -> None:
     with pytest.raises(UnexpectedResponse):
         connector().parse_token(respond(status, {"error": "server_error", **TOKEN}))
 
@@ -270,13 +270,13 @@ def test_another_failure_to_sign_in_says_nothing_of_the_secrets(status: int) -> 
         (b"602", 200, False),
     ],
 )
-def test_a_copy_is_sent_again_for_the_two_errors_of_a_token_alone(
+def test_only_errors_601_and_602_reject_the_token(
     body: object, status: int, *, refuses: bool
 ) -> None:
     assert connector().rejects_token(respond(status, body)) is refuses
 
 
-async def test_an_expired_token_is_renewed_and_the_copy_made_once(
+async def test_expired_token_is_renewed_and_one_copy_made(
     serve: Callable[[ASGIApp], str],
     open_at: Callable[..., Account],
     duplicate: Duplicate,
@@ -301,7 +301,7 @@ async def test_an_expired_token_is_renewed_and_the_copy_made_once(
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_a_refusal_is_one_by_its_code_and_not_by_its_status(code: str) -> None:
+def test_rejection_is_decided_by_its_code_and_not_its_status(code: str) -> None:
     outcome = read(failed(code))
     assert isinstance(outcome, Rejected)
     assert outcome.error.code is CODES[code]
@@ -318,53 +318,53 @@ def test_a_refusal_is_one_by_its_code_and_not_by_its_status(code: str) -> None:
         ("799", ErrorCode.INVALID_INPUT),
     ],
 )
-def test_an_error_in_no_table_means_what_its_range_does(code: str, meaning: ErrorCode) -> None:
+def test_error_in_no_table_has_the_meaning_of_its_range(code: str, meaning: ErrorCode) -> None:
     outcome = read(failed(code))
     assert isinstance(outcome, Rejected)
     assert outcome.error.code is meaning
 
 
 @pytest.mark.parametrize("code", ["502", "500", "800", "1013", "6", "60", "6040", "६०४", "x604"])
-def test_an_error_that_may_come_after_the_copy_leaves_it_open(code: str) -> None:
+def test_error_that_may_come_after_the_copy_is_unknown(code: str) -> None:
     outcome = read(failed(code))
     assert isinstance(outcome, Unknown)
     assert outcome.error.provider_code == code
 
 
 @pytest.mark.parametrize("codes", [("606", "502"), ("502", "606"), ("606", ""), ("606", None)])
-def test_one_open_error_makes_all_of_it_open(codes: tuple[object, ...]) -> None:
+def test_one_unclear_error_makes_the_outcome_unknown(codes: tuple[object, ...]) -> None:
     assert isinstance(read(failed(*codes)), Unknown)
 
 
 @pytest.mark.parametrize("status", [500, 503, 302])
-def test_a_code_makes_no_refusal_of_another_status(status: int) -> None:
+def test_code_does_not_turn_another_status_into_a_rejection(status: int) -> None:
     assert isinstance(read(failed("606"), status), Unknown)
 
 
 @pytest.mark.parametrize("success", ["true", 1, None])
-def test_success_has_to_be_true_and_not_just_something(success: object) -> None:
+def test_only_success_true_is_a_success(success: object) -> None:
     assert isinstance(read(succeeded(COPY, success=success)), Unknown)
 
 
-def test_a_success_beside_an_error_is_open() -> None:
+def test_success_with_an_error_is_unknown() -> None:
     errors = [{"code": "606", "message": "no"}]
     assert isinstance(read(succeeded(COPY, errors=errors)), Unknown)
     assert isinstance(read(succeeded(COPY), 400), Unknown)
 
 
-def test_a_success_that_names_no_copy_is_a_yes() -> None:
+def test_success_without_a_copy_is_accepted() -> None:
     assert read(succeeded()) == Accepted("681d#19a2")
     assert read(succeeded({"id": 1069})) == Accepted("681d#19a2")
 
 
-def test_a_success_that_warns_instead_of_naming_a_copy_is_open() -> None:
+def test_success_with_a_warning_and_no_copy_is_unknown() -> None:
     """At other calls that is how an unknown id is told."""
     outcome = read(succeeded(warnings=["No assets found for the given search criteria."]))
     assert isinstance(outcome, Unknown)
     assert outcome.error.provider_message == "No assets found for the given search criteria."
 
 
-def test_a_warning_goes_with_the_copy() -> None:
+def test_warning_is_returned_with_the_copy() -> None:
     outcome = read(succeeded(COPY, warnings=["Shortened.", 5]))
     assert isinstance(outcome, Created)
     ((code, said),) = ((each.code, each.provider_message) for each in outcome.warnings)
@@ -386,9 +386,7 @@ def test_a_warning_goes_with_the_copy() -> None:
         ({"status": ""}, CampaignStatus.UNKNOWN),
     ],
 )
-def test_a_status_is_told_where_its_meaning_is_plain(
-    told: dict[str, object], status: CampaignStatus
-) -> None:
+def test_only_clear_statuses_are_mapped(told: dict[str, object], status: CampaignStatus) -> None:
     outcome = read(succeeded({"id": 1077, **told}))
     assert isinstance(outcome, Created)
     assert outcome.campaign.status is status
@@ -406,7 +404,7 @@ def test_a_status_is_told_where_its_meaning_is_plain(
         (5, None),
     ],
 )
-def test_times_are_read_with_their_odd_end(written: object, wanted: datetime | None) -> None:
+def test_times_that_end_in_z_0000_are_parsed(written: object, wanted: datetime | None) -> None:
     outcome = read(succeeded({"id": 1077, "createdAt": written, "updatedAt": written}))
     assert isinstance(outcome, Created)
     assert outcome.campaign.created_at == outcome.campaign.updated_at == wanted
@@ -415,7 +413,7 @@ def test_times_are_read_with_their_odd_end(written: object, wanted: datetime | N
 # Reads
 
 
-def test_smart_campaigns_are_looked_for_in_their_folder() -> None:
+def test_search_for_a_smart_campaign_uses_its_folder() -> None:
     """Their names recur, and Marketo's search by name gives one campaign alone."""
     request = connector().build_search(WANTED, "200")
     parts = urlsplit(request.url)
@@ -427,14 +425,14 @@ def test_smart_campaigns_are_looked_for_in_their_folder() -> None:
     }
 
 
-def test_programs_are_looked_for_by_their_name() -> None:
+def test_search_for_a_program_uses_its_name() -> None:
     request = connector().build_search(replace(WANTED, kind=PROGRAM), None)
     parts = urlsplit(request.url)
     assert parts.path == "/rest/asset/v1/program/byName.json"
     assert dict(parse_qsl(parts.query)) == {"name": "Reminder & more"}
 
 
-def test_a_full_page_is_followed_by_another() -> None:
+def test_full_page_has_a_next_one() -> None:
     items = [{"id": number} for number in range(1, 201)]
     page = connector().parse_search(respond(200, succeeded(*items)), None)
     assert (len(page.campaigns), page.next_cursor) == (200, "200")
@@ -443,7 +441,7 @@ def test_a_full_page_is_followed_by_another() -> None:
     assert connector().parse_search(respond(200, succeeded(*items[1:])), "400").next_cursor is None
 
 
-def test_a_campaign_is_looked_up_as_the_kind_that_was_copied() -> None:
+def test_lookup_uses_the_kind_of_the_related_input() -> None:
     program = connector().build_lookup("1221", replace(WANTED, kind=PROGRAM))
     assert program.url == f"{HOST}/rest/asset/v1/program/1221.json"
     for near in (WANTED, None):
@@ -459,7 +457,7 @@ def test_a_campaign_is_looked_up_as_the_kind_that_was_copied() -> None:
         failed("702"),
     ],
 )
-def test_what_is_not_there_is_told_in_several_ways(body: object) -> None:
+def test_missing_campaign_is_reported_in_several_ways(body: object) -> None:
     assert connector().parse_lookup(respond(200, body), "1077") is None
     assert not connector().parse_search(respond(200, body), None).campaigns
 
@@ -478,14 +476,14 @@ def test_what_is_not_there_is_told_in_several_ways(body: object) -> None:
         failed(),
     ],
 )
-def test_a_read_that_tells_nothing_says_so(body: object) -> None:
+def test_unreadable_read_raises(body: object) -> None:
     with pytest.raises(UnexpectedResponse):
         connector().parse_lookup(respond(200, body), "1077")
     with pytest.raises(UnexpectedResponse):
         connector().parse_search(respond(200, body), None)
 
 
-def test_a_lookup_that_is_answered_with_another_campaign_is_not_believed() -> None:
+def test_lookup_with_another_campaign_raises() -> None:
     with pytest.raises(UnexpectedResponse):
         connector().parse_lookup(respond(200, succeeded(COPY)), "1078")
 
@@ -500,7 +498,7 @@ def test_a_lookup_that_is_answered_with_another_campaign_is_not_believed() -> No
         ("program/1107", {"name": "x" * 256}),
     ],
 )
-def test_the_emulator_refuses_texts_that_are_too_long(
+def test_emulator_rejects_texts_above_the_limit(
     serve: Callable[[ASGIApp], str], path: str, texts: dict[str, str]
 ) -> None:
     answer, made = sent_to_emulator(serve, path, texts)
@@ -515,7 +513,7 @@ def test_the_emulator_refuses_texts_that_are_too_long(
         ("program/1107", {"name": "x" * 255, "description": "d" * 2001}),
     ],
 )
-def test_the_emulator_takes_texts_that_are_as_long_as_they_may_be(
+def test_emulator_accepts_texts_at_the_limit(
     serve: Callable[[ASGIApp], str], path: str, texts: dict[str, str]
 ) -> None:
     answer, made = sent_to_emulator(serve, path, texts)

@@ -2,12 +2,12 @@
 
 Source: Omnisend's OpenAPI description "Campaigns API" of version 2026-03-15 and
 api-docs.omnisend.com (campaigns, responses, pagination, sorting; read 2026-11). The 401 is as a
-public client has measured it. Invented, because no document says it: the `type` of a 403; every `type` that is ".../problem";
-all details; the codes of wrong fields but "required" and "invalid_format"; that a missing or
-malformed version is a 400 and another media type a 415; that a name must not be empty and that a
-search ignores its case; the format of a cursor; that a draft has neither `startedAt` nor `endedAt`.
-A body of the copying call is ignored, and so are undocumented fields: the documents say only about
-the list that it rejects unknown parameters.
+public client has measured it. Invented, because no document says it: the `type` of a 403; every
+`type` that is ".../problem"; all details; the codes of wrong fields but "required" and
+"invalid_format"; that a missing or malformed version is a 400 and another media type a 415; that a
+name must not be empty and that a search ignores its case; the format of a cursor; that a draft has
+neither `startedAt` nor `endedAt`. A body of the copying call is ignored, and so are undocumented
+fields: the documents say only about the list that it rejects unknown parameters.
 """
 
 import base64
