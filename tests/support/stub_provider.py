@@ -1,4 +1,4 @@
-"""A provider on a real socket that can do whatever any provider may, and connectors for it."""
+"""A provider on a real socket that can fail in every way, and connectors for it."""
 
 import asyncio
 import json
@@ -62,11 +62,11 @@ class StubInput:
 
 @dataclass
 class StubProvider:
-    """Its campaigns, the calls it got, and what goes wrong with the next ones of each kind.
+    """A provider's campaigns, the calls it received, and the faults of the next calls by kind.
 
-    A fault is a status that is answered with nothing done, or a name that `misbehave` knows; None
-    lets one call pass. `meanwhile` happens in each call of a kind before anything else.
-    `tells` is what an answer to a copy says of it.
+    A fault is a status that the provider sends without doing anything, or a name that `misbehave`
+    knows. None lets one call pass. `meanwhile` runs in each call of a kind before anything else.
+    `tells` are the fields in the response to a copy.
     """
 
     campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class StubProvider:
         )
 
     def refusal(self, kind: str, request: Request) -> Response | None:
-        """What is answered to those who may not call."""
+        """Return the response for callers without permission; None lets the call pass."""
 
     def _call(
         self, kind: str, carry_out: Callable[[Request, Any], Response]
@@ -307,7 +307,7 @@ async def account_at(
 
 @dataclass
 class StubGateway:
-    """The spine over a ledger that `reopen`s, with one account at a stub provider."""
+    """The gateway's core over a ledger that can `reopen`, with one account at a stub provider."""
 
     url: str
     provider: StubProvider
@@ -341,7 +341,7 @@ class StubGateway:
         return found
 
     async def due(self, by: datetime | None = None) -> Sequence[Duplication]:
-        """What will be checked by then, or ever."""
+        """Return the duplications that are due by then, or at any time."""
         at = by or datetime.now(UTC) + timedelta(days=365)
         taken: list[Duplication] = []
         for account in await self.ledger.due_accounts(at):
@@ -349,7 +349,7 @@ class StubGateway:
         return taken
 
     async def check(self) -> int:
-        """One check of everything that will ever be due, as the reconciler makes it."""
+        """Check every unsettled duplication once, as the reconciler does."""
         due = await self.due()
         for each in due:
             await reconciliation._check(self.accounts, self.ledger, each)
@@ -363,7 +363,7 @@ class StubGateway:
         await asyncio.wait([task])
 
     async def crash(self) -> None:
-        """End as if killed, with nothing finished, and start again."""
+        """Stop as if killed, with nothing finished, and start again."""
         tasks = [each.task for each in self.duplicator._running.values()]
         for task in tasks:
             task.cancel()
@@ -376,7 +376,7 @@ class StubGateway:
 async def gateway_of(
     kind: type[Copying], ledger: Any, timeout: float = 5, provider: StubProvider | None = None
 ) -> AsyncIterator[StubGateway]:
-    """A provider of that kind, served, and a gateway in front of it."""
+    """Serve a provider of that kind, with a gateway in front of it."""
     provider = provider or StubProvider()
     async with (
         serving(provider.app()) as url,

@@ -1,4 +1,4 @@
-"""What is peculiar to Altcraft: two formats, two styles of failure, copies that may go live."""
+"""Altcraft's own behaviour: two formats, two styles of failure, copies that can be active."""
 
 import json
 import time
@@ -103,10 +103,13 @@ def test_xml_request_has_the_documented_form() -> None:
     }
 
 
-@pytest.mark.parametrize(("asked", "said"), [(None, False), (False, False), (True, True)])
-def test_copied_trigger_is_active_only_if_requested(asked: bool | None, said: bool) -> None:  # noqa: FBT001
-    assert sent(is_active=asked)["is_active"] is said
-    assert sent_in_xml(is_active=asked)["is_active"] == str(said).lower()
+@pytest.mark.parametrize(("requested", "sent_flag"), [(None, False), (False, False), (True, True)])
+def test_copied_trigger_is_active_only_if_requested(
+    requested: bool | None,
+    sent_flag: bool,  # noqa: FBT001
+) -> None:
+    assert sent(is_active=requested)["is_active"] is sent_flag
+    assert sent_in_xml(is_active=requested)["is_active"] == str(sent_flag).lower()
 
 
 def test_is_active_is_refused_for_other_kinds() -> None:
@@ -118,7 +121,7 @@ def test_is_active_is_refused_for_other_kinds() -> None:
     assert refusal.value.error.field == ("isActive",)
 
 
-# Answers
+# Responses
 
 
 @pytest.mark.parametrize(
@@ -126,7 +129,7 @@ def test_is_active_is_refused_for_other_kinds() -> None:
     [
         ({}, CampaignStatus.DRAFT),
         ({"is_active": True}, CampaignStatus.ACTIVE),
-        # What becomes of the copy of another kind is not documented.
+        # No document says which state the copy of another kind has.
         ({"kind": CAMPAIGN}, CampaignStatus.UNKNOWN),
     ],
 )
@@ -239,7 +242,7 @@ def test_malicious_xml_is_not_parsed(bomb: str) -> None:
         connector().parse_lookup(respond(200, body), "97")
 
 
-# Finding and reading
+# Searches and lookups
 
 
 def test_keys_are_parsed_in_any_case() -> None:

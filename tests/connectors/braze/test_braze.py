@@ -1,4 +1,4 @@
-"""What is peculiar to Braze: its instances, an answer without an id, tags, and a limit a minute."""
+"""Braze's own behaviour: its instances, a response without an id, tags, and a limit per minute."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -132,7 +132,7 @@ def test_omitted_fields_are_not_sent() -> None:
 
 def test_tags_are_sent_as_an_array() -> None:
     assert body_of(campaign(tag_names=["promo"]))["tag_names"] == ["promo"]
-    # No tags, in place of the source's: not the same as saying nothing about tags.
+    # An empty list removes the source's tags. An omitted list keeps them.
     assert body_of(campaign(tag_names=[]))["tag_names"] == []
 
 
@@ -202,7 +202,7 @@ def test_400_is_an_unknown_campaign_only_if_its_message_says_so(
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_server_error_is_unknown_whatever_its_message(status: int) -> None:
-    # Braze's pages advise to send again; that would make a second draft.
+    # Braze's pages advise a retry, which would make a second draft.
     assert isinstance(read(status, {"message": "Invalid Campaign ID"}), Unknown)
 
 
@@ -263,6 +263,6 @@ def test_flags_are_mapped_to_a_status() -> None:
     assert describe(archived=True, draft=True) == (CampaignStatus.ARCHIVED, "archived")
     assert describe(draft=False, enabled=True) == (CampaignStatus.ACTIVE, "enabled")
     assert describe(draft=False, enabled=False) == (CampaignStatus.PAUSED, "disabled")
-    # `enabled` is missing from the older documents.
+    # The older documents have no `enabled`.
     assert describe(draft=False) == (CampaignStatus.UNKNOWN, None)
     assert describe(draft="true", enabled="yes") == (CampaignStatus.UNKNOWN, None)

@@ -1,4 +1,4 @@
-"""What is peculiar to HubSpot: two calls in one input, and a job that fills a copied campaign."""
+"""HubSpot's own behaviour: two calls in one input, and a job that fills a copied campaign."""
 
 import asyncio
 import json
@@ -99,7 +99,7 @@ def field_refused(campaign: HubspotCampaignInput, **changes: Any) -> tuple[str, 
     return refusal.value.error.field
 
 
-# What is asked for
+# Requests
 
 
 def test_email_is_cloned_with_the_emails_api() -> None:
@@ -282,14 +282,14 @@ def test_input_from_the_ledger_builds_the_same_reads(campaign: HubspotCampaignIn
     assert built(HubspotCampaignInput(**recorded)) == built(campaign)
 
 
-# What is answered
+# Responses
 
 
 def test_email_has_its_source() -> None:
     body = {"id": "70", "name": "Second", "state": "DRAFT", "clonedFrom": "67890123456"}
     outcome = connector().parse_response(EMAIL, respond(200, body))
-    told = Campaign("70", "Second", None, CampaignStatus.DRAFT, "DRAFT", copied_from="67890123456")
-    assert outcome == Created(told)
+    email = Campaign("70", "Second", None, CampaignStatus.DRAFT, "DRAFT", copied_from="67890123456")
+    assert outcome == Created(email)
 
 
 @pytest.mark.parametrize("status", ["PENDING", "FAILED", "COPYING_ASSETS"])
@@ -306,7 +306,7 @@ def test_campaign_with_status_complete_is_created() -> None:
 def test_partial_failure_is_created_with_a_warning() -> None:
     outcome = connector().parse_response(CAMPAIGN, respond(201, job("PARTIAL_FAILURE")))
     assert isinstance(outcome, Created)
-    assert [each.code for each in outcome.warnings] == [WarningCode.PARTIAL_COPY]
+    assert [warning.code for warning in outcome.warnings] == [WarningCode.PARTIAL_COPY]
 
 
 @pytest.mark.parametrize("body", UNREADABLE)
@@ -349,7 +349,7 @@ def test_recorded_jobs_give_the_same_outcome_for_kind_campaign(
         assert outcome.campaign.id == COPY
 
 
-# How far a campaign is
+# Progress
 
 
 def test_progress_is_requested_with_the_id_of_the_copy() -> None:
@@ -365,7 +365,7 @@ def test_failed_job_is_rejected_with_a_conflict() -> None:
     assert "HubSpot" in outcome.error.message
 
 
-# Reading
+# Searches and lookups
 
 
 @pytest.mark.parametrize(
@@ -447,7 +447,7 @@ def live(serve: Callable[[ASGIApp], str], open_at: Callable[..., Account]) -> Ac
 
 
 async def progress_of(live: Account, outcome: Outcome) -> Created | Accepted | Rejected:
-    """What the job comes to when it is no longer under way, or after a second."""
+    """Return the outcome of the job at its end, or after a second."""
     assert isinstance(live.connector, HubspotConnector)
     assert isinstance(outcome, Accepted)
     assert outcome.campaign

@@ -1,4 +1,4 @@
-"""What is peculiar to Klaviyo: JSON:API, and revisions that name and list campaigns differently."""
+"""Klaviyo's own behaviour: JSON:API, and revisions with different names and lists of campaigns."""
 
 import json
 from dataclasses import replace
@@ -60,14 +60,14 @@ def look_up(body: object) -> Campaign | None:
 
 
 def searched(connector: KlaviyoConnector) -> list[dict[str, list[str]]]:
-    """The queries of a whole search, one a page, where Klaviyo has three pages of everything."""
+    """The queries of a whole search, one per page. Klaviyo has three pages here."""
     queries: list[dict[str, list[str]]] = []
     cursor: str | None = None
     while cursor is not None or not queries:
         request = connector.build_search(CAMPAIGN, cursor)
         assert (request.method, urlsplit(request.url).path) == ("GET", "/api/campaigns")
         assert urlsplit(request.url).hostname == "a.klaviyo.com"
-        # The documents want filters encoded whole, quotes and parentheses too.
+        # The documents require an encoded filter, with its quotes and parentheses.
         assert not set("'(),[]") & set(request.url)
         queries.append(parse_qs(urlsplit(request.url).query))
         links = {"self": request.url}
@@ -141,7 +141,7 @@ def test_revision_that_is_no_date_is_refused_at_the_start(revision: str) -> None
         connect(revision)
 
 
-# Answers
+# Responses
 
 
 @pytest.mark.parametrize(

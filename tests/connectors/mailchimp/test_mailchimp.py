@@ -1,4 +1,4 @@
-"""What is peculiar to Mailchimp: the key names the host, and a title takes a second call."""
+"""Mailchimp's own behaviour: the key contains the host, and a title needs a second call."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ KEY = "0123456789abcdef-us21"
 ACCOUNT = MailchimpAccount.model_validate({"provider": "mailchimp", "api_key": KEY})
 CONNECTOR = MailchimpConnector(ACCOUNT)
 CAMPAIGN = MailchimpCampaignInput(account=None, campaign_id=ID("42694e9e57"), name=None)
-# What is read of a campaign.
+# The fields that the connector parses.
 FIELDS = ["id", "status", "create_time", "settings.title"]
 COPY_ID = "b03bfc273e"
 COPY = {
@@ -128,7 +128,7 @@ def test_copy_without_a_title_has_no_name(settings: object) -> None:
 
 
 def test_parent_campaign_is_not_the_source() -> None:
-    # It is that of the campaigns that an RSS feed or an automation makes.
+    # The parent is the RSS feed's or the automation's campaign.
     outcome = read(200, {**COPY, "parent_campaign_id": "42694e9e57"})
     assert isinstance(outcome, Created)
     assert outcome.campaign.copied_from is None
@@ -174,12 +174,12 @@ def test_problem_with_a_success_status_is_no_rejection() -> None:
 
 
 def test_403_is_a_missing_permission_only_with_mailchimps_error() -> None:
-    said, unsaid = read(403, PROBLEM), read(403, b"<h1>Access Denied</h1>", retry_after="30")
-    assert isinstance(said, Rejected)
-    assert said.error.code == ErrorCode.PERMISSION_DENIED
-    assert isinstance(unsaid, Rejected)
-    assert unsaid.error.code == ErrorCode.RATE_LIMITED
-    assert unsaid.error.retry_after == 30
+    in_json, in_html = read(403, PROBLEM), read(403, b"<h1>Access Denied</h1>", retry_after="30")
+    assert isinstance(in_json, Rejected)
+    assert in_json.error.code == ErrorCode.PERMISSION_DENIED
+    assert isinstance(in_html, Rejected)
+    assert in_html.error.code == ErrorCode.RATE_LIMITED
+    assert in_html.error.retry_after == 30
 
 
 def rename(described: ProviderResponse | None) -> ProviderRequest:
@@ -206,7 +206,7 @@ def test_rename_repeats_the_required_settings() -> None:
     "settings", [{}, {"subject_line": None}, {"subject_line": " "}, {"subject_line": 5}]
 )
 def test_rename_sends_missing_settings_as_empty_text(settings: object) -> None:
-    """The description 3.0.55 requires it as text, and the newest takes it."""
+    """The description 3.0.55 requires text, and the newest accepts it."""
     sent = json.loads(rename(respond(200, {**COPY, "settings": settings})).body)
     empty = {"subject_line": "", "from_name": "", "reply_to": ""}
     assert sent == {"settings": {**empty, "title": "Zweite Welle 🌷"}}

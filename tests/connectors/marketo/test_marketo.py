@@ -1,4 +1,4 @@
-"""What is peculiar to Marketo: errors with HTTP 200, a token, two kinds, and folders."""
+"""Marketo's own behaviour: errors with HTTP 200, a token, two kinds, and folders."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -110,7 +110,7 @@ def test_folder_is_sent_as_json_in_the_form() -> None:
 
 
 def test_input_from_the_ledger_builds_the_same_request() -> None:
-    """The ledger keeps inputs as JSON, where an enum is a word."""
+    """The ledger stores inputs as JSON, in which an enum is text."""
     wanted = replace(WANTED, folder_type=MarketoFolderType.PROGRAM)
     again = MarketoCampaignInput(**json.loads(json.dumps(asdict(wanted))))
     assert connector().build_request(again) == connector().build_request(wanted)
@@ -162,15 +162,15 @@ def test_lookup_of_an_id_above_int32_is_refused() -> None:
 
 @pytest.mark.parametrize("shown", [HOST, f"{HOST}/", f"{HOST}/rest", f"{HOST}/rest/"])
 def test_endpoint_may_end_in_rest(shown: str) -> None:
-    told = connector(base_url=shown)
-    assert told.build_request(WANTED).url.startswith(f"{HOST}/rest/asset/v1/")
-    assert told.build_token_request().url.startswith(f"{HOST}/identity/oauth/token?")
+    shown_base = connector(base_url=shown)
+    assert shown_base.build_request(WANTED).url.startswith(f"{HOST}/rest/asset/v1/")
+    assert shown_base.build_token_request().url.startswith(f"{HOST}/identity/oauth/token?")
 
 
 async def test_kinds_have_separate_ids(
     serve: Callable[[ASGIApp], str], open_at: Callable[..., Account], tmp_path: Path
 ) -> None:
-    """One number may be the copy of two duplications."""
+    """The same number can be the copy of two duplications."""
     account = open_at("marketo", serve(marketo.create_emulator()), **marketo.ACCOUNTS["marketo"])
     ledger = await open_ledger(f"sqlite:///{tmp_path}/ledger.db")
     duplicator = Duplicator({"tried": account}, ledger, deadline=20)
@@ -185,7 +185,7 @@ async def test_kinds_have_separate_ids(
     await ledger.close()
 
 
-# Signing in
+# Tokens
 
 
 def test_secrets_are_in_the_query_and_in_no_repr() -> None:
@@ -297,7 +297,7 @@ async def test_expired_token_is_renewed_and_one_copy_made(
     assert [each["source"] for each in made["copies"]] == ["1069", "9602"]
 
 
-# Answers
+# Responses
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -358,7 +358,7 @@ def test_success_without_a_copy_is_accepted() -> None:
 
 
 def test_success_with_a_warning_and_no_copy_is_unknown() -> None:
-    """At other calls that is how an unknown id is told."""
+    """Other calls report an unknown id so."""
     outcome = read(succeeded(warnings=["No assets found for the given search criteria."]))
     assert isinstance(outcome, Unknown)
     assert outcome.error.provider_message == "No assets found for the given search criteria."
@@ -367,12 +367,12 @@ def test_success_with_a_warning_and_no_copy_is_unknown() -> None:
 def test_warning_is_returned_with_the_copy() -> None:
     outcome = read(succeeded(COPY, warnings=["Shortened.", 5]))
     assert isinstance(outcome, Created)
-    ((code, said),) = ((each.code, each.provider_message) for each in outcome.warnings)
-    assert (code, said) == (WarningCode.PROVIDER_WARNING, "Shortened.")
+    ((code, message),) = ((warning.code, warning.provider_message) for warning in outcome.warnings)
+    assert (code, message) == (WarningCode.PROVIDER_WARNING, "Shortened.")
 
 
 @pytest.mark.parametrize(
-    ("told", "status"),
+    ("fields", "status"),
     [
         ({"status": "Active", "isActive": True}, CampaignStatus.ACTIVE),
         ({"status": "Requested", "isActive": True}, CampaignStatus.ACTIVE),
@@ -386,11 +386,11 @@ def test_warning_is_returned_with_the_copy() -> None:
         ({"status": ""}, CampaignStatus.UNKNOWN),
     ],
 )
-def test_only_clear_statuses_are_mapped(told: dict[str, object], status: CampaignStatus) -> None:
-    outcome = read(succeeded({"id": 1077, **told}))
+def test_only_clear_statuses_are_mapped(fields: dict[str, object], status: CampaignStatus) -> None:
+    outcome = read(succeeded({"id": 1077, **fields}))
     assert isinstance(outcome, Created)
     assert outcome.campaign.status is status
-    assert outcome.campaign.provider_status == (told["status"] or None)
+    assert outcome.campaign.provider_status == (fields["status"] or None)
 
 
 @pytest.mark.parametrize(
@@ -410,11 +410,11 @@ def test_times_that_end_in_z_0000_are_parsed(written: object, wanted: datetime |
     assert outcome.campaign.created_at == outcome.campaign.updated_at == wanted
 
 
-# Reads
+# Searches and lookups
 
 
 def test_search_for_a_smart_campaign_uses_its_folder() -> None:
-    """Their names recur, and Marketo's search by name gives one campaign alone."""
+    """Names recur in different programs, and a search by name returns only one campaign."""
     request = connector().build_search(WANTED, "200")
     parts = urlsplit(request.url)
     assert parts.path == "/rest/asset/v1/smartCampaigns.json"
@@ -524,11 +524,11 @@ def test_emulator_accepts_texts_at_the_limit(
 def sent_to_emulator(
     serve: Callable[[ASGIApp], str], path: str, texts: dict[str, str]
 ) -> tuple[Any, int]:
-    """What it answers a clone with, and how many copies it has made then."""
+    """Return the emulator's response to a clone, and the number of copies after it."""
     url = serve(marketo.create_emulator())
     secrets = {"grant_type": "client_credentials", **marketo.ACCOUNTS["marketo"]}
     with httpx.Client(base_url=url, trust_env=False) as client:
-        # The documents' own way of asking for a token.
+        # The documents request a token so.
         token = client.get("/identity/oauth/token", params=secrets).json()["access_token"]
         answer = client.post(
             f"/rest/asset/v1/{path}/clone.json",

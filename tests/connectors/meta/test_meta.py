@@ -1,4 +1,4 @@
-"""What is peculiar to Meta Ads: an answer of ids, a name by a second call, codes of its own."""
+"""Meta's own behaviour: a response of ids, a name in a second call, codes of its own."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -159,7 +159,7 @@ def test_invalid_name_is_refused_before_the_copy(field: str, shown: str, value: 
     assert refusal.value.error.field == (shown,)
 
 
-# Answers
+# Responses
 
 
 def test_success_has_only_the_id() -> None:
@@ -297,7 +297,7 @@ def test_rename_succeeds_with_metas_success() -> None:
     assert refusal.error.provider_code == "100"
 
 
-# Reading and finding
+# Searches and lookups
 
 
 def test_lookup_has_the_source_and_times_in_utc() -> None:
@@ -355,7 +355,7 @@ def test_search_lists_the_copies_of_the_source_with_archived_ones() -> None:
     assert "source_campaign_id" in query["fields"][0].split(",")
     assert json.loads(query["effective_status"][0]) == module.LISTED
     assert "after" not in query
-    # Such a filter is refused as a whole.
+    # Meta rejects such a filter as a whole.
     assert "DELETED" not in module.LISTED
 
 
@@ -453,18 +453,18 @@ async def test_search_reads_every_page_of_one_sources_copies(
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("rename-refused", "Invalid parameter: The name is not acceptable."),
         ("rename-error-500", "An unknown error occurred"),
     ],
 )
 async def test_failed_rename_has_metas_message(
-    source: str, said: str, live: Account, duplicate: Duplicate
+    source: str, message: str, live: Account, duplicate: Duplicate
 ) -> None:
     campaign = replace(CAMPAIGN, campaign_id=ID(source), name="Summer sale")
     copy = await copied(live, duplicate, campaign)
     assert copy.campaign.name == f"{source} - Copy"
-    assert [(each.code, each.provider_message) for each in copy.warnings] == [
-        (WarningCode.NAME_NOT_APPLIED, said)
+    assert [(warning.code, warning.provider_message) for warning in copy.warnings] == [
+        (WarningCode.NAME_NOT_APPLIED, message)
     ]

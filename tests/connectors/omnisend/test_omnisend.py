@@ -1,4 +1,4 @@
-"""What is peculiar to Omnisend: a dated version, a name in a second call, a delay in the body."""
+"""Omnisend's own behaviour: a dated version, a name in a second call, a delay in the body."""
 
 import json
 from dataclasses import replace
@@ -191,11 +191,11 @@ def test_410_means_a_retired_version_and_not_an_unknown_campaign(body: object) -
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"),
+    ("delay", "seconds"),
     [(30, 30), ("45", 45), (0, 0), (-5, 0), (86_400, 3600), (10**30, 17), (1.5, 17), (None, 17)],
 )
-def test_delay_comes_from_the_body_or_else_from_the_headers(told: object, seconds: int) -> None:
-    outcome = read(429, {**PROBLEM, "status": 429, "retryAfter": told}, retry_after="17")
+def test_delay_comes_from_the_body_or_else_from_the_headers(delay: object, seconds: int) -> None:
+    outcome = read(429, {**PROBLEM, "status": 429, "retryAfter": delay}, retry_after="17")
     assert isinstance(outcome, Rejected)
     assert outcome.error.code == ErrorCode.RATE_LIMITED
     assert outcome.error.retry_after == seconds

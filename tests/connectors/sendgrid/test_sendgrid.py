@@ -1,4 +1,4 @@
-"""What is peculiar to SendGrid: names of up to 100 characters, remarks on a copy, page tokens."""
+"""SendGrid's own behaviour: names of up to 100 characters, warnings about a copy, page tokens."""
 
 import json
 import time
@@ -125,7 +125,7 @@ def test_warnings_about_the_copy_are_returned() -> None:
     ]
     outcome = read(201, {**COPY, "warnings": remarks})
     assert isinstance(outcome, Created)
-    assert [(each.code, each.provider_message) for each in outcome.warnings] == [
+    assert [(warning.code, warning.provider_message) for warning in outcome.warnings] == [
         (WarningCode.PROVIDER_WARNING, "email_config: a sender is missing"),
         (WarningCode.PROVIDER_WARNING, "it has no subject"),
     ]

@@ -1,4 +1,4 @@
-"""What is peculiar to Sonarly: ids in the path, 201 as the only plain yes, and leads."""
+"""Sonarly's own behaviour: ids in the path, 201 as the only documented yes, and leads."""
 
 import json
 from dataclasses import replace
@@ -137,7 +137,7 @@ def test_search_reads_the_only_list_of_the_group() -> None:
     request = CONNECTOR.build_search(CAMPAIGN, None)
     assert request.method == "GET"
     assert request.url == "https://api.sonarly.io/v1/accounts/group-1/campaigns"
-    # The quickstart shows paging that the reference does not have.
+    # The quickstart shows pages that the reference does not have.
     data = {"items": [COPY, {"name": "without an id"}], "nextCursor": None, "hasMore": False}
     body = json.dumps({"success": True, "data": data}).encode()
     page = CONNECTOR.parse_search(ProviderResponse(200, {}, body), None)
