@@ -97,10 +97,10 @@ def test_connector_declares_every_capability_that_it_has(connector: type[object]
     methods = {name for name, value in vars(connector).items() if callable(value)}
     assert {name for name in methods if name[0] != "_"} <= members
     for capability in CAPABILITIES:
-        assert issubclass_of_methods(connector, capability) == (capability in declared)
+        assert has_all_members(connector, capability) == (capability in declared)
 
 
-def issubclass_of_methods(connector: type[object], capability: type) -> bool:
+def has_all_members(connector: type[object], capability: type) -> bool:
     return all(hasattr(connector, name) for name in get_protocol_members(capability))
 
 

@@ -105,7 +105,7 @@ def test_xml_request_has_the_documented_form() -> None:
 
 @pytest.mark.parametrize(("requested", "sent_flag"), [(None, False), (False, False), (True, True)])
 def test_copied_trigger_is_active_only_if_requested(
-    requested: bool | None,
+    requested: bool | None,  # noqa: FBT001
     sent_flag: bool,  # noqa: FBT001
 ) -> None:
     assert sent(is_active=requested)["is_active"] is sent_flag
