@@ -184,8 +184,8 @@ class HubSpot:
 
     async def show_status(self, request: Request) -> Response:
         guid = request.path_params["guid"]
-        told = self._status_of(guid) if guid in self.jobs else None
-        return _refuse_caller(request) or _shown(told)
+        status = self._status_of(guid) if guid in self.jobs else None
+        return _refuse_caller(request) or _shown(status)
 
     async def list_emails(self, request: Request) -> Response:
         items = [_with_fields(request, each) for each in self.emails.values()]
@@ -205,9 +205,9 @@ class HubSpot:
         return _refuse_caller(request) or _page(request, items, 50)
 
     async def show_campaign(self, request: Request) -> Response:
-        found = self.campaigns.get(request.path_params["guid"])
-        told = _with_properties(request, found) | {"assets": {}} if found else None
-        return _refuse_caller(request) or _shown(told)
+        campaign = self.campaigns.get(request.path_params["guid"])
+        body = _with_properties(request, campaign) | {"assets": {}} if campaign else None
+        return _refuse_caller(request) or _shown(body)
 
     async def _read(
         self, request: Request, needed: Mapping[str, type], free: Mapping[str, type]
@@ -273,7 +273,7 @@ class HubSpot:
 
     def _add_campaign(self, guid: str, asked: dict[str, Any]) -> None:
         now = _now()
-        told = {
+        properties = {
             "hs_name": asked["name"],
             "hs_campaign_status": "planned",
             "hs_notes": asked.get("notes"),
@@ -287,7 +287,7 @@ class HubSpot:
             "createdAt": now,
             "id": guid,
             # As documented, properties without a value are missing.
-            "properties": {name: value for name, value in told.items() if value},
+            "properties": {name: value for name, value in properties.items() if value},
             "updatedAt": now,
         }
 
@@ -354,8 +354,8 @@ def _page(request: Request, items: list[dict[str, Any]], usual: int) -> Response
     return JSONResponse(answer)
 
 
-def _shown(told: dict[str, Any] | None) -> Response:
-    return JSONResponse(told) if told else _error(*REFUSALS["not-found"])
+def _shown(body: dict[str, Any] | None) -> Response:
+    return JSONResponse(body) if body else _error(*REFUSALS["not-found"])
 
 
 def _now() -> str:
@@ -363,13 +363,13 @@ def _now() -> str:
 
 
 def _error(status: int, category: str, message: str) -> Response:
-    told = {
+    body = {
         "status": "error",
         "message": message,
         "correlationId": str(uuid.uuid4()),
         "category": category,
     }
-    return JSONResponse(told, status, {"Retry-After": "3600"} if status == 477 else None)
+    return JSONResponse(body, status, {"Retry-After": "3600"} if status == 477 else None)
 
 
 def create_emulator() -> Starlette:

@@ -254,8 +254,8 @@ def _mistakes_in(body: object) -> list[dict[str, str]]:
     if not isinstance(settings, dict):
         return [_mistake("settings", dict, settings)]
     if missing := [name for name in REQUIRED if name not in settings]:
-        told = f"Required fields were not provided: {', '.join(missing)}"
-        return [{"field": "settings", "message": told}]
+        message = f"Required fields were not provided: {', '.join(missing)}"
+        return [{"field": "settings", "message": message}]
     return [
         _mistake(f"settings.{name}", wanted, settings[name])
         for name, wanted in SETTINGS.items()
@@ -264,10 +264,10 @@ def _mistakes_in(body: object) -> list[dict[str, str]]:
 
 
 def _mistake(place: str, wanted: type, found: object) -> dict[str, str]:
-    told = NAMES_OF_TYPES.get(type(found), "NULL")
+    actual = NAMES_OF_TYPES.get(type(found), "NULL")
     return {
         "field": place,
-        "message": f"Schema describes {NAMES_OF_TYPES[wanted]}, {told} found instead",
+        "message": f"Schema describes {NAMES_OF_TYPES[wanted]}, {actual} found instead",
     }
 
 

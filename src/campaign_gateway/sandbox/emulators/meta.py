@@ -111,8 +111,8 @@ class Meta:
         children = SOURCES.get(source, ("", 1))[1]
         is_deep = call.get("deep_copy", "false") == "true"
         if is_deep and children > 3:
-            said = "The copy request is too large. Copy fewer objects, or in an async request."
-            return _error(400, 100, 1885194, "Invalid parameter", said)
+            message = "The copy request is too large. Copy fewer objects, or in an async request."
+            return _error(400, 100, 1885194, "Invalid parameter", message)
         status = call.get("status_option", "PAUSED")
         if status == "INHERITED_FROM_SOURCE":
             status = self.campaigns.get(source, {"status": "ACTIVE"})["status"]
@@ -289,11 +289,11 @@ def _with_fields(campaign: dict[str, Any], call: dict[str, str]) -> dict[str, An
 
 def _missing(request: Request) -> Response:
     wanted = request.path_params["campaign_id"]
-    said = (
+    message = (
         f"Unsupported {request.method.lower()} request. Object with ID '{wanted}' does not exist, "
         "cannot be loaded due to missing permissions, or does not support this operation"
     )
-    return _error(400, 100, 33, said)
+    return _error(400, 100, 33, message)
 
 
 def _error(
