@@ -22,8 +22,6 @@ from campaign_gateway.model import Campaign, Created, ErrorCode, Outcome, Refuse
 ROOMS = Path(__file__).parents[1] / "connectors"
 RECORDINGS = sorted(ROOMS.glob("*/recordings/*.http"))
 
-# A connector, for its provider's first account, and its example.
-First = Callable[[str], tuple[Connector[Any], Any]]
 ReadRecording = Callable[[Path], ProviderResponse]
 
 # The only statuses with which a provider has certainly rejected a call. The list is here a second
