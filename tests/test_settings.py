@@ -213,7 +213,7 @@ def test_secrets_that_cannot_be_one(tmp_path: Path, secret: str) -> None:
 def test_braze_needs_one_address(tmp_path: Path, instance: str) -> None:
     text = f'[accounts.a]\nprovider = "braze"\napi_key = "key"\n{instance}'
     assert errors(tmp_path, text) == [
-        'accounts.a: needs either base_url or instance (such as "EU-01"), and not both'
+        'accounts.a: needs either base_url or instance (such as "EU-01"), not both'
     ]
 
 

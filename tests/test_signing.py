@@ -25,6 +25,7 @@ from campaign_gateway.connectors.contract import (
     ProviderResponse,
     Token,
     UnexpectedResponse,
+    UsesAccessTokens,
 )
 from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.model import (
@@ -102,24 +103,24 @@ class Guarded(StubProvider):
         return Response(f"You said {spelled}.", headers={"x-said": spelled})
 
 
-class Signing(Copying):
+class Signing(Copying, UsesAccessTokens):
     secret = SECRET
 
-    def parse_response(self, campaign: StubInput, response: ProviderResponse) -> Outcome:
+    def parse_response(self, copy_input: StubInput, response: ProviderResponse) -> Outcome:
         if self.rejects_token(response):
-            said = parsing.read_text(parsing.read_json_object(response), "message")
+            said = parsing.text(parsing.json_object(response), "message")
             return Rejected(
                 UserError(ErrorCode.AUTHENTICATION_FAILED, "refused", provider_message=said)
             )
-        return super().parse_response(campaign, response)
+        return super().parse_response(copy_input, response)
 
     def build_token_request(self) -> ProviderRequest:
         return self._post("token", secret=self.secret)
 
     def parse_token(self, response: ProviderResponse) -> Token | Rejected:
-        told = parsing.read_json_object(response)
+        told = parsing.json_object(response)
         if not response.is_success:
-            message = parsing.read_text(told, "message")
+            message = parsing.text(told, "message")
             failure = errors.failure("Stub", response, provider_message=message)
             if isinstance(failure, Rejected) and told is not None:
                 return failure
@@ -135,8 +136,8 @@ class Signing(Copying):
         return replace(request, headers={**request.headers, "x-token": token})
 
     def rejects_token(self, response: ProviderResponse) -> bool:
-        told = parsing.read_json_object(response)
-        return parsing.read_text(told, "code") == "601"
+        told = parsing.json_object(response)
+        return parsing.text(told, "code") == "601"
 
 
 class SigningAndNamed(Signing, Named):

@@ -1,7 +1,7 @@
-"""Each emulator answers as its provider was recorded, and refuses what its provider refuses.
+"""Every emulator responds as its provider was recorded, and rejects what its provider rejects.
 
-The recordings are the third witness: without them connector and emulator could share one mistake.
-What to send stands in `tests/connectors/<provider>/requests.toml`.
+The recordings are independent of both: without them a connector and its emulator could share one
+mistake. The requests are in `tests/connectors/<provider>/requests.toml`.
 """
 
 import json
@@ -15,19 +15,19 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from campaign_gateway.connectors.contract import Connector, ProviderResponse
+from campaign_gateway.connectors.contract import ProviderResponse
 from campaign_gateway.connectors.registry import CONNECTORS
 from campaign_gateway.model import Rejected
+from support.connectors import ROOMS, first_connector
 
-ROOMS = Path(__file__).parents[1] / "connectors"
-# One that is missing is the registry's test to tell, not a reason to collect none.
+# test_registry.py reports a missing file. Here it must not stop the collection of all tests.
 REQUESTS = {
     provider: tomllib.loads((ROOMS / provider / "requests.toml").read_text("utf-8"))
     for provider in CONNECTORS
     if (ROOMS / provider / "requests.toml").exists()
 }
 
-# What a server or a proxy adds of its own accord.
+# Headers that a server or a proxy adds.
 HEADERS_OF_THE_SERVER = {"connection", "content-length", "date", "server", "transfer-encoding"}
 
 Counted = Callable[[str], dict[str, Any]]
@@ -42,7 +42,7 @@ def named(section: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("provider", REQUESTS)
-def test_every_recording_is_either_emulated_or_said_not_to_be(provider: str) -> None:
+def test_every_recording_is_emulated_or_listed_as_not_emulated(provider: str) -> None:
     recordings = {path.stem for path in (ROOMS / provider / "recordings").glob("*.http")}
     emulated, left_out = (REQUESTS[provider][name] for name in ("recorded", "not_emulated"))
     assert not emulated.keys() & left_out.keys()
@@ -50,60 +50,61 @@ def test_every_recording_is_either_emulated_or_said_not_to_be(provider: str) -> 
 
 
 @pytest.mark.parametrize(("provider", "name"), named("recorded"))
-def test_an_emulator_answers_as_recorded(
+def test_emulator_responds_as_recorded(
     provider: str,
     name: str,
     read_recording: Callable[[Path], ProviderResponse],
     emulator_url: Callable[[str], str],
 ) -> None:
     recorded = read_recording(ROOMS / provider / "recordings" / f"{name}.http")
-    answer = send(emulator_url(provider), provider, REQUESTS[provider]["recorded"][name])
-    assert answer.status == recorded.status
-    assert recorded.headers.keys() - HEADERS_OF_THE_SERVER <= answer.headers.keys()
-    assert media_type(answer) == media_type(recorded)
-    assert_same_shape(content_of(recorded), content_of(answer))
+    response = send(emulator_url(provider), provider, REQUESTS[provider]["recorded"][name])
+    assert response.status == recorded.status
+    assert recorded.headers.keys() - HEADERS_OF_THE_SERVER <= response.headers.keys()
+    assert media_type(response) == media_type(recorded)
+    assert_same_shape(content_of(recorded), content_of(response))
 
 
 @pytest.mark.parametrize("provider", REQUESTS)
-def test_what_the_others_differ_from_is_taken(
+def test_emulator_accepts_the_unchanged_request(
     provider: str, emulator_url: Callable[[str], str], counted: Counted
 ) -> None:
-    assert_taken(provider, {}, emulator_url(provider), counted)
+    assert_accepted(provider, {}, emulator_url(provider), counted)
 
 
 @pytest.mark.parametrize(("provider", "name"), named("also_taken"))
-def test_an_emulator_takes_what_its_provider_takes(
+def test_emulator_accepts_what_its_provider_accepts(
     provider: str, name: str, emulator_url: Callable[[str], str], counted: Counted
 ) -> None:
-    assert_taken(provider, REQUESTS[provider]["also_taken"][name], emulator_url(provider), counted)
+    assert_accepted(
+        provider, REQUESTS[provider]["also_taken"][name], emulator_url(provider), counted
+    )
 
 
 @pytest.mark.parametrize(("provider", "name"), named("refused"))
-def test_an_emulator_refuses_what_its_provider_refuses(
+def test_emulator_rejects_what_its_provider_rejects(
     provider: str,
     name: str,
     emulator_url: Callable[[str], str],
     counted: Counted,
-    first_connector: Callable[[str], tuple[Connector[Any], Any]],
 ) -> None:
     refused = REQUESTS[provider]["refused"][name]
     before = counted(provider)["count"]
-    answer = send(emulator_url(provider), provider, refused)
-    assert answer.status == refused["status"]
-    connector, campaign = first_connector(provider)
-    assert isinstance(connector.parse_response(campaign, answer), Rejected)
+    response = send(emulator_url(provider), provider, refused)
+    assert response.status == refused["status"]
+    connector, copy_input = first_connector(provider)
+    assert isinstance(connector.parse_response(copy_input, response), Rejected)
     assert counted(provider)["count"] == before
 
 
-def assert_taken(provider: str, change: dict[str, Any], url: str, counted: Counted) -> None:
+def assert_accepted(provider: str, change: dict[str, Any], url: str, counted: Counted) -> None:
     before = counted(provider)["count"]
-    answer = send(url, provider, change)
-    assert answer.is_success
+    response = send(url, provider, change)
+    assert response.is_success
     assert counted(provider)["count"] == before + 1
 
 
 def send(url: str, provider: str, change: dict[str, Any]) -> ProviderResponse:
-    """Send the request that is taken, with the change; an empty header is left out."""
+    """Send the accepted request with the change. Empty headers are left out."""
     request = {**REQUESTS[provider]["taken"], **change}
     headers = {**REQUESTS[provider]["taken"]["headers"], **change.get("headers", {})}
     body = request["body"]
@@ -118,10 +119,10 @@ def send(url: str, provider: str, change: dict[str, Any]) -> ProviderResponse:
         {name: value for name, value in headers.items() if value},
     )
     response = connection.getresponse()
-    found = {name.lower(): value for name, value in response.getheaders()}
-    answer = ProviderResponse(response.status, found, response.read())
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    received = ProviderResponse(response.status, headers, response.read())
     connection.close()
-    return answer
+    return received
 
 
 def media_type(response: ProviderResponse) -> str:
@@ -137,7 +138,7 @@ def content_of(response: ProviderResponse) -> Any:
 
 
 def element_of(element: ET.Element) -> Any:
-    """An element as what its text looks like, or as its children by name, each name a list."""
+    """The value that an element's text looks like, or its children: a list for each name."""
     if not len(element):
         text = (element.text or "").strip()
         if text.isdigit():
@@ -146,21 +147,21 @@ def element_of(element: ET.Element) -> Any:
     children: dict[str, list[Any]] = {}
     for child in element:
         value = element_of(child)
-        # What is empty is an empty element in some samples of the documents, left out in others.
+        # Some samples in the documents have an empty element where others have none.
         if value is not None:
             children.setdefault(child.tag, []).append(value)
     return children
 
 
 def assert_same_shape(recorded: Any, emulated: Any, place: str = "") -> None:
-    """The same names and types all the way down; lists by what they hold, if they hold anything."""
+    """The same names and types at every level. Lists must have items of the same shape, if any."""
     if isinstance(recorded, dict) and isinstance(emulated, dict):
         assert emulated.keys() == recorded.keys(), place
         for name, value in recorded.items():
             assert_same_shape(value, emulated[name], f"{place}.{name}")
     elif isinstance(recorded, list) and isinstance(emulated, list):
-        for each in emulated if recorded else ():
-            assert_same_shape(recorded[0], each, f"{place}[]")
+        for item in emulated if recorded else ():
+            assert_same_shape(recorded[0], item, f"{place}[]")
     else:
         assert type(emulated) is type(recorded), place
 
@@ -177,6 +178,6 @@ def assert_same_shape(recorded: Any, emulated: Any, place: str = "") -> None:
         ([True], [1]),
     ],
 )
-def test_shapes_that_differ_are_told_apart(recorded: Any, emulated: Any) -> None:
+def test_different_shapes_are_not_the_same(recorded: Any, emulated: Any) -> None:
     with pytest.raises(AssertionError):
         assert_same_shape(recorded, emulated)

@@ -1,7 +1,10 @@
-"""A provider that is registered is known everywhere, and nothing else is."""
+"""Every registered provider is in every place that lists providers, and no other is."""
 
 import importlib
+import os
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from campaign_gateway.api.inputs import DuplicateCampaignInput
 from campaign_gateway.api.schema import client_sdl
 from campaign_gateway.connectors.account_settings import AccountSettings
 from campaign_gateway.connectors.contract import (
+    Connector,
     ListsCampaigns,
     ReadsCampaigns,
     RenamesCopies,
@@ -30,18 +34,18 @@ def folders_in(place: Path) -> set[str]:
     return {path.name for path in place.iterdir() if path.is_dir() and path.name[0].isalpha()}
 
 
-def test_the_registry_names_each_connector_as_it_names_itself() -> None:
+def test_registry_has_each_connector_under_its_provider() -> None:
     assert {name: each.provider for name, each in CONNECTORS.items()} == {
         name: name for name in CONNECTORS
     }
     assert len({each.title for each in CONNECTORS.values()}) == len(CONNECTORS)
 
 
-def test_every_connector_is_a_member_of_the_input() -> None:
+def test_input_has_one_member_per_connector() -> None:
     assert {each.name for each in fields(DuplicateCampaignInput)} == set(CONNECTORS)
 
 
-def test_every_connector_is_in_the_schema_that_clients_see() -> None:
+def test_published_schema_has_every_connector() -> None:
     schema = graphql.build_schema(client_sdl())
     providers, members = schema.type_map["Provider"], schema.type_map["DuplicateCampaignInput"]
     assert isinstance(providers, graphql.GraphQLEnumType)
@@ -52,7 +56,7 @@ def test_every_connector_is_in_the_schema_that_clients_see() -> None:
 
 
 @pytest.mark.parametrize("place", ["connectors/providers", "sandbox/emulators"])
-def test_every_provider_is_one_file_of_each_room(place: str) -> None:
+def test_every_provider_has_one_file_in_each_room(place: str) -> None:
     files = {each.stem for each in (PACKAGE / place).glob("*.py")} - {"__init__"}
     assert files == set(CONNECTORS)
 
@@ -65,11 +69,11 @@ def test_every_connector_is_defined_in_its_provider_file() -> None:
 
 
 @pytest.mark.parametrize("provider", CONNECTORS)
-def test_no_provider_is_named_outside_its_room_but_in_two_lists(provider: str) -> None:
+def test_provider_is_named_only_in_its_files_and_two_lists(provider: str) -> None:
     class_name = rf"{CONNECTORS[provider].__name__[:-9]}(?![a-z])"
-    # One may be called like an element of HTML.
+    # One provider has the name of an HTML element.
     anywhere = re.compile(rf"(?<!<)\b_*{provider}_*\b|{class_name}")
-    # The documents of one provider may have a word that is another's name.
+    # The documents of one provider can contain the name of another.
     in_a_room = re.compile(class_name)
     naming: dict[str, int] = {}
     for file in [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.sql")]:
@@ -82,20 +86,58 @@ def test_no_provider_is_named_outside_its_room_but_in_two_lists(provider: str) -
     assert naming == {"connectors/registry.py": 2, "api/inputs.py": 2}
 
 
+CAPABILITIES = [ListsCampaigns, ReadsCampaigns, RenamesCopies, ReportsProgress, UsesAccessTokens]
+
+
 @pytest.mark.parametrize("connector", CONNECTORS.values())
-def test_no_connector_has_half_of_what_the_gateway_looks_for(connector: type[object]) -> None:
-    """What lacks a part of one of these is not seen to be one, and nobody would notice."""
-    wholes: dict[str, type] = {
-        "build_search": ListsCampaigns,
-        "build_lookup": ReadsCampaigns,
-        "build_rename": RenamesCopies,
-        "build_progress": ReportsProgress,
-        "build_token_request": UsesAccessTokens,
-    }
-    for part, whole in wholes.items():
-        assert hasattr(connector, part) == all(
-            hasattr(connector, each) for each in get_protocol_members(whole)
-        )
+def test_connector_declares_every_capability_that_it_has(connector: type[object]) -> None:
+    """The gateway uses no method outside the protocols in the class line."""
+    declared = {base for base in (Connector, *CAPABILITIES) if base in connector.__mro__}
+    members = {name for base in declared for name in get_protocol_members(base)}
+    methods = {name for name, value in vars(connector).items() if callable(value)}
+    assert {name for name in methods if name[0] != "_"} <= members
+    for capability in CAPABILITIES:
+        assert has_all_members(connector, capability) == (capability in declared)
+
+
+def has_all_members(connector: type[object], capability: type) -> bool:
+    return all(hasattr(connector, name) for name in get_protocol_members(capability))
+
+
+HALF_A_CAPABILITY = """
+from dataclasses import dataclass
+from typing import final
+
+from campaign_gateway.connectors.account_settings import AccountSettings
+from campaign_gateway.connectors.contract import ListsCampaigns, ProviderRequest
+
+
+@dataclass(frozen=True)
+class Input:
+    account: str | None
+    campaign_id: str
+    name: str | None
+
+
+@final
+class Half(ListsCampaigns[Input]):
+    def build_search(self, copy_input: Input, cursor: str | None) -> ProviderRequest:
+        return ProviderRequest("GET", "https://provider.example", {})
+"""
+
+
+def test_mypy_rejects_half_a_capability(tmp_path: Path) -> None:
+    file = tmp_path / "half.py"
+    file.write_text(HALF_A_CAPABILITY, "utf-8")
+    command = [sys.executable, "-m", "mypy", "--config-file=", "--follow-imports=silent"]
+    result = subprocess.run(
+        [*command, f"--cache-dir={tmp_path / 'cache'}", file],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MYPYPATH": str(PACKAGE.parent)},
+    )
+    assert 'has abstract attributes "parse_search"' in result.stdout
 
 
 @pytest.mark.parametrize("provider", CONNECTORS)

@@ -76,7 +76,7 @@ BUGS = [
                 ("    429: ErrorCode.RATE_LIMITED,\n", "    503: ErrorCode.RATE_LIMITED,\n")
             ]
         },
-        ("contract/test_connector_contract.py",),
+        ("contract/test_responses.py",),
     ),
     Bug(
         "answer before COMMIT",

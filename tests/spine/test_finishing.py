@@ -593,7 +593,7 @@ async def test_a_copy_that_was_found_by_reading_is_not_renamed(open_gateway: Ope
     assert found.evidence is Evidence.INFERRED
     (left,) = found.warnings
     assert (left.code, left.is_final) == (NAME_NOT_APPLIED, True)
-    assert "Rename it there" in left.message
+    assert "Rename it at Stub" in left.message
     assert await gateway.due() == []
     assert gateway.provider.count("rename") == 0
     assert gateway.provider.count("copy") == 1

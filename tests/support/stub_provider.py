@@ -1,4 +1,4 @@
-"""A provider on a real socket that can do whatever any provider may, and connectors for it."""
+"""A provider on a real socket that can fail in every way, and connectors for it."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -18,8 +18,13 @@ from campaign_gateway.accounts import Account
 from campaign_gateway.connectors import building, errors, parsing
 from campaign_gateway.connectors.account_settings import AccountSettings
 from campaign_gateway.connectors.contract import (
+    Connector,
+    ListsCampaigns,
     ProviderRequest,
     ProviderResponse,
+    ReadsCampaigns,
+    RenamesCopies,
+    ReportsProgress,
     SearchPage,
     UnexpectedResponse,
     UsesAccessTokens,
@@ -57,11 +62,11 @@ class StubInput:
 
 @dataclass
 class StubProvider:
-    """Its campaigns, the calls it got, and what goes wrong with the next ones of each kind.
+    """A provider's campaigns, the calls it received, and the faults of the next calls by kind.
 
-    A fault is a status that is answered with nothing done, or a name that `misbehave` knows; None
-    lets one call pass. `meanwhile` happens in each call of a kind before anything else.
-    `tells` is what an answer to a copy says of it.
+    A fault is a status that the provider sends without doing anything, or a name that `misbehave`
+    knows. None lets one call pass. `meanwhile` runs in each call of a kind before anything else.
+    `tells` are the fields in the response to a copy.
     """
 
     campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -100,7 +105,7 @@ class StubProvider:
         )
 
     def refusal(self, kind: str, request: Request) -> Response | None:
-        """What is answered to those who may not call."""
+        """Return the response for callers without permission; None lets the call pass."""
 
     def _call(
         self, kind: str, carry_out: Callable[[Request, Any], Response]
@@ -144,99 +149,98 @@ class StubProvider:
 
 
 @dataclass
-class Copying:
-    """The connector of a provider that does nothing but copy; others add to it."""
+class Copying(Connector[StubInput]):
+    """The connector of a provider that can only copy. The others add capabilities."""
 
     url: str
 
-    provider: ClassVar[str] = "stub"
-    title: ClassVar[str] = "Stub"
-    Account: ClassVar[type[AccountSettings]] = AccountSettings
-    Input: ClassVar[type[Any]] = StubInput
-    example: ClassVar[str] = ""
+    provider = "stub"
+    title = "Stub"
+    Account = AccountSettings
+    Input = StubInput
+    example = ""
 
     def _get(self, path: str) -> ProviderRequest:
         return ProviderRequest("GET", f"{self.url}/{path}", {})
 
-    def _post(self, path: str, **said: object) -> ProviderRequest:
+    def _post(self, path: str, **fields: object) -> ProviderRequest:
         headers = {"content-type": "application/json"}
-        return ProviderRequest("POST", f"{self.url}/{path}", headers, building.json_body(said))
+        return ProviderRequest("POST", f"{self.url}/{path}", headers, building.json_body(fields))
 
-    def build_request(self, campaign: StubInput) -> ProviderRequest:
-        return self._post("copy", source=campaign.campaign_id, name=campaign.name)
+    def build_request(self, copy_input: StubInput) -> ProviderRequest:
+        return self._post("copy", source=copy_input.campaign_id, name=copy_input.name)
 
-    def parse_response(self, campaign: StubInput, response: ProviderResponse) -> Outcome:
+    def parse_response(self, copy_input: StubInput, response: ProviderResponse) -> Outcome:
         if not response.is_success:
             return _failure(response)
-        copy = _campaign(parsing.read_json_object(response))
+        copy = FIELDS.parse(parsing.json_object(response))
         if copy is None:
             return Unknown(_failure(response, ErrorCode.OUTCOME_UNKNOWN).error)
         return Created(copy)
 
 
-class Renaming(Copying):
+class Renaming(Copying, RenamesCopies[StubInput]):
     def build_rename(
-        self, campaign: StubInput, copy_id: str, lookup_response: ProviderResponse | None
+        self, copy_input: StubInput, copy_id: str, lookup_response: ProviderResponse | None
     ) -> ProviderRequest:
-        return self._post(f"rename/{copy_id}", name=campaign.name)
+        return self._post(f"rename/{copy_id}", name=copy_input.name)
 
     def parse_rename(self, response: ProviderResponse) -> Rejected | Unknown | None:
         return None if response.is_success else _failure(response)
 
 
-class Reading(Copying):
+class Reading(Copying, ReadsCampaigns[StubInput]):
     def build_lookup(self, campaign_id: str, related_input: StubInput | None) -> ProviderRequest:
         return self._get(f"campaign/{campaign_id}")
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
-        return parsing.read_found(response, campaign_id, _campaign)
+        return parsing.one(response, campaign_id, FIELDS.parse)
 
 
-class Listing(Copying):
-    """Its list tells when a campaign was made, and what of if `reports_source`."""
+class Listing(Copying, ListsCampaigns[StubInput]):
+    """The list has the creation time and the source, unless a flag says otherwise."""
 
-    reports_creation_time: ClassVar[bool] = True
-    reports_source: ClassVar[bool] = True
-    list_has_all_fields: ClassVar[bool] = False
+    reports_source = True
+    list_has_all_fields = False
 
-    def build_search(self, campaign: StubInput, cursor: str | None) -> ProviderRequest:
+    def build_search(self, copy_input: StubInput, cursor: str | None) -> ProviderRequest:
         return self._get("list")
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
-        listed = parsing.read_listed(response, _campaign, "campaigns")
-        unknown: dict[str, Any] = {} if self.reports_source else {"copied_from": None}
-        unknown |= {} if self.reports_creation_time else {"created_at": None}
-        return SearchPage([replace(each, **unknown) for each in listed])
+        campaigns = parsing.campaigns(response, FIELDS.parse, "campaigns")
+        hidden: dict[str, Any] = {} if self.reports_source else {"copied_from": None}
+        hidden |= {} if self.reports_creation_time else {"created_at": None}
+        return SearchPage([replace(campaign, **hidden) for campaign in campaigns])
 
 
-class Tracking(Copying):
-    """A provider that tells the copy's id first and makes it then."""
+class Tracking(Copying, ReportsProgress[StubInput]):
+    """A provider that returns the copy's id before it makes the copy."""
 
-    def parse_response(self, campaign: StubInput, response: ProviderResponse) -> Outcome:
-        outcome = super().parse_response(campaign, response)
+    def parse_response(self, copy_input: StubInput, response: ProviderResponse) -> Outcome:
+        outcome = super().parse_response(copy_input, response)
         return Accepted("T-1", outcome.campaign) if isinstance(outcome, Created) else outcome
 
-    def build_progress(self, campaign: StubInput, copy_id: str) -> ProviderRequest:
+    def build_progress(self, copy_input: StubInput, copy_id: str) -> ProviderRequest:
         return self._get(f"progress/{copy_id}")
 
     def parse_progress(
-        self, campaign: StubInput, copy_id: str, response: ProviderResponse
+        self, copy_input: StubInput, copy_id: str, response: ProviderResponse
     ) -> Created | Accepted | Rejected:
-        told = parsing.read_json_object(response)
-        copy = _campaign(told)
-        if response.status == 404 and told is not None:
+        body = parsing.json_object(response)
+        copy = FIELDS.parse(body)
+        if response.status == 404 and body is not None:
             return Rejected(_failure(response, ErrorCode.CAMPAIGN_NOT_FOUND).error, "T-2")
         parsing.expect_success(response)
-        state = parsing.read_text(told, "state")
+        state = parsing.text(body, "state")
         if copy is None or state is None:
             raise UnexpectedResponse("no state")
         match state:
             case "COMPLETE":
                 return Created(copy, "T-2")
             case "PARTIAL":
-                said = parsing.read_text(told, "message")
-                remark = errors.warning(self.title, WarningCode.PARTIAL_COPY, said)
-                return Created(copy, "T-2", (remark,))
+                message = parsing.text(body, "message")
+                warning = errors.warning(self.title, WarningCode.PARTIAL_COPY, message)
+                return Created(copy, "T-2", (warning,))
             case "FAILED":
                 return Rejected(_failure(response, ErrorCode.CONFLICT).error, "T-2")
         return Accepted("T-2", copy)
@@ -251,17 +255,17 @@ class Found(Renaming, Reading, Listing):
 
 
 class FoundByName(Reading, Listing):
-    reports_source: ClassVar[bool] = False
+    reports_source = False
 
 
 class NamedAndListed(Found):
-    """Its copies get their names by a second call, and nothing tells of what they are copies."""
+    """It names copies in a second call, and its list does not have their source."""
 
-    reports_source: ClassVar[bool] = False
+    reports_source = False
 
 
 class FoundWithoutAges(Found):
-    reports_creation_time: ClassVar[bool] = False
+    reports_creation_time = False
 
 
 class Tracked(Tracking, Reading):
@@ -272,22 +276,14 @@ class TrackedAndFound(Tracking, Renaming, Reading, Listing):
     pass
 
 
+FIELDS = parsing.CampaignFields(
+    {}, status="state", created_at="created_at", copied_from="copied_from"
+)
+
+
 def _failure(response: ProviderResponse, code: ErrorCode | None = None) -> Rejected | Unknown:
-    message = parsing.read_text(parsing.read_json_object(response), "message")
+    message = parsing.text(parsing.json_object(response), "message")
     return errors.failure("Stub", response, code, provider_message=message)
-
-
-def _campaign(told: object) -> Campaign | None:
-    campaign_id = parsing.read_id(told, "id")
-    if campaign_id is None:
-        return None
-    return Campaign(
-        campaign_id,
-        name=parsing.read_text(told, "name"),
-        provider_status=parsing.read_text(told, "state"),
-        created_at=parsing.read_instant(told, "created_at"),
-        copied_from=parsing.read_text(told, "copied_from"),
-    )
 
 
 @asynccontextmanager
@@ -311,7 +307,7 @@ async def account_at(
 
 @dataclass
 class StubGateway:
-    """The spine over a ledger that `reopen`s, with one account at a stub provider."""
+    """The gateway's core over a ledger that can `reopen`, with one account at a stub provider."""
 
     url: str
     provider: StubProvider
@@ -345,7 +341,7 @@ class StubGateway:
         return found
 
     async def due(self, by: datetime | None = None) -> Sequence[Duplication]:
-        """What will be checked by then, or ever."""
+        """Return the duplications that are due by then, or at any time."""
         at = by or datetime.now(UTC) + timedelta(days=365)
         taken: list[Duplication] = []
         for account in await self.ledger.due_accounts(at):
@@ -353,7 +349,7 @@ class StubGateway:
         return taken
 
     async def check(self) -> int:
-        """One check of everything that will ever be due, as the reconciler makes it."""
+        """Check every unsettled duplication once, as the reconciler does."""
         due = await self.due()
         for each in due:
             await reconciliation._check(self.accounts, self.ledger, each)
@@ -367,7 +363,7 @@ class StubGateway:
         await asyncio.wait([task])
 
     async def crash(self) -> None:
-        """End as if killed, with nothing finished, and start again."""
+        """Stop as if killed, with nothing finished, and start again."""
         tasks = [each.task for each in self.duplicator._running.values()]
         for task in tasks:
             task.cancel()
@@ -380,7 +376,7 @@ class StubGateway:
 async def gateway_of(
     kind: type[Copying], ledger: Any, timeout: float = 5, provider: StubProvider | None = None
 ) -> AsyncIterator[StubGateway]:
-    """A provider of that kind, served, and a gateway in front of it."""
+    """Serve a provider of that kind, with a gateway in front of it."""
     provider = provider or StubProvider()
     async with (
         serving(provider.app()) as url,

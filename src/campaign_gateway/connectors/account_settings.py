@@ -1,4 +1,4 @@
-"""What every account may be configured with."""
+"""The settings that every account can have."""
 
 import ipaddress
 import os
@@ -25,9 +25,9 @@ CALLS_AT_ONCE = 32
 def _base_url(value: str) -> str:
     parts = urlsplit(value)
     host = parts.hostname or ""
-    host_is_sound = re.fullmatch(r"[A-Za-z0-9.-]+|[0-9A-Fa-f:.]+", host)
-    path_is_sound = re.fullmatch(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?", parts.path)
-    if parts.scheme not in {"http", "https"} or not host_is_sound or not path_is_sound:
+    is_host_valid = re.fullmatch(r"[A-Za-z0-9.-]+|[0-9A-Fa-f:.]+", host)
+    is_path_valid = re.fullmatch(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?", parts.path)
+    if parts.scheme not in {"http", "https"} or not is_host_valid or not is_path_valid:
         raise ValueError('is not a plain web address; write it as "https://host"')
     if parts.port == 0:
         raise ValueError("has port 0; give the port that the provider listens on")
@@ -39,7 +39,7 @@ def _base_url(value: str) -> str:
 
 
 def canonical_address(url: str) -> str:
-    """A URL without its scheme, in one spelling for all that lead to the same place."""
+    """Return a URL without its scheme, in the same spelling for every URL of the same place."""
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     with suppress(ValueError):
@@ -57,11 +57,11 @@ def _is_loopback(host: str) -> bool:
 
 
 def resolve_secret(value: object) -> str:
-    """What a setting says, or the variable or the file that it names. Raises `ValueError`."""
+    """Return the setting, or the content of the variable or file it names. Raises `ValueError`."""
     match value:
         case {"env": str(name), **rest} if not rest:
             if name not in os.environ:
-                # Someone may have written the secret where its variable's name belongs.
+                # The operator may have written the secret in place of the variable's name.
                 shown = f" {name}" if re.fullmatch(r"[A-Z][A-Z0-9_]*", name) else ""
                 raise ValueError(f"the environment variable{shown} is not set; set it")
             return os.environ[name]
@@ -76,9 +76,9 @@ def resolve_secret(value: object) -> str:
             raise ValueError('write a string, { env = "NAME" } or { file = "PATH" }')
 
 
-def _secret(given: object) -> str:
-    value = resolve_secret(given)
-    # Anything else could smuggle a header or would be refused by the HTTP library mid-call.
+def _secret(setting: object) -> str:
+    value = resolve_secret(setting)
+    # Other characters could inject a header, or the HTTP library would reject them during a call.
     if not re.fullmatch(r"[\x21-\x7e]+", value):
         raise ValueError("is empty or holds spaces, line breaks or non-ASCII characters")
     return value
@@ -99,7 +99,7 @@ def _ca_file(path: str) -> str:
 
 
 def version_like(example: str, pattern: str) -> AfterValidator:
-    """Checks the version of a provider's API, which is put into paths and headers as it is."""
+    """Return a validator for the version of a provider's API, which paths and headers contain."""
 
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -109,7 +109,7 @@ def version_like(example: str, pattern: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-# What accounts, and groups of them, may be called.
+# The names that accounts, and groups of accounts, can have.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
@@ -126,19 +126,19 @@ Secret = Annotated[SecretStr, BeforeValidator(_secret)]
 
 
 class AccountSettings(BaseModel):
-    """One configured access to a provider; a connector adds what its provider needs.
+    """One configured account at a provider. A connector adds the settings that its provider needs.
 
-    `timeout_seconds` bounds one call to the provider as a whole, connecting included. After it the
-    gateway still reads what has arrived, for 0.2 seconds at most.
-    `calls_per_minute` and `calls_per_second` make calls wait their turn, in both where both are
-    set; None leaves the rate to the provider.
-    `calls_at_once` is how many copies are asked for at a time; more wait.
-    `shared_campaigns` is a name that accounts have in common which see the same campaigns under
-    different addresses. Accounts of one address see the same campaigns without it.
-    `ca_file` has the certificates of a private CA in PEM form. They replace the public CAs: no
-    other CA can then vouch for this provider. A file that holds the public ones too trusts both.
-    Without it the file in `SSL_CERT_FILE` or the folder in `SSL_CERT_DIR` of the environment is
-    used, and without those the public CAs. Certificates are always verified.
+    `timeout_seconds` is the timeout of one whole call to the provider, connecting included. After
+    it the gateway still reads the bytes that have arrived, for 0.2 seconds at most.
+    `calls_per_minute` and `calls_per_second` limit the rate: calls wait for both limits if both are
+    set. None means no limit by the gateway.
+    `calls_at_once` is the maximum number of copies in progress. Further ones wait.
+    `shared_campaigns` is a common name for accounts that see the same campaigns at different
+    addresses. Accounts with the same address need no such name.
+    `ca_file` has the certificates of a private CA in PEM format. They replace the public CAs. To
+    trust both, put the public ones into the file too. Without `ca_file` the gateway uses the file
+    in the environment's `SSL_CERT_FILE` or the folder in `SSL_CERT_DIR`, and otherwise the public
+    CAs. Certificates are always verified.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -153,7 +153,7 @@ class AccountSettings(BaseModel):
     ca_file: CaFile | None = None
 
     @model_validator(mode="after")
-    def _can_read_what_the_environment_trusts(self) -> Self:
+    def _environment_names_readable_certificates(self) -> Self:
         if self.ca_file is not None:
             return self
         if path := os.environ.get("SSL_CERT_FILE"):
@@ -161,16 +161,16 @@ class AccountSettings(BaseModel):
                 _ca_file(path)
             except ValueError as error:
                 raise ValueError(f"SSL_CERT_FILE of the environment: {error}") from None
-        # It may list several folders, and OpenSSL skips those that are missing.
+        # The variable can list several folders, and OpenSSL skips missing ones.
         elif (path := os.environ.get("SSL_CERT_DIR")) and not any(
-            Path(each).is_dir() for each in path.split(os.pathsep)
+            Path(folder).is_dir() for folder in path.split(os.pathsep)
         ):
             raise ValueError(f"SSL_CERT_DIR of the environment: {path} is no folder")
         return self
 
     @property
     def root(self) -> str:
-        """The URL that the provider's calls lie below."""
+        """The URL below which the provider's calls are."""
         return self.base_url or ""
 
     def secrets(self) -> list[str]:

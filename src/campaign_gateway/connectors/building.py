@@ -1,4 +1,4 @@
-"""Builds requests whose ids cannot change the URL."""
+"""Checks the input, and builds requests whose ids cannot change the URL."""
 
 import base64
 import json
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
-from campaign_gateway.connectors.contract import ProviderRequest
+from campaign_gateway.connectors.contract import CopyInput, ProviderRequest
 from campaign_gateway.model import ErrorCode, Refused, UserError
 
 
@@ -14,10 +14,10 @@ def invalid_input(field_name: str, message: str) -> Refused:
     return Refused(UserError(ErrorCode.INVALID_INPUT, message, field=(field_name,)))
 
 
-def identifier(value: str, field_name: str) -> str:
-    """An id that cannot leave its place in a URL.
+def require_id(value: str, field_name: str) -> str:
+    """Return an id that cannot leave its place in a URL. Raises `Refused`.
 
-    Quoting is not enough: `..` survives it and HTTP clients then fold the path. Raises `Refused`.
+    Quoting alone is not enough: it keeps `..`, and HTTP clients then shorten the path.
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", value):
         raise invalid_input(
@@ -26,80 +26,94 @@ def identifier(value: str, field_name: str) -> str:
     return value
 
 
-def line(value: str, field_name: str, longest: int | None = None) -> str:
-    """Text without line breaks, which XML would not carry unchanged. Raises `Refused`.
+def require_line(value: str, field_name: str, max_length: int | None = None) -> str:
+    """Return text without line breaks, because XML can change them. Raises `Refused`.
 
-    `longest` is in characters.
+    `max_length` is in characters.
     """
     if re.search(r"[\t\r\n\x85\u2028\u2029]", value):
         raise invalid_input(field_name, f"{field_name} must be one line, without tabs.")
-    return _short(text(value, field_name), field_name, longest)
+    return _require_max_length(require_text(value, field_name), field_name, max_length)
 
 
-def text(value: str, field_name: str) -> str:
-    """Text that any provider's JSON or XML can carry. Raises `Refused`."""
+def require_text(value: str, field_name: str) -> str:
+    """Return text that any provider's JSON or XML can hold. Raises `Refused`."""
     if not value.strip():
         raise invalid_input(field_name, f"{field_name} must not be empty.")
-    # XML 1.0 has no way to write these, and lone surrogates cannot be encoded at all.
+    # XML 1.0 cannot represent these characters, and a lone surrogate has no encoding at all.
     if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]", value):
         raise invalid_input(
-            field_name, f"{field_name} must not hold characters that XML cannot carry."
+            field_name, f"{field_name} must not contain characters that XML cannot represent."
         )
     return value
 
 
-def optional_line(value: str | None, field_name: str, longest: int | None = None) -> str | None:
-    """As `line`, for what may be left out. `longest` is in characters. Raises `Refused`."""
-    return None if value is None else line(value, field_name, longest)
+def optional_line(value: str | None, field_name: str, max_length: int | None = None) -> str | None:
+    """Like `require_line`, but returns None for None. Raises `Refused`."""
+    return None if value is None else require_line(value, field_name, max_length)
 
 
-def optional_text(value: str | None, field_name: str, longest: int | None = None) -> str | None:
-    """As `text`, for what may be left out, or empty as forms have it. Raises `Refused`."""
-    return _short(text(value, field_name), field_name, longest) if value else None
+def optional_text(value: str | None, field_name: str, max_length: int | None = None) -> str | None:
+    """Like `require_text`, but returns None for None and for "", which forms send.
+
+    `max_length` is in characters. Raises `Refused`.
+    """
+    if not value:
+        return None
+    return _require_max_length(require_text(value, field_name), field_name, max_length)
 
 
-def _short(value: str, field_name: str, longest: int | None) -> str:
-    if longest is not None and len(value) > longest:
-        raise invalid_input(field_name, f"{field_name} must have {longest} characters at most.")
+def name_for_rename(copy_input: CopyInput, max_length: int | None = None) -> str | None:
+    """Return the requested name, checked. `max_length` is in characters. Raises `Refused`.
+
+    A connector that renames copies calls this in `build_request` too. When the copy exists, it is
+    too late to reject the name.
+    """
+    return optional_line(copy_input.name, "name", max_length)
+
+
+def _require_max_length(value: str, field_name: str, max_length: int | None) -> str:
+    if max_length is not None and len(value) > max_length:
+        raise invalid_input(field_name, f"{field_name} must have {max_length} characters at most.")
     return value
 
 
-def positive(number: int, field_name: str) -> int:
-    """Raises `Refused`."""
+def require_positive(number: int, field_name: str) -> int:
+    """Return the number. Raises `Refused` if it is below 1."""
     if number < 1:
         raise invalid_input(field_name, f"{field_name} must be a whole number above 0.")
     return number
 
 
-def number_as_id(campaign_id: str, title: str) -> int:
-    """The number that an id is at providers that count their campaigns. Raises `Refused`."""
+def id_as_number(campaign_id: str, title: str) -> int:
+    """Return the number of a campaign, for providers that number them. Raises `Refused`."""
     if not re.fullmatch(r"[0-9]{1,18}", campaign_id):
         raise invalid_input("id", f"{title}'s ids are whole numbers.")
-    return positive(int(campaign_id), "id")
+    return require_positive(int(campaign_id), "id")
 
 
 def json_body(fields: Mapping[str, object | None]) -> bytes:
-    """Fields that are None are left out."""
+    """Return the fields as a JSON object, without those that are None."""
     present = {name: value for name, value in fields.items() if value is not None}
     return json.dumps(present, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-# The media type of what `form_body` writes.
+# The media type of `form_body`.
 FORM = "application/x-www-form-urlencoded"
 
 
 def form_body(fields: Mapping[str, object | None]) -> bytes:
-    """A form in which whatever is no text is JSON. Fields that are None are left out."""
-    written = {
+    """Return the fields as a form, without those that are None. A value that is no text is JSON."""
+    values = {
         name: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
         for name, value in fields.items()
         if value is not None
     }
-    return urlencode(written).encode()
+    return urlencode(values).encode()
 
 
-def basic(user: str, password: str) -> str:
-    """The value of an `Authorization` header (RFC 7617)."""
+def basic_auth(user: str, password: str) -> str:
+    """Return the value of an `Authorization` header (RFC 7617)."""
     return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
@@ -110,6 +124,7 @@ def api_request(
     body: bytes = b"",
     media_type: str = "application/json",
 ) -> ProviderRequest:
-    """A request for an answer in JSON. `media_type` is that of the body, if there is one."""
-    written = {"content-type": media_type} if body else {}
-    return ProviderRequest(method, url, {"accept": "application/json", **headers, **written}, body)
+    """Return a request that asks for JSON. `media_type` is the body's, if there is a body."""
+    content_type = {"content-type": media_type} if body else {}
+    all_headers = {"accept": "application/json", **headers, **content_type}
+    return ProviderRequest(method, url, all_headers, body)

@@ -1,4 +1,14 @@
-"""What a connector promises, in which values, and what every account may be configured with."""
+"""What a connector does, and the values that it and the gateway exchange.
+
+A connector lists its capabilities in its class line. `Connector` is required, the others are
+optional:
+
+    @final
+    class AcmeConnector(Connector[AcmeInput], ListsCampaigns[AcmeInput]): ...
+
+The protocols hold no behaviour, only defaults of flags. mypy rejects a `@final` class that lacks a
+method of a protocol in its class line.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,15 +17,29 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 from campaign_gateway.connectors.account_settings import AccountSettings
 from campaign_gateway.model import Accepted, Campaign, Created, Outcome, Rejected, Unknown
 
-CampaignInput = TypeVar("CampaignInput", contravariant=True)  # noqa: PLC0105 - reads better plain
+
+class CopyInput(Protocol):
+    """The fields that the input of every provider has. `campaign_id` is the source's id."""
+
+    @property
+    def account(self) -> str | None: ...
+
+    @property
+    def campaign_id(self) -> str | int: ...
+
+    @property
+    def name(self) -> str | None: ...
+
+
+AnyInput = TypeVar("AnyInput", bound=CopyInput, contravariant=True)  # noqa: PLC0105 - reads better plain
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderRequest:
-    """One HTTP request. Its repr is without what may carry a secret, the URL's query too.
+    """One HTTP request. Its repr omits every part that can hold a secret, the URL's query too.
 
-    `kind` is what the copy will be a copy of, at a provider whose kinds of campaigns have the same
-    ids.
+    `kind` is the kind of campaign that the copy will be. Only a provider whose kinds of campaigns
+    share ids sets it.
     """
 
     method: str
@@ -27,10 +51,10 @@ class ProviderRequest:
 
 @dataclass(frozen=True, slots=True)
 class ProviderResponse:
-    """One answer, secrets already redacted.
+    """One HTTP response in which secrets are already redacted.
 
-    Header names are lower case. `complete` is False when the body was cut off, too big or
-    encoded: what is there must then not be trusted.
+    Header names are lower case. `complete` is False if the body was cut off, too large or encoded.
+    A connector must not trust such a body.
     """
 
     status: int
@@ -45,112 +69,118 @@ class ProviderResponse:
 
 @dataclass(frozen=True, slots=True)
 class SearchPage:
-    """Candidates for a copy, and where to read on."""
+    """Candidates for a copy, and the cursor of the next page; None on the last page."""
 
     campaigns: Sequence[Campaign]
     next_cursor: str | None = None
 
 
 class UnexpectedResponse(Exception):
-    """A read at the provider gave nothing that can be relied on."""
+    """The response to a read is not what the provider documents, so nothing follows from it."""
 
 
-class Connector(Protocol[CampaignInput]):
-    """Our code for one provider: pure translation, no I/O.
+class Connector(Protocol[AnyInput]):
+    """The code for one provider: pure translation without I/O.
 
-    `build_request` raises `Refused` for an input that cannot be expressed at the provider.
-    `parse_response` never raises, whatever the provider may have sent.
-    `example` is the input of GraphiQL's example, as GraphQL fields, one a line.
+    `build_request` raises `Refused` if the provider cannot express the input.
+    `parse_response` never raises, whatever the provider sends.
+    `example` is the input of GraphiQL's example: GraphQL fields, one per line.
+
+    Inputs that come from the ledger may hold an enum's value as text. Compare enums with `==`.
     """
 
     provider: ClassVar[str]
     title: ClassVar[str]
-    Account: ClassVar[type["AccountSettings"]]
+    Account: ClassVar[type[AccountSettings]]
     Input: ClassVar[type[Any]]
     example: ClassVar[str]
 
     def __init__(self, account: Any, /) -> None: ...
 
-    def build_request(self, campaign: CampaignInput, /) -> ProviderRequest: ...
+    def build_request(self, copy_input: AnyInput, /) -> ProviderRequest: ...
 
-    def parse_response(self, campaign: CampaignInput, response: ProviderResponse, /) -> Outcome: ...
+    def parse_response(self, copy_input: AnyInput, response: ProviderResponse, /) -> Outcome: ...
 
 
 @runtime_checkable
-class ListsCampaigns(Protocol[CampaignInput]):
-    """A connector whose provider lists campaigns, newest or nearest to the copy first.
+class ListsCampaigns(Protocol[AnyInput]):
+    """The provider lists campaigns. The newest, or the most similar to the copy, come first.
 
-    `reports_creation_time` says whether the list, or a lookup, has the time a campaign was made at; if
-    not, the list is read before each send too, because only that tells a copy from what was there.
-    `reports_source` says whether it has what a campaign was copied from; if not, only a copy that was
-    given a name is found.
-    `list_has_all_fields` says whether the list tells of each campaign all that a lookup does.
+    `reports_creation_time`: the list or the lookup contains the creation time. If False, the
+    gateway lists the campaigns before each call, to know which ones existed already.
+    `reports_source`: the list contains the id of the campaign that a copy was made from. If False,
+    the gateway finds only copies that have a name.
+    `list_has_all_fields`: the list contains every field that the lookup contains.
+
     `cursor` is None for the first page. `parse_search` raises `UnexpectedResponse`.
     """
 
-    reports_creation_time: ClassVar[bool]
-    reports_source: ClassVar[bool]
-    list_has_all_fields: ClassVar[bool]
+    reports_creation_time: ClassVar[bool] = True
+    reports_source: ClassVar[bool] = False
+    list_has_all_fields: ClassVar[bool] = True
 
-    def build_search(self, campaign: CampaignInput, cursor: str | None, /) -> ProviderRequest: ...
+    def build_search(self, copy_input: AnyInput, cursor: str | None, /) -> ProviderRequest: ...
 
     def parse_search(self, response: ProviderResponse, cursor: str | None, /) -> SearchPage: ...
 
 
 @runtime_checkable
-class ReadsCampaigns(Protocol[CampaignInput]):
-    """A connector whose provider reads one campaign by its id.
+class ReadsCampaigns(Protocol[AnyInput]):
+    """The provider returns one campaign for its id.
 
-    `near` is the input of a duplication that the campaign was the source or the copy of, if the
-    ledger has one: some providers want more than an id. `build_lookup` raises `Refused`.
-    `parse_lookup` answers None for a campaign that does not exist and raises `UnexpectedResponse`
-    when the answer tells neither.
+    `related_input` is the input of a duplication whose source or copy the campaign is, if the
+    ledger has one. Some providers need more than the id. `build_lookup` raises `Refused`.
+    `parse_lookup` returns None for a campaign that does not exist. It raises `UnexpectedResponse`
+    if the response shows neither the campaign nor that it does not exist.
     """
 
     def build_lookup(
-        self, campaign_id: str, related_input: CampaignInput | None, /
+        self, campaign_id: str, related_input: AnyInput | None, /
     ) -> ProviderRequest: ...
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str, /) -> Campaign | None: ...
 
 
 @runtime_checkable
-class RenamesCopies(Protocol[CampaignInput]):
-    """A connector whose provider names the copy itself, so that its name takes a call of its own.
+class RenamesCopies(Protocol[AnyInput]):
+    """The provider chooses the copy's name, so the requested name needs a second call.
 
-    The call comes when the copy is on record, and may be sent twice without harm. `described` is
-    the answer to a lookup of the copy, for a call that has to repeat what else the copy is like;
-    None where there was none. `build_rename` raises `Refused`. `parse_rename` answers None when the
-    copy has its name, and never raises.
+    The gateway renames after it has recorded the copy, and may send the rename twice.
+    `lookup_response` is the response to the lookup, for providers that require unchanged fields
+    too; None if there was no lookup. `build_rename` raises `Refused`. `parse_rename` returns None
+    if the copy has its name, and never raises.
+
+    `build_request` must reject a name that `build_rename` would reject, because after the copy
+    exists it is too late. Both call `building.name_for_rename`.
     """
 
     def build_rename(
-        self, campaign: CampaignInput, copy_id: str, lookup_response: ProviderResponse | None, /
+        self, copy_input: AnyInput, copy_id: str, lookup_response: ProviderResponse | None, /
     ) -> ProviderRequest: ...
 
     def parse_rename(self, response: ProviderResponse, /) -> Rejected | Unknown | None: ...
 
 
 @runtime_checkable
-class ReportsProgress(Protocol[CampaignInput]):
-    """A connector whose provider tells the copy's id before it is done, and then how far it is.
+class ReportsProgress(Protocol[AnyInput]):
+    """The provider returns the copy's id before the copy is complete, and then its progress.
 
-    `parse_progress` answers `Accepted` for a copy that is still being made, and `Rejected` only for
-    one that the provider says it has failed to make. It raises `UnexpectedResponse` when the answer
-    tells nothing, as when the provider refuses to tell.
+    `parse_progress` returns `Accepted` while the provider still makes the copy, and `Rejected` only
+    if the provider reports that it failed. It raises `UnexpectedResponse` if the response shows no
+    progress, for example because the provider rejects the read.
     """
 
-    def build_progress(self, campaign: CampaignInput, copy_id: str, /) -> ProviderRequest: ...
+    def build_progress(self, copy_input: AnyInput, copy_id: str, /) -> ProviderRequest: ...
 
     def parse_progress(
-        self, campaign: CampaignInput, copy_id: str, response: ProviderResponse, /
+        self, copy_input: AnyInput, copy_id: str, response: ProviderResponse, /
     ) -> Created | Accepted | Rejected: ...
 
 
 def copy_search_key(connector: object) -> Literal["source", "name"] | None:
-    """By what a copy is found whose answer was lost, if it is.
+    """Return how a lost copy can be found: by source id, by name, or not at all.
 
-    Where the provider names a copy itself, it does not have the requested name then.
+    If the provider chooses the copy's name, a lost copy does not have the requested name yet.
     """
     if not isinstance(connector, ListsCampaigns):
         return None
@@ -161,7 +191,7 @@ def copy_search_key(connector: object) -> Literal["source", "name"] | None:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What a provider gives for an account's secrets, and for how many seconds it is good."""
+    """An access token and its lifetime in seconds."""
 
     value: str = field(repr=False)
     lifetime: float
@@ -169,10 +199,11 @@ class Token:
 
 @runtime_checkable
 class UsesAccessTokens(Protocol):
-    """A connector whose provider wants a token in each request, and gives it for the secrets.
+    """The provider requires an access token in each request, and issues it for the secrets.
 
-    `parse_token` raises `UnexpectedResponse` when the answer tells nothing. `rejects_token` says
-    that the provider did nothing, for no other reason than that the token is no longer good.
+    `parse_token` raises `UnexpectedResponse` if the response holds neither a token nor an error.
+    `rejects_token` returns True only if the provider did nothing, and only because the token is no
+    longer valid: the gateway then sends the same request again with a new token.
     """
 
     def build_token_request(self) -> ProviderRequest: ...

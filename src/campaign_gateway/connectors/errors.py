@@ -1,16 +1,26 @@
-"""What a failed answer says for certain, what a copy lacks, and the words for both."""
+"""Decides what a response to the copying call proves, and holds the messages about it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from campaign_gateway.connectors.contract import ProviderResponse
-from campaign_gateway.connectors.parsing import read_json_object
-from campaign_gateway.model import CopyWarning, ErrorCode, Rejected, Unknown, UserError, WarningCode
+from campaign_gateway.connectors.parsing import json_object
+from campaign_gateway.model import (
+    Accepted,
+    Campaign,
+    CopyWarning,
+    Created,
+    ErrorCode,
+    Rejected,
+    Unknown,
+    UserError,
+    WarningCode,
+)
 
-# Answers by which a provider plainly refuses before doing anything. Every other status that is no
-# success, 408, 425 and 503 included, leaves open whether a copy was made.
+# Statuses with which a provider rejects a call before it does anything. Every other status that is
+# no success, 408, 425 and 503 included, leaves it open whether a copy was made.
 REFUSALS: Mapping[int, ErrorCode] = {
     400: ErrorCode.INVALID_INPUT,
     401: ErrorCode.AUTHENTICATION_FAILED,
@@ -21,7 +31,7 @@ REFUSALS: Mapping[int, ErrorCode] = {
     409: ErrorCode.CONFLICT,
     410: ErrorCode.CAMPAIGN_NOT_FOUND,
     413: ErrorCode.INVALID_INPUT,
-    # A server sends 414, 426 and 431 after it has read no more than the head of a request.
+    # A server sends 414, 426 and 431 when it has read only the head of a request.
     414: ErrorCode.INVALID_INPUT,
     415: ErrorCode.INVALID_INPUT,
     422: ErrorCode.INVALID_INPUT,
@@ -30,54 +40,85 @@ REFUSALS: Mapping[int, ErrorCode] = {
     431: ErrorCode.INVALID_INPUT,
 }
 
+# Every code that a response can lead to. The gateway alone sets the others.
 MESSAGES: Mapping[ErrorCode, str] = {
-    ErrorCode.INVALID_INPUT: "{title} refused the input. Correct it and use a new key.",
-    ErrorCode.CAMPAIGN_NOT_FOUND: "{title} does not know the campaign, or an id given with it, "
-    "at this account.",
-    ErrorCode.AUTHENTICATION_FAILED: "{title} refused the account's secret. Whoever runs the "
+    ErrorCode.INVALID_INPUT: "{title} rejected the input. Correct it and use a new idempotency "
+    "key.",
+    ErrorCode.CAMPAIGN_NOT_FOUND: "{title} does not know the campaign, or another id in the input, "
+    "in this account.",
+    ErrorCode.AUTHENTICATION_FAILED: "{title} rejected the account's secret. The operator of the "
     "gateway must check the secret and the base URL.",
-    ErrorCode.PERMISSION_DENIED: "{title} does not let this account copy the campaign. Whoever "
-    "manages the account there must grant the permission.",
+    ErrorCode.PERMISSION_DENIED: "{title} does not allow this account to copy the campaign. The "
+    "administrator of the account at {title} must grant the permission.",
     ErrorCode.QUOTA_EXCEEDED: "The account's plan at {title} allows no further campaign, or no "
     "further call for now.",
-    ErrorCode.CONFLICT: "The campaign, or what goes with it, is in a state at {title} that forbids "
-    "copying it now.",
-    ErrorCode.RATE_LIMITED: "{title} limits how often it may be called. Wait, then use a new "
-    "idempotency key.",
-    ErrorCode.PROVIDER_UNAVAILABLE: "{title} did not take the call: it is not available now, or "
-    "does not offer the call at the configured address.",
-    ErrorCode.OUTCOME_UNKNOWN: "{title} gave no clear answer, so the copy may or may not exist. "
-    "Look at the duplication before asking for another copy.",
+    ErrorCode.CONFLICT: "The campaign, or an object that it needs, is in a state at {title} in "
+    "which it cannot be copied.",
+    ErrorCode.RATE_LIMITED: "{title} limits the rate of calls. Wait, then use a new idempotency "
+    "key.",
+    ErrorCode.PROVIDER_UNAVAILABLE: "{title} did not process the call: it is unavailable now, or "
+    "it does not offer the call at the configured address.",
+    ErrorCode.OUTCOME_UNKNOWN: "The response of {title} was not clear: the copy may or may not "
+    "exist. Check the duplication before you request another copy.",
 }
 
-WARNINGS: Mapping[WarningCode, str] = {
-    WarningCode.NAME_NOT_APPLIED: "The copy exists, but {title} has not given it the requested name. ",
-    WarningCode.DETAILS_UNKNOWN: "The copy exists, but only its id is known: {title} has not told more. ",
-    WarningCode.PARTIAL_COPY: "The copy exists, but {title} has not copied everything into it. "
-    "Compare it with its source.",
-    WarningCode.PROVIDER_WARNING: "The copy exists, and {title} has made a remark about it.",
-}
-
-
-# What then happens: while the gateway is still at it, and when it is not any more.
-NEXT: Mapping[WarningCode, tuple[str, str]] = {
+# Each message with its ends: while the gateway still tries, and when the warning is final.
+WARNINGS: Mapping[WarningCode, tuple[str, str, str]] = {
     WarningCode.NAME_NOT_APPLIED: (
-        "The gateway goes on trying for ten minutes.",
-        "Rename it there; do not ask for another copy.",
+        "The copy exists, but {title} has not given it the requested name.",
+        " The gateway tries again for ten minutes.",
+        " Rename it at {title}. Do not request another copy.",
     ),
     WarningCode.DETAILS_UNKNOWN: (
-        "The gateway goes on trying for ten minutes.",
-        "Look at it there; do not ask for another copy.",
+        "The copy exists, but {title} has returned only its id.",
+        " The gateway tries again for ten minutes.",
+        " Look at it at {title}. Do not request another copy.",
     ),
+    WarningCode.PARTIAL_COPY: (
+        "The copy exists, but {title} did not copy everything. Compare it with its source.",
+        "",
+        "",
+    ),
+    WarningCode.PROVIDER_WARNING: ("The copy exists, and {title} returned a warning.", "", ""),
 }
 
 
 def warning(
-    title: str, code: WarningCode, said: str | None = None, *, is_final: bool = False
+    title: str, code: WarningCode, provider_message: str | None = None, *, is_final: bool = False
 ) -> CopyWarning:
-    """`said` are the provider's own words."""
-    message = WARNINGS[code] + (NEXT[code][is_final] if code in NEXT else "")
-    return CopyWarning(code, message.format(title=title), _shown(said), is_final)
+    message, while_pending, when_final = WARNINGS[code]
+    message = (message + (when_final if is_final else while_pending)).format(title=title)
+    return CopyWarning(code, message, _printable(provider_message), is_final)
+
+
+def provider_warnings(title: str, provider_messages: Iterable[str]) -> tuple[CopyWarning, ...]:
+    return tuple(
+        warning(title, WarningCode.PROVIDER_WARNING, message) for message in provider_messages
+    )
+
+
+def success(
+    response: ProviderResponse,
+    copy: Campaign | None,
+    source_id: str,
+    *,
+    documented: int | None = 201,
+    trace_id: str | None = None,
+    warnings: tuple[CopyWarning, ...] = (),
+) -> Created | Accepted | None:
+    """Return what a success proves, or None if the response proves no copy.
+
+    `copy` is the campaign in the body, None if the body has none. The source is never its own copy;
+    ids that differ only in upper and lower case are the same. `documented` is the status with which
+    the provider documents a copy: it is the provider's yes, even if the body is unreadable. Any
+    other success without a copy is undocumented and might come from a proxy. None if the provider's
+    yes is only in the body.
+    """
+    if not response.is_success:
+        return None
+    if copy is not None and copy.id.lower() != source_id.lower():
+        return Created(copy, trace_id, warnings)
+    return Accepted(trace_id) if response.status == documented else None
 
 
 def failure(
@@ -90,41 +131,41 @@ def failure(
     retry_after: int | None = None,
     trace_id: str | None = None,
 ) -> Rejected | Unknown:
-    """The reading of an answer that is no success; without a code, by its status alone.
+    """Return what a response that proves no success means: by `code`, or else by its status.
 
-    `retry_after` is for a provider that tells in the body how many seconds to wait; without it the
-    headers are read.
+    `retry_after` is in seconds, for a provider that has it in the body. If it is None, the headers
+    are parsed.
     """
-    if response.status == 404 and not code and read_json_object(response) is None:
-        # Not the provider's own words: a proxy's, or those of a server at a wrong address.
+    if response.status == 404 and not code and json_object(response) is None:
+        # The provider's own 404 has a body in JSON. This one is a proxy's, or the address is wrong.
         code = ErrorCode.PROVIDER_UNAVAILABLE
     code = code or REFUSALS.get(response.status, ErrorCode.OUTCOME_UNKNOWN)
-    limited = code is ErrorCode.RATE_LIMITED
-    if limited and retry_after is None:
-        retry_after = read_retry_after(response.headers, datetime.now(UTC))
+    is_limited = code is ErrorCode.RATE_LIMITED
+    if is_limited and retry_after is None:
+        retry_after = parse_retry_after(response.headers, datetime.now(UTC))
     error = UserError(
         code,
         MESSAGES[code].format(title=title),
-        retry_after=_bounded(retry_after) if limited else None,
+        retry_after=_bounded(retry_after) if is_limited else None,
         provider_code=(provider_code or str(response.status))[:100],
-        provider_message=_shown(provider_message),
+        provider_message=_printable(provider_message),
     )
     return (
         Unknown(error, trace_id) if code is ErrorCode.OUTCOME_UNKNOWN else Rejected(error, trace_id)
     )
 
 
-def _shown(said: str | None) -> str | None:
-    if not said:
+def _printable(message: str | None) -> str | None:
+    if not message:
         return None
-    return "".join(each if each.isprintable() else " " for each in said)[:200]
+    return "".join(char if char.isprintable() else " " for char in message)[:200]
 
 
-def read_retry_after(headers: Mapping[str, str], now: datetime) -> int | None:
-    """Seconds until the provider wants to hear from us again, at most an hour.
+def parse_retry_after(headers: Mapping[str, str], now: datetime) -> int | None:
+    """Return the seconds to wait, at most an hour, or None if the headers do not say.
 
-    `Retry-After` comes in seconds or as a date, `X-RateLimit-Reset` in epoch seconds or in seconds
-    from now; some providers send the latter alone, at times as an empty string.
+    `Retry-After` is in seconds or a date. `X-RateLimit-Reset` is in epoch seconds or in seconds
+    from now. Some providers send only the latter, and some send an empty string.
     """
     seconds: float | None = None
     after, reset = headers.get("retry-after", ""), headers.get("x-ratelimit-reset", "")
@@ -136,9 +177,9 @@ def read_retry_after(headers: Mapping[str, str], now: datetime) -> int | None:
         except (ValueError, TypeError, OverflowError):
             seconds = None
     if seconds is None and re.fullmatch(r"[0-9]{1,11}", reset):
-        # In epoch seconds, so small a number would be a day before 2001-09-09.
-        is_a_delay = int(reset) < 10**9
-        seconds = int(reset) - (0 if is_a_delay else now.timestamp())
+        # As epoch seconds such a small number would be a date before 2001-09-09.
+        is_delay = int(reset) < 10**9
+        seconds = int(reset) - (0 if is_delay else now.timestamp())
     return _bounded(seconds)
 
 

@@ -1,4 +1,4 @@
-"""Described pieces of GraphQL that several inputs and types share."""
+"""GraphQL enums and fields with descriptions, for several inputs and types."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -12,7 +12,7 @@ AnyEnum = TypeVar("AnyEnum", bound=type[Enum])
 def described_enum(
     enum: AnyEnum, description: str, values: Mapping[Any, str], name: str | None = None
 ) -> AnyEnum:
-    """Registers an enum that itself knows nothing of GraphQL. Every value needs a description."""
+    """Register an enum with GraphQL. `values` has a description of every member."""
     strawberry.enum(enum, name=name, description=description)
     for value in enum.__strawberry_definition__.values:  # type: ignore[attr-defined]
         value.description = values[enum[value.name]]
@@ -20,9 +20,8 @@ def described_enum(
 
 
 def account_field(title: str) -> Any:
-    """The `account` of a provider's input."""
+    """Return the field `account` of a provider's input."""
     return strawberry.field(
         default=strawberry.UNSET,
-        description=f"The configured account to use. May be left out when it is the only {title} "
-        "one.",
+        description=f"The configured account to use. Omit it if there is only one {title} account.",
     )

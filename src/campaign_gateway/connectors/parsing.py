@@ -1,20 +1,24 @@
-"""Writing requests that stay where they belong, and reading answers without trusting them."""
+"""Parses responses without trusting them: a value of the wrong type is None, never an error.
+
+A `path` names a value in parsed JSON, level by level: "settings.title". The path "" is the whole.
+"""
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 
 from campaign_gateway.connectors.contract import ProviderResponse, UnexpectedResponse
-from campaign_gateway.model import Campaign
+from campaign_gateway.model import Campaign, CampaignStatus
 
 
-def read_body(response: ProviderResponse) -> str | None:
-    """The body as text, or None when it is not whole or not UTF-8.
+def body_text(response: ProviderResponse) -> str | None:
+    """Return the body as text, or None if it is incomplete or not UTF-8.
 
-    No other encoding is read, because secrets are redacted in UTF-8 alone.
+    Other encodings are not supported, because the gateway redacts secrets only in UTF-8.
     """
     try:
         return response.body.decode("utf-8-sig") if response.complete else None
@@ -22,80 +26,88 @@ def read_body(response: ProviderResponse) -> str | None:
         return None
 
 
-def _itself(value: dict[str, Any]) -> dict[str, Any]:
+def _unchanged(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-# The hook changes nothing. But a decoder that runs no Python code holds Python's lock to the end of
-# a long body, and the event loop would wait for it although it runs in another thread.
-_DECODER = json.JSONDecoder(object_hook=_itself)
+# The hook changes nothing. Without it the decoder runs no Python code and keeps the interpreter's
+# lock until the end of a long body, which blocks the event loop although this is another thread.
+_DECODER = json.JSONDecoder(object_hook=_unchanged)
 
 
-def read_json_object(response: ProviderResponse) -> dict[str, Any] | None:
-    """The body as a JSON object, or None when it is not one."""
+def json_object(response: ProviderResponse) -> dict[str, Any] | None:
+    """Return the body as a JSON object, or None if it is not one."""
     try:
-        value = _DECODER.decode(read_body(response) or "")
+        value = _DECODER.decode(body_text(response) or "")
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
 
-def read_text(value: object, *names: str) -> str | None:
-    """Non-empty text below the names, or None for anything else."""
-    for name in names:
-        value = value.get(name) if isinstance(value, dict) else None
-    return _sound(value) if isinstance(value, str) and value.strip() else None
+def _value_at(value: object, path: str) -> object:
+    for name in path.split(".") if path else ():
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
-def read_texts(value: object, name: str) -> tuple[str, ...] | None:
-    items = value.get(name) if isinstance(value, dict) else None
-    if not isinstance(items, list):
+def text(value: object, path: str = "") -> str | None:
+    """Return non-empty text."""
+    value = _value_at(value, path)
+    return _replace_invalid(value) if isinstance(value, str) and value.strip() else None
+
+
+def texts(value: object, path: str) -> tuple[str, ...] | None:
+    """Return the texts of a list, without its other items."""
+    values = items(value, path)
+    if values is None:
         return None
-    return tuple(_sound(item) for item in items if isinstance(item, str))
+    return tuple(_replace_invalid(item) for item in values if isinstance(item, str))
 
 
-def read_number_as_id(value: object, *names: str) -> str | None:
-    """The id of a provider that counts its campaigns, or None."""
-    found = read_int(value, *names)
-    return str(found) if found and found > 0 else None
-
-
-def read_list(value: object, *names: str) -> list[Any] | None:
-    for name in names:
-        value = value.get(name) if isinstance(value, dict) else None
+def items(value: object, path: str) -> list[Any] | None:
+    """Return a list."""
+    value = _value_at(value, path)
     return value if isinstance(value, list) else None
 
 
-def read_remarks(value: object, name: str) -> list[str]:
-    """The messages of a list of errors or warnings, each with the `field` that it is about."""
+def remarks(value: object, path: str) -> list[str]:
+    """Return the messages in a list of errors or warnings, each after the `field` it is about."""
     return [
-        f"{field}: {message}" if (field := read_text(each, "field")) else message
-        for each in read_list(value, name) or ()
-        if (message := read_text(each, "message"))
+        f"{field}: {message}" if (field := text(item, "field")) else message
+        for item in items(value, path) or ()
+        if (message := text(item, "message"))
     ]
 
 
-def read_link_parameter(link: str | None, name: str) -> str | None:
-    """A parameter of the link to the next page; to follow the link itself could lead anywhere."""
-    found = parse_qs((link or "").partition("?")[2]).get(name)
-    return found[0] if found else None
+def link_parameter(link: str | None, name: str) -> str | None:
+    """Return a parameter of the link to the next page.
+
+    The gateway does not follow the link itself, because it could lead to another host.
+    """
+    values = parse_qs((link or "").partition("?")[2]).get(name)
+    return values[0] if values else None
 
 
-def _sound(value: str) -> str:
-    # JSON can spell lone surrogates and NUL, which not every ledger or answer can carry.
+def _replace_invalid(value: str) -> str:
+    # JSON can contain lone surrogates and NUL, which some databases and GraphQL clients reject.
     return value.replace("\0", "?").encode("utf-8", "replace").decode()
 
 
-def read_id(value: object, *names: str) -> str | None:
-    """An id the gateway could use again in a request, or None."""
-    found = read_text(value, *names)
-    return found if found and re.fullmatch(r"[A-Za-z0-9_-]{1,128}", found) else None
+def safe_id(value: object, path: str) -> str | None:
+    """Return an id that is safe in the URL of a later request."""
+    identifier = text(value, path)
+    return identifier if identifier and re.fullmatch(r"[A-Za-z0-9_-]{1,128}", identifier) else None
 
 
-def read_int(value: object, *names: str) -> int | None:
-    """A whole number of up to 18 digits, also one written as text, as XML and loose JSON do."""
-    for name in names:
-        value = value.get(name) if isinstance(value, dict) else None
+def number_as_id(value: object, path: str) -> str | None:
+    """Return the number of a campaign as text, for providers that number them."""
+    number = integer(value, path)
+    return str(number) if number and number > 0 else None
+
+
+def integer(value: object, path: str) -> int | None:
+    """Return a whole number of up to 18 digits, also from text: XML and some JSON have it so."""
+    value = _value_at(value, path)
     if isinstance(value, str) and re.fullmatch(r'\s*"?[0-9]{1,18}"?\s*', value):
         return int(value.strip().strip('"'))
     if not isinstance(value, int) or isinstance(value, bool):
@@ -103,50 +115,83 @@ def read_int(value: object, *names: str) -> int | None:
     return value if abs(value) < 10**18 else None
 
 
-def read_instant(value: object, *names: str) -> datetime | None:
-    """An ISO 8601 instant with its zone, in UTC; None rather than a guess."""
-    found = read_text(value, *names)
+def instant(value: object, path: str = "") -> datetime | None:
+    """Return an ISO 8601 time in UTC. A time without a zone is None, because it is ambiguous."""
+    iso_time = text(value, path)
     try:
-        instant = datetime.fromisoformat(found) if found else None
-        return instant.astimezone(UTC) if instant and instant.tzinfo else None
+        parsed = datetime.fromisoformat(iso_time) if iso_time else None
+        return parsed.astimezone(UTC) if parsed and parsed.tzinfo else None
     except (ValueError, OverflowError):
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class CampaignFields:
+    """The paths of a campaign's fields in a provider's JSON; None for a field that it lacks.
+
+    `statuses` maps the provider's statuses. One that is missing there becomes `UNKNOWN`.
+    """
+
+    statuses: Mapping[str, CampaignStatus]
+    name: str = "name"
+    status: str | None = "status"
+    description: str | None = None
+    tags: str | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+    copied_from: str | None = None
+
+    def parse(self, data: object) -> Campaign | None:
+        """Return the campaign, or None if `data` has no safe `id`."""
+        campaign_id = safe_id(data, "id")
+        if campaign_id is None:
+            return None
+        status = text(data, self.status) if self.status else None
+        return Campaign(
+            id=campaign_id,
+            name=text(data, self.name),
+            description=text(data, self.description) if self.description else None,
+            status=self.statuses.get(status or "", CampaignStatus.UNKNOWN),
+            provider_status=status,
+            tags=texts(data, self.tags) if self.tags else None,
+            created_at=instant(data, self.created_at) if self.created_at else None,
+            updated_at=instant(data, self.updated_at) if self.updated_at else None,
+            copied_from=safe_id(data, self.copied_from) if self.copied_from else None,
+        )
+
+
 def expect_success(response: ProviderResponse) -> None:
-    """Raises `UnexpectedResponse` when a read was not answered well."""
+    """Raise `UnexpectedResponse` if a read failed or its body is incomplete."""
     if not response.is_success or not response.complete:
         raise UnexpectedResponse(f"status {response.status}")
 
 
-def read_listed(
-    response: ProviderResponse, read: Callable[[Any], Campaign | None], *names: str
+def campaigns(
+    response: ProviderResponse, parse: Callable[[Any], Campaign | None], path: str
 ) -> list[Campaign]:
-    """The campaigns of a list in JSON that stands below the names. Raises `UnexpectedResponse`."""
+    """Return the campaigns of a JSON list. Raises `UnexpectedResponse`."""
     expect_success(response)
-    items = read_list(read_json_object(response), *names)
-    if items is None:
+    values = items(json_object(response), path)
+    if values is None:
         raise UnexpectedResponse("no list of campaigns")
-    return [campaign for item in items if (campaign := read(item))]
+    return [campaign for value in values if (campaign := parse(value))]
 
 
-def read_found(
+def one(
     response: ProviderResponse,
     campaign_id: str,
-    read: Callable[[Any], Campaign | None],
-    *names: str,
+    parse: Callable[[Any], Campaign | None],
+    path: str = "",
 ) -> Campaign | None:
-    """The campaign that stands below the names in JSON; None for a 404 of the provider's own.
+    """Return the campaign in a JSON response; None for a 404 with JSON, the provider's own 404.
 
     Raises `UnexpectedResponse`.
     """
-    described: Any = read_json_object(response)
-    if response.status == 404 and described is not None:
+    data = json_object(response)
+    if response.status == 404 and data is not None:
         return None
     expect_success(response)
-    for name in names:
-        described = described.get(name) if isinstance(described, dict) else None
-    campaign = read(described)
+    campaign = parse(_value_at(data, path))
     if campaign is None or campaign.id != campaign_id:
         raise UnexpectedResponse("no campaign")
     return campaign

@@ -1,4 +1,4 @@
-"""The registry of connectors: one line a provider."""
+"""The registry of connectors: one line per provider."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,4 +28,6 @@ _ALL: tuple[type[Connector[Any]], ...] = (
     SonarlyConnector,
 )
 
-CONNECTORS: Mapping[str, type[Connector[Any]]] = {each.provider: each for each in _ALL}
+CONNECTORS: Mapping[str, type[Connector[Any]]] = {
+    connector.provider: connector for connector in _ALL
+}

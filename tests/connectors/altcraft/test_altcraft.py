@@ -1,4 +1,4 @@
-"""What is peculiar to Altcraft: two formats, two styles of failure, copies that may go live."""
+"""Altcraft's own behaviour: two formats, two styles of failure, copies that can be active."""
 
 import json
 import time
@@ -11,7 +11,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.connectors.contract import ProviderResponse, UnexpectedResponse
+from campaign_gateway.connectors.contract import UnexpectedResponse
 from campaign_gateway.connectors.providers import altcraft as module
 from campaign_gateway.connectors.providers.altcraft import (
     AltcraftAccount,
@@ -31,6 +31,7 @@ from campaign_gateway.model import (
     Unknown,
 )
 from campaign_gateway.sandbox.emulators.altcraft import TOKEN, create_emulator
+from support.responses import respond
 
 TRIGGER, CAMPAIGN = AltcraftCampaignKind.TRIGGER, AltcraftCampaignKind.CAMPAIGN
 
@@ -56,13 +57,8 @@ def sent_in_xml(**changes: Any) -> dict[str, str | None]:
     return {each.tag: each.text for each in root}
 
 
-def response(body: object, status: int = 200) -> ProviderResponse:
-    content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-    return ProviderResponse(status, {}, content)
-
-
 def read(body: object, status: int = 200, **changes: Any) -> Outcome:
-    return connector().parse_response(replace(WANTED, **changes), response(body, status))
+    return connector().parse_response(replace(WANTED, **changes), respond(status, body))
 
 
 def saved(number: object) -> dict[str, object]:
@@ -81,7 +77,7 @@ def test_each_kind_has_its_method() -> None:
 
 
 @pytest.mark.parametrize("format_", ["json", "xml"])
-def test_the_token_travels_in_the_body_alone(format_: str) -> None:
+def test_token_is_only_in_the_body(format_: str) -> None:
     request = connector(format_).build_request(WANTED)
     assert request.headers == {
         "content-type": f"application/{format_}",
@@ -91,12 +87,12 @@ def test_the_token_travels_in_the_body_alone(format_: str) -> None:
     assert request.body.count(b"t0k") == 1
 
 
-def test_a_request_in_json() -> None:
+def test_json_request_has_the_documented_form() -> None:
     assert sent(name=None) == {"token": "t0k&n", "format": "json", "id": 96, "is_active": False}
     assert sent()["name"] == "A copy"
 
 
-def test_a_request_in_xml() -> None:
+def test_xml_request_has_the_documented_form() -> None:
     name = '<b> & "quotes" ]]> it\'s'
     assert sent_in_xml(name=name, is_active=True) == {
         "token": "t0k&n",
@@ -107,13 +103,16 @@ def test_a_request_in_xml() -> None:
     }
 
 
-@pytest.mark.parametrize(("asked", "said"), [(None, False), (False, False), (True, True)])
-def test_a_copied_trigger_is_active_only_if_asked(asked: bool | None, said: bool) -> None:  # noqa: FBT001
-    assert sent(is_active=asked)["is_active"] is said
-    assert sent_in_xml(is_active=asked)["is_active"] == str(said).lower()
+@pytest.mark.parametrize(("requested", "sent_flag"), [(None, False), (False, False), (True, True)])
+def test_copied_trigger_is_active_only_if_requested(
+    requested: bool | None,  # noqa: FBT001
+    sent_flag: bool,  # noqa: FBT001
+) -> None:
+    assert sent(is_active=requested)["is_active"] is sent_flag
+    assert sent_in_xml(is_active=requested)["is_active"] == str(sent_flag).lower()
 
 
-def test_other_kinds_know_no_state() -> None:
+def test_is_active_is_refused_for_other_kinds() -> None:
     for is_active in (None, False):
         assert "is_active" not in sent(kind=CAMPAIGN, is_active=is_active)
     with pytest.raises(Refused) as refusal:
@@ -122,7 +121,7 @@ def test_other_kinds_know_no_state() -> None:
     assert refusal.value.error.field == ("isActive",)
 
 
-# Answers
+# Responses
 
 
 @pytest.mark.parametrize(
@@ -130,35 +129,33 @@ def test_other_kinds_know_no_state() -> None:
     [
         ({}, CampaignStatus.DRAFT),
         ({"is_active": True}, CampaignStatus.ACTIVE),
-        # What becomes of the copy of another kind is not documented.
+        # No document says which state the copy of another kind has.
         ({"kind": CAMPAIGN}, CampaignStatus.UNKNOWN),
     ],
 )
-def test_a_copy_has_the_state_that_was_asked_for(
-    changes: dict[str, Any], status: CampaignStatus
-) -> None:
+def test_copy_has_the_requested_state(changes: dict[str, Any], status: CampaignStatus) -> None:
     assert read(saved(97), **changes) == Created(Campaign(id="97", name="A copy", status=status))
 
 
 @pytest.mark.parametrize("answered", ["json", "xml"])
 @pytest.mark.parametrize("format_", ["json", "xml"])
-def test_either_format_is_read_whichever_was_asked_for(format_: str, answered: str) -> None:
+def test_json_and_xml_are_parsed_whatever_the_accounts_format(format_: str, answered: str) -> None:
     in_xml = "<xml><data><saved_id>97</saved_id></data><error>0</error></xml>"
     body = in_xml if answered == "xml" else saved(97)
-    outcome = connector(format_).parse_response(WANTED, response(body))
+    outcome = connector(format_).parse_response(WANTED, respond(200, body))
     assert isinstance(outcome, Created)
     assert outcome.campaign.id == "97"
 
 
 @pytest.mark.parametrize("number", [97, "97", '"97"'], ids=repr)
-def test_a_number_may_be_written_as_text(number: object) -> None:
+def test_number_written_as_text_is_parsed(number: object) -> None:
     outcome = read({**saved(number), "error": "0"})
     assert isinstance(outcome, Created)
     assert outcome.campaign.id == "97"
 
 
 @pytest.mark.parametrize("number", [0, -97, 97.5, True, "9 7", "9" * 19, None, [97], 96], ids=repr)
-def test_what_cannot_be_the_id_of_a_copy_leaves_it_unnamed(number: object) -> None:
+def test_invalid_id_of_a_copy_is_accepted_without_the_copy(number: object) -> None:
     assert read(saved(number)) == Accepted()
 
 
@@ -174,7 +171,7 @@ def test_what_cannot_be_the_id_of_a_copy_leaves_it_unnamed(number: object) -> No
         (429, ErrorCode.RATE_LIMITED),
     ],
 )
-def test_a_refusal_is_one_with_status_200_as_with_its_own(
+def test_rejection_is_the_same_with_status_200_and_its_own(
     error: int, code: ErrorCode, styled: str
 ) -> None:
     body = styled.format(error).replace("'", '"')
@@ -185,15 +182,15 @@ def test_a_refusal_is_one_with_status_200_as_with_its_own(
         assert outcome.error.provider_code == str(error)
 
 
-def test_a_rate_limit_with_status_200_says_how_long_to_wait_too() -> None:
-    limited = replace(response({"error": 429}), headers={"retry-after": "30"})
+def test_rate_limit_with_status_200_has_the_delay() -> None:
+    limited = replace(respond(200, {"error": 429}), headers={"retry-after": "30"})
     outcome = connector().parse_response(WANTED, limited)
     assert isinstance(outcome, Rejected)
     assert outcome.error.retry_after == 30
 
 
 @pytest.mark.parametrize("error", [440, 408, 500, 503, -1, 1, 200, 202, 99999])
-def test_an_error_that_no_table_knows_is_unknown(error: int) -> None:
+def test_error_in_no_table_is_unknown(error: int) -> None:
     assert isinstance(read({"error": error, "error_text": "?"}), Unknown)
     assert isinstance(read({"error": error, "error_text": "?"}, 404), Unknown)
 
@@ -201,14 +198,14 @@ def test_an_error_that_no_table_knows_is_unknown(error: int) -> None:
 @pytest.mark.parametrize(
     ("status", "error"), [(404, 0), (500, 0), (500, 404), (302, 0), (404, 500), (429, 440)]
 )
-def test_a_status_and_an_error_that_disagree_are_unknown(status: int, error: int) -> None:
+def test_contradicting_status_and_error_are_unknown(status: int, error: int) -> None:
     assert isinstance(read({**saved(97), "error": error}, status), Unknown)
 
 
 @pytest.mark.parametrize(
     "body", ["", "{}", "<xml/>", "<html/>", {"data": {"saved_id": 97}}], ids=repr
 )
-def test_a_200_is_no_yes_by_itself(body: object) -> None:
+def test_status_200_without_the_copy_is_unknown(body: object) -> None:
     assert isinstance(read(body), Unknown)
 
 
@@ -232,7 +229,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_xml_that_would_have_the_reader_work_for_it_is_not_read(bomb: str) -> None:
+def test_malicious_xml_is_not_parsed(bomb: str) -> None:
     body = BOMBS[bomb]
     began = time.monotonic()
     outcome = read(body)
@@ -240,21 +237,21 @@ def test_xml_that_would_have_the_reader_work_for_it_is_not_read(bomb: str) -> No
     assert isinstance(outcome, Unknown)
     assert outcome.error.provider_message is None
     with pytest.raises(UnexpectedResponse):
-        connector().parse_search(response(body), None)
+        connector().parse_search(respond(200, body), None)
     with pytest.raises(UnexpectedResponse):
-        connector().parse_lookup(response(body), "97")
+        connector().parse_lookup(respond(200, body), "97")
 
 
-# Finding and reading
+# Searches and lookups
 
 
-def test_keys_are_read_in_any_case() -> None:
+def test_keys_are_parsed_in_any_case() -> None:
     item = {"Id": 97, "NAME": "A copy", "Is_Active": True, "Groups": [{"Id": 0}]}
-    (found,) = connector().parse_search(response({"data": [item], "error": 0}), None).campaigns
+    (found,) = connector().parse_search(respond(200, {"data": [item], "error": 0}), None).campaigns
     assert found == Campaign(id="97", name="A copy", status=CampaignStatus.ACTIVE)
 
 
-def test_a_search_begins_behind_the_source() -> None:
+def test_search_starts_after_the_source() -> None:
     def place(kind: AltcraftCampaignKind, cursor: str | None) -> tuple[str, int]:
         request = connector().build_search(replace(WANTED, kind=kind), cursor)
         return request.url.removeprefix("https://altcraft.example/api/v1.1"), json.loads(
@@ -266,10 +263,10 @@ def test_a_search_begins_behind_the_source() -> None:
     assert place(TRIGGER, "1200") == ("/campaigns/triggers/list/", 1200)
 
 
-def test_paging_follows_next_from_id_or_else_the_last_id_of_a_full_page() -> None:
+def test_next_page_starts_at_next_from_id_or_after_a_full_page() -> None:
     def page(count: int, **more: int) -> str | None:
         items = [{"id": 100 + number, "name": "A copy"} for number in range(count)]
-        answer = response({"data": items, "error": 0, **more})
+        answer = respond(200, {"data": items, "error": 0, **more})
         return connector().parse_search(answer, None).next_cursor
 
     assert page(2, next_from_id=102) == "102"
@@ -281,7 +278,7 @@ def test_paging_follows_next_from_id_or_else_the_last_id_of_a_full_page() -> Non
 
 @pytest.mark.parametrize("format_", ["json", "xml"])
 @pytest.mark.parametrize(("kind", "source"), [(TRIGGER, 96), (CAMPAIGN, 87)])
-async def test_a_search_walks_every_page(
+async def test_search_reads_every_page(
     kind: AltcraftCampaignKind,
     source: int,
     format_: str,
@@ -314,7 +311,7 @@ async def test_a_search_walks_every_page(
     assert len(found) == len(set(found))
 
 
-def test_a_campaign_is_read_by_the_method_of_its_kind() -> None:
+def test_lookup_uses_the_method_of_the_kind() -> None:
     def method(near: AltcraftCampaignInput | None) -> str:
         return connector().build_lookup("97", near).url.partition("/api/v1.1")[2]
 
@@ -324,7 +321,7 @@ def test_a_campaign_is_read_by_the_method_of_its_kind() -> None:
 
 
 @pytest.mark.parametrize("number", ["abc", "-1", "0", "1.5", "0x1f", "٣", "²", " 1", "1_000"])
-def test_an_id_that_is_no_number_is_refused(number: str) -> None:
+def test_id_that_is_no_number_is_refused(number: str) -> None:
     with pytest.raises(Refused) as refusal:
         connector().build_lookup(number, WANTED)
     assert refusal.value.error.code == ErrorCode.INVALID_INPUT

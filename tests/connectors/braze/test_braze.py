@@ -1,4 +1,4 @@
-"""What is peculiar to Braze: its instances, an answer without an id, tags, and a limit a minute."""
+"""Braze's own behaviour: its instances, a response without an id, tags, and a limit per minute."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -28,6 +28,7 @@ from campaign_gateway.model import (
 )
 from campaign_gateway.sandbox.emulators.braze import API_KEY, create_emulator
 from campaign_gateway.settings import SettingsError, parse_settings
+from support.responses import respond
 
 SOURCE = "0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10"
 
@@ -80,10 +81,8 @@ def body_of(wanted: BrazeCampaignInput) -> Any:
     return json.loads(connector().build_request(wanted).body)
 
 
-def read(status: int, body: object = None, **headers: str) -> Outcome:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    content = b"" if body is None else json.dumps(body).encode()
-    return connector().parse_response(campaign(), ProviderResponse(status, named, content))
+def read(status: int, body: object = b"", **headers: str) -> Outcome:
+    return connector().parse_response(campaign(), respond(status, body, **headers))
 
 
 def describe(**body: object) -> tuple[CampaignStatus, str | None]:
@@ -94,19 +93,19 @@ def describe(**body: object) -> tuple[CampaignStatus, str | None]:
 
 
 @pytest.mark.parametrize(("instance", "host"), REST_HOSTS.items())
-def test_an_instance_has_its_own_host(instance: str, host: str) -> None:
+def test_instance_has_its_host(instance: str, host: str) -> None:
     request = BrazeConnector(account_of(instance=instance)).build_request(campaign())
     assert request.url == f"https://{host}/campaigns/duplicate"
     assert request.headers["authorization"] == "Bearer a-key"
 
 
 @pytest.mark.parametrize("instance", ["US-09", "US-11", "EU-03", "us-01", "rest.iad-01", ""])
-def test_no_host_is_made_up_for_other_instances(instance: str) -> None:
+def test_unknown_instance_is_refused(instance: str) -> None:
     with pytest.raises(ValidationError, match="instance"):
         account_of(instance=instance)
 
 
-def test_a_base_url_stands_in_place_of_an_instance() -> None:
+def test_base_url_replaces_the_instance() -> None:
     account = account_of(base_url="https://rest.fra-09.braze.eu")
     request = BrazeConnector(account).build_request(campaign())
     assert request.url == "https://rest.fra-09.braze.eu/campaigns/duplicate"
@@ -115,17 +114,17 @@ def test_a_base_url_stands_in_place_of_an_instance() -> None:
 @pytest.mark.parametrize(
     "address", [{}, {"instance": "EU-01", "base_url": "https://rest.fra-01.braze.eu"}]
 )
-def test_an_account_needs_one_address(address: dict[str, str]) -> None:
+def test_account_needs_exactly_one_address(address: dict[str, str]) -> None:
     table = {"provider": "braze", "api_key": "a-key", **address}
     with pytest.raises(SettingsError, match="either base_url or instance"):
         parse_settings({"accounts": {"braze": table}}, {})
 
 
-def test_an_account_keeps_to_the_documented_rate() -> None:
+def test_account_has_the_documented_rate() -> None:
     assert account_of(instance="EU-01").calls_per_minute == 100
 
 
-def test_what_was_left_out_is_not_sent() -> None:
+def test_omitted_fields_are_not_sent() -> None:
     assert body_of(campaign()) == {"campaign_id": SOURCE, "name": "A copy"}
     assert body_of(campaign(description="")) == {"campaign_id": SOURCE, "name": "A copy"}
     assert body_of(campaign(description="Why"))["description"] == "Why"
@@ -133,19 +132,19 @@ def test_what_was_left_out_is_not_sent() -> None:
 
 def test_tags_are_sent_as_an_array() -> None:
     assert body_of(campaign(tag_names=["promo"]))["tag_names"] == ["promo"]
-    # No tags, in place of the source's: not the same as saying nothing about tags.
+    # An empty list removes the source's tags. An omitted list keeps them.
     assert body_of(campaign(tag_names=[]))["tag_names"] == []
 
 
 @pytest.mark.parametrize("tag", ["", " ", "a\x00b", "\ud800"])
-def test_a_tag_that_cannot_be_sent_is_refused(tag: str) -> None:
+def test_invalid_tag_is_refused(tag: str) -> None:
     with pytest.raises(Refused) as refusal:
         connector().build_request(campaign(tag_names=["promo", tag]))
     assert refusal.value.error.code == ErrorCode.INVALID_INPUT
     assert refusal.value.error.field == ("tagNames",)
 
 
-async def test_a_tag_that_braze_does_not_have_is_refused_by_braze(
+async def test_unknown_tag_is_rejected_by_braze(
     serve: Callable[[ASGIApp], str], open_at: Callable[..., Account], duplicate: Duplicate
 ) -> None:
     account = open_at("braze", serve(create_emulator()), api_key=API_KEY)
@@ -165,13 +164,13 @@ BODIES: list[object] = [
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_the_documented_success_means_accepted_and_does_not_name_the_copy(body: object) -> None:
+def test_documented_success_is_accepted_without_a_copy(body: object) -> None:
     assert read(202, body, x_request_id="T-1") == Accepted("T-1")
 
 
 @pytest.mark.parametrize("status", [200, 201, 203, 204, 206])
 @pytest.mark.parametrize("body", BODIES)
-def test_any_other_success_leaves_open_whether_there_is_a_copy(status: int, body: object) -> None:
+def test_undocumented_success_is_unknown(status: int, body: object) -> None:
     outcome = read(status, body, x_request_id="T-1")
     assert isinstance(outcome, Unknown)
     assert (outcome.error.provider_code, outcome.trace_id) == (str(status), "T-1")
@@ -192,7 +191,9 @@ def test_any_other_success_leaves_open_whether_there_is_a_copy(status: int, body
         ("", ErrorCode.INVALID_INPUT),
     ],
 )
-def test_a_400_is_about_the_campaign_only_if_it_says_so(message: str, code: ErrorCode) -> None:
+def test_400_is_an_unknown_campaign_only_if_its_message_says_so(
+    message: str, code: ErrorCode
+) -> None:
     outcome = read(400, {"message": message})
     assert isinstance(outcome, Rejected)
     assert outcome.error.code == code
@@ -200,12 +201,12 @@ def test_a_400_is_about_the_campaign_only_if_it_says_so(message: str, code: Erro
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_a_failure_of_braze_is_unknown_whatever_it_says(status: int) -> None:
-    # Braze's pages advise to send again; that would make a second draft.
+def test_server_error_is_unknown_whatever_its_message(status: int) -> None:
+    # Braze's pages advise a retry, which would make a second draft.
     assert isinstance(read(status, {"message": "Invalid Campaign ID"}), Unknown)
 
 
-def test_empty_rate_limit_headers_say_nothing() -> None:
+def test_empty_rate_limit_headers_give_no_delay() -> None:
     empty = {"x_ratelimit_limit": "", "x_ratelimit_remaining": "", "x_ratelimit_reset": ""}
     limited, unauthorized = read(429, None, **empty), read(401, None, **empty)
     assert isinstance(limited, Rejected)
@@ -214,7 +215,7 @@ def test_empty_rate_limit_headers_say_nothing() -> None:
     assert unauthorized.error.code == ErrorCode.AUTHENTICATION_FAILED
 
 
-async def test_the_hundred_and_first_call_of_a_minute_is_told_when_to_come_back(
+async def test_call_101_of_a_minute_gets_the_delay(
     serve: Callable[[ASGIApp], str], open_at: Callable[..., Account], duplicate: Duplicate
 ) -> None:
     account = open_at("braze", serve(create_emulator()), api_key=API_KEY)
@@ -236,10 +237,10 @@ async def test_the_hundred_and_first_call_of_a_minute_is_told_when_to_come_back(
     assert 50 <= outcome.error.retry_after <= 60
 
 
-def test_a_search_reads_the_newest_first_and_goes_on_while_pages_are_full() -> None:
+def test_search_reads_the_newest_first_while_pages_are_full() -> None:
     def page_of(count: int) -> ProviderResponse:
         items = [{"id": f"id-{number}", "name": "A copy"} for number in range(count)]
-        return ProviderResponse(200, {}, json.dumps({"campaigns": items}).encode())
+        return respond(200, {"campaigns": items})
 
     first = urlsplit(connector().build_search(campaign(), None).url)
     assert first.path == "/campaigns/list"
@@ -257,11 +258,11 @@ def test_a_search_reads_the_newest_first_and_goes_on_while_pages_are_full() -> N
     assert connector().parse_search(page_of(0), cursor).next_cursor is None
 
 
-def test_flags_become_a_status() -> None:
+def test_flags_are_mapped_to_a_status() -> None:
     assert describe(draft=True, enabled=False) == (CampaignStatus.DRAFT, "draft")
     assert describe(archived=True, draft=True) == (CampaignStatus.ARCHIVED, "archived")
     assert describe(draft=False, enabled=True) == (CampaignStatus.ACTIVE, "enabled")
     assert describe(draft=False, enabled=False) == (CampaignStatus.PAUSED, "disabled")
-    # `enabled` is missing from the older documents.
+    # The older documents have no `enabled`.
     assert describe(draft=False) == (CampaignStatus.UNKNOWN, None)
     assert describe(draft="true", enabled="yes") == (CampaignStatus.UNKNOWN, None)

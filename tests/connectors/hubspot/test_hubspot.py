@@ -1,4 +1,4 @@
-"""What is peculiar to HubSpot: two calls in one input, and a job that fills a copied campaign."""
+"""HubSpot's own behaviour: two calls in one input, and a job that fills a copied campaign."""
 
 import asyncio
 import json
@@ -35,6 +35,7 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.sandbox.emulators import hubspot
+from support.responses import respond
 
 Duplicate = Callable[[Account, Any], Awaitable[Outcome]]
 
@@ -87,11 +88,6 @@ def sent(campaign: HubspotCampaignInput, **changes: Any) -> Any:
     return json.loads(connector().build_request(replace(campaign, **changes)).body)
 
 
-def answer(body: object, status: int = 200) -> ProviderResponse:
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return ProviderResponse(status, {}, content)
-
-
 def job(status: str, guid: str = COPY) -> dict[str, str]:
     return {"campaignGuid": guid, "status": status}
 
@@ -103,10 +99,10 @@ def field_refused(campaign: HubspotCampaignInput, **changes: Any) -> tuple[str, 
     return refusal.value.error.field
 
 
-# What is asked for
+# Requests
 
 
-def test_an_email_is_cloned_by_the_one_call() -> None:
+def test_email_is_cloned_with_the_emails_api() -> None:
     wanted = replace(EMAIL, name="Second edition", language="de")
     request = connector().build_request(wanted)
     assert (request.method, request.url) == ("POST", f"{ROOT}/marketing/v3/emails/clone")
@@ -119,7 +115,7 @@ def test_an_email_is_cloned_by_the_one_call() -> None:
     assert sent(EMAIL) == {"id": "67890123456"}
 
 
-def test_a_campaign_is_cloned_by_the_other_call() -> None:
+def test_campaign_is_cloned_with_the_campaigns_api() -> None:
     request = connector().build_request(CAMPAIGN)
     place = f"{ROOT}/marketing/campaigns/2026-09-beta/clone"
     assert (request.method, request.url) == ("POST", place)
@@ -131,7 +127,7 @@ def test_a_campaign_is_cloned_by_the_other_call() -> None:
     }
 
 
-def test_all_that_a_campaign_can_be_given_is_sent_as_it_is_called_at_hubspot() -> None:
+def test_all_fields_of_a_campaign_are_sent_with_hubspots_names() -> None:
     wanted = replace(
         CAMPAIGN,
         assets=ASSETS,
@@ -167,21 +163,21 @@ def test_all_that_a_campaign_can_be_given_is_sent_as_it_is_called_at_hubspot() -
         ("2026-09-beta", "/marketing/emails/2026-09-beta"),
     ],
 )
-def test_a_version_stands_where_hubspot_has_it(version: str, place: str) -> None:
+def test_version_is_in_the_place_that_hubspot_documents(version: str, place: str) -> None:
     dated = connector(emails_version=version)
     assert dated.build_request(EMAIL).url == f"{ROOT}{place}/clone"
     assert urlsplit(dated.build_search(EMAIL, None).url).path == place
     assert urlsplit(dated.build_lookup("67", None).url).path == f"{place}/67"
 
 
-def test_the_version_of_campaigns_is_another_one() -> None:
+def test_campaigns_have_their_own_version() -> None:
     dated = connector(campaigns_version="2027-03")
     assert dated.build_request(CAMPAIGN).url == f"{ROOT}/marketing/campaigns/2027-03/clone"
 
 
 @pytest.mark.parametrize("version", ["", "3", "v", "../v3", "v3/x", "v3?", "v3\n", "2026-9", "a"])
 @pytest.mark.parametrize("setting", ["emails_version", "campaigns_version"])
-def test_what_is_no_version_is_not_configured(setting: str, version: str) -> None:
+def test_invalid_version_is_not_configured(setting: str, version: str) -> None:
     with pytest.raises(ValidationError):
         connector(**{setting: version})
 
@@ -203,25 +199,27 @@ def test_what_is_no_version_is_not_configured(setting: str, version: str) -> Non
         ("end_date", "2026-12-31", "endDate"),
     ],
 )
-def test_an_email_takes_nothing_of_a_campaign(attribute: str, value: object, field: str) -> None:
+def test_fields_of_campaigns_are_refused_for_an_email(
+    attribute: str, value: object, field: str
+) -> None:
     assert field_refused(EMAIL, **{attribute: value}) == (field,)
 
 
-def test_a_campaign_takes_no_language() -> None:
+def test_language_is_refused_for_a_campaign() -> None:
     assert field_refused(CAMPAIGN, language="de") == ("language",)
 
 
-def test_a_campaign_needs_a_name() -> None:
+def test_campaign_without_a_name_is_refused() -> None:
     assert field_refused(CAMPAIGN, name=None) == ("name",)
 
 
 @pytest.mark.parametrize("attribute", ["audience", "notes", "currency_code", "start_date"])
-def test_no_text_is_empty(attribute: str) -> None:
+def test_empty_text_is_refused(attribute: str) -> None:
     assert field_refused(CAMPAIGN, **{attribute: " "}) is not None
 
 
 @pytest.mark.parametrize("day", ["2026-10-30", "2024-02-29"])
-def test_a_date_is_sent_as_it_is(day: str) -> None:
+def test_date_is_sent_unchanged(day: str) -> None:
     body = sent(CAMPAIGN, start_date=day, end_date=day)
     assert (body["startDate"], body["endDate"]) == (day, day)
 
@@ -236,7 +234,7 @@ NO_DATES = [
 @pytest.mark.parametrize(
     ("attribute", "field"), [("start_date", "startDate"), ("end_date", "endDate")]
 )
-def test_what_is_no_date_is_refused_by_name(attribute: str, field: str, day: str) -> None:
+def test_invalid_date_is_refused_with_its_field(attribute: str, field: str, day: str) -> None:
     changes: dict[str, Any] = {attribute: day}
     with pytest.raises(Refused) as refusal:
         connector().build_request(replace(CAMPAIGN, **changes))
@@ -248,7 +246,7 @@ def test_what_is_no_date_is_refused_by_name(attribute: str, field: str, day: str
     ("status", "header", "delay"),
     [(423, None, 2), (423, "5", 5), (477, "600", 600), (477, "86400", 3600), (477, None, None)],
 )
-def test_a_call_that_was_turned_away_says_how_long_to_wait(
+def test_call_during_a_lock_or_a_migration_has_the_delay(
     status: int, header: str | None, delay: int | None
 ) -> None:
     headers = {"retry-after": header} if header else {}
@@ -267,12 +265,12 @@ def test_a_call_that_was_turned_away_says_how_long_to_wait(
         HubspotAssetsInput(type="A\nB", ids=[ID("81")]),
     ],
 )
-def test_assets_are_refused_by_name(assets: HubspotAssetsInput) -> None:
+def test_invalid_assets_are_refused(assets: HubspotAssetsInput) -> None:
     assert field_refused(CAMPAIGN, assets=[*ASSETS, assets]) == ("assets",)
 
 
 @pytest.mark.parametrize("campaign", [EMAIL, replace(CAMPAIGN, assets=ASSETS)])
-def test_an_input_reads_alike_when_it_comes_from_the_record(campaign: HubspotCampaignInput) -> None:
+def test_input_from_the_ledger_builds_the_same_reads(campaign: HubspotCampaignInput) -> None:
     def built(one: HubspotCampaignInput) -> list[ProviderRequest]:
         return [
             connector().build_search(one, None),
@@ -284,57 +282,57 @@ def test_an_input_reads_alike_when_it_comes_from_the_record(campaign: HubspotCam
     assert built(HubspotCampaignInput(**recorded)) == built(campaign)
 
 
-# What is answered
+# Responses
 
 
-def test_an_email_is_told_with_what_it_was_cloned_from() -> None:
+def test_email_has_its_source() -> None:
     body = {"id": "70", "name": "Second", "state": "DRAFT", "clonedFrom": "67890123456"}
-    outcome = connector().parse_response(EMAIL, answer(body))
-    told = Campaign("70", "Second", None, CampaignStatus.DRAFT, "DRAFT", copied_from="67890123456")
-    assert outcome == Created(told)
+    outcome = connector().parse_response(EMAIL, respond(200, body))
+    email = Campaign("70", "Second", None, CampaignStatus.DRAFT, "DRAFT", copied_from="67890123456")
+    assert outcome == Created(email)
 
 
 @pytest.mark.parametrize("status", ["PENDING", "FAILED", "COPYING_ASSETS"])
-def test_a_campaign_that_is_not_done_has_its_id_and_the_name_asked_for(status: str) -> None:
-    outcome = connector().parse_response(CAMPAIGN, answer(job(status), 201))
+def test_campaign_in_progress_is_accepted_with_its_id_and_requested_name(status: str) -> None:
+    outcome = connector().parse_response(CAMPAIGN, respond(201, job(status)))
     assert outcome == Accepted(campaign=Campaign(COPY, "Second launch"))
 
 
-def test_a_campaign_may_be_done_at_once() -> None:
-    outcome = connector().parse_response(CAMPAIGN, answer(job("COMPLETE"), 201))
+def test_campaign_with_status_complete_is_created() -> None:
+    outcome = connector().parse_response(CAMPAIGN, respond(201, job("COMPLETE")))
     assert outcome == Created(Campaign(COPY, "Second launch"))
 
 
-def test_what_was_copied_in_part_is_there() -> None:
-    outcome = connector().parse_response(CAMPAIGN, answer(job("PARTIAL_FAILURE"), 201))
+def test_partial_failure_is_created_with_a_warning() -> None:
+    outcome = connector().parse_response(CAMPAIGN, respond(201, job("PARTIAL_FAILURE")))
     assert isinstance(outcome, Created)
-    assert [each.code for each in outcome.warnings] == [WarningCode.PARTIAL_COPY]
+    assert [warning.code for warning in outcome.warnings] == [WarningCode.PARTIAL_COPY]
 
 
 @pytest.mark.parametrize("body", UNREADABLE)
-def test_a_201_is_a_yes_to_a_campaign_whatever_became_of_its_body(body: bytes) -> None:
-    assert connector().parse_response(CAMPAIGN, answer(body, 201)) == Accepted()
-    assert isinstance(connector().parse_response(CAMPAIGN, answer(body, 200)), Unknown)
+def test_201_without_the_copy_is_accepted_for_a_campaign_and_not_for_an_email(body: bytes) -> None:
+    assert connector().parse_response(CAMPAIGN, respond(201, body)) == Accepted()
+    assert isinstance(connector().parse_response(CAMPAIGN, respond(200, body)), Unknown)
     for status in (200, 201, 202):
-        assert isinstance(connector().parse_response(EMAIL, answer(body, status)), Unknown)
+        assert isinstance(connector().parse_response(EMAIL, respond(status, body)), Unknown)
 
 
-def test_a_guid_is_the_source_in_capitals_too() -> None:
+def test_guid_in_capitals_is_still_the_source() -> None:
     body = job("COMPLETE", GUID.upper())
-    assert connector().parse_response(CAMPAIGN, answer(body, 201)) == Accepted()
-    assert isinstance(connector().parse_response(CAMPAIGN, answer(body, 200)), Unknown)
+    assert connector().parse_response(CAMPAIGN, respond(201, body)) == Accepted()
+    assert isinstance(connector().parse_response(CAMPAIGN, respond(200, body)), Unknown)
 
 
-def test_an_error_is_told_in_hubspots_words() -> None:
+def test_error_has_hubspots_category_and_message() -> None:
     body = {"category": "CONFLICT", "message": "no", "correlationId": "c-1", "status": "error"}
-    outcome = connector().parse_response(EMAIL, answer(body, 409))
+    outcome = connector().parse_response(EMAIL, respond(409, body))
     assert isinstance(outcome, Rejected)
     assert outcome.error.code == ErrorCode.CONFLICT
     assert (outcome.error.provider_code, outcome.error.provider_message) == ("CONFLICT", "no")
     assert outcome.trace_id == "c-1"
 
 
-def test_recorded_jobs_are_read_alike_when_a_campaign_was_asked_for(
+def test_recorded_jobs_give_the_same_outcome_for_kind_campaign(
     read_recording: Callable[[Path], ProviderResponse],
 ) -> None:
     recordings = [
@@ -351,23 +349,23 @@ def test_recorded_jobs_are_read_alike_when_a_campaign_was_asked_for(
         assert outcome.campaign.id == COPY
 
 
-# How far a campaign is
+# Progress
 
 
-def test_the_job_is_asked_for_by_the_id_of_the_copy() -> None:
+def test_progress_is_requested_with_the_id_of_the_copy() -> None:
     request = connector().build_progress(CAMPAIGN, COPY)
     assert request.method == "GET"
     assert request.url == f"{ROOT}/marketing/campaigns/2026-09-beta/clone/{COPY}/status"
 
 
-def test_a_job_that_has_failed_has_made_nothing_as_far_as_it_knows() -> None:
-    outcome = connector().parse_progress(CAMPAIGN, COPY, answer(job("FAILED")))
+def test_failed_job_is_rejected_with_a_conflict() -> None:
+    outcome = connector().parse_progress(CAMPAIGN, COPY, respond(200, job("FAILED")))
     assert isinstance(outcome, Rejected)
     assert (outcome.error.code, outcome.error.provider_code) == (ErrorCode.CONFLICT, "FAILED")
     assert "HubSpot" in outcome.error.message
 
 
-# Reading
+# Searches and lookups
 
 
 @pytest.mark.parametrize(
@@ -381,8 +379,8 @@ def test_a_job_that_has_failed_has_made_nothing_as_far_as_it_knows() -> None:
         ("SOMETHING_NEW", CampaignStatus.UNKNOWN),
     ],
 )
-def test_the_state_of_an_email_is_told(word: str, status: CampaignStatus) -> None:
-    found = connector().parse_lookup(answer({"id": "67", "state": word}), "67")
+def test_state_of_an_email_is_mapped_and_kept(word: str, status: CampaignStatus) -> None:
+    found = connector().parse_lookup(respond(200, {"id": "67", "state": word}), "67")
     assert found
     assert (found.status, found.provider_status) == (status, word)
 
@@ -397,13 +395,13 @@ def test_the_state_of_an_email_is_told(word: str, status: CampaignStatus) -> Non
         ("in_progress", CampaignStatus.UNKNOWN),
     ],
 )
-def test_a_campaign_is_told_by_its_properties(word: str, status: CampaignStatus) -> None:
+def test_fields_of_a_campaign_come_from_its_properties(word: str, status: CampaignStatus) -> None:
     properties = {"hs_name": "Launch", "hs_campaign_status": word, "hs_notes": "Soon"}
-    found = connector().parse_lookup(answer({"id": GUID, "properties": properties}), GUID)
+    found = connector().parse_lookup(respond(200, {"id": GUID, "properties": properties}), GUID)
     assert found == Campaign(GUID, "Launch", "Soon", status, word)
 
 
-def test_an_id_tells_whether_it_is_an_email_or_a_campaign() -> None:
+def test_lookup_without_an_input_tells_email_and_campaign_by_the_id() -> None:
     def place(campaign_id: str, near: HubspotCampaignInput | None) -> str:
         return urlsplit(connector().build_lookup(campaign_id, near).url).path
 
@@ -413,7 +411,7 @@ def test_an_id_tells_whether_it_is_an_email_or_a_campaign() -> None:
     assert place(GUID, EMAIL) == f"/marketing/v3/emails/{GUID}"
 
 
-def test_only_what_is_read_is_asked_for() -> None:
+def test_only_parsed_fields_are_requested() -> None:
     def asked(url: str) -> dict[str, list[str]]:
         return parse_qs(urlsplit(url).query)
 
@@ -431,9 +429,9 @@ def test_only_what_is_read_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("after", ["MjA%3D", "MjA="])
-def test_a_cursor_is_written_into_the_url_once(after: str) -> None:
+def test_cursor_is_escaped_once_in_the_url(after: str) -> None:
     page = connector().parse_search(
-        answer({"results": [], "paging": {"next": {"after": after}}}), None
+        respond(200, {"results": [], "paging": {"next": {"after": after}}}), None
     )
     request = connector().build_search(EMAIL, page.next_cursor)
     assert request.url.endswith("&after=MjA%3D")
@@ -449,7 +447,7 @@ def live(serve: Callable[[ASGIApp], str], open_at: Callable[..., Account]) -> Ac
 
 
 async def progress_of(live: Account, outcome: Outcome) -> Created | Accepted | Rejected:
-    """What the job comes to when it is no longer under way, or after a second."""
+    """Return the outcome of the job at its end, or after a second."""
     assert isinstance(live.connector, HubspotConnector)
     assert isinstance(outcome, Accepted)
     assert outcome.campaign
@@ -484,7 +482,7 @@ async def left_behind(live: Account, outcome: Outcome) -> Campaign | None:
         ("job-never-ends", Accepted, True),
     ],
 )
-async def test_a_job_ends_as_its_source_says(
+async def test_job_of_the_emulator_ends_as_its_source_says(
     live: Account,
     duplicate: Duplicate,
     monkeypatch: pytest.MonkeyPatch,
@@ -506,14 +504,16 @@ async def test_a_job_ends_as_its_source_says(
         assert (left.name, left.status) == ("Second launch", CampaignStatus.DRAFT)
 
 
-async def test_a_name_is_given_to_one_campaign_alone(live: Account, duplicate: Duplicate) -> None:
+async def test_emulator_gives_a_name_to_only_one_campaign(
+    live: Account, duplicate: Duplicate
+) -> None:
     assert isinstance(await duplicate(live, CAMPAIGN), Accepted)
     second = await duplicate(live, CAMPAIGN)
     assert isinstance(second, Rejected)
     assert second.error.code == ErrorCode.INVALID_INPUT
 
 
-async def test_an_email_without_a_name_is_found_by_its_source(
+async def test_email_without_a_name_is_found_by_its_source(
     live: Account, duplicate: Duplicate
 ) -> None:
     outcome = await duplicate(live, EMAIL)
@@ -525,7 +525,7 @@ async def test_an_email_without_a_name_is_found_by_its_source(
     assert newest.copied_from == EMAIL.campaign_id
 
 
-async def test_a_long_list_is_read_page_by_page(live: Account, duplicate: Duplicate) -> None:
+async def test_search_reads_a_long_list_page_by_page(live: Account, duplicate: Duplicate) -> None:
     for number in range(100):
         await duplicate(live, replace(EMAIL, name=f"Edition {number}"))
     assert isinstance(live.connector, HubspotConnector)

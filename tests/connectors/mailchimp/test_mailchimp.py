@@ -1,4 +1,4 @@
-"""What is peculiar to Mailchimp: the key names the host, and a title takes a second call."""
+"""Mailchimp's own behaviour: the key contains the host, and a title needs a second call."""
 
 import base64
 import json
@@ -29,12 +29,13 @@ from campaign_gateway.model import (
     Rejected,
     Unknown,
 )
+from support.responses import respond
 
 KEY = "0123456789abcdef-us21"
 ACCOUNT = MailchimpAccount.model_validate({"provider": "mailchimp", "api_key": KEY})
 CONNECTOR = MailchimpConnector(ACCOUNT)
 CAMPAIGN = MailchimpCampaignInput(account=None, campaign_id=ID("42694e9e57"), name=None)
-# What is read of a campaign.
+# The fields that the connector parses.
 FIELDS = ["id", "status", "create_time", "settings.title"]
 COPY_ID = "b03bfc273e"
 COPY = {
@@ -56,14 +57,8 @@ def account(**settings: object) -> MailchimpAccount:
     return MailchimpAccount.model_validate({"provider": "mailchimp", **settings})
 
 
-def answer(status: int, body: object, **headers: str) -> ProviderResponse:
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return ProviderResponse(status, named, content)
-
-
 def read(status: int, body: object, **headers: str) -> Outcome:
-    return CONNECTOR.parse_response(CAMPAIGN, answer(status, body, **headers))
+    return CONNECTOR.parse_response(CAMPAIGN, respond(status, body, **headers))
 
 
 @pytest.mark.parametrize(
@@ -73,11 +68,11 @@ def read(status: int, body: object, **headers: str) -> Outcome:
         ("0123-4567-us6", "us6.api.mailchimp.com"),
     ],
 )
-def test_the_end_of_the_key_names_the_host(key: str, host: str) -> None:
+def test_end_of_the_key_gives_the_host(key: str, host: str) -> None:
     assert account(api_key=key).root == f"https://{host}"
 
 
-def test_a_base_url_goes_before_the_end_of_the_key() -> None:
+def test_base_url_overrides_the_data_centre_of_the_key() -> None:
     settings = account(api_key=KEY, base_url="https://proxy.example/mailchimp/")
     assert settings.root == "https://proxy.example/mailchimp"
     settings = account(api_key="0123456789abcdef", base_url="https://proxy.example")
@@ -88,18 +83,18 @@ def test_a_base_url_goes_before_the_end_of_the_key() -> None:
     "key",
     ["0123456789abcdef", "secret-", "secret-us", "x-us21.evil.example", "x-us21/", "x-evil"],
 )
-def test_a_key_that_names_no_host_is_a_mistake_told_without_the_key(key: str) -> None:
+def test_key_without_a_data_centre_is_an_error_without_the_key_in_it(key: str) -> None:
     with pytest.raises(ValidationError) as mistake:
         account(api_key=key)
     assert "data centre" in str(mistake.value)
     assert key not in str(mistake.value)
 
 
-def test_ten_connections_leave_some_for_reading() -> None:
+def test_account_uses_fewer_than_ten_connections() -> None:
     assert ACCOUNT.calls_at_once == 8
 
 
-def test_a_copy_is_asked_for_without_a_body() -> None:
+def test_copy_request_has_no_body() -> None:
     request = CONNECTOR.build_request(replace(CAMPAIGN, name="A new title"))
     assert request.method == "POST"
     path = "/3.0/campaigns/42694e9e57/actions/replicate"
@@ -110,13 +105,13 @@ def test_a_copy_is_asked_for_without_a_body() -> None:
     assert (scheme, base64.b64decode(credentials)) == ("Basic", f"gateway:{KEY}".encode())
 
 
-def test_a_name_is_judged_before_there_is_a_copy_to_name() -> None:
+def test_invalid_name_is_refused_before_the_copy() -> None:
     with pytest.raises(Refused) as refusal:
         CONNECTOR.build_request(replace(CAMPAIGN, name="two\nlines"))
     assert refusal.value.error.field == ("name",)
 
 
-def test_a_copy_is_told_with_the_title_that_mailchimp_gave_it() -> None:
+def test_copy_has_the_title_that_mailchimp_chose() -> None:
     outcome = read(200, COPY, x_request_id="R-1")
     assert isinstance(outcome, Created)
     assert outcome.campaign.name == "Spring newsletter (copy 01)"
@@ -126,14 +121,14 @@ def test_a_copy_is_told_with_the_title_that_mailchimp_gave_it() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"title": ""}, {}, None, "x"])
-def test_a_copy_may_have_no_title(settings: object) -> None:
+def test_copy_without_a_title_has_no_name(settings: object) -> None:
     outcome = read(200, {**COPY, "settings": settings})
     assert isinstance(outcome, Created)
     assert outcome.campaign.name is None
 
 
-def test_a_parent_is_not_taken_for_the_source() -> None:
-    # It is that of the campaigns that an RSS feed or an automation makes.
+def test_parent_campaign_is_not_the_source() -> None:
+    # The parent is the RSS feed's or the automation's campaign.
     outcome = read(200, {**COPY, "parent_campaign_id": "42694e9e57"})
     assert isinstance(outcome, Created)
     assert outcome.campaign.copied_from is None
@@ -153,14 +148,14 @@ def test_a_parent_is_not_taken_for_the_source() -> None:
         ("a-new-word", CampaignStatus.UNKNOWN),
     ],
 )
-def test_a_status_is_read_and_kept_as_it_is(word: str, status: CampaignStatus) -> None:
+def test_status_is_mapped_and_kept(word: str, status: CampaignStatus) -> None:
     outcome = read(200, {**COPY, "status": word})
     assert isinstance(outcome, Created)
     assert outcome.campaign.status == status
     assert outcome.campaign.provider_status == word
 
 
-def test_a_problem_is_told_in_mailchimps_words() -> None:
+def test_error_has_mailchimps_title_and_detail() -> None:
     outcome = read(400, PROBLEM, x_request_id="R-1")
     assert isinstance(outcome, Rejected)
     assert outcome.error.provider_code == "Bad Request"
@@ -168,66 +163,66 @@ def test_a_problem_is_told_in_mailchimps_words() -> None:
     assert outcome.trace_id == PROBLEM["instance"]
 
 
-def test_a_problem_without_an_instance_is_traced_by_its_request() -> None:
+def test_problem_without_an_instance_has_the_request_id() -> None:
     outcome = read(400, {**PROBLEM, "instance": ""}, x_request_id="R-1")
     assert isinstance(outcome, Rejected)
     assert outcome.trace_id == "R-1"
 
 
-def test_a_problem_in_a_success_is_no_refusal() -> None:
+def test_problem_with_a_success_status_is_no_rejection() -> None:
     assert isinstance(read(200, PROBLEM), Unknown)
 
 
-def test_a_403_is_a_missing_permission_only_if_mailchimp_says_so() -> None:
-    said, unsaid = read(403, PROBLEM), read(403, b"<h1>Access Denied</h1>", retry_after="30")
-    assert isinstance(said, Rejected)
-    assert said.error.code == ErrorCode.PERMISSION_DENIED
-    assert isinstance(unsaid, Rejected)
-    assert unsaid.error.code == ErrorCode.RATE_LIMITED
-    assert unsaid.error.retry_after == 30
+def test_403_is_a_missing_permission_only_with_mailchimps_error() -> None:
+    in_json, in_html = read(403, PROBLEM), read(403, b"<h1>Access Denied</h1>", retry_after="30")
+    assert isinstance(in_json, Rejected)
+    assert in_json.error.code == ErrorCode.PERMISSION_DENIED
+    assert isinstance(in_html, Rejected)
+    assert in_html.error.code == ErrorCode.RATE_LIMITED
+    assert in_html.error.retry_after == 30
 
 
 def rename(described: ProviderResponse | None) -> ProviderRequest:
     return CONNECTOR.build_rename(replace(CAMPAIGN, name="Zweite Welle 🌷"), COPY_ID, described)
 
 
-def test_the_title_is_given_by_a_call_of_its_own() -> None:
+def test_title_is_sent_in_a_second_call() -> None:
     assert isinstance(CONNECTOR, RenamesCopies)
-    request = rename(answer(200, COPY))
+    request = rename(respond(200, COPY))
     assert request.method == "PATCH"
     assert request.url == "https://us21.api.mailchimp.com/3.0/campaigns/b03bfc273e"
     assert request.headers["content-type"] == "application/json"
     assert json.loads(request.body)["settings"]["title"] == "Zweite Welle 🌷"
 
 
-def test_what_has_to_go_with_a_title_stays_as_it_is() -> None:
+def test_rename_repeats_the_required_settings() -> None:
     kept = {"subject_line": "Grüße", "from_name": "The editors", "reply_to": "e@example.com"}
     settings = {**kept, "title": "Spring newsletter (copy 01)", "to_name": "*|FNAME|*"}
-    request = rename(answer(200, {**COPY, "settings": settings}))
+    request = rename(respond(200, {**COPY, "settings": settings}))
     assert json.loads(request.body) == {"settings": {**kept, "title": "Zweite Welle 🌷"}}
 
 
 @pytest.mark.parametrize(
     "settings", [{}, {"subject_line": None}, {"subject_line": " "}, {"subject_line": 5}]
 )
-def test_what_the_copy_has_not_goes_with_its_title_as_empty_text(settings: object) -> None:
-    """The description 3.0.55 requires it as text, and the newest takes it."""
-    sent = json.loads(rename(answer(200, {**COPY, "settings": settings})).body)
+def test_rename_sends_missing_settings_as_empty_text(settings: object) -> None:
+    """The description 3.0.55 requires text, and the newest accepts it."""
+    sent = json.loads(rename(respond(200, {**COPY, "settings": settings})).body)
     empty = {"subject_line": "", "from_name": "", "reply_to": ""}
     assert sent == {"settings": {**empty, "title": "Zweite Welle 🌷"}}
 
 
 UNREAD = [
     None,
-    answer(200, b""),
-    answer(200, {"id": COPY_ID}),
-    answer(200, {**COPY, "settings": None}),
-    replace(answer(200, COPY), complete=False),
+    respond(200, b""),
+    respond(200, {"id": COPY_ID}),
+    respond(200, {**COPY, "settings": None}),
+    replace(respond(200, COPY), complete=False),
 ]
 
 
 @pytest.mark.parametrize("described", UNREAD)
-def test_no_title_is_sent_that_could_wipe_what_was_not_read(
+def test_rename_without_the_current_settings_is_refused(
     described: ProviderResponse | None,
 ) -> None:
     with pytest.raises(Refused) as refusal:
@@ -237,7 +232,7 @@ def test_no_title_is_sent_that_could_wipe_what_was_not_read(
 
 
 @pytest.mark.parametrize("title", ["WrongDatacenter", "Wrong Datacenter", "Wrong DataCenter"])
-def test_a_key_of_another_data_centre_is_the_secrets_fault(title: str) -> None:
+def test_key_of_another_data_centre_fails_authentication(title: str) -> None:
     refused = read(403, {**PROBLEM, "title": title, "status": 403})
     assert isinstance(refused, Rejected)
     assert refused.error.code is ErrorCode.AUTHENTICATION_FAILED
@@ -246,13 +241,13 @@ def test_a_key_of_another_data_centre_is_the_secrets_fault(title: str) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b"<html></html>", b'{"id": 5}'])
 @pytest.mark.parametrize("status", [200, 204])
-def test_a_rename_is_done_only_when_the_campaign_comes_back(status: int, body: bytes) -> None:
-    assert isinstance(CONNECTOR.parse_rename(answer(status, body)), Unknown)
-    cut_off = replace(answer(200, COPY), complete=False)
+def test_rename_succeeds_only_with_the_campaign_in_the_response(status: int, body: bytes) -> None:
+    assert isinstance(CONNECTOR.parse_rename(respond(status, body)), Unknown)
+    cut_off = replace(respond(200, COPY), complete=False)
     assert isinstance(CONNECTOR.parse_rename(cut_off), Unknown)
 
 
-def test_a_search_reads_the_newest_campaigns_first_and_little_of_each() -> None:
+def test_search_reads_the_newest_campaigns_first_with_few_fields() -> None:
     request = CONNECTOR.build_search(CAMPAIGN, None)
     assert request.method == "GET"
     assert urlsplit(request.url).path == "/3.0/campaigns"
@@ -270,15 +265,15 @@ def test_a_search_reads_the_newest_campaigns_first_and_little_of_each() -> None:
     ("cursor", "total", "following"),
     [(None, 100, None), (None, 101, "100"), ("100", 201, "200"), ("100", 200, None)],
 )
-def test_a_search_goes_on_until_all_are_read(
+def test_search_continues_until_the_total(
     cursor: str | None, total: int, following: str | None
 ) -> None:
-    page = CONNECTOR.parse_search(answer(200, {"campaigns": [COPY], "total_items": total}), cursor)
+    page = CONNECTOR.parse_search(respond(200, {"campaigns": [COPY], "total_items": total}), cursor)
     assert [each.id for each in page.campaigns] == ["b03bfc273e"]
     assert page.next_cursor == following
 
 
-def test_a_lookup_asks_for_what_is_read() -> None:
+def test_lookup_requests_the_parsed_fields() -> None:
     request = CONNECTOR.build_lookup("b03bfc273e", None)
     assert request.url == (
         "https://us21.api.mailchimp.com/3.0/campaigns/b03bfc273e"
@@ -287,6 +282,6 @@ def test_a_lookup_asks_for_what_is_read() -> None:
     )
 
 
-def test_a_lookup_that_is_answered_with_another_campaign_is_not_believed() -> None:
+def test_lookup_with_another_campaign_raises() -> None:
     with pytest.raises(UnexpectedResponse):
-        CONNECTOR.parse_lookup(answer(200, COPY), "839488a60b")
+        CONNECTOR.parse_lookup(respond(200, COPY), "839488a60b")

@@ -1,4 +1,4 @@
-"""What is peculiar to Marketo: errors with HTTP 200, a token, two kinds, and folders."""
+"""Marketo's own behaviour: errors with HTTP 200, a token, two kinds, and folders."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -15,7 +15,6 @@ from starlette.types import ASGIApp
 from campaign_gateway.accounts import Account
 from campaign_gateway.connectors.contract import (
     ProviderRequest,
-    ProviderResponse,
     Token,
     UnexpectedResponse,
 )
@@ -43,6 +42,7 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.sandbox.emulators import marketo
+from support.responses import respond
 
 Duplicate = Callable[[Account, Any], Awaitable[Outcome]]
 
@@ -69,11 +69,6 @@ def form_of(request: ProviderRequest) -> dict[str, str]:
     return dict(parse_qsl(request.body.decode(), strict_parsing=True))
 
 
-def response(body: object, status: int = 200) -> ProviderResponse:
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return ProviderResponse(status, {}, content)
-
-
 def succeeded(*result: object, **changes: object) -> dict[str, object]:
     whole = {"success": True, "errors": [], "requestId": "681d#19a2", "warnings": []}
     return {**whole, "result": list(result), **changes}
@@ -85,7 +80,7 @@ def failed(*codes: object) -> dict[str, object]:
 
 
 def read(body: object, status: int = 200) -> Outcome:
-    return connector().parse_response(WANTED, response(body, status))
+    return connector().parse_response(WANTED, respond(status, body))
 
 
 # Requests
@@ -99,7 +94,7 @@ def test_each_kind_has_its_call() -> None:
     assert program.url == f"{root}/program/1069/clone.json"
 
 
-def test_the_folder_goes_into_the_form_as_json() -> None:
+def test_folder_is_sent_as_json_in_the_form() -> None:
     request = connector().build_request(replace(WANTED, description="One\ntwo"))
     assert request.headers["content-type"] == "application/x-www-form-urlencoded"
     assert form_of(request) == {
@@ -114,8 +109,8 @@ def test_the_folder_goes_into_the_form_as_json() -> None:
     }
 
 
-def test_an_input_that_has_been_recorded_makes_the_same_request() -> None:
-    """The ledger keeps inputs as JSON, where an enum is a word."""
+def test_input_from_the_ledger_builds_the_same_request() -> None:
+    """The ledger stores inputs as JSON, in which an enum is text."""
     wanted = replace(WANTED, folder_type=MarketoFolderType.PROGRAM)
     again = MarketoCampaignInput(**json.loads(json.dumps(asdict(wanted))))
     assert connector().build_request(again) == connector().build_request(wanted)
@@ -128,7 +123,7 @@ def refusal_of(**changes: Any) -> UserError:
     return refusal.value.error
 
 
-def test_a_program_has_a_shorter_name_and_a_smart_campaign_a_shorter_description() -> None:
+def test_program_limits_the_name_and_smart_campaign_the_description() -> None:
     whole: list[dict[str, Any]] = [
         {"kind": PROGRAM, "name": "n" * 255, "description": "d" * 2001},
         {"name": "n" * 256, "description": "d" * 2000},
@@ -141,7 +136,7 @@ def test_a_program_has_a_shorter_name_and_a_smart_campaign_a_shorter_description
     assert refusal_of(description="d" * 2001).field == ("description",)
 
 
-def test_a_program_is_put_into_a_folder_alone() -> None:
+def test_program_is_copied_only_into_a_folder() -> None:
     refused = refusal_of(kind=PROGRAM, folder_type=MarketoFolderType.PROGRAM)
     assert refused.field == ("folderType",)
     assert "FOLDER" in refused.message
@@ -150,7 +145,7 @@ def test_a_program_is_put_into_a_folder_alone() -> None:
 @pytest.mark.parametrize(
     ("attribute", "field"), [("campaign_id", "campaignId"), ("folder_id", "folderId")]
 )
-def test_ids_are_as_great_as_marketo_has_them(attribute: str, field: str) -> None:
+def test_id_above_int32_is_refused(attribute: str, field: str) -> None:
     greatest: dict[str, Any] = {attribute: 2**31 - 1}
     connector().build_request(replace(WANTED, **greatest))
     refused = refusal_of(**{attribute: 2**31})
@@ -158,7 +153,7 @@ def test_ids_are_as_great_as_marketo_has_them(attribute: str, field: str) -> Non
     assert refused.message == f"{field} must be 2147483647 at most."
 
 
-def test_no_greater_id_is_looked_up() -> None:
+def test_lookup_of_an_id_above_int32_is_refused() -> None:
     assert connector().build_lookup("2147483647", None).url.endswith("/2147483647.json")
     with pytest.raises(Refused) as refusal:
         connector().build_lookup("2147483648", None)
@@ -166,16 +161,16 @@ def test_no_greater_id_is_looked_up() -> None:
 
 
 @pytest.mark.parametrize("shown", [HOST, f"{HOST}/", f"{HOST}/rest", f"{HOST}/rest/"])
-def test_the_endpoint_may_be_written_as_marketo_shows_it(shown: str) -> None:
-    told = connector(base_url=shown)
-    assert told.build_request(WANTED).url.startswith(f"{HOST}/rest/asset/v1/")
-    assert told.build_token_request().url.startswith(f"{HOST}/identity/oauth/token?")
+def test_endpoint_may_end_in_rest(shown: str) -> None:
+    shown_base = connector(base_url=shown)
+    assert shown_base.build_request(WANTED).url.startswith(f"{HOST}/rest/asset/v1/")
+    assert shown_base.build_token_request().url.startswith(f"{HOST}/identity/oauth/token?")
 
 
-async def test_the_two_kinds_are_counted_apart(
+async def test_kinds_have_separate_ids(
     serve: Callable[[ASGIApp], str], open_at: Callable[..., Account], tmp_path: Path
 ) -> None:
-    """One number may be the copy of two duplications."""
+    """The same number can be the copy of two duplications."""
     account = open_at("marketo", serve(marketo.create_emulator()), **marketo.ACCOUNTS["marketo"])
     ledger = await open_ledger(f"sqlite:///{tmp_path}/ledger.db")
     duplicator = Duplicator({"tried": account}, ledger, deadline=20)
@@ -190,10 +185,10 @@ async def test_the_two_kinds_are_counted_apart(
     await ledger.close()
 
 
-# Signing in
+# Tokens
 
 
-def test_the_secrets_stand_where_marketo_wants_them_and_in_no_repr() -> None:
+def test_secrets_are_in_the_query_and_in_no_repr() -> None:
     request = connector(identity_url="https://identity.example/identity").build_token_request()
     place, _, query = request.url.partition("?")
     assert (request.method, place) == ("GET", "https://identity.example/identity/oauth/token")
@@ -206,7 +201,7 @@ def test_the_secrets_stand_where_marketo_wants_them_and_in_no_repr() -> None:
     assert "s3cr" not in repr(request)
 
 
-def test_a_request_carries_the_token_and_is_otherwise_as_it_was() -> None:
+def test_authorize_adds_only_the_token() -> None:
     request = connector().build_request(WANTED)
     signed = connector().authorize(request, "cdf01657:int")
     assert signed.headers["authorization"] == "Bearer cdf01657:int"
@@ -217,8 +212,8 @@ TOKEN = {"access_token": "cdf01657:int", "token_type": "bearer", "expires_in": 3
 
 
 @pytest.mark.parametrize(("expires_in", "lifetime"), [(3599, 3599), ("60", 60), (0, 1)])
-def test_a_token_is_good_for_what_is_left_of_it(expires_in: object, lifetime: int) -> None:
-    answer = connector().parse_token(response({**TOKEN, "expires_in": expires_in}))
+def test_token_has_its_remaining_lifetime(expires_in: object, lifetime: int) -> None:
+    answer = connector().parse_token(respond(200, {**TOKEN, "expires_in": expires_in}))
     assert answer == Token("cdf01657:int", lifetime)
 
 
@@ -234,30 +229,30 @@ def test_a_token_is_good_for_what_is_left_of_it(expires_in: object, lifetime: in
         {"expires_in": "soon"},
     ],
 )
-def test_a_token_that_cannot_be_used_is_none(changes: dict[str, object]) -> None:
+def test_unusable_token_raises(changes: dict[str, object]) -> None:
     with pytest.raises(UnexpectedResponse):
-        connector().parse_token(response({**TOKEN, **changes}))
+        connector().parse_token(respond(200, {**TOKEN, **changes}))
 
 
 @pytest.mark.parametrize("status", [401, 400, 200])
 @pytest.mark.parametrize("error", ["invalid_client", "unauthorized"])
-def test_secrets_that_are_refused_are_told_as_such(error: str, status: int) -> None:
-    answer = connector().parse_token(response({"error": error, "error_description": "no"}, status))
+def test_rejected_secrets_are_an_authentication_failure(error: str, status: int) -> None:
+    answer = connector().parse_token(respond(status, {"error": error, "error_description": "no"}))
     assert isinstance(answer, Rejected)
     assert answer.error.code is ErrorCode.AUTHENTICATION_FAILED
     assert (answer.error.provider_code, answer.error.provider_message) == (error, "no")
 
 
-def test_a_401_is_a_refusal_whatever_became_of_its_body() -> None:
-    answer = connector().parse_token(response(b"<html></html>", 401))
+def test_401_is_rejected_whatever_its_body_holds() -> None:
+    answer = connector().parse_token(respond(401, b"<html></html>"))
     assert isinstance(answer, Rejected)
     assert answer.error.code is ErrorCode.AUTHENTICATION_FAILED
 
 
 @pytest.mark.parametrize("status", [302, 400, 403, 429, 500, 503])
-def test_another_failure_to_sign_in_says_nothing_of_the_secrets(status: int) -> None:
+def test_other_token_failure_does_not_blame_the_secrets(status: int) -> None:
     with pytest.raises(UnexpectedResponse):
-        connector().parse_token(response({"error": "server_error", **TOKEN}, status))
+        connector().parse_token(respond(status, {"error": "server_error", **TOKEN}))
 
 
 @pytest.mark.parametrize(
@@ -275,13 +270,13 @@ def test_another_failure_to_sign_in_says_nothing_of_the_secrets(status: int) -> 
         (b"602", 200, False),
     ],
 )
-def test_a_copy_is_sent_again_for_the_two_errors_of_a_token_alone(
+def test_only_errors_601_and_602_reject_the_token(
     body: object, status: int, *, refuses: bool
 ) -> None:
-    assert connector().rejects_token(response(body, status)) is refuses
+    assert connector().rejects_token(respond(status, body)) is refuses
 
 
-async def test_an_expired_token_is_renewed_and_the_copy_made_once(
+async def test_expired_token_is_renewed_and_one_copy_made(
     serve: Callable[[ASGIApp], str],
     open_at: Callable[..., Account],
     duplicate: Duplicate,
@@ -302,11 +297,11 @@ async def test_an_expired_token_is_renewed_and_the_copy_made_once(
     assert [each["source"] for each in made["copies"]] == ["1069", "9602"]
 
 
-# Answers
+# Responses
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_a_refusal_is_one_by_its_code_and_not_by_its_status(code: str) -> None:
+def test_rejection_is_decided_by_its_code_and_not_its_status(code: str) -> None:
     outcome = read(failed(code))
     assert isinstance(outcome, Rejected)
     assert outcome.error.code is CODES[code]
@@ -323,61 +318,61 @@ def test_a_refusal_is_one_by_its_code_and_not_by_its_status(code: str) -> None:
         ("799", ErrorCode.INVALID_INPUT),
     ],
 )
-def test_an_error_in_no_table_means_what_its_range_does(code: str, meaning: ErrorCode) -> None:
+def test_error_in_no_table_has_the_meaning_of_its_range(code: str, meaning: ErrorCode) -> None:
     outcome = read(failed(code))
     assert isinstance(outcome, Rejected)
     assert outcome.error.code is meaning
 
 
 @pytest.mark.parametrize("code", ["502", "500", "800", "1013", "6", "60", "6040", "६०४", "x604"])
-def test_an_error_that_may_come_after_the_copy_leaves_it_open(code: str) -> None:
+def test_error_that_may_come_after_the_copy_is_unknown(code: str) -> None:
     outcome = read(failed(code))
     assert isinstance(outcome, Unknown)
     assert outcome.error.provider_code == code
 
 
 @pytest.mark.parametrize("codes", [("606", "502"), ("502", "606"), ("606", ""), ("606", None)])
-def test_one_open_error_makes_all_of_it_open(codes: tuple[object, ...]) -> None:
+def test_one_unclear_error_makes_the_outcome_unknown(codes: tuple[object, ...]) -> None:
     assert isinstance(read(failed(*codes)), Unknown)
 
 
 @pytest.mark.parametrize("status", [500, 503, 302])
-def test_a_code_makes_no_refusal_of_another_status(status: int) -> None:
+def test_code_does_not_turn_another_status_into_a_rejection(status: int) -> None:
     assert isinstance(read(failed("606"), status), Unknown)
 
 
 @pytest.mark.parametrize("success", ["true", 1, None])
-def test_success_has_to_be_true_and_not_just_something(success: object) -> None:
+def test_only_success_true_is_a_success(success: object) -> None:
     assert isinstance(read(succeeded(COPY, success=success)), Unknown)
 
 
-def test_a_success_beside_an_error_is_open() -> None:
+def test_success_with_an_error_is_unknown() -> None:
     errors = [{"code": "606", "message": "no"}]
     assert isinstance(read(succeeded(COPY, errors=errors)), Unknown)
     assert isinstance(read(succeeded(COPY), 400), Unknown)
 
 
-def test_a_success_that_names_no_copy_is_a_yes() -> None:
+def test_success_without_a_copy_is_accepted() -> None:
     assert read(succeeded()) == Accepted("681d#19a2")
     assert read(succeeded({"id": 1069})) == Accepted("681d#19a2")
 
 
-def test_a_success_that_warns_instead_of_naming_a_copy_is_open() -> None:
-    """At other calls that is how an unknown id is told."""
+def test_success_with_a_warning_and_no_copy_is_unknown() -> None:
+    """Other calls report an unknown id so."""
     outcome = read(succeeded(warnings=["No assets found for the given search criteria."]))
     assert isinstance(outcome, Unknown)
     assert outcome.error.provider_message == "No assets found for the given search criteria."
 
 
-def test_a_warning_goes_with_the_copy() -> None:
+def test_warning_is_returned_with_the_copy() -> None:
     outcome = read(succeeded(COPY, warnings=["Shortened.", 5]))
     assert isinstance(outcome, Created)
-    ((code, said),) = ((each.code, each.provider_message) for each in outcome.warnings)
-    assert (code, said) == (WarningCode.PROVIDER_WARNING, "Shortened.")
+    ((code, message),) = ((warning.code, warning.provider_message) for warning in outcome.warnings)
+    assert (code, message) == (WarningCode.PROVIDER_WARNING, "Shortened.")
 
 
 @pytest.mark.parametrize(
-    ("told", "status"),
+    ("fields", "status"),
     [
         ({"status": "Active", "isActive": True}, CampaignStatus.ACTIVE),
         ({"status": "Requested", "isActive": True}, CampaignStatus.ACTIVE),
@@ -391,13 +386,11 @@ def test_a_warning_goes_with_the_copy() -> None:
         ({"status": ""}, CampaignStatus.UNKNOWN),
     ],
 )
-def test_a_status_is_told_where_its_meaning_is_plain(
-    told: dict[str, object], status: CampaignStatus
-) -> None:
-    outcome = read(succeeded({"id": 1077, **told}))
+def test_only_clear_statuses_are_mapped(fields: dict[str, object], status: CampaignStatus) -> None:
+    outcome = read(succeeded({"id": 1077, **fields}))
     assert isinstance(outcome, Created)
     assert outcome.campaign.status is status
-    assert outcome.campaign.provider_status == (told["status"] or None)
+    assert outcome.campaign.provider_status == (fields["status"] or None)
 
 
 @pytest.mark.parametrize(
@@ -411,17 +404,17 @@ def test_a_status_is_told_where_its_meaning_is_plain(
         (5, None),
     ],
 )
-def test_times_are_read_with_their_odd_end(written: object, wanted: datetime | None) -> None:
+def test_times_that_end_in_z_0000_are_parsed(written: object, wanted: datetime | None) -> None:
     outcome = read(succeeded({"id": 1077, "createdAt": written, "updatedAt": written}))
     assert isinstance(outcome, Created)
     assert outcome.campaign.created_at == outcome.campaign.updated_at == wanted
 
 
-# Reads
+# Searches and lookups
 
 
-def test_smart_campaigns_are_looked_for_in_their_folder() -> None:
-    """Their names recur, and Marketo's search by name gives one campaign alone."""
+def test_search_for_a_smart_campaign_uses_its_folder() -> None:
+    """Names recur in different programs, and a search by name returns only one campaign."""
     request = connector().build_search(WANTED, "200")
     parts = urlsplit(request.url)
     assert parts.path == "/rest/asset/v1/smartCampaigns.json"
@@ -432,23 +425,23 @@ def test_smart_campaigns_are_looked_for_in_their_folder() -> None:
     }
 
 
-def test_programs_are_looked_for_by_their_name() -> None:
+def test_search_for_a_program_uses_its_name() -> None:
     request = connector().build_search(replace(WANTED, kind=PROGRAM), None)
     parts = urlsplit(request.url)
     assert parts.path == "/rest/asset/v1/program/byName.json"
     assert dict(parse_qsl(parts.query)) == {"name": "Reminder & more"}
 
 
-def test_a_full_page_is_followed_by_another() -> None:
+def test_full_page_has_a_next_one() -> None:
     items = [{"id": number} for number in range(1, 201)]
-    page = connector().parse_search(response(succeeded(*items)), None)
+    page = connector().parse_search(respond(200, succeeded(*items)), None)
     assert (len(page.campaigns), page.next_cursor) == (200, "200")
-    page = connector().parse_search(response(succeeded(*items)), page.next_cursor)
+    page = connector().parse_search(respond(200, succeeded(*items)), page.next_cursor)
     assert page.next_cursor == "400"
-    assert connector().parse_search(response(succeeded(*items[1:])), "400").next_cursor is None
+    assert connector().parse_search(respond(200, succeeded(*items[1:])), "400").next_cursor is None
 
 
-def test_a_campaign_is_looked_up_as_the_kind_that_was_copied() -> None:
+def test_lookup_uses_the_kind_of_the_related_input() -> None:
     program = connector().build_lookup("1221", replace(WANTED, kind=PROGRAM))
     assert program.url == f"{HOST}/rest/asset/v1/program/1221.json"
     for near in (WANTED, None):
@@ -464,9 +457,9 @@ def test_a_campaign_is_looked_up_as_the_kind_that_was_copied() -> None:
         failed("702"),
     ],
 )
-def test_what_is_not_there_is_told_in_several_ways(body: object) -> None:
-    assert connector().parse_lookup(response(body), "1077") is None
-    assert not connector().parse_search(response(body), None).campaigns
+def test_missing_campaign_is_reported_in_several_ways(body: object) -> None:
+    assert connector().parse_lookup(respond(200, body), "1077") is None
+    assert not connector().parse_search(respond(200, body), None).campaigns
 
 
 @pytest.mark.parametrize(
@@ -483,16 +476,16 @@ def test_what_is_not_there_is_told_in_several_ways(body: object) -> None:
         failed(),
     ],
 )
-def test_a_read_that_tells_nothing_says_so(body: object) -> None:
+def test_unreadable_read_raises(body: object) -> None:
     with pytest.raises(UnexpectedResponse):
-        connector().parse_lookup(response(body), "1077")
+        connector().parse_lookup(respond(200, body), "1077")
     with pytest.raises(UnexpectedResponse):
-        connector().parse_search(response(body), None)
+        connector().parse_search(respond(200, body), None)
 
 
-def test_a_lookup_that_is_answered_with_another_campaign_is_not_believed() -> None:
+def test_lookup_with_another_campaign_raises() -> None:
     with pytest.raises(UnexpectedResponse):
-        connector().parse_lookup(response(succeeded(COPY)), "1078")
+        connector().parse_lookup(respond(200, succeeded(COPY)), "1078")
 
 
 # The emulator
@@ -505,7 +498,7 @@ def test_a_lookup_that_is_answered_with_another_campaign_is_not_believed() -> No
         ("program/1107", {"name": "x" * 256}),
     ],
 )
-def test_the_emulator_refuses_texts_that_are_too_long(
+def test_emulator_rejects_texts_above_the_limit(
     serve: Callable[[ASGIApp], str], path: str, texts: dict[str, str]
 ) -> None:
     answer, made = sent_to_emulator(serve, path, texts)
@@ -520,7 +513,7 @@ def test_the_emulator_refuses_texts_that_are_too_long(
         ("program/1107", {"name": "x" * 255, "description": "d" * 2001}),
     ],
 )
-def test_the_emulator_takes_texts_that_are_as_long_as_they_may_be(
+def test_emulator_accepts_texts_at_the_limit(
     serve: Callable[[ASGIApp], str], path: str, texts: dict[str, str]
 ) -> None:
     answer, made = sent_to_emulator(serve, path, texts)
@@ -531,11 +524,11 @@ def test_the_emulator_takes_texts_that_are_as_long_as_they_may_be(
 def sent_to_emulator(
     serve: Callable[[ASGIApp], str], path: str, texts: dict[str, str]
 ) -> tuple[Any, int]:
-    """What it answers a clone with, and how many copies it has made then."""
+    """Return the emulator's response to a clone, and the number of copies after it."""
     url = serve(marketo.create_emulator())
     secrets = {"grant_type": "client_credentials", **marketo.ACCOUNTS["marketo"]}
     with httpx.Client(base_url=url, trust_env=False) as client:
-        # The documents' own way of asking for a token.
+        # The documents request a token so.
         token = client.get("/identity/oauth/token", params=secrets).json()["access_token"]
         answer = client.post(
             f"/rest/asset/v1/{path}/clone.json",

@@ -1,4 +1,4 @@
-"""What is peculiar to Meta Ads: an answer of ids, a name by a second call, codes of its own."""
+"""Meta's own behaviour: a response of ids, a name in a second call, codes of its own."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -15,7 +15,6 @@ from strawberry import ID
 from campaign_gateway.accounts import Account
 from campaign_gateway.connectors.contract import (
     ProviderRequest,
-    ProviderResponse,
     UnexpectedResponse,
 )
 from campaign_gateway.connectors.providers import meta as module
@@ -38,6 +37,7 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.sandbox.emulators.meta import ACCESS_TOKEN, create_emulator
+from support.responses import respond
 
 Duplicate = Callable[[Account, Any], Awaitable[Outcome]]
 
@@ -73,13 +73,8 @@ def form_of(request: ProviderRequest) -> dict[str, str]:
     return dict(parse_qsl(request.body.decode(), strict_parsing=True))
 
 
-def answer(status: int, body: object, **headers: str) -> ProviderResponse:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return ProviderResponse(status, named, json.dumps(body).encode())
-
-
 def read(status: int, body: object, **headers: str) -> Outcome:
-    return CONNECTOR.parse_response(CAMPAIGN, answer(status, body, **headers))
+    return CONNECTOR.parse_response(CAMPAIGN, respond(status, body, **headers))
 
 
 def failed(status: int, code: object, subcode: int | None = None, **more: object) -> Outcome:
@@ -90,42 +85,42 @@ def failed(status: int, code: object, subcode: int | None = None, **more: object
 
 
 def looked_up(status: int, body: object) -> Campaign | None:
-    return CONNECTOR.parse_lookup(answer(status, body), "301")
+    return CONNECTOR.parse_lookup(respond(status, body), "301")
 
 
 # Requests
 
 
-def test_the_version_and_the_id_go_into_the_path_and_the_token_into_a_header() -> None:
+def test_version_and_id_are_in_the_path_and_token_in_a_header() -> None:
     request = CONNECTOR.build_request(CAMPAIGN)
     assert request.method == "POST"
     assert request.url == "https://graph.facebook.com/v26.0/101/copies"
     assert request.headers["authorization"] == "Bearer EAAtoken"
 
 
-def test_another_version_of_the_api_can_be_set() -> None:
+def test_version_is_a_setting() -> None:
     settings = {**SETTINGS, "version": "v27.0", "base_url": "https://meta.example/graph"}
     request = MetaConnector(MetaAccount.model_validate(settings)).build_lookup("301", None)
     assert request.url.startswith("https://meta.example/graph/v27.0/301?")
 
 
 @pytest.mark.parametrize("version", ["25.0", "v25", "v26.0/x", "v26.0\n", "latest", "", "v26.0.1"])
-def test_what_is_no_version_is_not_taken(version: str) -> None:
+def test_invalid_version_is_refused(version: str) -> None:
     with pytest.raises(ValidationError):
         MetaAccount.model_validate({**SETTINGS, "version": version})
 
 
-def test_a_copy_is_asked_to_be_paused_unless_the_caller_says_otherwise() -> None:
+def test_copy_is_paused_by_default() -> None:
     assert sent() == {"deep_copy": "false", "status_option": "PAUSED"}
     assert MetaCampaignInput(campaign_id=ID("101")).status_option == MetaStatusOption.PAUSED
     assert sent(status_option=MetaStatusOption.ACTIVE)["status_option"] == "ACTIVE"
 
 
-def test_a_deep_copy_is_asked_for_in_json() -> None:
+def test_deep_copy_is_sent_as_json() -> None:
     assert sent(deep_copy=True)["deep_copy"] == "true"
 
 
-def test_ways_of_renaming_are_one_object_in_json() -> None:
+def test_rename_options_are_one_json_object() -> None:
     strategy = MetaRenameStrategy.DEEP_RENAME
     fields = sent(rename_strategy=strategy, rename_prefix="Ä & ", rename_suffix=" (2)")
     assert json.loads(fields["rename_options"]) == {
@@ -136,7 +131,7 @@ def test_ways_of_renaming_are_one_object_in_json() -> None:
     assert json.loads(sent(rename_suffix=" (2)")["rename_options"]) == {"rename_suffix": " (2)"}
 
 
-def test_an_input_from_the_ledger_asks_for_the_same() -> None:
+def test_input_from_the_ledger_builds_the_same_requests() -> None:
     campaign = replace(
         CAMPAIGN,
         status_option=MetaStatusOption.INHERITED_FROM_SOURCE,
@@ -146,7 +141,7 @@ def test_an_input_from_the_ledger_asks_for_the_same() -> None:
     assert CONNECTOR.build_request(recorded) == CONNECTOR.build_request(campaign)
 
 
-def test_the_name_goes_into_a_call_of_its_own() -> None:
+def test_name_is_sent_in_a_second_call() -> None:
     assert "name" not in sent(name="A copy")
     request = CONNECTOR.build_rename(replace(CAMPAIGN, name="Ä copy & more"), "301", None)
     assert (request.method, request.url) == ("POST", "https://graph.facebook.com/v26.0/301")
@@ -158,18 +153,16 @@ def test_the_name_goes_into_a_call_of_its_own() -> None:
     [("name", "name"), ("rename_prefix", "renamePrefix"), ("rename_suffix", "renameSuffix")],
 )
 @pytest.mark.parametrize("value", ["", "two\nlines", "\x00"])
-def test_a_name_that_cannot_be_sent_is_refused_before_the_copy_is_made(
-    field: str, shown: str, value: str
-) -> None:
+def test_invalid_name_is_refused_before_the_copy(field: str, shown: str, value: str) -> None:
     with pytest.raises(Refused) as refusal:
         sent(**{field: value})
     assert refusal.value.error.field == (shown,)
 
 
-# Answers
+# Responses
 
 
-def test_a_success_tells_the_id_and_nothing_else() -> None:
+def test_success_has_only_the_id() -> None:
     body = {"copied_campaign_id": "301", "ad_object_ids": []}
     assert read(200, body) == Created(Campaign("301", copied_from="101"))
     assert read(200, body, x_fb_trace_id="T-1") == Created(
@@ -177,19 +170,19 @@ def test_a_success_tells_the_id_and_nothing_else() -> None:
     )
 
 
-def test_a_success_may_be_the_copy_itself() -> None:
+def test_success_with_the_whole_copy_is_created() -> None:
     assert read(200, COPY) == Created(Campaign("301", copied_from="101"))
     assert isinstance(read(200, {**COPY, "id": "101"}), Unknown)
     assert isinstance(read(200, {**COPY, "error": {"code": 2}}), Unknown)
 
 
 @pytest.mark.parametrize("copy_id", [None, "", "101", 301, "3/01", ["301"]], ids=repr)
-def test_a_success_without_the_id_of_a_copy_leaves_it_open(copy_id: object) -> None:
+def test_success_without_an_id_is_unknown(copy_id: object) -> None:
     assert isinstance(read(200, {"copied_campaign_id": copy_id, "id": "301"}), Unknown)
 
 
 @pytest.mark.parametrize("status", [400, 500, 502])
-def test_an_id_in_a_failure_is_not_believed(status: int) -> None:
+def test_id_in_a_failure_is_ignored(status: int) -> None:
     assert not isinstance(read(status, {"copied_campaign_id": "301"}), Created)
 
 
@@ -219,7 +212,7 @@ CODES = [
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 @pytest.mark.parametrize(("code", "subcode", "meaning"), CODES)
-def test_the_code_says_more_than_the_status(
+def test_code_overrides_the_status(
     code: int, subcode: int | None, meaning: ErrorCode, status: int
 ) -> None:
     outcome = failed(status, code, subcode)
@@ -230,33 +223,33 @@ def test_the_code_says_more_than_the_status(
 
 @pytest.mark.parametrize("status", [200, 302, 408, 500, 503])
 @pytest.mark.parametrize(("code", "subcode", "_"), CODES)
-def test_no_code_makes_a_refusal_of_an_answer_that_is_none(
+def test_no_code_turns_another_status_into_a_rejection(
     code: int, subcode: int | None, _: ErrorCode, status: int
 ) -> None:
     assert isinstance(failed(status, code, subcode), Unknown)
 
 
 @pytest.mark.parametrize("code", [1, 2, 5000, -1, -3])
-def test_an_error_that_tells_nothing_leaves_it_open_whatever_the_status(code: int) -> None:
+def test_error_without_a_meaning_is_unknown_whatever_the_status(code: int) -> None:
     for status in (400, 403, 500, 503):
         assert isinstance(failed(status, code), Unknown)
 
 
-def test_an_error_that_will_pass_leaves_it_open_unless_its_code_is_a_refusal() -> None:
+def test_transient_error_is_unknown_unless_its_code_is_a_rejection() -> None:
     assert isinstance(failed(400, 3910001, is_transient=True), Unknown)
     assert isinstance(failed(400, 4, is_transient=True), Rejected)
     assert isinstance(failed(400, 3910001, is_transient=False), Rejected)
 
 
 @pytest.mark.parametrize("code", [None, "", "many", 1.5, [], 10**30], ids=repr)
-def test_without_a_code_the_status_decides(code: object) -> None:
+def test_status_decides_without_a_code(code: object) -> None:
     outcome = failed(403, code)
     assert isinstance(outcome, Rejected)
     assert outcome.error.code == ErrorCode.PERMISSION_DENIED
     assert outcome.error.provider_code == "403"
 
 
-def test_what_is_wrong_is_told_in_the_words_for_the_user_too() -> None:
+def test_error_has_the_message_for_the_user_too() -> None:
     outcome = failed(400, 100, 1885194, error_user_msg="Too many ads", fbtrace_id="T-2")
     assert isinstance(outcome, Rejected)
     assert outcome.error.provider_message == "no: Too many ads"
@@ -270,7 +263,7 @@ def limited(usage: str, **headers: str) -> int | None:
     return outcome.error.retry_after
 
 
-def test_a_limit_says_in_minutes_how_long_to_wait() -> None:
+def test_rate_limit_header_in_minutes_gives_seconds() -> None:
     def usage(*minutes: object) -> str:
         uses = [{"type": "t", "estimated_time_to_regain_access": each} for each in minutes]
         return json.dumps({"1": uses, "2": [{"type": "t"}], "3": None})
@@ -285,29 +278,29 @@ def test_a_limit_says_in_minutes_how_long_to_wait() -> None:
 @pytest.mark.parametrize(
     "usage", ["", "{", "[]", '{"1": [7, null, "x"]}', '{"1": {}}', "\xff", '{"1": [{}]}']
 )
-def test_a_usage_that_cannot_be_read_says_nothing(usage: str) -> None:
+def test_unreadable_usage_header_gives_no_delay(usage: str) -> None:
     assert limited(usage) is None
     strange = usage.replace("7", '{"estimated_time_to_regain_access": -5}')
     assert limited(strange) is None
 
 
-def test_a_rename_is_done_when_meta_says_so() -> None:
-    assert CONNECTOR.parse_rename(answer(200, {"success": True})) is None
-    assert CONNECTOR.parse_rename(answer(200, {"id": "120210000000000301"})) is None
+def test_rename_succeeds_with_metas_success() -> None:
+    assert CONNECTOR.parse_rename(respond(200, {"success": True})) is None
+    assert CONNECTOR.parse_rename(respond(200, {"id": "120210000000000301"})) is None
     torn = {"success": True, "error": {"code": 2, "message": "no"}}
-    assert isinstance(CONNECTOR.parse_rename(answer(200, torn)), Unknown)
+    assert isinstance(CONNECTOR.parse_rename(respond(200, torn)), Unknown)
     for unclear in (False, "true", 1, None):
-        assert isinstance(CONNECTOR.parse_rename(answer(200, {"success": unclear})), Unknown)
-    assert isinstance(CONNECTOR.parse_rename(answer(500, {"success": True})), Unknown)
-    refusal = CONNECTOR.parse_rename(answer(400, {"error": {"code": 100, "message": "no"}}))
+        assert isinstance(CONNECTOR.parse_rename(respond(200, {"success": unclear})), Unknown)
+    assert isinstance(CONNECTOR.parse_rename(respond(500, {"success": True})), Unknown)
+    refusal = CONNECTOR.parse_rename(respond(400, {"error": {"code": 100, "message": "no"}}))
     assert isinstance(refusal, Rejected)
     assert refusal.error.provider_code == "100"
 
 
-# Reading and finding
+# Searches and lookups
 
 
-def test_a_campaign_is_read_with_its_source_and_in_utc() -> None:
+def test_lookup_has_the_source_and_times_in_utc() -> None:
     assert looked_up(200, COPY) == Campaign(
         id="301",
         name="A copy",
@@ -320,7 +313,7 @@ def test_a_campaign_is_read_with_its_source_and_in_utc() -> None:
 
 
 @pytest.mark.parametrize("source", ["0", "", None, 0], ids=repr)
-def test_a_campaign_that_is_no_copy_has_no_source(source: object) -> None:
+def test_source_of_a_campaign_that_is_no_copy_is_none(source: object) -> None:
     found = looked_up(200, {**COPY, "source_campaign_id": source})
     assert found is not None
     assert found.copied_from is None
@@ -339,7 +332,7 @@ def test_a_campaign_that_is_no_copy_has_no_source(source: object) -> None:
         (None, None, CampaignStatus.UNKNOWN, None),
     ],
 )
-def test_the_status_is_what_it_is_set_to_and_the_word_what_comes_of_it(
+def test_status_is_the_setting_and_provider_status_the_effective_one(
     status: str | None, effective: str | None, meaning: CampaignStatus, word: str | None
 ) -> None:
     found = looked_up(200, {**COPY, "status": status, "effective_status": effective})
@@ -347,7 +340,7 @@ def test_the_status_is_what_it_is_set_to_and_the_word_what_comes_of_it(
     assert (found.status, found.provider_status) == (meaning, word)
 
 
-def test_only_code_100_with_subcode_33_says_that_there_is_no_campaign() -> None:
+def test_only_code_100_with_subcode_33_is_an_unknown_campaign() -> None:
     for status in (400, 404):
         assert looked_up(status, {"error": {"code": 100, "error_subcode": 33}}) is None
     for status, code, subcode in [(400, 100, 0), (400, 190, 33), (500, 100, 33), (403, 200, 33)]:
@@ -355,26 +348,26 @@ def test_only_code_100_with_subcode_33_says_that_there_is_no_campaign() -> None:
             looked_up(status, {"error": {"code": code, "error_subcode": subcode}})
 
 
-def test_a_search_asks_for_the_copies_of_the_source_and_for_archived_ones_too() -> None:
+def test_search_lists_the_copies_of_the_source_with_archived_ones() -> None:
     parts = urlsplit(CONNECTOR.build_search(CAMPAIGN, None).url)
     assert parts.path == "/v26.0/101/copies"
     query = parse_qs(parts.query)
     assert "source_campaign_id" in query["fields"][0].split(",")
     assert json.loads(query["effective_status"][0]) == module.LISTED
     assert "after" not in query
-    # Such a filter is refused as a whole.
+    # Meta rejects such a filter as a whole.
     assert "DELETED" not in module.LISTED
 
 
-def test_a_cursor_stays_one_parameter() -> None:
+def test_cursor_stays_one_parameter() -> None:
     for cursor in ("MTAxNTExOTQ1MjAwNzI5NDE=", "a&limit=1#x", "../.."):
         query = urlsplit(CONNECTOR.build_search(CAMPAIGN, cursor).url).query
         assert parse_qs(query)["after"] == [cursor]
 
 
-def test_a_page_has_a_next_one_only_if_meta_links_to_it() -> None:
+def test_page_has_a_next_one_only_with_a_link() -> None:
     def after(paging: object) -> str | None:
-        page = CONNECTOR.parse_search(answer(200, {"data": [COPY], "paging": paging}), None)
+        page = CONNECTOR.parse_search(respond(200, {"data": [COPY], "paging": paging}), None)
         assert [each.copied_from for each in page.campaigns] == ["101"]
         return page.next_cursor
 
@@ -414,7 +407,7 @@ async def copied(account: Account, duplicate: Duplicate, campaign: MetaCampaignI
         ({"rename_suffix": " (2)", "name": "Summer sale"}, "Summer sale"),
     ],
 )
-async def test_a_copy_is_called_as_asked_or_else_as_meta_calls_it(
+async def test_copy_has_the_requested_name_or_metas_name(
     changes: dict[str, Any], name: str, live: Account, duplicate: Duplicate
 ) -> None:
     campaign = replace(CAMPAIGN, campaign_id=ID("120210000000000101"), **changes)
@@ -432,14 +425,14 @@ async def test_a_copy_is_called_as_asked_or_else_as_meta_calls_it(
         (MetaStatusOption.INHERITED_FROM_SOURCE, CampaignStatus.ACTIVE),
     ],
 )
-async def test_a_copy_begins_with_the_status_that_was_asked_for(
+async def test_requested_status_option_is_sent(
     option: MetaStatusOption, status: CampaignStatus, live: Account, duplicate: Duplicate
 ) -> None:
     campaign = replace(CAMPAIGN, campaign_id=ID("120210000000000101"), status_option=option)
     assert (await copied(live, duplicate, campaign)).campaign.status == status
 
 
-async def test_a_search_walks_every_page_and_sees_the_copies_of_one_source_only(
+async def test_search_reads_every_page_of_one_sources_copies(
     live: Account, duplicate: Duplicate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PAGE_SIZE", 2)
@@ -460,18 +453,18 @@ async def test_a_search_walks_every_page_and_sees_the_copies_of_one_source_only(
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("rename-refused", "Invalid parameter: The name is not acceptable."),
         ("rename-error-500", "An unknown error occurred"),
     ],
 )
-async def test_a_copy_without_its_name_is_told_with_metas_words(
-    source: str, said: str, live: Account, duplicate: Duplicate
+async def test_failed_rename_has_metas_message(
+    source: str, message: str, live: Account, duplicate: Duplicate
 ) -> None:
     campaign = replace(CAMPAIGN, campaign_id=ID(source), name="Summer sale")
     copy = await copied(live, duplicate, campaign)
     assert copy.campaign.name == f"{source} - Copy"
-    assert [(each.code, each.provider_message) for each in copy.warnings] == [
-        (WarningCode.NAME_NOT_APPLIED, said)
+    assert [(warning.code, warning.provider_message) for warning in copy.warnings] == [
+        (WarningCode.NAME_NOT_APPLIED, message)
     ]

@@ -1,46 +1,27 @@
-"""Translates one copy of a marketing email or a campaign to HubSpot's REST API and back."""
+"""Translates the copy of a marketing email or a campaign to HubSpot's REST API and back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, final
 from urllib.parse import unquote, urlencode
 
 import strawberry
 
-from campaign_gateway.connectors.account_settings import (
-    AccountSettings,
-    BaseUrl,
-    Secret,
-    version_like,
-)
-from campaign_gateway.connectors.building import (
-    api_request,
-    identifier,
-    invalid_input,
-    json_body,
-    line,
-    optional_line,
-    optional_text,
-)
+from campaign_gateway.connectors import account_settings, building, errors, parsing
+from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
 from campaign_gateway.connectors.contract import (
+    Connector,
+    ListsCampaigns,
     ProviderRequest,
     ProviderResponse,
+    ReadsCampaigns,
+    ReportsProgress,
     SearchPage,
     UnexpectedResponse,
 )
-from campaign_gateway.connectors.errors import failure, read_retry_after, warning
 from campaign_gateway.connectors.graphql import account_field, described_enum
-from campaign_gateway.connectors.parsing import (
-    expect_success,
-    read_found,
-    read_id,
-    read_instant,
-    read_json_object,
-    read_listed,
-    read_text,
-)
 from campaign_gateway.model import (
     Accepted,
     Campaign,
@@ -61,11 +42,11 @@ class HubspotCampaignKind(StrEnum):
 
 described_enum(
     HubspotCampaignKind,
-    "Which of HubSpot's two calls makes the copy.",
+    "What to copy. It decides which of HubSpot's two calls makes the copy.",
     {
-        HubspotCampaignKind.EMAIL: "A marketing email; HubSpot copies it at once.",
-        HubspotCampaignKind.CAMPAIGN: "A campaign, which groups emails, pages and other assets; "
-        "HubSpot tells the copy's id at once and fills the copy afterwards.",
+        HubspotCampaignKind.EMAIL: "A marketing email. HubSpot copies it immediately.",
+        HubspotCampaignKind.CAMPAIGN: "A campaign, which groups emails, pages and other assets. "
+        "HubSpot returns the copy's id immediately and fills the copy afterwards.",
     },
 )
 
@@ -76,17 +57,16 @@ def _only_for_campaigns(description: str) -> Any:
     )
 
 
-@strawberry.input(description="Assets of one type that are to be copied with a HubSpot campaign.")
+@strawberry.input(description="Assets of one type to copy together with a HubSpot campaign.")
 class HubspotAssetsInput:
     type: str = strawberry.field(
-        description='What HubSpot calls the type, such as "LANDING_PAGE" or "MARKETING_EMAIL".'
+        description='The type at HubSpot, such as "LANDING_PAGE" or "MARKETING_EMAIL".'
     )
     ids: list[strawberry.ID] = strawberry.field(description="The assets' ids at HubSpot.")
 
 
 @strawberry.input(
-    description="A marketing email or a campaign at HubSpot to copy, and what the copy is to be "
-    "like."
+    description="A marketing email or a campaign at HubSpot to copy, and the options of the copy."
 )
 class HubspotCampaignInput:
     account: str | None = account_field("HubSpot")
@@ -94,34 +74,34 @@ class HubspotCampaignInput:
         description="The id of the email, or the GUID of the campaign, at HubSpot."
     )
     kind: HubspotCampaignKind = strawberry.field(
-        default=HubspotCampaignKind.EMAIL, description="What is copied."
+        default=HubspotCampaignKind.EMAIL, description="What to copy."
     )
     name: str | None = strawberry.field(
         default=strawberry.UNSET,
-        description="The name of the copy. A campaign needs one that no other campaign has; an "
-        "email without one is named by HubSpot.",
+        description="The name of the copy. A campaign needs a name that no other campaign has. For "
+        "an email without a name HubSpot chooses one.",
     )
     language: str | None = strawberry.field(
         default=strawberry.UNSET,
         description='The language of the copied email, such as "en". Only for kind EMAIL.',
     )
     assets: list[HubspotAssetsInput] | None = _only_for_campaigns(
-        "The assets that are copied too. Without them none is."
+        "The assets to copy too. Without them no asset is copied."
     )
     should_clone_draft_nodes: bool | None = _only_for_campaigns(
-        "Whether draft nodes are copied too, as they are if this is left out."
+        "Whether draft nodes are copied too. They are, if omitted."
     )
     should_clone_edges: bool | None = _only_for_campaigns(
-        "Whether edges are copied too, as they are if this is left out."
+        "Whether edges are copied too. They are, if omitted."
     )
     should_clone_sticky_notes: bool | None = _only_for_campaigns(
-        "Whether sticky notes are copied too, as they are if this is left out."
+        "Whether sticky notes are copied too. They are, if omitted."
     )
     should_clone_tasks: bool | None = _only_for_campaigns(
-        "Whether tasks are copied too, as they are if this is left out."
+        "Whether tasks are copied too. They are, if omitted."
     )
     should_clone_tracking_urls: bool | None = _only_for_campaigns(
-        "Whether tracking URLs are copied too, as they are if this is left out."
+        "Whether tracking URLs are copied too. They are, if omitted."
     )
     audience: str | None = _only_for_campaigns("The target audience of the copy.")
     currency_code: str | None = _only_for_campaigns(
@@ -136,12 +116,11 @@ class HubspotCampaignInput:
     )
 
 
-TITLE = "HubSpot"
 PAGE_SIZE = 100
 
-# States of emails; PLANNED, ACTIVE, PAUSED and COMPLETED are those of campaigns, in capitals. What
-# may be one of two, such as PUBLISHED_OR_SCHEDULED, is left open, and so is a campaign that is
-# IN_PROGRESS: no document says whether it sends.
+# States of emails. PLANNED, ACTIVE, PAUSED and COMPLETED are states of campaigns, in capitals.
+# Ambiguous states such as PUBLISHED_OR_SCHEDULED are missing on purpose, and IN_PROGRESS of a
+# campaign too: no document says whether it sends.
 STATUSES: Mapping[str, CampaignStatus] = {
     **dict.fromkeys(
         [
@@ -167,13 +146,13 @@ STATUSES: Mapping[str, CampaignStatus] = {
     ),
 }  # fmt: skip
 
-# Without these an email is told with its whole content, a campaign with none of its properties.
+# Without these HubSpot returns an email with its whole content, and a campaign without properties.
 EMAIL_PROPERTIES = ("id", "name", "state", "clonedFrom", "createdAt", "updatedAt")
 CAMPAIGN_PROPERTIES = ("hs_name", "hs_campaign_status", "hs_notes")
 
 DATES = ("startDate", "endDate")
 
-# HubSpot requires all of them, and says that by default they are true.
+# HubSpot requires all of them, and documents true as their default.
 SWITCHES = dict.fromkeys(
     [
         "shouldCloneDraftNodes", "shouldCloneEdges", "shouldCloneStickyNotes", "shouldCloneTasks",
@@ -185,162 +164,157 @@ SWITCHES = dict.fromkeys(
 # HubSpot's page "Error handling": it rejects calls with 423 during a lock of two seconds, and with
 # 477 while it moves the account to another data centre, with the seconds to wait in `Retry-After`.
 LOCKED, MOVING = 423, 477
-TURNED_AWAY = (LOCKED, MOVING)
 LOCK_SECONDS = 2
 
 JOB_FAILED = (
-    "HubSpot said yes and then failed to clone the campaign. Look at the source there, then use a "
-    "new idempotency key."
+    "HubSpot accepted the copy and then failed to clone the campaign. Check the source at HubSpot, "
+    "then use a new idempotency key."
 )
 
 
 class HubspotAccount(AccountSettings):
     """The access token of an app, and the versions of HubSpot's two APIs.
 
-    Emails need the scope `content`; for the versions v3, 2026-03 and 2026-09
-    `marketing.email.write` with `marketing.email.read` does as well. Campaigns need the scopes
+    Emails need the scope `content`. For the versions v3, 2026-03 and 2026-09 the scopes
+    `marketing.email.write` and `marketing.email.read` are enough too. Campaigns need the scopes
     `marketing.campaigns.read` and `marketing.campaigns.write`.
     """
 
     base_url: BaseUrl = "https://api.hubapi.com"
     access_token: Secret
-    emails_version: Annotated[str, version_like("v3", r"v[0-9]{1,3}|[0-9]{4}-[0-9]{2}(-beta)?")] = (
-        "v3"
-    )
+    emails_version: Annotated[
+        str, account_settings.version_like("v3", r"v[0-9]{1,3}|[0-9]{4}-[0-9]{2}(-beta)?")
+    ] = "v3"
     campaigns_version: Annotated[
-        str, version_like("2026-09-beta", r"[0-9]{4}-[0-9]{2}(-beta)?")
+        str, account_settings.version_like("2026-09-beta", r"[0-9]{4}-[0-9]{2}(-beta)?")
     ] = "2026-09-beta"
 
 
+@final
 @dataclass(frozen=True)
-class HubspotConnector:
+class HubspotConnector(
+    Connector[HubspotCampaignInput],
+    ReportsProgress[HubspotCampaignInput],
+    ListsCampaigns[HubspotCampaignInput],
+    ReadsCampaigns[HubspotCampaignInput],
+):
     """Source: developers.hubspot.com/docs/api-reference, "Clone a marketing email" (v3, 2026-03),
     "Clone a campaign" and "Retrieve clone status" (2026-09-beta), read 2026-09.
 
-    An email is cloned at once. A campaign has its GUID at once and is then filled by a job, which
-    may fail and leave the campaign behind.
+    HubSpot clones an email immediately. It returns the GUID of a new campaign immediately too, and
+    then fills the campaign in a job, which can fail and leave the campaign behind.
     """
 
-    provider: ClassVar[str] = "hubspot"
-    title: ClassVar[str] = TITLE
-    Account: ClassVar[type[AccountSettings]] = HubspotAccount
-    Input: ClassVar[type[Any]] = HubspotCampaignInput
-    example: ClassVar[str] = (
-        'campaignId: "67890123456"\nkind: EMAIL\nname: "Spring newsletter, second edition"'
-    )
-    reports_creation_time: ClassVar[bool] = True
-    reports_source: ClassVar[bool] = True
-    list_has_all_fields: ClassVar[bool] = True
+    provider = "hubspot"
+    title = "HubSpot"
+    Account = HubspotAccount
+    Input = HubspotCampaignInput
+    example = 'campaignId: "67890123456"\nkind: EMAIL\nname: "Spring newsletter, second edition"'
+    reports_source = True
 
     account: HubspotAccount
 
-    def build_request(self, campaign: HubspotCampaignInput) -> ProviderRequest:
-        source = identifier(campaign.campaign_id, "campaignId")
-        if campaign.kind == HubspotCampaignKind.EMAIL:
-            _refuse_any({"assets": campaign.assets, **_of_campaigns(campaign)}, "CAMPAIGN")
+    def build_request(self, copy_input: HubspotCampaignInput) -> ProviderRequest:
+        source = building.require_id(copy_input.campaign_id, "campaignId")
+        if copy_input.kind == HubspotCampaignKind.EMAIL:
+            _refuse_any({"assets": copy_input.assets, **_for_campaigns(copy_input)}, "CAMPAIGN")
             email = {
                 "id": source,
-                "cloneName": optional_line(campaign.name, "name"),
-                "language": optional_line(campaign.language, "language"),
+                "cloneName": building.optional_line(copy_input.name, "name"),
+                "language": building.optional_line(copy_input.language, "language"),
             }
-            return self._request("POST", f"{self._emails}/clone", json_body(email))
-        _refuse_any({"language": campaign.language}, "EMAIL")
-        if campaign.name is None:
-            raise invalid_input("name", "name must be given for kind CAMPAIGN.")
+            return self._request("POST", f"{self._emails}/clone", building.json_body(email))
+        _refuse_any({"language": copy_input.language}, "EMAIL")
+        if copy_input.name is None:
+            raise building.invalid_input("name", "name is required for kind CAMPAIGN.")
         fields = {
             "sourceCampaignGuid": source,
-            "name": line(campaign.name, "name"),
-            "assetsToClone": _assets_by_type(campaign.assets or []),
+            "name": building.require_line(copy_input.name, "name"),
+            "assetsToClone": _assets_by_type(copy_input.assets or []),
             **SWITCHES,
             **{
                 name: _checked(value, name)
-                for name, value in _of_campaigns(campaign).items()
+                for name, value in _for_campaigns(copy_input).items()
                 if value is not None
             },
         }
-        return self._request("POST", f"{self._campaigns}/clone", json_body(fields))
+        return self._request("POST", f"{self._campaigns}/clone", building.json_body(fields))
 
-    def parse_response(self, campaign: HubspotCampaignInput, response: ProviderResponse) -> Outcome:
-        body = read_json_object(response)
-        if response.is_success:
-            guid = read_id(body, "campaignGuid")
-            if guid and guid.lower() != campaign.campaign_id.lower():
-                # FAILED may have left a campaign behind, so that is for the progress to tell.
-                return _read_job(campaign, guid, read_text(body, "status"))
-            email = _read_campaign(body)
-            if email and email.id != campaign.campaign_id:
-                return Created(email)
-            # 201 is the documented yes to cloning a campaign, whatever became of the body; for an
-            # email it is 200, and an unreadable one might be a proxy's.
-            if response.status == 201 and campaign.kind == HubspotCampaignKind.CAMPAIGN:
-                return Accepted()
-            # By HubSpot's description an email has to hold `isAb` and nothing else.
-            is_email = body is not None and isinstance(body.get("isAb"), bool) and "id" not in body
-            if response.status == 200 and campaign.kind == HubspotCampaignKind.EMAIL and is_email:
-                return Accepted()
-        is_turned_away = response.status in TURNED_AWAY
-        return failure(
-            TITLE,
+    def parse_response(
+        self, copy_input: HubspotCampaignInput, response: ProviderResponse
+    ) -> Outcome:
+        body = parsing.json_object(response)
+        guid = parsing.safe_id(body, "campaignGuid")
+        copy = Campaign(guid, copy_input.name) if guid else _parse_campaign(body)
+        outcome = errors.success(
+            response, copy, copy_input.campaign_id, documented=_documented(copy_input, body)
+        )
+        if isinstance(outcome, Created) and guid:
+            # FAILED may have left a campaign behind. The progress decides that.
+            return self._job_outcome(outcome.campaign, parsing.text(body, "status"))
+        is_busy = response.status in {LOCKED, MOVING}
+        return outcome or errors.failure(
+            self.title,
             response,
-            ErrorCode.RATE_LIMITED if is_turned_away else None,
-            provider_code=read_text(body, "category"),
-            provider_message=read_text(body, "message"),
-            retry_after=_delay_of(response) if is_turned_away else None,
-            trace_id=read_text(body, "correlationId"),
+            ErrorCode.RATE_LIMITED if is_busy else None,
+            provider_code=parsing.text(body, "category"),
+            provider_message=parsing.text(body, "message"),
+            retry_after=_delay_in(response) if is_busy else None,
+            trace_id=parsing.text(body, "correlationId"),
         )
 
-    def build_progress(self, campaign: HubspotCampaignInput, copy_id: str) -> ProviderRequest:
-        path = f"{self._campaigns}/clone/{identifier(copy_id, 'id')}/status"
+    def build_progress(self, copy_input: HubspotCampaignInput, copy_id: str) -> ProviderRequest:
+        path = f"{self._campaigns}/clone/{building.require_id(copy_id, 'id')}/status"
         return self._request("GET", path)
 
     def parse_progress(
-        self, campaign: HubspotCampaignInput, copy_id: str, response: ProviderResponse
+        self, copy_input: HubspotCampaignInput, copy_id: str, response: ProviderResponse
     ) -> Created | Accepted | Rejected:
-        expect_success(response)
-        body = read_json_object(response)
-        status = read_text(body, "status")
-        if status is None or read_id(body, "campaignGuid") is None:
+        parsing.expect_success(response)
+        body = parsing.json_object(response)
+        status = parsing.text(body, "status")
+        if status is None or parsing.safe_id(body, "campaignGuid") is None:
             raise UnexpectedResponse("no status of the copy")
         if status == "FAILED":
             return Rejected(UserError(ErrorCode.CONFLICT, JOB_FAILED, provider_code=status))
-        return _read_job(campaign, copy_id, status)
+        return self._job_outcome(Campaign(copy_id, copy_input.name), status)
 
-    def build_search(self, campaign: HubspotCampaignInput, cursor: str | None) -> ProviderRequest:
+    def build_search(self, copy_input: HubspotCampaignInput, cursor: str | None) -> ProviderRequest:
         page = {"sort": "-createdAt", "limit": PAGE_SIZE} | ({"after": cursor} if cursor else {})
-        if campaign.kind == HubspotCampaignKind.EMAIL:
+        if copy_input.kind == HubspotCampaignKind.EMAIL:
             query = {"includedProperties": EMAIL_PROPERTIES, **page}
             return self._request("GET", f"{self._emails}?{urlencode(query, doseq=True)}")
-        # The filter takes any part of a name; without blanks it finds a name that was trimmed, too.
-        name = (campaign.name or "").strip()
+        # The filter matches any part of a name. Without blanks it also finds a trimmed name.
+        name = (copy_input.name or "").strip()
         named = {"name": name, "properties": CAMPAIGN_PROPERTIES, **page}
         return self._request("GET", f"{self._campaigns}?{urlencode(named, doseq=True)}")
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
-        found = read_listed(response, _read_campaign, "results")
-        after = read_text(read_json_object(response), "paging", "next", "after")
-        # The samples have it as it stands in a URL ("MjA%3D").
-        return SearchPage(found, unquote(after) if after else None)
+        campaigns = parsing.campaigns(response, _parse_campaign, "results")
+        after = parsing.text(parsing.json_object(response), "paging.next.after")
+        # The samples have it escaped for a URL ("MjA%3D").
+        return SearchPage(campaigns, unquote(after) if after else None)
 
     def build_lookup(
         self, campaign_id: str, related_input: HubspotCampaignInput | None
     ) -> ProviderRequest:
-        sound = identifier(campaign_id, "id")
+        safe_id = building.require_id(campaign_id, "id")
         # Emails have numbers and campaigns have GUIDs.
-        is_email = (
-            related_input.kind == HubspotCampaignKind.EMAIL if related_input else sound.isdecimal()
-        )
+        is_email = safe_id.isdecimal()
+        if related_input is not None:
+            is_email = related_input.kind == HubspotCampaignKind.EMAIL
         if is_email:
             query = urlencode({"includedProperties": EMAIL_PROPERTIES}, doseq=True)
-            return self._request("GET", f"{self._emails}/{sound}?{query}")
+            return self._request("GET", f"{self._emails}/{safe_id}?{query}")
         query = urlencode({"properties": CAMPAIGN_PROPERTIES}, doseq=True)
-        return self._request("GET", f"{self._campaigns}/{sound}?{query}")
+        return self._request("GET", f"{self._campaigns}/{safe_id}?{query}")
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
-        return read_found(response, campaign_id, _read_campaign)
+        return parsing.one(response, campaign_id, _parse_campaign)
 
     @property
     def _emails(self) -> str:
-        # Versions that are dates stand behind the name of the API.
+        # A version that is a date comes after the name of the API.
         version = self.account.emails_version
         return (
             f"/marketing/{version}/emails" if version[0] == "v" else f"/marketing/emails/{version}"
@@ -352,89 +326,98 @@ class HubspotConnector:
 
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
         headers = {"authorization": f"Bearer {self.account.access_token.get_secret_value()}"}
-        return api_request(method, self.account.base_url + path, headers, body)
+        return building.api_request(method, self.account.base_url + path, headers, body)
+
+    def _job_outcome(self, copy: Campaign, status: str | None) -> Created | Accepted:
+        match status:
+            case "COMPLETE":
+                return Created(copy)
+            case "PARTIAL_FAILURE":
+                warning = errors.warning(self.title, WarningCode.PARTIAL_COPY)
+                return Created(copy, warnings=(warning,))
+        return Accepted(campaign=copy)
 
 
-def _delay_of(response: ProviderResponse) -> int | None:
-    seconds = read_retry_after(response.headers, datetime.now(UTC))
+def _documented(copy_input: HubspotCampaignInput, body: Mapping[str, object] | None) -> int | None:
+    """Return the status that is HubSpot's yes without the copy in the body."""
+    if copy_input.kind == HubspotCampaignKind.CAMPAIGN:
+        return 201
+    # For an email HubSpot documents 200, which might be a proxy's. By HubSpot's description an
+    # email must have `isAb` and may lack every other field.
+    is_email = body is not None and isinstance(body.get("isAb"), bool) and "id" not in body
+    return 200 if is_email else None
+
+
+def _delay_in(response: ProviderResponse) -> int | None:
+    seconds = errors.parse_retry_after(response.headers, datetime.now(UTC))
     return LOCK_SECONDS if seconds is None and response.status == LOCKED else seconds
 
 
-def _of_campaigns(campaign: HubspotCampaignInput) -> dict[str, object]:
-    """What goes with kind CAMPAIGN alone, by the names that HubSpot and GraphQL share."""
+def _for_campaigns(copy_input: HubspotCampaignInput) -> dict[str, object]:
+    """The fields that only kind CAMPAIGN has, by the names that HubSpot and GraphQL share."""
     return {
-        "shouldCloneDraftNodes": campaign.should_clone_draft_nodes,
-        "shouldCloneEdges": campaign.should_clone_edges,
-        "shouldCloneStickyNotes": campaign.should_clone_sticky_notes,
-        "shouldCloneTasks": campaign.should_clone_tasks,
-        "shouldCloneTrackingUrls": campaign.should_clone_tracking_urls,
-        "audience": campaign.audience,
-        "currencyCode": campaign.currency_code,
-        "notes": campaign.notes,
-        "startDate": campaign.start_date,
-        "endDate": campaign.end_date,
+        "shouldCloneDraftNodes": copy_input.should_clone_draft_nodes,
+        "shouldCloneEdges": copy_input.should_clone_edges,
+        "shouldCloneStickyNotes": copy_input.should_clone_sticky_notes,
+        "shouldCloneTasks": copy_input.should_clone_tasks,
+        "shouldCloneTrackingUrls": copy_input.should_clone_tracking_urls,
+        "audience": copy_input.audience,
+        "currencyCode": copy_input.currency_code,
+        "notes": copy_input.notes,
+        "startDate": copy_input.start_date,
+        "endDate": copy_input.end_date,
     }
 
 
 def _refuse_any(fields: Mapping[str, object], kind: str) -> None:
     for name, value in fields.items():
         if value is not None:
-            raise invalid_input(name, f"{name} is only for kind {kind}.")
+            raise building.invalid_input(name, f"{name} is only for kind {kind}.")
 
 
 def _checked(value: object, name: str) -> object:
     if not isinstance(value, str):
         return value
-    return _date(value, name) if name in DATES else optional_text(value, name)
+    return _date(value, name) if name in DATES else building.optional_text(value, name)
 
 
 def _date(value: str, name: str) -> str | None:
-    """A day as HubSpot's description has it; None for none, as forms have it. Raises `Refused`."""
+    """Return a day in HubSpot's format; None for "", which forms send. Raises `Refused`."""
     if not value:
         return None
     try:
-        is_one = date.fromisoformat(value).isoformat() == value
+        is_date = date.fromisoformat(value).isoformat() == value
     except ValueError:
-        is_one = False
-    if not is_one:
-        raise invalid_input(name, f"{name} must be a date, written as 2026-10-30.")
+        is_date = False
+    if not is_date:
+        raise building.invalid_input(name, f"{name} must be a date, written as 2026-10-30.")
     return value
 
 
 def _assets_by_type(assets: Sequence[HubspotAssetsInput]) -> dict[str, list[str]]:
     by_type: dict[str, list[str]] = {}
-    for each in assets:
-        # What an empty list means at HubSpot is not documented; all assets would be the worst.
-        if not each.ids:
-            raise invalid_input("assets", "Each of assets must name an id.")
-        ids = by_type.setdefault(line(each.type, "assets"), [])
-        ids += [identifier(one, "assets") for one in each.ids]
+    for asset in assets:
+        # HubSpot does not document an empty list. It could mean all assets.
+        if not asset.ids:
+            raise building.invalid_input("assets", "Each item of assets must have an id.")
+        ids = by_type.setdefault(building.require_line(asset.type, "assets"), [])
+        ids += [building.require_id(asset_id, "assets") for asset_id in asset.ids]
     return by_type
 
 
-def _read_job(campaign: HubspotCampaignInput, guid: str, status: str | None) -> Created | Accepted:
-    copy = Campaign(id=guid, name=campaign.name)
-    match status:
-        case "COMPLETE":
-            return Created(copy)
-        case "PARTIAL_FAILURE":
-            return Created(copy, warnings=(warning(TITLE, WarningCode.PARTIAL_COPY),))
-    return Accepted(campaign=copy)
-
-
-def _read_campaign(item: object) -> Campaign | None:
-    """An email, or a campaign, which has its name and its state among `properties`."""
-    campaign_id = read_id(item, "id")
+def _parse_campaign(item: object) -> Campaign | None:
+    """Return an email, or a campaign, which has its name and its state among `properties`."""
+    campaign_id = parsing.safe_id(item, "id")
     if campaign_id is None:
         return None
-    word = read_text(item, "state") or read_text(item, "properties", "hs_campaign_status")
+    status = parsing.text(item, "state") or parsing.text(item, "properties.hs_campaign_status")
     return Campaign(
         id=campaign_id,
-        name=read_text(item, "name") or read_text(item, "properties", "hs_name"),
-        description=read_text(item, "properties", "hs_notes"),
-        status=STATUSES.get((word or "").upper(), CampaignStatus.UNKNOWN),
-        provider_status=word,
-        created_at=read_instant(item, "createdAt"),
-        updated_at=read_instant(item, "updatedAt"),
-        copied_from=read_id(item, "clonedFrom"),
+        name=parsing.text(item, "name") or parsing.text(item, "properties.hs_name"),
+        description=parsing.text(item, "properties.hs_notes"),
+        status=STATUSES.get((status or "").upper(), CampaignStatus.UNKNOWN),
+        provider_status=status,
+        created_at=parsing.instant(item, "createdAt"),
+        updated_at=parsing.instant(item, "updatedAt"),
+        copied_from=parsing.safe_id(item, "clonedFrom"),
     )

@@ -1,43 +1,28 @@
-"""Translates one copy of a campaign to Mailchimp's Marketing API and back."""
+"""Translates the copy of a campaign to Mailchimp's Marketing API and back."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Self, final
 from urllib.parse import urlencode
 
 import strawberry
 from pydantic import model_validator
 
-from campaign_gateway.connectors.account_settings import (
-    AccountSettings,
-    BaseUrl,
-    CallsAtOnce,
-    Secret,
+from campaign_gateway.connectors import account_settings, building, errors, parsing
+from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
+from campaign_gateway.connectors.contract import (
+    Connector,
+    ListsCampaigns,
+    ProviderRequest,
+    ProviderResponse,
+    ReadsCampaigns,
+    RenamesCopies,
+    SearchPage,
 )
-from campaign_gateway.connectors.building import (
-    api_request,
-    basic,
-    identifier,
-    json_body,
-    optional_line,
-)
-from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
-from campaign_gateway.connectors.errors import failure
 from campaign_gateway.connectors.graphql import account_field
-from campaign_gateway.connectors.parsing import (
-    read_found,
-    read_id,
-    read_instant,
-    read_int,
-    read_json_object,
-    read_listed,
-    read_text,
-)
 from campaign_gateway.model import (
     Campaign,
     CampaignStatus,
-    Created,
     ErrorCode,
     Outcome,
     Refused,
@@ -56,52 +41,55 @@ class MailchimpCampaignInput:
     )
     name: str | None = strawberry.field(
         default=strawberry.UNSET,
-        description="The title of the copy. Mailchimp names a copy itself and takes this in a "
-        "second call; if that fails, the copy exists under Mailchimp's own title.",
+        description="The title of the copy. Mailchimp chooses a title itself, and the gateway sets "
+        "this one in a second call. If that call fails, the copy exists under Mailchimp's title.",
     )
 
 
-TITLE = "Mailchimp"
 PAGE_SIZE = 100
 
-# What `_read_campaign` reads: a whole campaign holds segments, links and figures, some kilobytes.
-FIELDS = ("id", "status", "create_time", "settings.title")
+# What `FIELDS` parses. A whole campaign has segments, links and figures: some kilobytes.
+READ_FIELDS = ("id", "status", "create_time", "settings.title")
 
-# Mailchimp's description 3.0.55 requires these with every change, and the newest does not.
+# Mailchimp's description 3.0.55 requires these with every change. The newest does not.
 REQUIRED_SETTINGS = ("subject_line", "from_name", "reply_to")
 
 DETAILS_UNKNOWN = (
-    "Mailchimp wants the subject and the sender of the copy together with its title, and the "
-    "gateway could not read them, so it has not sent a title that could change them."
+    "Mailchimp requires the subject and the sender of the copy together with its title. The "
+    "gateway could not read them, so it did not send a title that could change them."
 )
 
-# Not here: `canceling` and `canceled`, a sending that reached some people and will reach no more.
-STATUSES: Mapping[str, CampaignStatus] = {
-    "save": CampaignStatus.DRAFT,
-    "schedule": CampaignStatus.SCHEDULED,
-    "sending": CampaignStatus.ACTIVE,
-    "paused": CampaignStatus.PAUSED,
-    "sent": CampaignStatus.COMPLETED,
-    "archived": CampaignStatus.ARCHIVED,
-}
+FIELDS = parsing.CampaignFields(
+    # `canceling` and `canceled` are missing on purpose: the campaign was sent to some people and
+    # will not continue.
+    statuses={
+        "save": CampaignStatus.DRAFT,
+        "schedule": CampaignStatus.SCHEDULED,
+        "sending": CampaignStatus.ACTIVE,
+        "paused": CampaignStatus.PAUSED,
+        "sent": CampaignStatus.COMPLETED,
+        "archived": CampaignStatus.ARCHIVED,
+    },
+    name="settings.title",
+    created_at="create_time",
+)
 
 
 class MailchimpAccount(AccountSettings):
-    """An API key; what stands behind its last dash (`...-us21`) is the data centre it belongs to.
+    """An API key. The part after its last dash (`...-us21`) is the data centre it belongs to.
 
-    Mailchimp lets an account have 10 connections at a time, of which reads need some.
+    Mailchimp allows an account 10 connections at a time, and reads need some of them.
     """
 
     base_url: BaseUrl | None = None
     api_key: Secret
-    calls_at_once: CallsAtOnce = 8
+    calls_at_once: account_settings.CallsAtOnce = 8
 
     @model_validator(mode="after")
     def _has_an_address(self) -> Self:
         if self.base_url is None and self._data_centre is None:
             raise ValueError(
-                'needs to know the data centre: give api_key whole, with its end (such as "-us21"),'
-                " or base_url"
+                'needs the data centre: set api_key with its end (such as "-us21"), or base_url'
             )
         return self
 
@@ -111,69 +99,71 @@ class MailchimpAccount(AccountSettings):
 
     @property
     def _data_centre(self) -> str | None:
-        found = re.search(r"-([a-z]{1,8}[0-9]{1,4})\Z", self.api_key.get_secret_value())
-        return found[1] if found else None
+        data_centre = re.search(r"-([a-z]{1,8}[0-9]{1,4})\Z", self.api_key.get_secret_value())
+        return data_centre[1] if data_centre else None
 
 
+@final
 @dataclass(frozen=True)
-class MailchimpConnector:
+class MailchimpConnector(
+    Connector[MailchimpCampaignInput],
+    RenamesCopies[MailchimpCampaignInput],
+    ListsCampaigns[MailchimpCampaignInput],
+    ReadsCampaigns[MailchimpCampaignInput],
+):
     """Source: mailchimp.com/developer/marketing (errors, fundamentals) and the official SDK
     mailchimp-marketing-typescript-sdk, read 2026-09.
 
-    Mailchimp tells when a campaign was made and sent, and not when it was edited.
+    Mailchimp returns when a campaign was created and sent, but not when it was edited.
     """
 
-    provider: ClassVar[str] = "mailchimp"
-    title: ClassVar[str] = TITLE
-    Account: ClassVar[type[AccountSettings]] = MailchimpAccount
-    Input: ClassVar[type[Any]] = MailchimpCampaignInput
-    example: ClassVar[str] = 'campaignId: "42694e9e57"\nname: "Spring newsletter, second wave"'
-    reports_creation_time: ClassVar[bool] = True
-    reports_source: ClassVar[bool] = False
-    list_has_all_fields: ClassVar[bool] = True
+    provider = "mailchimp"
+    title = "Mailchimp"
+    Account = MailchimpAccount
+    Input = MailchimpCampaignInput
+    example = 'campaignId: "42694e9e57"\nname: "Spring newsletter, second wave"'
 
     account: MailchimpAccount
 
-    def build_request(self, campaign: MailchimpCampaignInput) -> ProviderRequest:
-        # It is sent later, when the copy exists; refusing it only then would be too late.
-        optional_line(campaign.name, "name")
-        source = identifier(campaign.campaign_id, "campaignId")
+    def build_request(self, copy_input: MailchimpCampaignInput) -> ProviderRequest:
+        building.name_for_rename(copy_input)
+        source = building.require_id(copy_input.campaign_id, "campaignId")
         return self._request("POST", f"/{source}/actions/replicate")
 
     def parse_response(
-        self, campaign: MailchimpCampaignInput, response: ProviderResponse
+        self, copy_input: MailchimpCampaignInput, response: ProviderResponse
     ) -> Outcome:
-        body = read_json_object(response)
-        copy = _read_campaign(body) if response.is_success else None
-        if copy is not None and copy.id != campaign.campaign_id:
-            return Created(copy, _trace_of(body, response))
-        return _failure(body, response)
+        source, copy = copy_input.campaign_id, FIELDS.parse(parsing.json_object(response))
+        # Mailchimp documents 200, which proves nothing without a body.
+        return errors.success(
+            response, copy, source, documented=None, trace_id=_trace_id(response)
+        ) or self._failure(response)
 
     def build_rename(
         self,
-        campaign: MailchimpCampaignInput,
+        copy_input: MailchimpCampaignInput,
         copy_id: str,
         lookup_response: ProviderResponse | None,
     ) -> ProviderRequest:
-        path = f"/{identifier(copy_id, 'id')}"
-        copy = read_json_object(lookup_response) if lookup_response else None
+        path = f"/{building.require_id(copy_id, 'id')}"
+        copy = parsing.json_object(lookup_response) if lookup_response else None
         current = copy.get("settings") if copy else None
         if not isinstance(current, dict):
             raise Refused(UserError(ErrorCode.PROVIDER_UNAVAILABLE, DETAILS_UNKNOWN))
         # The copy's own values change nothing. 3.0.55 requires text, so a missing one is empty.
-        settings = {name: read_text(current, name) or "" for name in REQUIRED_SETTINGS}
-        titled = {**settings, "title": optional_line(campaign.name, "name")}
-        return self._request("PATCH", path, json_body({"settings": titled}))
+        settings = {name: parsing.text(current, name) or "" for name in REQUIRED_SETTINGS}
+        titled = {**settings, "title": building.name_for_rename(copy_input)}
+        return self._request("PATCH", path, building.json_body({"settings": titled}))
 
     def parse_rename(self, response: ProviderResponse) -> Rejected | Unknown | None:
-        body = read_json_object(response)
-        if response.is_success and _read_campaign(body):
-            return None
-        return _failure(body, response)
+        is_renamed = response.is_success and FIELDS.parse(parsing.json_object(response))
+        return None if is_renamed else self._failure(response)
 
-    def build_search(self, campaign: MailchimpCampaignInput, cursor: str | None) -> ProviderRequest:
+    def build_search(
+        self, copy_input: MailchimpCampaignInput, cursor: str | None
+    ) -> ProviderRequest:
         query = {
-            "fields": ",".join([*(f"campaigns.{each}" for each in FIELDS), "total_items"]),
+            "fields": ",".join([*(f"campaigns.{field}" for field in READ_FIELDS), "total_items"]),
             "count": PAGE_SIZE,
             "offset": cursor or "0",
             "sort_field": "create_time",
@@ -182,64 +172,50 @@ class MailchimpConnector:
         return self._request("GET", f"?{urlencode(query, safe=',')}")
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
-        found = read_listed(response, _read_campaign, "campaigns")
-        total = read_int(read_json_object(response), "total_items") or 0
+        campaigns = parsing.campaigns(response, FIELDS.parse, "campaigns")
+        total = parsing.integer(parsing.json_object(response), "total_items") or 0
         offset = int(cursor or "0") + PAGE_SIZE
-        return SearchPage(found, str(offset) if offset < total else None)
+        return SearchPage(campaigns, str(offset) if offset < total else None)
 
     def build_lookup(
         self, campaign_id: str, related_input: MailchimpCampaignInput | None
     ) -> ProviderRequest:
-        fields = [*FIELDS, *(f"settings.{each}" for each in REQUIRED_SETTINGS)]
+        fields = [*READ_FIELDS, *(f"settings.{name}" for name in REQUIRED_SETTINGS)]
         query = urlencode({"fields": ",".join(fields)}, safe=",")
-        return self._request("GET", f"/{identifier(campaign_id, 'id')}?{query}")
+        return self._request("GET", f"/{building.require_id(campaign_id, 'id')}?{query}")
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
-        return read_found(response, campaign_id, _read_campaign)
+        return parsing.one(response, campaign_id, FIELDS.parse)
 
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
-        headers = {
-            # Any user name will do, say Mailchimp's documents.
-            "authorization": basic("gateway", self.account.api_key.get_secret_value()),
-            "accept": "application/json, application/problem+json",
-        }
-        return api_request(method, self.account.root + "/3.0/campaigns" + path, headers, body)
+        url = f"{self.account.root}/3.0/campaigns{path}"
+        # Mailchimp's documents say that any user name works.
+        secret = building.basic_auth("gateway", self.account.api_key.get_secret_value())
+        headers = {"authorization": secret, "accept": "application/json, application/problem+json"}
+        return building.api_request(method, url, headers, body)
+
+    def _failure(self, response: ProviderResponse) -> Rejected | Unknown:
+        body = parsing.json_object(response)
+        return errors.failure(
+            self.title,
+            response,
+            _code_of_403(body) if response.status == 403 else None,
+            provider_code=parsing.text(body, "title"),
+            provider_message=parsing.text(body, "detail"),
+            trace_id=_trace_id(response),
+        )
 
 
-def _failure(body: object, response: ProviderResponse) -> Rejected | Unknown:
-    title = read_text(body, "title")
-    return failure(
-        TITLE,
-        response,
-        _code_of_403(body, title) if response.status == 403 else None,
-        provider_code=title,
-        provider_message=read_text(body, "detail"),
-        trace_id=_trace_of(body, response),
-    )
-
-
-def _code_of_403(body: object, title: str | None) -> ErrorCode | None:
+def _code_of_403(body: object) -> ErrorCode | None:
     if body is None:
-        # Mailchimp writes its own refusals as JSON; one without any is its throttling.
+        # Mailchimp's own errors are JSON. A 403 without JSON comes from its throttling.
         return ErrorCode.RATE_LIMITED
-    # "WrongDatacenter" in the glossary of errors, two words in answers: the key is of another one.
-    is_elsewhere = re.sub(r"[^a-z]", "", (title or "").lower()) == "wrongdatacenter"
-    return ErrorCode.AUTHENTICATION_FAILED if is_elsewhere else None
+    # The key belongs to another data centre. "WrongDatacenter" in the glossary of errors, two words
+    # in responses.
+    title = re.sub(r"[^a-z]", "", (parsing.text(body, "title") or "").lower())
+    return ErrorCode.AUTHENTICATION_FAILED if title == "wrongdatacenter" else None
 
 
-def _trace_of(body: object, response: ProviderResponse) -> str | None:
-    return read_text(body, "instance") or read_text(dict(response.headers), "x-request-id")
-
-
-def _read_campaign(data: object) -> Campaign | None:
-    campaign_id = read_id(data, "id")
-    if campaign_id is None:
-        return None
-    word = read_text(data, "status")
-    return Campaign(
-        id=campaign_id,
-        name=read_text(data, "settings", "title"),
-        status=STATUSES.get(word or "", CampaignStatus.UNKNOWN),
-        provider_status=word,
-        created_at=read_instant(data, "create_time"),
-    )
+def _trace_id(response: ProviderResponse) -> str | None:
+    in_header = parsing.text(response.headers, "x-request-id")
+    return parsing.text(parsing.json_object(response), "instance") or in_header

@@ -1,35 +1,26 @@
-"""Translates one copy of a campaign to Sonarly's REST API and back."""
+"""Translates the copy of a campaign to Sonarly's REST API and back."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import final
 
 import strawberry
 
+from campaign_gateway.connectors import building, errors, parsing
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
-from campaign_gateway.connectors.building import (
-    api_request,
-    identifier,
-    invalid_input,
-    json_body,
-    optional_line,
+from campaign_gateway.connectors.contract import (
+    Connector,
+    ListsCampaigns,
+    ProviderRequest,
+    ProviderResponse,
+    ReadsCampaigns,
+    SearchPage,
 )
-from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
-from campaign_gateway.connectors.errors import failure
 from campaign_gateway.connectors.graphql import account_field
-from campaign_gateway.connectors.parsing import (
-    read_found,
-    read_id,
-    read_instant,
-    read_json_object,
-    read_listed,
-    read_text,
-)
-from campaign_gateway.model import Accepted, Campaign, CampaignStatus, Created, ErrorCode, Outcome
+from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome
 
 
 @strawberry.input(
-    description="A Sonarly campaign to copy into a draft, and the audience that the draft is for."
+    description="A Sonarly campaign to copy into a draft, and the audience of the draft."
 )
 class SonarlyCampaignInput:
     account: str | None = account_field("Sonarly")
@@ -42,19 +33,22 @@ class SonarlyCampaignInput:
     )
     name: str | None = strawberry.field(
         default=strawberry.UNSET,
-        description="The name of the copy; without it Sonarly chooses one. Only a copy with a name "
-        "that no other campaign has can be found again when an answer is lost.",
+        description="The name of the copy. Without it Sonarly chooses one. If a response is lost, "
+        "the gateway can find the copy only by a name that no other campaign has.",
     )
     lead_ids: list[strawberry.ID] | None = strawberry.field(
         default=strawberry.UNSET,
-        description="The leads of the audience that the copy is for. Without them, all of them.",
+        description="The leads of the audience that the copy is for. Without them, all leads.",
     )
 
 
-TITLE = "Sonarly"
-
-# `draft` is the only status that the documents name.
-STATUSES: Mapping[str, CampaignStatus] = {"draft": CampaignStatus.DRAFT}
+FIELDS = parsing.CampaignFields(
+    # `draft` is the only status that the documents name.
+    statuses={"draft": CampaignStatus.DRAFT},
+    description="description",
+    created_at="createdAt",
+    updated_at="updatedAt",
+)
 
 
 class SonarlyAccount(AccountSettings):
@@ -64,110 +58,94 @@ class SonarlyAccount(AccountSettings):
     api_key: Secret
 
 
+@final
 @dataclass(frozen=True)
-class SonarlyConnector:
+class SonarlyConnector(
+    Connector[SonarlyCampaignInput],
+    ListsCampaigns[SonarlyCampaignInput],
+    ReadsCampaigns[SonarlyCampaignInput],
+):
     """Source: app.sonarly.io/docs/api/campaigns/campaigns-duplicate, read 2026-11.
 
-    sonarly.com is another company with look-alike keys; its documents do not apply. Finding and
+    sonarly.com is another company with similar keys; its documents do not apply. Finding and
     reading campaigns needs the permission `campaigns:read`.
     """
 
-    provider: ClassVar[str] = "sonarly"
-    title: ClassVar[str] = TITLE
-    Account: ClassVar[type[AccountSettings]] = SonarlyAccount
-    Input: ClassVar[type[Any]] = SonarlyCampaignInput
-    example: ClassVar[str] = (
+    provider = "sonarly"
+    title = "Sonarly"
+    Account = SonarlyAccount
+    Input = SonarlyCampaignInput
+    example = (
         'accountGroupId: "507f1f77bcf86cd799439001"\n'
         'campaignId: "507f1f77bcf86cd799439011"\n'
         'audienceId: "507f1f77bcf86cd799439021"\n'
         'name: "Outreach, third quarter"'
     )
-    reports_creation_time: ClassVar[bool] = True
-    reports_source: ClassVar[bool] = False
-    list_has_all_fields: ClassVar[bool] = True
 
     account: SonarlyAccount
 
-    def build_request(self, campaign: SonarlyCampaignInput) -> ProviderRequest:
-        # What an empty list means at Sonarly is not documented; the whole audience would be the
-        # worst reading of "no leads".
-        if campaign.lead_ids is not None and not campaign.lead_ids:
-            raise invalid_input("leadIds", "leadIds must name a lead, or be left out for all.")
-        group = identifier(campaign.account_group_id, "accountGroupId")
-        source = identifier(campaign.campaign_id, "campaignId")
-        fields = {
-            "name": optional_line(campaign.name, "name"),
-            "audienceId": identifier(campaign.audience_id, "audienceId"),
-            "leadIds": [identifier(lead, "leadIds") for lead in campaign.lead_ids]
-            if campaign.lead_ids
-            else None,
-        }
-        path = f"/v1/accounts/{group}/campaigns/{source}/duplicate"
-        return self._request("POST", path, json_body(fields))
-
-    def parse_response(self, campaign: SonarlyCampaignInput, response: ProviderResponse) -> Outcome:
-        body = read_json_object(response)
-        trace_id = read_text(body, "traceId")
-        if response.is_success:
-            copy = (
-                _read_campaign(body.get("data")) if body and body.get("success") is True else None
+    def build_request(self, copy_input: SonarlyCampaignInput) -> ProviderRequest:
+        leads = copy_input.lead_ids
+        # Sonarly does not document an empty list. It could mean the whole audience, which is the
+        # opposite of "no leads".
+        if leads is not None and not leads:
+            raise building.invalid_input(
+                "leadIds", "leadIds must have at least one id. Omit it for all leads."
             )
-            if copy is not None and copy.id != campaign.campaign_id:
-                return Created(copy, trace_id)
-            # 201 is Sonarly's documented yes, whatever became of the body; any other success is
-            # undocumented and might be a proxy's.
-            if response.status == 201 and not (body and body.get("success") is False):
-                return Accepted(trace_id)
-        claims_success = response.is_success or (body and body.get("success") is True)
-        return failure(
-            TITLE,
+        source = building.require_id(copy_input.campaign_id, "campaignId")
+        fields = {
+            "name": building.optional_line(copy_input.name, "name"),
+            "audienceId": building.require_id(copy_input.audience_id, "audienceId"),
+            "leadIds": [building.require_id(lead, "leadIds") for lead in leads] if leads else None,
+        }
+        path = f"/{source}/duplicate"
+        return self._request("POST", copy_input, path, building.json_body(fields))
+
+    def parse_response(
+        self, copy_input: SonarlyCampaignInput, response: ProviderResponse
+    ) -> Outcome:
+        body = parsing.json_object(response) or {}
+        reports_success = body.get("success")
+        trace_id = parsing.text(body, "traceId")
+        outcome = None
+        if reports_success is not False:
+            copy = FIELDS.parse(body.get("data")) if reports_success is True else None
+            outcome = errors.success(response, copy, copy_input.campaign_id, trace_id=trace_id)
+        return outcome or errors.failure(
+            self.title,
             response,
-            ErrorCode.OUTCOME_UNKNOWN if claims_success else None,
-            provider_code=read_text(body, "error", "code"),
-            provider_message=read_text(body, "error", "message"),
+            # A body that reports success contradicts any other status.
+            ErrorCode.OUTCOME_UNKNOWN if reports_success is True else None,
+            provider_code=parsing.text(body, "error.code"),
+            provider_message=parsing.text(body, "error.message"),
             trace_id=trace_id,
         )
 
-    def build_search(self, campaign: SonarlyCampaignInput, cursor: str | None) -> ProviderRequest:
-        group = identifier(campaign.account_group_id, "accountGroupId")
-        return self._request("GET", f"/v1/accounts/{group}/campaigns")
+    def build_search(self, copy_input: SonarlyCampaignInput, cursor: str | None) -> ProviderRequest:
+        return self._request("GET", copy_input)
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
-        """The list is neither paged nor filtered, says app.sonarly.io/docs (campaigns-list)."""
-        return SearchPage(read_listed(response, _read_campaign, "data", "items"))
+        """The list has no pages and no filters (app.sonarly.io/docs, campaigns-list)."""
+        return SearchPage(parsing.campaigns(response, FIELDS.parse, "data.items"))
 
     def build_lookup(
         self, campaign_id: str, related_input: SonarlyCampaignInput | None
     ) -> ProviderRequest:
         if related_input is None:
-            raise invalid_input(
+            raise building.invalid_input(
                 "id",
                 "Sonarly reads a campaign only within its account group, and the gateway knows the "
-                "group of none but the campaigns it has copied.",
+                "group only for campaigns that it has copied.",
             )
-        group = identifier(related_input.account_group_id, "accountGroupId")
-        path = f"/v1/accounts/{group}/campaigns/{identifier(campaign_id, 'id')}"
-        return self._request("GET", path)
+        return self._request("GET", related_input, f"/{building.require_id(campaign_id, 'id')}")
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
-        return read_found(response, campaign_id, _read_campaign, "data")
+        return parsing.one(response, campaign_id, FIELDS.parse, "data")
 
-    def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
+    def _request(
+        self, method: str, copy_input: SonarlyCampaignInput, path: str = "", body: bytes = b""
+    ) -> ProviderRequest:
+        group = building.require_id(copy_input.account_group_id, "accountGroupId")
         headers = {"authorization": f"Bearer {self.account.api_key.get_secret_value()}"}
-        return api_request(method, self.account.base_url + path, headers, body)
-
-
-def _read_campaign(data: object) -> Campaign | None:
-    campaign_id = read_id(data, "id")
-    if campaign_id is None:
-        return None
-    word = read_text(data, "status")
-    return Campaign(
-        id=campaign_id,
-        name=read_text(data, "name"),
-        description=read_text(data, "description"),
-        status=STATUSES.get(word or "", CampaignStatus.UNKNOWN),
-        provider_status=word,
-        created_at=read_instant(data, "createdAt"),
-        updated_at=read_instant(data, "updatedAt"),
-    )
+        url = f"{self.account.base_url}/v1/accounts/{group}/campaigns{path}"
+        return building.api_request(method, url, headers, body)

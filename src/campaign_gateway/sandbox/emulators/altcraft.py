@@ -1,10 +1,10 @@
 """A strict stand-in for Altcraft's API.
 
-Written from guides.altcraft.com ("Clone campaign", "Clone a trigger campaign", "API interaction",
-the list and get pages; v72 to v75). No document says, and so it is invented here: the texts of
-errors, which errors these methods give, that a failure comes with HTTP 200 for some source ids and
-with its own number as the status for others (the documents leave that open), that a method refuses
-campaigns of the other kind and unknown parameters, and that `campaigns/get` knows triggers.
+Source: guides.altcraft.com ("Clone campaign", "Clone a trigger campaign", "API interaction", the
+list and get pages; v72 to v75). Invented, because no document says it: the texts of errors; which
+errors these methods return; that a failure has HTTP 200 for some source ids and its own number as
+the status for others (the documents leave that open); that a method rejects campaigns of the other
+kind and unknown parameters; that `campaigns/get` returns triggers too.
 """
 
 import json
@@ -41,8 +41,8 @@ ERRORS = {
     440: "Undocumented error",
     500: "Internal error",
 }
-# Ids are numbers here, so an outcome is one: 9404 answers HTTP 200 with error 404, 8404 answers
-# HTTP 404 with error 404, and 9001 and up are the faults in the order of their list.
+# Ids are numbers here, so each outcome has one: 9404 returns HTTP 200 with error 404, 8404 returns
+# HTTP 404 with error 404, and from 9001 on come the faults in the order of their list.
 FAULT_IDS = {9001 + number: fault for number, fault in enumerate(FAULTS)}
 OUTCOMES: dict[Any, str] = {
     **dict.fromkeys(TRIGGERS, "copied, with kind: TRIGGER"),
@@ -90,7 +90,7 @@ class Altcraft:
 
         async def copy() -> Response:
             name = call.get("name", f"Clone of {source['name'] if source else number}")
-            # Behind every id that means something here.
+            # Higher than every id with a meaning in this file.
             copy_id = 10_000 + len(self.copies.made) + 1
             self._add(copy_id, name, min(kinds), is_active=call.get("is_active", False))
             self.copies.add(str(number), str(copy_id), name)
@@ -148,7 +148,7 @@ class Altcraft:
 
 
 def _listed(campaign: Campaign, *, is_trigger_list: bool) -> Campaign:
-    """As the two lists show it; `type` means another thing in each."""
+    """The campaign as the two lists return it. `type` has another meaning in each."""
     shown = {name: campaign[name] for name in ("id", "name", "type", "is_active")}
     if is_trigger_list:
         shown["type"] = "api_call"
@@ -190,7 +190,7 @@ def _described_trigger(campaign: Campaign) -> Campaign:
 
 
 async def _read(request: Request, known: dict[str, type]) -> dict[str, Any] | Response:
-    """The parameters as their types, or the answer that refuses them."""
+    """Return the parameters with their types, or the response that rejects them."""
     body = await request.body()
     media_type = request.headers.get("content-type", "").split(";")[0]
     call: dict[str, Any] = {"format": media_type.removeprefix("application/")}
@@ -217,7 +217,7 @@ async def _read(request: Request, known: dict[str, type]) -> dict[str, Any] | Re
 
 
 def _typed(value: object, kind: type) -> object:
-    """Loosely, as the documents' samples are: "87" is a number and "true" is a flag."""
+    """Accept loose types, as the documents' samples do: "87" is a number and "true" is a flag."""
     if kind is bool and value in ("true", "false"):
         return value == "true"
     if kind is int and isinstance(value, str):
@@ -245,7 +245,7 @@ def _answer(
 
 
 def _write(parent: Element, name: str, value: object) -> None:
-    """An array is its element repeated; an empty one, like a null, is an empty element."""
+    """Write an array as repeated elements. An empty array and a null are an empty element."""
     if isinstance(value, list) and value:
         for item in value:
             _write(parent, name, item)

@@ -1,9 +1,9 @@
 """A strict stand-in for Braze's REST API.
 
-Written from braze.com/docs (campaigns/duplicate, campaigns/list, campaigns/details, errors, rate
-limits; read up to 2026-09) and the recorded errors of the client braze_ruby. No document says, and
-so it is invented here: the body of the 202, every text of a 400 to campaigns/duplicate, that an
-unknown tag or field is refused, that drafts are listed, and after how long the copy is.
+Source: braze.com/docs (campaigns/duplicate, campaigns/list, campaigns/details, errors, rate limits;
+read up to 2026-09) and the recorded errors of the client braze_ruby. Invented, because no document
+says it: the body of the 202; every text of a 400 to campaigns/duplicate; that an unknown tag or
+field is rejected; that the list has drafts; the time until the copy exists.
 """
 
 import time
@@ -25,7 +25,7 @@ ACCOUNTS = {"braze": {"api_key": API_KEY}}
 SOURCES = {"0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10": "Spring sale"}
 TAGS = {"promo", "seasonal"}
 
-# Seconds until a copy is in the list.
+# Seconds until the list has a copy.
 CREATION_SECONDS = 3.0
 
 OUTCOMES: dict[Any, str] = {
@@ -180,7 +180,7 @@ class Braze:
         return None if allowed else self._invalid_key(request)
 
     def _invalid_key(self, request: Request) -> Response:
-        # The key is echoed and the limits are empty, as recorded from the real API.
+        # The real API echoes the key and leaves the limits empty, as recorded.
         sent = request.headers.get("authorization", "").removeprefix("Bearer ")
         response = self._answer(401, f"Invalid API key: {sent}")
         for name in ("limit", "remaining", "reset"):

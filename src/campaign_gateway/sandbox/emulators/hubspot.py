@@ -1,12 +1,11 @@
 """A strict stand-in for HubSpot's APIs of marketing emails (v3) and of campaigns (2026-09-beta).
 
-Written from developers.hubspot.com/docs/api-reference (clone, list and retrieve of both kinds,
-clone status, error handling; read up to 2026-09). No document says, and so it is invented here: the
-texts of errors; which of them a taken name, an unknown asset type, an unknown field or what is no
-date is; which types can be cloned; the `Location` of a 201; how long a job takes; that its campaign
-can be read from the start; what a failed one leaves behind; that a page holds 100 emails at most;
-the name of a clone that was given none, and the states of clones. Lists are sorted by createdAt
-alone.
+Source: developers.hubspot.com/docs/api-reference (clone, list and retrieve of both kinds, clone
+status, error handling; read up to 2026-09). Invented, because no document says it: the texts of
+errors; the errors for a used name, an unknown asset type, an unknown field and an invalid date;
+which types can be cloned; the `Location` of a 201; the duration of a job; that its campaign can be
+read from the start; what a failed job leaves behind; that a page has at most 100 emails; the name
+of a clone without a requested name, and the states of clones. Lists are sorted only by createdAt.
 """
 
 import base64
@@ -29,14 +28,14 @@ from campaign_gateway.sandbox.emulation import FAULTS, Copies, emulator, misbeha
 ACCESS_TOKEN = "sandbox-hubspot-6d20c4b19e-token"
 ACCOUNTS = {"hubspot": {"access_token": ACCESS_TOKEN}}
 
-# Emails by id, with their name and what they were cloned from.
+# Emails by id, with their name and their source.
 EMAILS = {
     "67890123456": ("Spring newsletter", None),
     "67890123457": ("Spring newsletter, clone", "67890123456"),
     "67890123458": ("Welcome", None),
 }
 CAMPAIGNS = {"6f1d2c3b-8a4e-4b7d-9c05-2e1f7a8b9c0d": "Product launch"}
-# Campaigns that were cloned before, and what became of the job.
+# Campaigns that were cloned before, with the status of the job.
 JOBS = {
     "0b0e1f5a-3c52-4a09-8e6f-1d2c3b4a5f60": "COMPLETE",
     "0b0e1f5a-3c52-4a09-8e6f-1d2c3b4a5f61": "PARTIAL_FAILURE",
@@ -45,10 +44,10 @@ JOBS = {
 }
 ASSET_TYPES = {"BLOG_POST", "CTA", "FORM", "LANDING_PAGE", "MARKETING_EMAIL", "OBJECT_LIST"}
 
-# Seconds until the job that fills a cloned campaign is done.
+# Seconds until the job has filled a cloned campaign.
 CREATION_SECONDS = 3.0
 
-# Each becomes this answer: status, category, message.
+# Each gets this response: status, category, message.
 REFUSALS = {
     "not-found": (404, "OBJECT_NOT_FOUND", "Object not found"),
     "invalid": (400, "VALIDATION_ERROR", "Invalid input"),
@@ -61,7 +60,7 @@ REFUSALS = {
     "error-500": (500, "INTERNAL_ERROR", "Internal error"),
     "error-503": (503, "SERVICE_UNAVAILABLE", "Service temporarily unavailable"),
 }
-# Campaigns whose job does not simply end well, and how it does end.
+# Campaigns whose job does not end with COMPLETE, and its last status.
 JOB_ENDS = {
     "job-fails": "FAILED",
     "job-fails-and-leaves-nothing": "FAILED",
@@ -71,7 +70,7 @@ JOB_ENDS = {
     "job-is-partial-at-once": "PARTIAL_FAILURE",
 }
 
-# Every word of an email's is also one of a campaign's: `campaign-not-found` and so on.
+# Every outcome of an email exists for a campaign too: `campaign-not-found` and so on.
 WORDS = {
     **{name: f"{status}, {message.lower()}" for name, (status, _, message) in REFUSALS.items()},
     **{name: f"{name}: {words}" for name, words in FAULTS.items()},
@@ -80,7 +79,7 @@ CAMPAIGN_WORDS = {f"campaign-{name}": name for name in WORDS}
 
 
 def _as_campaign(words: str, name: str) -> str:
-    """No two campaigns have one name, so each outcome asks for one of its own."""
+    """Return the outcome with a name of its own: two campaigns cannot have the same name."""
     return f'{words}, with kind: CAMPAIGN, name: "{name}"'
 
 
@@ -185,8 +184,8 @@ class HubSpot:
 
     async def show_status(self, request: Request) -> Response:
         guid = request.path_params["guid"]
-        told = self._status_of(guid) if guid in self.jobs else None
-        return _refuse_caller(request) or _shown(told)
+        status = self._status_of(guid) if guid in self.jobs else None
+        return _refuse_caller(request) or _shown(status)
 
     async def list_emails(self, request: Request) -> Response:
         items = [_with_fields(request, each) for each in self.emails.values()]
@@ -206,14 +205,14 @@ class HubSpot:
         return _refuse_caller(request) or _page(request, items, 50)
 
     async def show_campaign(self, request: Request) -> Response:
-        found = self.campaigns.get(request.path_params["guid"])
-        told = _with_properties(request, found) | {"assets": {}} if found else None
-        return _refuse_caller(request) or _shown(told)
+        campaign = self.campaigns.get(request.path_params["guid"])
+        body = _with_properties(request, campaign) | {"assets": {}} if campaign else None
+        return _refuse_caller(request) or _shown(body)
 
     async def _read(
         self, request: Request, needed: Mapping[str, type], free: Mapping[str, type]
     ) -> dict[str, Any] | Response:
-        """The body of a clone, or the answer that refuses it."""
+        """Return the body of a clone request, or the response that rejects it."""
         self.copies.asked += 1
         if refusal := _refuse_caller(request):
             return refusal
@@ -274,7 +273,7 @@ class HubSpot:
 
     def _add_campaign(self, guid: str, asked: dict[str, Any]) -> None:
         now = _now()
-        told = {
+        properties = {
             "hs_name": asked["name"],
             "hs_campaign_status": "planned",
             "hs_notes": asked.get("notes"),
@@ -287,8 +286,8 @@ class HubSpot:
             "businessUnits": [{"id": 0}],
             "createdAt": now,
             "id": guid,
-            # Properties without a value are left out, as documented.
-            "properties": {name: value for name, value in told.items() if value},
+            # As documented, properties without a value are missing.
+            "properties": {name: value for name, value in properties.items() if value},
             "updatedAt": now,
         }
 
@@ -320,13 +319,13 @@ def _mistake_in_dates(body: dict[str, Any]) -> str | None:
 
 
 def _with_fields(request: Request, email: dict[str, Any]) -> dict[str, Any]:
-    """An email with the fields that were asked for; with all of them if none were."""
+    """Return an email with the requested fields, or with all of them if the request names none."""
     wanted = request.query_params.getlist("includedProperties") or list(email)
     return {name: email[name] for name in wanted if name in email}
 
 
 def _with_properties(request: Request, campaign: dict[str, Any]) -> dict[str, Any]:
-    """A campaign with the properties that were asked for; with none if none were."""
+    """Return a campaign with the requested properties, or without any if the request names none."""
     wanted = request.query_params.getlist("properties")
     properties = campaign["properties"]
     return campaign | {
@@ -335,7 +334,7 @@ def _with_properties(request: Request, campaign: dict[str, Any]) -> dict[str, An
 
 
 def _page(request: Request, items: list[dict[str, Any]], usual: int) -> Response:
-    """A page of items that come in the order of their creation."""
+    """Return a page of items, which are in the order of their creation."""
     query = request.query_params
     try:
         limit = int(query.get("limit", usual))
@@ -355,8 +354,8 @@ def _page(request: Request, items: list[dict[str, Any]], usual: int) -> Response
     return JSONResponse(answer)
 
 
-def _shown(told: dict[str, Any] | None) -> Response:
-    return JSONResponse(told) if told else _error(*REFUSALS["not-found"])
+def _shown(body: dict[str, Any] | None) -> Response:
+    return JSONResponse(body) if body else _error(*REFUSALS["not-found"])
 
 
 def _now() -> str:
@@ -364,13 +363,13 @@ def _now() -> str:
 
 
 def _error(status: int, category: str, message: str) -> Response:
-    told = {
+    body = {
         "status": "error",
         "message": message,
         "correlationId": str(uuid.uuid4()),
         "category": category,
     }
-    return JSONResponse(told, status, {"Retry-After": "3600"} if status == 477 else None)
+    return JSONResponse(body, status, {"Retry-After": "3600"} if status == 477 else None)
 
 
 def create_emulator() -> Starlette:

@@ -1,13 +1,12 @@
 """A strict stand-in for Klaviyo's REST API.
 
-Written from github.com/klaviyo/openapi (create_campaign_clone, get_campaigns and get_campaign of
-2026-07-15, and their betas, which became 2026-10-15) and developers.klaviyo.com (rate limits
-and errors, filtering, API versioning; read 2026-11). A campaign looks as the revision of the
-request has it. No document says, and so it is invented here: all texts and all codes of errors but
-`invalid`, that what is unknown in a body or a query is refused, that a body in application/json is,
-the name of an unnamed copy before 2026-10-15, that every date is a revision, what a fresh copy has
-beside name, status and times, and limits that never run down. Of the filters only the channel's is
-there.
+Source: github.com/klaviyo/openapi (create_campaign_clone, get_campaigns and get_campaign of
+2026-07-15, and their betas, which became 2026-10-15) and developers.klaviyo.com (rate limits and
+errors, filtering, API versioning; read 2026-11). A campaign has the format of the request's
+revision. Invented, because no document says it: all texts of errors, and all codes but `invalid`;
+that an unknown field in a body or a query is rejected, and a body in application/json too; the name
+of an unnamed copy before 2026-10-15; that every date is a revision; the fields of a new copy except
+name, status and times; limits that are never used up. Only the channel's filter is implemented.
 """
 
 import re
@@ -36,14 +35,14 @@ API = "https://a.klaviyo.com/api"
 MEDIA_TYPE = "application/vnd.api+json"
 PAGE_SIZE = 100
 
-# The name and the channel of each.
+# The name and the channel of each campaign.
 SOURCES = {
     "01K4F7Q2ZB8N6XWJ3T5RVD9HMC": ("Autumn newsletter", "email"),
     "01K4F80M5T3QHVE7C9YAXN2RDK": ("Flash sale", "sms"),
     "01K4F82WJ6G4PZSB1D8MKVTQ0E": ("New arrivals", "mobile_push"),
 }
 
-# Each becomes this answer: status, code, title, detail.
+# Each gets this response: status, code, title, detail.
 REFUSALS = {
     "not-found": (404, "not_found", "Not found.", "A campaign with id not-found does not exist."),
     "invalid": (400, "invalid", "Invalid input.", "The campaign cannot be cloned."),
@@ -138,7 +137,7 @@ class Klaviyo:
         channel = re.fullmatch(
             r"""equals\(messages\.channel,(['"])(email|sms|mobile_push)\1\)""", asked or ""
         )
-        # Definitions have no channel to filter by; before them, there is no list without one.
+        # Revisions with definitions have no filter for the channel. Older ones require it.
         if bool(channel) == _has_definitions(request) or (asked and not channel):
             return _invalid("Invalid filter provided.", {"parameter": "filter"})
         sort = query.get("sort", "created_at")
@@ -186,7 +185,7 @@ class Klaviyo:
 
 
 def _new_id() -> str:
-    """A time and a random rest, as in a ULID."""
+    """Return a time and random characters, as in a ULID."""
     alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
     number = int(time.time() * 1000) << 80 | secrets.randbits(80)
     return "".join(alphabet[number >> shift & 31] for shift in range(125, -1, -5))
@@ -229,7 +228,7 @@ def _mistake_in(body: object, name_field: str) -> tuple[str, Mapping[str, str]] 
 
 
 def _shown(campaign: dict[str, Any], request: Request) -> dict[str, Any]:
-    """The campaign as a resource of the revision that was asked for."""
+    """Return the campaign in the format of the requested revision."""
     url = f"{API}/campaigns/{campaign['id']}"
     times = {name: campaign[name] for name in ("created_at", "updated_at")}
     related = {

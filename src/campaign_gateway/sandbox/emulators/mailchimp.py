@@ -1,13 +1,13 @@
 """A strict stand-in for Mailchimp's Marketing API.
 
-Written from mailchimp.com/developer/marketing (errors, fundamentals; read 2026-09), the types of
-the official SDK mailchimp-marketing-typescript-sdk 2026-09, and answers that public clients keep as
-test data. No document says, and so it is invented here: the details of the 400s to
-a campaign in another status and to wrong parameters, what the HTML of a 403 holds, and that a
-missing media type is a 415. The title "... (copy 01)" is none of the documents' either, but what
-users of Mailchimp show. A body of the call that replicates is ignored: it has none. Of the two
-official descriptions the stricter one is followed, 3.0.55 of mailchimp-client-lib-codegen, by which
-each change has to name subject line, sender's name and reply address.
+Source: mailchimp.com/developer/marketing (errors, fundamentals; read 2026-09), the types of the
+official SDK mailchimp-marketing-typescript-sdk 2026-09, and responses that public clients have as
+test data. Invented, because no document says it: the details of the 400s for a campaign in another
+status and for wrong parameters; the HTML of a 403; that a missing media type is a 415. The title
+"... (copy 01)" is in no document either, but users of Mailchimp have shown it. The replicating call
+has no body, so a body is ignored. There are two official descriptions, and this file follows the
+stricter one, 3.0.55 of mailchimp-client-lib-codegen: each change must have the subject line, the
+sender's name and the reply address.
 """
 
 import base64
@@ -30,11 +30,11 @@ from campaign_gateway.sandbox.emulation import FAULTS, Copies, emulator, misbeha
 API_KEY = "sandbox-mailchimp-7c1e40d9-us21"
 ACCOUNTS = {"mailchimp": {"api_key": API_KEY}}
 
-# Each with its status at Mailchimp.
+# Each campaign's status at Mailchimp.
 SOURCES = {"42694e9e57": "save", "839488a60b": "sent"}
 NOT_REPLICABLE = {"scheduled": "schedule", "paused": "paused", "canceled": "canceled"}
 
-# Each becomes this answer: status, title, detail.
+# Each gets this response: status, title, detail.
 REFUSALS = {
     "not-found": (404, "Resource Not Found", "The requested resource could not be found."),
     "invalid": (400, "Bad Request", "Your request could not be processed."),
@@ -46,7 +46,7 @@ REFUSALS = {
     "error-503": (503, "Compliance Related", "This method has been disabled."),
 }
 
-# What becomes of the second call, the one that gives the copy its title.
+# The result of the second call, which sets the copy's title.
 RENAMES = {
     "rename-refused": "copied, then the new name is refused",
     "rename-error-500": "copied, then the new name is met with a server error",
@@ -140,7 +140,7 @@ class Mailchimp:
             return _problem(400, "Bad Request", "sort_field is not a field to sort by.")
         if query["sort_dir"] not in {"ASC", "DESC"}:
             return _problem(400, "Bad Request", "sort_dir is not a direction.")
-        # They are kept as they were made; only a sorted list is a promise.
+        # In the order of creation. Mailchimp promises an order only for a sorted list.
         newest_first = "sort_field" in query and query["sort_dir"] == "DESC"
         listed = self.campaigns[::-1] if newest_first else self.campaigns
         page = listed[int(offset) : int(offset) + int(count)]
@@ -222,7 +222,7 @@ class Mailchimp:
 
 
 def _refuse_caller(request: Request) -> Response | None:
-    """Basic authentication, in which any user name will do."""
+    """Check Basic authentication, in which any user name is accepted."""
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
     try:
         key = base64.b64decode(credentials, validate=True).decode().partition(":")[2]
@@ -233,7 +233,7 @@ def _refuse_caller(request: Request) -> Response | None:
     return None if key == API_KEY else _problem(*REFUSALS["unauthorized"])
 
 
-# The settings that a caller may change, by the type that Mailchimp's description gives.
+# The settings that a caller can change, with the types of Mailchimp's description.
 SETTINGS: dict[str, type] = {
     **dict.fromkeys(("subject_line", "preview_text", "title", "from_name", "reply_to"), str),
     **dict.fromkeys(("to_name", "folder_id"), str),
@@ -245,7 +245,7 @@ NAMES_OF_TYPES = {str: "string", bool: "boolean", int: "integer", list: "array",
 
 
 def _mistakes_in(body: object) -> list[dict[str, str]]:
-    """In the words of recorded answers; what is no setting is passed over."""
+    """Return the errors in the words of recorded responses. Other fields are ignored."""
     if not isinstance(body, dict):
         return [_mistake("", dict, body)]
     if "settings" not in body:
@@ -254,8 +254,8 @@ def _mistakes_in(body: object) -> list[dict[str, str]]:
     if not isinstance(settings, dict):
         return [_mistake("settings", dict, settings)]
     if missing := [name for name in REQUIRED if name not in settings]:
-        told = f"Required fields were not provided: {', '.join(missing)}"
-        return [{"field": "settings", "message": told}]
+        message = f"Required fields were not provided: {', '.join(missing)}"
+        return [{"field": "settings", "message": message}]
     return [
         _mistake(f"settings.{name}", wanted, settings[name])
         for name, wanted in SETTINGS.items()
@@ -264,15 +264,15 @@ def _mistakes_in(body: object) -> list[dict[str, str]]:
 
 
 def _mistake(place: str, wanted: type, found: object) -> dict[str, str]:
-    told = NAMES_OF_TYPES.get(type(found), "NULL")
+    actual = NAMES_OF_TYPES.get(type(found), "NULL")
     return {
         "field": place,
-        "message": f"Schema describes {NAMES_OF_TYPES[wanted]}, {told} found instead",
+        "message": f"Schema describes {NAMES_OF_TYPES[wanted]}, {actual} found instead",
     }
 
 
 def _only(whole: dict[str, Any], fields: str | None) -> dict[str, Any]:
-    """The named fields alone; a dot leads into objects, and into the objects of lists."""
+    """Return only the named fields. A dot goes into objects, and into the objects of lists."""
     return _pick(whole, [each.split(".") for each in fields.split(",")]) if fields else whole
 
 

@@ -1,11 +1,10 @@
 """A strict stand-in for Marketo's REST API.
 
-Written from experienceleague.adobe.com, Marketo developer guide ("Authentication", "Smart
-Campaigns", "Programs", "Assets", "Error Codes"; read 2026-11), swagger-asset.json and
-swagger-identity.json of AdobeDocs/marketo-apis, and answers recorded in public repositories. No
-document says, and so it is invented here: which errors a clone gives and most of their texts, that
-fields it does not know are refused, the bodies of refused sign-ins, error 600, and that equal names
-of smart campaigns are taken.
+Source: experienceleague.adobe.com, Marketo developer guide ("Authentication", "Smart Campaigns",
+"Programs", "Assets", "Error Codes"; read 2026-11), swagger-asset.json and swagger-identity.json of
+AdobeDocs/marketo-apis, and responses recorded in public repositories. Invented, because no document
+says it: which errors a clone returns and most of their texts; that unknown fields are rejected; the
+bodies of rejected token requests; error 600; that smart campaigns can have equal names.
 """
 
 import json
@@ -28,12 +27,12 @@ CLIENT_ID = "8f1c2e3a-sandbox-marketo-client"
 CLIENT_SECRET = "sandbox-marketo-secret-4Tq9"
 ACCOUNTS = {"marketo": {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}}
 
-# Seconds that a token is good for.
+# The lifetime of a token in seconds.
 TOKEN_SECONDS = 3600
 
 Record = dict[str, Any]
 
-# The description has every id as int32.
+# In Marketo's description every id is an int32.
 GREATEST_ID = 2**31 - 1
 
 SMART_CAMPAIGNS = {1069: "Webinar reminder"}
@@ -41,7 +40,7 @@ PROGRAMS = {1107: "Webinar"}
 TAGS = [{"tagType": "Region", "tagValue": "North"}]
 FOLDERS = {640: "Webinars", 27: "Archive"}
 
-# Each becomes HTTP 200 with this error. The number stands for what it would be as an HTTP status.
+# Each gets HTTP 200 with this error. The number is the HTTP status with the same meaning.
 ERRORS = {
     502: ("Bad Gateway", 502),
     603: ("Access denied", 403),
@@ -65,8 +64,8 @@ ERRORS = {
     713: ("Transient Error", 405),
     719: ("Lock wait timeout exception", 409),
 }
-# Ids are numbers, so an outcome is one: 9606 answers error 606, 9602 expires the token first, and
-# 9001 and up are the faults in the order of their list.
+# Ids are numbers, so each outcome has one: 9606 returns error 606, 9602 expires the token first,
+# and from 9001 on come the faults in the order of their list.
 EXPIRING = 9602
 FAULT_IDS = {9001 + number: fault for number, fault in enumerate(FAULTS)}
 OUTCOMES: dict[Any, str] = {
@@ -79,7 +78,7 @@ OUTCOMES: dict[Any, str] = {
 
 
 class Failure(Exception):
-    """Raised on the way to an answer that is an error."""
+    """Raised to send a response that is an error."""
 
     def __init__(self, code: int, message: str = "") -> None:
         super().__init__(code)
@@ -89,7 +88,7 @@ class Failure(Exception):
 
 @dataclass
 class Marketo:
-    """`number` counts the tokens; the one before the first has expired."""
+    """`number` counts the tokens. The token before the first has expired."""
 
     copies: Copies = field(default_factory=Copies)
     smart_campaigns: dict[int, Record] = field(default_factory=dict)
@@ -146,7 +145,7 @@ class Marketo:
             return _failed(failure)
 
         async def copy() -> Response:
-            # Behind every id that means something here.
+            # Higher than every id with a meaning in this file.
             copy_id = 10_000 + len(self.copies.made) + 1
             name, description = call["name"], call.get("description", "")
             if records is self.programs:
@@ -159,7 +158,7 @@ class Marketo:
         return await misbehave(FAULT_IDS.get(number), request, copy)
 
     def _expire_token_for(self, number: int) -> None:
-        """Each time one is asked for a copy of that campaign, but for the time after."""
+        """Expire the token at the first request for a copy of that campaign, not at its retry."""
         if number != EXPIRING:
             return
         self.has_expired_it = not self.has_expired_it
@@ -206,7 +205,7 @@ class Marketo:
         def find() -> list[Record]:
             if not name:
                 raise Failure(701)
-            # "Assets": names with commas cannot be searched for.
+            # "Assets": a search by name does not support commas.
             named = [each for each in self.programs.values() if each["name"] == name]
             return [] if "," in name else [{**each, "tags": None} for each in named]
 
@@ -314,7 +313,7 @@ def _read_folder(written: str) -> Record:
         raise Failure(609) from None
     if not isinstance(folder, dict) or folder.keys() != {"id", "type"}:
         raise Failure(701, "folder cannot be blank")
-    # The documents' own samples spell it "folder" at smart campaigns.
+    # The documents' own samples write "folder" for smart campaigns.
     kind = str(folder["type"]).capitalize()
     if type(folder["id"]) is not int or kind not in {"Folder", "Program"}:
         raise Failure(711)

@@ -1,12 +1,12 @@
 """A strict stand-in for Meta's Marketing API.
 
-Written from developers.facebook.com ("Ad Campaign Group", "Ad Campaign Group Copies", "Handling
-errors", "Error codes", "Rate limiting", "Paginated results"; v25.0, read 2026-09; v26.0 has the
-same calls) and from answers that users of the API have published. No document says, and so it is
-invented here: the HTTP status of most codes, the texts of errors, that unknown parameters are
-refused, that times and overrides change nothing, how a prefix and a suffix are joined to a name,
-that copies are listed newest first and without the archived, that `next` lacks the token, and what
-sources named `rename-...` and `read-back-fails` do to the calls after the copy.
+Source: developers.facebook.com ("Ad Campaign Group", "Ad Campaign Group Copies", "Handling errors",
+"Error codes", "Rate limiting", "Paginated results"; v25.0, read 2026-09; v26.0 has the same calls)
+and responses that users of the API have published. Invented, because no document says it: the HTTP
+status of most codes; the texts of errors; that unknown parameters are rejected; that times and
+overrides change nothing; how a prefix and a suffix are joined to a name; that copies are listed
+newest first and without the archived ones; that `next` lacks the token; what sources named
+`rename-...` and `read-back-fails` do to the calls after the copy.
 """
 
 import json
@@ -28,14 +28,14 @@ ACCESS_TOKEN = "EAAsandbox5b2e8d41c7f0a96b"
 ACCOUNTS = {"meta": {"access_token": ACCESS_TOKEN}}
 
 VERSION = "26.0"
-# Each with how many ad sets and ads it has.
+# The number of ad sets and ads of each campaign.
 SOURCES = {
     "120210000000000101": ("Spring sale", 2),
     "120210000000000102": ("Autumn sale", 3),
     "120210000000000103": ("Everything", 4),
 }
 
-# Each becomes this answer: status, code, subcode, message.
+# Each gets this response: status, code, subcode, message.
 REFUSALS: dict[str, tuple[int, int, int | None, str]] = {
     "not-found": (400, 100, 33, "Unsupported post request. The object does not exist"),
     "invalid": (400, 100, None, "Invalid parameter"),
@@ -111,15 +111,15 @@ class Meta:
         children = SOURCES.get(source, ("", 1))[1]
         is_deep = call.get("deep_copy", "false") == "true"
         if is_deep and children > 3:
-            said = "The copy request is too large. Copy fewer objects, or in an async request."
-            return _error(400, 100, 1885194, "Invalid parameter", said)
+            message = "The copy request is too large. Copy fewer objects, or in an async request."
+            return _error(400, 100, 1885194, "Invalid parameter", message)
         status = call.get("status_option", "PAUSED")
         if status == "INHERITED_FROM_SOURCE":
             status = self.campaigns.get(source, {"status": "ACTIVE"})["status"]
         found = self.campaigns.get(source, {"name": source})
 
         async def answer() -> Response:
-            # Ids are digits, and behind every id that means something here.
+            # Ids are numbers. This one is higher than every id with a meaning in this file.
             copy_id = str(120210000000000200 + len(self.campaigns))
             name = _renamed(found["name"], options)
             self._add(copy_id, name, status, source)
@@ -218,7 +218,7 @@ class Meta:
 
 
 async def _read(request: Request, known: set[str]) -> dict[str, str] | Response:
-    """The parameters, from wherever the Graph API takes them, or the answer that refuses them."""
+    """Return the parameters, from every place that the Graph API accepts, or the rejection."""
     if request.path_params["version"] != VERSION:
         return _error(400, 2635, None, "You are calling a deprecated version of the Ads API")
     call: dict[str, Any] = dict(request.query_params)
@@ -252,7 +252,7 @@ async def _read(request: Request, known: set[str]) -> dict[str, str] | Response:
 
 
 def _options_in(call: dict[str, str]) -> dict[str, str] | str:
-    """How the copy is to be renamed, or what is wrong with the parameters of a copy."""
+    """Return the rename options of a copy, or the error in its parameters."""
     if call.get("deep_copy", "false") not in {"true", "false"}:
         return "(#100) Param deep_copy must be a boolean"
     if call.get("status_option", "PAUSED") not in {"ACTIVE", "PAUSED", "INHERITED_FROM_SOURCE"}:
@@ -282,18 +282,18 @@ def _copied(kind: str, source: str, copy_id: str) -> dict[str, str]:
 
 
 def _with_fields(campaign: dict[str, Any], call: dict[str, str]) -> dict[str, Any]:
-    """The fields that were asked for, and the id in any case."""
+    """Return the requested fields, and always the id."""
     wanted = call.get("fields", "id").split(",")
     return {name: campaign[name] for name in dict.fromkeys([*wanted, "id"])}
 
 
 def _missing(request: Request) -> Response:
     wanted = request.path_params["campaign_id"]
-    said = (
+    message = (
         f"Unsupported {request.method.lower()} request. Object with ID '{wanted}' does not exist, "
         "cannot be loaded due to missing permissions, or does not support this operation"
     )
-    return _error(400, 100, 33, said)
+    return _error(400, 100, 33, message)
 
 
 def _error(

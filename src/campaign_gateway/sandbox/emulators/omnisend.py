@@ -1,13 +1,13 @@
 """A strict stand-in for Omnisend's REST API of campaigns.
 
-Written from Omnisend's OpenAPI description "Campaigns API" of version 2026-03-15 and from
-api-docs.omnisend.com (campaigns, responses, pagination, sorting; read 2026-11); the 401 is as a
-public client has measured it. No document says, and so it is invented here: the `type` of a 403,
-every `type` that is ".../problem", all details, the codes of wrong fields but "required" and
-"invalid_format", that a missing or malformed version is a 400 and another media type a 415, that a
-name must not be empty and is found in either case, the look of a cursor, and that a draft has
-neither `startedAt` nor `endedAt`. A body of the call that copies is ignored, and so are fields that
-no document has: only of the list is it said that it refuses parameters that it does not know.
+Source: Omnisend's OpenAPI description "Campaigns API" of version 2026-03-15 and
+api-docs.omnisend.com (campaigns, responses, pagination, sorting; read 2026-11). The 401 is as a
+public client has measured it. Invented, because no document says it: the `type` of a 403; every
+`type` that is ".../problem"; all details; the codes of wrong fields but "required" and
+"invalid_format"; that a missing or malformed version is a 400 and another media type a 415; that a
+name must not be empty and that a search ignores its case; the format of a cursor; that a draft has
+neither `startedAt` nor `endedAt`. A body of the copying call is ignored, and so are undocumented
+fields: the documents say only about the list that it rejects unknown parameters.
 """
 
 import base64
@@ -30,13 +30,13 @@ ACCOUNTS = {"omnisend": {"api_key": API_KEY}}
 OLDEST_VERSION = "2026-03-15"
 LONGEST_NAME = 250
 
-# Each with its name and its status at Omnisend.
+# Each campaign's name and status at Omnisend.
 SOURCES = {
     "65f2c1d47a9b3e0012ab34cd": ("Spring sale", "draft"),
     "65e0b7a91c4d2f0013cd56ef": ("Winter sale", "sent"),
 }
 
-# Each becomes this answer: status, the end of the problem's type, title, detail.
+# Each gets this response: status, the end of the problem's type, title, detail.
 REFUSALS = {
     "not-found": (404, "not-found", "Not found", "The campaign was not found."),
     "invalid": (400, "validation-failed", "Validation failed", "One or more fields are invalid."),
@@ -47,7 +47,7 @@ REFUSALS = {
     "error-500": (500, "problem", "Internal server error", "An unexpected error occurred."),
 }
 
-# What becomes of the second call, the one that gives the copy its name.
+# The result of the second call, which sets the copy's name.
 RENAMES = {
     "rename-refused": "copied, then the new name is refused",
     "rename-error-500": "copied, then the new name is met with a server error",
@@ -61,7 +61,7 @@ OUTCOMES: dict[Any, str] = {
     **FAULTS,
 }
 
-# What the list can be asked for, beside times and cursors: each word that a parameter may be.
+# The list's parameters besides times and cursors, with their allowed values.
 WORDS = {
     "sort": {"createdAt", "updatedAt", "name"},
     "direction": {"asc", "desc"},
@@ -218,7 +218,7 @@ def _refuse_caller(request: Request) -> Response | None:
     version = request.headers.get("omnisend-version", "")
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", version):
         return _invalid("Omnisend-Version", "required", "Omnisend-Version is required")
-    # A date after a release stands for that release.
+    # A date after a release means that release.
     if version < OLDEST_VERSION:
         return _problem(410, "problem", "Gone", "API version has been retired.")
     return None
@@ -262,7 +262,7 @@ def _mistake_in_query(request: Request) -> Response | None:
 
 
 def _chosen(campaigns: list[dict[str, Any]], wanted: Parameters) -> list[dict[str, Any]]:
-    """Those that fit, in order; what was made in one second, in the order in which it was made."""
+    """Return the matching campaigns, sorted by time and, within a second, by creation."""
     given = dict(wanted)
     sort, descending = given.get("sort", "createdAt"), given.get("direction", "desc") == "desc"
     ordered = sorted(enumerate(campaigns), key=lambda each: (each[1][sort], each[0]))

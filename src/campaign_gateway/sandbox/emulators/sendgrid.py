@@ -1,11 +1,10 @@
 """A strict stand-in for SendGrid's API of Single Sends.
 
-Written from SendGrid's OpenAPI description "Single Sends" 1.0.0 and twilio.com/docs/sendgrid
-(errors, rate limits; read 2026-09); the 401 and the 403 are as the public issues of SendGrid's own
-clients quote them. No document says, and so it is invented here: every other text of an error, all
-`error_id`s and `warning_id`s, the 415, how many requests a minute are too many, that unknown fields
-are refused, that a copy is a draft, the order of a search and the case that it heeds, and the look
-of a page token.
+Source: SendGrid's OpenAPI description "Single Sends" 1.0.0 and twilio.com/docs/sendgrid (errors,
+rate limits; read 2026-09). The 401 and the 403 are as the public issues of SendGrid's own clients
+quote them. Invented, because no document says it: every other text of an error; all `error_id`s and
+`warning_id`s; the 415; the limit of requests per minute; that unknown fields are rejected; that a
+copy is a draft; the order of a search, and that it heeds the case; the format of a page token.
 """
 
 import base64
@@ -50,7 +49,7 @@ FORBIDDEN = {"field": None, "message": "access forbidden"}
 TOO_MANY = {"field": None, "message": "too many requests"}
 FAILED = _error("internal server error", "")
 
-# Each becomes this answer: status, its one error.
+# Each gets this response: status, its only error.
 REFUSALS: dict[str, tuple[int, dict[str, Any]]] = {
     "not-found": (404, NOT_FOUND),
     "invalid": (400, INVALID),
@@ -166,7 +165,7 @@ class Sendgrid:
         return single_send
 
     async def _take(self, request: Request, fields: set[str]) -> dict[str, Any] | Response:
-        """The body of a request that is in order, or the refusal. It may be left out."""
+        """Return the body of a valid request, or the rejection. The request may have no body."""
         if refusal := self._refuse_caller(request):
             return refusal
         if not await request.body():
@@ -232,7 +231,7 @@ def _fits(single_send: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 def _in_short(single_send: dict[str, Any]) -> dict[str, Any]:
-    """As a list shows it: `send_at` only where there is one, because null is not its type here."""
+    """Return it as a list does: without a null `send_at`, which the list's type forbids."""
     names = ("id", "name", "status", "categories", "updated_at", "created_at")
     return {**{each: single_send[each] for each in names}, "is_abtest": False, "abtest": None}
 

@@ -1,9 +1,9 @@
 """A strict stand-in for Sonarly's REST API.
 
-Written from app.sonarly.io/docs (getting-started, campaigns-duplicate, campaigns-list,
-campaigns-get; read 2026-11). No document says, and so it is invented here: every error code but
-VALIDATION_ERROR and AUDIENCE_NOT_READY, the Retry-After of a 429, the name of an unnamed copy, that
-unknown fields and an empty leadIds are refused, and the null times of a draft.
+Source: app.sonarly.io/docs (getting-started, campaigns-duplicate, campaigns-list, campaigns-get;
+read 2026-11). Invented, because no document says it: every error code but VALIDATION_ERROR and
+AUDIENCE_NOT_READY; the Retry-After of a 429; the name of an unnamed copy; that unknown fields and
+an empty leadIds are rejected; the null times of a draft.
 """
 
 import secrets
@@ -25,7 +25,7 @@ GROUP = "507f1f77bcf86cd799439001"
 SOURCES = {"507f1f77bcf86cd799439011": "Outreach"}
 AUDIENCES = {"507f1f77bcf86cd799439021": {"507f1f77bcf86cd799439031", "507f1f77bcf86cd799439032"}}
 
-# Each becomes this answer: status, code, message.
+# Each gets this response: status, code, message.
 REFUSALS = {
     "not-found": (404, "NOT_FOUND", "Campaign not found"),
     "invalid": (400, "VALIDATION_ERROR", "Request validation failed"),

@@ -1,0 +1,174 @@
+"""Every connector at its running emulator, over real sockets."""
+
+import asyncio
+import random
+import re
+import types
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from campaign_gateway.accounts import Account
+from campaign_gateway.connectors.contract import ListsCampaigns, ReadsCampaigns
+from campaign_gateway.model import (
+    Accepted,
+    Campaign,
+    Created,
+    ErrorCode,
+    Outcome,
+    Rejected,
+    Unknown,
+    WarningCode,
+)
+from campaign_gateway.sandbox import emulation
+from campaign_gateway.transport.errors import NoResponse
+from support.connectors import refusals_of
+
+Duplicate = Callable[[Account, Any], Awaitable[Outcome]]
+Counted = Callable[[str], dict[str, Any]]
+
+# The result of each fault that every emulator can have, and how many copies it makes.
+FAULTS: dict[str, tuple[types.UnionType | type, int]] = {
+    "slow": (Created | Accepted, 1),
+    "hang": (NoResponse, 0),
+    "cut-before-copy": (NoResponse, 0),
+    "cut-after-copy": (NoResponse, 1),
+    "cut-in-answer": (Accepted | Unknown, 1),
+    "garbage": (NoResponse, 1),
+    "unreadable": (Accepted | Unknown, 1),
+    "empty": (Accepted | Unknown, 1),
+    "redirect": (Unknown, 0),
+}
+
+
+def test_every_fault_of_the_emulators_has_an_expected_result() -> None:
+    assert set(FAULTS) == set(emulation.FAULTS)
+
+
+async def test_emulated_outcome_is_recognised(
+    emulated: tuple[Account, Any, str],
+    duplicate: Duplicate,
+    counted: Counted,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    account, copy_input, description = emulated
+    monkeypatch.setattr(emulation, "SLOW_SECONDS", 0.2)
+    refusals = refusals_of(account.connector)
+    expected, copies = expected_result(copy_input.campaign_id, description, refusals)
+    before = counted(account.connector.provider)
+    outcome: Outcome | NoResponse
+    try:
+        outcome = await duplicate(account, copy_input)
+    except NoResponse as failure:
+        outcome = failure
+    after = counted(account.connector.provider)
+    assert isinstance(outcome, expected)
+    assert after["asked"] == before["asked"] + 1
+    assert after["count"] == before["count"] + copies
+    if isinstance(outcome, Created):
+        assert after["copies"][-1]["id"] == outcome.campaign.id
+        assert {warning.code for warning in outcome.warnings} & PENDING == pending_steps(
+            description
+        )
+        if WarningCode.NAME_NOT_APPLIED not in pending_steps(description):
+            assert after["copies"][-1]["name"] == outcome.campaign.name == copy_input.name
+    if isinstance(outcome, Rejected):
+        is_unknown = re.search("unknown|not found", description)
+        code = ErrorCode.CAMPAIGN_NOT_FOUND if is_unknown else refusals[number_in(description)]
+        assert outcome.error.code == code
+
+
+PENDING = {WarningCode.NAME_NOT_APPLIED, WarningCode.DETAILS_UNKNOWN}
+
+
+def pending_steps(description: str) -> set[WarningCode]:
+    """The steps that fail after a copy, by the emulator's own description."""
+    _, _, failure = description.partition("copied, then ")
+    words = {
+        "the new name": WarningCode.NAME_NOT_APPLIED,
+        "reading it back": WarningCode.DETAILS_UNKNOWN,
+    }
+    return {code for word, code in words.items() if word in failure}
+
+
+def expected_result(
+    source: object, description: str, refusals: dict[int, ErrorCode]
+) -> tuple[types.UnionType | type, int]:
+    """The type of the outcome and the number of copies, by the emulator's own description."""
+    for word in (str(source), description.partition(":")[0]):
+        if word in FAULTS:
+            return FAULTS[word]
+    number = number_in(description)
+    if number in refusals:
+        return Rejected, 0
+    if number == 0 or 200 <= number < 300:
+        return Created | Accepted, 0 if "no copy" in description else 1
+    return Unknown, 0
+
+
+def number_in(description: str) -> int:
+    """The last status or error in a description; 0 if there is none."""
+    return int((re.findall(r"\b[1-5]\d\d\b", description) or ["0"])[-1])
+
+
+async def test_copy_is_found_and_read_again(
+    live: Account,
+    emulator: ModuleType,
+    copy_input: Any,
+    duplicate: Duplicate,
+    counted: Counted,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # At a provider that makes copies after its response.
+    monkeypatch.setattr(emulator, "CREATION_SECONDS", 0.1, raising=False)
+    copy_input = replace(copy_input, name=f"Found again {random.randrange(10**9)}")
+    outcome = await duplicate(live, copy_input)
+    made = counted(live.connector.provider)["copies"][-1]
+    assert made["name"] == copy_input.name
+    if isinstance(live.connector, ListsCampaigns):
+        campaigns = await search(live, live.connector, copy_input)
+        assert [campaign.id for campaign in campaigns] == [made["id"]]
+        source = str(copy_input.campaign_id) if live.connector.reports_source else None
+        assert campaigns[0].copied_from == source
+    if isinstance(live.connector, ReadsCampaigns):
+        read = await look_up(live, live.connector, made["id"], copy_input)
+        assert read is not None
+        assert (read.id, read.name) == (made["id"], copy_input.name)
+        if isinstance(outcome, Created):
+            assert read.id == outcome.campaign.id
+        assert await look_up(live, live.connector, "987654321", copy_input) is None
+        if isinstance(live.connector, ListsCampaigns) and live.connector.list_has_all_fields:
+            assert await search(live, live.connector, copy_input) == [read]
+
+
+async def search(
+    account: Account, connector: ListsCampaigns[Any], copy_input: Any
+) -> list[Campaign]:
+    """The campaigns with the copy's name on all pages. Waits for the first one."""
+    campaigns: list[Campaign] = []
+    for _ in range(40):
+        cursor: str | None = None
+        for _ in range(5):
+            response = await account.transport.send_idempotent(
+                connector.build_search(copy_input, cursor)
+            )
+            page = connector.parse_search(response, cursor)
+            campaigns += [one for one in page.campaigns if one.name == copy_input.name]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        if campaigns:
+            break
+        await asyncio.sleep(0.05)
+    return campaigns
+
+
+async def look_up(
+    account: Account, connector: ReadsCampaigns[Any], campaign_id: str, related_input: Any
+) -> Campaign | None:
+    request = connector.build_lookup(campaign_id, related_input)
+    response = await account.transport.send_idempotent(request)
+    return connector.parse_lookup(response, campaign_id)

@@ -1,0 +1,243 @@
+"""What every connector makes of a response to the call that copies a campaign.
+
+A recording in `tests/connectors/<provider>/recordings` has the expected result in its name:
+
+    created.<id>.<what>.http     the copy exists and has this id
+    accepted.<what>.http         the provider accepted the copy and did not return its id
+    rejected.<code>.<what>.http  no copy was made; the code is in lower case
+    unknown.<what>.http          a copy may or may not exist
+    search.<id>.<what>.http      a page with this campaign; `none`: a page without campaigns
+    lookup.<id>.<what>.http      this campaign; `none`: there is no such campaign
+    renamed.<what>.http          the copy has its name
+    unnamed.<code>.<what>.http   the copy does not have its name; the code is in lower case
+    progress.created.<id>.<what>.http, progress.accepted..., progress.rejected...
+                                 the progress of the copy with this id
+    signin.token.http, signin.<code>.<what>.http    a token, or the reason why there is none
+    <kind>.unreadable.<what>.http    a response that shows nothing, of the last two and of search
+                                     and lookup
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given, settings
+
+from campaign_gateway.accounts import Account
+from campaign_gateway.connectors.contract import Connector, ProviderResponse, UsesAccessTokens
+from campaign_gateway.model import (
+    Accepted,
+    Created,
+    ErrorCode,
+    Outcome,
+    Rejected,
+    Retry,
+    Unknown,
+)
+from support.connectors import (
+    ROOMS,
+    ReadRecording,
+    assert_valid,
+    example_of,
+    first_connector,
+    provider_of,
+    recording_name,
+    recordings,
+    refusals_of,
+    secrets_of,
+)
+from support.responses import CHEAP, COSTLY
+from support.strange_responses import RANDOM, damaged
+
+# The status that each provider documents for a copy, where it is a yes whatever the body holds, and
+# the input that it is for. At the other providers only a body can be a yes.
+DOCUMENTED = {
+    "braze": (202, ""),
+    "hubspot": (201, 'kind: CAMPAIGN, name: "A copy"'),
+    "klaviyo": (201, ""),
+    "omnisend": (201, ""),
+    "sendgrid": (201, ""),
+    "sonarly": (201, ""),
+}
+
+
+def test_recorded_response_gives_the_outcome_in_its_name(
+    copy_recording: Path, read_recording: ReadRecording
+) -> None:
+    connector, copy_input = first_connector(provider_of(copy_recording))
+    outcome = connector.parse_response(copy_input, read_recording(copy_recording))
+    assert_as_named(outcome, copy_recording)
+
+
+async def test_recorded_response_gives_the_same_outcome_from_a_socket(
+    copy_recording: Path,
+    duplicate: Callable[[Account, Any], Awaitable[Outcome]],
+    open_at: Callable[..., Account],
+) -> None:
+    provider = provider_of(copy_recording)
+    connector, copy_input = first_connector(provider)
+    token_path = token_path_of(connector)
+    token = ROOMS / provider / "recordings" / "signin.token.http"
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        asks_for_token = token_path and token_path in head.split()[1].decode()
+        writer.write(as_sent(token if asks_for_token else copy_recording))
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(respond, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        account = open_at(provider, url, **secrets_of(provider, "a-secret"))
+        assert_as_named(await duplicate(account, copy_input), copy_recording)
+
+
+def token_path_of(connector: object) -> str | None:
+    """The path of the token request, without the path of the base URL."""
+    if not isinstance(connector, UsesAccessTokens):
+        return None
+    return urlsplit(connector.build_token_request().url).path.removeprefix("/behind/a/path")
+
+
+def as_sent(recording: Path) -> bytes:
+    head, _, body = recording.read_bytes().partition(b"\n\n")
+    return head.replace(b"\n", b"\r\n") + b"\r\n\r\n" + body
+
+
+def assert_as_named(outcome: Outcome, recording: Path) -> None:
+    match recording.stem.split("."):
+        case ["created", copy_id, _]:
+            assert isinstance(outcome, Created)
+            assert outcome.campaign.id == copy_id
+        case ["accepted", _]:
+            assert isinstance(outcome, Accepted)
+        case ["rejected", code, _]:
+            assert isinstance(outcome, Rejected)
+            assert outcome.error.code == ErrorCode(code.upper())
+            assert outcome.error.retry(is_recorded=True) is Retry.NEW_KEY
+        case ["unknown", _]:
+            assert isinstance(outcome, Unknown)
+            assert outcome.error.code == ErrorCode.OUTCOME_UNKNOWN
+            assert outcome.error.retry(is_recorded=True) is Retry.WAIT
+        case _:
+            pytest.fail(f"{recording.name} is not named as a recording is")
+
+
+@pytest.mark.parametrize("recording", recordings("created"), ids=recording_name)
+def test_source_is_never_taken_for_its_copy(recording: Path, read_recording: ReadRecording) -> None:
+    connector, copy_input = first_connector(provider_of(recording))
+    response = read_recording(recording)
+    copy = connector.parse_response(copy_input, response)
+    assert isinstance(copy, Created)
+    id_type = type(copy_input.campaign_id)
+    for source in {copy.campaign.id, copy.campaign.id.upper()}:
+        same = replace(copy_input, campaign_id=id_type(source))
+        assert isinstance(connector.parse_response(same, response), Accepted | Unknown)
+
+
+def test_damaged_success_is_never_a_rejection_or_another_copy(
+    success_recording: Path, read_recording: ReadRecording
+) -> None:
+    connector, copy_input = first_connector(provider_of(success_recording))
+    good = read_recording(success_recording)
+    expected = connector.parse_response(copy_input, good)
+    ids = {expected.campaign.id} if isinstance(expected, Created) else set()
+    for change, response in damaged(good):
+        outcome = connector.parse_response(copy_input, response)
+        assert isinstance(outcome, Created | Accepted | Unknown), change
+        assert not isinstance(outcome, Created) or outcome.campaign.id in ids, change
+        assert_valid(outcome)
+
+
+def test_success_that_was_cut_off_is_not_created(
+    success_recording: Path, read_recording: ReadRecording
+) -> None:
+    connector, copy_input = first_connector(provider_of(success_recording))
+    good = read_recording(success_recording)
+    for response in [
+        replace(good, complete=False),
+        replace(good, complete=False, body=b""),
+        *(replace(good, body=good.body.rstrip()[:end]) for end in range(len(good.body) - 1)),
+    ]:
+        assert isinstance(connector.parse_response(copy_input, response), Accepted | Unknown)
+
+
+@pytest.mark.parametrize("provider", DOCUMENTED)
+@pytest.mark.parametrize("body", CHEAP, ids=range(len(CHEAP)))
+def test_documented_success_is_accepted_whatever_its_body_holds(provider: str, body: bytes) -> None:
+    connector, _ = first_connector(provider)
+    status, changes = DOCUMENTED[provider]
+    for is_complete in (True, False):
+        response = ProviderResponse(status, {}, body, is_complete)
+        outcome = connector.parse_response(example_of(provider, changes), response)
+        assert isinstance(outcome, Accepted)
+        assert outcome.campaign is None
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_undocumented_success_without_a_copy_is_unknown(
+    connector: Connector[Any], copy_input: Any, *, is_complete: bool
+) -> None:
+    documented, changes = DOCUMENTED.get(connector.provider, (None, ""))
+    inputs = [copy_input, example_of(connector.provider, changes)]
+    for status in range(200, 300):
+        for body in CHEAP if status != documented else ():
+            response = ProviderResponse(status, {}, body, is_complete)
+            for one in inputs:
+                outcome = connector.parse_response(one, response)
+                assert isinstance(outcome, Unknown), (status, body)
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_unreadable_response_is_judged_by_its_status_alone(
+    connector: Connector[Any], copy_input: Any, *, is_complete: bool
+) -> None:
+    some = [200, 201, 202, 404, 408, 500]
+    tries = [(status, body) for status in range(200, 600) for body in CHEAP]
+    tries += [(status, body) for status in some for body in COSTLY]
+    for status, body in tries:
+        response = ProviderResponse(status, {}, body, is_complete)
+        outcome = connector.parse_response(copy_input, response)
+        assert_by_status(outcome, status, refusals_of(connector))
+
+
+def assert_by_status(outcome: Outcome, status: int, refusals: dict[int, ErrorCode]) -> None:
+    assert_valid(outcome)
+    if 200 <= status < 300:
+        assert isinstance(outcome, Accepted | Unknown), status
+    elif status in refusals:
+        assert isinstance(outcome, Rejected), status
+        # A 404 that no API has written means a wrong address, not an unknown campaign.
+        assert outcome.error.code in {refusals[status], CODES_WITHOUT_BODY.get(status)}
+    else:
+        assert isinstance(outcome, Unknown), status
+
+
+CODES_WITHOUT_BODY = {
+    # At a provider that documents such a response for throttling.
+    403: ErrorCode.RATE_LIMITED,
+    404: ErrorCode.PROVIDER_UNAVAILABLE,
+    # At a provider that documents such a response for a retired version of the API.
+    410: ErrorCode.PROVIDER_UNAVAILABLE,
+}
+
+
+@settings(max_examples=200, deadline=None)
+@given(response=RANDOM)
+def test_random_response_never_raises(
+    connector: Connector[Any], copy_input: Any, response: ProviderResponse
+) -> None:
+    outcome = connector.parse_response(copy_input, response)
+    assert_valid(outcome)
+    if not response.is_success:
+        refuses = response.status in refusals_of(connector)
+        assert isinstance(outcome, Rejected | Unknown if refuses else Unknown)
+    if isinstance(outcome, Created):
+        assert response.complete
+        assert outcome.campaign.id.encode() in response.body

@@ -1,0 +1,119 @@
+"""How connectors search for a copy, and what they make of the response."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from campaign_gateway.connectors.contract import (
+    ListsCampaigns,
+    ProviderResponse,
+    UnexpectedResponse,
+)
+from campaign_gateway.model import Refused
+from support.connectors import (
+    ReadRecording,
+    accounts_with,
+    as_id,
+    assert_blames,
+    assert_valid_campaign,
+    connect,
+    first_connector,
+    provider_of,
+    recording_name,
+    recordings,
+)
+from support.ids import hostile_inputs, place_of
+from support.responses import UNREADABLE
+from support.strange_responses import RANDOM, damaged
+
+RECORDED = recordings("search")
+SUCCESSES = [path for path in RECORDED if path.read_bytes().startswith(b"HTTP/1.1 2")]
+
+
+@pytest.fixture(scope="module", params=accounts_with(ListsCampaigns), ids=as_id)
+def account(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def connector(account: tuple[str, str]) -> ListsCampaigns[Any]:
+    return listing(connect(*account))
+
+
+def listing(connector: object) -> ListsCampaigns[Any]:
+    assert isinstance(connector, ListsCampaigns)
+    return connector
+
+
+@pytest.mark.parametrize("recording", RECORDED, ids=recording_name)
+def test_recorded_search_gives_the_campaign_in_its_name(
+    recording: Path, read_recording: ReadRecording
+) -> None:
+    connector = listing(first_connector(provider_of(recording))[0])
+    response = read_recording(recording)
+    _, expected, _ = recording.stem.split(".")
+    if expected == "unreadable":
+        with pytest.raises(UnexpectedResponse):
+            connector.parse_search(response, None)
+        return
+    campaigns = connector.parse_search(response, None).campaigns
+    if expected == "none":
+        assert not campaigns
+    else:
+        (campaign,) = (one for one in campaigns if one.id == expected)
+        assert campaign.name
+
+
+@pytest.mark.parametrize("recording", SUCCESSES, ids=recording_name)
+def test_damaged_search_never_invents_a_campaign(
+    recording: Path, read_recording: ReadRecording
+) -> None:
+    connector = listing(first_connector(provider_of(recording))[0])
+    good = read_recording(recording)
+    words = re.findall(rb"[A-Za-z0-9_-]+", good.body)
+    for change, response in damaged(good):
+        try:
+            page = connector.parse_search(response, None)
+        except UnexpectedResponse:
+            continue
+        for campaign in page.campaigns:
+            assert campaign.id.encode() in words, change
+            assert_valid_campaign(campaign)
+
+
+def test_unreadable_search_raises(connector: ListsCampaigns[Any]) -> None:
+    for response in UNREADABLE:
+        with pytest.raises(UnexpectedResponse):
+            connector.parse_search(response, None)
+
+
+@settings(max_examples=100, deadline=None)
+@given(response=RANDOM)
+def test_random_search_raises_nothing_unexpected(
+    connector: ListsCampaigns[Any], copy_input: Any, response: ProviderResponse
+) -> None:
+    try:
+        page = connector.parse_search(response, None)
+    except UnexpectedResponse:
+        return
+    for campaign in page.campaigns:
+        assert_valid_campaign(campaign)
+    if page.next_cursor is not None:
+        # A cursor with any content must lead to the same place as a plain one.
+        request = connector.build_search(copy_input, page.next_cursor)
+        assert place_of(request) == place_of(connector.build_search(copy_input, "1"))
+
+
+def test_hostile_ids_never_change_where_a_search_goes(
+    connector: ListsCampaigns[Any], copy_input: Any
+) -> None:
+    for name, hostile in hostile_inputs(copy_input):
+        try:
+            request = connector.build_search(hostile, None)
+        except Refused as refusal:
+            assert_blames(refusal, name)
+        else:
+            assert place_of(request) == place_of(connector.build_search(copy_input, None))

@@ -1,0 +1,195 @@
+"""No secret of an account is in a log, a repr or an outcome."""
+
+import base64
+import json
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from xml.etree import ElementTree as ET
+from xml.sax.saxutils import escape
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from campaign_gateway.accounts import Account, open_account
+from campaign_gateway.connectors.contract import (
+    ListsCampaigns,
+    ProviderResponse,
+    ReadsCampaigns,
+    RenamesCopies,
+    ReportsProgress,
+    Token,
+    UsesAccessTokens,
+)
+from campaign_gateway.model import Outcome
+from campaign_gateway.settings import parse_settings
+from support.connectors import (
+    ROOMS,
+    ReadRecording,
+    first_connector,
+    provider_of,
+    secrets_of,
+    texts_in,
+)
+
+# Every format has to escape a part of it.
+SECRET = "k\"e&y<1>'2/%3+\\4=;tail"
+
+
+def test_secrets_are_in_no_repr(account: tuple[str, str], copy_input: Any) -> None:
+    provider, name = account
+    # No format escapes a part of this secret, and here no part of it may appear.
+    secret = "plain-secret-0123456789"
+    settings = {"provider": provider, "base_url": "https://provider.example"}
+    table = {**settings, **secrets_of(provider, secret)}
+    configured = parse_settings({"accounts": {name: table}}, {})
+    opened = open_account(name, configured.accounts[name])
+    connector = opened.connector
+    assert set(configured.accounts[name].secrets()) == {secret}
+    requests = [connector.build_request(copy_input)]
+    if isinstance(connector, ListsCampaigns):
+        requests.append(connector.build_search(copy_input, None))
+    if isinstance(connector, ReadsCampaigns):
+        requests.append(connector.build_lookup("97", copy_input))
+    if isinstance(connector, RenamesCopies):
+        lookup = ProviderResponse(200, {}, b'{"id": "97", "settings": {}}')
+        requests.append(connector.build_rename(copy_input, "97", lookup))
+    if isinstance(connector, ReportsProgress):
+        requests.append(connector.build_progress(copy_input, "97"))
+    if isinstance(connector, UsesAccessTokens):
+        requests = [connector.authorize(request, secret) for request in requests]
+        requests.append(connector.build_token_request())
+    for value in [configured, opened, connector, opened.transport, *requests]:
+        assert not any(secret in text for text in (repr(value), str(value), f"{value}"))
+    # Logs of servers and proxies keep URLs. A token request may have no other place for a secret.
+    token_request = (
+        connector.build_token_request() if isinstance(connector, UsesAccessTokens) else None
+    )
+    assert not any(secret in request.url for request in requests if request != token_request)
+    assert all(secret in revealed(str(asdict(request))) for request in requests)
+
+
+def test_leak_detector_finds_every_spelling() -> None:
+    for spelling in spellings(SECRET):
+        assert leaks(f"Invalid key: {spelling}!")
+
+
+async def test_secret_that_the_provider_echoes_is_in_no_outcome(
+    copy_recording: Path,
+    read_recording: ReadRecording,
+    duplicate: Callable[[Account, Any], Awaitable[Outcome]],
+    open_at: Callable[..., Account],
+    echo: tuple[str, list[Response], list[str]],
+) -> None:
+    url, responses, received = echo
+    provider = provider_of(copy_recording)
+    connector, copy_input = first_connector(provider)
+    uses_tokens = isinstance(connector, UsesAccessTokens)
+    # A token must be redacted too, and not only because it equals the secret.
+    secret = "another-secret-0123456789" if uses_tokens else SECRET
+    account = open_at(provider, url, **secrets_of(provider, secret))
+    recorded = read_recording(copy_recording)
+    if isinstance(connector, UsesAccessTokens):
+        token_response = read_recording(ROOMS / provider / "recordings" / "signin.token.http")
+        token = connector.parse_token(token_response)
+        assert isinstance(token, Token)
+        body = token_response.body.replace(token.value.encode(), json.dumps(SECRET)[1:-1].encode())
+        account.transport._pass = None  # type: ignore[union-attr]
+        responses.append(Response(body, token_response.status, dict(token_response.headers)))
+    headers = {
+        name: SECRET if name.startswith("x-") else value
+        for name, value in recorded.headers.items()
+        if name != "content-length"
+    }
+    in_texts, anywhere = with_text_at_leaves(recorded, "@@")
+    bodies = [(in_texts, spelling) for spelling in spellings(SECRET)]
+    for body, spelling in [*bodies, (anywhere, SECRET), (b"@@", SECRET)]:
+        content = body.replace(b"@@", spelling.encode())
+        responses.append(Response(content, recorded.status, headers))
+        outcome = await duplicate(account, copy_input)
+        assert not any(map(leaks, texts_in(asdict(outcome)))), spelling
+        # Without the secret in the request the test would prove nothing.
+        assert any(leaks(revealed(request)) for request in received)
+        received.clear()
+
+
+@pytest.fixture(scope="module")
+def echo(serve: Callable[[ASGIApp], str]) -> tuple[str, list[Response], list[str]]:
+    """A server's URL, the responses that it sends, and the requests that it received."""
+    responses: list[Response] = []
+    received: list[str] = []
+
+    async def respond(request: Request) -> Response:
+        body = (await request.body()).decode()
+        received.append(f"{request.headers.get('authorization')} {request.url.query} {body}")
+        # The calls after a copy do not matter here.
+        return responses.pop(0) if responses else Response(status_code=500)
+
+    app = Starlette(routes=[Route("/{path:path}", respond, methods=["GET", "POST"])])
+    return serve(app), responses, received
+
+
+def spellings(secret: str) -> list[str]:
+    """The secret as JSON, XML and URLs can escape it, once or repeatedly, and in base64."""
+    in_json = json.dumps(secret)[1:-1]
+    in_xml = escape(secret, {'"': "&quot;", "'": "&apos;"})
+    in_url = quote(secret, safe="")
+    return [
+        secret,
+        in_json,
+        json.dumps(in_json)[1:-1],
+        json.dumps(json.dumps(in_json)[1:-1])[1:-1],
+        secret.replace("/", "\\/").replace('"', '\\"'),
+        "".join(f"\\u{ord(char):04x}" for char in secret),
+        "".join(f"\\u{ord(char):04X}" for char in secret),
+        in_xml,
+        escape(in_xml),
+        "".join(f"&#{ord(char)};" for char in secret),
+        "".join(f"&#x{ord(char):X};" for char in secret),
+        in_url,
+        quote(in_url, safe=""),
+        re.sub("%..", lambda match: match[0].lower(), in_url),
+        base64.b64encode(secret.encode()).decode(),
+    ]
+
+
+def revealed(text: str) -> str:
+    """The text together with the content of Basic authentication (RFC 7617)."""
+    encoded = re.findall(r"Basic ([A-Za-z0-9+/]+=*)", text)
+    return " ".join([text, *(base64.b64decode(part).decode() for part in encoded)])
+
+
+def leaks(text: str) -> bool:
+    return any(spelling in text for spelling in spellings(SECRET))
+
+
+def with_text_at_leaves(response: ProviderResponse, text: str) -> tuple[bytes, bytes]:
+    """The body with the text in place of every text, and in place of every value."""
+    if b"<" in response.body[:1]:
+        root = ET.fromstring(response.body)
+        leaves = [element for element in root.iter() if not len(element)]
+        for leaf in leaves:
+            leaf.text = leaf.text if (leaf.text or "").strip('"').isdigit() else text
+        in_texts = ET.tostring(root)
+        for leaf in leaves:
+            leaf.text = text
+        return in_texts, ET.tostring(root)
+    if not response.body.startswith(b"{"):
+        return text.encode(), text.encode()
+
+    def put(value: Any, kinds: type | tuple[type, ...]) -> Any:
+        if isinstance(value, dict):
+            return {key: put(item, kinds) for key, item in value.items()}
+        if isinstance(value, list):
+            return [put(item, kinds) for item in value]
+        return text if isinstance(value, kinds) else value
+
+    whole = json.loads(response.body)
+    return json.dumps(put(whole, str)).encode(), json.dumps(put(whole, object)).encode()

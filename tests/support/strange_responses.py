@@ -1,0 +1,131 @@
+"""Responses of a provider that are random, or have one wrong value."""
+
+import copy
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from hypothesis import strategies as st
+
+from campaign_gateway.connectors.contract import ProviderResponse
+from support.connectors import RECORDINGS
+
+
+def _keys_in(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _keys_in(item)
+
+
+_BODIES = sorted({path.read_bytes().partition(b"\n\n")[2] for path in RECORDINGS})
+_COMMON_KEYS = [
+    "id", "name", "status", "data", "error", "errors", "message", "code", "success", "result",
+    "results", "items", "campaigns", "title", "type", "settings", "warnings", "paging",
+]  # fmt: skip
+_RECORDED_KEYS = sorted(
+    {key for body in _BODIES if body[:1] == b"{" for key in _keys_in(json.loads(body))}
+)
+_KEYS = st.sampled_from(_COMMON_KEYS) | st.sampled_from(_RECORDED_KEYS)
+_SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from([0, "0", 404, 97, "97", "abc-1", "\ud800", "9" * 200, 10**40])
+)
+_VALUES = st.recursive(
+    _SCALARS, lambda inner: st.lists(inner) | st.dictionaries(_KEYS, inner), max_leaves=12
+)
+# Recorded responses with some bytes replaced, so that most of their structure remains.
+_SPLICED = st.builds(
+    lambda body, start, length, inserted: body[:start] + inserted + body[start + length :],
+    st.sampled_from(_BODIES),
+    st.integers(0, 400),
+    st.integers(0, 12),
+    st.binary(max_size=8) | st.sampled_from([b"null", b"[]", b"{}", b"<x>", b"</data>", b"-1"]),
+)
+RANDOM = st.builds(
+    ProviderResponse,
+    st.sampled_from([200, 201, 202, 400, 404, 409, 429, 440, 500]) | st.integers(100, 999),
+    st.dictionaries(
+        st.sampled_from(["retry-after", "x-ratelimit-reset", "x-request-id", "content-type"]),
+        st.text(st.characters(max_codepoint=255)),
+    ),
+    st.binary() | _VALUES.map(lambda value: json.dumps(value).encode()) | _SPLICED,
+    st.booleans(),
+)
+
+
+def damaged(response: ProviderResponse) -> Iterator[tuple[str, ProviderResponse]]:
+    """The response with one part of its body after the other changed to every wrong value."""
+    if b"<" in response.body[:1]:
+        bodies = _damaged_xml(response.body)
+    elif b"{" in response.body[:1]:
+        bodies = _damaged_json(response.body)
+    else:
+        return
+    for change, body in bodies:
+        yield change, replace(response, body=body)
+
+
+_REMOVED = object()
+_WRONG_VALUES: list[Any] = [
+    _REMOVED, None, "", " ", "no id!", "../97", "9" * 1_000, "\ud800", "\x00", True, False, -1, 0.5,
+    10**30, -(10**30), [], {}, ["no id!"], {"id": "no id!"}, "2026-05-01T12:00:00",
+    "0001-01-01T00:00:00+23:59", "2026-05-01T12:00:00+02:00",
+]  # fmt: skip
+
+
+def _damaged_json(body: bytes) -> Iterator[tuple[str, bytes]]:
+    whole = json.loads(body)
+    for path in _paths_in(whole):
+        for wrong in _WRONG_VALUES:
+            holder = {"whole": copy.deepcopy(whole)}
+            *way, last = ["whole", *path]
+            target: Any = holder
+            for step in way:
+                target = target[step]
+            if wrong is _REMOVED:
+                del target[last]
+            else:
+                target[last] = wrong
+            changed = json.dumps(holder.get("whole")).encode()
+            yield f"{path} became {str(wrong)[:40]!r}", changed
+
+
+def _paths_in(value: object, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield above
+    items: Any = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    for key, item in items:
+        yield from _paths_in(item, (*above, key))
+
+
+_WRONG_ELEMENTS = [
+    "<{0}/>", "<{0}> </{0}>", "<{0}>no id!</{0}>", "<{0}>-1</{0}>", "<{0}>0.5</{0}>",
+    "<{0}>true</{0}>", "<{0}>" + "9" * 1_000 + "</{0}>", "<{0}>&amp;lt;</{0}>",
+    "<{0}><id>no id!</id></{0}>", "<{0}>1</{0}><{0}>2</{0}>", "<other/>", "<{0} value='97'/>",
+    "<{0}>&undefined;</{0}>", "<{0}>",
+]  # fmt: skip
+
+
+def _damaged_xml(body: bytes) -> Iterator[tuple[str, bytes]]:
+    count = sum(1 for _ in ET.fromstring(body).iter())
+    for number in range(count):
+        for wrong in _WRONG_ELEMENTS:
+            root = ET.fromstring(body)
+            element = list(root.iter())[number]
+            tag, tail = element.tag, element.tail
+            element.clear()
+            element.tag, element.tail = "damaged", tail
+            changed = ET.tostring(root).replace(b"<damaged />", wrong.format(tag).encode())
+            yield f"{tag} became {wrong[:40]}", changed
