@@ -17,8 +17,8 @@ from campaign_gateway.transport.token_auth import TokenTransport
 class Account:
     """One configured access to a provider.
 
-    `address` is where it leads to, in one spelling. `place` is the same for accounts that see the
-    same campaigns.
+    `address` is the normalized host and port of its base URL. `place` is equal for accounts that
+    see the same campaigns.
     """
 
     name: str
@@ -53,18 +53,18 @@ def open_account(name: str, settings: AccountSettings) -> Account:
 
 
 def unclear_addresses(accounts: Iterable[Account]) -> Iterator[str]:
-    """For each provider with several addresses, which of its accounts may see the same campaigns.
+    """Yield a warning for each provider whose accounts may or may not see the same campaigns.
 
-    One account could take a lost copy of another one's for its own then.
+    The gateway could then assign one account's lost copy to another account.
     """
     by_provider: dict[str, list[Account]] = {}
-    for each in accounts:
-        by_provider.setdefault(each.connector.provider, []).append(each)
+    for account in accounts:
+        by_provider.setdefault(account.connector.provider, []).append(account)
     for provider, group in by_provider.items():
-        unclear = [each for each in group if each.shared_campaigns is None]
-        if unclear and len({each.place for each in group}) > 1:
-            places = ", ".join(f"{each.name} ({each.address})" for each in group)
-            unset = ", ".join(each.name for each in unclear)
+        unclear = [account for account in group if account.shared_campaigns is None]
+        if unclear and len({account.place for account in group}) > 1:
+            places = ", ".join(f"{account.name} ({account.address})" for account in group)
+            unset = ", ".join(account.name for account in unclear)
             yield (
                 f"the {provider} accounts {places} lead to different addresses. If they show the "
                 "same campaigns, give them the same shared_campaigns, else different ones. It is "
@@ -73,16 +73,19 @@ def unclear_addresses(accounts: Iterable[Account]) -> Iterator[str]:
 
 
 def choose_account(accounts: Mapping[str, Account], provider: str, name: str | None) -> Account:
-    """The named account, or the only one of its provider. Raises `Refused`."""
-    of_provider = [each for each in accounts.values() if each.connector.provider == provider]
+    """Return the named account, or the only one of its provider. Raises `Refused`."""
+    candidates = [
+        account for account in accounts.values() if account.connector.provider == provider
+    ]
     if name is not None:
-        of_provider = [each for each in of_provider if each.name == name]
-    if len(of_provider) == 1:
-        return of_provider[0]
+        candidates = [account for account in candidates if account.name == name]
+    if len(candidates) == 1:
+        return candidates[0]
     if name is not None:
         message = f"There is no {provider} account of this name; see Query.accounts."
-    elif of_provider:
+    elif candidates:
         message = f"There are several {provider} accounts; name one of Query.accounts."
     else:
         message = f"No {provider} account is configured."
-    raise Refused(UserError(ErrorCode.UNKNOWN_ACCOUNT, message, field=("account",)))
+    path = ("input", provider, "account")
+    raise Refused(UserError(ErrorCode.UNKNOWN_ACCOUNT, message, field=path))

@@ -10,7 +10,7 @@ import pytest
 
 from campaign_gateway.accounts import Account
 from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE
-from campaign_gateway.duplication import service
+from campaign_gateway.duplication.intents import make_intent
 from campaign_gateway.duplication.service import DuplicationResult, Duplicator
 from campaign_gateway.model import (
     Campaign,
@@ -64,7 +64,7 @@ async def test_refusal_is_replaced_by_the_record_another_gateway_made_meanwhile(
     async with limited.rate_limiter.acquire(1):
         pass
     duplicator = Duplicator({"sonarly": limited}, ledger, 5)
-    theirs = service._intent("everyone", "k", "sonarly", account.name, campaign())
+    theirs = make_intent("everyone", "k", account, campaign())
     find = ledger.ledger.find
 
     async def find_and_let_them_copy(*arguments: Any) -> object:
@@ -164,7 +164,7 @@ async def test_an_orphan_is_replayed_and_never_sent_again(
     duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     """What a gateway that is gone has begun is UNKNOWN to the next."""
-    orphan = service._intent("everyone", "k", "sonarly", account.name, campaign())
+    orphan = make_intent("everyone", "k", account, campaign())
     await ledger.begin(orphan, datetime.now(UTC), None)
     await ledger.reopen()
     answer = await ask(duplicator, campaign())
@@ -223,7 +223,7 @@ async def test_a_caller_who_hangs_up_does_not_stop_the_call(
 async def test_another_gateway_s_record_wins_at_the_last_moment(
     duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    theirs = service._intent("everyone", "k", "sonarly", account.name, campaign())
+    theirs = make_intent("everyone", "k", account, campaign())
     begin_elsewhere(ledger, theirs)
     asking = asyncio.create_task(ask(duplicator, campaign()))
     while await ledger.ledger.get(None, theirs.id) is None:
@@ -242,7 +242,7 @@ async def test_whoever_waits_too_long_for_another_gateway_is_told_that_it_is_at_
     account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     hasty = Duplicator({"sonarly": account}, ledger, deadline=0.3)
-    theirs = service._intent("everyone", "k", "sonarly", account.name, campaign())
+    theirs = make_intent("everyone", "k", account, campaign())
     await ledger.begin(theirs, datetime.now(UTC), None)
     answer = await ask(hasty, campaign())
     assert answer.replayed
@@ -253,7 +253,7 @@ async def test_whoever_waits_too_long_for_another_gateway_is_told_that_it_is_at_
 async def test_the_same_with_another_input_is_a_reused_key(
     duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    theirs = service._intent("everyone", "k", "sonarly", account.name, campaign(name="Another"))
+    theirs = make_intent("everyone", "k", account, campaign(name="Another"))
     begin_elsewhere(ledger, theirs)
     answer = await ask(duplicator, campaign())
     assert code(answer) is ErrorCode.IDEMPOTENCY_KEY_REUSED
@@ -352,7 +352,7 @@ async def test_after_an_unknown_the_same_copy_under_a_new_key_is_not_sent(
 async def test_an_override_serves_once(
     duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    lost = service._intent("everyone", "lost", "sonarly", account.name, campaign())
+    lost = make_intent("everyone", "lost", account, campaign())
     await ledger.begin(lost, datetime.now(UTC), None)
     unknown = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
     await ledger.settle(lost, unknown, datetime.now(UTC), None)
@@ -373,7 +373,7 @@ async def test_an_override_serves_once(
 async def test_override_of_a_duplication_that_has_its_copy_by_now_makes_no_other(
     duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    found = service._intent("everyone", "found", "sonarly", account.name, campaign())
+    found = make_intent("everyone", "found", account, campaign())
     await ledger.begin(found, datetime.now(UTC), None)
     await ledger.settle(found, Created(Campaign("c1", "Copy")), datetime.now(UTC), None)
     answer = await duplicator.duplicate("everyone", "new", "sonarly", campaign(), found.id)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -15,8 +15,9 @@ from campaign_gateway.duplication import (
     completion,
     manual_resolution,
     reconciliation,
-    service,
 )
+from campaign_gateway.duplication.intents import make_intent
+from campaign_gateway.duplication.service import Duplicator
 from campaign_gateway.model import (
     Campaign,
     Created,
@@ -75,9 +76,8 @@ async def begun(
 ) -> Duplication:
     """A record of a call that is under way, as another gateway of this account would have it."""
     campaign = StubInput(**fields)
-    intent = service._intent("everyone", key, "stub", "stub", campaign)
-    id_namespace = gateway.account.place
-    await gateway.ledger.begin(replace(intent, id_namespace=id_namespace), at, None)
+    intent = make_intent("everyone", key, gateway.account, campaign)
+    await gateway.ledger.begin(intent, at, None)
     return await gateway.recorded(key)
 
 
@@ -543,16 +543,17 @@ async def test_an_input_that_nobody_can_read_any_more_ends_no_other_check(
     open_gateway: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As when a newer version has renamed a field of the provider's input."""
+
+    @dataclass(frozen=True)
+    class NewerInput:
+        source_id: str
+
     gateway = await open_gateway(Named)
     await unfinished(gateway, NOW)
-
-    def broken(**_: object) -> StubInput:
-        raise TypeError("got an unexpected keyword argument")
-
-    monkeypatch.setattr(Copying, "Input", staticmethod(broken))
+    monkeypatch.setattr(Copying, "Input", NewerInput)
     (due,) = await gateway.due()
-    await reconciliation._check(gateway.accounts, gateway.ledger, due)
-    assert "got an unexpected keyword argument" in caplog.text
+    await reconciliation.check_one(gateway.accounts, gateway.ledger, due)
+    assert "the recorded input is not a NewerInput" in caplog.text
     assert codes(await gateway.recorded()) == [NAME_NOT_APPLIED]
 
 
@@ -816,7 +817,7 @@ async def test_a_caller_who_waits_no_longer_is_told_of_the_copy_while_it_is_name
         await go_on.wait()
 
     gateway.provider.meanwhile["rename"] = hold
-    hasty = service.Duplicator(gateway.accounts, gateway.ledger, deadline=0.5)
+    hasty = Duplicator(gateway.accounts, gateway.ledger, deadline=0.5)
     answer = await hasty.duplicate("everyone", "k", "stub", StubInput())
     assert answer.duplication is not None
     assert (copy_id(answer.duplication), codes(answer.duplication)) == ("c1", [NAME_NOT_APPLIED])

@@ -265,7 +265,7 @@ async def test_a_connector_that_tracks_nothing_leaves_the_copy_to_a_person(
     (due,) = await gateway.due()
     connector = Copying(gateway.url)
     older = {"stub": replace(gateway.account, connector=connector)}
-    await reconciliation._check(older, gateway.ledger, due)
+    await reconciliation.check_one(older, gateway.ledger, due)
     record = await gateway.recorded()
     assert (record.status, copy_id(record), record.checks) == (ACCEPTED, "c1", 1)
 

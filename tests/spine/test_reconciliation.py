@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -29,6 +29,7 @@ from campaign_gateway.model import (
     UserError,
 )
 from campaign_gateway.transport.errors import NoResponse
+from support.stub_provider import StubInput
 
 NOW = datetime.now(UTC)
 UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
@@ -49,8 +50,7 @@ class Listing:
     error: Exception | None = None
     takes: float = 0
 
-    def Input(self, **fields: Any) -> Any:  # noqa: N802 - a connector's input is a type
-        return fields
+    Input: ClassVar[type[StubInput]] = StubInput
 
     def build_search(self, campaign: Any, cursor: str | None) -> ProviderRequest:
         return ProviderRequest("GET", "http://localhost/list", {})
@@ -72,7 +72,7 @@ class Listing:
 
 
 async def find_copy(account: Account, ledger: Any, duplication: Duplication) -> Campaign | None:
-    return (await reconciliation.find_copy(account, ledger, duplication)).copy
+    return (await reconciliation.search(account, ledger, duplication)).copy
 
 
 def copy(campaign_id: str, age: timedelta = timedelta(0), name: str = "Copy") -> Campaign:
@@ -102,12 +102,16 @@ INTENT = Intent(
 
 
 async def unsettled(
-    ledger: Any, outcome: Any = UNKNOWN, requested_at: datetime = NOW, **changes: Any
+    ledger: Any,
+    outcome: Any = UNKNOWN,
+    requested_at: datetime = NOW,
+    preexisting_ids: tuple[str, ...] | None = None,
+    **changes: Any,
 ) -> Duplication:
     # In a scope of its own no UNKNOWN is in the way of another copy.
     intent = replace(INTENT, id=new_id(), attempt_id=new_id(), scope=new_id(), key=new_id())
     intent = replace(intent, **changes)
-    await ledger.begin(intent, requested_at, None)
+    await ledger.begin(intent, requested_at, preexisting_ids)
     found: Duplication = await ledger.settle(intent, outcome, requested_at, requested_at)
     return found
 
@@ -117,13 +121,13 @@ async def test_what_a_check_cannot_choose_from_is_kept_for_a_person(
 ) -> None:
     lost = await unsettled(ledger)
     listing = Listing([copy("c1"), copy("c2")])
-    await reconciliation._check({"sonarly": listing_account(account, listing)}, ledger, lost)
+    await reconciliation.check_one({"sonarly": listing_account(account, listing)}, ledger, lost)
     found = await ledger.get(None, lost.intent.id)
     assert found.status is DuplicationStatus.UNKNOWN
     assert [each.id for each in found.candidates] == ["c1", "c2"]
     assert "may be one of the campaigns c1, c2" in caplog.text
     listing.error = NoResponse("no answer in time")
-    await reconciliation._check({"sonarly": listing_account(account, listing)}, ledger, found)
+    await reconciliation.check_one({"sonarly": listing_account(account, listing)}, ledger, found)
     assert (await ledger.get(None, lost.intent.id)).candidates == found.candidates
 
 
@@ -132,7 +136,7 @@ async def test_an_account_that_is_another_provider_s_now_is_not_read_for_it(
 ) -> None:
     lost = await unsettled(ledger)
     listing = Listing([copy("c1")], provider="other")
-    await reconciliation._check({"sonarly": listing_account(account, listing)}, ledger, lost)
+    await reconciliation.check_one({"sonarly": listing_account(account, listing)}, ledger, lost)
     assert listing.asked == 0
     assert (await ledger.get(None, lost.intent.id)).status is DuplicationStatus.UNKNOWN
     assert caplog.text == ""

@@ -24,10 +24,11 @@ from campaign_gateway import cli
 from campaign_gateway.accounts import Account
 from campaign_gateway.connectors import errors
 from campaign_gateway.duplication import reconciliation
-from campaign_gateway.duplication.campaign_reads import load_input
-from campaign_gateway.duplication.copy_search import Finding
+from campaign_gateway.duplication.copy_search import SearchResult
+from campaign_gateway.duplication.intents import recorded_call
 from campaign_gateway.duplication.service import Duplicator
 from campaign_gateway.ledger import Ledger, postgres
+from campaign_gateway.ledger.ledger import Begun
 from campaign_gateway.model import Created, Duplication, ErrorCode, Intent, Outcome, status_of
 from campaign_gateway.transport import client
 from campaign_gateway.transport.errors import NoResponse
@@ -141,7 +142,8 @@ def _take_503_for_a_refusal() -> None:
 
 
 def _send_before_recording() -> None:
-    async def begin(*_: object) -> None: ...
+    async def begin(*_: object) -> Begun:
+        return Begun()
 
     setattr(Ledger, "begin", begin)  # noqa: B010 - as above
 
@@ -155,11 +157,12 @@ def _answer_before_recording() -> None:
         outcome: Outcome,
         now: datetime,
         next_check_at: datetime | None,
+        preexisting_ids: tuple[str, ...] | None = None,
     ) -> Duplication:
         found = await self.find(intent.scope, intent.key)
         assert found is not None
         asyncio.get_running_loop().call_later(
-            3600, lambda: original(self, intent, outcome, now, next_check_at)
+            3600, lambda: original(self, intent, outcome, now, next_check_at, preexisting_ids)
         )
         campaign = outcome.campaign if isinstance(outcome, Created) else None
         return replace(found, status=status_of(outcome), campaign=campaign)
@@ -168,11 +171,13 @@ def _answer_before_recording() -> None:
 
 
 def _take_the_newest_campaign() -> None:
-    async def find_copy(account: Account, _ledger: object, duplication: Duplication) -> Finding:
+    async def find_copy(
+        account: Account, _ledger: object, duplication: Duplication
+    ) -> SearchResult:
         connector: Any = account.connector
-        request = connector.build_search(load_input(account, duplication), None)
+        request = connector.build_search(recorded_call(account, duplication).copy_input, None)
         page = connector.parse_search(await account.transport.send_idempotent(request), None)
-        return Finding(page.campaigns[-1] if page.campaigns else None)
+        return SearchResult(page.campaigns[-1] if page.campaigns else None)
 
     setattr(reconciliation, "find_copy", find_copy)  # noqa: B010 - as above
 

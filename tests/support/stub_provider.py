@@ -356,7 +356,7 @@ class StubGateway:
         """One check of everything that will ever be due, as the reconciler makes it."""
         due = await self.due()
         for each in due:
-            await reconciliation._check(self.accounts, self.ledger, each)
+            await reconciliation.check_one(self.accounts, self.ledger, each)
         return len(due)
 
     @asynccontextmanager

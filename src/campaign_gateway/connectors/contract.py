@@ -10,19 +10,27 @@ from campaign_gateway.model import Accepted, Campaign, Created, Outcome, Rejecte
 CampaignInput = TypeVar("CampaignInput", contravariant=True)  # noqa: PLC0105 - reads better plain
 
 
+class CopyInput(Protocol):
+    """What the gateway itself reads of a provider's input, which is a dataclass."""
+
+    @property
+    def account(self) -> str | None: ...
+
+    @property
+    def campaign_id(self) -> str | int: ...
+
+    @property
+    def name(self) -> str | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderRequest:
-    """One HTTP request. Its repr is without what may carry a secret, the URL's query too.
-
-    `kind` is what the copy will be a copy of, at a provider whose kinds of campaigns have the same
-    ids.
-    """
+    """One HTTP request. Its repr is without what may carry a secret, the URL's query too."""
 
     method: str
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(default=b"", repr=False)
-    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +153,17 @@ class ReportsProgress(Protocol[CampaignInput]):
     def parse_progress(
         self, campaign: CampaignInput, copy_id: str, response: ProviderResponse, /
     ) -> Created | Accepted | Rejected: ...
+
+
+@runtime_checkable
+class HasIdNamespaces(Protocol[CampaignInput]):
+    """A connector whose provider numbers each kind of campaign separately.
+
+    `id_namespace` is the name of the numbering that the copy's id will belong to. Ledgers contain
+    it, so it must not change.
+    """
+
+    def id_namespace(self, copy_input: CampaignInput, /) -> str: ...
 
 
 def copy_search_key(connector: object) -> Literal["source", "name"] | None:

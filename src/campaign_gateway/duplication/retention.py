@@ -1,4 +1,4 @@
-"""Keeps the ledger from growing for ever, without letting a used key be sent again soon."""
+"""Removes old records, so that the ledger does not grow for ever. Used keys stay for longer."""
 
 import asyncio
 import logging
@@ -12,20 +12,23 @@ log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 60.0
 
-# Small, so that calls under way hardly notice.
+# Small, so that it hardly delays the calls in progress.
 BATCH = 500
 PAUSE_SECONDS = 0.05
 
 
 async def retain(ledger: Ledger, keep: timedelta, remember: timedelta) -> None:
-    """Shrink what was settled `keep` ago, delete what was requested `remember` ago, for ever."""
+    """Shrink what was settled `keep` ago and delete what was requested `remember` ago, for ever.
+
+    Both times are by the ledger's clock, in the columns `settled_at` and `requested_at`.
+    """
     while True:
         try:
             now = ledger.now()
             expired = await _in_batches(ledger.expire, now - keep)
             forgotten = await _in_batches(ledger.forget, now - remember)
             if expired or forgotten:
-                log.info("%s duplications expired, %s were forgotten", expired, forgotten)
+                log.info("%s duplications expired, %s were deleted", expired, forgotten)
         except LedgerUnavailable as failure:
             log.error("the ledger cannot be used: %s", failure)
         await asyncio.sleep(EVERY_SECONDS)

@@ -249,8 +249,10 @@ class MarketoConnector:
             "description": optional_text(campaign.description, "description", longest_description),
         }
         url = f"{self.account.assets}/{kind}/{source}/clone.json"
-        # The two kinds are counted apart.
-        return replace(self._request("POST", url, form_body(fields)), kind=kind)
+        return self._request("POST", url, form_body(fields))
+
+    def id_namespace(self, copy_input: MarketoCampaignInput) -> str:
+        return _kind_of(copy_input)
 
     def parse_response(self, campaign: MarketoCampaignInput, response: ProviderResponse) -> Outcome:
         body = read_json_object(response) or {}
