@@ -7,7 +7,7 @@ from typing import Any
 from campaign_gateway.connectors.account_settings import AccountSettings, canonical_address
 from campaign_gateway.connectors.contract import Connector, UsesAccessTokens
 from campaign_gateway.connectors.registry import CONNECTORS
-from campaign_gateway.model import ErrorCode, Refused, UserError
+from campaign_gateway.model import DEFAULT_TIMING, ErrorCode, Refused, Timing, UserError
 from campaign_gateway.transport.client import Transport
 from campaign_gateway.transport.rate_limit import RateLimiter
 from campaign_gateway.transport.token_auth import TokenTransport
@@ -28,13 +28,14 @@ class Account:
     connector: Connector[Any]
     transport: Transport | TokenTransport
     rate_limiter: RateLimiter
+    timing: Timing = DEFAULT_TIMING
 
     @property
     def place(self) -> str:
         return f"{self.connector.provider}@{self.shared_campaigns or self.address}"
 
 
-def open_account(name: str, settings: AccountSettings) -> Account:
+def open_account(name: str, settings: AccountSettings, timing: Timing = DEFAULT_TIMING) -> Account:
     connector = CONNECTORS[settings.provider](settings)
     transport = Transport(settings.secrets(), settings.timeout_seconds, settings.ca_file)
     return Account(
@@ -43,12 +44,13 @@ def open_account(name: str, settings: AccountSettings) -> Account:
         shared_campaigns=settings.shared_campaigns,
         timeout_seconds=settings.timeout_seconds,
         connector=connector,
-        transport=TokenTransport(transport, connector)
+        transport=TokenTransport(transport, connector, timing.token_timeout)
         if isinstance(connector, UsesAccessTokens)
         else transport,
         rate_limiter=RateLimiter(
             settings.calls_at_once, settings.calls_per_minute, settings.calls_per_second
         ),
+        timing=timing,
     )
 
 

@@ -234,6 +234,50 @@ class Selection:
     until: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long the gateway waits, in seconds. Users cannot set it; tests shorten it.
+
+    It contains the values that tests change. Other times are constants of their modules.
+    """
+
+    # A request for a token, and the wait for another caller's. A call's own timeout comes after it.
+    token_timeout: float = 5.0
+
+    # From a response without the copy's id, or without its end, to the first check.
+    first_check_after: float = 1.0
+    # How long a caller waits for the completion of the copy. After that the reconciler does it.
+    completion_timeout: float = 5.0
+    # When the reconciler takes over a completion: after the gateway that made the copy ended it.
+    completion_due_after: float = 10.0
+    # Between two tries of a step of the completion that failed.
+    completion_retry_interval: float = 15.0
+
+    # How often the reconciler asks the ledger what is due.
+    reconcile_interval: float = 0.5
+    # Between the checks of one duplication; the last interval repeats.
+    check_intervals: tuple[float, ...] = (2, 3, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
+    # A check takes no longer. During this time no other gateway checks the same duplication.
+    check_timeout: float = 30.0
+
+    # How often old records are removed, and how many in one statement: few, so that it hardly
+    # delays the calls in progress.
+    retention_interval: float = 60.0
+    retention_batch: int = 500
+    # How long a background task that has failed rests.
+    restart_pause: float = 1.0
+
+    # How long a statement is tried, over lost connections and restarts of PostgreSQL.
+    statement_timeout: float = 10.0
+    heartbeat_interval: float = 2.0
+    # A gateway without a heartbeat for so long counts as dead, and what it has sent as UNKNOWN. If
+    # it is alive, it still settles what it has sent.
+    dead_after: float = 15.0
+
+
+DEFAULT_TIMING = Timing()
+
+
 def status_of(outcome: Outcome) -> DuplicationStatus:
     match outcome:
         case Created():

@@ -45,11 +45,6 @@ def own_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres, "PATIENCE", 1.0)
-
-
-@pytest.fixture
 async def ledger(postgres_url: str, open_at: Open) -> Ledger:
     return await open_at(postgres_url)
 
@@ -96,8 +91,7 @@ async def until_unknown(ledger: Ledger, key: str) -> None:
 async def test_time_is_the_database_s_whatever_this_machine_s_clock_says(
     postgres_url: str, open_at: Open, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    monkeypatch.setattr(postgres, "HEARTBEAT", 0.1)
-    ledger = await open_at(postgres_url)
+    ledger = await open_at(postgres_url, heartbeat_interval=0.1)
 
     class Behind(datetime):
         @classmethod
@@ -125,11 +119,11 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def test_a_dead_gateway_s_calls_become_unknown_and_a_living_one_s_do_not(
-    postgres_url: str, open_at: Open, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str, open_at: Open, intent: MakeIntent
 ) -> None:
-    monkeypatch.setattr(postgres, "HEARTBEAT", 0.05)
-    monkeypatch.setattr(postgres, "DEAD_AFTER", 0.2)
-    dead, living, third = [await open_at(postgres_url) for _ in range(3)]
+    dead, living, third = [
+        await open_at(postgres_url, heartbeat_interval=0.05, dead_after=0.2) for _ in range(3)
+    ]
     for each, key in ((dead, "dead"), (living, "living"), (third, "third")):
         await each.begin(intent(key), NOW, None)
     die(dead)
@@ -203,15 +197,14 @@ async def test_nobody_is_taken_for_dead_right_after_an_outage(
     own_server: PostgresServer,
     open_at: Open,
     intent: MakeIntent,
-    monkeypatch: pytest.MonkeyPatch,
     patience: float,
 ) -> None:
     """With patience, the heartbeat that waits for the database does not fail."""
-    monkeypatch.setattr(postgres, "PATIENCE", patience)
-    monkeypatch.setattr(postgres, "HEARTBEAT", 0.05)
-    monkeypatch.setattr(postgres, "DEAD_AFTER", 2.0)
     url = own_server.create_database()
-    other, watching = await open_at(url), await open_at(url)
+    other, watching = [
+        await open_at(url, statement_timeout=patience, heartbeat_interval=0.05, dead_after=2.0)
+        for _ in range(2)
+    ]
     await other.begin(intent("k"), NOW, None)
     # It lives, but has not come back yet when the database has.
     die(other)
@@ -258,9 +251,9 @@ async def test_calls_outlast_restarts_of_the_database(
 
 @pytest.mark.long
 async def test_an_intent_that_a_halted_database_may_still_record_is_never_under_way(
-    own_server: PostgresServer, open_at: Open, intent: MakeIntent, impatient: None
+    own_server: PostgresServer, open_at: Open, intent: MakeIntent
 ) -> None:
-    ledger, mine = await open_at(own_server.create_database()), intent("k")
+    ledger, mine = await open_at(own_server.create_database(), statement_timeout=1), intent("k")
     own_server.pause()
     try:
         # The driver takes ten more seconds to call the statement off.
@@ -385,8 +378,9 @@ async def test_no_row_stays_locked(ledger: Ledger, postgres_url: str, intent: Ma
 
 
 async def test_a_row_that_others_hold_stops_no_reader_and_is_waited_for_by_its_owner(
-    ledger: Ledger, postgres_url: str, intent: MakeIntent, impatient: None
+    open_at: Open, postgres_url: str, intent: MakeIntent
 ) -> None:
+    ledger = await open_at(postgres_url, statement_timeout=1)
     held, free = intent("held", requested_name="Held"), intent("free")
     for each in (held, free):
         await ledger.begin(each, NOW, None)
@@ -424,11 +418,11 @@ async def test_settings_that_weaken_the_promise_are_told(
 
 
 async def test_a_database_that_takes_no_writes_is_refused(
-    own_server: PostgresServer, open_at: Open, intent: MakeIntent, impatient: None
+    own_server: PostgresServer, open_at: Open, intent: MakeIntent
 ) -> None:
     """As a standby is, or a primary that was made one."""
     url = own_server.create_database()
-    ledger = await open_at(url)
+    ledger = await open_at(url, statement_timeout=1)
     await ledger.begin(intent("k"), NOW, None)
     own_server.set("default_transaction_read_only", "on")
     try:
@@ -474,10 +468,10 @@ async def test_a_newer_database_is_left_alone(
 
 
 async def test_a_database_that_is_no_ledger_is_not_visited(
-    postgres_url: str, open_at: Open, impatient: None
+    postgres_url: str, open_at: Open
 ) -> None:
     with pytest.raises(LedgerUnavailable):
-        await open_at(postgres_url, as_operator=True)
+        await open_at(postgres_url, as_operator=True, statement_timeout=1)
 
 
 # --- secrets --------------------------------------------------------------------------------------
@@ -513,7 +507,6 @@ LEADS_NOWHERE = {
 async def test_a_url_that_leads_nowhere_is_refused_without_its_password(
     guarded: str,
     open_at: Open,
-    impatient: None,
     mistake: str,
     caplog: pytest.LogCaptureFixture,
     *,
@@ -522,7 +515,7 @@ async def test_a_url_that_leads_nowhere_is_refused_without_its_password(
     found, put, said = LEADS_NOWHERE[mistake]
     async with asyncio.timeout(10):
         with pytest.raises(LedgerUnavailable, match="PostgreSQL cannot be used") as refused:
-            await open_at(re.sub(found, put, guarded), as_operator=as_operator)
+            await open_at(re.sub(found, put, guarded), as_operator=as_operator, statement_timeout=1)
     assert said in str(refused.value)
     traced = "".join(traceback.format_exception(refused.value))
     told = f"{refused.value!r} {traced} {caplog.text}"

@@ -11,7 +11,6 @@ import pytest
 
 from campaign_gateway.connectors.contract import ProviderRequest
 from campaign_gateway.duplication import (
-    attempt,
     completion,
     manual_resolution,
     reconciliation,
@@ -19,12 +18,14 @@ from campaign_gateway.duplication import (
 from campaign_gateway.duplication.intents import make_intent
 from campaign_gateway.duplication.service import Duplicator
 from campaign_gateway.model import (
+    DEFAULT_TIMING,
     Campaign,
     Created,
     Duplication,
     DuplicationStatus,
     ErrorCode,
     Evidence,
+    Timing,
     Unknown,
     UserError,
     WarningCode,
@@ -50,11 +51,8 @@ LOST = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
 Open = Callable[..., Awaitable[StubGateway]]
 
 
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is left undone is due at once, for tests of the reconciler as it runs."""
-    monkeypatch.setattr(attempt, "COMPLETION_DUE_AFTER", timedelta(0))
-    monkeypatch.setattr(completion, "RETRY_INTERVAL", timedelta(0))
+# A pending step is due at once, for tests of the reconciler as it runs.
+AT_ONCE: dict[str, float] = {"completion_due_after": 0, "completion_retry_interval": 0}
 
 
 def codes(record: Duplication) -> list[WarningCode]:
@@ -203,7 +201,9 @@ async def test_a_name_that_was_not_clearly_refused_is_tried_again(
     assert codes(copy) == [NAME_NOT_APPLIED]
     assert copy.warnings[0].provider_message == words
     # Not at once: whatever keeps the provider from it will hardly be over.
-    assert await gateway.due(began + completion.RETRY_INTERVAL) == []
+    assert (
+        await gateway.due(began + timedelta(seconds=DEFAULT_TIMING.completion_retry_interval)) == []
+    )
     assert await gateway.check() == 1
     assert (name(await gateway.recorded()), (await gateway.recorded()).warnings) == ("Wanted", ())
     assert await gateway.due() == []
@@ -224,11 +224,8 @@ async def test_the_last_words_of_the_provider_are_those_that_are_shown(open_gate
     assert await gateway.due() == []
 
 
-async def test_a_hanging_rename_does_not_hold_the_caller(
-    open_gateway: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attempt, "COMPLETION_SECONDS", 0.3)
-    gateway = await open_gateway(Named, timeout=20)
+async def test_a_hanging_rename_does_not_hold_the_caller(open_gateway: Open) -> None:
+    gateway = await open_gateway(Named, timeout=20, completion_timeout=0.3)
     gateway.provider.faults["rename"].append("hang")
     began = monotonic()
     copy = await gateway.copy()
@@ -239,11 +236,8 @@ async def test_a_hanging_rename_does_not_hold_the_caller(
     assert name(await gateway.recorded()) == "Wanted"
 
 
-async def test_what_was_done_in_time_is_kept_when_the_rest_hangs(
-    open_gateway: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attempt, "COMPLETION_SECONDS", 1)
-    gateway = await open_gateway(Named, timeout=20)
+async def test_what_was_done_in_time_is_kept_when_the_rest_hangs(open_gateway: Open) -> None:
+    gateway = await open_gateway(Named, timeout=20, completion_timeout=1)
     gateway.provider.tells = ("id",)
     gateway.provider.faults["rename"].append("hang")
     copy = await gateway.copy()
@@ -264,13 +258,12 @@ async def test_what_was_done_in_time_is_kept_when_the_rest_hangs(
 async def test_a_crash_around_the_rename_loses_nothing_and_repeats_no_copy(
     open_gateway: Open,
     ledger: Any,
-    at_once: None,
     method: str,
     *,
     after: bool,
     renames: int,
 ) -> None:
-    gateway = await open_gateway(Named)
+    gateway = await open_gateway(Named, **AT_ONCE)
     there = halt(ledger, method, after=after)
     asking = asyncio.create_task(gateway.ask())
     await asyncio.wait_for(there.wait(), 10)
@@ -298,9 +291,9 @@ async def is_finished(gateway: StubGateway) -> bool:
 
 
 async def test_a_crash_during_the_rename_loses_nothing_and_repeats_no_copy(
-    open_gateway: Open, at_once: None
+    open_gateway: Open,
 ) -> None:
-    gateway = await open_gateway(Named)
+    gateway = await open_gateway(Named, **AT_ONCE)
     there = asyncio.Event()
 
     async def notice() -> None:
@@ -320,9 +313,9 @@ async def test_a_crash_during_the_rename_loses_nothing_and_repeats_no_copy(
 
 
 async def test_a_crash_before_the_copy_is_on_record_is_found_by_reading(
-    open_gateway: Open, ledger: Any, at_once: None
+    open_gateway: Open, ledger: Any
 ) -> None:
-    gateway = await open_gateway(Found)
+    gateway = await open_gateway(Found, **AT_ONCE)
     there = halt(ledger, "settle", after=False)
     asking = asyncio.create_task(gateway.ask())
     await asyncio.wait_for(there.wait(), 10)
@@ -755,7 +748,8 @@ async def test_an_account_that_is_gone_is_not_finished_at_another(open_gateway: 
     await gateway.copy()
     (due,) = await gateway.due()
     await gateway.ledger.postpone(due, due.requested_at, ())
-    reading = asyncio.create_task(reconciliation.reconcile({}, gateway.ledger, 0.01))
+    timing = Timing(reconcile_interval=0.01)
+    reading = asyncio.create_task(reconciliation.reconcile({}, gateway.ledger, timing))
     await asyncio.sleep(0.3)
     reading.cancel()
     await asyncio.wait([reading])
@@ -786,11 +780,8 @@ async def test_a_stopping_gateway_waits_for_the_finishing(open_gateway: Open) ->
     assert (await asking).error is None
 
 
-async def test_a_stopping_gateway_does_not_wait_for_what_hangs(
-    open_gateway: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attempt, "COMPLETION_SECONDS", 0.5)
-    gateway = await open_gateway(Named, timeout=20)
+async def test_a_stopping_gateway_does_not_wait_for_what_hangs(open_gateway: Open) -> None:
+    gateway = await open_gateway(Named, timeout=20, completion_timeout=0.5)
     there = asyncio.Event()
 
     async def notice() -> None:

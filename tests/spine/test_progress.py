@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from campaign_gateway.api.types import DuplicateCampaignPayload
-from campaign_gateway.duplication import attempt, manual_resolution, reconciliation
-from campaign_gateway.duplication.reconciliation import CHECK_INTERVALS
+from campaign_gateway.duplication import manual_resolution, reconciliation
 from campaign_gateway.model import (
+    DEFAULT_TIMING,
     Campaign,
     Created,
     Duplication,
@@ -59,7 +59,9 @@ async def test_the_copy_to_be_is_shown_with_its_id_at_once(open_gateway: Open) -
     id_namespace = record.intent.id_namespace
     # From now on nobody else can take it for theirs.
     assert await gateway.ledger.known_copies(id_namespace, ["c1", "c2"]) == {"c1"}
-    (due,) = await gateway.due(datetime.now(UTC) + attempt.FIRST_CHECK)
+    (due,) = await gateway.due(
+        datetime.now(UTC) + timedelta(seconds=DEFAULT_TIMING.first_check_after)
+    )
     assert due == record
     assert gateway.provider.calls == ["copy"]
 
@@ -244,9 +246,10 @@ async def test_an_answer_that_tells_nothing_only_postpones(
 async def test_checks_grow_rarer(open_gateway: Open, fault: int | None) -> None:
     gateway = await open_gateway(Tracked)
     await gateway.copy()
-    for seconds in (*CHECK_INTERVALS[:6], *CHECK_INTERVALS[-1:]):
-        if seconds == CHECK_INTERVALS[-1]:
-            for _ in CHECK_INTERVALS[6:]:
+    intervals = DEFAULT_TIMING.check_intervals
+    for seconds in (*intervals[:6], *intervals[-1:]):
+        if seconds == intervals[-1]:
+            for _ in intervals[6:]:
                 await gateway.check()
         gateway.provider.faults["progress"].append(fault)
         pause, began = timedelta(seconds=seconds), datetime.now(UTC)
@@ -270,11 +273,8 @@ async def test_a_connector_that_tracks_nothing_leaves_the_copy_to_a_person(
     assert (record.status, copy_id(record), record.checks) == (ACCEPTED, "c1", 1)
 
 
-async def test_a_restart_goes_on_following_the_copy(
-    open_gateway: Open, ledger: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attempt, "FIRST_CHECK", timedelta(0))
-    gateway = await open_gateway(Tracked)
+async def test_a_restart_goes_on_following_the_copy(open_gateway: Open, ledger: Any) -> None:
+    gateway = await open_gateway(Tracked, first_check_after=0)
     there, real = asyncio.Event(), ledger.ledger.settle
 
     async def halt(*arguments: Any) -> None:
@@ -421,11 +421,9 @@ async def test_the_only_copy_there_is_left_to_the_one_that_was_promised_it(
 
 
 async def test_the_reconciler_follows_many_copies_to_their_ends(
-    open_gateway: Open, monkeypatch: pytest.MonkeyPatch
+    open_gateway: Open,
 ) -> None:
-    monkeypatch.setattr(attempt, "FIRST_CHECK", timedelta(0))
-    monkeypatch.setattr(reconciliation, "CHECK_INTERVALS", (0.01,))
-    gateway = await open_gateway(Tracked)
+    gateway = await open_gateway(Tracked, first_check_after=0, check_intervals=(0.01,))
     keys = [str(number) for number in range(20)]
     ends = ["COMPLETE", "PARTIAL", "FAILED", "PENDING"]
     for key in keys:

@@ -14,7 +14,7 @@ from campaign_gateway.connectors.account_settings import canonical_address
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.duplication import reconciliation
 from campaign_gateway.duplication.copy_search import PAGES_A_SEARCH
-from campaign_gateway.duplication.reconciliation import CHECK_INTERVALS, reconcile
+from campaign_gateway.duplication.reconciliation import reconcile
 from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.model import (
     Accepted,
@@ -25,6 +25,7 @@ from campaign_gateway.model import (
     ErrorCode,
     Evidence,
     Intent,
+    Timing,
     Unknown,
     UserError,
 )
@@ -33,6 +34,7 @@ from support.stub_provider import StubInput
 
 NOW = datetime.now(UTC)
 UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+OFTEN = Timing(reconcile_interval=0.01)
 
 
 @dataclass
@@ -377,7 +379,7 @@ async def test_provider_that_hangs_holds_up_no_other_account_s_checks(
         "hanging": listing_account(account, hanging),
         "sonarly": listing_account(account, Listing([copy("c1")])),
     }
-    reading = asyncio.create_task(reconcile(accounts, ledger, 0.01))
+    reading = asyncio.create_task(reconcile(accounts, ledger, OFTEN))
     async with asyncio.timeout(5):
         while hanging.asked < reconciliation.CHECKS_AT_ONCE:
             await asyncio.sleep(0.01)
@@ -407,7 +409,7 @@ async def test_failures_are_logged_and_checks_grow_rarer(
     )
     failing = await unsettled(ledger)
     reading = asyncio.create_task(
-        reconcile({"sonarly": listing_account(account, listing)}, ledger, 0.01)
+        reconcile({"sonarly": listing_account(account, listing)}, ledger, OFTEN)
     )
     async with asyncio.timeout(5):
         while listing.asked < 1:
@@ -431,4 +433,4 @@ async def test_failures_are_logged_and_checks_grow_rarer(
     assert still.checks == 0, "it is left to gateways that have the account"
     settled = await ledger.get(None, failing.intent.id)
     assert settled.evidence is Evidence.INFERRED
-    assert list(CHECK_INTERVALS) == sorted(CHECK_INTERVALS)
+    assert list(OFTEN.check_intervals) == sorted(OFTEN.check_intervals)

@@ -8,8 +8,6 @@ from itertools import chain, repeat
 
 from campaign_gateway.connectors.contract import ListsCampaigns, ProviderRequest, UnexpectedResponse
 from campaign_gateway.duplication.completion import (
-    COMPLETION_DUE_AFTER,
-    COMPLETION_SECONDS,
     complete_copy,
     has_pending_steps,
     with_pending_warnings,
@@ -29,15 +27,13 @@ from campaign_gateway.model import (
     Outcome,
     Refused,
     Rejected,
+    Timing,
     Unknown,
     status_of,
 )
 from campaign_gateway.transport.errors import NoResponse, NotSent
 
 log = logging.getLogger(__name__)
-
-# How long after a response without the copy's id the first check is due.
-FIRST_CHECK = timedelta(seconds=1)
 
 # How long the list may take that is read before a call, in seconds.
 LIST_SECONDS = 5
@@ -93,13 +89,13 @@ async def attempt(
     if isinstance(outcome, Created):
         outcome = with_pending_warnings(call.account, call.intent, outcome)
     try:
-        settled = await _settle(recording, outcome)
+        settled = await _settle(recording, outcome, call.account.timing)
     except KeyConflict as conflict:
         return KeyHeld(conflict.duplication)
     if settled.status is not DuplicationStatus.CREATED or not has_pending_steps(settled.warnings):
         return settled
     try:
-        return await complete_copy(ledger, call, settled, COMPLETION_SECONDS)
+        return await complete_copy(ledger, call, settled, call.account.timing.completion_timeout)
     except LedgerUnavailable as failure:
         # The record is true, and the reconciler continues from it.
         log.error("duplication %s is not completed: %s", call.intent.id, failure)
@@ -171,14 +167,14 @@ async def _send(recording: _Recording, call: CopyCall, request: ProviderRequest)
         return Unknown(outcome_unknown("The gateway could not parse the response"))
 
 
-async def _settle(recording: _Recording, outcome: Outcome) -> Duplication:
+async def _settle(recording: _Recording, outcome: Outcome, timing: Timing) -> Duplication:
     """Record the outcome, and wait for the ledger if it is unavailable. Raises `KeyConflict`."""
     ledger, intent = recording.ledger, recording.intent
     for pause in _pauses():
         now = ledger.now()
         try:
             return await ledger.settle(
-                intent, outcome, now, _check_at(outcome, now), recording.preexisting_ids
+                intent, outcome, now, _check_at(outcome, now, timing), recording.preexisting_ids
             )
         except LedgerClosed:
             # The next gateway reports it as UNKNOWN. This one has no callers left.
@@ -196,11 +192,11 @@ async def _settle(recording: _Recording, outcome: Outcome) -> Duplication:
     raise AssertionError("the pauses never end")
 
 
-def _check_at(outcome: Outcome, now: datetime) -> datetime | None:
+def _check_at(outcome: Outcome, now: datetime, timing: Timing) -> datetime | None:
     if isinstance(outcome, Accepted | Unknown):
-        return now + FIRST_CHECK
+        return now + timedelta(seconds=timing.first_check_after)
     is_pending = isinstance(outcome, Created) and has_pending_steps(outcome.warnings)
-    return now + COMPLETION_DUE_AFTER if is_pending else None
+    return now + timedelta(seconds=timing.completion_due_after) if is_pending else None
 
 
 def _pauses() -> "chain[float]":

@@ -38,14 +38,7 @@ from campaign_gateway.transport.worker import parsed
 
 log = logging.getLogger(__name__)
 
-# How long the caller waits for the completion, in seconds. After that the reconciler does it.
-COMPLETION_SECONDS = 5
-
-# When the reconciler checks whether the gateway that made the copy has completed it.
-COMPLETION_DUE_AFTER = timedelta(seconds=COMPLETION_SECONDS + 5)
-
-# How often and for how long a failed step is retried. After that people may work on the copy.
-RETRY_INTERVAL = timedelta(seconds=15)
+# How long a failed step is retried. After that people may work on the copy.
 RETRY_FOR = timedelta(minutes=10)
 
 # Errors of a rename that may be temporary: a proxy may have sent the response, and a new copy may
@@ -124,12 +117,12 @@ async def complete_copy(
     now = ledger.now()
     if now - (duplication.settled_at or now) >= RETRY_FOR:
         copy = with_final_warnings(call.account, copy)
+    retry_at = now + timedelta(seconds=call.account.timing.completion_retry_interval)
     is_pending = has_pending_steps(copy.warnings)
     state = ", ".join(remark.code for remark in copy.warnings) or "complete"
     log.info("duplication %s: copy %s is %s", intent.id, copy.campaign.id, state)
     return (
-        await ledger.update_copy(duplication, copy, now + RETRY_INTERVAL if is_pending else None)
-        or duplication
+        await ledger.update_copy(duplication, copy, retry_at if is_pending else None) or duplication
     )
 
 

@@ -34,6 +34,7 @@ from campaign_gateway.model import (
     Evidence,
     Refused,
     Rejected,
+    Timing,
     WarningCode,
 )
 from campaign_gateway.transport.errors import NoResponse
@@ -43,18 +44,13 @@ log = logging.getLogger(__name__)
 
 Checked = TypeVar("Checked")
 
-# Seconds between the checks of one duplication; the last interval repeats.
-CHECK_INTERVALS = (2, 3, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
-
 # At once for each account, so that a provider that hangs does not delay other accounts' checks.
 CHECKS_AT_ONCE = 8
 
-# A check takes no longer. During this time no other gateway checks the same duplication.
-CHECK_TIMEOUT = timedelta(seconds=30)
 
-
-async def reconcile(accounts: Mapping[str, Account], ledger: Ledger, every_seconds: float) -> None:
+async def reconcile(accounts: Mapping[str, Account], ledger: Ledger, timing: Timing) -> None:
     """Check the duplications that are due, for ever."""
+    check_timeout = timedelta(seconds=timing.check_timeout)
     checks: dict[asyncio.Task[None], str] = {}
     try:
         while True:
@@ -64,14 +60,14 @@ async def reconcile(accounts: Mapping[str, Account], ledger: Ledger, every_secon
                 for name in accounts.keys() & await ledger.due_accounts(ledger.now()):
                     room, now = CHECKS_AT_ONCE - under_way[name], ledger.now()
                     due = (
-                        await ledger.claim_due(name, now, room, now + CHECK_TIMEOUT) if room else ()
+                        await ledger.claim_due(name, now, room, now + check_timeout) if room else ()
                     )
                     for duplication in due:
                         check = asyncio.create_task(check_one(accounts, ledger, duplication))
                         checks[check] = name
             except LedgerUnavailable as failure:
                 log.error("the ledger cannot be used: %s", failure)
-            await asyncio.sleep(every_seconds)
+            await asyncio.sleep(timing.reconcile_interval)
             checks = {check: name for check, name in checks.items() if not check.done()}
     finally:
         for check in checks:
@@ -87,7 +83,7 @@ async def check_one(
     try:
         # Before a change of the configuration, the account may have been another provider's.
         if account.connector.provider != duplication.intent.provider:
-            await _postpone(ledger, duplication, ())
+            await _postpone(account, ledger, duplication, ())
         elif duplication.status is DuplicationStatus.CREATED:
             await _complete(account, ledger, duplication)
         elif duplication.campaign is not None:
@@ -104,9 +100,9 @@ async def _complete(account: Account, ledger: Ledger, duplication: Duplication) 
         call = recorded_call(account, duplication)
     except UnreadableInput as failure:
         log.error("duplication %s could not be checked: %s", duplication.intent.id, failure)
-        await _postpone(ledger, duplication, ())
+        await _postpone(account, ledger, duplication, ())
     else:
-        await complete_copy(ledger, call, duplication, CHECK_TIMEOUT.total_seconds())
+        await complete_copy(ledger, call, duplication, account.timing.check_timeout)
 
 
 async def _search(account: Account, ledger: Ledger, duplication: Duplication) -> None:
@@ -124,7 +120,7 @@ async def _search(account: Account, ledger: Ledger, duplication: Duplication) ->
             duplication.intent.id,
             ", ".join(campaign.id for campaign in result.candidates),
         )
-    await _postpone(ledger, duplication, result.candidates)
+    await _postpone(account, ledger, duplication, result.candidates)
 
 
 async def search(account: Account, ledger: Ledger, duplication: Duplication) -> SearchResult:
@@ -132,14 +128,16 @@ async def search(account: Account, ledger: Ledger, duplication: Duplication) -> 
 
     Raises `LedgerUnavailable`.
     """
-    result = await _check_with_timeout(duplication, find_copy(account, ledger, duplication))
+    result = await _check_with_timeout(
+        account, duplication, find_copy(account, ledger, duplication)
+    )
     return result or SearchResult(candidates=duplication.candidates)
 
 
 async def _check_progress(account: Account, ledger: Ledger, duplication: Duplication) -> None:
-    outcome = await _check_with_timeout(duplication, _progress(account, duplication))
+    outcome = await _check_with_timeout(account, duplication, _progress(account, duplication))
     if outcome is None or isinstance(outcome, Accepted):
-        await _postpone(ledger, duplication, ())
+        await _postpone(account, ledger, duplication, ())
         return
     now, next_check_at = ledger.now(), None
     if isinstance(outcome, Created):
@@ -151,7 +149,7 @@ async def _check_progress(account: Account, ledger: Ledger, duplication: Duplica
     log.info("duplication %s is %s", duplication.intent.id, settled.status)
     if settled.status is DuplicationStatus.ACCEPTED:
         # The campaign is another duplication's copy, so an operator has to decide.
-        await _postpone(ledger, duplication, ())
+        await _postpone(account, ledger, duplication, ())
 
 
 async def _progress(account: Account, duplication: Duplication) -> Created | Accepted | Rejected:
@@ -174,22 +172,23 @@ async def _progress(account: Account, duplication: Duplication) -> Created | Acc
 
 
 async def _postpone(
-    ledger: Ledger, duplication: Duplication, candidates: Sequence[Campaign]
+    account: Account, ledger: Ledger, duplication: Duplication, candidates: Sequence[Campaign]
 ) -> None:
-    interval = CHECK_INTERVALS[min(duplication.checks, len(CHECK_INTERVALS) - 1)]
+    intervals = account.timing.check_intervals
+    interval = intervals[min(duplication.checks, len(intervals) - 1)]
     next_check_at = ledger.now() + timedelta(seconds=interval)
     await ledger.postpone(duplication, next_check_at, candidates)
 
 
 async def _check_with_timeout(
-    duplication: Duplication, check: Awaitable[Checked]
+    account: Account, duplication: Duplication, check: Awaitable[Checked]
 ) -> Checked | None:
     """Return the check's result, or log its failure and return None.
 
     Raises `LedgerUnavailable`.
     """
     try:
-        async with asyncio.timeout(CHECK_TIMEOUT.total_seconds()):
+        async with asyncio.timeout(account.timing.check_timeout):
             return await check
     except (NoResponse, UnexpectedResponse, UnreadableInput, Refused, TimeoutError) as failure:
         log.warning("duplication %s could not be checked: %s", duplication.intent.id, failure)

@@ -7,17 +7,15 @@ from datetime import datetime, timedelta
 
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.engine import LedgerUnavailable
+from campaign_gateway.model import Timing
 
 log = logging.getLogger(__name__)
 
-EVERY_SECONDS = 60.0
-
-# Small, so that it hardly delays the calls in progress.
-BATCH = 500
+# Between two batches, for the statements of other calls.
 PAUSE_SECONDS = 0.05
 
 
-async def retain(ledger: Ledger, keep: timedelta, remember: timedelta) -> None:
+async def retain(ledger: Ledger, keep: timedelta, remember: timedelta, timing: Timing) -> None:
     """Shrink what was settled `keep` ago and delete what was requested `remember` ago, for ever.
 
     Both times are by the ledger's clock, in the columns `settled_at` and `requested_at`.
@@ -25,18 +23,20 @@ async def retain(ledger: Ledger, keep: timedelta, remember: timedelta) -> None:
     while True:
         try:
             now = ledger.now()
-            expired = await _in_batches(ledger.expire, now - keep)
-            forgotten = await _in_batches(ledger.forget, now - remember)
+            expired = await _in_batches(ledger.expire, now - keep, timing.retention_batch)
+            forgotten = await _in_batches(ledger.forget, now - remember, timing.retention_batch)
             if expired or forgotten:
                 log.info("%s duplications expired, %s were deleted", expired, forgotten)
         except LedgerUnavailable as failure:
             log.error("the ledger cannot be used: %s", failure)
-        await asyncio.sleep(EVERY_SECONDS)
+        await asyncio.sleep(timing.retention_interval)
 
 
-async def _in_batches(purge: Callable[[datetime, int], Awaitable[int]], before: datetime) -> int:
+async def _in_batches(
+    purge: Callable[[datetime, int], Awaitable[int]], before: datetime, size: int
+) -> int:
     total = 0
-    while (done := await purge(before, BATCH)) > 0:
+    while (done := await purge(before, size)) > 0:
         total += done
         await asyncio.sleep(PAUSE_SECONDS)
     return total

@@ -18,6 +18,7 @@ from campaign_gateway.ledger import rows, sql
 from campaign_gateway.ledger.connections import Connections, with_timeouts
 from campaign_gateway.ledger.engine import CommitUncertain, LedgerUnavailable
 from campaign_gateway.ledger.migrations import migrations
+from campaign_gateway.model import Timing
 
 log = logging.getLogger(__name__)
 
@@ -25,14 +26,6 @@ Row = dict[str, Any]
 Rows = list[Row]
 
 SKIP_LOCKED = "FOR UPDATE OF duplication SKIP LOCKED"
-
-# How long a statement is tried, over lost connections and restarts of the database, in seconds.
-PATIENCE = 10.0
-
-# A gateway that has not been seen for so long is taken for dead, in seconds. If it was not, then
-# what it sent is UNKNOWN until it settles it after all.
-HEARTBEAT = 2.0
-DEAD_AFTER = 15.0
 
 # What every gateway of a database takes turns by while it brings the tables up to date.
 MIGRATION_LOCK = 7210448236
@@ -47,7 +40,7 @@ BURY = "DELETE FROM replica WHERE last_seen < clock_timestamp() - interval '1 da
 LEAVE = "DELETE FROM replica WHERE id = :owner"
 OWNER_IS_DEAD = (
     "NOT EXISTS (SELECT 1 FROM replica WHERE replica.id = duplication.owner"
-    f" AND replica.last_seen > clock_timestamp() - interval '{DEAD_AFTER} seconds')"
+    " AND replica.last_seen > clock_timestamp() - make_interval(secs => :dead_after))"
 )
 # A reading of the database's clock that took longer, in seconds, is too inexact to go by.
 EXACT_SECONDS = 1.0
@@ -73,15 +66,18 @@ class PostgresEngine:
     READ COMMITTED is enough, because the unique index on scope and key decides who sends.
     """
 
-    def __init__(self, pool: Connections, owner: str) -> None:
+    def __init__(self, pool: Connections, owner: str, timing: Timing) -> None:
         self._pool = pool
         self._owner = owner
+        self._timing = timing
         self._supervision: asyncio.Task[None] | None = None
         # What the database's clock said, and when that was by this machine's clock since its boot.
         self._clock = (datetime.now(UTC), _since_boot())
 
     @classmethod
-    async def open(cls, url: str, owner: str, *, as_operator: bool = False) -> "PostgresEngine":
+    async def open(
+        cls, url: str, owner: str, timing: Timing, *, as_operator: bool = False
+    ) -> "PostgresEngine":
         """Raises `LedgerUnavailable`. A visitor has no calls that others could take over."""
         if not is_readable(url):
             raise LedgerUnavailable(f"PostgreSQL cannot be used: its URL {UNREADABLE}")
@@ -89,7 +85,7 @@ class PostgresEngine:
             await (_require_version(url) if as_operator else _migrate(url))
         except psycopg.Error as error:
             raise LedgerUnavailable(f"PostgreSQL cannot be used: {_first_line(error)}") from None
-        engine = cls(Connections(url), owner)
+        engine = cls(Connections(url), owner, timing)
         try:
             await engine._read_clock(is_first=True)
             if not as_operator:
@@ -120,7 +116,7 @@ class PostgresEngine:
         watching_since = seen_at = loop.time()
         was_off = self._clock_warning()
         while True:
-            await asyncio.sleep(HEARTBEAT)
+            await asyncio.sleep(self._timing.heartbeat_interval)
             try:
                 await self._run(BEAT, {"owner": self._owner})
                 await self._read_clock()
@@ -131,10 +127,10 @@ class PostgresEngine:
                     log.info("this gateway's clock agrees with the database's again")
                 was_off = is_off
                 # After an outage of the database everybody looks dead for a while.
-                if loop.time() - seen_at > DEAD_AFTER / 2:
+                if loop.time() - seen_at > self._timing.dead_after / 2:
                     watching_since = loop.time()
                 seen_at = loop.time()
-                if seen_at - watching_since > DEAD_AFTER:
+                if seen_at - watching_since > self._timing.dead_after:
                     await self._disown()
             except LedgerUnavailable as failure:
                 log.error("this gateway cannot show that it lives: %s", failure)
@@ -170,7 +166,9 @@ class PostgresEngine:
 
     async def _disown(self) -> None:
         statement = sql.TAKE_OVER_ABANDONED.replace("{owner_is_dead}", OWNER_IS_DEAD)
-        for row in await self._run(statement, rows.abandoned_params(self._owner, self.now())):
+        values = rows.abandoned_params(self._owner, self.now())
+        values |= {"dead_after": self._timing.dead_after}
+        for row in await self._run(statement, values):
             log.warning("duplication %s is UNKNOWN: its gateway is gone", row["id"])
         await self._run(BURY, {})
 
@@ -205,7 +203,7 @@ class PostgresEngine:
     async def _run_all(self, steps: Sequence[tuple[str, Mapping[str, object]]]) -> Sequence[Rows]:
         """Run the statements in one transaction, over lost connections and restarts."""
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + PATIENCE
+        give_up_at = loop.time() + self._timing.statement_timeout
         failure: Exception | None = None
         for pause in chain([0.05, 0.2, 0.5], repeat(1.0)):
             try:
