@@ -34,7 +34,7 @@ async def requested(ledger: Any, key: str, age: timedelta, outcome: Any) -> None
     await ledger.settle(intent, outcome, NOW - age, None)
 
 
-async def test_the_settled_expire_and_are_forgotten_and_the_unsettled_stay(
+async def test_settled_duplications_expire_and_are_deleted_and_unsettled_stay(
     ledger: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     timing = Timing(retention_interval=0.01, retention_batch=2)
@@ -65,7 +65,7 @@ async def test_the_settled_expire_and_are_forgotten_and_the_unsettled_stay(
         assert not (await ledger.find("everyone", key)).expired
 
 
-async def test_a_chore_that_fails_is_started_again(
+async def test_background_task_that_fails_is_restarted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     runs: list[int] = []
