@@ -15,7 +15,7 @@ from campaign_gateway.accounts import Account, open_account
 from campaign_gateway.connectors.contract import ProviderResponse
 from campaign_gateway.connectors.registry import CONNECTORS
 from campaign_gateway.duplication.completion import complete_copy, with_pending_warnings
-from campaign_gateway.duplication.service import _intent
+from campaign_gateway.duplication.intents import CopyCall, make_intent
 from campaign_gateway.model import Created, Duplication, DuplicationStatus, Outcome
 from campaign_gateway.sandbox.emulation import serving
 from support.commands import running
@@ -113,7 +113,7 @@ def duplicate() -> Callable[[Account, Any], Awaitable[Outcome]]:
         outcome = account.connector.parse_response(campaign, response)
         if not isinstance(outcome, Created):
             return outcome
-        intent = _intent("everyone", "key", account.connector.provider, account.name, campaign)
+        intent = make_intent("everyone", "key", account, campaign)
         made = with_pending_warnings(account, intent, outcome)
         record: Any = _Record(made)
         duplication = Duplication(
@@ -123,7 +123,8 @@ def duplicate() -> Callable[[Account, Any], Awaitable[Outcome]]:
             made.campaign,
             warnings=made.warnings,
         )
-        await complete_copy(record, account, campaign, duplication, seconds=account.timeout_seconds)
+        call = CopyCall(account, intent, campaign)
+        await complete_copy(record, call, duplication, seconds=account.timeout_seconds)
         return cast(Outcome, record.outcome)
 
     return once

@@ -15,7 +15,6 @@ import trustme
 
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, Token
 from campaign_gateway.model import Rejected
-from campaign_gateway.transport import token_auth
 from campaign_gateway.transport.client import LAST_SECONDS, Transport
 from campaign_gateway.transport.errors import NoResponse, NotSent
 from campaign_gateway.transport.token_auth import TokenTransport
@@ -122,13 +121,10 @@ class SigningIn:
         return False
 
 
-async def test_a_token_that_has_arrived_by_the_deadline_is_read(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(token_auth, "TOKEN_REQUEST_SECONDS", TIMEOUT)
+async def test_a_token_that_has_arrived_by_the_deadline_is_read() -> None:
     with answering(b"token", lambda: time.sleep(TIMEOUT + 0.1), None) as url:
         async with transport(timeout=60) as opened:
-            given = await TokenTransport(opened, SigningIn(url))._sign_in(None)
+            given = await TokenTransport(opened, SigningIn(url), TIMEOUT)._sign_in(None)
     assert given.token == "token"
 
 

@@ -24,8 +24,8 @@ from campaign_gateway.connectors.contract import (
     UnexpectedResponse,
 )
 from campaign_gateway.duplication.copy_search import search_copies
-from campaign_gateway.duplication.service import _intent
-from campaign_gateway.model import Intent, Rejected
+from campaign_gateway.duplication.intents import CopyCall, new_call
+from campaign_gateway.model import Rejected
 from campaign_gateway.transport.client import COPY_ANSWER_LIMIT, Transport
 from campaign_gateway.transport.redaction import LONGEST_SPELLING, WINDOW, redactor
 from campaign_gateway.transport.token_auth import TokenTransport, _CachedToken
@@ -114,7 +114,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-async def _longest_stall(account: Account, campaign: Any, intent: Intent) -> float:
+async def _longest_stall(call: CopyCall) -> float:
     """For how long the event loop does not get to anything else while the list is read."""
     turns = [perf_counter()]
 
@@ -124,7 +124,7 @@ async def _longest_stall(account: Account, campaign: Any, intent: Intent) -> flo
             turns.append(perf_counter())
 
     ticking = asyncio.create_task(tick())
-    listed = await search_copies(account, campaign, intent, now)
+    listed = await search_copies(call, now)
     await asyncio.sleep(0.01)
     ticking.cancel()
     assert not listed.campaigns
@@ -139,13 +139,12 @@ async def test_the_event_loop_goes_on_while_a_long_list_is_read(
     body = make()
     with answering(body) as url:
         account = open_at(provider, url, **settings, timeout_seconds=60)
-        campaign = account.connector.Input(**fields)
-        intent = _intent("everyone", "key", provider, account.name, campaign)
+        call = new_call("everyone", "key", account, account.connector.Input(**fields))
         assert isinstance(account.connector, ListsCampaigns)
         began = perf_counter()
         assert account.connector.parse_search(ProviderResponse(200, {}, body), None).campaigns
         in_one_go = perf_counter() - began
-        stalls = [await _longest_stall(account, campaign, intent) for _ in range(3)]
+        stalls = [await _longest_stall(call) for _ in range(3)]
     # Another process may hold the machine at any time, but hardly in each of the runs.
     assert min(stalls) < max(LONGEST_STALL, in_one_go / 4), (stalls, in_one_go)
 
@@ -156,10 +155,9 @@ async def test_a_list_that_makes_no_sense_is_unreadable_however_long(
     _, settings, fields = LISTS["sonarly"]
     with answering(b"[" + b'"a", ' * PARSED_AT_ONCE) as url:
         account = open_at("sonarly", url, **settings)
-        campaign = account.connector.Input(**fields)
-        intent = _intent("everyone", "key", "sonarly", account.name, campaign)
+        call = new_call("everyone", "key", account, account.connector.Input(**fields))
         with pytest.raises(UnexpectedResponse):
-            await search_copies(account, campaign, intent, now)
+            await search_copies(call, now)
     assert gc.isenabled()
 
 

@@ -35,6 +35,7 @@ from campaign_gateway.model import (
     Refused,
     Rejected,
     Retry,
+    Timing,
     UserError,
     WarningCode,
 )
@@ -183,11 +184,14 @@ async def open_signed() -> AsyncIterator[Open]:
     async with AsyncExitStack() as opened:
 
         async def open_one(
-            kind: type[Signing] = Signing, timeout: float = 5, provider: Guarded | None = None
+            kind: type[Signing] = Signing,
+            timeout: float = 5,
+            provider: Guarded | None = None,
+            token_timeout: float = 5,
         ) -> Tried:
             provider = provider or Guarded()
             url = await opened.enter_async_context(serving(provider.app()))
-            signed = TokenTransport(Transport([SECRET], timeout), kind(url))
+            signed = TokenTransport(Transport([SECRET], timeout), kind(url), token_timeout)
             opened.push_async_callback(signed.close)
             return Tried(provider, url, signed)
 
@@ -205,8 +209,10 @@ async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
 async def open_gateway(ledger: Ledger) -> AsyncIterator[Callable[..., Awaitable[StubGateway]]]:
     async with AsyncExitStack() as opened:
 
-        async def open_one(kind: type[Signing] = Signing, timeout: float = 5) -> StubGateway:
-            gateway = gateway_of(kind, ledger, timeout, Guarded())
+        async def open_one(
+            kind: type[Signing] = Signing, timeout: float = 5, **timing: Any
+        ) -> StubGateway:
+            gateway = gateway_of(kind, ledger, timeout, Guarded(), Timing(**timing))
             return await opened.enter_async_context(gateway)
 
         yield open_one
@@ -425,11 +431,8 @@ async def test_whoever_asks_with_refused_secrets_may_use_the_key_again(
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_without_a_token_nothing_is_sent(
-    open_signed: Open, monkeypatch: pytest.MonkeyPatch, fault: int | str
-) -> None:
-    monkeypatch.setattr(token_auth, "TOKEN_REQUEST_SECONDS", 0.5)
-    tried = await open_signed(timeout=20)
+async def test_without_a_token_nothing_is_sent(open_signed: Open, fault: int | str) -> None:
+    tried = await open_signed(timeout=20, token_timeout=0.5)
     tried.provider.faults["token"] += [fault, fault]
     began = monotonic()
     with pytest.raises(NotSent, match="signing in failed"):
@@ -443,12 +446,9 @@ async def test_without_a_token_nothing_is_sent(
     assert not is_refusal(await tried.send())
 
 
-async def test_a_sign_in_that_hangs_holds_nobody_longer_than_it_may(
-    open_signed: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_sign_in_that_hangs_holds_nobody_longer_than_it_may(open_signed: Open) -> None:
     """Those who wait for another's sign-in wait no longer than for one of their own."""
-    monkeypatch.setattr(token_auth, "TOKEN_REQUEST_SECONDS", 0.5)
-    tried = await open_signed(timeout=20)
+    tried = await open_signed(timeout=20, token_timeout=0.5)
     tried.provider.faults["token"] += ["hang"] * 40
     began = monotonic()
     answers = await asyncio.gather(*(tried.send() for _ in range(20)), return_exceptions=True)
@@ -488,10 +488,9 @@ async def test_a_token_that_no_header_can_carry_is_no_token(open_signed: Open, t
 
 @pytest.mark.parametrize("fault", [*FAULTS, 401])
 async def test_when_no_new_token_is_to_be_had_the_refusal_is_the_answer(
-    open_signed: Open, monkeypatch: pytest.MonkeyPatch, fault: int | str
+    open_signed: Open, fault: int | str
 ) -> None:
-    monkeypatch.setattr(token_auth, "TOKEN_REQUEST_SECONDS", 0.5)
-    tried = await open_signed(timeout=20)
+    tried = await open_signed(timeout=20, token_timeout=0.5)
     await tried.read()
     tried.provider.revoke()
     tried.provider.faults["token"] += [fault, fault]
@@ -579,12 +578,10 @@ class AwayAfterwards(Signing):
 async def test_a_copy_that_cannot_be_signed_leaves_its_key_unused(
     open_gateway: Any,
     ledger: Ledger,
-    monkeypatch: pytest.MonkeyPatch,
     fault: int | str,
     code: ErrorCode,
 ) -> None:
-    monkeypatch.setattr(token_auth, "TOKEN_REQUEST_SECONDS", 0.5)
-    gateway = await open_gateway()
+    gateway = await open_gateway(token_timeout=0.5)
     gateway.provider.faults["token"].append(fault)
     answer = await gateway.ask()
     assert answer.duplication is None

@@ -28,14 +28,12 @@ from campaign_gateway.explorer import explorer_routes
 from campaign_gateway.graphql_http.endpoint import GraphQLOverHTTP
 from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.engine import LedgerUnavailable
+from campaign_gateway.model import DEFAULT_TIMING, Timing
 from campaign_gateway.settings import Settings
 
 log = logging.getLogger(__name__)
 
-RECONCILE_EVERY_SECONDS = 0.5
-
-# How long a chore that has failed rests, and how long one may take to end, in seconds.
-RESTART_SECONDS = 1.0
+# How long a background task may take to end, in seconds.
 CHORE_SECONDS = 2.0
 
 # How much longer than the slowest call a stopping gateway waits for calls under way, in seconds.
@@ -89,13 +87,14 @@ async def create_app(
     *,
     cors_origin_regex: str | None = None,
     notes: Mapping[str, Iterable[str]] | None = None,
+    timing: Timing = DEFAULT_TIMING,
 ) -> Starlette:
     """The gateway, with its ledger open. Raises `LedgerUnavailable`.
 
     `notes` are comments below GraphiQL's example of a provider. Whoever serves it drains
     `state.gateway` when asked to stop, and goes on serving until that is done.
     """
-    ledger = await open_ledger(settings.ledger.url.get_secret_value())
+    ledger = await open_ledger(settings.ledger.url.get_secret_value(), timing=timing)
     try:
         for warning in await ledger.check():
             log.warning("%s", warning)
@@ -103,7 +102,7 @@ async def create_app(
         # What it holds can be replayed and finished all the same.
         log.error("the ledger takes no new intents: %s", failure)
     try:
-        accounts = await _open_accounts(settings, ledger)
+        accounts = await _open_accounts(settings, ledger, timing)
     except LedgerUnavailable:
         await ledger.close()
         raise
@@ -117,8 +116,8 @@ async def create_app(
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         background_tasks = [
-            _supervise(lambda: reconcile(accounts, ledger, RECONCILE_EVERY_SECONDS)),
-            _supervise(lambda: retain(ledger, keep, remember)),
+            _supervise(lambda: reconcile(accounts, ledger, timing), timing.restart_pause),
+            _supervise(lambda: retain(ledger, keep, remember, timing), timing.restart_pause),
         ]
         gateway.background_tasks.extend(asyncio.create_task(each) for each in background_tasks)
         yield
@@ -170,8 +169,10 @@ async def create_app(
     return app
 
 
-async def _open_accounts(settings: Settings, ledger: Ledger) -> Mapping[str, Account]:
-    accounts = {name: open_account(name, each) for name, each in settings.accounts.items()}
+async def _open_accounts(
+    settings: Settings, ledger: Ledger, timing: Timing
+) -> Mapping[str, Account]:
+    accounts = {name: open_account(name, each, timing) for name, each in settings.accounts.items()}
     for warning in unclear_addresses(accounts.values()):
         log.warning("%s", warning)
     for account in accounts.values():
@@ -180,11 +181,11 @@ async def _open_accounts(settings: Settings, ledger: Ledger) -> Mapping[str, Acc
     return accounts
 
 
-async def _supervise(task: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def _supervise(task: Callable[[], Coroutine[Any, Any, None]], restart_pause: float) -> None:
     """Start it again whenever a fault of the gateway's own has ended it."""
     while True:
         try:
             await task()
         except Exception:
             log.exception("a chore of the gateway has failed and starts again")
-            await asyncio.sleep(RESTART_SECONDS)
+            await asyncio.sleep(restart_pause)

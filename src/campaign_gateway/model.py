@@ -1,4 +1,4 @@
-"""The plain values every room speaks in: campaigns, outcomes of a send, errors for callers."""
+"""Plain values that every room uses: campaigns, outcomes of a call, errors for callers."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +14,7 @@ class DuplicationStatus(StrEnum):
 
 
 class Evidence(StrEnum):
-    """How the gateway knows what became of a duplication, strongest first."""
+    """How the gateway knows the outcome of a duplication, strongest first."""
 
     RESPONSE = "RESPONSE"
     OPERATOR = "OPERATOR"
@@ -51,7 +51,7 @@ class ErrorCode(StrEnum):
 
 
 class WarningCode(StrEnum):
-    """What a copy that exists lacks, or what its provider remarked."""
+    """What is incomplete in a copy that exists, or what its provider warned about."""
 
     NAME_NOT_APPLIED = "NAME_NOT_APPLIED"
     DETAILS_UNKNOWN = "DETAILS_UNKNOWN"
@@ -68,7 +68,7 @@ class Retry(StrEnum):
     NO = "NO"
 
 
-# Refusals without a record that another request with the same key would not change.
+# Errors without a record to which another request with the same key would get the same error.
 RETRY_WITHOUT_RECORD = {
     ErrorCode.IDEMPOTENCY_KEY_REUSED: Retry.NO,
     ErrorCode.IDEMPOTENCY_KEY_EXPIRED: Retry.NO,
@@ -78,7 +78,7 @@ RETRY_WITHOUT_RECORD = {
 
 @dataclass(frozen=True, slots=True)
 class UserError:
-    """An expected failure, told to the caller as data. `retry_after` is in seconds."""
+    """An expected failure, which the caller gets as data. `retry_after` is in seconds."""
 
     code: ErrorCode
     message: str
@@ -88,7 +88,7 @@ class UserError:
     provider_message: str | None = None
 
     def retry(self, *, is_recorded: bool) -> Retry:
-        """What the caller does next; `is_recorded` if the error is on record for the caller's key.
+        """Return what the caller does next. `is_recorded`: the error is in the key's record.
 
         Without a record only the same key is safe: another gateway may be using it right now.
         """
@@ -98,7 +98,7 @@ class UserError:
 
 
 class Refused(Exception):
-    """Raised before anything was sent: this request has made and recorded nothing."""
+    """Raised before anything was sent: this request has made nothing and recorded nothing."""
 
     def __init__(self, error: UserError) -> None:
         super().__init__(error.message)
@@ -107,9 +107,9 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CopyWarning:
-    """Something about a copy that whoever asked for it should know.
+    """Something that the caller should know about the copy.
 
-    `is_final` says of what the copy lacks that the provider has refused to mend it.
+    `is_final`: the gateway does not try again to complete the copy.
     """
 
     code: WarningCode
@@ -120,7 +120,7 @@ class CopyWarning:
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """A campaign as far as the provider has described it; None where it has not.
+    """A campaign; None for what the provider has not described.
 
     `copied_from` is the id of the campaign that it is a copy of.
     """
@@ -145,9 +145,9 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The provider said yes, and has not named the copy or is not done with it.
+    """The provider accepted the request, and has not finished the copy or not reported its id.
 
-    `campaign` is the copy to be, where the provider has told its id.
+    `campaign` is the unfinished copy, if the provider has reported its id.
     """
 
     trace_id: str | None = None
@@ -156,7 +156,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The provider plainly refused: no copy was made."""
+    """No copy was made, for certain: mostly because the provider rejected the request."""
 
     error: UserError
     trace_id: str | None = None
@@ -164,7 +164,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A copy may or may not exist; only reading the provider can tell."""
+    """A copy may or may not exist. Only a search at the provider can find out."""
 
     error: UserError
     trace_id: str | None = None
@@ -175,13 +175,13 @@ Outcome = Created | Accepted | Rejected | Unknown
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What is recorded before the first byte leaves.
+    """What a caller wants, as the ledger records it before the first byte is sent.
 
-    `attempt_id` tells this attempt's row from one that another attempt wrote for the same key.
-    `input` is the provider's input as JSON; it holds no secret. `preexisting_ids` are the ids of the campaigns
-    that had the copy's name before the send; None when nobody looked. `id_namespace` is where the
-    account leads to, and the kind of campaign where ids depend on it: accounts of one platform see
-    the same campaigns.
+    `attempt_id` distinguishes this attempt's row from one that another attempt wrote for the same
+    key. `input` is the provider's input as JSON; it contains no secret. In an `id_namespace` every
+    campaign id is unique: accounts that see the same campaigns share it. `override_of` is the id
+    of an UNKNOWN duplication of the same copy that the caller accepts to be copied twice. The
+    ledger removes it when the attempt is rejected, because then it has overridden nothing.
     """
 
     id: str
@@ -194,17 +194,18 @@ class Intent:
     source_campaign_id: str
     requested_name: str | None
     input: str
-    preexisting_ids: tuple[str, ...] | None = None
     id_namespace: str = ""
+    override_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Duplication:
-    """One intent with what has become of it.
+    """The record of one intent and its outcome.
 
-    `campaign` is the copy, or the copy to be of an ACCEPTED one. `candidates` are the campaigns of
-    which the last check could not tell which is the copy. Of an `expired` one nothing is kept but
-    that its key was used and how it ended.
+    `campaign` is the copy. While the duplication is ACCEPTED, the provider is still making it.
+    `preexisting_ids` are the campaigns that matched the copy before the call; None if they were
+    not listed. `candidates` are the campaigns between which the last check could not choose. Of an
+    `expired` duplication only the key and the status are kept.
     """
 
     intent: Intent
@@ -219,17 +220,62 @@ class Duplication:
     warnings: tuple[CopyWarning, ...] = ()
     candidates: tuple[Campaign, ...] = ()
     expired: bool = False
+    preexisting_ids: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which duplications to list; None does not narrow. `since` is included, `until` is not."""
+    """Which duplications to list; None does not filter. `since` is included, `until` is not."""
 
     statuses: tuple[DuplicationStatus, ...] | None = None
     provider: str | None = None
     account: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long the gateway waits, in seconds. Users cannot set it; tests shorten it.
+
+    It contains the values that tests change. Other times are constants of their modules.
+    """
+
+    # A request for a token, and the wait for another caller's. A call's own timeout comes after it.
+    token_timeout: float = 5.0
+
+    # From a response without the copy's id, or without its end, to the first check.
+    first_check_after: float = 1.0
+    # How long a caller waits for the completion of the copy. After that the reconciler does it.
+    completion_timeout: float = 5.0
+    # When the reconciler takes over a completion: after the gateway that made the copy ended it.
+    completion_due_after: float = 10.0
+    # Between two tries of a step of the completion that failed.
+    completion_retry_interval: float = 15.0
+
+    # How often the reconciler asks the ledger what is due.
+    reconcile_interval: float = 0.5
+    # Between the checks of one duplication; the last interval repeats.
+    check_intervals: tuple[float, ...] = (2, 3, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
+    # A check takes no longer. During this time no other gateway checks the same duplication.
+    check_timeout: float = 30.0
+
+    # How often old records are removed, and how many in one statement: few, so that it hardly
+    # delays the calls in progress.
+    retention_interval: float = 60.0
+    retention_batch: int = 500
+    # How long a background task that has failed rests.
+    restart_pause: float = 1.0
+
+    # How long a statement is tried, over lost connections and restarts of PostgreSQL.
+    statement_timeout: float = 10.0
+    heartbeat_interval: float = 2.0
+    # A gateway without a heartbeat for so long counts as dead, and what it has sent as UNKNOWN. If
+    # it is alive, it still settles what it has sent.
+    dead_after: float = 15.0
+
+
+DEFAULT_TIMING = Timing()
 
 
 def status_of(outcome: Outcome) -> DuplicationStatus:

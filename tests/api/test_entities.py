@@ -277,6 +277,37 @@ async def test_an_account_that_was_another_provider_s_leaves_the_others(
     assert answer["data"]["_entities"][1] is not None
 
 
+async def test_record_of_a_newer_version_is_no_related_input_and_no_internal_error(
+    gateway: Edge, made: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """During an update of several gateways, another version writes into the same ledger."""
+    find_related = Ledger.find_related
+
+    async def of_newer_version(*arguments: Any) -> Any:
+        related = await find_related(*arguments)
+        newer = {
+            key: json.dumps({**json.loads(record.intent.input), "invented": True})
+            for key, record in related.items()
+        }
+        return {
+            key: replace(record, intent=replace(record.intent, input=newer[key]))
+            for key, record in related.items()
+        }
+
+    monkeypatch.setattr(Ledger, "find_related", of_newer_version)
+    keys = [campaign("sonarly", made[0][1]), duplication(made[1][0])]
+    answer = (await gateway.post(HOP, {"keys": keys})).json()
+    (error,) = answer["errors"]
+    # Sonarly reads a campaign only with its account group, which is in the related input.
+    assert "account group" in error["message"]
+    assert answer["data"]["_entities"][1] is not None
+    query = 'query One($id: ID!) { campaign(account: "sonarly", id: $id) { name } }'
+    (error,) = (await gateway.post(query, {"id": made[0][1]})).json()["errors"]
+    assert "account group" in error["message"]
+    braze = f'{{ campaign(account: "braze", id: "{BRAZE_SOURCE}") {{ id }} }}'
+    assert (await gateway.data(braze))["campaign"]["id"] == BRAZE_SOURCE
+
+
 async def test_so_many_representations(gateway: Edge, made: list[tuple[str, str]]) -> None:
     keys = [duplication(made[number % 5][0]) for number in range(101)]
     assert ENTITY_LIMIT == 100

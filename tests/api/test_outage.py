@@ -215,7 +215,7 @@ async def read(http: httpx.AsyncClient, gateway: Gateway, field: str) -> dict[st
 async def test_reads_while_postgres_is_gone(
     tmp_path: Path, doomed: PostgresServer, failure: str
 ) -> None:
-    patience = {"constants": {"ledger.postgres.PATIENCE": 1.0}}
+    patience = {"timing": {"statement_timeout": 1.0}}
     # Nobody listens there: the provider does not matter.
     config = configuration(tmp_path, doomed.create_database(), {"main": "http://127.0.0.1:9"})
     async with serving(config, patience) as gateway, calling() as http:

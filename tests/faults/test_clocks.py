@@ -29,7 +29,7 @@ from support.gateways import (
 from support.judge import hold
 
 ACCOUNTS = ("one", "two")
-OFTEN = {**SOON, "retention.EVERY_SECONDS": 0.3}
+OFTEN = {**SOON, "retention_interval": 0.3}
 HOUR = 3600
 
 MIXED = ["none", "slow", "refusal-409", "fin-after-copy", "body-without-id", "rst-before-copy"]
@@ -53,7 +53,7 @@ async def gateways_with_clocks(
         more=f"keep_days = {keep_days}",
     )
     tricks: list[Mapping[str, object]] = [
-        {"constants": OFTEN, "clock": shift, "jump": jump} for shift in shifts
+        {"timing": OFTEN, "clock": shift, "jump": jump} for shift in shifts
     ]
     gateways = [launch(config, each) for each in tricks]
     try:

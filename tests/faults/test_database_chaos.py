@@ -30,9 +30,7 @@ from support.wire import BEGIN, SETTLE, Wire, wire_to
 
 ACCOUNTS = ("one", "two")
 # So that an outage need not last long to outlast a gateway, nor a check that it has cut off.
-IMPATIENT = {
-    "constants": {"ledger.postgres.PATIENCE": 2.0, "duplication.reconciliation.CHECK_TIMEOUT": 3.0}
-}
+IMPATIENT = {"timing": {"statement_timeout": 2.0, "check_timeout": 3.0}}
 
 LOAD = ["none", "none", "slow", "refusal-409", "fin-after-copy", "rst-before-copy"]
 

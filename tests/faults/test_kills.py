@@ -138,14 +138,14 @@ async def die_once(
         lives = Lives(configuration(ledgers.folder, ledger, {"main": provider.url}))
         by_provider = step.startswith("the provider")
         death = {} if by_provider else {"at": step, "after": at, "signal": "SIGKILL"}
-        dying = await lives.begin({"constants": SOON, **death})
+        dying = await lives.begin({"timing": SOON, **death})
         if by_provider:
             moments = provider.on_copy if step.endswith("the copy") else provider.on_whole
             moments.update({each.name: dying.process.kill for each in wanted[at:]})
         asking = asyncio.create_task(all_insist(http, lives.where, provider, wanted, seconds=90))
         try:
             assert await dying.ended() == -signal.SIGKILL, f"{step}: {dying.said()}"
-            await lives.begin({"constants": SOON})
+            await lives.begin({"timing": SOON})
             histories = await asking
         finally:
             asking.cancel()
@@ -252,17 +252,17 @@ async def kill_at_random(
             tasks.create_task(work())
         try:
             for number in range(kills):
-                gateway = await lives.begin({"constants": SOON})
+                gateway = await lives.begin({"timing": SOON})
                 await asyncio.sleep(choice.uniform(0, 1))
                 gateway.kill()
                 figures.faults["killed at random"] += 1
                 if number % 5 == 4:
                     # One that dies before it has even started.
-                    lives.gateway = launch(config, {"constants": SOON})
+                    lives.gateway = launch(config, {"timing": SOON})
                     await asyncio.sleep(choice.uniform(0.3, 1.2))
                     lives.end()
                     figures.faults["killed while it starts"] += 1
-            await lives.begin({"constants": SOON})
+            await lives.begin({"timing": SOON})
         finally:
             enough.set()
     records = await recorded(ledger)

@@ -178,8 +178,8 @@ async def test_a_gateway_that_stands_still_before_its_first_byte_and_goes_on_mak
 ) -> None:
     """It was taken for dead meanwhile, and nobody has sent in its place."""
     (wanted,) = intents(["none"], ACCOUNTS)
-    stopping: dict[str, object] = {"constants": SOON, "at": "after-begin", "signal": "SIGSTOP"}
-    tricks: list[dict[str, object] | None] = [stopping, {"constants": SOON}]
+    stopping: dict[str, object] = {"timing": SOON, "at": "after-begin", "signal": "SIGSTOP"}
+    tricks: list[dict[str, object] | None] = [stopping, {"timing": SOON}]
     async with replicas(tmp_path, postgres_url, provider, tricks, timeout=60) as (still, other):
         first = asyncio.create_task(ask(http, still.url, wanted))
         while not await recorded(postgres_url):
@@ -216,7 +216,7 @@ async def test_a_gateway_that_stands_still_before_its_answer_records_it_when_it_
     status: str,
 ) -> None:
     (wanted,) = intents([fault], ACCOUNTS)
-    tricks: list[dict[str, object] | None] = [{"constants": SOON}] * 2
+    tricks: list[dict[str, object] | None] = [{"timing": SOON}] * 2
     async with replicas(tmp_path, postgres_url, provider, tricks, timeout=60) as (still, other):
         provider.on_whole[wanted.name] = lambda: still.signal(signal.SIGSTOP)
         first = asyncio.create_task(ask(http, still.url, wanted))

@@ -18,8 +18,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from campaign_gateway.duplication.completion import COMPLETION_SECONDS
-from campaign_gateway.model import Duplication, DuplicationStatus
+from campaign_gateway.model import DEFAULT_TIMING, Duplication, DuplicationStatus
 from campaign_gateway.sandbox.emulators import hubspot, mailchimp, marketo, meta, omnisend
 from support.crashing_gateway import STAYS
 from support.figures import Figures
@@ -59,18 +58,18 @@ SLACK = 3
 # A gateway that is to be killed at a step waits there, however slow the machine is, and those that
 # go on from there wait less than they do.
 PATIENT = {
-    "duplication.attempt.COMPLETION_SECONDS": 60,
-    "duplication.attempt.COMPLETION_DUE_AFTER": 2,
+    "completion_timeout": 60,
+    "completion_due_after": 2,
     **SOON,
 }
-ALONE = {**PATIENT, "app.RECONCILE_EVERY_SECONDS": 3600}
+ALONE = {**PATIENT, "reconcile_interval": 3600}
 OFTEN = {
-    "constants": {
-        "duplication.reconciliation.CHECK_INTERVALS": [0.5],
-        "duplication.completion.RETRY_INTERVAL": 1,
+    "timing": {
+        "check_intervals": [0.5],
+        "completion_retry_interval": 1,
     }
 }
-NOT_ALONE = {**PATIENT, "duplication.attempt.COMPLETION_DUE_AFTER": 5}
+NOT_ALONE = {**PATIENT, "completion_due_after": 5}
 
 MUTATION = """
 mutation Copy($input: DuplicateCampaignInput!, $key: String!) {
@@ -236,9 +235,9 @@ class Death:
             kind, _, state = self.step.partition(" is ")
             for front in self.fronts:
                 front.held = (kind, state)
-            return {"constants": self.constants}
+            return {"timing": self.constants}
         step, _, after = self.step.partition(" after ")
-        return {"constants": self.constants, "at": step, "after": int(after or 0)}
+        return {"timing": self.constants, "at": step, "after": int(after or 0)}
 
     def has_come(self) -> bool:
         assert self.gateway is not None
@@ -478,7 +477,7 @@ async def test_a_second_call_that_comes_to_nothing_is_a_warning_beside_the_copy(
             assert codes(told) == warnings, source
             assert told["warnings"][0]["providerMessage"] == said
             assert (told["campaign"]["name"] == each.name) == is_named
-            assert each.took < COMPLETION_SECONDS + SLACK
+            assert each.took < DEFAULT_TIMING.completion_timeout + SLACK
             figures.faults[f"after the copy: {source}"] += 1
 
         def tries(provider: str, each: Client) -> int:
@@ -543,7 +542,7 @@ async def test_a_second_call_that_fails_for_a_while_is_made_up_for_by_the_gatewa
             clients[account] = Client(http, account, provider, source)
             expected[account] = warnings[provider]
     # Longer than a caller waits for the second call, so that it is this wait which ends.
-    timeout = COMPLETION_SECONDS + 1
+    timeout = DEFAULT_TIMING.completion_timeout + 1
     config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", fronts, timeout=timeout)
     async with serving(config, OFTEN) as gateway:
         await asyncio.gather(*(each.ask(gateway.url) for each in clients.values()))
@@ -551,7 +550,7 @@ async def test_a_second_call_that_fails_for_a_while_is_made_up_for_by_the_gatewa
             (told,) = each.told
             assert told["status"] == "CREATED"
             assert codes(told) == expected[account], account
-            assert each.took < COMPLETION_SECONDS + SLACK
+            assert each.took < DEFAULT_TIMING.completion_timeout + SLACK
         for _, front in fronts.values():
             front.failing.clear()
         for each in clients.values():
@@ -574,10 +573,10 @@ async def test_a_gateway_stopped_while_it_names_a_copy_ends_in_time_and_the_next
     config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", names_of(fronts), timeout=5)
     clients = [Client(http, each, each, source) for each, source in RENAMING.items()]
     constants = {
-        "duplication.attempt.COMPLETION_SECONDS": 2,
-        "duplication.completion.RETRY_INTERVAL": 1,
+        "completion_timeout": 2,
+        "completion_retry_interval": 1,
     }
-    async with serving(config, {"constants": constants}) as stopping:
+    async with serving(config, {"timing": constants}) as stopping:
         asking = [asyncio.create_task(each.ask(stopping.url)) for each in clients]
         await until(lambda: all(each.holding for each in fronts.values()))
         stopping.signal(signal.SIGTERM)
@@ -608,7 +607,7 @@ async def test_whoever_is_answered_before_the_name_is_given_is_told_of_the_copy_
     deadline = 1 if end == "the caller's deadline" else 25
     config = configured(tmp_path, ledger, names_of({"meta": front}), deadline=deadline)
     client = Client(http, "meta", "meta", RENAMING["meta"])
-    async with serving(config, {"constants": ALONE}) as gateway:
+    async with serving(config, {"timing": ALONE}) as gateway:
         asking = asyncio.create_task(client.ask(gateway.url))
         await until(lambda: front.holding > 0)
         if end == "a second signal":
@@ -638,10 +637,10 @@ async def test_a_gateway_stopped_while_it_tries_a_name_again_leaves_that_to_the_
     config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", names_of({"omnisend": front}))
     client = Client(http, "omnisend", "omnisend", RENAMING["omnisend"])
     constants = {
-        "duplication.completion.RETRY_INTERVAL": 1,
-        "duplication.reconciliation.CHECK_TIMEOUT": 2,
+        "completion_retry_interval": 1,
+        "check_timeout": 2,
     }
-    async with serving(config, {"constants": constants}) as stopping:
+    async with serving(config, {"timing": constants}) as stopping:
         assert codes(await client.ask(stopping.url)) == ["NAME_NOT_APPLIED"]
         # From here on it is the gateway by itself, of whose tries no caller knows.
         front.failing.clear()
@@ -690,7 +689,7 @@ async def die_over_jobs(
         step,
         [front],
         len(clients),
-        {**PATIENT, "duplication.reconciliation.CHECK_INTERVALS": [0.5]},
+        {**PATIENT, "check_intervals": [0.5]},
     )
     gateways = [await started(turn, config, death.tricks())]
     asking: list[asyncio.Task[Payload | None]] = []
@@ -882,9 +881,7 @@ async def test_a_sign_in_that_is_refused_or_hangs_makes_nothing_and_the_same_key
     ledger = f"sqlite:///{tmp_path}/ledger.db"
     config = configured(tmp_path, ledger, names_of({"marketo": front}))
     monkeypatch.setattr(marketo, "CLIENT_SECRET", "another one since today")
-    async with serving(
-        config, {"constants": {"transport.token_auth.TOKEN_REQUEST_SECONDS": 2}}
-    ) as gateway:
+    async with serving(config, {"timing": {"token_timeout": 2}}) as gateway:
         refused = await client.ask(gateway.url) or {}
         assert (refused["status"], refused["duplication"]) == ("NOT_SENT", None)
         (error,) = refused["userErrors"]

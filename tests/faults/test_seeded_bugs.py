@@ -36,7 +36,7 @@ class Bug:
 BUGS = [
     Bug(
         "send before commit",
-        {"duplication/attempt.py": [("        await asyncio.shield(self.task)\n", "")]},
+        {"duplication/attempt.py": [("await asyncio.shield(self.task)", "Begun()")]},
         SPINE,
     ),
     Bug(
@@ -44,11 +44,11 @@ BUGS = [
         {
             "duplication/service.py": [
                 (
-                    "        if recorded is None:\n            try:",
+                    "            if record is None:\n                return",
                     (
-                        "        unknown = DuplicationStatus.UNKNOWN\n"
-                        "        if recorded is None or recorded.status is unknown:\n"
-                        "            try:"
+                        "            unknown = DuplicationStatus.UNKNOWN\n"
+                        "            if record is None or record.status is unknown:\n"
+                        "                return"
                     ),
                 )
             ],
@@ -117,7 +117,7 @@ BUGS = [
             "duplication/service.py": [
                 (
                     (
-                        "    if recorded.intent.fingerprint != intent.fingerprint:\n"
+                        "    if record.intent.fingerprint != fingerprint:\n"
                         "        raise Refused(KEY_REUSED)\n"
                     ),
                     "",
@@ -159,7 +159,7 @@ BUGS = [
                     "except httpx.HTTPError as error:",
                 ),
                 (
-                    "if pause is None or exchange.crossed or _tls_failure(error):",
+                    "if pause is None or exchange.may_have_sent or _tls_failure(error):",
                     "if pause is None:",
                 ),
             ]
@@ -172,10 +172,10 @@ BUGS = [
             "duplication/service.py": [
                 (
                     (
-                        "                recorded = await self._find_if_possible(intent)\n"
-                        "                if recorded is None:\n                    raise\n"
+                        "            record = await self._try_find(intent.scope, intent.key)\n"
+                        "            if record is None:\n                raise\n"
                     ),
-                    "                raise\n",
+                    "            raise\n",
                 )
             ]
         },

@@ -33,7 +33,7 @@ from support.judge import count, judge
 from support.postgres import PostgresServer, postgres_server
 from support.tls_front import TlsFront, tls_in_front_of
 
-CONSTANTS = {**SOON, "duplication.reconciliation.CHECK_INTERVALS": [0.5, 1, 1, 2]}
+CONSTANTS = {**SOON, "check_intervals": [0.5, 1, 1, 2]}
 
 # A caller waits so long for a permit before the gateway refuses.
 DEADLINE = 1.5
@@ -225,8 +225,8 @@ def with_clocks(choice: random.Random, configs: Sequence[Path], clock: str) -> l
     if clock == "libfaketime":
         fakes = [faked_by(shift) for shift in shifts]
         pairs = zip(configs, fakes, strict=True)
-        return [Replica(config, {"constants": CONSTANTS}, fake) for config, fake in pairs]
-    tricks = [{"constants": CONSTANTS, "clock": shift} for shift in shifts]
+        return [Replica(config, {"timing": CONSTANTS}, fake) for config, fake in pairs]
+    tricks = [{"timing": CONSTANTS, "clock": shift} for shift in shifts]
     return [Replica(config, each, {}) for config, each in zip(configs, tricks, strict=True)]
 
 

@@ -26,7 +26,7 @@ from support.gateways import (
     recorded,
 )
 
-CONSTANTS = {**SOON, "duplication.reconciliation.CHECK_INTERVALS": [0.5, 1, 1, 2]}
+CONSTANTS = {**SOON, "check_intervals": [0.5, 1, 1, 2]}
 
 # So many seconds the gateways look for a copy that is not to be found.
 LOOKING_SECONDS = 6
@@ -38,7 +38,7 @@ async def replicas(
     environments: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {}),
     constants: Mapping[str, object] = CONSTANTS,
 ) -> AsyncIterator[tuple[Gateway, Gateway]]:
-    first, second = [launch(config, {"constants": constants}, each) for each in environments]
+    first, second = [launch(config, {"timing": constants}, each) for each in environments]
     try:
         yield await listening(first), await listening(second)
     finally:

@@ -3,12 +3,13 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.ids import new_id
-from campaign_gateway.model import Intent
+from campaign_gateway.model import Intent, Timing
 
 
 @pytest.fixture
@@ -24,11 +25,11 @@ def url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def open_at() -> AsyncIterator[Callable[..., Awaitable[Ledger]]]:
-    """Opens ledgers, and closes them after the test."""
+    """Opens ledgers, and closes them after the test; more is fields of `Timing`."""
     opened: list[Ledger] = []
 
-    async def open_one(url: str, *, as_operator: bool = False) -> Ledger:
-        opened.append(await open_ledger(url, as_operator=as_operator))
+    async def open_one(url: str, *, as_operator: bool = False, **timing: Any) -> Ledger:
+        opened.append(await open_ledger(url, as_operator=as_operator, timing=Timing(**timing)))
         return opened[-1]
 
     yield open_one

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from campaign_gateway.ledger import Ledger
-from campaign_gateway.ledger.engine import Cursor, KeyConflict, Unresolved
+from campaign_gateway.ledger.engine import Cursor, KeyConflict
 from campaign_gateway.ledger.ids import new_id
+from campaign_gateway.ledger.ledger import Begun, Blocked, KeyHeld, NothingToOverride
 from campaign_gateway.model import (
     Accepted,
     Campaign,
@@ -53,11 +54,11 @@ Open = Callable[..., Awaitable[Ledger]]
 
 def shown(record: Duplication) -> Duplication:
     """Return the record as lists have it."""
-    return replace(record, intent=replace(record.intent, input="", preexisting_ids=None))
+    return replace(record, intent=replace(record.intent, input=""), preexisting_ids=None)
 
 
-async def begun(ledger: Ledger, intent: Intent, override_of: str | None = None) -> Duplication:
-    await ledger.begin(intent, NOW, override_of)
+async def begun(ledger: Ledger, intent: Intent) -> Duplication:
+    assert await ledger.begin(intent, NOW, None) == Begun()
     return await stored(ledger, intent)
 
 
@@ -74,11 +75,11 @@ async def settled(ledger: Ledger, intent: Intent, outcome: Outcome) -> Duplicati
 
 async def test_second_attempt_with_a_key_conflicts(ledger: Ledger, intent: MakeIntent) -> None:
     mine, other = intent("k"), intent("k")
-    await ledger.begin(mine, NOW, None)
-    with pytest.raises(KeyConflict) as taken:
-        await ledger.begin(other, LATER, None)
+    assert await ledger.begin(mine, NOW, None) == Begun()
+    result = await ledger.begin(other, LATER, None)
 
-    holder = taken.value.duplication
+    assert isinstance(result, KeyHeld)
+    holder = result.record
     assert holder.intent == mine
     assert holder.status is DuplicationStatus.IN_PROGRESS
     assert holder.requested_at == NOW
@@ -90,8 +91,8 @@ async def test_repeated_begin_of_an_attempt_changes_nothing(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     mine = intent("k")
-    await ledger.begin(mine, NOW, None)
-    await ledger.begin(mine, LATER, None)
+    assert await ledger.begin(mine, NOW, None) == Begun()
+    assert await ledger.begin(mine, LATER, None) == Begun()
     assert (await stored(ledger, mine)).requested_at == NOW
 
 
@@ -99,9 +100,9 @@ async def test_one_of_a_hundred_concurrent_attempts_with_a_key_begins(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     attempts = [ledger.begin(intent("k"), NOW, None) for _ in range(100)]
-    results = await asyncio.gather(*attempts, return_exceptions=True)
-    assert results.count(None) == 1
-    assert sum(isinstance(each, KeyConflict) for each in results) == 99
+    results = await asyncio.gather(*attempts)
+    assert results.count(Begun()) == 1
+    assert sum(isinstance(each, KeyHeld) for each in results) == 99
 
 
 async def test_records_are_visible_in_their_scope_only(ledger: Ledger, intent: MakeIntent) -> None:
@@ -126,10 +127,11 @@ async def test_each_outcome_is_read_as_it_was_recorded(ledger: Ledger, intent: M
         (UNKNOWN, DuplicationStatus.UNKNOWN, None),
     ]
     for outcome, status, settled_at in outcomes:
-        mine = intent(status, preexisting_ids=("c7", "c8"))
-        await ledger.begin(mine, NOW, None)
+        mine = intent(status)
+        await ledger.begin(mine, NOW, ("c7", "c8"))
         record = await ledger.settle(mine, outcome, LATER, None)
         assert record.intent == mine
+        assert record.preexisting_ids == ("c7", "c8")
         assert record.status is status
         assert record.settled_at == settled_at
         assert record.provider_trace_id == outcome.trace_id
@@ -186,8 +188,9 @@ async def test_late_response_overwrites_weaker_evidence(ledger: Ledger, intent: 
 async def test_outcome_of_a_vanished_record_is_recorded(ledger: Ledger, intent: MakeIntent) -> None:
     """The cause may be a failover to a replica of the database that lags behind."""
     mine = intent("k")
-    record = await ledger.settle(mine, Created(COPY), LATER, None)
+    record = await ledger.settle(mine, Created(COPY), LATER, None, ("c7", "c8"))
     assert record.status is DuplicationStatus.CREATED
+    assert record.preexisting_ids == ("c7", "c8")
     assert await ledger.find("everyone", "k") == record
     with pytest.raises(KeyConflict) as taken:
         await ledger.settle(intent("k"), Created(COPY), LATER, None)
@@ -217,10 +220,10 @@ async def test_attempt_marked_as_never_sent_cannot_begin_later(
     """The database may execute an uncertain INSERT after its sender has marked the attempt."""
     mine = intent("k")
     await ledger.mark_never_sent(mine, UserError(ErrorCode.OVERLOADED, "never sent"), NOW)
-    assert (await stored(ledger, mine)).status is DuplicationStatus.REJECTED
-    with pytest.raises(KeyConflict):
-        await ledger.begin(mine, LATER, None)
-    assert (await stored(ledger, mine)).status is DuplicationStatus.REJECTED
+    never_sent = await stored(ledger, mine)
+    assert never_sent.status is DuplicationStatus.REJECTED
+    assert await ledger.begin(mine, LATER, None) == KeyHeld(never_sent)
+    assert await stored(ledger, mine) == never_sent
 
 
 async def test_unknown_duplication_blocks_the_same_copy_with_a_new_key(
@@ -228,9 +231,7 @@ async def test_unknown_duplication_blocks_the_same_copy_with_a_new_key(
 ) -> None:
     unknown = await settled(ledger, intent("first"), UNKNOWN)
     for again in (intent("again"), intent("spaces", requested_name=" Copy\u2003")):
-        with pytest.raises(Unresolved) as unresolved:
-            await ledger.begin(again, NOW, None)
-        assert unresolved.value.duplication == unknown
+        assert await ledger.begin(again, NOW, None) == Blocked(unknown)
         assert await ledger.get(None, again.id) is None
     others: dict[str, dict[str, str | None]] = {
         "name": {"requested_name": "Another"},
@@ -240,18 +241,17 @@ async def test_unknown_duplication_blocks_the_same_copy_with_a_new_key(
         "scope": {"scope": "others"},
     }
     for key, changes in others.items():
-        await ledger.begin(intent(key, **changes), NOW, None)
+        assert await ledger.begin(intent(key, **changes), NOW, None) == Begun()
     assert await ledger.settle_from_evidence(unknown, Created(COPY), Evidence.INFERRED, LATER, None)
-    await ledger.begin(intent("again"), NOW, None)
+    assert await ledger.begin(intent("again"), NOW, None) == Begun()
 
 
 async def test_unknown_duplication_without_a_name_blocks_the_same_copy(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     unknown = await settled(ledger, intent("first", requested_name=None), UNKNOWN)
-    with pytest.raises(Unresolved) as unresolved:
-        await ledger.begin(intent("again", requested_name=None), NOW, None)
-    assert unresolved.value.duplication == unknown
+    again = intent("again", requested_name=None)
+    assert await ledger.begin(again, NOW, None) == Blocked(unknown)
 
 
 @pytest.mark.parametrize("outcome", [Accepted(), REJECTED, Created(COPY)])
@@ -259,23 +259,20 @@ async def test_settled_or_accepted_duplication_does_not_block(
     ledger: Ledger, intent: MakeIntent, outcome: Outcome
 ) -> None:
     await settled(ledger, intent("first"), outcome)
-    await ledger.begin(intent("under way"), NOW, None)
-    await ledger.begin(intent("again"), NOW, None)
+    assert await ledger.begin(intent("under way"), NOW, None) == Begun()
+    assert await ledger.begin(intent("again"), NOW, None) == Begun()
 
 
 async def test_override_must_name_the_newest_unknown_duplication(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
     first = await settled(ledger, intent("first"), UNKNOWN)
-    second = intent("second")
-    await ledger.begin(second, NOW, first.intent.id)
-    await ledger.settle(second, UNKNOWN, NOW, NOW)
+    second = await settled(ledger, intent("second", override_of=first.intent.id), UNKNOWN)
     for outdated in (None, first.intent.id, new_id()):
-        with pytest.raises(Unresolved) as unresolved:
-            await ledger.begin(intent("third"), NOW, outdated)
-        assert unresolved.value.duplication is not None
-        assert unresolved.value.duplication.intent == second
-    await ledger.begin(intent("third"), NOW, second.id)
+        third = intent("third", override_of=outdated)
+        assert await ledger.begin(third, NOW, None) == Blocked(second)
+    third = intent("third", override_of=second.intent.id)
+    assert await ledger.begin(third, NOW, None) == Begun()
 
 
 @pytest.mark.parametrize("outcome", [Accepted(), Created(COPY), None])
@@ -283,27 +280,28 @@ async def test_unknown_duplication_is_overridden_once(
     ledger: Ledger, intent: MakeIntent, outcome: Outcome | None
 ) -> None:
     unknown = await settled(ledger, intent("first"), UNKNOWN)
-    again = [ledger.begin(intent(f"k{n}"), NOW, unknown.intent.id) for n in range(20)]
-    results = await asyncio.gather(*again, return_exceptions=True)
-    assert results.count(None) == 1
-    assert sum(isinstance(each, Unresolved) for each in results) == 19
+    again = [intent(f"k{number}", override_of=unknown.intent.id) for number in range(20)]
+    results = await asyncio.gather(*(ledger.begin(each, NOW, None) for each in again))
+    assert results.count(Begun()) == 1
+    assert results.count(Blocked(unknown)) == 19
     if outcome is not None:
-        winner = await ledger.find("everyone", f"k{results.index(None)}")
+        winner = await ledger.find("everyone", f"k{results.index(Begun())}")
         assert winner is not None
         await ledger.settle(winner.intent, outcome, NOW, None)
-    with pytest.raises(Unresolved) as unresolved:
-        await ledger.begin(intent("more"), NOW, unknown.intent.id)
-    assert unresolved.value.duplication == unknown
+    more = intent("more", override_of=unknown.intent.id)
+    assert await ledger.begin(more, NOW, None) == Blocked(unknown)
 
 
 async def test_rejected_override_can_be_repeated(ledger: Ledger, intent: MakeIntent) -> None:
     unknown = await settled(ledger, intent("first"), UNKNOWN)
-    refused, never_sent = intent("refused"), intent("never_sent")
-    await ledger.begin(refused, NOW, unknown.intent.id)
+    refused, never_sent, more = (
+        intent(key, override_of=unknown.intent.id) for key in ("refused", "never_sent", "more")
+    )
+    assert await ledger.begin(refused, NOW, None) == Begun()
     await ledger.settle(refused, REJECTED, NOW, None)
-    await ledger.begin(never_sent, NOW, unknown.intent.id)
+    assert await ledger.begin(never_sent, NOW, None) == Begun()
     await ledger.mark_never_sent(never_sent, UNKNOWN.error, NOW)
-    await ledger.begin(intent("more"), NOW, unknown.intent.id)
+    assert await ledger.begin(more, NOW, None) == Begun()
 
 
 async def test_name_of_9000_characters_is_stored(ledger: Ledger, intent: MakeIntent) -> None:
@@ -332,9 +330,8 @@ async def test_intent_begins_if_the_blocking_duplication_is_settled_meanwhile(
 async def test_override_of_a_duplication_that_does_not_block_is_refused(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
-    with pytest.raises(Unresolved) as unresolved:
-        await ledger.begin(intent("k"), NOW, new_id())
-    assert unresolved.value.duplication is None
+    mine = intent("k", override_of=new_id())
+    assert await ledger.begin(mine, NOW, None) == NothingToOverride()
     assert await ledger.find("everyone", "k") is None
 
 
@@ -596,11 +593,11 @@ async def test_order_is_by_the_ledger_s_clock_instead_of_ids(
     await ledger.begin(newer, LATER, None)
     for each in (older, newer):
         await ledger.settle(each, UNKNOWN, LATER, None)
-    with pytest.raises(Unresolved) as unresolved:
-        await ledger.begin(intent("more", scope="a"), LATER, older.id)
-    assert unresolved.value.duplication is not None
-    assert unresolved.value.duplication.intent == newer
-    competing = await ledger.competing(unresolved.value.duplication)
+    more = intent("more", scope="a", override_of=older.id)
+    result = await ledger.begin(more, LATER, None)
+    assert isinstance(result, Blocked)
+    assert result.record.intent == newer
+    competing = await ledger.competing(result.record)
     assert [each.intent.id for each in competing] == [older.id, newer.id]
     listed = await ledger.list("a", Selection(), 10, None)
     assert [each.intent.id for each in listed] == [newer.id, older.id]
@@ -608,7 +605,7 @@ async def test_order_is_by_the_ledger_s_clock_instead_of_ids(
     assert [each.intent.id for each in await ledger.list("a", Selection(), 10, cursor)] == [
         older.id
     ]
-    await ledger.begin(intent("more", scope="a"), LATER, newer.id)
+    assert await ledger.begin(replace(more, override_of=newer.id), LATER, None) == Begun()
 
 
 async def test_accounts_with_shared_campaigns_get_one_namespace(
@@ -819,16 +816,16 @@ async def test_key_is_kept_after_expiry_until_it_is_forgotten(
     assert await ledger.get("everyone", old.id) is None
     listed = await ledger.list(None, Selection(), 10, None)
     assert {each.intent.key for each in listed} == {"accepted", "unknown", "under way", "young"}
-    with pytest.raises(KeyConflict) as taken:
-        await ledger.begin(intent("old"), LATER, None)
-    assert taken.value.duplication.expired
+    result = await ledger.begin(intent("old"), LATER, None)
+    assert isinstance(result, KeyHeld)
+    assert result.record.expired
     # An expired duplication still owns its campaign.
     assert await ledger.known_copies("rest.example.com", ["c9"]) == {"c9"}
 
     assert await ledger.forget(NOW, 10) == 0
     assert await ledger.forget(LATER, 10) == 1
     assert await ledger.find("everyone", "old") is None
-    await ledger.begin(intent("old"), LATER, None)
+    assert await ledger.begin(intent("old"), LATER, None) == Begun()
 
 
 async def test_expiry_stops_at_its_limit(ledger: Ledger, intent: MakeIntent) -> None:

@@ -24,6 +24,7 @@ import pytest
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.disk_reserve import LOG_BYTES
 from campaign_gateway.ledger.engine import LedgerUnavailable
+from campaign_gateway.ledger.ledger import Begun
 from campaign_gateway.model import Campaign, Created, DuplicationStatus, Evidence, Intent, Selection
 from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.sandbox.emulators.sonarly import ACCOUNTS, GROUP, create_emulator
@@ -147,10 +148,10 @@ async def begin_until_full(ledger: Ledger, intent: MakeIntent) -> tuple[list[Int
         results = await asyncio.gather(
             *(ledger.begin(each, NOW, None) for each in batch), return_exceptions=True
         )
-        refused = [each for each, result in zip(batch, results, strict=True) if result is not None]
+        refused = [each for each, result in zip(batch, results, strict=True) if result != Begun()]
         recorded += [each for each in batch if each not in refused]
         if refused:
-            assert all(isinstance(each, LedgerUnavailable) for each in results if each)
+            assert all(isinstance(each, LedgerUnavailable) for each in results if each != Begun())
             assert len(refused) == len(batch), "what shares a COMMIT shares its end"
             if size == 1:
                 return recorded, refused

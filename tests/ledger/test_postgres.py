@@ -45,11 +45,6 @@ def own_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres, "PATIENCE", 1.0)
-
-
-@pytest.fixture
 async def ledger(postgres_url: str, open_at: Open) -> Ledger:
     return await open_at(postgres_url)
 
@@ -96,8 +91,7 @@ async def until_unknown(ledger: Ledger, key: str) -> None:
 async def test_time_is_from_the_database_if_the_machine_s_clock_is_wrong(
     postgres_url: str, open_at: Open, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    monkeypatch.setattr(postgres, "HEARTBEAT_SECONDS", 0.1)
-    ledger = await open_at(postgres_url)
+    ledger = await open_at(postgres_url, heartbeat_interval=0.1)
 
     class Behind(datetime):
         @classmethod
@@ -128,11 +122,11 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def test_only_attempts_of_a_dead_gateway_become_unknown(
-    postgres_url: str, open_at: Open, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str, open_at: Open, intent: MakeIntent
 ) -> None:
-    monkeypatch.setattr(postgres, "HEARTBEAT_SECONDS", 0.05)
-    monkeypatch.setattr(postgres, "DEAD_AFTER", 0.2)
-    dead, living, third = [await open_at(postgres_url) for _ in range(3)]
+    dead, living, third = [
+        await open_at(postgres_url, heartbeat_interval=0.05, dead_after=0.2) for _ in range(3)
+    ]
     for each, key in ((dead, "dead"), (living, "living"), (third, "third")):
         await each.begin(intent(key), NOW, None)
     die(dead)
@@ -206,16 +200,16 @@ async def test_no_gateway_counts_as_dead_right_after_an_outage(
     own_server: PostgresServer,
     open_at: Open,
     intent: MakeIntent,
-    monkeypatch: pytest.MonkeyPatch,
     patience: float,
 ) -> None:
     """With the longer patience, the heartbeat is retried until the database is back."""
-    monkeypatch.setattr(postgres, "PATIENCE", patience)
-    monkeypatch.setattr(postgres, "HEARTBEAT_SECONDS", 0.05)
-    dead_after = 1.5
-    monkeypatch.setattr(postgres, "DEAD_AFTER", dead_after)
-    url = own_server.create_database()
-    other, watching = await open_at(url), await open_at(url)
+    url, dead_after = own_server.create_database(), 2.0
+    other, watching = [
+        await open_at(
+            url, statement_timeout=patience, heartbeat_interval=0.05, dead_after=dead_after
+        )
+        for _ in range(2)
+    ]
     await other.begin(intent("k"), NOW, None)
     # It runs, but its next heartbeat is late.
     die(other)
@@ -231,11 +225,10 @@ async def test_no_gateway_counts_as_dead_right_after_an_outage(
 
 
 async def test_calls_survive_restarts_of_the_database(
-    own_server: PostgresServer, open_at: Open, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch
+    own_server: PostgresServer, open_at: Open, intent: MakeIntent
 ) -> None:
     # On a busy machine, the start after a crash may take longer than the default.
-    monkeypatch.setattr(postgres, "PATIENCE", 60.0)
-    ledger = await open_at(own_server.create_database())
+    ledger = await open_at(own_server.create_database(), statement_timeout=60)
     is_over, done = asyncio.Event(), list[str]()
 
     async def call(caller: int) -> None:
@@ -264,9 +257,9 @@ async def test_calls_survive_restarts_of_the_database(
 
 @pytest.mark.long
 async def test_intent_that_a_halted_database_may_still_record_never_begins(
-    own_server: PostgresServer, open_at: Open, intent: MakeIntent, impatient: None
+    own_server: PostgresServer, open_at: Open, intent: MakeIntent
 ) -> None:
-    ledger, mine = await open_at(own_server.create_database()), intent("k")
+    ledger, mine = await open_at(own_server.create_database(), statement_timeout=1), intent("k")
     own_server.pause()
     try:
         # The driver takes ten more seconds to cancel the statement.
@@ -394,8 +387,9 @@ async def test_no_row_stays_locked_after_its_statement(
 
 
 async def test_locked_row_is_skipped_by_claims_and_awaited_by_settle(
-    ledger: Ledger, postgres_url: str, intent: MakeIntent, impatient: None
+    open_at: Open, postgres_url: str, intent: MakeIntent
 ) -> None:
+    ledger = await open_at(postgres_url, statement_timeout=1)
     held, free = intent("held", requested_name="Held"), intent("free")
     for each in (held, free):
         await ledger.begin(each, NOW, None)
@@ -433,11 +427,11 @@ async def test_settings_that_weaken_the_promise_cause_a_warning(
 
 
 async def test_read_only_database_is_unavailable(
-    own_server: PostgresServer, open_at: Open, intent: MakeIntent, impatient: None
+    own_server: PostgresServer, open_at: Open, intent: MakeIntent
 ) -> None:
     """A standby is read-only, and so is a primary that became a standby."""
     url = own_server.create_database()
-    ledger = await open_at(url)
+    ledger = await open_at(url, statement_timeout=1)
     await ledger.begin(intent("k"), NOW, None)
     own_server.set("default_transaction_read_only", "on")
     try:
@@ -483,10 +477,10 @@ async def test_newer_database_is_refused(
 
 
 async def test_operator_cannot_open_a_database_without_a_ledger(
-    postgres_url: str, open_at: Open, impatient: None
+    postgres_url: str, open_at: Open
 ) -> None:
     with pytest.raises(LedgerUnavailable):
-        await open_at(postgres_url, as_operator=True)
+        await open_at(postgres_url, as_operator=True, statement_timeout=1)
 
 
 # --- secrets --------------------------------------------------------------------------------------
@@ -522,7 +516,6 @@ UNUSABLE_URLS = {
 async def test_error_for_an_unusable_url_does_not_contain_its_password(
     guarded: str,
     open_at: Open,
-    impatient: None,
     mistake: str,
     caplog: pytest.LogCaptureFixture,
     *,
@@ -531,7 +524,9 @@ async def test_error_for_an_unusable_url_does_not_contain_its_password(
     pattern, replacement, message = UNUSABLE_URLS[mistake]
     async with asyncio.timeout(10):
         with pytest.raises(LedgerUnavailable, match="PostgreSQL cannot be used") as refused:
-            await open_at(re.sub(pattern, replacement, guarded), as_operator=as_operator)
+            await open_at(
+                re.sub(pattern, replacement, guarded), as_operator=as_operator, statement_timeout=1
+            )
     assert message in str(refused.value)
     traced = "".join(traceback.format_exception(refused.value))
     output = f"{refused.value!r} {traced} {caplog.text}"

@@ -122,8 +122,8 @@ async def test_restart_makes_attempts_in_progress_unknown_and_keeps_the_rest(
         "unknown": UNKNOWN,
     }
     for key, outcome in ends.items():
-        mine = intent(key, requested_name=key, preexisting_ids=("c1",))
-        await before.begin(mine, NOW, None)
+        mine = intent(key, requested_name=key)
+        await before.begin(mine, NOW, ("c1",))
         await before.settle(mine, outcome, NOW, NOW + timedelta(days=999999))
     under_way = intent("under way")
     await before.begin(under_way, NOW, None)

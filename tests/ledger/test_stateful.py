@@ -30,8 +30,15 @@ from hypothesis.stateful import (
 )
 
 from campaign_gateway.ledger import Ledger, disk_reserve, open_ledger, sql
-from campaign_gateway.ledger.engine import KeyConflict, LedgerUnavailable, Unresolved
+from campaign_gateway.ledger.engine import KeyConflict, LedgerUnavailable
 from campaign_gateway.ledger.ids import new_id
+from campaign_gateway.ledger.ledger import (
+    BeginResult,
+    Begun,
+    Blocked,
+    KeyHeld,
+    NothingToOverride,
+)
 from campaign_gateway.ledger.postgres import DELETE_REPLICA, HEARTBEAT, PostgresEngine
 from campaign_gateway.model import (
     Accepted,
@@ -105,7 +112,6 @@ class Attempt:
     is_promised: bool = False
     answer: Outcome | None = None
     copy: Campaign | None = None
-    override_of: str | None = None
 
 
 class Copying(RuleBasedStateMachine):
@@ -175,19 +181,18 @@ class Copying(RuleBasedStateMachine):
         """Several callers with one key, at the same time."""
         # At one gateway, because between gateways the winner would differ from run to run.
         gateway = at % len(self.lives)
-        tries = [
-            Attempt(self._intent(key, scope, source, name), gateway, self.lives[gateway])
-            for _ in range(callers)
-        ]
+        intents = [self._intent(key, scope, source, name) for _ in range(callers)]
         holder = self.run(self._ledger(at).find(scope, key))
-        newest = self._newest_unknown(tries[0].intent)
+        newest = self._newest_unknown(intents[0])
         in_the_way = newest.intent.id if newest else None
         named = {"nothing": None, "the newest": in_the_way, "no such": new_id()}[override_of]
-        results = self.run(self._begin_all(tries, named))
-        winners = [each for each, result in zip(tries, results, strict=True) if result is None]
+        tries = [
+            Attempt(replace(intent, override_of=named), gateway, self.lives[gateway])
+            for intent in intents
+        ]
+        results = self.run(self._begin_all(tries))
+        winners = [each for each, result in zip(tries, results, strict=True) if result == Begun()]
         is_spent = any(self._is_an_override_of(each, named) for each in self.attempts)
-        for each in winners:
-            each.override_of = named
         self.attempts += winners
         if holder is not None:
             assert [taken_by(result) for result in results] == [holder] * callers
@@ -196,7 +201,7 @@ class Copying(RuleBasedStateMachine):
             assert [blocked_by(result) for result in results] == [newest] * callers
         else:
             assert len(winners) == 1
-            losers = [result for result in results if result is not None]
+            losers = [result for result in results if result != Begun()]
             assert all(taken_by(each).intent == winners[0].intent for each in losers)
 
     @precondition(lambda self: self._unknown())
@@ -208,7 +213,7 @@ class Copying(RuleBasedStateMachine):
 
     def _is_an_override_of(self, attempt: Attempt, named: str | None) -> bool:
         """Return whether the attempt counts: rejected and never sent attempts do not."""
-        if named is None or attempt.override_of != named:
+        if named is None or attempt.intent.override_of != named:
             return False
         record = self.run(self._ledger(0).find(attempt.intent.scope, attempt.intent.key))
         if record is None or record.intent.id != attempt.intent.id:
@@ -216,15 +221,11 @@ class Copying(RuleBasedStateMachine):
         is_certain = record.evidence is not Evidence.OPERATOR
         return not (record.status is DuplicationStatus.REJECTED and is_certain)
 
-    async def _begin_all(
-        self, tries: Sequence[Attempt], named: str | None
-    ) -> list[BaseException | None]:
+    async def _begin_all(self, tries: Sequence[Attempt]) -> list[BeginResult]:
         ledgers = self.gateways.ledgers
-        results: list[BaseException | None] = await asyncio.gather(
-            *(ledgers[each.gateway].begin(each.intent, self.now, named) for each in tries),
-            return_exceptions=True,
+        return await asyncio.gather(
+            *(ledgers[each.gateway].begin(each.intent, self.now, None) for each in tries)
         )
-        return results
 
     @precondition(lambda self: self._sendable())
     @rule(which=ANY)
@@ -234,12 +235,10 @@ class Copying(RuleBasedStateMachine):
         assert before is not None
         beginning = self.gateways.ledgers[attempt.gateway].begin(attempt.intent, self.now, None)
         if before.status is DuplicationStatus.IN_PROGRESS:
-            self.run(beginning)
+            assert self.run(beginning) == Begun()
         else:
             # It was taken over meanwhile, and other callers have seen that status.
-            with pytest.raises(KeyConflict) as taken:
-                self.run(beginning)
-            assert taken.value.duplication == before
+            assert self.run(beginning) == KeyHeld(before)
             attempt.is_cancelled = True
 
     @precondition(lambda self: self._sendable())
@@ -548,14 +547,14 @@ def chosen(number: int, among: Sequence[Chosen]) -> Chosen:
     return among[number % len(among)]
 
 
-def taken_by(result: BaseException | None) -> Duplication:
-    assert isinstance(result, KeyConflict), result
-    return result.duplication
+def taken_by(result: BeginResult) -> Duplication:
+    assert isinstance(result, KeyHeld), result
+    return result.record
 
 
-def blocked_by(result: BaseException | None) -> Duplication | None:
-    assert isinstance(result, Unresolved), result
-    return result.duplication
+def blocked_by(result: BeginResult) -> Duplication | None:
+    assert isinstance(result, Blocked | NothingToOverride), result
+    return result.record if isinstance(result, Blocked) else None
 
 
 def same_copy(one: Intent, other: Intent) -> bool:

@@ -21,8 +21,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from campaign_gateway.ledger import Ledger
-from campaign_gateway.ledger.engine import KeyConflict, Unresolved
 from campaign_gateway.ledger.ids import new_id
+from campaign_gateway.ledger.ledger import Begun, Blocked, KeyHeld
 from campaign_gateway.ledger.migrations import migrations
 from campaign_gateway.ledger.rows import ABANDONED
 from campaign_gateway.model import (
@@ -41,7 +41,7 @@ FOLDER = Path(__file__).parent
 FROZEN: dict[str, Any] = json.loads((FOLDER / "version_4.json").read_text("utf-8"))
 
 # What the present version calls what version 4 has written.
-FIELDS = {"nonce": "attempt_id", "platform": "id_namespace", "seen": "preexisting_ids"}
+FIELDS = {"nonce": "attempt_id", "platform": "id_namespace"}
 EVIDENCE = {"ANSWER": "RESPONSE", "PERSON": "OPERATOR", "INFERRED": "INFERRED"}
 WARNINGS = {
     "NOT_NAMED": "NAME_NOT_APPLIED",
@@ -57,6 +57,7 @@ Open = Callable[..., Awaitable[Ledger]]
 
 def renamed(record: Mapping[str, Any]) -> Duplication:
     intent = {FIELDS.get(name, name): value for name, value in record["intent"].items()}
+    preexisting_ids = intent.pop("seen", None)
     warnings = [
         {**warning, "code": WARNINGS[warning["code"]]} for warning in record.get("warnings", [])
     ]
@@ -65,6 +66,7 @@ def renamed(record: Mapping[str, Any]) -> Duplication:
         "intent": {"requested_name": None, **intent, "override_of": record.get("despite")},
         "evidence": EVIDENCE[record["evidence"]] if "evidence" in record else None,
         "warnings": warnings,
+        "preexisting_ids": preexisting_ids,
     }
     return DUPLICATION.validate_json(json.dumps(fields))
 
@@ -77,7 +79,7 @@ OVERRIDES = {
 
 def shown(record: Duplication) -> Duplication:
     """Return the record as lists have it."""
-    return replace(record, intent=replace(record.intent, input="", preexisting_ids=None))
+    return replace(record, intent=replace(record.intent, input=""), preexisting_ids=None)
 
 
 def as_after_a_restart(record: Duplication) -> Duplication:
@@ -149,8 +151,8 @@ def test_frozen_ledger_has_a_row_of_every_kind() -> None:
     assert {warning.code for each in RECORDS for warning in each.warnings} == set(WarningCode)
     assert any(each.expired for each in RECORDS)
     assert any(each.candidates for each in RECORDS)
-    assert any(each.intent.preexisting_ids for each in RECORDS)
-    assert {each.intent.preexisting_ids == () for each in RECORDS} == {True, False}
+    assert any(each.preexisting_ids for each in RECORDS)
+    assert {each.preexisting_ids == () for each in RECORDS} == {True, False}
     assert len({each.intent.provider for each in RECORDS}) == 10
     assert len({each.error.code for each in RECORDS if each.error}) == 14
     assert len(OVERRIDES) == 2
@@ -188,15 +190,13 @@ async def test_overrides_of_version_4_still_count(upgrade: Upgrade) -> None:
     assert await override_ids(ledger) == OVERRIDES
     first, second = by_key("chain-1").intent, by_key("chain-2").intent
     for outdated in (None, first.id):
-        with pytest.raises(Unresolved) as blocked:
-            await ledger.begin(again(first), ledger.now(), outdated)
-        assert blocked.value.duplication is not None
-        assert blocked.value.duplication.intent.id == second.id
-    await ledger.begin(again(first), ledger.now(), second.id)
+        result = await ledger.begin(again(first, outdated), ledger.now(), None)
+        assert isinstance(result, Blocked)
+        assert result.record.intent.id == second.id
+    assert await ledger.begin(again(first, second.id), ledger.now(), None) == Begun()
     refused = by_key("refused-override-1").intent
-    await ledger.begin(again(refused), ledger.now(), refused.id)
-    with pytest.raises(Unresolved):
-        await ledger.begin(again(refused), ledger.now(), refused.id)
+    assert await ledger.begin(again(refused, refused.id), ledger.now(), None) == Begun()
+    assert isinstance(await ledger.begin(again(refused, refused.id), ledger.now(), None), Blocked)
 
 
 async def override_ids(ledger: Ledger) -> dict[str, str]:
@@ -204,9 +204,9 @@ async def override_ids(ledger: Ledger) -> dict[str, str]:
     return {row["id"]: row["override_of"] for row in await ledger.engine.read(statement, {})}
 
 
-def again(intent: Intent) -> Intent:
-    """Return the same copy, asked for with a new key."""
-    return replace(intent, id=new_id(), attempt_id=new_id(), key=new_id())
+def again(intent: Intent, override_of: str | None = None) -> Intent:
+    """Return the same copy, requested with a new key."""
+    return replace(intent, id=new_id(), attempt_id=new_id(), key=new_id(), override_of=override_of)
 
 
 async def test_work_goes_on_in_a_ledger_of_version_4(upgrade: Upgrade) -> None:
@@ -214,9 +214,7 @@ async def test_work_goes_on_in_a_ledger_of_version_4(upgrade: Upgrade) -> None:
     now = ledger.now()
     for record in records:
         repeated = replace(record.intent, id=new_id(), attempt_id=new_id())
-        with pytest.raises(KeyConflict) as taken:
-            await ledger.begin(repeated, now, None)
-        assert taken.value.duplication == record
+        assert await ledger.begin(repeated, now, None) == KeyHeld(record)
 
     late = await ledger.settle(by_key("under-way").intent, Created(Campaign("late")), now, None)
     assert (late.status, late.evidence) == (DuplicationStatus.CREATED, Evidence.RESPONSE)
@@ -235,7 +233,7 @@ async def test_work_goes_on_in_a_ledger_of_version_4(upgrade: Upgrade) -> None:
     assert await ledger.known_copies(namespace, ["c10", "c11"]) == {"c10"}
 
     fresh = again(by_key("inferred").intent)
-    await ledger.begin(fresh, now, None)
+    assert await ledger.begin(fresh, now, None) == Begun()
     owned = await ledger.settle(fresh, Created(Campaign("of-inferred")), now, None)
     assert owned.status is DuplicationStatus.UNKNOWN, "the campaign has an owner already"
 

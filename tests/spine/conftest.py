@@ -13,6 +13,7 @@ from campaign_gateway.accounts import Account, open_account
 from campaign_gateway.connectors.providers.sonarly import SonarlyCampaignInput
 from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.engine import CommitUncertain, LedgerUnavailable
+from campaign_gateway.model import Timing
 from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.sandbox.emulators.sonarly import ACCOUNTS, GROUP, create_emulator
 from campaign_gateway.settings import parse_settings
@@ -105,10 +106,11 @@ def campaign() -> Any:
 
 @pytest.fixture
 async def open_gateway(ledger: Flaky) -> AsyncIterator[Callable[..., Awaitable[StubGateway]]]:
-    """Opens a gateway in front of a stub provider of a kind."""
+    """Opens a gateway in front of a stub provider of a kind; more is fields of `Timing`."""
     async with AsyncExitStack() as opened:
 
-        async def open_one(kind: type[Copying], timeout: float = 5) -> StubGateway:
-            return await opened.enter_async_context(gateway_of(kind, ledger, timeout))
+        async def open_one(kind: type[Copying], timeout: float = 5, **timing: Any) -> StubGateway:
+            gateway = gateway_of(kind, ledger, timeout, timing=Timing(**timing))
+            return await opened.enter_async_context(gateway)
 
         yield open_one

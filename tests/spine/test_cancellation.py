@@ -160,7 +160,7 @@ async def ask(duplicator: Duplicator, campaign: Any) -> DuplicationResult:
 
 
 @pytest.mark.parametrize("source", [SOURCE, "cut-after-copy", "not-found"])
-async def test_a_caller_may_leave_at_any_await(
+async def test_caller_that_leaves_at_any_await_does_not_change_the_outcome(
     account: Account, ledger: Any, campaign: Any, truth: Any, source: str
 ) -> None:
     for at in count(1):
@@ -185,7 +185,7 @@ async def test_a_caller_may_leave_at_any_await(
 # The task that a caller waits for, and the one that writes the record.
 @pytest.mark.parametrize("name", ["Duplicator._run", "Ledger.begin"])
 @pytest.mark.parametrize("source", [SOURCE, "cut-after-copy"])
-async def test_a_call_may_end_at_any_await(
+async def test_call_cancelled_at_any_await_is_never_sent_twice(
     account: Account, ledger: Any, campaign: Any, truth: Any, name: str, source: str
 ) -> None:
     """Without a grace, as when a gateway that stops is told to stop at once."""

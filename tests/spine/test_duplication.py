@@ -10,7 +10,7 @@ import pytest
 
 from campaign_gateway.accounts import Account
 from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE
-from campaign_gateway.duplication import service
+from campaign_gateway.duplication.intents import make_intent
 from campaign_gateway.duplication.service import DuplicationResult, Duplicator
 from campaign_gateway.model import (
     Campaign,
@@ -64,7 +64,7 @@ async def test_refusal_is_replaced_by_the_record_another_gateway_made_meanwhile(
     async with limited.rate_limiter.acquire(1):
         pass
     duplicator = Duplicator({"sonarly": limited}, ledger, 5)
-    theirs = service._intent("everyone", "k", "sonarly", account.name, campaign())
+    theirs = make_intent("everyone", "k", account, campaign())
     find = ledger.ledger.find
 
     async def find_and_let_them_copy(*arguments: Any) -> object:
@@ -84,7 +84,7 @@ async def test_refusal_is_replaced_by_the_record_another_gateway_made_meanwhile(
     assert await copies() == 0
 
 
-async def test_nothing_is_sent_when_the_intent_cannot_be_recorded(
+async def test_intent_that_cannot_be_recorded_is_not_sent(
     duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     ledger.failures = {"begin": 1}
@@ -99,7 +99,7 @@ async def test_nothing_is_sent_when_the_intent_cannot_be_recorded(
     assert await copies() == 1
 
 
-async def test_whoever_cannot_be_told_what_became_of_a_key_is_not_told_that_nothing_was_made(
+async def test_ledger_read_failure_is_not_reported_as_safe_to_retry(
     duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     await ask(duplicator, campaign())
@@ -113,7 +113,7 @@ async def test_whoever_cannot_be_told_what_became_of_a_key_is_not_told_that_noth
     assert await copies() == 1
 
 
-async def test_a_record_of_unclear_fate_is_never_sent_nor_left_under_way(
+async def test_record_with_uncertain_commit_is_not_sent_and_is_rejected(
     duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     ledger.failures_after = {"begin": 1}
@@ -128,7 +128,7 @@ async def test_a_record_of_unclear_fate_is_never_sent_nor_left_under_way(
     await duplicator.drain()
 
 
-async def test_an_unknown_attempt_is_replayed_and_never_sent_again(
+async def test_unknown_attempt_is_replayed_and_not_sent_again(
     duplicator: Duplicator, campaign: Any, copies: Any
 ) -> None:
     lost = await ask(duplicator, campaign("cut-before-copy"))
@@ -140,7 +140,7 @@ async def test_an_unknown_attempt_is_replayed_and_never_sent_again(
 
 
 @pytest.mark.parametrize("named", [None, "sonarly"])
-async def test_a_key_is_remembered_after_the_accounts_have_changed(
+async def test_key_is_replayed_after_the_accounts_have_changed(
     account: Account, ledger: Any, campaign: Any, copies: Any, named: str | None
 ) -> None:
     """Whoever retries a lost answer must not be told that nothing was made."""
@@ -160,11 +160,11 @@ async def test_a_key_is_remembered_after_the_accounts_have_changed(
     assert await copies() == 1
 
 
-async def test_an_orphan_is_replayed_and_never_sent_again(
+async def test_orphan_of_a_dead_gateway_is_replayed_as_unknown(
     duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     """What a gateway that is gone has begun is UNKNOWN to the next."""
-    orphan = service._intent("everyone", "k", "sonarly", account.name, campaign())
+    orphan = make_intent("everyone", "k", account, campaign())
     await ledger.begin(orphan, datetime.now(UTC), None)
     await ledger.reopen()
     answer = await ask(duplicator, campaign())
@@ -173,7 +173,7 @@ async def test_an_orphan_is_replayed_and_never_sent_again(
     assert await copies() == 0
 
 
-async def test_an_outcome_is_recorded_however_long_the_ledger_fails(
+async def test_outcome_is_recorded_after_the_ledger_has_failed_twice(
     duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     ledger.failures = {"settle": 2}
@@ -182,7 +182,7 @@ async def test_an_outcome_is_recorded_however_long_the_ledger_fails(
     assert await copies() == 1
 
 
-async def test_a_caller_is_told_in_time_and_the_call_goes_on(
+async def test_caller_gets_in_progress_at_the_deadline_and_the_call_continues(
     account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     hasty = Duplicator({"sonarly": account}, ledger, deadline=0.3)
@@ -196,7 +196,7 @@ async def test_a_caller_is_told_in_time_and_the_call_goes_on(
     assert await copies() == 1
 
 
-async def test_a_caller_whose_ledger_fails_while_waiting_is_not_told_that_nothing_was_sent(
+async def test_ledger_failure_at_the_deadline_is_in_progress_and_no_error(
     account: Account, ledger: Any, campaign: Any
 ) -> None:
     hasty = Duplicator({"sonarly": account}, ledger, deadline=0.3)
@@ -207,7 +207,7 @@ async def test_a_caller_whose_ledger_fails_while_waiting_is_not_told_that_nothin
     await hasty.drain()
 
 
-async def test_a_caller_who_hangs_up_does_not_stop_the_call(
+async def test_caller_that_hangs_up_does_not_stop_the_call(
     duplicator: Duplicator, campaign: Any, copies: Any
 ) -> None:
     asking = asyncio.create_task(ask(duplicator, campaign()))
@@ -220,10 +220,10 @@ async def test_a_caller_who_hangs_up_does_not_stop_the_call(
     assert await copies() == 1
 
 
-async def test_another_gateway_s_record_wins_at_the_last_moment(
+async def test_key_that_another_gateway_begins_first_is_replayed_and_not_sent(
     duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    theirs = service._intent("everyone", "k", "sonarly", account.name, campaign())
+    theirs = make_intent("everyone", "k", account, campaign())
     begin_elsewhere(ledger, theirs)
     asking = asyncio.create_task(ask(duplicator, campaign()))
     while await ledger.ledger.get(None, theirs.id) is None:
@@ -238,11 +238,11 @@ async def test_another_gateway_s_record_wins_at_the_last_moment(
     assert await copies() == 0
 
 
-async def test_whoever_waits_too_long_for_another_gateway_is_told_that_it_is_at_it(
+async def test_key_that_another_gateway_sends_for_long_is_in_progress_at_the_deadline(
     account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     hasty = Duplicator({"sonarly": account}, ledger, deadline=0.3)
-    theirs = service._intent("everyone", "k", "sonarly", account.name, campaign())
+    theirs = make_intent("everyone", "k", account, campaign())
     await ledger.begin(theirs, datetime.now(UTC), None)
     answer = await ask(hasty, campaign())
     assert answer.replayed
@@ -250,17 +250,17 @@ async def test_whoever_waits_too_long_for_another_gateway_is_told_that_it_is_at_
     assert await copies() == 0
 
 
-async def test_the_same_with_another_input_is_a_reused_key(
+async def test_key_that_another_gateway_begins_with_another_input_is_reused(
     duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    theirs = service._intent("everyone", "k", "sonarly", account.name, campaign(name="Another"))
+    theirs = make_intent("everyone", "k", account, campaign(name="Another"))
     begin_elsewhere(ledger, theirs)
     answer = await ask(duplicator, campaign())
     assert code(answer) is ErrorCode.IDEMPOTENCY_KEY_REUSED
     assert await copies() == 0
 
 
-async def test_a_deadline_while_recording_leaves_a_settled_record_and_sends_nothing(
+async def test_deadline_during_the_commit_sends_nothing_and_rejects_the_record(
     duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     begin = ledger.ledger.begin
@@ -277,7 +277,7 @@ async def test_a_deadline_while_recording_leaves_a_settled_record_and_sends_noth
     assert await copies() == 0
 
 
-async def test_a_fault_of_ours_after_the_send_is_unknown(
+async def test_bug_after_the_send_is_unknown(
     duplicator: Duplicator,
     account: Account,
     campaign: Any,
@@ -295,7 +295,7 @@ async def test_a_fault_of_ours_after_the_send_is_unknown(
     assert await copies() == 1
 
 
-async def test_a_fault_of_ours_before_the_send_is_a_fault(
+async def test_bug_before_the_send_is_raised_and_sends_nothing(
     duplicator: Duplicator, account: Account, campaign: Any, copies: Any
 ) -> None:
     async def broken(*_: object) -> None:
@@ -308,7 +308,7 @@ async def test_a_fault_of_ours_before_the_send_is_a_fault(
     assert await copies() == 0
 
 
-async def test_a_stopping_gateway_refuses_the_new_and_replays_the_old(
+async def test_draining_gateway_refuses_new_keys_and_replays_old_ones(
     duplicator: Duplicator, campaign: Any, copies: Any
 ) -> None:
     await ask(duplicator, campaign())
@@ -319,7 +319,7 @@ async def test_a_stopping_gateway_refuses_the_new_and_replays_the_old(
     assert await copies() == 1
 
 
-async def test_after_an_unknown_the_same_copy_under_a_new_key_is_not_sent(
+async def test_unknown_copy_blocks_a_new_key_until_it_is_overridden(
     duplicator: Duplicator, campaign: Any, copies: Any
 ) -> None:
     lost = await ask(duplicator, campaign("cut-before-copy"), "first")
@@ -349,10 +349,10 @@ async def test_after_an_unknown_the_same_copy_under_a_new_key_is_not_sent(
     assert outdated.duplication == more.duplication
 
 
-async def test_an_override_serves_once(
+async def test_override_works_for_one_of_several_callers(
     duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    lost = service._intent("everyone", "lost", "sonarly", account.name, campaign())
+    lost = make_intent("everyone", "lost", account, campaign())
     await ledger.begin(lost, datetime.now(UTC), None)
     unknown = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
     await ledger.settle(lost, unknown, datetime.now(UTC), None)
@@ -370,10 +370,10 @@ async def test_an_override_serves_once(
     assert await copies() == 1
 
 
-async def test_override_of_a_duplication_that_has_its_copy_by_now_makes_no_other(
+async def test_override_of_a_duplication_that_was_created_meanwhile_sends_nothing(
     duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    found = service._intent("everyone", "found", "sonarly", account.name, campaign())
+    found = make_intent("everyone", "found", account, campaign())
     await ledger.begin(found, datetime.now(UTC), None)
     await ledger.settle(found, Created(Campaign("c1", "Copy")), datetime.now(UTC), None)
     answer = await duplicator.duplicate("everyone", "new", "sonarly", campaign(), found.id)
@@ -383,7 +383,7 @@ async def test_override_of_a_duplication_that_has_its_copy_by_now_makes_no_other
     assert await copies() == 0
 
 
-async def test_an_expired_key_is_told_so_and_not_sent_again(
+async def test_expired_key_is_refused_and_not_sent_again(
     duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     await ask(duplicator, campaign())
@@ -396,7 +396,7 @@ async def test_an_expired_key_is_told_so_and_not_sent_again(
     assert await copies() == 1
 
 
-async def test_a_gateway_that_stops_while_callers_wait_their_turn_refuses_them(
+async def test_draining_gateway_refuses_callers_that_wait_for_the_rate_limit(
     duplicator: Duplicator, account: Account, campaign: Any, copies: Any
 ) -> None:
     async with AsyncExitStack() as all_slots:

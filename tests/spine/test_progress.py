@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from campaign_gateway.api.types import DuplicateCampaignPayload
-from campaign_gateway.duplication import attempt, manual_resolution, reconciliation
-from campaign_gateway.duplication.reconciliation import CHECK_INTERVALS
+from campaign_gateway.duplication import manual_resolution, reconciliation
 from campaign_gateway.model import (
+    DEFAULT_TIMING,
     Campaign,
     Created,
     Duplication,
@@ -48,7 +48,7 @@ def becomes(gateway: StubGateway, state: str, **more: str) -> None:
     gateway.provider.campaigns["c1"] |= {"state": state, **more}
 
 
-async def test_the_copy_to_be_is_shown_with_its_id_at_once(open_gateway: Open) -> None:
+async def test_accepted_copy_is_shown_with_its_id_at_once(open_gateway: Open) -> None:
     gateway = await open_gateway(Tracked)
     answer = await gateway.ask()
     assert answer.error is None
@@ -59,12 +59,14 @@ async def test_the_copy_to_be_is_shown_with_its_id_at_once(open_gateway: Open) -
     id_namespace = record.intent.id_namespace
     # From now on nobody else can take it for theirs.
     assert await gateway.ledger.known_copies(id_namespace, ["c1", "c2"]) == {"c1"}
-    (due,) = await gateway.due(datetime.now(UTC) + attempt.FIRST_CHECK)
+    (due,) = await gateway.due(
+        datetime.now(UTC) + timedelta(seconds=DEFAULT_TIMING.first_check_after)
+    )
     assert due == record
     assert gateway.provider.calls == ["copy"]
 
 
-async def test_whoever_asks_for_a_copy_sees_the_one_to_be(
+async def test_caller_gets_the_accepted_copy(
     open_gateway: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = await open_gateway(Tracked)
@@ -79,7 +81,7 @@ async def test_whoever_asks_for_a_copy_sees_the_one_to_be(
     assert payload.warnings == []
 
 
-async def test_a_copy_that_is_still_being_made_stays_the_copy_to_be(open_gateway: Open) -> None:
+async def test_copy_in_progress_stays_accepted(open_gateway: Open) -> None:
     gateway = await open_gateway(Tracked)
     before = await gateway.copy()
     for checks in range(1, 4):
@@ -91,7 +93,7 @@ async def test_a_copy_that_is_still_being_made_stays_the_copy_to_be(open_gateway
     assert gateway.provider.calls == ["copy", "progress c1", "progress c1", "progress c1"]
 
 
-async def test_a_copy_that_is_complete_is_created_by_the_provider_s_word(
+async def test_complete_copy_is_created_with_the_evidence_response(
     open_gateway: Open,
 ) -> None:
     gateway = await open_gateway(Tracked)
@@ -112,7 +114,7 @@ async def test_a_copy_that_is_complete_is_created_by_the_provider_s_word(
     assert gateway.provider.count("copy") == 1
 
 
-async def test_a_copy_that_is_made_in_part_is_there_and_says_so(open_gateway: Open) -> None:
+async def test_partial_copy_is_created_with_a_warning(open_gateway: Open) -> None:
     gateway = await open_gateway(Tracked)
     await gateway.copy()
     becomes(gateway, "PARTIAL", message="Two images are missing")
@@ -125,7 +127,7 @@ async def test_a_copy_that_is_made_in_part_is_there_and_says_so(open_gateway: Op
     assert await gateway.due() == []
 
 
-async def test_a_copy_in_part_is_named_and_stays_one_in_part(open_gateway: Open) -> None:
+async def test_partial_copy_is_renamed_and_keeps_its_warning(open_gateway: Open) -> None:
     gateway = await open_gateway(TrackedAndFound)
     await gateway.copy()
     # What is still being made might be overwritten by the making.
@@ -142,7 +144,7 @@ async def test_a_copy_in_part_is_named_and_stays_one_in_part(open_gateway: Open)
     assert await gateway.due() == []
 
 
-async def test_a_copy_that_is_complete_with_only_its_id_told_is_read(open_gateway: Open) -> None:
+async def test_complete_copy_with_only_an_id_is_looked_up(open_gateway: Open) -> None:
     gateway = await open_gateway(Tracked)
     await gateway.copy()
     becomes(gateway, "COMPLETE", name="")
@@ -158,7 +160,9 @@ async def test_a_copy_that_is_complete_with_only_its_id_told_is_read(open_gatewa
 
 
 @pytest.mark.parametrize("kind", [Tracked, Tracking])
-async def test_a_copy_that_is_gone_was_not_made(open_gateway: Open, kind: type[Copying]) -> None:
+async def test_copy_that_does_not_exist_any_more_is_rejected(
+    open_gateway: Open, kind: type[Copying]
+) -> None:
     gateway = await open_gateway(kind)
     await gateway.copy()
     del gateway.provider.campaigns["c1"]
@@ -173,7 +177,7 @@ async def test_a_copy_that_is_gone_was_not_made(open_gateway: Open, kind: type[C
     assert await gateway.ledger.known_copies(record.intent.id_namespace, ["c1"]) == frozenset()
 
 
-async def test_a_copy_that_failed_and_left_nothing_was_not_made(open_gateway: Open) -> None:
+async def test_failed_copy_that_left_no_campaign_is_rejected(open_gateway: Open) -> None:
     gateway = await open_gateway(Tracked)
     await gateway.copy()
     becomes(gateway, "FAILED", message="The source is broken")
@@ -191,7 +195,7 @@ async def test_a_copy_that_failed_and_left_nothing_was_not_made(open_gateway: Op
     assert gateway.provider.count("copy") == 1
 
 
-async def test_a_copy_that_failed_and_is_still_there_is_one_in_part(open_gateway: Open) -> None:
+async def test_failed_copy_that_left_a_campaign_is_partial(open_gateway: Open) -> None:
     gateway = await open_gateway(Tracked)
     await gateway.copy()
     becomes(gateway, "FAILED", message="The source is broken")
@@ -205,7 +209,7 @@ async def test_a_copy_that_failed_and_is_still_there_is_one_in_part(open_gateway
 
 
 @pytest.mark.parametrize("fault", [401, 429, 500, "cut-before-copy", "unreadable", "hang"])
-async def test_a_copy_that_failed_is_not_settled_until_it_is_seen_whether_it_is_there(
+async def test_failed_copy_is_settled_only_after_a_lookup(
     open_gateway: Open, fault: int | str
 ) -> None:
     gateway = await open_gateway(Tracked, timeout=0.5)
@@ -222,7 +226,7 @@ async def test_a_copy_that_failed_is_not_settled_until_it_is_seen_whether_it_is_
 @pytest.mark.parametrize(
     "fault", [401, 403, 429, 500, 503, "proxy", "cut-before-copy", "garbage", "unreadable", "hang"]
 )
-async def test_an_answer_that_tells_nothing_only_postpones(
+async def test_unexpected_response_only_postpones_the_check(
     open_gateway: Open, caplog: pytest.LogCaptureFixture, fault: int | str
 ) -> None:
     gateway = await open_gateway(Tracked, timeout=0.5)
@@ -241,12 +245,13 @@ async def test_an_answer_that_tells_nothing_only_postpones(
 
 
 @pytest.mark.parametrize("fault", [None, 503])
-async def test_checks_grow_rarer(open_gateway: Open, fault: int | None) -> None:
+async def test_intervals_between_checks_grow(open_gateway: Open, fault: int | None) -> None:
     gateway = await open_gateway(Tracked)
     await gateway.copy()
-    for seconds in (*CHECK_INTERVALS[:6], *CHECK_INTERVALS[-1:]):
-        if seconds == CHECK_INTERVALS[-1]:
-            for _ in CHECK_INTERVALS[6:]:
+    intervals = DEFAULT_TIMING.check_intervals
+    for seconds in (*intervals[:6], *intervals[-1:]):
+        if seconds == intervals[-1]:
+            for _ in intervals[6:]:
                 await gateway.check()
         gateway.provider.faults["progress"].append(fault)
         pause, began = timedelta(seconds=seconds), datetime.now(UTC)
@@ -256,7 +261,7 @@ async def test_checks_grow_rarer(open_gateway: Open, fault: int | None) -> None:
         assert len(await gateway.due(datetime.now(UTC) + pause)) == 1
 
 
-async def test_a_connector_that_tracks_nothing_leaves_the_copy_to_a_person(
+async def test_accepted_copy_of_a_connector_without_progress_stays_accepted(
     open_gateway: Open,
 ) -> None:
     """As when a newer version of a connector has lost what an older one could."""
@@ -265,16 +270,15 @@ async def test_a_connector_that_tracks_nothing_leaves_the_copy_to_a_person(
     (due,) = await gateway.due()
     connector = Copying(gateway.url)
     older = {"stub": replace(gateway.account, connector=connector)}
-    await reconciliation._check(older, gateway.ledger, due)
+    await reconciliation.check_one(older, gateway.ledger, due)
     record = await gateway.recorded()
     assert (record.status, copy_id(record), record.checks) == (ACCEPTED, "c1", 1)
 
 
-async def test_a_restart_goes_on_following_the_copy(
-    open_gateway: Open, ledger: Any, monkeypatch: pytest.MonkeyPatch
+async def test_restarted_gateway_continues_to_check_the_copy(
+    open_gateway: Open, ledger: Any
 ) -> None:
-    monkeypatch.setattr(attempt, "FIRST_CHECK", timedelta(0))
-    gateway = await open_gateway(Tracked)
+    gateway = await open_gateway(Tracked, first_check_after=0)
     there, real = asyncio.Event(), ledger.ledger.settle
 
     async def halt(*arguments: Any) -> None:
@@ -300,9 +304,7 @@ async def is_created(gateway: StubGateway) -> bool:
     return (await gateway.recorded()).status is CREATED
 
 
-async def test_a_crash_in_the_middle_of_a_check_loses_nothing(
-    open_gateway: Open, ledger: Any
-) -> None:
+async def test_crash_during_a_check_loses_nothing(open_gateway: Open, ledger: Any) -> None:
     gateway = await open_gateway(Tracked)
     before = await gateway.copy()
     there = asyncio.Event()
@@ -325,7 +327,7 @@ async def test_a_crash_in_the_middle_of_a_check_loses_nothing(
 
 
 @pytest.mark.parametrize("failures", ["failures", "failures_after"])
-async def test_a_ledger_that_fails_when_the_copy_is_done_loses_only_time(
+async def test_ledger_failure_when_the_copy_is_complete_is_retried(
     open_gateway: Open, ledger: Any, failures: str
 ) -> None:
     gateway = await open_gateway(Tracked)
@@ -338,7 +340,7 @@ async def test_a_ledger_that_fails_when_the_copy_is_done_loses_only_time(
     assert gateway.provider.count("copy") == 1
 
 
-async def test_a_person_s_word_ends_the_following(open_gateway: Open) -> None:
+async def test_operator_s_resolution_ends_the_checks(open_gateway: Open) -> None:
     gateway = await open_gateway(Tracked)
     first, second = await gateway.copy(key="first"), await gateway.copy(key="second")
     await manual_resolution.resolve_as_created(gateway.ledger, first.intent.id, "c1")
@@ -355,7 +357,7 @@ async def test_a_person_s_word_ends_the_following(open_gateway: Open) -> None:
 
 
 @pytest.mark.parametrize("state", ["PENDING", "nothing"])
-async def test_a_person_s_word_meanwhile_stands_when_the_provider_says_nothing(
+async def test_operator_s_resolution_is_kept_when_the_check_finds_nothing(
     open_gateway: Open, state: str
 ) -> None:
     gateway = await open_gateway(Tracked)
@@ -373,7 +375,7 @@ async def test_a_person_s_word_meanwhile_stands_when_the_provider_says_nothing(
     assert await gateway.due() == []
 
 
-async def test_the_provider_s_word_outweighs_a_person_s_that_came_meanwhile(
+async def test_provider_s_response_replaces_an_operator_s_resolution(
     open_gateway: Open,
 ) -> None:
     gateway = await open_gateway(Tracked)
@@ -390,7 +392,7 @@ async def test_the_provider_s_word_outweighs_a_person_s_that_came_meanwhile(
     assert record.error is None
 
 
-async def test_a_copy_to_be_is_no_rival_and_nobody_else_s(open_gateway: Open) -> None:
+async def test_accepted_copy_does_not_compete_and_is_no_candidate(open_gateway: Open) -> None:
     gateway = await open_gateway(TrackedAndFound)
     gateway.provider.faults["copy"] += [None, "cut-after-copy"]
     await gateway.copy(StubInput(name="One"), key="one")
@@ -402,7 +404,7 @@ async def test_a_copy_to_be_is_no_rival_and_nobody_else_s(open_gateway: Open) ->
     assert (await gateway.recorded("one")).status is ACCEPTED
 
 
-async def test_the_only_copy_there_is_left_to_the_one_that_was_promised_it(
+async def test_only_copy_is_left_to_the_accepted_duplication(
     open_gateway: Open,
 ) -> None:
     gateway = await open_gateway(TrackedAndFound)
@@ -420,12 +422,10 @@ async def test_the_only_copy_there_is_left_to_the_one_that_was_promised_it(
     assert gateway.provider.count("copy") == 2
 
 
-async def test_the_reconciler_follows_many_copies_to_their_ends(
-    open_gateway: Open, monkeypatch: pytest.MonkeyPatch
+async def test_reconciler_settles_many_copies(
+    open_gateway: Open,
 ) -> None:
-    monkeypatch.setattr(attempt, "FIRST_CHECK", timedelta(0))
-    monkeypatch.setattr(reconciliation, "CHECK_INTERVALS", (0.01,))
-    gateway = await open_gateway(Tracked)
+    gateway = await open_gateway(Tracked, first_check_after=0, check_intervals=(0.01,))
     keys = [str(number) for number in range(20)]
     ends = ["COMPLETE", "PARTIAL", "FAILED", "PENDING"]
     for key in keys:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -14,7 +14,7 @@ from campaign_gateway.connectors.account_settings import canonical_address
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.duplication import reconciliation
 from campaign_gateway.duplication.copy_search import PAGES_A_SEARCH
-from campaign_gateway.duplication.reconciliation import CHECK_INTERVALS, reconcile
+from campaign_gateway.duplication.reconciliation import reconcile
 from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.model import (
     Accepted,
@@ -25,13 +25,16 @@ from campaign_gateway.model import (
     ErrorCode,
     Evidence,
     Intent,
+    Timing,
     Unknown,
     UserError,
 )
 from campaign_gateway.transport.errors import NoResponse
+from support.stub_provider import StubInput
 
 NOW = datetime.now(UTC)
 UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+OFTEN = Timing(reconcile_interval=0.01)
 
 
 @dataclass
@@ -49,8 +52,7 @@ class Listing:
     error: Exception | None = None
     takes: float = 0
 
-    def Input(self, **fields: Any) -> Any:  # noqa: N802 - a connector's input is a type
-        return fields
+    Input: ClassVar[type[StubInput]] = StubInput
 
     def build_search(self, campaign: Any, cursor: str | None) -> ProviderRequest:
         return ProviderRequest("GET", "http://localhost/list", {})
@@ -72,7 +74,7 @@ class Listing:
 
 
 async def find_copy(account: Account, ledger: Any, duplication: Duplication) -> Campaign | None:
-    return (await reconciliation.find_copy(account, ledger, duplication)).copy
+    return (await reconciliation.search(account, ledger, duplication)).copy
 
 
 def copy(campaign_id: str, age: timedelta = timedelta(0), name: str = "Copy") -> Campaign:
@@ -102,37 +104,41 @@ INTENT = Intent(
 
 
 async def unsettled(
-    ledger: Any, outcome: Any = UNKNOWN, requested_at: datetime = NOW, **changes: Any
+    ledger: Any,
+    outcome: Any = UNKNOWN,
+    requested_at: datetime = NOW,
+    preexisting_ids: tuple[str, ...] | None = None,
+    **changes: Any,
 ) -> Duplication:
     # In a scope of its own no UNKNOWN is in the way of another copy.
     intent = replace(INTENT, id=new_id(), attempt_id=new_id(), scope=new_id(), key=new_id())
     intent = replace(intent, **changes)
-    await ledger.begin(intent, requested_at, None)
+    await ledger.begin(intent, requested_at, preexisting_ids)
     found: Duplication = await ledger.settle(intent, outcome, requested_at, requested_at)
     return found
 
 
-async def test_what_a_check_cannot_choose_from_is_kept_for_a_person(
+async def test_candidates_are_kept_for_an_operator_when_several_match(
     account: Account, ledger: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     lost = await unsettled(ledger)
     listing = Listing([copy("c1"), copy("c2")])
-    await reconciliation._check({"sonarly": listing_account(account, listing)}, ledger, lost)
+    await reconciliation.check_one({"sonarly": listing_account(account, listing)}, ledger, lost)
     found = await ledger.get(None, lost.intent.id)
     assert found.status is DuplicationStatus.UNKNOWN
     assert [each.id for each in found.candidates] == ["c1", "c2"]
     assert "may be one of the campaigns c1, c2" in caplog.text
     listing.error = NoResponse("no answer in time")
-    await reconciliation._check({"sonarly": listing_account(account, listing)}, ledger, found)
+    await reconciliation.check_one({"sonarly": listing_account(account, listing)}, ledger, found)
     assert (await ledger.get(None, lost.intent.id)).candidates == found.candidates
 
 
-async def test_an_account_that_is_another_provider_s_now_is_not_read_for_it(
+async def test_account_that_has_another_provider_now_is_not_searched(
     account: Account, ledger: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     lost = await unsettled(ledger)
     listing = Listing([copy("c1")], provider="other")
-    await reconciliation._check({"sonarly": listing_account(account, listing)}, ledger, lost)
+    await reconciliation.check_one({"sonarly": listing_account(account, listing)}, ledger, lost)
     assert listing.asked == 0
     assert (await ledger.get(None, lost.intent.id)).status is DuplicationStatus.UNKNOWN
     assert caplog.text == ""
@@ -148,7 +154,7 @@ async def test_an_account_that_is_another_provider_s_now_is_not_read_for_it(
         (None, [undated("5")], None),
     ],
 )
-async def test_where_no_list_tells_ages_a_copy_is_what_was_not_there_before(
+async def test_copy_without_creation_times_is_the_one_that_did_not_exist_before(
     account: Account,
     ledger: Any,
     preexisting_ids: tuple[str, ...] | None,
@@ -161,7 +167,7 @@ async def test_where_no_list_tells_ages_a_copy_is_what_was_not_there_before(
     assert (found.id if found else None) == expected
 
 
-async def test_equal_intents_share_out_copies_without_ages_in_the_order_of_their_ids(
+async def test_identical_intents_get_copies_without_creation_times_by_id(
     account: Account, ledger: Any
 ) -> None:
     first = await unsettled(ledger, Accepted(), preexisting_ids=())
@@ -191,7 +197,7 @@ async def test_equal_intents_share_out_copies_without_ages_in_the_order_of_their
         ([copy("x", name="y")] * 2 * PAGES_A_SEARCH + [copy("c1")], None),
     ],
 )
-async def test_only_the_one_possible_copy_is_taken(
+async def test_only_the_one_possible_copy_is_found(
     account: Account, ledger: Any, campaigns: Sequence[Campaign], expected: str | None
 ) -> None:
     duplication = await unsettled(ledger)
@@ -199,16 +205,16 @@ async def test_only_the_one_possible_copy_is_taken(
     assert (found.id if found else None) == expected
 
 
-async def test_a_copy_without_a_name_is_not_guessed(account: Account, ledger: Any) -> None:
+async def test_copy_without_a_requested_name_is_not_found_by_name(
+    account: Account, ledger: Any
+) -> None:
     duplication = await unsettled(ledger, requested_name=None)
     listing = Listing([replace(copy("c1"), name=None)])
     assert await find_copy(listing_account(account, listing), ledger, duplication) is None
     assert listing.asked == 0
 
 
-async def test_a_campaign_that_another_duplication_has_made_is_not_taken(
-    account: Account, ledger: Any
-) -> None:
+async def test_copy_of_another_duplication_is_no_candidate(account: Account, ledger: Any) -> None:
     await unsettled(ledger, Created(copy("c1")))
     duplication = await unsettled(ledger)
     one = listing_account(account, Listing([copy("c1")]))
@@ -219,7 +225,7 @@ async def test_a_campaign_that_another_duplication_has_made_is_not_taken(
     assert found.id == "c2"
 
 
-async def test_equal_intents_share_out_equally_many_copies_and_no_fewer(
+async def test_identical_intents_get_copies_only_when_the_counts_are_equal(
     account: Account, ledger: Any
 ) -> None:
     first, second = await unsettled(ledger, Accepted()), await unsettled(ledger, Accepted())
@@ -232,7 +238,7 @@ async def test_equal_intents_share_out_equally_many_copies_and_no_fewer(
     assert [each.id for each in found if each] == ["early", "late"]
 
 
-async def test_intents_of_one_name_are_rivals_whatever_they_copy(
+async def test_intents_with_one_name_and_different_sources_compete(
     account: Account, ledger: Any
 ) -> None:
     lost = await unsettled(ledger)
@@ -242,7 +248,7 @@ async def test_intents_of_one_name_are_rivals_whatever_they_copy(
         assert await find_copy(listing, ledger, lost) is None
 
 
-async def test_a_promised_copy_is_not_kept_back_by_an_equal_unknown_one(
+async def test_accepted_duplication_gets_the_copy_before_an_identical_unknown_one(
     account: Account, ledger: Any
 ) -> None:
     lost = await unsettled(ledger)
@@ -255,7 +261,7 @@ async def test_a_promised_copy_is_not_kept_back_by_an_equal_unknown_one(
     assert await find_copy(listing, ledger, promised) is None
 
 
-async def test_a_promised_copy_is_not_told_from_an_unknown_one_of_the_same_name(
+async def test_accepted_duplication_competes_with_a_different_one_of_the_same_name(
     account: Account, ledger: Any
 ) -> None:
     """What was never clearly answered may yet be made, and before what was promised."""
@@ -265,9 +271,7 @@ async def test_a_promised_copy_is_not_told_from_an_unknown_one_of_the_same_name(
     assert await find_copy(listing, ledger, promised) is None
 
 
-async def test_names_that_a_provider_may_take_for_the_same_are_rivals(
-    account: Account, ledger: Any
-) -> None:
+async def test_names_that_differ_in_spaces_compete(account: Account, ledger: Any) -> None:
     lost = await unsettled(ledger)
     await unsettled(
         ledger, source_campaign_id="other", fingerprint="g", requested_name="Copy\u2003"
@@ -276,7 +280,7 @@ async def test_names_that_a_provider_may_take_for_the_same_are_rivals(
     assert await find_copy(listing, ledger, lost) is None
 
 
-async def test_two_accounts_of_one_platform_do_not_claim_each_other_s_copies(
+async def test_accounts_that_share_campaigns_do_not_claim_each_other_s_copies(
     account: Account, ledger: Any
 ) -> None:
     lost = await unsettled(ledger, id_namespace="api.example.com")
@@ -301,7 +305,7 @@ def test_one_host_has_one_spelling(url: str) -> None:
     assert canonical_address(url) == "api.example.com"
 
 
-def test_other_ports_and_addresses_stay_apart() -> None:
+def test_other_ports_and_addresses_are_different_places() -> None:
     urls = ["https://h:8443", "http://h:443", "https://h", "http://[::1]:8000", "http://h/One/"]
     hosts = ["h:8443", "h:443", "h", "[::1]:8000", "h/One"]
     assert [canonical_address(each) for each in urls] == hosts
@@ -322,7 +326,7 @@ def test_other_ports_and_addresses_stay_apart() -> None:
         (None, timedelta(0), True),
     ],
 )
-async def test_a_provider_s_clock_may_be_off(
+async def test_copy_is_found_although_the_provider_s_clock_is_wrong(
     account: Account,
     ledger: Any,
     clock_offset: timedelta | None,
@@ -373,7 +377,7 @@ async def test_provider_that_hangs_holds_up_no_other_account_s_checks(
         "hanging": listing_account(account, hanging),
         "sonarly": listing_account(account, Listing([copy("c1")])),
     }
-    reading = asyncio.create_task(reconcile(accounts, ledger, 0.01))
+    reading = asyncio.create_task(reconcile(accounts, ledger, OFTEN))
     async with asyncio.timeout(5):
         while hanging.asked < reconciliation.CHECKS_AT_ONCE:
             await asyncio.sleep(0.01)
@@ -384,7 +388,7 @@ async def test_provider_that_hangs_holds_up_no_other_account_s_checks(
     reading.cancel()
 
 
-async def test_a_call_under_way_is_a_rival(account: Account, ledger: Any) -> None:
+async def test_call_in_progress_competes(account: Account, ledger: Any) -> None:
     lost = await unsettled(ledger)
     under_way = replace(lost.intent, id=new_id(), attempt_id=new_id(), scope="others")
     await ledger.begin(under_way, NOW, None)
@@ -394,7 +398,7 @@ async def test_a_call_under_way_is_a_rival(account: Account, ledger: Any) -> Non
     assert await find_copy(listing, ledger, lost) is None
 
 
-async def test_failures_are_logged_and_checks_grow_rarer(
+async def test_failed_checks_are_logged_and_repeated(
     account: Account, ledger: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     listing = Listing([], error=NoResponse("no answer in time"))
@@ -403,7 +407,7 @@ async def test_failures_are_logged_and_checks_grow_rarer(
     )
     failing = await unsettled(ledger)
     reading = asyncio.create_task(
-        reconcile({"sonarly": listing_account(account, listing)}, ledger, 0.01)
+        reconcile({"sonarly": listing_account(account, listing)}, ledger, OFTEN)
     )
     async with asyncio.timeout(5):
         while listing.asked < 1:
@@ -427,4 +431,4 @@ async def test_failures_are_logged_and_checks_grow_rarer(
     assert still.checks == 0, "it is left to gateways that have the account"
     settled = await ledger.get(None, failing.intent.id)
     assert settled.evidence is Evidence.INFERRED
-    assert list(CHECK_INTERVALS) == sorted(CHECK_INTERVALS)
+    assert list(OFTEN.check_intervals) == sorted(OFTEN.check_intervals)

@@ -11,7 +11,7 @@ import pytest
 from campaign_gateway import app
 from campaign_gateway.duplication import retention
 from campaign_gateway.ledger.ids import new_id
-from campaign_gateway.model import Campaign, Created, ErrorCode, Intent, Unknown, UserError
+from campaign_gateway.model import Campaign, Created, ErrorCode, Intent, Timing, Unknown, UserError
 
 NOW = datetime.now(UTC)
 INTENT = Intent(
@@ -34,11 +34,10 @@ async def requested(ledger: Any, key: str, age: timedelta, outcome: Any) -> None
     await ledger.settle(intent, outcome, NOW - age, None)
 
 
-async def test_the_settled_expire_and_are_forgotten_and_the_unsettled_stay(
-    ledger: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_settled_duplications_expire_and_are_deleted_and_unsettled_stay(
+    ledger: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(retention, "EVERY_SECONDS", 0.01)
-    monkeypatch.setattr(retention, "BATCH", 2)
+    timing = Timing(retention_interval=0.01, retention_batch=2)
     unknown = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
     for number in range(5):
         await requested(
@@ -49,7 +48,9 @@ async def test_the_settled_expire_and_are_forgotten_and_the_unsettled_stay(
     await requested(ledger, "lost", timedelta(days=500), unknown)
     ledger.failures = {"expire": 1}
 
-    keeping = asyncio.create_task(retention.retain(ledger, timedelta(days=30), timedelta(days=400)))
+    keeping = asyncio.create_task(
+        retention.retain(ledger, timedelta(days=30), timedelta(days=400), timing)
+    )
     async with asyncio.timeout(10):
         while await ledger.find("everyone", "ancient") is not None:
             await asyncio.sleep(0.01)
@@ -64,10 +65,9 @@ async def test_the_settled_expire_and_are_forgotten_and_the_unsettled_stay(
         assert not (await ledger.find("everyone", key)).expired
 
 
-async def test_a_chore_that_fails_is_started_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_background_task_that_fails_is_restarted(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(app, "RESTART_SECONDS", 0)
     runs: list[int] = []
     done = asyncio.Event()
 
@@ -78,7 +78,7 @@ async def test_a_chore_that_fails_is_started_again(
         done.set()
         await asyncio.Event().wait()
 
-    supervised = asyncio.create_task(app._supervise(task))
+    supervised = asyncio.create_task(app._supervise(task, restart_pause=0))
     await asyncio.wait_for(done.wait(), 5)
     supervised.cancel()
     await asyncio.wait([supervised])

@@ -3,7 +3,8 @@
 `crashing_gateway.py TRICKS serve --config FILE`, where TRICKS is JSON:
 `at` names a step, `after` how often it is passed before the process sends itself `signal` there;
 without a `signal` whoever comes to the step says so and stays there, until the process is killed;
-`constants` replaces values of modules; `clock` shifts the wall clock by so many seconds, and
+`timing` are fields of `Timing`; `constants` replaces values of modules that it does not have;
+`clock` shifts the wall clock by so many seconds, and
 SIGUSR1 shifts it by `jump` more; `bug` names a mistake that nobody should be able to make unseen.
 """
 
@@ -18,17 +19,28 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import partial
 from typing import Any
 
 from campaign_gateway import cli
 from campaign_gateway.accounts import Account
+from campaign_gateway.app import create_app
 from campaign_gateway.connectors import errors
 from campaign_gateway.duplication import reconciliation
-from campaign_gateway.duplication.campaign_reads import load_input
-from campaign_gateway.duplication.copy_search import Finding
+from campaign_gateway.duplication.copy_search import SearchResult
+from campaign_gateway.duplication.intents import recorded_call
 from campaign_gateway.duplication.service import Duplicator
-from campaign_gateway.ledger import Ledger, postgres
-from campaign_gateway.model import Created, Duplication, ErrorCode, Intent, Outcome, status_of
+from campaign_gateway.ledger import Ledger
+from campaign_gateway.ledger.ledger import Begun
+from campaign_gateway.model import (
+    Created,
+    Duplication,
+    ErrorCode,
+    Intent,
+    Outcome,
+    Timing,
+    status_of,
+)
 from campaign_gateway.transport import client
 from campaign_gateway.transport.errors import NoResponse
 
@@ -40,6 +52,8 @@ STAYS = "stays at the step"
 
 def main() -> None:
     tricks = json.loads(sys.argv.pop(1))
+    if timing := tricks.get("timing"):
+        _replace_timing(Timing(**timing))
     for name, value in tricks.get("constants", {}).items():
         _replace(name, value)
     if step := tricks.get("at"):
@@ -141,7 +155,8 @@ def _take_503_for_a_refusal() -> None:
 
 
 def _send_before_recording() -> None:
-    async def begin(*_: object) -> None: ...
+    async def begin(*_: object) -> Begun:
+        return Begun()
 
     setattr(Ledger, "begin", begin)  # noqa: B010 - as above
 
@@ -155,11 +170,12 @@ def _answer_before_recording() -> None:
         outcome: Outcome,
         now: datetime,
         next_check_at: datetime | None,
+        preexisting_ids: tuple[str, ...] | None = None,
     ) -> Duplication:
         found = await self.find(intent.scope, intent.key)
         assert found is not None
         asyncio.get_running_loop().call_later(
-            3600, lambda: original(self, intent, outcome, now, next_check_at)
+            3600, lambda: original(self, intent, outcome, now, next_check_at, preexisting_ids)
         )
         campaign = outcome.campaign if isinstance(outcome, Created) else None
         return replace(found, status=status_of(outcome), campaign=campaign)
@@ -168,11 +184,13 @@ def _answer_before_recording() -> None:
 
 
 def _take_the_newest_campaign() -> None:
-    async def find_copy(account: Account, _ledger: object, duplication: Duplication) -> Finding:
+    async def find_copy(
+        account: Account, _ledger: object, duplication: Duplication
+    ) -> SearchResult:
         connector: Any = account.connector
-        request = connector.build_search(load_input(account, duplication), None)
+        request = connector.build_search(recorded_call(account, duplication).copy_input, None)
         page = connector.parse_search(await account.transport.send_idempotent(request), None)
-        return Finding(page.campaigns[-1] if page.campaigns else None)
+        return SearchResult(page.campaigns[-1] if page.campaigns else None)
 
     setattr(reconciliation, "find_copy", find_copy)  # noqa: B010 - as above
 
@@ -186,17 +204,16 @@ BUGS: dict[str, Callable[[], None]] = {
 }
 
 
+def _replace_timing(timing: Timing) -> None:
+    setattr(cli, "create_app", partial(create_app, timing=timing))  # noqa: B010 - as above
+
+
 def _replace(name: str, value: Any) -> None:
-    """`postgres.DEAD_AFTER` is `DEAD_AFTER` of the module that ends like that."""
+    """`ledger.room.STEP_PAGES` is `STEP_PAGES` of that module of the gateway."""
     module_name, _, constant = name.rpartition(".")
     module = importlib.import_module(f"campaign_gateway.{module_name}")
-    before = getattr(module, constant)
-    setattr(module, constant, timedelta(seconds=value) if isinstance(before, timedelta) else value)
-    if name == "ledger.postgres.DEAD_AFTER":
-        # It has been written into the statement already.
-        statement = postgres.OWNER_IS_DEAD.replace(f"'{before} seconds'", f"'{value} seconds'")
-        assert statement != postgres.OWNER_IS_DEAD
-        postgres.OWNER_IS_DEAD = statement
+    assert hasattr(module, constant)
+    setattr(module, constant, value)
 
 
 def _shift_clock(seconds: float, jump: float) -> None:

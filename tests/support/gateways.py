@@ -26,9 +26,9 @@ LAUNCHER = Path(__file__).with_name("crashing_gateway.py")
 
 # So that what becomes of a dead gateway's calls is soon seen.
 SOON = {
-    "ledger.postgres.HEARTBEAT_SECONDS": 0.3,
-    "ledger.postgres.DEAD_AFTER": 2.0,
-    "duplication.reconciliation.CHECK_TIMEOUT": 3.0,
+    "heartbeat_interval": 0.3,
+    "dead_after": 2.0,
+    "check_timeout": 3.0,
 }
 
 RANK = {"IN_PROGRESS": 0, "UNKNOWN": 1, "ACCEPTED": 2, "CREATED": 3, "REJECTED": 3}

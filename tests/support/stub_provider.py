@@ -32,6 +32,7 @@ from campaign_gateway.connectors.contract import (
 from campaign_gateway.duplication import reconciliation
 from campaign_gateway.duplication.service import DuplicationResult, Duplicator
 from campaign_gateway.model import (
+    DEFAULT_TIMING,
     Accepted,
     Campaign,
     Created,
@@ -40,6 +41,7 @@ from campaign_gateway.model import (
     ErrorCode,
     Outcome,
     Rejected,
+    Timing,
     Unknown,
     WarningCode,
 )
@@ -288,7 +290,7 @@ def _failure(response: ProviderResponse, code: ErrorCode | None = None) -> Rejec
 
 @asynccontextmanager
 async def account_at(
-    connector: Any, timeout: float = 5, name: str = "stub"
+    connector: Any, timeout: float = 5, name: str = "stub", timing: Timing = DEFAULT_TIMING
 ) -> AsyncIterator[Account]:
     transport = Transport([], timeout)
     yield Account(
@@ -297,10 +299,11 @@ async def account_at(
         shared_campaigns=None,
         timeout_seconds=timeout,
         connector=connector,
-        transport=TokenTransport(transport, connector)
+        transport=TokenTransport(transport, connector, timing.token_timeout)
         if isinstance(connector, UsesAccessTokens)
         else transport,
         rate_limiter=RateLimiter(32, None),
+        timing=timing,
     )
     await transport.close()
 
@@ -352,12 +355,13 @@ class StubGateway:
         """Check every unsettled duplication once, as the reconciler does."""
         due = await self.due()
         for each in due:
-            await reconciliation._check(self.accounts, self.ledger, each)
+            await reconciliation.check_one(self.accounts, self.ledger, each)
         return len(due)
 
     @asynccontextmanager
     async def reconciling(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(reconciliation.reconcile(self.accounts, self.ledger, 0.01))
+        timing = replace(self.account.timing, reconcile_interval=0.01)
+        task = asyncio.create_task(reconciliation.reconcile(self.accounts, self.ledger, timing))
         yield
         task.cancel()
         await asyncio.wait([task])
@@ -374,13 +378,17 @@ class StubGateway:
 
 @asynccontextmanager
 async def gateway_of(
-    kind: type[Copying], ledger: Any, timeout: float = 5, provider: StubProvider | None = None
+    kind: type[Copying],
+    ledger: Any,
+    timeout: float = 5,
+    provider: StubProvider | None = None,
+    timing: Timing = DEFAULT_TIMING,
 ) -> AsyncIterator[StubGateway]:
     """Serve a provider of that kind, with a gateway in front of it."""
     provider = provider or StubProvider()
     async with (
         serving(provider.app()) as url,
-        account_at(kind(url), timeout) as account,
+        account_at(kind(url), timeout, timing=timing) as account,
     ):
         yield StubGateway(url, provider, account, ledger)
 

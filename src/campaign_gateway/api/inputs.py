@@ -5,6 +5,7 @@ from typing import Any
 
 import strawberry
 
+from campaign_gateway.connectors.contract import CopyInput
 from campaign_gateway.connectors.providers.altcraft import AltcraftCampaignInput
 from campaign_gateway.connectors.providers.braze import BrazeCampaignInput
 from campaign_gateway.connectors.providers.hubspot import HubspotCampaignInput
@@ -38,14 +39,14 @@ class DuplicateCampaignInput:
     sendgrid: SendgridCampaignInput | None = member("SendGrid")
     sonarly: SonarlyCampaignInput | None = member("Sonarly")
 
-    def chosen(self) -> tuple[str, Any]:
-        """The provider's name and its input, with None for what the caller left out."""
-        ((provider, campaign),) = (
-            (each.name, given) for each in fields(self) if (given := getattr(self, each.name))
+    def chosen(self) -> tuple[str, CopyInput]:
+        """Return the provider's name and its input, with None for each omitted field."""
+        ((provider, copy_input),) = (
+            (field.name, value) for field in fields(self) if (value := getattr(self, field.name))
         )
         omitted = {
-            each.name: None
-            for each in fields(campaign)
-            if getattr(campaign, each.name) is strawberry.UNSET
+            field.name: None
+            for field in fields(copy_input)
+            if getattr(copy_input, field.name) is strawberry.UNSET
         }
-        return provider, replace(campaign, **omitted)
+        return provider, replace(copy_input, **omitted)

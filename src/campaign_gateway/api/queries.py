@@ -4,7 +4,7 @@ import asyncio
 import base64
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from graphql import GraphQLError
@@ -12,8 +12,9 @@ from graphql import GraphQLError
 from campaign_gateway import model
 from campaign_gateway.accounts import Account
 from campaign_gateway.api.context import CAMPAIGN_LIMIT, Context
-from campaign_gateway.connectors.contract import UnexpectedResponse
-from campaign_gateway.duplication.campaign_reads import load_input, look_up_all
+from campaign_gateway.connectors.contract import CopyInput, UnexpectedResponse
+from campaign_gateway.duplication.campaign_reads import look_up_all
+from campaign_gateway.duplication.intents import UnreadableInput, recorded_call
 from campaign_gateway.graphql_http.endpoint import Outage
 from campaign_gateway.ledger.engine import Cursor, LedgerUnavailable
 from campaign_gateway.ledger.rows import from_micros, to_micros
@@ -167,18 +168,27 @@ async def _campaigns_at(
     storable = [each for each in campaign_ids if _is_storable(each)]
     try:
         with _reading():
-            near = await context.ledger.find_related(context.scope, account.name, storable)
+            related = await context.ledger.find_related(context.scope, account.name, storable)
     except Outage as failure:
         # Without what it was copied with, a campaign may not be found at all.
         return dict.fromkeys(((account_name, each) for each in campaign_ids), failure)
-    # An account's name may have been another provider's before.
-    inputs = {
-        campaign_id: load_input(account, each)
-        for campaign_id, each in near.items()
-        if each.intent.provider == account.connector.provider
-    }
+    inputs = _related_inputs(account, related)
     read = await look_up_all(account, {each: inputs.get(each) for each in campaign_ids})
     return {(account_name, each): _told(account, found) for each, found in read.items()}
+
+
+def _related_inputs(
+    account: Account, related: Mapping[str, Duplication]
+) -> Mapping[str, CopyInput]:
+    """Return the recorded inputs that this version and this account can use."""
+    inputs = {}
+    for campaign_id, duplication in related.items():
+        # The account's name may have been another provider's before, and during an update another
+        # version of the gateway may have written the record.
+        if duplication.intent.provider == account.connector.provider:
+            with suppress(UnreadableInput):
+                inputs[campaign_id] = recorded_call(account, duplication).copy_input
+    return inputs
 
 
 def _told(

@@ -21,6 +21,8 @@ from campaign_gateway.api.types import (
     Duplication,
     DuplicationConnection,
 )
+from campaign_gateway.duplication.errors import OVERRIDE_NOT_APPLICABLE
+from campaign_gateway.duplication.service import DuplicationResult
 from campaign_gateway.model import DuplicationStatus, Selection
 
 # The newest federation version that Apollo's, The Guild's and Cosmo's composers all know.
@@ -163,15 +165,18 @@ class Mutation:
         ] = strawberry.UNSET,
     ) -> DuplicateCampaignPayload:
         context = info.context
-        provider, campaign = input.chosen()
+        provider, copy_input = input.chosen()
         override_of = None
         if isinstance(override_duplication_id, str):
-            # What is no id at all must not pass for leaving it out.
-            override_of = queries.canonical_id(override_duplication_id) or "no duplication"
-        answer = await context.duplicator.duplicate(
-            context.scope, idempotency_key, provider, campaign, override_of
+            override_of = queries.canonical_id(override_duplication_id)
+            if override_of is None:
+                return DuplicateCampaignPayload.from_model(
+                    DuplicationResult(error=OVERRIDE_NOT_APPLICABLE)
+                )
+        result = await context.duplicator.duplicate(
+            context.scope, idempotency_key, provider, copy_input, override_of
         )
-        return DuplicateCampaignPayload.from_model(answer)
+        return DuplicateCampaignPayload.from_model(result)
 
 
 class FederatedSchema(strawberry.federation.Schema):

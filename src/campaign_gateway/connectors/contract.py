@@ -36,17 +36,12 @@ AnyInput = TypeVar("AnyInput", bound=CopyInput, contravariant=True)  # noqa: PLC
 
 @dataclass(frozen=True, slots=True)
 class ProviderRequest:
-    """One HTTP request. Its repr omits every part that can hold a secret, the URL's query too.
-
-    `kind` is the kind of campaign that the copy will be. Only a provider whose kinds of campaigns
-    share ids sets it.
-    """
+    """One HTTP request. Its repr omits every part that can hold a secret, the URL's query too."""
 
     method: str
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(default=b"", repr=False)
-    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +170,17 @@ class ReportsProgress(Protocol[AnyInput]):
     def parse_progress(
         self, copy_input: AnyInput, copy_id: str, response: ProviderResponse, /
     ) -> Created | Accepted | Rejected: ...
+
+
+@runtime_checkable
+class HasIdNamespaces(Protocol[AnyInput]):
+    """A connector whose provider numbers each kind of campaign separately.
+
+    `id_namespace` is the name of the numbering that the copy's id will belong to. Ledgers contain
+    it, so it must not change.
+    """
+
+    def id_namespace(self, copy_input: AnyInput, /) -> str: ...
 
 
 def copy_search_key(connector: object) -> Literal["source", "name"] | None:

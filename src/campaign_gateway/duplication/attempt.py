@@ -1,107 +1,112 @@
-"""The one attempt at a copy: recorded, sent, read, settled and finished."""
+"""The one attempt at a copy: record it, send it, settle it and complete the copy."""
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain, repeat
-from typing import Any
 
-from campaign_gateway.accounts import Account
 from campaign_gateway.connectors.contract import ListsCampaigns, ProviderRequest, UnexpectedResponse
 from campaign_gateway.duplication.completion import (
-    COMPLETION_DUE_AFTER,
-    COMPLETION_SECONDS,
     complete_copy,
     has_pending_steps,
     with_pending_warnings,
 )
 from campaign_gateway.duplication.copy_search import search_copies
-from campaign_gateway.duplication.errors import NEVER_SENT
+from campaign_gateway.duplication.errors import NEVER_SENT, not_reached, outcome_unknown
+from campaign_gateway.duplication.intents import CopyCall
 from campaign_gateway.ledger import Ledger
-from campaign_gateway.ledger.engine import KeyConflict, LedgerClosed, LedgerUnavailable, Unresolved
+from campaign_gateway.ledger.engine import KeyConflict, LedgerClosed, LedgerUnavailable
+from campaign_gateway.ledger.ledger import BeginResult, Begun, KeyHeld, NotBegun
 from campaign_gateway.model import (
     Accepted,
     Created,
     Duplication,
     DuplicationStatus,
-    ErrorCode,
     Intent,
     Outcome,
     Refused,
     Rejected,
+    Timing,
     Unknown,
-    UserError,
     status_of,
 )
 from campaign_gateway.transport.errors import NoResponse, NotSent
 
 log = logging.getLogger(__name__)
 
-# How long after an answer that left the copy unnamed the provider is first read.
-FIRST_CHECK = timedelta(seconds=1)
-
-# How long a list may take that is read before a send, in seconds.
+# How long the list may take that is read before a call, in seconds.
 LIST_SECONDS = 5
+
+
+class _Stopped(Exception):
+    """Raised into the transport, so that nothing is sent without a record."""
+
+    def __init__(self, result: NotBegun) -> None:
+        super().__init__()
+        self.result = result
 
 
 @dataclass
 class _Recording:
-    """The writing of the record, which happens when a connection is up and nothing is sent."""
+    """Writes the record when the connection is open and before the first byte is sent."""
 
     ledger: Ledger
     intent: Intent
-    override_of: str | None
-    task: asyncio.Task[None] | None = None
+    preexisting_ids: tuple[str, ...] | None
+    task: asyncio.Task[BeginResult] | None = None
 
     async def begin(self) -> None:
-        """Raises `KeyConflict`, `Unresolved` and `LedgerUnavailable`."""
+        """Raises `_Stopped` and `LedgerUnavailable`."""
         now = self.ledger.now()
-        self.task = asyncio.create_task(self.ledger.begin(self.intent, now, self.override_of))
-        # Shielded: a deadline that strikes here must not leave a record of unknown fate.
-        await asyncio.shield(self.task)
+        self.task = asyncio.create_task(self.ledger.begin(self.intent, now, self.preexisting_ids))
+        # Shielded: if the deadline ends now, the record must not stay unsettled.
+        result = await asyncio.shield(self.task)
+        if not isinstance(result, Begun):
+            raise _Stopped(result)
 
 
 async def attempt(
-    ledger: Ledger,
-    account: Account,
-    intent: Intent,
-    campaign: Any,
-    request: ProviderRequest,
-    *,
-    override_of: str | None,
-) -> Duplication:
-    """Send the request at most once, and record what became of it.
+    ledger: Ledger, call: CopyCall, request: ProviderRequest
+) -> Duplication | NotBegun:
+    """Send the request at most once, and record its outcome.
 
-    Raises `Refused`, `KeyConflict`, `Unresolved` and `LedgerUnavailable`, all before the first byte.
-    After `CommitUncertain`, which is one of the latter, the intent has to be renounced.
+    Return the settled record, or why the ledger did not begin it. Raises `Refused` and
+    `LedgerUnavailable`, both before the first byte. After `CommitUncertain`, which is a
+    `LedgerUnavailable`, the caller has to mark the intent as never sent.
     """
-    id_namespace = "#".join(filter(None, [account.place, request.kind]))
-    intent = replace(intent, id_namespace=id_namespace)
-    recording = _Recording(
-        ledger, await _list_existing(ledger, account, intent, campaign), override_of
-    )
-    outcome = await _send(recording, account, campaign, request)
-    if recording.task is None:
-        assert isinstance(outcome, Rejected), "nothing is sent without a record"
-        raise Refused(outcome.error)
-    await recording.task
-    log.info("duplication %s at %s: %s", intent.id, account.name, _in_words(outcome))
+    recording = _Recording(ledger, call.intent, await _list_existing(ledger, call))
+    try:
+        outcome = await _send(recording, call, request)
+    except _Stopped as stopped:
+        return stopped.result
+    assert recording.task is not None, "nothing is sent without a record"
+    # The deadline may have ended while the ledger was writing.
+    result = await recording.task
+    if not isinstance(result, Begun):
+        return result
+    log.info("duplication %s at %s: %s", call.intent.id, call.account.name, _in_words(outcome))
     if isinstance(outcome, Created):
-        outcome = with_pending_warnings(account, intent, outcome)
-    settled = await _settle(ledger, recording.intent, outcome)
+        outcome = with_pending_warnings(call.account, call.intent, outcome)
+    try:
+        settled = await _settle(recording, outcome, call.account.timing)
+    except KeyConflict as conflict:
+        return KeyHeld(conflict.duplication)
     if settled.status is not DuplicationStatus.CREATED or not has_pending_steps(settled.warnings):
         return settled
     try:
-        return await complete_copy(ledger, account, campaign, settled, COMPLETION_SECONDS)
+        return await complete_copy(ledger, call, settled, call.account.timing.completion_timeout)
     except LedgerUnavailable as failure:
-        # What is on record is true, and is gone on with from there.
-        log.error("duplication %s is not finished: %s", intent.id, failure)
+        # The record is true, and the reconciler continues from it.
+        log.error("duplication %s is not completed: %s", call.intent.id, failure)
         return settled
 
 
 async def mark_never_sent(ledger: Ledger, intent: Intent) -> None:
-    """See to it that an intent that was never sent does not look under way for good."""
+    """Settle an intent that may have been recorded and was never sent.
+
+    Otherwise its record would be IN_PROGRESS for ever.
+    """
     for pause in _pauses():
         try:
             await ledger.mark_never_sent(intent, NEVER_SENT, ledger.now())
@@ -113,59 +118,70 @@ async def mark_never_sent(ledger: Ledger, intent: Intent) -> None:
             return
 
 
-async def _list_existing(ledger: Ledger, account: Account, intent: Intent, campaign: Any) -> Intent:
-    """The intent with the campaigns that are like the copy already, where that will matter."""
-    connector = account.connector
+async def _list_existing(ledger: Ledger, call: CopyCall) -> tuple[str, ...] | None:
+    """List the campaigns that match the copy already, if a search will need them.
+
+    Return None if it will not need them, or if the provider did not list all of them.
+    """
+    connector = call.account.connector
     if not isinstance(connector, ListsCampaigns) or connector.reports_creation_time:
-        return intent
-    if intent.requested_name is None and not connector.reports_source:
-        return intent
+        return None
+    if call.intent.requested_name is None and not connector.reports_source:
+        return None
     try:
         async with asyncio.timeout(LIST_SECONDS):
-            listed = await search_copies(account, campaign, intent, ledger.now)
+            listed = await search_copies(call, ledger.now)
     except (NoResponse, UnexpectedResponse, TimeoutError) as failure:
-        log.warning("%s could not be read before a copy: %s", account.name, failure)
-        return intent
+        log.warning("%s could not be listed before a copy: %s", call.account.name, failure)
+        return None
     if not listed.is_complete:
-        return intent
-    return replace(intent, preexisting_ids=tuple(each.id for each in listed.campaigns))
+        return None
+    return tuple(campaign.id for campaign in listed.campaigns)
 
 
-async def _send(
-    recording: _Recording, account: Account, campaign: Any, request: ProviderRequest
-) -> Outcome:
-    """Say what is certain after the send. Raises `Refused` and what `_Recording.begin` raises."""
-    title = account.connector.title
+async def _send(recording: _Recording, call: CopyCall, request: ProviderRequest) -> Outcome:
+    """Return what is certain after the call.
+
+    Raises `Refused` if nothing was recorded and nothing was sent, and what `_Recording.begin`
+    raises.
+    """
+    connector = call.account.connector
     try:
-        response = await account.transport.send_once(request, recording.begin)
-        return account.connector.parse_response(campaign, response)
+        response = await call.account.transport.send_once(request, recording.begin)
+        return connector.parse_response(call.copy_input, response)
     except NotSent as failure:
-        message = f"{title} could not be reached ({failure}). Nothing was sent; try again."
-        return Rejected(UserError(ErrorCode.PROVIDER_UNAVAILABLE, message))
+        error = not_reached(connector.title, failure)
+        if recording.task is None:
+            raise Refused(error) from failure
+        # The deadline ended while the ledger was writing: the record has to be settled.
+        return Rejected(error)
     except NoResponse as failure:
-        return _unknown(f"{title} gave no answer ({failure})")
-    except (KeyConflict, Unresolved, LedgerUnavailable):
+        return Unknown(outcome_unknown(f"{connector.title} sent no response ({failure})"))
+    except (_Stopped, LedgerUnavailable):
         raise
     except Exception:
-        # With nothing on record nothing was sent; a `Refused` is then the signing in's.
+        # Without a record nothing was sent. A `Refused` then comes from the request for a token.
         if recording.task is None:
             raise
-        log.exception("a fault of the gateway's own, duplication %s", recording.intent.id)
-        return _unknown("The gateway could not read the answer")
+        log.exception("a bug in the gateway, duplication %s", recording.intent.id)
+        return Unknown(outcome_unknown("The gateway could not parse the response"))
 
 
-async def _settle(ledger: Ledger, intent: Intent, outcome: Outcome) -> Duplication:
-    """Record the outcome, however long the ledger takes to be usable again."""
+async def _settle(recording: _Recording, outcome: Outcome, timing: Timing) -> Duplication:
+    """Record the outcome, and wait for the ledger if it is unavailable. Raises `KeyConflict`."""
+    ledger, intent = recording.ledger, recording.intent
     for pause in _pauses():
         now = ledger.now()
         try:
-            return await ledger.settle(intent, outcome, now, _check_at(outcome, now))
+            return await ledger.settle(
+                intent, outcome, now, _check_at(outcome, now, timing), recording.preexisting_ids
+            )
         except LedgerClosed:
-            # To the next gateway it is UNKNOWN; here nobody is left to be told anything.
+            # The next gateway reports it as UNKNOWN. This one has no callers left.
             raise asyncio.CancelledError from None
         except LedgerUnavailable as failure:
-            # In full, for a person to settle it by if the gateway should end before the ledger is
-            # back.
+            # With the copy's id: an operator needs it if the gateway ends before the ledger is
+            # available.
             log.error(
                 "duplication %s (%s) is not recorded yet: %s",
                 intent.id,
@@ -176,11 +192,11 @@ async def _settle(ledger: Ledger, intent: Intent, outcome: Outcome) -> Duplicati
     raise AssertionError("the pauses never end")
 
 
-def _check_at(outcome: Outcome, now: datetime) -> datetime | None:
+def _check_at(outcome: Outcome, now: datetime, timing: Timing) -> datetime | None:
     if isinstance(outcome, Accepted | Unknown):
-        return now + FIRST_CHECK
-    unfinished = isinstance(outcome, Created) and has_pending_steps(outcome.warnings)
-    return now + COMPLETION_DUE_AFTER if unfinished else None
+        return now + timedelta(seconds=timing.first_check_after)
+    is_pending = isinstance(outcome, Created) and has_pending_steps(outcome.warnings)
+    return now + timedelta(seconds=timing.completion_due_after) if is_pending else None
 
 
 def _pauses() -> "chain[float]":
@@ -190,13 +206,3 @@ def _pauses() -> "chain[float]":
 def _in_words(outcome: Outcome) -> str:
     copy = f" as {outcome.campaign.id}" if isinstance(outcome, Created) else ""
     return f"{status_of(outcome)}{copy}"
-
-
-def _unknown(what_happened: str) -> Unknown:
-    return Unknown(
-        UserError(
-            ErrorCode.OUTCOME_UNKNOWN,
-            f"{what_happened}, so the copy may or may not exist. Look at the duplication before "
-            "asking for another copy.",
-        )
-    )

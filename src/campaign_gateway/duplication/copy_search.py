@@ -1,11 +1,13 @@
-"""Reads at the provider: one campaign, or those that are like a copy."""
+"""The search for a lost copy: which campaigns match, which can be ours, and which one is.
+
+The parts come in this order: search the provider's list, filter the candidates, choose the copy.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Any
 
 from campaign_gateway.accounts import Account
 from campaign_gateway.connectors.contract import (
@@ -15,36 +17,63 @@ from campaign_gateway.connectors.contract import (
     UnexpectedResponse,
     copy_search_key,
 )
-from campaign_gateway.duplication.campaign_reads import load_input, look_up, parse_page
+from campaign_gateway.duplication.campaign_reads import look_up, parse_page
+from campaign_gateway.duplication.intents import CopyCall, recorded_call
 from campaign_gateway.ledger import Ledger
-from campaign_gateway.model import (
-    Campaign,
-    Duplication,
-    DuplicationStatus,
-    Intent,
-)
+from campaign_gateway.model import Campaign, Duplication, DuplicationStatus, Intent
 from campaign_gateway.transport.worker import parsed
 
 PAGES_A_SEARCH = 3
 
+# The gateway takes a campaign for a copy only if it was created in this interval around the
+# request, by the ledger's clock. The start allows for times in whole seconds and for three seconds
+# until the provider responds. The end allows for copies that are created late.
+EARLIEST_COPY = timedelta(seconds=-5)
+LATEST_COPY = timedelta(hours=24)
 
-def has_name(campaign: Campaign, name: str) -> bool:
-    """A provider may trim what it is given."""
-    return campaign.name is not None and campaign.name.strip() == name.strip()
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The copy, or else the campaigns between which the search could not choose."""
+
+    copy: Campaign | None = None
+    candidates: Sequence[Campaign] = ()
 
 
-def matches_copy(campaign: Campaign, intent: Intent) -> bool:
-    """By what it was copied from, where its provider tells that, or else by its name."""
-    if campaign.copied_from is not None:
-        return campaign.copied_from == intent.source_campaign_id
-    return intent.requested_name is not None and has_name(campaign, intent.requested_name)
+async def find_copy(account: Account, ledger: Ledger, duplication: Duplication) -> SearchResult:
+    """Search for the one campaign at the provider that must be this duplication's copy.
+
+    Raises `NoResponse`, `UnexpectedResponse`, `Refused`, `UnreadableInput` and `LedgerUnavailable`.
+    """
+    search_key = copy_search_key(account.connector)
+    if search_key is None or (search_key == "name" and duplication.intent.requested_name is None):
+        return SearchResult()
+    call = recorded_call(account, duplication)
+    listed = await search_copies(call, ledger.now)
+    matches = [
+        _Match(campaign, listed.clock_offset, ledger.now())
+        for entry in listed.campaigns
+        if entry.id != duplication.intent.source_campaign_id
+        and (campaign := await with_creation_time(call, entry))
+    ]
+    candidates = [match for match in matches if match.may_be_copy_of(duplication)]
+    # In this order: a duplication that is settled in between is still among the competing ones, or
+    # its copy is among the known ones.
+    competing = await ledger.competing(duplication)
+    ids = [candidate.campaign.id for candidate in candidates]
+    known = await ledger.known_copies(duplication.intent.id_namespace, ids)
+    free = [candidate for candidate in candidates if candidate.campaign.id not in known]
+    copy = _assign(duplication, competing, free)
+    if copy is not None:
+        return SearchResult(copy)
+    return SearchResult(candidates=tuple(candidate.campaign for candidate in free))
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Campaigns that are like a copy. `is_complete` says that the provider's list was read to its end.
+    """The campaigns that match a copy. `is_complete`: the provider's list was read to its end.
 
-    `clock_offset` is by how much the provider's clock is ahead of ours at most.
+    `clock_offset` is the maximum by which the provider's clock is ahead of the ledger's.
     """
 
     campaigns: Sequence[Campaign]
@@ -52,103 +81,78 @@ class Listed:
     clock_offset: timedelta
 
 
-async def search_copies(
-    account: Account, campaign: Any, intent: Intent, now: Callable[[], datetime]
-) -> Listed:
-    """The campaigns that are like the copy of that input, as the provider lists them near it.
+async def search_copies(call: CopyCall, now: Callable[[], datetime]) -> Listed:
+    """Search the provider's list for campaigns that match the copy.
 
-    `now` tells the time by the clock that the provider's is compared with. Raises `NoResponse` and
+    `now` is the clock with which the provider's clock is compared. Raises `NoResponse` and
     `UnexpectedResponse`.
     """
-    connector = account.connector
+    transport, connector = call.account.transport, call.account.connector
     if not isinstance(connector, ListsCampaigns):
         raise UnexpectedResponse(f"{connector.title} has no call that lists campaigns")
-    found: list[Campaign] = []
+    campaigns: list[Campaign] = []
     cursor: str | None = None
     ahead = timedelta(0)
-    is_alike = partial(matches_copy, intent=intent)
+    is_match = partial(matches_copy, intent=call.intent)
     for _ in range(PAGES_A_SEARCH):
         asked_at = now()
-        response = await account.transport.send_idempotent(connector.build_search(campaign, cursor))
+        response = await transport.send_idempotent(connector.build_search(call.copy_input, cursor))
         ahead = _ahead(response, asked_at)
-        page = await parsed(response, parse_page, connector, response, cursor, is_alike)
-        found += page.campaigns
+        page = await parsed(response, parse_page, connector, response, cursor, is_match)
+        campaigns += page.campaigns
         cursor = page.next_cursor
         if cursor is None:
             break
-    return Listed(found, is_complete=cursor is None, clock_offset=ahead)
+    return Listed(campaigns, is_complete=cursor is None, clock_offset=ahead)
+
+
+def matches_copy(campaign: Campaign, intent: Intent) -> bool:
+    """Compare the source id if the provider reports it, otherwise the name."""
+    if campaign.copied_from is not None:
+        return campaign.copied_from == intent.source_campaign_id
+    return intent.requested_name is not None and has_name(campaign, intent.requested_name)
+
+
+def has_name(campaign: Campaign, name: str) -> bool:
+    """Compare without the spaces around the name, which a provider may remove."""
+    return campaign.name is not None and campaign.name.strip() == name.strip()
 
 
 def _ahead(response: ProviderResponse, asked_at: datetime) -> timedelta:
-    """By the header `Date`, which is to the second; without one the clocks are taken to agree.
+    """Return by how much the provider's clock is ahead, by the header `Date` in whole seconds.
 
-    The provider wrote it when we had asked, or later. Taken for earlier than it was, it could make
-    an older campaign look like one that was made after our request.
+    Without the header the clocks are taken to agree. The provider wrote it after `asked_at`, so
+    the result is a maximum: a smaller one could make an older campaign look newer than the request.
     """
     try:
-        told = parsedate_to_datetime(response.headers.get("date", ""))
-        # A cache repeats an old `Date`, and says in `Age` how old it is.
+        sent_at = parsedate_to_datetime(response.headers.get("date", ""))
+        # A cache repeats an old `Date`, and reports its age in `Age`.
         age = int(response.headers.get("age", 0))
-        return told + timedelta(seconds=age + 1) - asked_at
+        return sent_at + timedelta(seconds=age + 1) - asked_at
     except (ValueError, TypeError, OverflowError):
         return timedelta(0)
 
 
-async def with_creation_time(account: Account, campaign: Any, listed: Campaign) -> Campaign | None:
-    """The campaign with the time it was made, which some lists leave out and a lookup has."""
-    connector = account.connector
+async def with_creation_time(call: CopyCall, entry: Campaign) -> Campaign | None:
+    """Return the campaign with its creation time, which some lists omit and a lookup contains.
+
+    Return None if the campaign does not exist any more.
+    """
+    connector = call.account.connector
     needs_lookup = (
-        listed.created_at is None
+        entry.created_at is None
         and isinstance(connector, ListsCampaigns)
         and connector.reports_creation_time
         and isinstance(connector, ReadsCampaigns)
     )
-    return await look_up(account, listed.id, campaign) if needs_lookup else listed
-
-
-# A copy is taken for ours when it was made in this interval around the request, by the ledger's
-# clock. The start allows for times that are told to the second and for three seconds until the
-# provider answers; the end for copies that are made late.
-EARLIEST_COPY = timedelta(seconds=-5)
-
-LATEST_COPY = timedelta(hours=24)
+    return await look_up(call.account, entry.id, call.copy_input) if needs_lookup else entry
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check comes to: the copy, or the campaigns that it could not choose from."""
+class _Match:
+    """A campaign that matches a copy, as it was at the time `read_at`.
 
-    copy: Campaign | None = None
-    candidates: Sequence[Campaign] = ()
-
-
-async def _find_copy(account: Account, ledger: Ledger, duplication: Duplication) -> Finding:
-    known_by = copy_search_key(account.connector)
-    if known_by is None or (known_by == "name" and duplication.intent.requested_name is None):
-        return Finding()
-    campaign = load_input(account, duplication)
-    listed = await search_copies(account, campaign, duplication.intent, ledger.now)
-    found = [
-        _Candidate(campaign_in_full, listed.clock_offset, ledger.now())
-        for each in listed.campaigns
-        if each.id != duplication.intent.source_campaign_id
-        and (campaign_in_full := await with_creation_time(account, campaign, each))
-    ]
-    candidates = [each for each in found if each.may_be_copy_of(duplication)]
-    # In this order: whoever settles in between is then either still a rival or has its claim seen.
-    competing = await ledger.competing(duplication)
-    ids = [each.campaign.id for each in candidates]
-    known = await ledger.known_copies(duplication.intent.id_namespace, ids)
-    free = [each for each in candidates if each.campaign.id not in known]
-    copy = _assign(duplication, competing, free)
-    return Finding(copy) if copy else Finding(candidates=tuple(each.campaign for each in free))
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A campaign that is like a copy, read at the time `read_at`.
-
-    `clock_offset` is how far its provider's clock is ahead of the ledger's at most.
+    `clock_offset` is the maximum by which its provider's clock is ahead of the ledger's.
     """
 
     campaign: Campaign
@@ -156,40 +160,45 @@ class _Candidate:
     read_at: datetime
 
     def may_be_copy_of(self, duplication: Duplication) -> bool:
-        """Like it, and made in the time of the call, or first seen after it where none is told."""
+        """Return whether the campaign matches and was created during the call.
+
+        Without creation times: whether it did not exist before the call.
+        """
         if not matches_copy(self.campaign, duplication.intent):
             return False
-        requested_at, preexisting_ids = duplication.requested_at, duplication.intent.preexisting_ids
+        requested_at, preexisting_ids = duplication.requested_at, duplication.preexisting_ids
         if self.campaign.created_at is not None:
-            made_after = self.campaign.created_at - self.clock_offset - requested_at
-            return EARLIEST_COPY <= made_after <= LATEST_COPY
+            created_after = self.campaign.created_at - self.clock_offset - requested_at
+            return EARLIEST_COPY <= created_after <= LATEST_COPY
         if preexisting_ids is None or self.read_at - requested_at > LATEST_COPY:
             return False
         return self.campaign.id not in preexisting_ids
 
     def age_key(self) -> tuple[datetime, int, str]:
-        """Where no time is told, ids are numbers that grow."""
-        made_at = self.campaign.created_at or datetime.max.replace(tzinfo=UTC)
-        return made_at, len(self.campaign.id), self.campaign.id
+        """Sort by creation time. Without creation times, ids are numbers that grow."""
+        created_at = self.campaign.created_at or datetime.max.replace(tzinfo=UTC)
+        return created_at, len(self.campaign.id), self.campaign.id
 
 
 def _assign(
-    duplication: Duplication, competing: Sequence[Duplication], candidates: Sequence[_Candidate]
+    duplication: Duplication, competing: Sequence[Duplication], candidates: Sequence[_Match]
 ) -> Campaign | None:
-    """The copy that is this duplication's and can be no rival's.
+    """Return the candidate that is this duplication's copy and cannot be a competing one's.
 
-    Whoever waits for one that is like it, and could be its owner, is a rival. Equal intents can be
-    dealt equal copies, in order of age: as many as there are intents, or else as many as the
-    provider has said yes to.
+    Another unsettled duplication competes if one of the candidates could be its copy too.
+    Identical duplications get the candidates in order of age, if there are as many candidates as
+    duplications, or as accepted duplications.
     """
     competing = [
-        each for each in competing if any(copy.may_be_copy_of(each) for copy in candidates)
+        other
+        for other in competing
+        if any(candidate.may_be_copy_of(other) for candidate in candidates)
     ]
-    if len({each.intent.fingerprint for each in competing}) != 1:
+    if len({other.intent.fingerprint for other in competing}) != 1:
         return None
-    promised = [each for each in competing if each.status is not DuplicationStatus.UNKNOWN]
-    age_key = sorted(candidates, key=_Candidate.age_key)
-    for owners in (competing, promised):
+    accepted = [other for other in competing if other.status is not DuplicationStatus.UNKNOWN]
+    oldest_first = sorted(candidates, key=_Match.age_key)
+    for owners in (competing, accepted):
         if duplication in owners and len(owners) == len(candidates):
-            return age_key[owners.index(duplication)].campaign
+            return oldest_first[owners.index(duplication)].campaign
     return None

@@ -1,22 +1,20 @@
-"""What the gateway refuses by itself, each with what to do about it."""
+"""The errors of the gateway itself. Each message says what happened and what to do."""
 
 import re
 
 from campaign_gateway.model import ErrorCode, Refused, UserError
 
-# What a refusal may name beside a field of the provider's input.
-ARGUMENTS = {"idempotencyKey", "overrideDuplicationId"}
-
 KEY_REUSED = UserError(
     ErrorCode.IDEMPOTENCY_KEY_REUSED,
-    "This idempotency key was used with another input. Use a new key for a new intent.",
+    "This idempotency key was used with another input. Nothing was sent for this input. Use a new "
+    "key for a new intent.",
     field=("idempotencyKey",),
 )
-
 KEY_EXPIRED = UserError(
     ErrorCode.IDEMPOTENCY_KEY_EXPIRED,
-    "This idempotency key was used so long ago that what became of it is not kept. Nothing was "
-    "sent. Look whether the copy exists, and use a new key for a new intent.",
+    "This idempotency key was used so long ago that the gateway no longer has its result. Nothing "
+    "was sent now. Check at the provider whether the copy exists, and use a new key for a new "
+    "intent.",
     field=("idempotencyKey",),
 )
 UNRESOLVED = UserError(
@@ -27,14 +25,14 @@ UNRESOLVED = UserError(
 )
 OVERRIDE_ALREADY_USED = UserError(
     ErrorCode.UNRESOLVED_DUPLICATION,
-    "One more copy was asked for in spite of `duplication` already. Nothing was sent now. Whoever "
-    "runs the gateway can settle it, with what they have found at the provider.",
+    "`overrideDuplicationId` has already been used for this duplication. Nothing was sent now. An "
+    "operator of the gateway can settle the duplication after checking at the provider.",
     field=("overrideDuplicationId",),
 )
 OVERRIDE_NOT_APPLICABLE = UserError(
     ErrorCode.INVALID_INPUT,
-    "overrideDuplicationId is not the newest UNKNOWN duplication of this copy, or it has been settled "
-    "meanwhile. Nothing was sent. Look at it again.",
+    "`overrideDuplicationId` is not the newest UNKNOWN duplication of this copy, or that "
+    "duplication has been settled in the meantime. Nothing was sent. Read the duplication again.",
     field=("overrideDuplicationId",),
 )
 LEDGER_UNWRITABLE = UserError(
@@ -44,14 +42,13 @@ LEDGER_UNWRITABLE = UserError(
 )
 LEDGER_UNREADABLE = UserError(
     ErrorCode.OUTCOME_UNKNOWN,
-    "The gateway cannot look into its ledger at the moment, so it does not know whether this "
-    "idempotency key has made a copy before. It sent nothing now. Ask again with the same key.",
+    "The gateway cannot read its records at the moment, so it does not know whether this "
+    "idempotency key has made a copy before. It sent nothing now. Try again with the same key.",
 )
 SHUTTING_DOWN = UserError(
     ErrorCode.OVERLOADED,
     "The gateway is shutting down and sent nothing. Try again with the same idempotency key.",
 )
-
 NEVER_SENT = UserError(
     ErrorCode.OVERLOADED,
     "The gateway could not record the intent in time, so it sent nothing. Use a new key.",
@@ -64,7 +61,21 @@ def check_key(key: str) -> None:
         raise Refused(
             UserError(
                 ErrorCode.INVALID_INPUT,
-                "idempotencyKey must be 1 to 128 visible ASCII characters; a UUID serves well.",
+                "idempotencyKey must be 1 to 128 visible ASCII characters, such as a UUID.",
                 field=("idempotencyKey",),
             )
         )
+
+
+def not_reached(title: str, failure: Exception) -> UserError:
+    message = f"{title} could not be reached ({failure}). Nothing was sent; try again."
+    return UserError(ErrorCode.PROVIDER_UNAVAILABLE, message)
+
+
+def outcome_unknown(what_happened: str) -> UserError:
+    """`what_happened` is a clause, such as "Braze sent no response"."""
+    return UserError(
+        ErrorCode.OUTCOME_UNKNOWN,
+        f"{what_happened}, so the copy may or may not exist. Read the duplication before you ask "
+        "for another copy.",
+    )

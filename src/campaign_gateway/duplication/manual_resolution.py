@@ -1,4 +1,4 @@
-"""What a person at a terminal sees of the ledger, and the word they may add to it."""
+"""Shows the ledger to an operator, who can settle duplications that the gateway cannot."""
 
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -17,28 +17,28 @@ from campaign_gateway.model import (
     UserError,
 )
 
-# What nobody has found out yet; the rest needs no person.
+# Only these can need an operator.
 UNSETTLED = (DuplicationStatus.IN_PROGRESS, DuplicationStatus.UNKNOWN, DuplicationStatus.ACCEPTED)
 
 PAGE_SIZE = 500
 
 ABSENT = UserError(
     ErrorCode.PROVIDER_UNAVAILABLE,
-    "Somebody has looked at the provider: no copy was made. Use a new key to ask again.",
+    "An operator has checked at the provider: no copy was made. Use a new key to try again.",
 )
 
 
 class CannotResolve(Exception):
-    """The duplication is not one that a person could settle like this."""
+    """The operator cannot settle the duplication like this."""
 
 
 async def listing(ledger: Ledger, statuses: Sequence[DuplicationStatus] | None) -> Sequence[str]:
-    """A table of duplications, newest first; of no status in particular when that is None."""
+    """Return a table of duplications, newest first. `statuses` None: all statuses."""
     selection = Selection(statuses=None if statuses is None else tuple(statuses))
     table: list[tuple[str, ...]] = [
         ("ID", "STATUS", "REQUESTED", "ACCOUNT", "SOURCE", "NAME", "COPY")
     ]
-    table += [_cells(each) async for each in _all(ledger, selection)]
+    table += [_cells(duplication) async for duplication in _all(ledger, selection)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -47,8 +47,8 @@ async def listing(ledger: Ledger, statuses: Sequence[DuplicationStatus] | None) 
 
 
 async def show(ledger: Ledger, duplication_id: str) -> Sequence[str]:
-    """Raises `CannotResolve` when there is no such duplication."""
-    return list(_described(await _get(ledger, duplication_id)))
+    """Return the lines that describe one duplication. Raises `CannotResolve`."""
+    return list(_lines(await _get(ledger, duplication_id)))
 
 
 async def resolve_as_created(ledger: Ledger, duplication_id: str, campaign_id: str) -> None:
@@ -56,8 +56,8 @@ async def resolve_as_created(ledger: Ledger, duplication_id: str, campaign_id: s
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", campaign_id):
         raise CannotResolve("a campaign's id is 1 to 128 letters, digits, '-' or '_'")
     duplication = await _unsettled(ledger, duplication_id)
-    told = [duplication.campaign] if duplication.campaign else duplication.candidates
-    known = [each for each in told if each.id == campaign_id]
+    candidates = [duplication.campaign] if duplication.campaign else duplication.candidates
+    known = [candidate for candidate in candidates if candidate.id == campaign_id]
     campaign = known[0] if known else Campaign(campaign_id, duplication.intent.requested_name)
     if campaign_id == duplication.intent.source_campaign_id:
         raise CannotResolve(f"{campaign_id} is the campaign that was to be copied")
@@ -67,7 +67,7 @@ async def resolve_as_created(ledger: Ledger, duplication_id: str, campaign_id: s
     ):
         raise CannotResolve(
             f"{campaign_id} is the copy of another duplication, or {duplication_id} was settled "
-            "just now; look again"
+            "just now; show it again"
         )
 
 
@@ -75,22 +75,22 @@ async def resolve_as_not_created(ledger: Ledger, duplication_id: str) -> None:
     """Record that there is no copy. Raises `CannotResolve`."""
     duplication = await _unsettled(ledger, duplication_id)
     if not await ledger.settle_as_not_created(duplication, ABSENT, ledger.now()):
-        raise CannotResolve(f"{duplication_id} was settled just now; look again")
+        raise CannotResolve(f"{duplication_id} was settled just now; show it again")
 
 
 async def _all(ledger: Ledger, selection: Selection) -> AsyncIterator[Duplication]:
     before: Cursor | None = None
     while page := await ledger.list(None, selection, PAGE_SIZE, before):
-        for each in page:
-            yield each
+        for duplication in page:
+            yield duplication
         before = (page[-1].requested_at, page[-1].intent.id)
 
 
 async def _get(ledger: Ledger, duplication_id: str) -> Duplication:
-    found = await ledger.get(None, duplication_id)
-    if found is None:
+    duplication = await ledger.get(None, duplication_id)
+    if duplication is None:
         raise CannotResolve(f"there is no duplication {duplication_id}")
-    return found
+    return duplication
 
 
 async def _unsettled(ledger: Ledger, duplication_id: str) -> Duplication:
@@ -110,7 +110,7 @@ def _cells(duplication: Duplication) -> tuple[str, ...]:
     return (
         intent.id,
         duplication.status,
-        _written(duplication.requested_at),
+        _in_utc(duplication.requested_at),
         intent.account,
         intent.source_campaign_id,
         _one_line(intent.requested_name),
@@ -122,7 +122,7 @@ def _cells(duplication: Duplication) -> tuple[str, ...]:
     )
 
 
-def _described(duplication: Duplication) -> Iterator[str]:
+def _lines(duplication: Duplication) -> Iterator[str]:
     intent, error, copy = duplication.intent, duplication.error, duplication.campaign
     fields = {
         "id": intent.id,
@@ -135,32 +135,32 @@ def _described(duplication: Duplication) -> Iterator[str]:
         "requested name": _one_line(intent.requested_name),
         "copy": copy and f"{copy.id}  {_one_line(copy.name)}".rstrip(),
         "error": error and f"{error.code}: {error.message}",
-        "provider's words": error and error.provider_message,
+        "provider's message": error and error.provider_message,
         "provider's trace id": duplication.provider_trace_id,
-        "requested at": _written(duplication.requested_at),
-        "settled at": duplication.settled_at and _written(duplication.settled_at),
-        "times looked for": str(duplication.checks),
+        "requested at": _in_utc(duplication.requested_at),
+        "settled at": duplication.settled_at and _in_utc(duplication.settled_at),
+        "checks": str(duplication.checks),
     }
     for name, value in fields.items():
         if value:
             yield f"{name:<20} {value}"
     for remark in duplication.warnings:
-        said = f" ({_one_line(remark.provider_message)})" if remark.provider_message else ""
-        yield f"{'warning':<20} {remark.code}: {remark.message}{said}"
-    for each in duplication.candidates:
-        made = f", made {_written(each.created_at)}" if each.created_at else ""
-        yield f"{'candidate':<20} {each.id}  {_one_line(each.name)}{made}"
+        message = f" ({_one_line(remark.provider_message)})" if remark.provider_message else ""
+        yield f"{'warning':<20} {remark.code}: {remark.message}{message}"
+    for candidate in duplication.candidates:
+        made = f", made {_in_utc(candidate.created_at)}" if candidate.created_at else ""
+        yield f"{'candidate':<20} {candidate.id}  {_one_line(candidate.name)}{made}"
     if duplication.status in {DuplicationStatus.UNKNOWN, DuplicationStatus.ACCEPTED}:
         yield ""
-        yield "When you have looked at the provider, say what you found:"
+        yield "Check at the provider, then record the result with one of these commands:"
         yield f"  campaign-gateway duplications resolve {intent.id} --created CAMPAIGN_ID"
         yield f"  campaign-gateway duplications resolve {intent.id} --absent"
 
 
-def _one_line(said: str | None) -> str:
-    """Providers name campaigns as they like, and a terminal obeys control characters."""
-    return "".join(each if each.isprintable() else "?" for each in said or "")
+def _one_line(text: str | None) -> str:
+    """Replace control characters, which a provider's name may contain and a terminal obeys."""
+    return "".join(char if char.isprintable() else "?" for char in text or "")
 
 
-def _written(instant: datetime) -> str:
+def _in_utc(instant: datetime) -> str:
     return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"

@@ -1,4 +1,4 @@
-"""Reads the provider until it is known what became of a duplication; it never asks for a copy."""
+"""The reconciler: it reads the provider to settle duplications, and never sends a copy request."""
 
 import asyncio
 import logging
@@ -14,14 +14,15 @@ from campaign_gateway.connectors.contract import (
     UnexpectedResponse,
 )
 from campaign_gateway.connectors.errors import warning
-from campaign_gateway.duplication.campaign_reads import load_input, look_up
+from campaign_gateway.duplication.campaign_reads import look_up
 from campaign_gateway.duplication.completion import (
     complete_copy,
     has_pending_steps,
-    with_final_warnings,
     with_pending_warnings,
+    without_completion,
 )
-from campaign_gateway.duplication.copy_search import Finding, _find_copy
+from campaign_gateway.duplication.copy_search import SearchResult, find_copy
+from campaign_gateway.duplication.intents import UnreadableInput, recorded_call
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.engine import KeyConflict, LedgerUnavailable
 from campaign_gateway.model import (
@@ -33,6 +34,7 @@ from campaign_gateway.model import (
     Evidence,
     Refused,
     Rejected,
+    Timing,
     WarningCode,
 )
 from campaign_gateway.transport.errors import NoResponse
@@ -42,35 +44,30 @@ log = logging.getLogger(__name__)
 
 Checked = TypeVar("Checked")
 
-# Seconds between the checks of one duplication; the last pause repeats.
-CHECK_INTERVALS = (2, 3, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
-
-# At once for each account, so that a provider that hangs holds up nobody else's checks.
+# At once for each account, so that a provider that hangs does not delay other accounts' checks.
 CHECKS_AT_ONCE = 8
 
-# A check takes no longer, and nobody else checks the same duplication meanwhile.
-CHECK_TIMEOUT = timedelta(seconds=30)
 
-
-async def reconcile(accounts: Mapping[str, Account], ledger: Ledger, every_seconds: float) -> None:
-    """Check what is due, for ever."""
+async def reconcile(accounts: Mapping[str, Account], ledger: Ledger, timing: Timing) -> None:
+    """Check the duplications that are due, for ever."""
+    check_timeout = timedelta(seconds=timing.check_timeout)
     checks: dict[asyncio.Task[None], str] = {}
     try:
         while True:
             try:
                 under_way = Counter(checks.values())
-                # What other gateways have accounts for is left to them.
+                # Other gateways may have other accounts.
                 for name in accounts.keys() & await ledger.due_accounts(ledger.now()):
                     room, now = CHECKS_AT_ONCE - under_way[name], ledger.now()
                     due = (
-                        await ledger.claim_due(name, now, room, now + CHECK_TIMEOUT) if room else ()
+                        await ledger.claim_due(name, now, room, now + check_timeout) if room else ()
                     )
-                    for each in due:
-                        check = asyncio.create_task(_check(accounts, ledger, each))
+                    for duplication in due:
+                        check = asyncio.create_task(check_one(accounts, ledger, duplication))
                         checks[check] = name
             except LedgerUnavailable as failure:
                 log.error("the ledger cannot be used: %s", failure)
-            await asyncio.sleep(every_seconds)
+            await asyncio.sleep(timing.reconcile_interval)
             checks = {check: name for check, name in checks.items() if not check.done()}
     finally:
         for check in checks:
@@ -79,120 +76,125 @@ async def reconcile(accounts: Mapping[str, Account], ledger: Ledger, every_secon
             await asyncio.wait(checks)
 
 
-async def _check(accounts: Mapping[str, Account], ledger: Ledger, duplication: Duplication) -> None:
+async def check_one(
+    accounts: Mapping[str, Account], ledger: Ledger, duplication: Duplication
+) -> None:
     account = accounts[duplication.intent.account]
     try:
-        # An account's name may have been another provider's before.
+        # Before a change of the configuration, the account may have been another provider's.
         if account.connector.provider != duplication.intent.provider:
-            await _postpone(ledger, duplication, ())
+            await _postpone(account, ledger, duplication, ())
         elif duplication.status is DuplicationStatus.CREATED:
-            await _finish(account, ledger, duplication)
+            await _complete(account, ledger, duplication)
         elif duplication.campaign is not None:
-            await _record_progress(account, ledger, duplication)
+            await _check_progress(account, ledger, duplication)
         else:
-            finding = await find_copy(account, ledger, duplication)
-            await _record_finding(account, ledger, duplication, finding)
+            await _search(account, ledger, duplication)
     except (KeyConflict, LedgerUnavailable) as failure:
-        # It is due again when nobody has it any more.
+        # It is due again when this gateway's claim to it ends.
         log.error("duplication %s could not be recorded: %s", duplication.intent.id, failure)
 
 
-async def _finish(account: Account, ledger: Ledger, duplication: Duplication) -> None:
+async def _complete(account: Account, ledger: Ledger, duplication: Duplication) -> None:
     try:
-        campaign = load_input(account, duplication)
-    except Exception:
-        # Another version of the gateway may have written it.
-        log.exception("duplication %s could not be checked", duplication.intent.id)
-        await _postpone(ledger, duplication, ())
+        call = recorded_call(account, duplication)
+    except UnreadableInput as failure:
+        log.error("duplication %s could not be checked: %s", duplication.intent.id, failure)
+        await _postpone(account, ledger, duplication, ())
     else:
-        await complete_copy(ledger, account, campaign, duplication, CHECK_TIMEOUT.total_seconds())
+        await complete_copy(ledger, call, duplication, account.timing.check_timeout)
 
 
-async def _record_finding(
-    account: Account, ledger: Ledger, duplication: Duplication, finding: Finding
-) -> None:
-    if finding.copy is not None:
-        # It may yet be somebody else's, who would not want it renamed.
-        copy = with_final_warnings(
-            account, with_pending_warnings(account, duplication.intent, Created(finding.copy))
-        )
-        found = Evidence.INFERRED
-        if await ledger.settle_from_evidence(duplication, copy, found, ledger.now(), None):
+async def _search(account: Account, ledger: Ledger, duplication: Duplication) -> None:
+    result = await search(account, ledger, duplication)
+    if result.copy is not None:
+        copy = without_completion(account, duplication.intent, result.copy)
+        if await ledger.settle_from_evidence(
+            duplication, copy, Evidence.INFERRED, ledger.now(), None
+        ):
             log.info("duplication %s is campaign %s", duplication.intent.id, copy.campaign.id)
             return
-    if finding.candidates and finding.candidates != duplication.candidates:
-        candidates = ", ".join(each.id for each in finding.candidates)
+    if result.candidates and result.candidates != duplication.candidates:
         log.warning(
-            "duplication %s may be one of the campaigns %s; somebody must look",
+            "duplication %s may be one of the campaigns %s; an operator has to choose",
             duplication.intent.id,
-            candidates,
+            ", ".join(campaign.id for campaign in result.candidates),
         )
-    await _postpone(ledger, duplication, finding.candidates)
+    await _postpone(account, ledger, duplication, result.candidates)
 
 
-async def _record_progress(account: Account, ledger: Ledger, duplication: Duplication) -> None:
-    outcome = await _check_with_timeout(duplication, _progress(account, duplication))
+async def search(account: Account, ledger: Ledger, duplication: Duplication) -> SearchResult:
+    """Search for the copy; a failed search leaves the candidates as they were.
+
+    Raises `LedgerUnavailable`.
+    """
+    result = await _check_with_timeout(
+        account, duplication, find_copy(account, ledger, duplication)
+    )
+    return result or SearchResult(candidates=duplication.candidates)
+
+
+async def _check_progress(account: Account, ledger: Ledger, duplication: Duplication) -> None:
+    outcome = await _check_with_timeout(account, duplication, _progress(account, duplication))
     if outcome is None or isinstance(outcome, Accepted):
-        await _postpone(ledger, duplication, ())
+        await _postpone(account, ledger, duplication, ())
         return
-    now, again = ledger.now(), None
+    now, next_check_at = ledger.now(), None
     if isinstance(outcome, Created):
         outcome = with_pending_warnings(account, duplication.intent, outcome)
-        again = now if has_pending_steps(outcome.warnings) else None
-    settled = await ledger.settle(duplication.intent, outcome, now, again)
+        next_check_at = now if has_pending_steps(outcome.warnings) else None
+    settled = await ledger.settle(
+        duplication.intent, outcome, now, next_check_at, duplication.preexisting_ids
+    )
     log.info("duplication %s is %s", duplication.intent.id, settled.status)
     if settled.status is DuplicationStatus.ACCEPTED:
-        # Another duplication has the campaign, so a person has to look.
-        await _postpone(ledger, duplication, ())
+        # The campaign is another duplication's copy, so an operator has to decide.
+        await _postpone(account, ledger, duplication, ())
 
 
 async def _progress(account: Account, duplication: Duplication) -> Created | Accepted | Rejected:
-    """How far the provider is with a copy whose id it has told."""
+    """Ask the provider how far it is with a copy whose id it has reported."""
     connector, copy = account.connector, duplication.campaign
     if copy is None or not isinstance(connector, ReportsProgress):
-        raise UnexpectedResponse(f"{connector.title} has no call that tells how far a copy is")
-    campaign = load_input(account, duplication)
-    response = await account.transport.send_idempotent(connector.build_progress(campaign, copy.id))
-    outcome = await parsed(response, connector.parse_progress, campaign, copy.id, response)
+        raise UnexpectedResponse(f"{connector.title} has no call that reports a copy's progress")
+    copy_input = recorded_call(account, duplication).copy_input
+    request = connector.build_progress(copy_input, copy.id)
+    response = await account.transport.send_idempotent(request)
+    outcome = await parsed(response, connector.parse_progress, copy_input, copy.id, response)
     if isinstance(outcome, Rejected) and isinstance(connector, ReadsCampaigns):
-        # What has failed may have left a campaign behind.
-        left = await look_up(account, copy.id, campaign)
-        if left is not None:
-            said = outcome.error.provider_message
-            remark = warning(connector.title, WarningCode.PARTIAL_COPY, said)
-            return Created(left, outcome.trace_id, (remark,))
+        # A failed copy may have left a campaign.
+        partial_copy = await look_up(account, copy.id, copy_input)
+        if partial_copy is not None:
+            message = outcome.error.provider_message
+            remark = warning(connector.title, WarningCode.PARTIAL_COPY, message)
+            return Created(partial_copy, outcome.trace_id, (remark,))
     return outcome
 
 
 async def _postpone(
-    ledger: Ledger, duplication: Duplication, candidates: Sequence[Campaign]
+    account: Account, ledger: Ledger, duplication: Duplication, candidates: Sequence[Campaign]
 ) -> None:
-    pause = CHECK_INTERVALS[min(duplication.checks, len(CHECK_INTERVALS) - 1)]
-    again = ledger.now() + timedelta(seconds=pause)
-    await ledger.postpone(duplication, again, candidates)
-
-
-async def find_copy(account: Account, ledger: Ledger, duplication: Duplication) -> Finding:
-    """The one campaign at the provider that must be this duplication's copy, if there is one.
-
-    Raises `LedgerUnavailable`.
-    """
-    finding = await _check_with_timeout(duplication, _find_copy(account, ledger, duplication))
-    return finding or Finding(candidates=duplication.candidates)
+    intervals = account.timing.check_intervals
+    interval = intervals[min(duplication.checks, len(intervals) - 1)]
+    next_check_at = ledger.now() + timedelta(seconds=interval)
+    await ledger.postpone(duplication, next_check_at, candidates)
 
 
 async def _check_with_timeout(
-    duplication: Duplication, check: Awaitable[Checked]
+    account: Account, duplication: Duplication, check: Awaitable[Checked]
 ) -> Checked | None:
-    """What the check says; None, and a line in the log, when the provider does something wrong."""
+    """Return the check's result, or log its failure and return None.
+
+    Raises `LedgerUnavailable`.
+    """
     try:
-        async with asyncio.timeout(CHECK_TIMEOUT.total_seconds()):
+        async with asyncio.timeout(account.timing.check_timeout):
             return await check
-    except (NoResponse, UnexpectedResponse, Refused, TimeoutError) as failure:
+    except (NoResponse, UnexpectedResponse, UnreadableInput, Refused, TimeoutError) as failure:
         log.warning("duplication %s could not be checked: %s", duplication.intent.id, failure)
     except LedgerUnavailable:
         raise
     except Exception:
-        # One row that trips a fault of ours must not stop the checks of all the others.
+        # A bug that one record triggers must not stop the checks of all the others.
         log.exception("duplication %s could not be checked", duplication.intent.id)
     return None

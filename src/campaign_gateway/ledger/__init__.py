@@ -6,11 +6,14 @@ from campaign_gateway.ledger.engine import Engine
 from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.ledger.ledger import Ledger
 from campaign_gateway.ledger.sqlite import SqliteEngine
+from campaign_gateway.model import DEFAULT_TIMING, Timing
 
 __all__ = ["Ledger", "open_ledger"]
 
 
-async def open_ledger(url: str, *, as_operator: bool = False) -> Ledger:
+async def open_ledger(
+    url: str, *, as_operator: bool = False, timing: Timing = DEFAULT_TIMING
+) -> Ledger:
     """Open the ledger at a URL that the settings have checked. Raises `LedgerUnavailable`.
 
     With `as_operator`, the ledger is opened for reads and manual resolutions while gateways use it.
@@ -24,5 +27,5 @@ async def open_ledger(url: str, *, as_operator: bool = False) -> Ledger:
         # Its libraries are an optional extra, so they may be missing.
         from campaign_gateway.ledger.postgres import PostgresEngine  # noqa: PLC0415
 
-        engine = await PostgresEngine.open(url, owner, as_operator=as_operator)
+        engine = await PostgresEngine.open(url, owner, timing, as_operator=as_operator)
     return Ledger(engine, owner)

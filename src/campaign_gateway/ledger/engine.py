@@ -20,20 +20,9 @@ class CommitUncertain(LedgerUnavailable):
 
 
 class KeyConflict(Exception):
-    """The key stands for another attempt's record already."""
+    """The record of a sent attempt has vanished, and another attempt's record holds its key."""
 
     def __init__(self, duplication: "Duplication") -> None:
-        super().__init__()
-        self.duplication = duplication
-
-
-class Unresolved(Exception):
-    """The newest attempt at the same copy is UNKNOWN, and the caller did not name it.
-
-    It is None when the caller named one that is not, or no longer, what stands in the way.
-    """
-
-    def __init__(self, duplication: "Duplication | None") -> None:
         super().__init__()
         self.duplication = duplication
 

@@ -2,16 +2,11 @@
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from campaign_gateway.ledger import rows, sql
-from campaign_gateway.ledger.engine import (
-    Cursor,
-    Engine,
-    KeyConflict,
-    LedgerUnavailable,
-    Unresolved,
-)
+from campaign_gateway.ledger.engine import Cursor, Engine, KeyConflict, LedgerUnavailable
 from campaign_gateway.model import (
     Campaign,
     Created,
@@ -29,6 +24,37 @@ log = logging.getLogger(__name__)
 
 # How often a response that names a campaign of another duplication is recorded again.
 TRIES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The intent is recorded, and its attempt may be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHeld:
+    """Another attempt's record holds the key."""
+
+    record: Duplication
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """The newest attempt at the same copy is UNKNOWN, and the intent does not override it.
+
+    If the intent names it in `override_of`, another intent has overridden it before.
+    """
+
+    record: Duplication
+
+
+@dataclass(frozen=True, slots=True)
+class NothingToOverride:
+    """The intent has an `override_of`, but no attempt at the same copy is UNKNOWN."""
+
+
+NotBegun = KeyHeld | Blocked | NothingToOverride
+BeginResult = Begun | NotBegun
 
 
 class Ledger:
@@ -70,35 +96,46 @@ class Ledger:
         values = rows.selection_params(scope, selection, limit, before)
         return await self._all(sql.listing(values), values)
 
-    async def begin(self, intent: Intent, now: datetime, override_of: str | None) -> None:
-        """Record the intent. Doing so again with the same attempt_id changes nothing.
+    async def begin(
+        self, intent: Intent, now: datetime, preexisting_ids: tuple[str, ...] | None
+    ) -> BeginResult:
+        """Record the intent, unless its key or an UNKNOWN attempt at the same copy prevents it.
 
-        `override_of` is the id of the UNKNOWN duplication of the same copy that the caller knows of; it
-        serves for one attempt that is not refused.
-        Raises `KeyConflict` and `Unresolved`.
+        `preexisting_ids` are the campaigns that match the copy already; None if they were not
+        listed. A repetition with the same `attempt_id` changes nothing. An `override_of` works for
+        one attempt that is not rejected.
         """
-        values = rows.intent_params(intent, self._owner, now, override_of)
+        values = rows.intent_params(intent, self._owner, now, preexisting_ids)
         holder = None
         while holder is None:
             if await self.engine.write(sql.BEGIN, values, is_intent=True):
-                return
+                return Begun()
             holder = await self._one(sql.FIND, values)
             blocker = None if holder else await self._one(sql.UNRESOLVED, values)
-            # Without either, what stood in the way has been settled in between.
-            if blocker or (override_of and not holder):
-                raise Unresolved(blocker)
-        # The same attempt_id: the INSERT was done before, and only the word of it was lost.
+            if blocker:
+                return Blocked(blocker)
+            if intent.override_of and not holder:
+                return NothingToOverride()
+            # Without any of them, the record that prevented it has been settled in between.
+        # The same attempt_id: the first INSERT was committed, and only its confirmation was lost.
         is_ours = holder.intent.attempt_id == intent.attempt_id
-        if not is_ours or holder.status is not DuplicationStatus.IN_PROGRESS:
-            raise KeyConflict(holder)
+        if is_ours and holder.status is DuplicationStatus.IN_PROGRESS:
+            return Begun()
+        return KeyHeld(holder)
 
     async def settle(
-        self, intent: Intent, outcome: Outcome, now: datetime, next_check_at: datetime | None
+        self,
+        intent: Intent,
+        outcome: Outcome,
+        now: datetime,
+        next_check_at: datetime | None,
+        preexisting_ids: tuple[str, ...] | None = None,
     ) -> Duplication:
-        """Record what the provider said of the attempt with this intent's attempt_id.
+        """Record the outcome of the attempt with this intent's `attempt_id`.
 
-        `next_check_at` is when to look whether there is more to know, or to be done to the copy.
-        Raises `KeyConflict` when the record has vanished and its key stands for another.
+        At `next_check_at` the reconciler checks the outcome, or completes the copy. If the record
+        has vanished, it is restored, with the `preexisting_ids` of `begin`. Raises `KeyConflict`
+        if another attempt's record holds its key by then.
         """
         values = rows.outcome_params(intent, outcome, now, next_check_at)
         settled = await self._settle(values)
@@ -114,7 +151,7 @@ class Ledger:
         settled = settled or await self._one(sql.FIND_BY_ID, values)
         if settled is None:
             # As after a failover to a copy of the database that was a moment behind.
-            whole = rows.intent_params(intent, self._owner, now)
+            whole = rows.intent_params(intent, self._owner, now, preexisting_ids)
             await self.engine.write(sql.RESTORE, whole)
             settled = await self._settle(values)
         if settled is None:
@@ -183,7 +220,7 @@ class Ledger:
         Does nothing if another attempt's record holds the key.
         """
         # If an uncertain INSERT of the attempt arrives after this one, the key prevents it.
-        await self.engine.write(sql.RESTORE, rows.intent_params(intent, self._owner, now))
+        await self.engine.write(sql.RESTORE, rows.intent_params(intent, self._owner, now, None))
         await self.engine.write(sql.MARK_NEVER_SENT, rows.never_sent_params(intent, error, now))
 
     async def settle_from_evidence(

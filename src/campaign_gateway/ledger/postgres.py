@@ -18,6 +18,7 @@ from campaign_gateway.ledger import rows, sql
 from campaign_gateway.ledger.connections import Connections, with_timeouts
 from campaign_gateway.ledger.engine import CommitUncertain, LedgerUnavailable
 from campaign_gateway.ledger.migrations import migrations
+from campaign_gateway.model import Timing
 
 log = logging.getLogger(__name__)
 
@@ -25,14 +26,6 @@ Row = dict[str, Any]
 Rows = list[Row]
 
 SKIP_LOCKED = "FOR UPDATE OF duplication SKIP LOCKED"
-
-# How long a statement is retried after lost connections and restarts of the database, in seconds.
-PATIENCE = 10.0
-
-# A gateway without a heartbeat for `DEAD_AFTER` seconds counts as dead, and its attempts become
-# UNKNOWN. If it still runs, it settles them when the responses arrive.
-HEARTBEAT_SECONDS = 2.0
-DEAD_AFTER = 15.0
 
 # The advisory lock of a database, so that its gateways migrate the tables one after the other.
 MIGRATION_LOCK = 7210448236
@@ -46,11 +39,11 @@ CLOCK = "SELECT clock_timestamp() AS now"
 # A day keeps the table small, and is far longer than any call.
 DELETE_STALE = "DELETE FROM replica WHERE last_seen < clock_timestamp() - interval '1 day'"
 DELETE_REPLICA = "DELETE FROM replica WHERE id = :owner"
-OWNER_IS_DEAD = f"""
+OWNER_IS_DEAD = """
 NOT EXISTS (
     SELECT 1 FROM replica
     WHERE replica.id = duplication.owner
-    AND replica.last_seen > clock_timestamp() - interval '{DEAD_AFTER} seconds'
+    AND replica.last_seen > clock_timestamp() - make_interval(secs => :dead_after)
 )
 """
 
@@ -80,15 +73,18 @@ class PostgresEngine:
     attempt is sent.
     """
 
-    def __init__(self, pool: Connections, owner: str) -> None:
+    def __init__(self, pool: Connections, owner: str, timing: Timing) -> None:
         self._pool = pool
         self._owner = owner
+        self._timing = timing
         self._supervision: asyncio.Task[None] | None = None
         # The time of the database's clock, and the seconds since this machine's boot at that time.
         self._clock = (datetime.now(UTC), _since_boot())
 
     @classmethod
-    async def open(cls, url: str, owner: str, *, as_operator: bool = False) -> "PostgresEngine":
+    async def open(
+        cls, url: str, owner: str, timing: Timing, *, as_operator: bool = False
+    ) -> "PostgresEngine":
         """Open the database. Raises `LedgerUnavailable`.
 
         With `as_operator`, there is no heartbeat, because an operator sends no attempts.
@@ -99,7 +95,7 @@ class PostgresEngine:
             await (_require_version(url) if as_operator else _migrate(url))
         except psycopg.Error as error:
             raise LedgerUnavailable(f"PostgreSQL cannot be used: {_first_line(error)}") from None
-        engine = cls(Connections(url), owner)
+        engine = cls(Connections(url), owner, timing)
         try:
             await engine._read_clock(is_first=True)
             if not as_operator:
@@ -130,7 +126,7 @@ class PostgresEngine:
         watching_since = last_beat_at = loop.time()
         previous_warning = self._clock_warning()
         while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await asyncio.sleep(self._timing.heartbeat_interval)
             try:
                 await self._run(HEARTBEAT, {"owner": self._owner})
                 await self._read_clock()
@@ -141,10 +137,10 @@ class PostgresEngine:
                     log.info("this gateway's clock agrees with the database's again")
                 previous_warning = clock_warning
                 # Right after an outage of the database, the heartbeats of all gateways are old.
-                if loop.time() - last_beat_at > DEAD_AFTER / 2:
+                if loop.time() - last_beat_at > self._timing.dead_after / 2:
                     watching_since = loop.time()
                 last_beat_at = loop.time()
-                if last_beat_at - watching_since > DEAD_AFTER:
+                if last_beat_at - watching_since > self._timing.dead_after:
                     await self._take_over_abandoned()
             except LedgerUnavailable as failure:
                 log.error("this gateway cannot write its heartbeat: %s", failure)
@@ -180,7 +176,9 @@ class PostgresEngine:
 
     async def _take_over_abandoned(self) -> None:
         statement = sql.TAKE_OVER_ABANDONED.replace("{owner_is_dead}", OWNER_IS_DEAD)
-        for row in await self._run(statement, rows.abandoned_params(self._owner, self.now())):
+        values = rows.abandoned_params(self._owner, self.now())
+        values |= {"dead_after": self._timing.dead_after}
+        for row in await self._run(statement, values):
             log.warning("duplication %s is UNKNOWN: its gateway has stopped", row["id"])
         await self._run(DELETE_STALE, {})
 
@@ -215,7 +213,7 @@ class PostgresEngine:
     async def _run_all(self, steps: Sequence[tuple[str, Mapping[str, object]]]) -> Sequence[Rows]:
         """Run the statements in one transaction. Retry after lost connections and restarts."""
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + PATIENCE
+        give_up_at = loop.time() + self._timing.statement_timeout
         failure: Exception | None = None
         for pause in chain([0.05, 0.2, 0.5], repeat(1.0)):
             try:

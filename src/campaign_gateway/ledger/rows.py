@@ -60,11 +60,11 @@ SAME_CAMPAIGN = UserError(
 
 
 def intent_params(
-    intent: Intent, owner: str, now: datetime, override_of: str | None = None
+    intent: Intent, owner: str, now: datetime, preexisting_ids: tuple[str, ...] | None
 ) -> Values:
     return {
         "now": to_micros(now),
-        "override_of": override_of,
+        "override_of": intent.override_of,
         "id": intent.id,
         "attempt_id": intent.attempt_id,
         "owner": owner,
@@ -78,9 +78,7 @@ def intent_params(
         "name_key": name_key(intent.requested_name),
         "id_namespace": intent.id_namespace,
         "input": intent.input,
-        "preexisting_ids": None
-        if intent.preexisting_ids is None
-        else json.dumps(intent.preexisting_ids),
+        "preexisting_ids": None if preexisting_ids is None else json.dumps(preexisting_ids),
     }
 
 
@@ -240,10 +238,8 @@ def parse_row(row: Row) -> Duplication:
             source_campaign_id=row["source_campaign_id"],
             requested_name=row["requested_name"],
             input=row["input"],
-            preexisting_ids=None
-            if row["preexisting_ids"] is None
-            else tuple(json.loads(row["preexisting_ids"])),
             id_namespace=row["id_namespace"],
+            override_of=row["override_of"],
         ),
         status=DuplicationStatus(row["status"]),
         requested_at=from_micros(row["requested_at"]),
@@ -256,6 +252,9 @@ def parse_row(row: Row) -> Duplication:
         warnings=WARNINGS.validate_json(row["warnings"]) if row["warnings"] else (),
         candidates=CAMPAIGNS.validate_json(row["candidates"]) if row["candidates"] else (),
         expired=bool(row["expired"]),
+        preexisting_ids=None
+        if row["preexisting_ids"] is None
+        else tuple(json.loads(row["preexisting_ids"])),
     )
 
 

@@ -253,8 +253,8 @@ RETURNING *
 # The input may be long, and serves only requests to the provider.
 _LIST_COLUMNS = """
     id, attempt_id, scope, key, fingerprint, provider, account, source_campaign_id, requested_name,
-    id_namespace, '' AS input, NULL AS preexisting_ids, status, requested_at, campaign, error,
-    evidence, provider_trace_id, settled_at, checks, candidates, warnings, expired
+    id_namespace, override_of, '' AS input, NULL AS preexisting_ids, status, requested_at, campaign,
+    error, evidence, provider_trace_id, settled_at, checks, candidates, warnings, expired
 """
 
 

@@ -11,15 +11,11 @@ from campaign_gateway.connectors.contract import (
     UnexpectedResponse,
     UsesAccessTokens,
 )
-from campaign_gateway.model import Refused, Rejected
+from campaign_gateway.model import DEFAULT_TIMING, Refused, Rejected
 from campaign_gateway.transport.client import Transport, deadline
 from campaign_gateway.transport.errors import NoResponse, NotSent
 from campaign_gateway.transport.redaction import redact, redactor
 from campaign_gateway.transport.worker import parsed
-
-# How long signing in may take, in seconds, the wait for another's included; it comes on top of the
-# call's own time.
-TOKEN_REQUEST_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -35,8 +31,14 @@ class TokenTransport:
     `send` and `read` also raise `Refused` when the provider does not let the account in.
     """
 
-    def __init__(self, transport: Transport, connector: UsesAccessTokens) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        connector: UsesAccessTokens,
+        token_timeout: float = DEFAULT_TIMING.token_timeout,
+    ) -> None:
         self._transport = transport
+        self._token_timeout = token_timeout
         self._connector = connector
         self._pass: _CachedToken | None = None
         self._turn = asyncio.Lock()
@@ -80,7 +82,7 @@ class TokenTransport:
         loop = asyncio.get_running_loop()
         try:
             # Waiting for another's sign-in counts: it may hang, and so may the next one's.
-            async with deadline(TOKEN_REQUEST_SECONDS) as await_answer:
+            async with deadline(self._token_timeout) as await_answer:
                 await_answer()
                 async with self._turn:
                     known = self._pass

@@ -228,8 +228,10 @@ class MarketoConnector(
             ),
         }
         url = f"{self.account.assets}/{kind}/{source}/clone.json"
-        # Marketo numbers the two kinds separately.
-        return replace(self._request("POST", url, building.form_body(fields)), kind=kind)
+        return self._request("POST", url, building.form_body(fields))
+
+    def id_namespace(self, copy_input: MarketoCampaignInput) -> str:
+        return _kind_of(copy_input)
 
     def parse_response(
         self, copy_input: MarketoCampaignInput, response: ProviderResponse

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -11,19 +11,21 @@ import pytest
 
 from campaign_gateway.connectors.contract import ProviderRequest
 from campaign_gateway.duplication import (
-    attempt,
     completion,
     manual_resolution,
     reconciliation,
-    service,
 )
+from campaign_gateway.duplication.intents import make_intent
+from campaign_gateway.duplication.service import Duplicator
 from campaign_gateway.model import (
+    DEFAULT_TIMING,
     Campaign,
     Created,
     Duplication,
     DuplicationStatus,
     ErrorCode,
     Evidence,
+    Timing,
     Unknown,
     UserError,
     WarningCode,
@@ -49,11 +51,8 @@ LOST = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
 Open = Callable[..., Awaitable[StubGateway]]
 
 
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is left undone is due at once, for tests of the reconciler as it runs."""
-    monkeypatch.setattr(attempt, "COMPLETION_DUE_AFTER", timedelta(0))
-    monkeypatch.setattr(completion, "RETRY_INTERVAL", timedelta(0))
+# A pending step is due at once, for tests of the reconciler as it runs.
+AT_ONCE: dict[str, float] = {"completion_due_after": 0, "completion_retry_interval": 0}
 
 
 def codes(record: Duplication) -> list[WarningCode]:
@@ -75,9 +74,8 @@ async def begun(
 ) -> Duplication:
     """A record of a call that is under way, as another gateway of this account would have it."""
     campaign = StubInput(**fields)
-    intent = service._intent("everyone", key, "stub", "stub", campaign)
-    id_namespace = gateway.account.place
-    await gateway.ledger.begin(replace(intent, id_namespace=id_namespace), at, None)
+    intent = make_intent("everyone", key, gateway.account, campaign)
+    await gateway.ledger.begin(intent, at, None)
     return await gateway.recorded(key)
 
 
@@ -105,7 +103,7 @@ def halt(ledger: Any, method: str, *, after: bool) -> asyncio.Event:
     return there
 
 
-async def test_the_copy_is_on_record_with_its_id_before_its_rename_is_sent(
+async def test_copy_is_recorded_with_its_id_before_the_rename_is_sent(
     open_gateway: Open,
 ) -> None:
     gateway = await open_gateway(Named)
@@ -124,7 +122,7 @@ async def test_the_copy_is_on_record_with_its_id_before_its_rename_is_sent(
     assert codes(then) == [NAME_NOT_APPLIED]
 
 
-async def test_a_copy_that_takes_its_name_has_nothing_left_to_do(open_gateway: Open) -> None:
+async def test_renamed_copy_has_no_pending_step(open_gateway: Open) -> None:
     gateway = await open_gateway(Named)
     copy = await gateway.copy()
     assert (name(copy), copy.warnings, copy.error) == ("Wanted", (), None)
@@ -135,7 +133,7 @@ async def test_a_copy_that_takes_its_name_has_nothing_left_to_do(open_gateway: O
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 409, 422])
-async def test_a_refused_name_is_told_in_the_provider_s_words_and_not_tried_again(
+async def test_rejected_rename_is_a_final_warning_with_the_provider_s_message(
     open_gateway: Open, status: int
 ) -> None:
     gateway = await open_gateway(Named)
@@ -150,7 +148,7 @@ async def test_a_refused_name_is_told_in_the_provider_s_words_and_not_tried_agai
     assert await gateway.due() == []
 
 
-async def test_a_refused_name_does_not_keep_the_copy_from_being_read(open_gateway: Open) -> None:
+async def test_rejected_rename_does_not_stop_the_lookup(open_gateway: Open) -> None:
     gateway = await open_gateway(Named)
     gateway.provider.tells = ("id",)
     gateway.provider.faults["rename"].append(422)
@@ -160,7 +158,7 @@ async def test_a_refused_name_does_not_keep_the_copy_from_being_read(open_gatewa
     assert await gateway.due() == []
 
 
-async def test_a_name_refused_for_a_copy_that_was_not_read_is_tried_until_it_was(
+async def test_rename_rejected_without_a_lookup_is_retried_after_one(
     open_gateway: Open,
 ) -> None:
     """Some renames have to repeat what would have been read."""
@@ -192,7 +190,7 @@ async def test_a_name_refused_for_a_copy_that_was_not_read_is_tried_until_it_was
         ("hang", None),
     ],
 )
-async def test_a_name_that_was_not_clearly_refused_is_tried_again(
+async def test_rename_with_a_temporary_failure_is_retried(
     open_gateway: Open, fault: int | str, words: str | None
 ) -> None:
     gateway = await open_gateway(Named, timeout=0.5)
@@ -203,7 +201,9 @@ async def test_a_name_that_was_not_clearly_refused_is_tried_again(
     assert codes(copy) == [NAME_NOT_APPLIED]
     assert copy.warnings[0].provider_message == words
     # Not at once: whatever keeps the provider from it will hardly be over.
-    assert await gateway.due(began + completion.RETRY_INTERVAL) == []
+    assert (
+        await gateway.due(began + timedelta(seconds=DEFAULT_TIMING.completion_retry_interval)) == []
+    )
     assert await gateway.check() == 1
     assert (name(await gateway.recorded()), (await gateway.recorded()).warnings) == ("Wanted", ())
     assert await gateway.due() == []
@@ -212,7 +212,7 @@ async def test_a_name_that_was_not_clearly_refused_is_tried_again(
     assert gateway.provider.calls == ["copy", "read c1", "rename c1", "read c1", *again]
 
 
-async def test_the_last_words_of_the_provider_are_those_that_are_shown(open_gateway: Open) -> None:
+async def test_warning_has_the_provider_s_newest_message(open_gateway: Open) -> None:
     gateway = await open_gateway(Named)
     gateway.provider.faults["rename"] += [503, 422]
     await gateway.copy()
@@ -224,11 +224,10 @@ async def test_the_last_words_of_the_provider_are_those_that_are_shown(open_gate
     assert await gateway.due() == []
 
 
-async def test_a_hanging_rename_does_not_hold_the_caller(
-    open_gateway: Open, monkeypatch: pytest.MonkeyPatch
+async def test_rename_that_hangs_delays_the_caller_only_up_to_the_timeout(
+    open_gateway: Open,
 ) -> None:
-    monkeypatch.setattr(attempt, "COMPLETION_SECONDS", 0.3)
-    gateway = await open_gateway(Named, timeout=20)
+    gateway = await open_gateway(Named, timeout=20, completion_timeout=0.3)
     gateway.provider.faults["rename"].append("hang")
     began = monotonic()
     copy = await gateway.copy()
@@ -239,11 +238,8 @@ async def test_a_hanging_rename_does_not_hold_the_caller(
     assert name(await gateway.recorded()) == "Wanted"
 
 
-async def test_what_was_done_in_time_is_kept_when_the_rest_hangs(
-    open_gateway: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attempt, "COMPLETION_SECONDS", 1)
-    gateway = await open_gateway(Named, timeout=20)
+async def test_lookup_is_kept_when_the_rename_hangs(open_gateway: Open) -> None:
+    gateway = await open_gateway(Named, timeout=20, completion_timeout=1)
     gateway.provider.tells = ("id",)
     gateway.provider.faults["rename"].append("hang")
     copy = await gateway.copy()
@@ -261,16 +257,15 @@ async def test_what_was_done_in_time_is_kept_when_the_rest_hangs(
         ("update_copy", True, 1),
     ],
 )
-async def test_a_crash_around_the_rename_loses_nothing_and_repeats_no_copy(
+async def test_crash_around_the_rename_loses_nothing_and_repeats_no_copy(
     open_gateway: Open,
     ledger: Any,
-    at_once: None,
     method: str,
     *,
     after: bool,
     renames: int,
 ) -> None:
-    gateway = await open_gateway(Named)
+    gateway = await open_gateway(Named, **AT_ONCE)
     there = halt(ledger, method, after=after)
     asking = asyncio.create_task(gateway.ask())
     await asyncio.wait_for(there.wait(), 10)
@@ -297,10 +292,10 @@ async def is_finished(gateway: StubGateway) -> bool:
     return not (await gateway.recorded()).warnings
 
 
-async def test_a_crash_during_the_rename_loses_nothing_and_repeats_no_copy(
-    open_gateway: Open, at_once: None
+async def test_crash_during_the_rename_loses_nothing_and_repeats_no_copy(
+    open_gateway: Open,
 ) -> None:
-    gateway = await open_gateway(Named)
+    gateway = await open_gateway(Named, **AT_ONCE)
     there = asyncio.Event()
 
     async def notice() -> None:
@@ -319,10 +314,10 @@ async def test_a_crash_during_the_rename_loses_nothing_and_repeats_no_copy(
     assert gateway.provider.calls == ["copy", "read c1", "rename c1", "read c1", "rename c1"]
 
 
-async def test_a_crash_before_the_copy_is_on_record_is_found_by_reading(
-    open_gateway: Open, ledger: Any, at_once: None
+async def test_copy_is_found_by_search_after_a_crash_before_its_record(
+    open_gateway: Open, ledger: Any
 ) -> None:
-    gateway = await open_gateway(Found)
+    gateway = await open_gateway(Found, **AT_ONCE)
     there = halt(ledger, "settle", after=False)
     asking = asyncio.create_task(gateway.ask())
     await asyncio.wait_for(there.wait(), 10)
@@ -342,7 +337,7 @@ async def is_found(gateway: StubGateway) -> bool:
 
 
 @pytest.mark.parametrize(("minutes", "goes_on"), [(9, True), (11, False)])
-async def test_what_fails_is_tried_for_ten_minutes(
+async def test_failed_step_is_retried_for_ten_minutes(
     open_gateway: Open, minutes: int, *, goes_on: bool
 ) -> None:
     """People may have worked on the copy by then."""
@@ -357,7 +352,7 @@ async def test_what_fails_is_tried_for_ten_minutes(
 
 
 @pytest.mark.parametrize("asked", [None, "Copy of source", " Copy of source\u00a0"])
-async def test_a_copy_that_is_called_as_it_should_be_is_not_renamed(
+async def test_copy_with_the_requested_name_is_not_renamed(
     open_gateway: Open, asked: str | None
 ) -> None:
     gateway = await open_gateway(Named)
@@ -368,14 +363,14 @@ async def test_a_copy_that_is_called_as_it_should_be_is_not_renamed(
     assert await gateway.due() == []
 
 
-async def test_a_connector_that_cannot_rename_leaves_the_copy_its_name(open_gateway: Open) -> None:
+async def test_connector_without_rename_leaves_the_copy_s_name(open_gateway: Open) -> None:
     gateway = await open_gateway(Reading)
     copy = await gateway.copy()
     assert (name(copy), copy.warnings) == ("Copy of source", ())
     assert gateway.provider.calls == ["copy"]
 
 
-async def test_a_replay_shows_what_has_become_of_the_copy(open_gateway: Open) -> None:
+async def test_replay_shows_the_completed_copy(open_gateway: Open) -> None:
     gateway = await open_gateway(Named)
     gateway.provider.faults["rename"].append(500)
     assert codes(await gateway.copy()) == [NAME_NOT_APPLIED]
@@ -388,7 +383,7 @@ async def test_a_replay_shows_what_has_become_of_the_copy(open_gateway: Open) ->
     assert gateway.provider.count("copy") == 1
 
 
-async def test_another_key_for_the_same_input_makes_a_copy_of_its_own(open_gateway: Open) -> None:
+async def test_another_key_with_the_same_input_makes_another_copy(open_gateway: Open) -> None:
     gateway = await open_gateway(Named)
     first, second = await gateway.copy(key="first"), await gateway.copy(key="second")
     assert [copy_id(first), copy_id(second)] == ["c1", "c2"]
@@ -398,7 +393,7 @@ async def test_another_key_for_the_same_input_makes_a_copy_of_its_own(open_gatew
     assert gateway.provider.calls == first_calls + second_calls
 
 
-async def test_a_copy_of_which_only_the_id_was_told_is_read(open_gateway: Open) -> None:
+async def test_copy_with_only_an_id_is_looked_up(open_gateway: Open) -> None:
     gateway = await open_gateway(Reading)
     gateway.provider.tells = ("id",)
     copy = await gateway.copy()
@@ -411,7 +406,7 @@ async def test_a_copy_of_which_only_the_id_was_told_is_read(open_gateway: Open) 
 
 
 @pytest.mark.parametrize("fault", [500, 404, 429, "proxy", "cut-before-copy", "unreadable", "hang"])
-async def test_a_copy_that_cannot_be_read_yet_is_read_later(
+async def test_copy_whose_lookup_failed_is_looked_up_later(
     open_gateway: Open, fault: int | str
 ) -> None:
     gateway = await open_gateway(Reading, timeout=0.5)
@@ -426,7 +421,7 @@ async def test_a_copy_that_cannot_be_read_yet_is_read_later(
     assert gateway.provider.count("copy") == 1
 
 
-async def test_a_copy_that_has_got_its_name_meanwhile_is_not_named_again(
+async def test_copy_that_got_its_name_meanwhile_is_not_renamed_again(
     open_gateway: Open,
 ) -> None:
     gateway = await open_gateway(Named)
@@ -440,7 +435,7 @@ async def test_a_copy_that_has_got_its_name_meanwhile_is_not_named_again(
     assert gateway.provider.calls == ["copy", "read c1"]
 
 
-async def test_a_copy_that_cannot_be_read_is_named_all_the_same(open_gateway: Open) -> None:
+async def test_copy_whose_lookup_failed_is_renamed_anyway(open_gateway: Open) -> None:
     gateway = await open_gateway(Named)
     gateway.provider.tells = ("id",)
     gateway.provider.faults["read"].append(500)
@@ -451,7 +446,7 @@ async def test_a_copy_that_cannot_be_read_is_named_all_the_same(open_gateway: Op
     assert gateway.provider.calls == ["copy", "read c1", "rename c1", "read c1"]
 
 
-async def test_a_copy_that_was_read_before_it_could_be_named_is_named_later(
+async def test_copy_is_renamed_later_when_only_the_lookup_succeeded(
     open_gateway: Open,
 ) -> None:
     gateway = await open_gateway(Named)
@@ -464,7 +459,7 @@ async def test_a_copy_that_was_read_before_it_could_be_named_is_named_later(
     assert gateway.provider.calls == ["copy", "read c1", "rename c1", "read c1", "rename c1"]
 
 
-async def test_each_thing_that_failed_is_done_once_it_can_be(open_gateway: Open) -> None:
+async def test_each_failed_step_is_done_once(open_gateway: Open) -> None:
     gateway = await open_gateway(Named)
     gateway.provider.tells = ("id",)
     gateway.provider.faults["rename"] += [500, 500]
@@ -479,7 +474,7 @@ async def test_each_thing_that_failed_is_done_once_it_can_be(open_gateway: Open)
     assert gateway.provider.count("copy") == 1
 
 
-async def test_a_ledger_that_fails_after_the_rename_loses_only_time(
+async def test_ledger_failure_after_the_rename_repeats_the_steps_later(
     open_gateway: Open, ledger: Any
 ) -> None:
     gateway = await open_gateway(Named)
@@ -495,7 +490,7 @@ async def test_a_ledger_that_fails_after_the_rename_loses_only_time(
     assert gateway.provider.count("copy") == 1
 
 
-async def test_a_finish_whose_record_is_in_doubt_is_still_told_truly(
+async def test_completion_with_an_uncertain_commit_is_reported_as_recorded(
     open_gateway: Open, ledger: Any
 ) -> None:
     gateway = await open_gateway(Named)
@@ -506,7 +501,7 @@ async def test_a_finish_whose_record_is_in_doubt_is_still_told_truly(
     assert name(await gateway.copy()) == "Wanted"
 
 
-async def test_a_fault_of_ours_in_the_finishing_does_not_hide_the_copy(
+async def test_bug_in_the_completion_does_not_hide_the_copy(
     open_gateway: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     gateway = await open_gateway(Named)
@@ -524,7 +519,7 @@ async def test_a_fault_of_ours_in_the_finishing_does_not_hide_the_copy(
     assert (name(await gateway.recorded()), codes(await gateway.recorded())) == ("Wanted", [])
 
 
-async def test_a_fault_of_ours_is_not_tried_for_ever(
+async def test_step_that_hits_a_bug_is_not_retried_for_ever(
     open_gateway: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = await open_gateway(Named)
@@ -539,24 +534,25 @@ async def test_a_fault_of_ours_is_not_tried_for_ever(
     assert await gateway.due() == []
 
 
-async def test_an_input_that_nobody_can_read_any_more_ends_no_other_check(
+async def test_recorded_input_of_another_version_postpones_the_check(
     open_gateway: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As when a newer version has renamed a field of the provider's input."""
+
+    @dataclass(frozen=True)
+    class NewerInput:
+        source_id: str
+
     gateway = await open_gateway(Named)
     await unfinished(gateway, NOW)
-
-    def broken(**_: object) -> StubInput:
-        raise TypeError("got an unexpected keyword argument")
-
-    monkeypatch.setattr(Copying, "Input", staticmethod(broken))
+    monkeypatch.setattr(Copying, "Input", NewerInput)
     (due,) = await gateway.due()
-    await reconciliation._check(gateway.accounts, gateway.ledger, due)
-    assert "got an unexpected keyword argument" in caplog.text
+    await reconciliation.check_one(gateway.accounts, gateway.ledger, due)
+    assert "the recorded input is not a NewerInput" in caplog.text
     assert codes(await gateway.recorded()) == [NAME_NOT_APPLIED]
 
 
-async def test_another_campaign_that_becomes_the_copy_meanwhile_stays_the_copy(
+async def test_late_response_during_a_check_keeps_its_copy(
     open_gateway: Open,
 ) -> None:
     """The provider's own answer, which comes late, outweighs what reading has found."""
@@ -582,7 +578,7 @@ async def test_another_campaign_that_becomes_the_copy_meanwhile_stays_the_copy(
     assert await gateway.due() == []
 
 
-async def test_a_copy_that_was_found_by_reading_is_not_renamed(open_gateway: Open) -> None:
+async def test_copy_found_by_search_is_not_renamed(open_gateway: Open) -> None:
     """It may yet be somebody else's, who copied the same campaign by hand."""
     gateway = await open_gateway(Found)
     gateway.provider.faults["copy"].append("cut-after-copy")
@@ -599,7 +595,7 @@ async def test_a_copy_that_was_found_by_reading_is_not_renamed(open_gateway: Ope
     assert gateway.provider.count("copy") == 1
 
 
-async def test_what_a_person_resolves_is_not_renamed(open_gateway: Open) -> None:
+async def test_copy_named_by_an_operator_is_not_renamed(open_gateway: Open) -> None:
     gateway = await open_gateway(Found)
     gateway.provider.faults["copy"].append("cut-before-copy")
     lost = await gateway.lose()
@@ -611,7 +607,7 @@ async def test_what_a_person_resolves_is_not_renamed(open_gateway: Open) -> None
     assert gateway.provider.count("rename") == 0
 
 
-async def test_a_person_who_resolves_while_the_provider_is_read_has_the_last_word(
+async def test_operator_s_resolution_during_a_search_is_kept(
     open_gateway: Open,
 ) -> None:
     gateway = await open_gateway(Found)
@@ -631,9 +627,7 @@ async def test_a_person_who_resolves_while_the_provider_is_read_has_the_last_wor
 
 
 @pytest.mark.parametrize("asked", [None, "Wanted"])
-async def test_a_lost_copy_is_found_by_what_it_was_copied_from(
-    open_gateway: Open, asked: str | None
-) -> None:
+async def test_lost_copy_is_found_by_its_source_id(open_gateway: Open, asked: str | None) -> None:
     gateway = await open_gateway(Found)
     gateway.provider.add("elsewhere", "Wanted")
     gateway.provider.faults["copy"].append("cut-after-copy")
@@ -644,7 +638,7 @@ async def test_a_lost_copy_is_found_by_what_it_was_copied_from(
     assert codes(found) == ([NAME_NOT_APPLIED] if asked else [])
 
 
-async def test_a_copy_of_another_campaign_is_not_taken_for_its_name(open_gateway: Open) -> None:
+async def test_copy_of_another_source_is_not_matched_by_name(open_gateway: Open) -> None:
     gateway = await open_gateway(Found)
     gateway.provider.faults["copy"].append("cut-before-copy")
     await gateway.lose()
@@ -654,7 +648,7 @@ async def test_a_copy_of_another_campaign_is_not_taken_for_its_name(open_gateway
     assert (record.status, record.candidates) == (DuplicationStatus.UNKNOWN, ())
 
 
-async def test_without_sources_only_a_name_finds_a_copy(open_gateway: Open) -> None:
+async def test_copy_without_a_source_id_is_found_by_its_name_only(open_gateway: Open) -> None:
     gateway = await open_gateway(FoundByName)
     gateway.provider.faults["copy"] += ["cut-after-copy", "cut-after-copy"]
     await gateway.lose(StubInput(name=None), key="unnamed")
@@ -667,7 +661,7 @@ async def test_without_sources_only_a_name_finds_a_copy(open_gateway: Open) -> N
     assert gateway.provider.count("list") == 1
 
 
-async def test_a_copy_that_was_not_named_yet_is_not_looked_for_by_its_name(
+async def test_copy_that_needs_a_rename_is_not_searched_by_name(
     open_gateway: Open,
 ) -> None:
     gateway = await open_gateway(NamedAndListed)
@@ -681,7 +675,7 @@ async def test_a_copy_that_was_not_named_yet_is_not_looked_for_by_its_name(
 
 
 @pytest.mark.parametrize("asked", [None, "Wanted"])
-async def test_without_ages_a_copy_is_the_one_of_its_source_that_was_not_there_before(
+async def test_copy_without_a_creation_time_is_the_one_that_did_not_exist_before(
     open_gateway: Open, asked: str | None
 ) -> None:
     gateway = await open_gateway(FoundWithoutAges)
@@ -693,7 +687,7 @@ async def test_without_ages_a_copy_is_the_one_of_its_source_that_was_not_there_b
 
 
 @pytest.mark.parametrize("second", ["cut-before-copy", "cut-after-copy"])
-async def test_two_intents_on_one_source_do_not_share_out_its_copies(
+async def test_two_different_intents_on_one_source_get_no_copy_by_search(
     open_gateway: Open, second: str
 ) -> None:
     """Which of them is whose is not told by anything, and each would get its name."""
@@ -709,7 +703,7 @@ async def test_two_intents_on_one_source_do_not_share_out_its_copies(
     assert gateway.provider.count("rename") == 0
 
 
-async def test_a_copy_that_another_intent_has_got_leaves_only_the_other(open_gateway: Open) -> None:
+async def test_copy_of_another_intent_leaves_the_other_candidate(open_gateway: Open) -> None:
     gateway = await open_gateway(Found)
     gateway.provider.faults["copy"] += ["cut-after-copy", None]
     await gateway.lose(StubInput(name="One"), key="one")
@@ -721,7 +715,7 @@ async def test_a_copy_that_another_intent_has_got_leaves_only_the_other(open_gat
     assert names == ["Copy of source", "Other"]
 
 
-async def test_a_call_under_way_on_the_same_source_may_be_the_owner(open_gateway: Open) -> None:
+async def test_call_in_progress_on_the_same_source_competes(open_gateway: Open) -> None:
     gateway = await open_gateway(Found)
     gateway.provider.faults["copy"].append("cut-before-copy")
     await gateway.lose(StubInput(name="One"), key="one")
@@ -735,7 +729,7 @@ async def test_a_call_under_way_on_the_same_source_may_be_the_owner(open_gateway
     assert (await gateway.recorded("one")).status is DuplicationStatus.UNKNOWN
 
 
-async def test_equal_intents_share_out_the_copies_of_their_source_by_age(
+async def test_identical_intents_get_the_copies_of_their_source_by_age(
     open_gateway: Open,
 ) -> None:
     gateway = await open_gateway(Found)
@@ -748,13 +742,14 @@ async def test_equal_intents_share_out_the_copies_of_their_source_by_age(
     assert gateway.provider.count("rename") == 0
 
 
-async def test_an_account_that_is_gone_is_not_finished_at_another(open_gateway: Open) -> None:
+async def test_copy_of_a_removed_account_is_not_completed_at_another(open_gateway: Open) -> None:
     gateway = await open_gateway(Named)
     gateway.provider.faults["rename"].append(500)
     await gateway.copy()
     (due,) = await gateway.due()
     await gateway.ledger.postpone(due, due.requested_at, ())
-    reading = asyncio.create_task(reconciliation.reconcile({}, gateway.ledger, 0.01))
+    timing = Timing(reconcile_interval=0.01)
+    reading = asyncio.create_task(reconciliation.reconcile({}, gateway.ledger, timing))
     await asyncio.sleep(0.3)
     reading.cancel()
     await asyncio.wait([reading])
@@ -764,7 +759,7 @@ async def test_an_account_that_is_gone_is_not_finished_at_another(open_gateway: 
     assert name(await gateway.recorded()) == "Wanted"
 
 
-async def test_a_stopping_gateway_waits_for_the_finishing(open_gateway: Open) -> None:
+async def test_draining_gateway_waits_for_the_completion(open_gateway: Open) -> None:
     gateway = await open_gateway(Named)
     there, go_on = asyncio.Event(), asyncio.Event()
 
@@ -785,11 +780,8 @@ async def test_a_stopping_gateway_waits_for_the_finishing(open_gateway: Open) ->
     assert (await asking).error is None
 
 
-async def test_a_stopping_gateway_does_not_wait_for_what_hangs(
-    open_gateway: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attempt, "COMPLETION_SECONDS", 0.5)
-    gateway = await open_gateway(Named, timeout=20)
+async def test_draining_gateway_does_not_wait_for_a_rename_that_hangs(open_gateway: Open) -> None:
+    gateway = await open_gateway(Named, timeout=20, completion_timeout=0.5)
     there = asyncio.Event()
 
     async def notice() -> None:
@@ -806,7 +798,7 @@ async def test_a_stopping_gateway_does_not_wait_for_what_hangs(
     assert (copy_id(answer.duplication), codes(answer.duplication)) == ("c1", [NAME_NOT_APPLIED])
 
 
-async def test_a_caller_who_waits_no_longer_is_told_of_the_copy_while_it_is_named(
+async def test_caller_at_the_deadline_gets_the_copy_while_it_is_renamed(
     open_gateway: Open,
 ) -> None:
     gateway = await open_gateway(Named)
@@ -816,7 +808,7 @@ async def test_a_caller_who_waits_no_longer_is_told_of_the_copy_while_it_is_name
         await go_on.wait()
 
     gateway.provider.meanwhile["rename"] = hold
-    hasty = service.Duplicator(gateway.accounts, gateway.ledger, deadline=0.5)
+    hasty = Duplicator(gateway.accounts, gateway.ledger, deadline=0.5)
     answer = await hasty.duplicate("everyone", "k", "stub", StubInput())
     assert answer.duplication is not None
     assert (copy_id(answer.duplication), codes(answer.duplication)) == ("c1", [NAME_NOT_APPLIED])
