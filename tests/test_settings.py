@@ -252,8 +252,8 @@ def test_a_ledger_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "keep_days = 0": "ledger.keep_days: Input should be greater than 0",
         "keep_days = 500": "ledger: remember_days must not be less than keep_days",
         'url = "postgresql://user:pass%word@host/db"': (
-            "ledger.url: cannot be read; write special characters of its password as %40 and the "
-            "like"
+            "ledger.url: cannot be read; percent-encode special characters of its password, such "
+            "as @ as %40"
         ),
         "url = 7": 'ledger.url: write a string, { env = "NAME" } or { file = "PATH" }',
     }.items():

@@ -30,6 +30,7 @@ from campaign_gateway.model import (
     Created,
     Duplication,
     DuplicationStatus,
+    ErrorCode,
     Evidence,
     Intent,
     Selection,
@@ -64,6 +65,7 @@ def renamed(record: Mapping[str, Any]) -> Duplication:
     fields = {
         **record,
         "intent": {"requested_name": None, **intent, "override_of": record.get("despite")},
+        "preexisting_ids": intent.get("preexisting_ids"),
         "evidence": EVIDENCE[record["evidence"]] if "evidence" in record else None,
         "warnings": warnings,
         "preexisting_ids": preexisting_ids,
@@ -128,7 +130,7 @@ def upgrade(
 
     async def open_upgraded() -> tuple[Ledger, Sequence[Duplication]]:
         if request.param == "sqlite":
-            return await open_at(sqlite_url), [as_after_a_restart(each) for each in RECORDS]
+            return await open_at(sqlite_url), [as_after_a_restart(record) for record in RECORDS]
         url = request.getfixturevalue("postgres_url")
         load_into_postgres(path, url)
         return await open_at(url), RECORDS
@@ -145,16 +147,16 @@ def by_key(key: str) -> Duplication:
 
 
 def test_frozen_ledger_has_a_row_of_every_kind() -> None:
-    statuses_and_evidence = {(each.status, each.evidence) for each in RECORDS}
+    statuses_and_evidence = {(record.status, record.evidence) for record in RECORDS}
     assert {status for status, _ in statuses_and_evidence} == set(DuplicationStatus)
     assert {evidence for _, evidence in statuses_and_evidence} == {*Evidence, None}
-    assert {warning.code for each in RECORDS for warning in each.warnings} == set(WarningCode)
-    assert any(each.expired for each in RECORDS)
-    assert any(each.candidates for each in RECORDS)
-    assert any(each.preexisting_ids for each in RECORDS)
-    assert {each.preexisting_ids == () for each in RECORDS} == {True, False}
-    assert len({each.intent.provider for each in RECORDS}) == 10
-    assert len({each.error.code for each in RECORDS if each.error}) == 14
+    assert {warning.code for record in RECORDS for warning in record.warnings} == set(WarningCode)
+    assert any(record.expired for record in RECORDS)
+    assert any(record.candidates for record in RECORDS)
+    preexisting_ids = {record.preexisting_ids for record in RECORDS}
+    assert {None, (), ("c7", "c8")} <= preexisting_ids
+    assert len({record.intent.provider for record in RECORDS}) == 10
+    assert {record.error.code for record in RECORDS if record.error} == set(ErrorCode)
     assert len(OVERRIDES) == 2
     assert '"assets": [{"type": "LANDING_PAGE"' in by_key("hubspot-assets").intent.input
 
