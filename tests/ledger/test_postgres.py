@@ -122,14 +122,13 @@ async def test_a_dead_gateway_s_calls_become_unknown_and_a_living_one_s_do_not(
     postgres_url: str, open_at: Open, intent: MakeIntent
 ) -> None:
     dead, living, third = [
-        await open_at(postgres_url, heartbeat_interval=0.05, dead_after=0.2) for _ in range(3)
+        await open_at(postgres_url, heartbeat_interval=0.05, dead_after=3) for _ in range(3)
     ]
     for each, key in ((dead, "dead"), (living, "living"), (third, "third")):
         await each.begin(intent(key), NOW, None)
     die(dead)
     await asyncio.sleep(0.5)
     assert await status_of(living, "dead") is DuplicationStatus.IN_PROGRESS, "not dead long enough"
-    age(postgres_url, dead)
     await until_unknown(living, "dead")
     assert await status_of(living, "living") is DuplicationStatus.IN_PROGRESS
     assert await status_of(living, "third") is DuplicationStatus.IN_PROGRESS
@@ -156,7 +155,9 @@ async def test_a_gateway_that_is_closed_is_not_waited_for(
 async def test_whoever_was_taken_for_dead_settles_all_the_same(
     postgres_url: str, open_at: Open, intent: MakeIntent
 ) -> None:
-    paused, other = await open_at(postgres_url), await open_at(postgres_url)
+    # Without a heartbeat that would show it alive again.
+    paused = await open_at(postgres_url, heartbeat_interval=3600)
+    other = await open_at(postgres_url)
     for number in range(20):
         mine = intent(f"k{number}", requested_name=f"{number}")
         await paused.begin(mine, NOW, None)
@@ -206,13 +207,13 @@ async def test_nobody_is_taken_for_dead_right_after_an_outage(
         for _ in range(2)
     ]
     await other.begin(intent("k"), NOW, None)
+    # For long enough that it would take over an abandoned call.
+    await asyncio.sleep(2.1)
     # It lives, but has not come back yet when the database has.
     die(other)
-    await asyncio.sleep(2.1)
     own_server.kill()
     await asyncio.sleep(2.5)
     own_server.start()
-    age(url, other)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(1.0):
             await until_unknown(watching, "k")
