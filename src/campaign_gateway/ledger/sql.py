@@ -23,9 +23,8 @@ _NEWEST = "ORDER BY requested_at DESC, id DESC"
 # For many at once. What was asked for may be long, and serves only to read at the provider.
 _SHOWN = (
     "id, attempt_id, scope, key, fingerprint, provider, account, source_campaign_id, requested_name,"
-    " id_namespace, override_of, '' AS input, NULL AS preexisting_ids, status, requested_at, campaign,"
-    " error, evidence,"
-    " provider_trace_id, settled_at, checks, candidates, warnings, expired"
+    " id_namespace, override_of, '' AS input, NULL AS preexisting_ids, status, requested_at,"
+    " campaign, error, evidence, provider_trace_id, settled_at, checks, candidates, warnings, expired"
 )
 
 FIND = "SELECT * FROM duplication WHERE scope = :scope AND key = :key"
