@@ -125,14 +125,13 @@ async def test_only_attempts_of_a_dead_gateway_become_unknown(
     postgres_url: str, open_at: Open, intent: MakeIntent
 ) -> None:
     dead, living, third = [
-        await open_at(postgres_url, heartbeat_interval=0.05, dead_after=0.2) for _ in range(3)
+        await open_at(postgres_url, heartbeat_interval=0.05, dead_after=3) for _ in range(3)
     ]
     for each, key in ((dead, "dead"), (living, "living"), (third, "third")):
         await each.begin(intent(key), NOW, None)
     die(dead)
     await asyncio.sleep(0.5)
     assert await status_of(living, "dead") is DuplicationStatus.IN_PROGRESS, "not dead long enough"
-    age(postgres_url, dead)
     await until_unknown(living, "dead")
     assert await status_of(living, "living") is DuplicationStatus.IN_PROGRESS
     assert await status_of(living, "third") is DuplicationStatus.IN_PROGRESS
@@ -159,7 +158,9 @@ async def test_attempts_of_a_closed_gateway_are_taken_over_without_delay(
 async def test_gateway_that_was_taken_for_dead_still_settles(
     postgres_url: str, open_at: Open, intent: MakeIntent
 ) -> None:
-    paused, other = await open_at(postgres_url), await open_at(postgres_url)
+    # Without a heartbeat that would show it alive again.
+    paused = await open_at(postgres_url, heartbeat_interval=3600)
+    other = await open_at(postgres_url)
     for number in range(20):
         mine = intent(f"k{number}", requested_name=f"{number}")
         await paused.begin(mine, NOW, None)
@@ -211,13 +212,13 @@ async def test_no_gateway_counts_as_dead_right_after_an_outage(
         for _ in range(2)
     ]
     await other.begin(intent("k"), NOW, None)
+    # Long enough that the watching gateway could take over an abandoned attempt.
+    await asyncio.sleep(dead_after + 0.1)
     # It runs, but its next heartbeat is late.
     die(other)
-    await asyncio.sleep(dead_after + 0.1)
     own_server.kill()
     await asyncio.sleep(dead_after + 0.2)
     own_server.start()
-    age(url, other)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(dead_after / 2):
             await until_unknown(watching, "k")
