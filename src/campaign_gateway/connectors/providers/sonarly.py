@@ -15,7 +15,7 @@ from campaign_gateway.connectors.contract import (
     ReadsCampaigns,
     SearchPage,
 )
-from campaign_gateway.connectors.graphql import account_field
+from campaign_gateway.connectors.graphql import account_field, optional_field
 from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome
 
 
@@ -31,14 +31,12 @@ class SonarlyCampaignInput:
     audience_id: strawberry.ID = strawberry.field(
         description="The audience of the copy. It must belong to the account group."
     )
-    name: str | None = strawberry.field(
-        default=strawberry.UNSET,
-        description="The name of the copy. Without it Sonarly chooses one. If a response is lost, "
-        "the gateway can find the copy only by a name that no other campaign has.",
+    name: str | None = optional_field(
+        "The name of the copy. Without it Sonarly chooses one. If a response is lost, "
+        "the gateway can find the copy only by a name that no other campaign has."
     )
-    lead_ids: list[strawberry.ID] | None = strawberry.field(
-        default=strawberry.UNSET,
-        description="The leads of the audience that the copy is for. Without them, all leads.",
+    lead_ids: list[strawberry.ID] | None = optional_field(
+        "The leads of the audience that the copy is for. Without them, all leads."
     )
 
 
