@@ -19,9 +19,13 @@ def described_enum(
     return enum
 
 
+def optional_field(description: str) -> Any:
+    """Return a field that callers can omit."""
+    return strawberry.field(default=strawberry.UNSET, description=description)
+
+
 def account_field(title: str) -> Any:
     """Return the field `account` of a provider's input."""
-    return strawberry.field(
-        default=strawberry.UNSET,
-        description=f"The configured account to use. Omit it if there is only one {title} account.",
+    return optional_field(
+        f"The configured account to use. Omit it if there is only one {title} account."
     )

@@ -22,7 +22,7 @@ from campaign_gateway.connectors.contract import (
     SearchPage,
     UnexpectedResponse,
 )
-from campaign_gateway.connectors.graphql import account_field, described_enum
+from campaign_gateway.connectors.graphql import account_field, described_enum, optional_field
 from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome
 
 
@@ -49,14 +49,12 @@ class AltcraftCampaignInput:
     kind: AltcraftCampaignKind = strawberry.field(
         default=AltcraftCampaignKind.TRIGGER, description="The kind of campaign."
     )
-    name: str | None = strawberry.field(
-        default=strawberry.UNSET,
-        description='The name of the copy. Without it Altcraft names the copy "Clone of ...".',
+    name: str | None = optional_field(
+        'The name of the copy. Without it Altcraft names the copy "Clone of ...".'
     )
-    is_active: bool | None = strawberry.field(
-        default=strawberry.UNSET,
-        description="If true, the copied trigger reacts to live events immediately, so it can send "
-        "messages. If false or omitted, it does not. Only for kind TRIGGER.",
+    is_active: bool | None = optional_field(
+        "If true, the copied trigger reacts to live events immediately, so it can send "
+        "messages. If false or omitted, it does not. Only for kind TRIGGER."
     )
 
 

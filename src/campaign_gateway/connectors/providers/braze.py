@@ -19,7 +19,7 @@ from campaign_gateway.connectors.contract import (
     SearchPage,
     UnexpectedResponse,
 )
-from campaign_gateway.connectors.graphql import account_field
+from campaign_gateway.connectors.graphql import account_field, optional_field
 from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome
 
 
@@ -33,12 +33,9 @@ class BrazeCampaignInput:
         description="The name of the copy. Use a name that no other campaign has, so that the "
         "gateway can find the copy: Braze responds before the copy exists and returns no id."
     )
-    description: str | None = strawberry.field(
-        default=strawberry.UNSET, description="The description of the copy."
-    )
-    tag_names: list[str] | None = strawberry.field(
-        default=strawberry.UNSET,
-        description="Tags of the copy. They replace the source's tags and must exist at Braze.",
+    description: str | None = optional_field("The description of the copy.")
+    tag_names: list[str] | None = optional_field(
+        "Tags of the copy. They replace the source's tags and must exist at Braze."
     )
 
 

@@ -21,7 +21,7 @@ from campaign_gateway.connectors.contract import (
     SearchPage,
     UnexpectedResponse,
 )
-from campaign_gateway.connectors.graphql import account_field, described_enum
+from campaign_gateway.connectors.graphql import account_field, described_enum, optional_field
 from campaign_gateway.model import (
     Accepted,
     Campaign,
@@ -52,9 +52,7 @@ described_enum(
 
 
 def _only_for_campaigns(description: str) -> Any:
-    return strawberry.field(
-        default=strawberry.UNSET, description=f"{description} Only for kind CAMPAIGN."
-    )
+    return optional_field(f"{description} Only for kind CAMPAIGN.")
 
 
 @strawberry.input(description="Assets of one type to copy together with a HubSpot campaign.")
@@ -76,14 +74,12 @@ class HubspotCampaignInput:
     kind: HubspotCampaignKind = strawberry.field(
         default=HubspotCampaignKind.EMAIL, description="What to copy."
     )
-    name: str | None = strawberry.field(
-        default=strawberry.UNSET,
-        description="The name of the copy. A campaign needs a name that no other campaign has. For "
-        "an email without a name HubSpot chooses one.",
+    name: str | None = optional_field(
+        "The name of the copy. A campaign needs a name that no other campaign has. For "
+        "an email without a name HubSpot chooses one."
     )
-    language: str | None = strawberry.field(
-        default=strawberry.UNSET,
-        description='The language of the copied email, such as "en". Only for kind EMAIL.',
+    language: str | None = optional_field(
+        'The language of the copied email, such as "en". Only for kind EMAIL.'
     )
     assets: list[HubspotAssetsInput] | None = _only_for_campaigns(
         "The assets to copy too. Without them no asset is copied."

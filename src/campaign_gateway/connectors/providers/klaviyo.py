@@ -16,7 +16,7 @@ from campaign_gateway.connectors.contract import (
     ReadsCampaigns,
     SearchPage,
 )
-from campaign_gateway.connectors.graphql import account_field
+from campaign_gateway.connectors.graphql import account_field, optional_field
 from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome
 
 
@@ -24,10 +24,9 @@ from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome
 class KlaviyoCampaignInput:
     account: str | None = account_field("Klaviyo")
     campaign_id: strawberry.ID = strawberry.field(description="The campaign's id at Klaviyo.")
-    name: str | None = strawberry.field(
-        default=strawberry.UNSET,
-        description="The name of the copy. Without it Klaviyo chooses one. If a response is lost, "
-        "the gateway can find the copy only by a name that no other campaign has.",
+    name: str | None = optional_field(
+        "The name of the copy. Without it Klaviyo chooses one. If a response is lost, "
+        "the gateway can find the copy only by a name that no other campaign has."
     )
 
 

@@ -19,7 +19,7 @@ from campaign_gateway.connectors.contract import (
     RenamesCopies,
     SearchPage,
 )
-from campaign_gateway.connectors.graphql import account_field
+from campaign_gateway.connectors.graphql import account_field, optional_field
 from campaign_gateway.model import (
     Campaign,
     CampaignStatus,
@@ -39,10 +39,9 @@ class MailchimpCampaignInput:
         description="The campaign's id at Mailchimp (10 letters and digits, not the number in the "
         "web application's address). Only a campaign that is saved or sent can be copied."
     )
-    name: str | None = strawberry.field(
-        default=strawberry.UNSET,
-        description="The title of the copy. Mailchimp chooses a title itself, and the gateway sets "
-        "this one in a second call. If that call fails, the copy exists under Mailchimp's title.",
+    name: str | None = optional_field(
+        "The title of the copy. Mailchimp chooses a title itself, and the gateway sets "
+        "this one in a second call. If that call fails, the copy exists under Mailchimp's title."
     )
 
 

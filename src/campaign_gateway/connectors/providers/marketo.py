@@ -24,7 +24,7 @@ from campaign_gateway.connectors.contract import (
     UnexpectedResponse,
     UsesAccessTokens,
 )
-from campaign_gateway.connectors.graphql import account_field, described_enum
+from campaign_gateway.connectors.graphql import account_field, described_enum, optional_field
 from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome, Rejected
 
 
@@ -84,10 +84,8 @@ class MarketoCampaignInput:
         default=MarketoFolderType.FOLDER,
         description="Whether folderId is a folder or a program. Only FOLDER for kind PROGRAM.",
     )
-    description: str | None = strawberry.field(
-        default=strawberry.UNSET,
-        description="The description of the copy. A smart campaign's description has at most 2,000 "
-        "characters.",
+    description: str | None = optional_field(
+        "The description of the copy. A smart campaign's description has at most 2,000 characters."
     )
 
 

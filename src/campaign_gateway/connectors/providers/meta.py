@@ -21,7 +21,7 @@ from campaign_gateway.connectors.contract import (
     SearchPage,
     UnexpectedResponse,
 )
-from campaign_gateway.connectors.graphql import account_field, described_enum
+from campaign_gateway.connectors.graphql import account_field, described_enum, optional_field
 from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome, Rejected, Unknown
 
 
@@ -63,10 +63,9 @@ described_enum(
 class MetaCampaignInput:
     account: str | None = account_field("Meta Ads")
     campaign_id: strawberry.ID = strawberry.field(description="The campaign's id at Meta.")
-    name: str | None = strawberry.field(
-        default=strawberry.UNSET,
-        description="The exact name of the copy. Meta accepts it only in a second call, which the "
-        "gateway makes when the copy exists. Without it the prefix and the suffix set the name.",
+    name: str | None = optional_field(
+        "The exact name of the copy. Meta accepts it only in a second call, which the "
+        "gateway makes when the copy exists. Without it the prefix and the suffix set the name."
     )
     status_option: MetaStatusOption = strawberry.field(
         default=MetaStatusOption.PAUSED,
@@ -77,17 +76,13 @@ class MetaCampaignInput:
         description="If true, the campaign's ad sets and ads are copied too. Meta allows three at "
         "most and rejects more. If false or omitted, only the campaign is copied.",
     )
-    rename_strategy: MetaRenameStrategy | None = strawberry.field(
-        default=strawberry.UNSET,
-        description="Which names get the prefix and the suffix. Without it only the campaign's.",
+    rename_strategy: MetaRenameStrategy | None = optional_field(
+        "Which names get the prefix and the suffix. Without it only the campaign's."
     )
-    rename_prefix: str | None = strawberry.field(
-        default=strawberry.UNSET, description="Text to put before a copied name."
-    )
-    rename_suffix: str | None = strawberry.field(
-        default=strawberry.UNSET,
-        description='Text to put after a copied name. Without it Meta adds "- Copy" in the '
-        "language of the ad account.",
+    rename_prefix: str | None = optional_field("Text to put before a copied name.")
+    rename_suffix: str | None = optional_field(
+        'Text to put after a copied name. Without it Meta adds "- Copy" in the '
+        "language of the ad account."
     )
 
 

@@ -17,7 +17,7 @@ from campaign_gateway.connectors.contract import (
     RenamesCopies,
     SearchPage,
 )
-from campaign_gateway.connectors.graphql import account_field
+from campaign_gateway.connectors.graphql import account_field, optional_field
 from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome, Rejected, Unknown
 
 
@@ -27,11 +27,10 @@ class OmnisendCampaignInput:
     campaign_id: strawberry.ID = strawberry.field(
         description="The campaign's id at Omnisend (24 letters and digits)."
     )
-    name: str | None = strawberry.field(
-        default=strawberry.UNSET,
-        description='The name of the copy, of up to 250 characters. Omnisend puts "Copy of: " '
+    name: str | None = optional_field(
+        'The name of the copy, of up to 250 characters. Omnisend puts "Copy of: " '
         "before the source's name, and the gateway sets this name in a second call. If that call "
-        "fails, the copy exists under Omnisend's name.",
+        "fails, the copy exists under Omnisend's name."
     )
 
 

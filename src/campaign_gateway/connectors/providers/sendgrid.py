@@ -16,7 +16,7 @@ from campaign_gateway.connectors.contract import (
     ReadsCampaigns,
     SearchPage,
 )
-from campaign_gateway.connectors.graphql import account_field
+from campaign_gateway.connectors.graphql import account_field, optional_field
 from campaign_gateway.model import Campaign, CampaignStatus, Outcome
 
 
@@ -24,11 +24,10 @@ from campaign_gateway.model import Campaign, CampaignStatus, Outcome
 class SendgridCampaignInput:
     account: str | None = account_field("SendGrid")
     campaign_id: strawberry.ID = strawberry.field(description="The Single Send's id at SendGrid.")
-    name: str | None = strawberry.field(
-        default=strawberry.UNSET,
-        description="The name of the copy, of up to 100 characters. Without it SendGrid puts "
+    name: str | None = optional_field(
+        "The name of the copy, of up to 100 characters. Without it SendGrid puts "
         '"Copy of" before the source\'s name. If a response is lost, the gateway can find the copy '
-        "only by a name that no other campaign has.",
+        "only by a name that no other campaign has."
     )
 
 

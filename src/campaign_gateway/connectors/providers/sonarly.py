@@ -15,7 +15,7 @@ from campaign_gateway.connectors.contract import (
     ReadsCampaigns,
     SearchPage,
 )
-from campaign_gateway.connectors.graphql import account_field
+from campaign_gateway.connectors.graphql import account_field, optional_field
 from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome
 
 
@@ -31,14 +31,12 @@ class SonarlyCampaignInput:
     audience_id: strawberry.ID = strawberry.field(
         description="The audience of the copy. It must belong to the account group."
     )
-    name: str | None = strawberry.field(
-        default=strawberry.UNSET,
-        description="The name of the copy. Without it Sonarly chooses one. If a response is lost, "
-        "the gateway can find the copy only by a name that no other campaign has.",
+    name: str | None = optional_field(
+        "The name of the copy. Without it Sonarly chooses one. If a response is lost, "
+        "the gateway can find the copy only by a name that no other campaign has."
     )
-    lead_ids: list[strawberry.ID] | None = strawberry.field(
-        default=strawberry.UNSET,
-        description="The leads of the audience that the copy is for. Without them, all leads.",
+    lead_ids: list[strawberry.ID] | None = optional_field(
+        "The leads of the audience that the copy is for. Without them, all leads."
     )
 
 
@@ -92,14 +90,14 @@ class SonarlyConnector(
             raise building.invalid_input(
                 "leadIds", "leadIds must have at least one id. Omit it for all leads."
             )
+        campaigns = _campaigns_path(copy_input)
         source = building.require_id(copy_input.campaign_id, "campaignId")
         fields = {
             "name": building.optional_line(copy_input.name, "name"),
             "audienceId": building.require_id(copy_input.audience_id, "audienceId"),
             "leadIds": [building.require_id(lead, "leadIds") for lead in leads] if leads else None,
         }
-        path = f"/{source}/duplicate"
-        return self._request("POST", copy_input, path, building.json_body(fields))
+        return self._request("POST", f"{campaigns}/{source}/duplicate", building.json_body(fields))
 
     def parse_response(
         self, copy_input: SonarlyCampaignInput, response: ProviderResponse
@@ -122,7 +120,7 @@ class SonarlyConnector(
         )
 
     def build_search(self, copy_input: SonarlyCampaignInput, cursor: str | None) -> ProviderRequest:
-        return self._request("GET", copy_input)
+        return self._request("GET", _campaigns_path(copy_input))
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         """The list has no pages and no filters (app.sonarly.io/docs, campaigns-list)."""
@@ -137,15 +135,18 @@ class SonarlyConnector(
                 "Sonarly reads a campaign only within its account group, and the gateway knows the "
                 "group only for campaigns that it has copied.",
             )
-        return self._request("GET", related_input, f"/{building.require_id(campaign_id, 'id')}")
+        path = f"{_campaigns_path(related_input)}/{building.require_id(campaign_id, 'id')}"
+        return self._request("GET", path)
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         return parsing.one(response, campaign_id, FIELDS.parse, "data")
 
-    def _request(
-        self, method: str, copy_input: SonarlyCampaignInput, path: str = "", body: bytes = b""
-    ) -> ProviderRequest:
-        group = building.require_id(copy_input.account_group_id, "accountGroupId")
+    def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
         headers = {"authorization": f"Bearer {self.account.api_key.get_secret_value()}"}
-        url = f"{self.account.base_url}/v1/accounts/{group}/campaigns{path}"
-        return building.api_request(method, url, headers, body)
+        return building.api_request(method, self.account.base_url + path, headers, body)
+
+
+def _campaigns_path(copy_input: SonarlyCampaignInput) -> str:
+    """Raises `Refused`."""
+    group = building.require_id(copy_input.account_group_id, "accountGroupId")
+    return f"/v1/accounts/{group}/campaigns"
