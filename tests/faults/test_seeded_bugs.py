@@ -164,7 +164,7 @@ BUGS = [
                 ),
             ]
         },
-        ("test_transport.py",),
+        ("transport/test_client.py",),
     ),
     Bug(
         "no second look before a refusal",
