@@ -177,7 +177,7 @@ async def test_a_campaign_as_its_provider_describes_it_now(client: Any) -> None:
 
 async def test_a_campaign_that_cannot_be_read(client: Any) -> None:
     for account, campaign_id, message in [
-        ("nobody", "x", "There is no account of this name; see Query.accounts."),
+        ("nobody", "x", "There is no account with this name: see Query.accounts."),
         ("braze", "../x", "id must be 1 to 128 letters, digits, '-' or '_'."),
         ("braze", "\ud800", "id must be 1 to 128 letters, digits, '-' or '_'."),
         ("altcraft", "abc", "Altcraft's ids are whole numbers."),

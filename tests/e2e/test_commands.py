@@ -133,7 +133,7 @@ def test_the_sandbox_copies_at_every_account(running: Any) -> None:
         table = command.output
         for account in ("altcraft", "altcraft-xml", "sonarly"):
             assert re.search(rf"^{account} +\w+ +CREATED +\w+ +\w", table, re.MULTILINE), table
-        assert re.search(r"^braze +braze +ACCEPTED +not named yet$", table, re.MULTILINE), table
+        assert re.search(r"^braze +braze +ACCEPTED +no id yet$", table, re.MULTILINE), table
         assert re.search(
             r"^braze: duplication \S+ is now CREATED as campaign \S+", table, re.MULTILINE
         )
@@ -310,7 +310,7 @@ def test_a_person_settles_what_nobody_knows_beside_a_running_gateway(
         assert "letters, digits" in refused("resolve", made, "--created", "../c7")
         shown = told("resolve", made, "--created", "c7")
         assert re.search(r"^status +CREATED$", shown, re.MULTILINE)
-        assert re.search(r"^evidence +PERSON$", shown, re.MULTILINE)
+        assert re.search(r"^evidence +OPERATOR$", shown, re.MULTILINE)
         assert "is the copy of another duplication" in refused("resolve", absent, "--created", "c7")
         assert re.search(r"^status +REJECTED$", told("resolve", absent, "--absent"), re.MULTILINE)
         assert "is REJECTED already" in refused("resolve", absent, "--created", "c8")

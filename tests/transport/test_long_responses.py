@@ -26,10 +26,10 @@ from campaign_gateway.connectors.contract import (
 from campaign_gateway.duplication.copy_search import search_copies
 from campaign_gateway.duplication.service import _intent
 from campaign_gateway.model import Intent, Rejected
-from campaign_gateway.transport.client import COPY_ANSWER_LIMIT, Transport
-from campaign_gateway.transport.redaction import LONGEST_SPELLING, WINDOW, redactor
+from campaign_gateway.transport.client import COPY_RESPONSE_LIMIT, Transport
+from campaign_gateway.transport.redaction import LONGEST_FORM, WINDOW, create_redactor
 from campaign_gateway.transport.token_auth import TokenTransport, _CachedToken
-from campaign_gateway.transport.worker import PARSED_AT_ONCE, parsed
+from campaign_gateway.transport.worker import LOOP_LIMIT, parse_response
 
 SECRET = 'sk/live"a&b-12345'
 
@@ -154,7 +154,7 @@ async def test_a_list_that_makes_no_sense_is_unreadable_however_long(
     open_at: Callable[..., Account],
 ) -> None:
     _, settings, fields = LISTS["sonarly"]
-    with answering(b"[" + b'"a", ' * PARSED_AT_ONCE) as url:
+    with answering(b"[" + b'"a", ' * LOOP_LIMIT) as url:
         account = open_at("sonarly", url, **settings)
         campaign = account.connector.Input(**fields)
         intent = _intent("everyone", "key", "sonarly", account.name, campaign)
@@ -163,11 +163,11 @@ async def test_a_list_that_makes_no_sense_is_unreadable_however_long(
     assert gc.isenabled()
 
 
-@pytest.mark.parametrize("size", [PARSED_AT_ONCE, PARSED_AT_ONCE + 1])
+@pytest.mark.parametrize("size", [LOOP_LIMIT, LOOP_LIMIT + 1])
 async def test_only_long_answers_are_parsed_in_another_thread(size: int) -> None:
     response = ProviderResponse(200, {}, b"x" * size)
-    is_here = await parsed(response, threading.get_ident) == threading.get_ident()
-    assert is_here == (size == PARSED_AT_ONCE)
+    is_here = await parse_response(response, threading.get_ident) == threading.get_ident()
+    assert is_here == (size == LOOP_LIMIT)
 
 
 def _each(spell: Callable[[str], str]) -> str:
@@ -191,38 +191,38 @@ SPELLINGS = {
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_a_secret_is_redacted_wherever_it_stands_in_a_long_answer(spelling: str) -> None:
-    hide, found = redactor([SECRET]), SPELLINGS[spelling].encode()
-    alone = hide(found)
+    redact, found = create_redactor([SECRET]), SPELLINGS[spelling].encode()
+    alone = redact(found)
     assert b"[redacted]" in alone
-    assert len(found) <= LONGEST_SPELLING * len(SECRET)
+    assert len(found) <= LONGEST_FORM * len(SECRET)
     # Once at each place that is cut by a window's border, in each way that it can be cut.
     for cut in range(len(found) + 1):
         ahead = b"." * (WINDOW - cut)
-        assert hide(ahead + found + ahead + found) == ahead + alone + ahead + alone, cut
+        assert redact(ahead + found + ahead + found) == ahead + alone + ahead + alone, cut
 
 
 def test_a_short_secret_is_a_word_of_its_own_at_a_border_too() -> None:
-    hide = redactor(["abc"])
+    redact = create_redactor(["abc"])
     for cut in range(5):
         ahead = b"." * (WINDOW - cut)
-        assert hide(ahead + b"abc,") == ahead + b"[redacted],"
+        assert redact(ahead + b"abc,") == ahead + b"[redacted],"
         for harmless in (b"abcd", b"xabc", b"x-abc-"):
-            assert hide(ahead + harmless) == ahead + harmless
+            assert redact(ahead + harmless) == ahead + harmless
 
 
 def test_of_a_secret_that_holds_another_one_nothing_is_left() -> None:
-    assert redactor(["secret-1", "my-secret-1-of-2"])(b"my-secret-1-of-2") == b"[redacted]"
+    assert create_redactor(["secret-1", "my-secret-1-of-2"])(b"my-secret-1-of-2") == b"[redacted]"
 
 
 def test_a_body_that_is_nothing_but_the_beginnings_of_secrets_takes_no_longer() -> None:
-    hide, harmless = redactor([SECRET]), b"." * COPY_ANSWER_LIMIT
+    redact, harmless = create_redactor([SECRET]), b"." * COPY_RESPONSE_LIMIT
 
     def seconds(body: bytes) -> float:
         began = perf_counter()
-        assert hide(body) == body
+        assert redact(body) == body
         return perf_counter() - began
 
-    usual = min(seconds(b'{"name": "a slash"}, ' * (COPY_ANSWER_LIMIT // 21)) for _ in range(3))
+    usual = min(seconds(b'{"name": "a slash"}, ' * (COPY_RESPONSE_LIMIT // 21)) for _ in range(3))
     for hostile in (b"\\", b"&", b"%25", b"&amp;", b"&#0", b"sk/live"):
         body = hostile * (len(harmless) // len(hostile))
         assert min(seconds(body) for _ in range(3)) < max(0.5, 50 * usual), hostile
@@ -244,9 +244,9 @@ async def test_neither_a_secret_nor_a_token_is_left_in_a_long_answer() -> None:
         def rejects_token(self, response: ProviderResponse) -> bool:
             return False
 
-    token, long = "token-of-the-account", b"." * (COPY_ANSWER_LIMIT - 5)
+    token, long = "token-of-the-account", b"." * (COPY_RESPONSE_LIMIT - 5)
     signed = TokenTransport(Transport([SECRET], 20), Connector())
-    signed._pass = _CachedToken(token, float("inf"), redactor([token]))
+    signed._cached_token = _CachedToken(token, float("inf"), create_redactor([token]))
     with answering(long + SECRET.encode() + long + token.encode()) as url:
         response = await signed.send_idempotent(ProviderRequest("GET", url, {}))
     await signed.close()

@@ -1,4 +1,4 @@
-"""The mutation's input: exactly one provider's."""
+"""The mutation's input: the input of exactly one provider."""
 
 from dataclasses import fields, replace
 from typing import Any
@@ -18,13 +18,13 @@ from campaign_gateway.connectors.providers.sonarly import SonarlyCampaignInput
 
 
 def member(title: str) -> Any:
-    return strawberry.field(default=strawberry.UNSET, description=f"At {title}.")
+    return strawberry.field(default=strawberry.UNSET, description=f"Copy a campaign at {title}.")
 
 
 @strawberry.input(
     one_of=True,
-    description="The campaign to copy, in the terms of its provider. Give exactly one member, and "
-    "give none of the others, not even as null.",
+    description="The campaign to copy, as its provider describes it. Set exactly one member. Leave "
+    "out all others, instead of setting them to null.",
 )
 class DuplicateCampaignInput:
     altcraft: AltcraftCampaignInput | None = member("Altcraft")
@@ -39,13 +39,13 @@ class DuplicateCampaignInput:
     sonarly: SonarlyCampaignInput | None = member("Sonarly")
 
     def chosen(self) -> tuple[str, Any]:
-        """The provider's name and its input, with None for what the caller left out."""
-        ((provider, campaign),) = (
-            (each.name, given) for each in fields(self) if (given := getattr(self, each.name))
+        """Return the provider's name and its input, with None for omitted fields."""
+        ((provider, copy_input),) = (
+            (member.name, value) for member in fields(self) if (value := getattr(self, member.name))
         )
         omitted = {
-            each.name: None
-            for each in fields(campaign)
-            if getattr(campaign, each.name) is strawberry.UNSET
+            field.name: None
+            for field in fields(copy_input)
+            if getattr(copy_input, field.name) is strawberry.UNSET
         }
-        return provider, replace(campaign, **omitted)
+        return provider, replace(copy_input, **omitted)
