@@ -19,12 +19,12 @@ def audits(sandbox_url: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_every_audit_is_made(audits: list[dict[str, Any]]) -> None:
+def test_all_61_audits_run(audits: list[dict[str, Any]]) -> None:
     assert len({audit["id"] for audit in audits}) == 61
     assert Counter(audit["name"].split()[0] for audit in audits) == AUDITS
 
 
-def test_every_audit_is_passed(audits: list[dict[str, Any]]) -> None:
+def test_all_audits_pass(audits: list[dict[str, Any]]) -> None:
     failed = [audit for audit in audits if audit["status"] != "ok"]
     assert not failed, "\n".join(
         f"{audit['id']} {audit['name']}: {audit['reason']}" for audit in failed

@@ -64,14 +64,14 @@ def lint(tmp_path: Path) -> Callable[[str], set[tuple[str, str]]]:
     return lint
 
 
-def test_the_rules_that_matter_are_in_force(lint: Any) -> None:
+def test_linter_applies_the_required_rules(lint: Any) -> None:
     assert {rule for rule, _ in lint(POOR)} >= MUST
 
 
-def test_the_linter_finds_nothing_in_the_published_schema(lint: Any) -> None:
+def test_linter_finds_no_error_in_the_published_schema(lint: Any) -> None:
     assert lint(PUBLISHED.read_text("utf-8")) == set()
 
 
-def test_the_linter_finds_nothing_of_ours_in_the_subgraph(lint: Any) -> None:
+def test_linter_finds_no_error_in_our_part_of_the_subgraph(lint: Any) -> None:
     found = lint(federation_sdl() + COMPOSERS_OWN)
     assert [message for _, message in found if not PRESCRIBED.search(message)] == []

@@ -1,4 +1,4 @@
-"""Long answers: the event loop goes on while they are read, and no secret is left in them."""
+"""Long responses: they do not block the event loop, and their secrets are redacted."""
 
 import asyncio
 import base64
@@ -35,13 +35,13 @@ SECRET = 'sk/live"a&b-12345'
 
 LIST_BYTES = 7_000_000
 
-# What the work may cost the event loop, in seconds, on a machine that does nothing else.
+# How long the event loop may be blocked, in seconds, on a machine that does nothing else.
 LONGEST_STALL = 0.05
 
 
 @contextmanager
 def answering(body: bytes) -> Iterator[str]:
-    """A provider in a thread of its own that answers each request with the body."""
+    """A provider in its own thread that responds to each request with the body."""
 
     def serve() -> None:
         while True:
@@ -61,7 +61,7 @@ def answering(body: bytes) -> Iterator[str]:
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
-            # A connection without a request is the last one.
+            # A connection without a request ends the provider.
             socket.create_connection(listener.getsockname()).close()
             thread.join(10)
 
@@ -115,7 +115,7 @@ def now() -> datetime:
 
 
 async def _longest_stall(account: Account, campaign: Any, intent: Intent) -> float:
-    """For how long the event loop does not get to anything else while the list is read."""
+    """Return for how long the event loop is blocked while the list is parsed."""
     turns = [perf_counter()]
 
     async def tick() -> None:
@@ -132,7 +132,7 @@ async def _longest_stall(account: Account, campaign: Any, intent: Intent) -> flo
 
 
 @pytest.mark.parametrize("provider", LISTS)
-async def test_the_event_loop_goes_on_while_a_long_list_is_read(
+async def test_long_list_does_not_block_the_event_loop(
     open_at: Callable[..., Account], provider: str
 ) -> None:
     make, settings, fields = LISTS[provider]
@@ -146,11 +146,11 @@ async def test_the_event_loop_goes_on_while_a_long_list_is_read(
         assert account.connector.parse_search(ProviderResponse(200, {}, body), None).campaigns
         in_one_go = perf_counter() - began
         stalls = [await _longest_stall(account, campaign, intent) for _ in range(3)]
-    # Another process may hold the machine at any time, but hardly in each of the runs.
+    # Other processes may slow the machine down, but hardly in all three runs.
     assert min(stalls) < max(LONGEST_STALL, in_one_go / 4), (stalls, in_one_go)
 
 
-async def test_a_list_that_makes_no_sense_is_unreadable_however_long(
+async def test_long_list_that_is_invalid_raises_unexpected_response(
     open_at: Callable[..., Account],
 ) -> None:
     _, settings, fields = LISTS["sonarly"]
@@ -164,7 +164,7 @@ async def test_a_list_that_makes_no_sense_is_unreadable_however_long(
 
 
 @pytest.mark.parametrize("size", [LOOP_LIMIT, LOOP_LIMIT + 1])
-async def test_only_long_answers_are_parsed_in_another_thread(size: int) -> None:
+async def test_only_long_responses_are_parsed_in_another_thread(size: int) -> None:
     response = ProviderResponse(200, {}, b"x" * size)
     is_here = await parse_response(response, threading.get_ident) == threading.get_ident()
     assert is_here == (size == LOOP_LIMIT)
@@ -190,18 +190,18 @@ SPELLINGS = {
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_a_secret_is_redacted_wherever_it_stands_in_a_long_answer(spelling: str) -> None:
+def test_secret_is_redacted_at_every_position_of_a_long_response(spelling: str) -> None:
     redact, found = create_redactor([SECRET]), SPELLINGS[spelling].encode()
     alone = redact(found)
     assert b"[redacted]" in alone
     assert len(found) <= LONGEST_FORM * len(SECRET)
-    # Once at each place that is cut by a window's border, in each way that it can be cut.
+    # The border of a window splits the secret at each of its positions.
     for cut in range(len(found) + 1):
         ahead = b"." * (WINDOW - cut)
         assert redact(ahead + found + ahead + found) == ahead + alone + ahead + alone, cut
 
 
-def test_a_short_secret_is_a_word_of_its_own_at_a_border_too() -> None:
+def test_short_secret_is_redacted_only_as_a_word_at_a_window_border() -> None:
     redact = create_redactor(["abc"])
     for cut in range(5):
         ahead = b"." * (WINDOW - cut)
@@ -210,11 +210,11 @@ def test_a_short_secret_is_a_word_of_its_own_at_a_border_too() -> None:
             assert redact(ahead + harmless) == ahead + harmless
 
 
-def test_of_a_secret_that_holds_another_one_nothing_is_left() -> None:
+def test_secret_that_contains_another_secret_is_redacted_completely() -> None:
     assert create_redactor(["secret-1", "my-secret-1-of-2"])(b"my-secret-1-of-2") == b"[redacted]"
 
 
-def test_a_body_that_is_nothing_but_the_beginnings_of_secrets_takes_no_longer() -> None:
+def test_body_of_partial_matches_is_redacted_in_linear_time() -> None:
     redact, harmless = create_redactor([SECRET]), b"." * COPY_RESPONSE_LIMIT
 
     def seconds(body: bytes) -> float:
@@ -228,9 +228,9 @@ def test_a_body_that_is_nothing_but_the_beginnings_of_secrets_takes_no_longer() 
         assert min(seconds(body) for _ in range(3)) < max(0.5, 50 * usual), hostile
 
 
-async def test_neither_a_secret_nor_a_token_is_left_in_a_long_answer() -> None:
+async def test_secret_and_token_are_redacted_in_a_long_response() -> None:
     class Connector:
-        """Its account is signed in already."""
+        """Has a valid token already."""
 
         def build_token_request(self) -> ProviderRequest:
             raise NotImplementedError
