@@ -102,8 +102,8 @@ class Transport:
         self._timeout_seconds = timeout_seconds
         # Some providers repeat the secret when they reject it.
         self._redact = create_redactor(secrets)
-        # No connection is kept alive: the provider may close it while the next request is written,
-        # and then nobody can know whether that request took effect.
+        # No connection is kept alive. If the provider closed it while the next request is written,
+        # it would be unknown whether that request took effect.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self._client = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(
