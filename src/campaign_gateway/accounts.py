@@ -58,13 +58,13 @@ def unclear_addresses(accounts: Iterable[Account]) -> Iterator[str]:
     If they do and the gateway does not know it, one account could claim another one's lost copy.
     """
     by_provider: dict[str, list[Account]] = {}
-    for each in accounts:
-        by_provider.setdefault(each.connector.provider, []).append(each)
+    for account in accounts:
+        by_provider.setdefault(account.connector.provider, []).append(account)
     for provider, group in by_provider.items():
-        unclear = [each for each in group if each.shared_campaigns is None]
-        if unclear and len({each.place for each in group}) > 1:
-            places = ", ".join(f"{each.name} ({each.address})" for each in group)
-            unset = ", ".join(each.name for each in unclear)
+        unclear = [account for account in group if account.shared_campaigns is None]
+        if unclear and len({account.place for account in group}) > 1:
+            places = ", ".join(f"{account.name} ({account.address})" for account in group)
+            unset = ", ".join(account.name for account in unclear)
             yield (
                 f"the {provider} accounts {places} have different addresses. If they see the same "
                 "campaigns, set the same shared_campaigns for them, otherwise different ones. It "
@@ -74,9 +74,11 @@ def unclear_addresses(accounts: Iterable[Account]) -> Iterator[str]:
 
 def choose_account(accounts: Mapping[str, Account], provider: str, name: str | None) -> Account:
     """Return the named account, or the only one of its provider. Raises `Refused`."""
-    of_provider = [each for each in accounts.values() if each.connector.provider == provider]
+    of_provider = [
+        account for account in accounts.values() if account.connector.provider == provider
+    ]
     if name is not None:
-        of_provider = [each for each in of_provider if each.name == name]
+        of_provider = [account for account in of_provider if account.name == name]
     if len(of_provider) == 1:
         return of_provider[0]
     if name is not None:
