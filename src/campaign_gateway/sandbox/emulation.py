@@ -22,7 +22,7 @@ HANG_SECONDS = 300
 # Faults that every emulator can simulate: name -> what happens.
 FAULTS: Mapping[str, str] = {
     "slow": f"copied, and the response comes after {SLOW_SECONDS} seconds",
-    "hang": "no response, nothing copied",
+    "hang": "never answered, nothing copied",
     "cut-before-copy": "the connection is closed before anything is copied",
     "cut-after-copy": "copied, then the connection is closed without a response",
     "cut-in-answer": "copied, then the connection is closed in the middle of the response",
