@@ -64,46 +64,46 @@ async def test_accepted_copy_is_found_by_reading_and_becomes_created(client: Any
     assert payload["userErrors"] == []
     assert payload["duplication"]["settledAt"] is None
 
-    found = await settled(client, payload["duplication"]["id"])
+    duplication = await settled(client, payload["duplication"]["id"])
 
     (copy,) = (await client.counted("braze"))["copies"]
-    assert found["status"] == "CREATED"
-    assert found["evidence"] == "INFERRED"
-    assert found["campaign"] == {"id": copy["id"], "name": "Wave two", "status": "DRAFT"}
-    assert found["settledAt"] is not None
+    assert duplication["status"] == "CREATED"
+    assert duplication["evidence"] == "INFERRED"
+    assert duplication["campaign"] == {"id": copy["id"], "name": "Wave two", "status": "DRAFT"}
+    assert duplication["settledAt"] is not None
 
 
 async def test_two_identical_intents_get_different_copies(client: Any) -> None:
     first, second = await asyncio.gather(client.duplicate(BRAZE), client.duplicate(BRAZE))
 
-    found = [await settled(client, each["duplication"]["id"]) for each in (first, second)]
+    duplication = [await settled(client, each["duplication"]["id"]) for each in (first, second)]
 
     made = {copy["id"] for copy in (await client.counted("braze"))["copies"]}
-    assert {each["campaign"]["id"] for each in found} == made
+    assert {each["campaign"]["id"] for each in duplication} == made
     assert len(made) == 2
 
 
 async def test_accepted_copy_that_never_appears_stays_accepted(client: Any) -> None:
     payload = await client.duplicate(braze("never-created"))
     await asyncio.sleep(4)
-    found = await watch(client, payload["duplication"]["id"])
-    assert found["status"] == "ACCEPTED"
-    assert found["campaign"] is None
+    duplication = await watch(client, payload["duplication"]["id"])
+    assert duplication["status"] == "ACCEPTED"
+    assert duplication["campaign"] is None
 
 
 async def watch(client: Any, duplication_id: str) -> dict[str, Any]:
     query = """query Watch($id: ID!) { duplication(id: $id) {
       status evidence settledAt campaign { id name status } } }"""
-    found: dict[str, Any] = (await client.ask(query, id=duplication_id))["duplication"]
-    return found
+    duplication: dict[str, Any] = (await client.ask(query, id=duplication_id))["duplication"]
+    return duplication
 
 
 async def settled(client: Any, duplication_id: str) -> dict[str, Any]:
     async with asyncio.timeout(30):
         while True:
-            found = await watch(client, duplication_id)
-            if found["status"] in {"CREATED", "REJECTED"}:
-                return found
+            duplication = await watch(client, duplication_id)
+            if duplication["status"] in {"CREATED", "REJECTED"}:
+                return duplication
             await asyncio.sleep(0.2)
 
 
@@ -182,14 +182,14 @@ async def test_omitted_null_and_default_account_are_the_same_input(client: Any) 
 
 
 REFUSED = [
-    (braze("not-found"), "CAMPAIGN_NOT_FOUND"),
+    (braze("not-duplication"), "CAMPAIGN_NOT_FOUND"),
     (braze("no-such-campaign"), "CAMPAIGN_NOT_FOUND"),
     (braze("invalid"), "INVALID_INPUT"),
     (braze("unauthorized"), "AUTHENTICATION_FAILED"),
     (braze("forbidden"), "PERMISSION_DENIED"),
     (braze("rate-limited"), "RATE_LIMITED"),
     (BRAZE.replace("name:", 'tagNames: ["no-such-tag"], name:'), "INVALID_INPUT"),
-    (sonarly("not-found"), "CAMPAIGN_NOT_FOUND"),
+    (sonarly("not-duplication"), "CAMPAIGN_NOT_FOUND"),
     (sonarly("507f1f77bcf86cd799439012"), "CAMPAIGN_NOT_FOUND"),
     (sonarly("invalid"), "INVALID_INPUT"),
     (sonarly("unauthorized"), "AUTHENTICATION_FAILED"),
@@ -445,7 +445,7 @@ async def test_malformed_idempotency_key_is_invalid_input(client: Any, key: str)
 
 async def test_account_that_is_unknown_or_ambiguous_is_refused(client: Any) -> None:
     for fields in (
-        SONARLY.replace("sonarly: {", 'sonarly: { account: "nobody",'),
+        SONARLY.replace("sonarly: {", 'sonarly: { account: "no-such-account",'),
         SONARLY.replace("sonarly: {", 'sonarly: { account: "braze",'),
         "altcraft: { campaignId: 96 }",
     ):
@@ -466,8 +466,8 @@ async def test_altcraft_copy_is_active_only_if_requested(client: Any) -> None:
     ]:
         fields = f'altcraft: {{ account: "altcraft", campaignId: 96{option} }}'
         payload = await client.duplicate(fields)
-        found = await client.ask(query, id=payload["campaign"]["id"])
-        assert found["campaign"]["status"] == status, option
+        duplication = await client.ask(query, id=payload["campaign"]["id"])
+        assert duplication["campaign"]["status"] == status, option
 
 
 async def test_secrets_are_in_no_response_no_log_and_no_ledger_file(

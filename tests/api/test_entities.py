@@ -47,12 +47,12 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edg
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def made(gateway: Edge) -> list[tuple[str, str]]:
     """Return the ids of five duplications and of their copies, which are named Copy 0 to 4."""
-    found = []
+    ids = []
     for number in range(5):
         variables = {"name": f"Copy {number}", "key": str(uuid.uuid4())}
         payload = (await gateway.data(COPY, variables))["duplicateCampaign"]
-        found.append((payload["duplication"]["id"], payload["campaign"]["id"]))
-    return found
+        ids.append((payload["duplication"]["id"], payload["campaign"]["id"]))
+    return ids
 
 
 class Reads:
@@ -92,8 +92,8 @@ def campaign(account: str, campaign_id: object) -> Key:
 
 
 async def resolved(gateway: Edge, *keys: Key) -> list[Any]:
-    found: list[Any] = (await gateway.data(HOP, {"keys": keys}))["_entities"]
-    return found
+    result: list[Any] = (await gateway.data(HOP, {"keys": keys}))["_entities"]
+    return result
 
 
 async def test_duplications_of_a_request_are_one_read_of_the_ledger(
@@ -104,9 +104,9 @@ async def test_duplications_of_a_request_are_one_read_of_the_ledger(
     def counted(name: str) -> None:
         real = getattr(Ledger, name)
 
-        async def look(*given: Any) -> Any:
+        async def look(*arguments: Any) -> Any:
             looks[name] += 1
-            return await real(*given)
+            return await real(*arguments)
 
         monkeypatch.setattr(Ledger, name, look)
 
@@ -114,9 +114,9 @@ async def test_duplications_of_a_request_are_one_read_of_the_ledger(
         counted(name)
     ids = [each for each, _ in made]
     asked = [ids[3], ids[0], UNKNOWN_ID, ids[4], ids[0].upper(), "no id", "", ids[0], ids[1]]
-    found = await resolved(gateway, *map(duplication, asked))
+    result = await resolved(gateway, *map(duplication, asked))
     assert looks == {"get_all": 1}
-    names = [each and (each["id"], each["requestedName"]) for each in found]
+    names = [each and (each["id"], each["requestedName"]) for each in result]
     assert names == [
         (ids[3], "Copy 3"),
         (ids[0], "Copy 0"),
@@ -142,10 +142,10 @@ async def test_campaigns_of_one_account_group_are_one_read_at_the_provider(
     gateway: Edge, made: list[tuple[str, str]], reads: Reads
 ) -> None:
     ids = [each for _, each in reversed(made)]
-    found = await resolved(gateway, *(campaign("sonarly", each) for each in [*ids, ids[0]]))
+    result = await resolved(gateway, *(campaign("sonarly", each) for each in [*ids, ids[0]]))
     expected = [f"Copy {number}" for number in (4, 3, 2, 1, 0, 4)]
-    assert [each["name"] for each in found] == expected
-    assert [each["id"] for each in found] == [*ids, ids[0]]
+    assert [each["name"] for each in result] == expected
+    assert [each["id"] for each in result] == [*ids, ids[0]]
     (url,) = reads.urls
     assert url.endswith("/campaigns")
 
@@ -155,8 +155,8 @@ async def test_other_campaigns_are_one_read_each_with_bounded_concurrency(
 ) -> None:
     unknown = [campaign("braze", f"unknown-{number}") for number in range(20)]
     source = campaign("braze", BRAZE_SOURCE)
-    found = await resolved(gateway, *unknown[:10], source, *unknown[10:], source)
-    assert [each and each["name"] for each in found] == [
+    result = await resolved(gateway, *unknown[:10], source, *unknown[10:], source)
+    assert [each and each["name"] for each in result] == [
         *[None] * 10,
         "Spring sale",
         *[None] * 10,
@@ -170,7 +170,7 @@ async def test_mixed_references_are_resolved_in_their_order(
     gateway: Edge, made: list[tuple[str, str]]
 ) -> None:
     (first, copy), *_ = made
-    found = await resolved(
+    result = await resolved(
         gateway,
         campaign("altcraft", 96),
         # A router may send more than the key, and those fields must not be trusted.
@@ -180,7 +180,7 @@ async def test_mixed_references_are_resolved_in_their_order(
         duplication(7),
         campaign("altcraft", 12345),
     )
-    assert [each and (each["__typename"], each["id"]) for each in found] == [
+    assert [each and (each["__typename"], each["id"]) for each in result] == [
         ("Campaign", "96"),
         ("Duplication", first),
         ("Campaign", "96"),
@@ -188,8 +188,8 @@ async def test_mixed_references_are_resolved_in_their_order(
         None,
         None,
     ]
-    assert found[1]["status"] == "CREATED"
-    assert [found[0]["account"], found[2]["account"]] == ["altcraft", "altcraft-xml"]
+    assert result[1]["status"] == "CREATED"
+    assert [result[0]["account"], result[2]["account"]] == ["altcraft", "altcraft-xml"]
 
 
 async def test_representations_may_be_literals_in_the_document(
@@ -200,8 +200,8 @@ async def test_representations_may_be_literals_in_the_document(
       {{ __typename: "Duplication", id: "{first}" }} $key
       {{ __typename: "Campaign", account: "altcraft", id: 96 }}
     ]) {ENTITY} }}"""
-    found = (await gateway.data(query, {"key": duplication(first)}))["_entities"]
-    assert [each["id"] for each in found] == [first, first, "96"]
+    result = (await gateway.data(query, {"key": duplication(first)}))["_entities"]
+    assert [each["id"] for each in result] == [first, first, "96"]
 
 
 async def test_campaign_that_cannot_be_read_does_not_affect_the_others(
@@ -211,7 +211,7 @@ async def test_campaign_that_cannot_be_read_does_not_affect_the_others(
     # Without an account group of the ledger, Sonarly cannot read a campaign.
     unreadable = "507f1f77bcf86cd799439099"
     keys = [
-        campaign("nobody", "x"),
+        campaign("no-such-account", "x"),
         duplication(first),
         campaign("braze", "../x"),
         campaign("sonarly", unreadable),
@@ -225,8 +225,8 @@ async def test_campaign_that_cannot_be_read_does_not_affect_the_others(
     response = await gateway.post(HOP, {"keys": keys})
     answer = response.json()
     assert response.status_code == 200
-    found = answer["data"]["_entities"]
-    assert [each and each["id"] for each in found] == [
+    result = answer["data"]["_entities"]
+    assert [each and each["id"] for each in result] == [
         *[None, first, None, None, copy],
         *[None] * 5,
     ]
@@ -264,10 +264,10 @@ async def test_account_that_changed_its_provider_does_not_affect_the_others(
     near = Ledger.find_related
 
     async def of_another(*arguments: Any) -> Any:
-        found = await near(*arguments)
+        result = await near(*arguments)
         return {
             key: replace(each, intent=replace(each.intent, provider="altcraft"))
-            for key, each in found.items()
+            for key, each in result.items()
         }
 
     monkeypatch.setattr(Ledger, "find_related", of_another)
@@ -325,8 +325,8 @@ async def test_campaigns_are_limited_over_all_fields_together(gateway: Edge, rea
       one: campaign(account: "braze", id: "unknown-one") {{ id }}
     }}"""
     keys = [campaign("braze", f"unknown-{number}") for number in range(50)]
-    found = await gateway.data(query, {"some": keys[:25], "more": keys[25:49]})
-    assert found["one"] is None
+    result = await gateway.data(query, {"some": keys[:25], "more": keys[25:49]})
+    assert result["one"] is None
     assert len(reads.urls) == 50
     answer = (await gateway.post(query, {"some": keys[:25], "more": keys[25:]})).json()
     assert any("up to 50 campaigns" in error["message"] for error in answer["errors"])
@@ -414,8 +414,8 @@ async def test_id_that_no_database_accepts_is_not_found(gateway: Edge) -> None:
 
 async def test_id_in_upper_case_is_found(gateway: Edge, made: list[tuple[str, str]]) -> None:
     first = made[0][0]
-    found = await resolved(gateway, duplication(first.upper()), duplication(first))
-    assert [each["id"] for each in found] == [first, first]
+    result = await resolved(gateway, duplication(first.upper()), duplication(first))
+    assert [each["id"] for each in result] == [first, first]
 
 
 async def test_duplication_of_another_scope_is_not_found(
@@ -434,8 +434,8 @@ async def test_duplication_of_another_scope_is_not_found(
 
 async def test_schema_has_the_fields_that_routers_query(gateway: Edge) -> None:
     query = """{ __type(name: "_Entity") { kind possibleTypes { name } } _service { sdl } }"""
-    found = await gateway.data(query)
-    assert found["__type"]["kind"] == "UNION"
-    names = {each["name"] for each in found["__type"]["possibleTypes"]}
+    result = await gateway.data(query)
+    assert result["__type"]["kind"] == "UNION"
+    names = {each["name"] for each in result["__type"]["possibleTypes"]}
     assert names == {"Duplication", "Campaign"}
-    assert json.dumps(found["_service"]["sdl"]).count("@key(") == 2
+    assert json.dumps(result["_service"]["sdl"]).count("@key(") == 2

@@ -37,7 +37,7 @@ def schemas() -> dict[str, str]:
         for each in definitions
         if isinstance(each, InputObjectTypeDefinitionNode) and each.directives
     )
-    found = {}
+    by_member = {}
     for member in choice.fields or ():
         assert isinstance(member.type, NamedTypeNode)
         forced = InputValueDefinitionNode(
@@ -45,8 +45,8 @@ def schemas() -> dict[str, str]:
         )
         alone = InputObjectTypeDefinitionNode(name=choice.name, fields=(forced,), directives=())
         changed = tuple(alone if each is choice else each for each in definitions)
-        found[member.name.value] = print_ast(DocumentNode(definitions=changed))
-    return found
+        by_member[member.name.value] = print_ast(DocumentNode(definitions=changed))
+    return by_member
 
 
 @pytest.fixture(scope="module")

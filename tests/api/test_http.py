@@ -218,19 +218,19 @@ def test_request_that_cannot_be_executed_is_400_or_200_by_media_type(
 @pytest.mark.parametrize("accept", [JSON, GRAPHQL_RESPONSE])
 def test_executed_request_has_data_and_status_200(send: Send, accept: str) -> None:
     for query, expected in [
-        ('{ campaign(account: "nobody", id: "x") { id } }', {"campaign": None}),
+        ('{ campaign(account: "no-such-account", id: "x") { id } }', {"campaign": None}),
         ("{ __typename duplications(first: 0) { edges { cursor } } }", None),
         (
-            '{ __typename campaign(account: "nobody", id: "x") { id } }',
+            '{ __typename campaign(account: "no-such-account", id: "x") { id } }',
             {"__typename": "Query", "campaign": None},
         ),
     ]:
         answer = send(accepting(accept), json.dumps({"query": query}).encode())
         assert (answer.status, answer.media_type) == (200, accept), query
-        found = answer.json()
-        assert found.keys() == {"errors", "data"}, query
-        assert found["data"] == expected, query
-        assert found["errors"][0]["path"], query
+        content = answer.json()
+        assert content.keys() == {"errors", "data"}, query
+        assert content["data"] == expected, query
+        assert content["errors"][0]["path"], query
 
 
 def test_response_must_not_be_cached(get: Callable[..., HttpResponse]) -> None:

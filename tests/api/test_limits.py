@@ -195,7 +195,7 @@ async def test_comments_of_a_document_are_limited(gateway: Edge) -> None:
 
 
 @pytest.mark.parametrize(
-    ("type_", "given", "expected"),
+    ("type_", "value", "expected"),
     [
         ("Int!", None, "Expected value of non-null type 'Int!' not to be null."),
         ("Int!", True, "Int cannot represent non-integer value."),
@@ -205,12 +205,12 @@ async def test_comments_of_a_document_are_limited(gateway: Edge) -> None:
     ],
 )
 async def test_error_in_a_variable_uses_graphql_terms_and_no_python(
-    gateway: Edge, type_: str, given: object, expected: str
+    gateway: Edge, type_: str, value: object, expected: str
 ) -> None:
     used = {"Int!": "duplications(first: $a)", "String!": "campaign(account: $a, id: 1)"}
     field = used.get(type_, "duplications(filter: $a)")
     query = f"query Q($a: {type_}) {{ {field} {{ __typename }} }}"
-    (message,) = await gateway.refused(query, {"a": given})
+    (message,) = await gateway.refused(query, {"a": value})
     assert f"'$a' has invalid value: {expected}" in message
     assert not re.search(r"None|True|secret", message)
 
@@ -255,7 +255,7 @@ async def test_body_that_does_not_arrive_in_time_is_408(
 async def test_cached_document_has_no_locations(gateway: Edge) -> None:
     """Each error would scan the whole text for its location, for each of a hundred entities."""
     query = "query Q($a: [_Any!]!) { _entities(representations: $a) { __typename } }"
-    key = {"__typename": "Campaign", "account": "nobody", "id": "1"}
+    key = {"__typename": "Campaign", "account": "no-such-account", "id": "1"}
     answer = (await gateway.post("\n" * 1000 + query, {"a": [key] * 3})).json()
     assert [error["path"] for error in answer["errors"]] == [["_entities", n] for n in range(3)]
     assert not any("locations" in error for error in answer["errors"])
@@ -327,8 +327,10 @@ EVERYTHING = get_introspection_query(
 
 async def test_introspection_of_tools_is_allowed(gateway: Edge) -> None:
     for query in (get_introspection_query(), GRAPHIQL, EVERYTHING):
-        found = (await gateway.data(query))["__schema"]
-        assert {"Query", "Mutation", "Duplication"} <= {each["name"] for each in found["types"]}
+        introspection = (await gateway.data(query))["__schema"]
+        assert {"Query", "Mutation", "Duplication"} <= {
+            each["name"] for each in introspection["types"]
+        }
     assert "sdl" in (await gateway.data("{ _service { sdl } }"))["_service"]
 
 
@@ -437,9 +439,9 @@ async def test_document_is_parsed_and_validated_once(
     def counted(name: str) -> Callable[..., Any]:
         real = getattr(documents, name)
 
-        def count(*given: Any, **more: Any) -> Any:
+        def count(*arguments: Any, **more: Any) -> Any:
             counts[name] += 1
-            return real(*given, **more)
+            return real(*arguments, **more)
 
         return count
 
@@ -531,8 +533,8 @@ BY_FILTER = "query ($f: DuplicationFilter) { duplications(filter: $f) { __typena
 BY_KEYS = "query ($r: [_Any!]!) { _entities(representations: $r) { __typename } }"
 
 
-def by_literal(given: str) -> str:
-    return f'mutation {{ duplicateCampaign(input: {given}, idempotencyKey: "k") {{ status }} }}'
+def by_literal(value: str) -> str:
+    return f'mutation {{ duplicateCampaign(input: {value}, idempotencyKey: "k") {{ status }} }}'
 
 
 # Requests with a name that is similar to one of the schema, and names that must not be shown.

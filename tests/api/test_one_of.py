@@ -138,8 +138,8 @@ async def test_input_with_exactly_one_member_makes_a_copy(
 ) -> None:
     before = await gateway.copies_asked_for()
     # With the same key, the result would be the copy of an earlier test.
-    found = await gateway.data(query.replace("KEY", str(uuid.uuid4())), variables, "Copy")
-    assert found == {"duplicateCampaign": {"status": "CREATED", "userErrors": []}}
+    data = await gateway.data(query.replace("KEY", str(uuid.uuid4())), variables, "Copy")
+    assert data == {"duplicateCampaign": {"status": "CREATED", "userErrors": []}}
     assert await gateway.copies_asked_for() == before + 1
 
 
@@ -343,16 +343,16 @@ async def test_introspection_reports_which_input_is_one_of(gateway: Edge) -> Non
       mutationType { fields { type { kind isOneOf }
         args { type { kind isOneOf ofType { name isOneOf } } } } }
     } }"""
-    found = (await gateway.data(query))["__schema"]
-    marks = {each["name"]: each["isOneOf"] for each in found["types"]}
-    inputs = {each["name"] for each in found["types"] if each["kind"] == "INPUT_OBJECT"}
+    introspection = (await gateway.data(query))["__schema"]
+    marks = {each["name"]: each["isOneOf"] for each in introspection["types"]}
+    inputs = {each["name"] for each in introspection["types"] if each["kind"] == "INPUT_OBJECT"}
     assert {name for name, mark in marks.items() if mark is True} == {TYPE}
     assert {name for name, mark in marks.items() if mark is False} == inputs - {TYPE}
     assert inputs > {each.Input.__name__ for each in CONNECTORS.values()}
 
-    fields = [field for each in found["types"] for field in each["inputFields"] or ()]
+    fields = [field for each in introspection["types"] for field in each["inputFields"] or ()]
     wrappers = [each["type"] for each in fields if each["type"]["kind"] in {"LIST", "NON_NULL"}]
-    (mutation_field,) = found["mutationType"]["fields"]
+    (mutation_field,) = introspection["mutationType"]["fields"]
     (argument,) = (
         each["type"]
         for each in mutation_field["args"]

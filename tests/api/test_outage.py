@@ -53,11 +53,11 @@ class Outage:
         self.reads = 0
         real = SqliteEngine.read
 
-        async def read(engine: SqliteEngine, *given: Any) -> Any:
+        async def read(engine: SqliteEngine, *arguments: Any) -> Any:
             self.reads += 1
             if self.is_on:
                 raise LedgerUnavailable("disk I/O error")
-            return await real(engine, *given)
+            return await real(engine, *arguments)
 
         monkeypatch.setattr(SqliteEngine, "read", read)
 
@@ -77,8 +77,8 @@ async def duplicated(gateway: Edge) -> str:
     """Make a copy, and return the id of its duplication."""
     key = str(uuid.uuid4())
     payload = await gateway.data(COPY, {"key": key, "name": key})
-    found: str = payload["duplicateCampaign"]["duplication"]["id"]
-    return found
+    duplication_id: str = payload["duplicateCampaign"]["duplication"]["id"]
+    return duplication_id
 
 
 def check_error(error: dict[str, Any]) -> None:
@@ -126,7 +126,7 @@ async def test_each_entity_that_needs_the_ledger_gets_its_own_error(
 ) -> None:
     keys = [
         {"__typename": "Duplication", "id": UNKNOWN_ID},
-        {"__typename": "Campaign", "account": "nobody", "id": "c1"},
+        {"__typename": "Campaign", "account": "no-such-account", "id": "c1"},
         {"__typename": "Campaign", "account": "braze", "id": "c1"},
         {"__typename": "Duplication", "id": "no id"},
     ]
@@ -206,8 +206,8 @@ async def read(http: httpx.AsyncClient, gateway: Gateway, field: str) -> dict[st
     query = READS[field].replace("braze", "main")
     answer = await http.post(f"{gateway.url}/graphql", json={"query": f"{{ {query} }}"})
     assert answer.status_code == 200
-    found: dict[str, Any] = answer.json()
-    return found
+    content: dict[str, Any] = answer.json()
+    return content
 
 
 @pytest.mark.asyncio(loop_scope="function")

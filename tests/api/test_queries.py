@@ -11,7 +11,7 @@ GROUP = 'accountGroupId: "507f1f77bcf86cd799439001", audienceId: "507f1f77bcf86c
 SONARLY = f'sonarly: {{ {GROUP}, campaignId: "507f1f77bcf86cd799439011", name: "Q3" }}'
 TRIGGER = 'altcraft: { account: "altcraft", campaignId: 96, name: "Cart" }'
 MAILING = 'altcraft: { account: "altcraft-xml", campaignId: 87, kind: CAMPAIGN, name: "News" }'
-REFUSED = 'braze: { campaignId: "not-found", name: "None" }'
+REFUSED = 'braze: { campaignId: "not-result", name: "None" }'
 
 CAMPAIGN = """query Read($account: String!, $id: ID!) {
   campaign(account: $account, id: $id) { account id provider name status providerStatus createdAt }
@@ -19,16 +19,16 @@ CAMPAIGN = """query Read($account: String!, $id: ID!) {
 
 
 async def test_accounts_are_listed_with_their_capabilities(client: Any) -> None:
-    found = (await client.ask("{ accounts { name provider capabilities } }"))["accounts"]
+    result = (await client.ask("{ accounts { name provider capabilities } }"))["accounts"]
     accounts = client.sandbox.settings.accounts
-    assert {each["name"]: each["provider"] for each in found} == {
+    assert {each["name"]: each["provider"] for each in result} == {
         name: account.provider.upper() for name, account in accounts.items()
     }
-    assert len(found) > len(CONNECTORS)
-    # These providers name a copy themselves, so a lost one cannot be found by its name.
-    without = {each["name"] for each in found if "FIND_COPY" not in each["capabilities"]}
+    assert len(result) > len(CONNECTORS)
+    # These providers name a copy themselves, so a lost one cannot be result by its name.
+    without = {each["name"] for each in result if "FIND_COPY" not in each["capabilities"]}
     assert without == {"mailchimp", "omnisend"}
-    assert all("READ_CAMPAIGN" in each["capabilities"] for each in found)
+    assert all("READ_CAMPAIGN" in each["capabilities"] for each in result)
 
 
 async def test_duplication_is_found_by_id_and_by_key(client: Any) -> None:
@@ -37,9 +37,9 @@ async def test_duplication_is_found_by_id_and_by_key(client: Any) -> None:
       duplication(id: $id) { ...All } duplicationByKey(idempotencyKey: $key) { ...All } }
       fragment All on Duplication { id provider account sourceCampaignId requestedName status
         evidence campaign { id } error { code } providerTraceId requestedAt settledAt }"""
-    found = await client.ask(query, id=made["duplication"]["id"], key="by-key")
+    result = await client.ask(query, id=made["duplication"]["id"], key="by-key")
     expected = made["duplication"]
-    assert found["duplication"] == found["duplicationByKey"] == expected
+    assert result["duplication"] == result["duplicationByKey"] == expected
     assert expected["sourceCampaignId"] == "507f1f77bcf86cd799439011"
     assert expected["requestedName"] == "Q3"
     assert expected["providerTraceId"]
@@ -50,8 +50,8 @@ async def test_duplication_is_found_by_id_and_by_key(client: Any) -> None:
 async def test_unknown_duplication_is_null(client: Any, unknown: str) -> None:
     query = """query Read($id: ID!, $key: String!) {
       duplication(id: $id) { id } duplicationByKey(idempotencyKey: $key) { id } }"""
-    found = await client.ask(query, id=unknown, key=unknown)
-    assert found == {"duplication": None, "duplicationByKey": None}
+    result = await client.ask(query, id=unknown, key=unknown)
+    assert result == {"duplication": None, "duplicationByKey": None}
 
 
 PAGE = """query Page($first: Int!, $after: String, $filter: DuplicationFilter) {
@@ -69,8 +69,8 @@ async def test_duplications_are_paged_newest_first(client: Any) -> None:
     after = None
     sizes = []
     while True:
-        found = await client.ask(PAGE, first=2, after=after)
-        page = found["duplications"]
+        result = await client.ask(PAGE, first=2, after=after)
+        page = result["duplications"]
         if after is None:
             # A new duplication must not change the following pages.
             await client.duplicate(SONARLY.replace("Q3", "Later"))
@@ -165,9 +165,9 @@ async def test_campaign_is_read_from_its_provider(client: Any) -> None:
     ]:
         made = await client.duplicate(fields)
         copy = made["campaign"]["id"]
-        found = (await client.ask(CAMPAIGN, account=account, id=copy))["campaign"]
-        assert (found["id"], found["account"], found["name"]) == (copy, account, name)
-        assert found["status"] == status
+        result = (await client.ask(CAMPAIGN, account=account, id=copy))["campaign"]
+        assert (result["id"], result["account"], result["name"]) == (copy, account, name)
+        assert result["status"] == status
     source = await client.ask(CAMPAIGN, account="braze", id="0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10")
     assert source["campaign"]["name"] == "Spring sale"
     assert source["campaign"]["status"] == "ACTIVE"
@@ -179,7 +179,7 @@ async def test_campaign_is_read_from_its_provider(client: Any) -> None:
 
 async def test_campaign_that_cannot_be_read_is_an_error_or_null(client: Any) -> None:
     for account, campaign_id, message in [
-        ("nobody", "x", "There is no account with this name: see Query.accounts."),
+        ("no-such-account", "x", "There is no account with this name: see Query.accounts."),
         ("braze", "../x", "id must be 1 to 128 letters, digits, '-' or '_'."),
         ("braze", "\ud800", "id must be 1 to 128 letters, digits, '-' or '_'."),
         ("altcraft", "abc", "Altcraft's ids are whole numbers."),
@@ -202,8 +202,8 @@ async def test_entities_are_resolved_from_their_keys(client: Any) -> None:
         {"__typename": "Campaign", "account": "sonarly", "id": made["campaign"]["id"]},
         {"__typename": "Duplication", "id": "unknown"},
     ]
-    found = (await client.ask(query, keys=keys))["_entities"]
-    assert found == [
+    result = (await client.ask(query, keys=keys))["_entities"]
+    assert result == [
         {"__typename": "Duplication", "id": made["duplication"]["id"], "status": "CREATED"},
         {
             "__typename": "Campaign",

@@ -41,29 +41,29 @@ async def duplicated(gateway: Edge, campaign: str, key: str | None = None) -> st
       input: {{ {campaign} }}, idempotencyKey: $key) {{ duplication {{ id }} }} }}"""
     key = key or str(uuid.uuid4())
     payload = await gateway.data(query, {"key": key, "name": f"Copy {key}"})
-    found: str = payload["duplicateCampaign"]["duplication"]["id"]
-    return found
+    duplication_id: str = payload["duplicateCampaign"]["duplication"]["id"]
+    return duplication_id
 
 
 async def watched(gateway: Edge, duplication_id: str, wait: int) -> tuple[Any, float]:
     """Return the duplication, and the seconds that the response took."""
     began = monotonic()
-    found = await gateway.data(WATCH, {"id": duplication_id, "wait": wait})
-    return found["duplication"], monotonic() - began
+    data = await gateway.data(WATCH, {"id": duplication_id, "wait": wait})
+    return data["duplication"], monotonic() - began
 
 
 async def test_settled_duplication_is_returned_immediately(gateway: Edge) -> None:
-    for source, status in ((SOURCE, "CREATED"), ("not-found", "REJECTED")):
-        found, took = await watched(gateway, await duplicated(gateway, SONARLY % source), 20)
-        assert found["status"] == status
-        assert found["settledAt"]
+    for source, status in ((SOURCE, "CREATED"), ("not-duplication", "REJECTED")):
+        duplication, took = await watched(gateway, await duplicated(gateway, SONARLY % source), 20)
+        assert duplication["status"] == status
+        assert duplication["settledAt"]
         assert took < IMMEDIATELY
 
 
 async def test_unknown_duplication_is_returned_as_null_immediately(gateway: Edge) -> None:
     for unknown in ("01a1fc11-f409-7f4c-896d-1e7a6380c7f8", "x", "", "\ud800"):
-        found, took = await watched(gateway, unknown, 20)
-        assert found is None
+        duplication, took = await watched(gateway, unknown, 20)
+        assert duplication is None
         assert took < IMMEDIATELY
 
 
@@ -72,9 +72,9 @@ async def test_wait_ends_when_an_accepted_copy_is_found(gateway: Edge) -> None:
     at_first, took = await watched(gateway, duplication_id, 0)
     assert at_first["status"] == "ACCEPTED"
     assert took < IMMEDIATELY
-    found, took = await watched(gateway, duplication_id, 20)
-    assert found["status"] == "CREATED"
-    assert found["campaign"]["name"].startswith("Copy ")
+    duplication, took = await watched(gateway, duplication_id, 20)
+    assert duplication["status"] == "CREATED"
+    assert duplication["campaign"]["name"].startswith("Copy ")
     assert took < 15
 
 
@@ -86,24 +86,26 @@ async def test_wait_ends_when_a_running_call_ends(gateway: Edge) -> None:
         while not (recorded := (await gateway.data(query, {"key": key}))["duplicationByKey"]):
             await asyncio.sleep(0.05)
     assert recorded["status"] == "IN_PROGRESS"
-    found, took = await watched(gateway, recorded["id"], 20)
-    assert (found["status"], found["evidence"]) == ("CREATED", "RESPONSE")
+    duplication, took = await watched(gateway, recorded["id"], 20)
+    assert (duplication["status"], duplication["evidence"]) == ("CREATED", "RESPONSE")
     assert took < 15
     assert await call == recorded["id"]
 
 
 async def test_wait_ends_when_a_copy_with_a_lost_response_is_found(gateway: Edge) -> None:
-    found, took = await watched(gateway, await duplicated(gateway, SONARLY % "cut-after-copy"), 20)
-    assert (found["status"], found["evidence"]) == ("CREATED", "INFERRED")
+    duplication, took = await watched(
+        gateway, await duplicated(gateway, SONARLY % "cut-after-copy"), 20
+    )
+    assert (duplication["status"], duplication["evidence"]) == ("CREATED", "INFERRED")
     assert took < 15
 
 
 async def test_duplication_that_stays_unknown_is_returned_after_the_wait(gateway: Edge) -> None:
     duplication_id = await duplicated(gateway, SONARLY % "cut-before-copy")
     for wait in (0, 1):
-        found, took = await watched(gateway, duplication_id, wait)
-        assert found["status"] == "UNKNOWN"
-        assert found["settledAt"] is None
+        duplication, took = await watched(gateway, duplication_id, wait)
+        assert duplication["status"] == "UNKNOWN"
+        assert duplication["settledAt"] is None
         assert wait <= took < wait + IMMEDIATELY
 
 
@@ -138,9 +140,9 @@ async def test_waits_of_one_request_run_in_parallel(gateway: Edge) -> None:
         for number, each in enumerate([unknown, settled] * 5)
     )
     began = monotonic()
-    found = await gateway.data(f"{{ {fields} }}")
+    data = await gateway.data(f"{{ {fields} }}")
     assert monotonic() - began < 1 + IMMEDIATELY
-    assert [each["status"] for each in found.values()] == ["UNKNOWN", "CREATED"] * 5
+    assert [each["status"] for each in data.values()] == ["UNKNOWN", "CREATED"] * 5
 
 
 async def test_waiting_callers_do_not_delay_others(gateway: Edge) -> None:
@@ -160,7 +162,7 @@ async def test_waiting_callers_do_not_delay_others(gateway: Edge) -> None:
             assert monotonic() - began < IMMEDIATELY
         assert not any(each.done() for each in waiters)
         results = await asyncio.gather(*waiters)
-    assert {found["status"] for found, _ in results} == {"UNKNOWN"}
+    assert {duplication["status"] for duplication, _ in results} == {"UNKNOWN"}
     assert max(took for _, took in results) < 6 + IMMEDIATELY
 
 
@@ -172,8 +174,8 @@ async def test_waiting_client_that_disconnects_does_not_affect_others(gateway: E
         for _ in range(5):
             with pytest.raises(httpx.ReadTimeout):
                 await watched(Edge(impatient, gateway.sandbox), unknown, 3)
-    found, _ = await watched(gateway, unknown, 1)
-    assert found["status"] == "UNKNOWN"
+    duplication, _ = await watched(gateway, unknown, 1)
+    assert duplication["status"] == "UNKNOWN"
 
 
 @pytest.mark.asyncio(loop_scope="function")
@@ -190,11 +192,11 @@ async def test_stopping_gateway_ends_all_waits(tmp_path: Path) -> None:
         async with asyncio.timeout(10):
             while (await stopping.http.get("/readyz")).status_code != 503:
                 await asyncio.sleep(0.02)
-        found, took = await watched(stopping, unknown, 20)
-        assert found["status"] == "UNKNOWN"
+        duplication, took = await watched(stopping, unknown, 20)
+        assert duplication["status"] == "UNKNOWN"
         assert took < 1
-        for found, _ in await asyncio.gather(*waiters):
-            assert found["status"] == "UNKNOWN"
+        for duplication, _ in await asyncio.gather(*waiters):
+            assert duplication["status"] == "UNKNOWN"
         assert monotonic() - stopped_at < IMMEDIATELY
         assert await call
         await asyncio.wait_for(stopping.sandbox.stopped, 10)

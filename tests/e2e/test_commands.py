@@ -90,13 +90,13 @@ class Provider:
 
 @pytest.fixture
 def provider() -> Iterator[Provider]:
-    found = Provider()
-    thread = threading.Thread(target=found.server.serve_forever)
+    provider = Provider()
+    thread = threading.Thread(target=provider.server.serve_forever)
     thread.start()
-    yield found
-    found.server.shutdown()
+    yield provider
+    provider.server.shutdown()
     thread.join()
-    found.server.server_close()
+    provider.server.server_close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Checks what the gateway sends for the GraphiQL page, with and without a built bundle."""
+"""The responses for the GraphiQL page, with and without a built bundle."""
 
 from itertools import count
 from pathlib import Path
@@ -91,7 +91,9 @@ async def test_path_outside_the_bundle_is_not_found(bundle: Path, path: str) -> 
 
 
 @pytest.mark.parametrize("path", ["/graphiql", "/graphiql/"])
-async def test_missing_bundle_returns_a_page_that_says_how_to_build_it(tmp_path: Path, path: str) -> None:
+async def test_missing_bundle_returns_a_page_that_says_how_to_build_it(
+    tmp_path: Path, path: str
+) -> None:
     async with client(tmp_path / "dist") as http:
         response = await http.get(path)
         examples_answer = await http.get("/graphiql/examples.json")

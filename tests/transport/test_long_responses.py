@@ -191,14 +191,14 @@ SPELLINGS = {
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_secret_is_redacted_at_every_position_of_a_long_response(spelling: str) -> None:
-    redact, found = create_redactor([SECRET]), SPELLINGS[spelling].encode()
-    alone = redact(found)
+    redact, spelled = create_redactor([SECRET]), SPELLINGS[spelling].encode()
+    alone = redact(spelled)
     assert b"[redacted]" in alone
-    assert len(found) <= LONGEST_FORM * len(SECRET)
+    assert len(spelled) <= LONGEST_FORM * len(SECRET)
     # The border of a window splits the secret at each of its positions.
-    for cut in range(len(found) + 1):
+    for cut in range(len(spelled) + 1):
         ahead = b"." * (WINDOW - cut)
-        assert redact(ahead + found + ahead + found) == ahead + alone + ahead + alone, cut
+        assert redact(ahead + spelled + ahead + spelled) == ahead + alone + ahead + alone, cut
 
 
 def test_short_secret_is_redacted_only_as_a_word_at_a_window_border() -> None:
