@@ -1,4 +1,4 @@
-"""The configured accounts: settings, connector, transport and limits of each."""
+"""The configured accounts, each with what a call to its provider needs."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from campaign_gateway.transport.token_auth import TokenTransport
 class Account:
     """One configured access to a provider.
 
-    `address` is the normalised address of the provider. Accounts that see the same campaigns have
-    the same `place`.
+    `address` is where it leads to, in one spelling. `place` is the same for accounts that see the
+    same campaigns.
     """
 
     name: str
@@ -53,38 +53,36 @@ def open_account(name: str, settings: AccountSettings) -> Account:
 
 
 def unclear_addresses(accounts: Iterable[Account]) -> Iterator[str]:
-    """Yield a warning for each provider whose accounts may or may not see the same campaigns.
+    """For each provider with several addresses, which of its accounts may see the same campaigns.
 
-    If they do and the gateway does not know it, one account could claim another one's lost copy.
+    One account could take a lost copy of another one's for its own then.
     """
     by_provider: dict[str, list[Account]] = {}
-    for account in accounts:
-        by_provider.setdefault(account.connector.provider, []).append(account)
+    for each in accounts:
+        by_provider.setdefault(each.connector.provider, []).append(each)
     for provider, group in by_provider.items():
-        unclear = [account for account in group if account.shared_campaigns is None]
-        if unclear and len({account.place for account in group}) > 1:
-            places = ", ".join(f"{account.name} ({account.address})" for account in group)
-            unset = ", ".join(account.name for account in unclear)
+        unclear = [each for each in group if each.shared_campaigns is None]
+        if unclear and len({each.place for each in group}) > 1:
+            places = ", ".join(f"{each.name} ({each.address})" for each in group)
+            unset = ", ".join(each.name for each in unclear)
             yield (
-                f"the {provider} accounts {places} have different addresses. If they see the same "
-                "campaigns, set the same shared_campaigns for them, otherwise different ones. It "
-                f"is missing for {unset}"
+                f"the {provider} accounts {places} lead to different addresses. If they show the "
+                "same campaigns, give them the same shared_campaigns, else different ones. It is "
+                f"missing for {unset}"
             )
 
 
 def choose_account(accounts: Mapping[str, Account], provider: str, name: str | None) -> Account:
-    """Return the named account, or the only one of its provider. Raises `Refused`."""
-    of_provider = [
-        account for account in accounts.values() if account.connector.provider == provider
-    ]
+    """The named account, or the only one of its provider. Raises `Refused`."""
+    of_provider = [each for each in accounts.values() if each.connector.provider == provider]
     if name is not None:
-        of_provider = [account for account in of_provider if account.name == name]
+        of_provider = [each for each in of_provider if each.name == name]
     if len(of_provider) == 1:
         return of_provider[0]
     if name is not None:
-        message = f"There is no {provider} account with this name: see Query.accounts."
+        message = f"There is no {provider} account of this name; see Query.accounts."
     elif of_provider:
-        message = f"There are several {provider} accounts. Set `account` to one of Query.accounts."
+        message = f"There are several {provider} accounts; name one of Query.accounts."
     else:
         message = f"No {provider} account is configured."
     raise Refused(UserError(ErrorCode.UNKNOWN_ACCOUNT, message, field=("account",)))

@@ -279,9 +279,7 @@ async def test_account_that_changed_its_provider_does_not_affect_the_others(
     assert answer["data"]["_entities"][1] is not None
 
 
-async def test_representations_of_one_request_are_limited(
-    gateway: Edge, made: list[tuple[str, str]]
-) -> None:
+async def test_so_many_representations(gateway: Edge, made: list[tuple[str, str]]) -> None:
     keys = [duplication(made[number % 5][0]) for number in range(101)]
     assert ENTITY_LIMIT == 100
     assert all(await resolved(gateway, *keys[:100]))

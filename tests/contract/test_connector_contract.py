@@ -901,7 +901,7 @@ async def test_a_secret_that_the_provider_echoes_is_in_no_outcome(
         token = connector.parse_token(signed_in)
         assert isinstance(token, Token)
         told = signed_in.body.replace(token.value.encode(), json.dumps(SECRET)[1:-1].encode())
-        account.transport._cached_token = None  # type: ignore[union-attr]
+        account.transport._pass = None  # type: ignore[union-attr]
         answers.append(Response(told, signed_in.status, dict(signed_in.headers)))
     headers = {
         name: SECRET if name.startswith("x-") else value

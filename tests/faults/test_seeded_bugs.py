@@ -164,7 +164,7 @@ BUGS = [
                 ),
             ]
         },
-        ("transport/test_client.py",),
+        ("test_transport.py",),
     ),
     Bug(
         "no second look before a refusal",

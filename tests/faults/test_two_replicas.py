@@ -203,7 +203,7 @@ async def test_copy_is_not_claimed_through_another_address_of_its_provider(
         assert (told.status, lost.status) == ("CREATED", "UNKNOWN")
         await asyncio.sleep(LOOKING_SECONDS)
         records = await recorded(postgres_url)
-        assert "have different addresses" not in first.said()
+        assert "lead to different addresses" not in first.said()
     assert records[missing.key].status is DuplicationStatus.UNKNOWN
     assert records[missing.key].checks > 1
 
@@ -219,7 +219,7 @@ async def test_accounts_that_may_show_the_same_campaigns_are_named_at_the_start(
         _,
     ):
         said = first.said()
-    assert f"near (localhost:{port}), far (127.0.0.1:{port}) have different addresses" in said
+    assert f"near (localhost:{port}), far (127.0.0.1:{port}) lead to different addresses" in said
     assert "It is missing for far" in said
 
 

@@ -26,10 +26,10 @@ from campaign_gateway.connectors.contract import (
 from campaign_gateway.duplication.copy_search import search_copies
 from campaign_gateway.duplication.service import _intent
 from campaign_gateway.model import Intent, Rejected
-from campaign_gateway.transport.client import COPY_RESPONSE_LIMIT, Transport
+from campaign_gateway.transport.client import COPY_ANSWER_LIMIT, Transport
 from campaign_gateway.transport.redaction import LONGEST_FORM, WINDOW, create_redactor
 from campaign_gateway.transport.token_auth import TokenTransport, _CachedToken
-from campaign_gateway.transport.worker import LOOP_LIMIT, parse_response
+from campaign_gateway.transport.worker import LOOP_LIMIT, parsed
 
 SECRET = 'sk/live"a&b-12345'
 
@@ -115,7 +115,7 @@ def now() -> datetime:
 
 
 async def _longest_stall(account: Account, campaign: Any, intent: Intent) -> float:
-    """Return for how long the event loop is blocked while the list is parsed."""
+    """For how long the event loop does not get to anything else while the list is read."""
     turns = [perf_counter()]
 
     async def tick() -> None:
@@ -166,7 +166,7 @@ async def test_long_list_that_is_invalid_raises_unexpected_response(
 @pytest.mark.parametrize("size", [LOOP_LIMIT, LOOP_LIMIT + 1])
 async def test_only_long_responses_are_parsed_in_another_thread(size: int) -> None:
     response = ProviderResponse(200, {}, b"x" * size)
-    is_here = await parse_response(response, threading.get_ident) == threading.get_ident()
+    is_here = await parsed(response, threading.get_ident) == threading.get_ident()
     assert is_here == (size == LOOP_LIMIT)
 
 
@@ -215,14 +215,14 @@ def test_secret_that_contains_another_secret_is_redacted_completely() -> None:
 
 
 def test_body_of_partial_matches_is_redacted_in_linear_time() -> None:
-    redact, harmless = create_redactor([SECRET]), b"." * COPY_RESPONSE_LIMIT
+    redact, harmless = create_redactor([SECRET]), b"." * COPY_ANSWER_LIMIT
 
     def seconds(body: bytes) -> float:
         began = perf_counter()
         assert redact(body) == body
         return perf_counter() - began
 
-    usual = min(seconds(b'{"name": "a slash"}, ' * (COPY_RESPONSE_LIMIT // 21)) for _ in range(3))
+    usual = min(seconds(b'{"name": "a slash"}, ' * (COPY_ANSWER_LIMIT // 21)) for _ in range(3))
     for hostile in (b"\\", b"&", b"%25", b"&amp;", b"&#0", b"sk/live"):
         body = hostile * (len(harmless) // len(hostile))
         assert min(seconds(body) for _ in range(3)) < max(0.5, 50 * usual), hostile
@@ -244,9 +244,9 @@ async def test_secret_and_token_are_redacted_in_a_long_response() -> None:
         def rejects_token(self, response: ProviderResponse) -> bool:
             return False
 
-    token, long = "token-of-the-account", b"." * (COPY_RESPONSE_LIMIT - 5)
+    token, long = "token-of-the-account", b"." * (COPY_ANSWER_LIMIT - 5)
     signed = TokenTransport(Transport([SECRET], 20), Connector())
-    signed._cached_token = _CachedToken(token, float("inf"), create_redactor([token]))
+    signed._pass = _CachedToken(token, float("inf"), create_redactor([token]))
     with answering(long + SECRET.encode() + long + token.encode()) as url:
         response = await signed.send_idempotent(ProviderRequest("GET", url, {}))
     await signed.close()

@@ -217,22 +217,22 @@ async def test_gateway_needs_the_private_ca_of_its_provider(
             monkeypatch.setenv("SSL_CERT_FILE", ca_file)
         async with serving(config) as gateway:
             (wanted,) = intents(["none"])
-            result = await ask(http, gateway.url, wanted)
-            assert result is not None
-            log = gateway.said()
+            told = await ask(http, gateway.url, wanted)
+            assert told is not None
+            said = gateway.said()
             keys = await recorded(ledger)
     if trusted != "nothing":
-        assert (result.status, result.evidence) == ("CREATED", "RESPONSE")
+        assert (told.status, told.evidence) == ("CREATED", "RESPONSE")
         assert provider.requests == 1
         return
-    assert (result.status, result.code, result.retry) == (
+    assert (told.status, told.code, told.retry) == (
         "NOT_SENT",
         "PROVIDER_UNAVAILABLE",
         "SAME_KEY",
     )
-    assert result.message is not None
-    assert f"Sonarly could not be reached ({NO_ISSUER})" in result.message
-    assert f"{provider.url.removeprefix('https://')}: {NO_ISSUER}" in log
+    assert told.message is not None
+    assert f"Sonarly could not be reached ({NO_ISSUER})" in told.message
+    assert f"{provider.url.removeprefix('https://')}: {NO_ISSUER}" in said
     assert (provider.requests, len(keys)) == (0, 0)
 
 

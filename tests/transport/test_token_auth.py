@@ -102,14 +102,14 @@ class Guarded(StubProvider):
         return Response(f"You sent {spelled}.", headers={"x-received": spelled})
 
 
-class WithToken(Copying):
+class Signing(Copying):
     secret = SECRET
 
     def parse_response(self, campaign: StubInput, response: ProviderResponse) -> Outcome:
         if self.rejects_token(response):
-            message = parsing.read_text(parsing.read_json_object(response), "message")
+            said = parsing.read_text(parsing.read_json_object(response), "message")
             return Rejected(
-                UserError(ErrorCode.AUTHENTICATION_FAILED, "refused", provider_message=message)
+                UserError(ErrorCode.AUTHENTICATION_FAILED, "refused", provider_message=said)
             )
         return super().parse_response(campaign, response)
 
@@ -117,33 +117,33 @@ class WithToken(Copying):
         return self._post("token", secret=self.secret)
 
     def parse_token(self, response: ProviderResponse) -> Token | Rejected:
-        content = parsing.read_json_object(response)
+        told = parsing.read_json_object(response)
         if not response.is_success:
-            message = parsing.read_text(content, "message")
+            message = parsing.read_text(told, "message")
             failure = errors.failure("Stub", response, provider_message=message)
-            if isinstance(failure, Rejected) and content is not None:
+            if isinstance(failure, Rejected) and told is not None:
                 return failure
-        token = content.get("token") if content else None
+        token = told.get("token") if told else None
         if token is None:
             raise UnexpectedResponse("no token")
-        return Token(token, self.lifetime(content))
+        return Token(token, self.lifetime(told))
 
-    def lifetime(self, content: Any) -> float:
-        return float(content["lifetime"])
+    def lifetime(self, told: Any) -> float:
+        return float(told["lifetime"])
 
     def authorize(self, request: ProviderRequest, token: str) -> ProviderRequest:
         return replace(request, headers={**request.headers, "x-token": token})
 
     def rejects_token(self, response: ProviderResponse) -> bool:
-        content = parsing.read_json_object(response)
-        return parsing.read_text(content, "code") == "601"
+        told = parsing.read_json_object(response)
+        return parsing.read_text(told, "code") == "601"
 
 
-class WithTokenAndName(WithToken, Named):
+class SigningAndNamed(Signing, Named):
     pass
 
 
-class WithTokenAndList(WithToken, FoundWithoutAges):
+class SigningAndLooking(Signing, FoundWithoutAges):
     pass
 
 
@@ -182,7 +182,7 @@ async def open_signed() -> AsyncIterator[Open]:
     async with AsyncExitStack() as opened:
 
         async def open_one(
-            kind: type[WithToken] = WithToken, timeout: float = 5, provider: Guarded | None = None
+            kind: type[Signing] = Signing, timeout: float = 5, provider: Guarded | None = None
         ) -> Tried:
             provider = provider or Guarded()
             url = await opened.enter_async_context(serving(provider.app()))
@@ -204,7 +204,7 @@ async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
 async def open_gateway(ledger: Ledger) -> AsyncIterator[Callable[..., Awaitable[StubGateway]]]:
     async with AsyncExitStack() as opened:
 
-        async def open_one(kind: type[WithToken] = WithToken, timeout: float = 5) -> StubGateway:
+        async def open_one(kind: type[Signing] = Signing, timeout: float = 5) -> StubGateway:
             gateway = gateway_of(kind, ledger, timeout, Guarded())
             return await opened.enter_async_context(gateway)
 
@@ -382,7 +382,7 @@ async def test_late_rejection_uses_the_token_that_was_renewed_meanwhile(
 async def test_rejected_credentials_raise_refused_before_anything_is_sent(
     open_signed: Open,
 ) -> None:
-    class Wrong(WithToken):
+    class Wrong(Signing):
         secret = "another-secret-99"
 
     tried = await open_signed(Wrong)
@@ -397,7 +397,7 @@ async def test_rejected_credentials_raise_refused_before_anything_is_sent(
 async def test_secret_is_redacted_in_the_message_that_repeats_it(
     open_signed: Open,
 ) -> None:
-    class Wrong(WithToken):
+    class Wrong(Signing):
         def build_token_request(self) -> ProviderRequest:
             return self._post("token", secret=f"not {SECRET}")
 
@@ -412,7 +412,7 @@ async def test_rejected_credentials_leave_the_key_unused(
 ) -> None:
     gateway = await open_gateway()
     with monkeypatch.context() as patched:
-        patched.setattr(WithToken, "secret", "another-secret-99")
+        patched.setattr(Signing, "secret", "another-secret-99")
         answer = await gateway.ask()
     payload = DuplicateCampaignPayload.from_model(answer)
     assert payload.status.value == "NOT_SENT"
@@ -564,7 +564,7 @@ async def test_second_send_without_a_connection_is_rejected(open_gateway: Any) -
     assert gateway.provider.count("copy") == 1
 
 
-class UnreachableAfterwards(WithToken):
+class UnreachableAfterwards(Signing):
     """Sends its second token to an address where nothing listens."""
 
     def authorize(self, request: ProviderRequest, token: str) -> ProviderRequest:
@@ -608,7 +608,7 @@ async def test_refused_while_parsing_a_response_does_not_mean_not_sent(
     def broken(*_: object) -> Outcome:
         raise Refused(UserError(ErrorCode.INVALID_INPUT, "no such id"))
 
-    monkeypatch.setattr(WithToken, "parse_response", broken)
+    monkeypatch.setattr(Signing, "parse_response", broken)
     answer = await gateway.ask()
     assert answer.error is None
     assert answer.duplication.status is DuplicationStatus.UNKNOWN
@@ -618,8 +618,8 @@ async def test_refused_while_parsing_a_response_does_not_mean_not_sent(
 async def test_rejected_credentials_before_the_list_read_are_reported(
     open_gateway: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gateway = await open_gateway(WithTokenAndList)
-    monkeypatch.setattr(WithToken, "secret", "another-secret-99")
+    gateway = await open_gateway(SigningAndLooking)
+    monkeypatch.setattr(Signing, "secret", "another-secret-99")
     answer = await gateway.ask()
     assert answer.error.code is ErrorCode.AUTHENTICATION_FAILED
     assert await ledger.find("everyone", "k") is None
@@ -630,7 +630,7 @@ async def test_rejected_credentials_before_the_list_read_are_reported(
 async def test_copy_is_created_even_if_its_rename_gets_no_token(
     open_gateway: Any, status: int
 ) -> None:
-    gateway = await open_gateway(WithTokenAndName)
+    gateway = await open_gateway(SigningAndNamed)
     # The token is valid for one call, so that the rename needs its own token.
     guard(gateway).lifetime = 0
     gateway.provider.faults["token"] += [None, status, status]
@@ -688,7 +688,7 @@ async def test_token_is_in_no_repr_and_no_log(
 ) -> None:
     for name in ("campaign_gateway", "httpx", "asyncio"):
         caplog.set_level(logging.DEBUG, name)
-    gateway = await open_gateway(WithTokenAndName)
+    gateway = await open_gateway(SigningAndNamed)
     guard(gateway).refuses_all = True
     refused = await gateway.copy(key="refused")
     guard(gateway).refuses_all = False

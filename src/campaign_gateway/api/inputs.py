@@ -39,13 +39,13 @@ class DuplicateCampaignInput:
     sonarly: SonarlyCampaignInput | None = member("Sonarly")
 
     def chosen(self) -> tuple[str, Any]:
-        """Return the provider's name and its input, with None for omitted fields."""
-        ((provider, copy_input),) = (
-            (member.name, value) for member in fields(self) if (value := getattr(self, member.name))
+        """The provider's name and its input, with None for what the caller left out."""
+        ((provider, campaign),) = (
+            (each.name, given) for each in fields(self) if (given := getattr(self, each.name))
         )
         omitted = {
-            field.name: None
-            for field in fields(copy_input)
-            if getattr(copy_input, field.name) is strawberry.UNSET
+            each.name: None
+            for each in fields(campaign)
+            if getattr(campaign, each.name) is strawberry.UNSET
         }
-        return provider, replace(copy_input, **omitted)
+        return provider, replace(campaign, **omitted)

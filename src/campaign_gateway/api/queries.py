@@ -38,7 +38,7 @@ LEDGER_UNAVAILABLE = "LEDGER_UNAVAILABLE"
 
 
 @contextmanager
-def _ledger_outage() -> Iterator[None]:
+def _reading() -> Iterator[None]:
     """Raise `Outage` if the ledger is unavailable."""
     try:
         yield
@@ -63,7 +63,7 @@ class Page:
 
 async def duplication(context: Context, duplication_id: str) -> Duplication | None:
     canonical = canonical_id(duplication_id)
-    with _ledger_outage():
+    with _reading():
         return await context.ledger.get(context.scope, canonical) if canonical else None
 
 
@@ -122,7 +122,7 @@ async def duplications_by_id(
         for requested in duplication_ids
         if (duplication_id := canonical_id(requested))
     }
-    with _ledger_outage():
+    with _reading():
         recorded = await context.ledger.get_all(context.scope, set(canonical.values()))
     known = {duplication.intent.id: duplication for duplication in recorded}
     return {
@@ -133,7 +133,7 @@ async def duplications_by_id(
 
 
 async def duplication_by_key(context: Context, key: str) -> Duplication | None:
-    with _ledger_outage():
+    with _reading():
         recorded = await context.ledger.find(context.scope, key) if _is_storable(key) else None
     return None if recorded is None or recorded.expired else recorded
 
@@ -144,8 +144,8 @@ async def duplications(
     """Return a page, newest first. Raises `GraphQLError` for an invalid cursor or page size."""
     if not 1 <= first <= PAGE_LIMIT:
         raise GraphQLError(f"'first' must be between 1 and {PAGE_LIMIT}.")
-    before = None if after is None else _parse_cursor(after)
-    with _ledger_outage():
+    before = None if after is None else _place_of(after)
+    with _reading():
         # One more than requested shows whether there is a next page.
         recorded = await context.ledger.list(context.scope, selection, first + 1, before)
     return Page(recorded[:first], has_next=len(recorded) > first, has_previous=before is not None)
@@ -166,55 +166,46 @@ async def campaigns(
     if context.campaigns_left < 0:
         raise GraphQLError(f"One request reads up to {CAMPAIGN_LIMIT} campaigns from providers.")
     reads = [
-        _campaigns_of(context, account_name, campaign_ids)
+        _campaigns_at(context, account_name, campaign_ids)
         for account_name, campaign_ids in ids_by_account.items()
     ]
     return {key: result for part in await asyncio.gather(*reads) for key, result in part.items()}
 
 
-async def _campaigns_of(
+async def _campaigns_at(
     context: Context, account_name: str, campaign_ids: Collection[str]
 ) -> Mapping[tuple[str, str], model.Campaign | GraphQLError | None]:
     account = context.accounts.get(account_name)
     if account is None:
-        unknown = GraphQLError("There is no account with this name: see Query.accounts.")
-        return dict.fromkeys(_keys(account_name, campaign_ids), unknown)
-    storable = [campaign_id for campaign_id in campaign_ids if _is_storable(campaign_id)]
+        unknown = GraphQLError("There is no account of this name; see Query.accounts.")
+        return dict.fromkeys(((account_name, each) for each in campaign_ids), unknown)
+    storable = [each for each in campaign_ids if _is_storable(each)]
     try:
-        with _ledger_outage():
-            related = await context.ledger.find_related(context.scope, account.name, storable)
+        with _reading():
+            near = await context.ledger.find_related(context.scope, account.name, storable)
     except Outage as failure:
-        # Some providers can find a campaign only with the input of a related duplication.
-        return dict.fromkeys(_keys(account_name, campaign_ids), failure)
-    # The account's name may have belonged to another provider before.
+        # Without what it was copied with, a campaign may not be found at all.
+        return dict.fromkeys(((account_name, each) for each in campaign_ids), failure)
+    # An account's name may have been another provider's before.
     inputs = {
-        campaign_id: load_input(account, duplication)
-        for campaign_id, duplication in related.items()
-        if duplication.intent.provider == account.connector.provider
+        campaign_id: load_input(account, each)
+        for campaign_id, each in near.items()
+        if each.intent.provider == account.connector.provider
     }
-    results = await look_up_all(
-        account, {campaign_id: inputs.get(campaign_id) for campaign_id in campaign_ids}
-    )
-    return {
-        (account_name, campaign_id): _with_graphql_error(account, result)
-        for campaign_id, result in results.items()
-    }
+    read = await look_up_all(account, {each: inputs.get(each) for each in campaign_ids})
+    return {(account_name, each): _told(account, found) for each, found in read.items()}
 
 
-def _keys(account_name: str, campaign_ids: Iterable[str]) -> Iterator[tuple[str, str]]:
-    return ((account_name, campaign_id) for campaign_id in campaign_ids)
-
-
-def _with_graphql_error(
-    account: Account, result: model.Campaign | Refused | NoResponse | UnexpectedResponse | None
+def _told(
+    account: Account, found: model.Campaign | Refused | NoResponse | UnexpectedResponse | None
 ) -> model.Campaign | GraphQLError | None:
-    match result:
+    match found:
         case Refused():
-            return GraphQLError(result.error.message)
+            return GraphQLError(found.error.message)
         case NoResponse() | UnexpectedResponse():
-            return GraphQLError(f"{account.connector.title} could not be read: {result}.")
+            return GraphQLError(f"{account.connector.title} could not be read: {found}.")
         case _:
-            return result
+            return found
 
 
 def cursor_of(duplication: Duplication) -> str:
@@ -223,16 +214,16 @@ def cursor_of(duplication: Duplication) -> str:
     return base64.urlsafe_b64encode(place).decode()
 
 
-def _parse_cursor(cursor: str) -> Place:
+def _place_of(cursor: str) -> Place:
     try:
         decoded = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
         requested_at = instant(int.from_bytes(decoded[:8]))
-        duplication_id = uuid.UUID(bytes=decoded[8:])
+        found = uuid.UUID(bytes=decoded[8:])
     except (ValueError, OverflowError):
-        duplication_id = None
-    if duplication_id is None or duplication_id.version != ID_VERSION:
+        found = None
+    if found is None or found.version != ID_VERSION:
         raise GraphQLError("'after' must be a cursor of an earlier page.")
-    return requested_at, str(duplication_id)
+    return requested_at, str(found)
 
 
 def canonical_id(value: str) -> str | None:

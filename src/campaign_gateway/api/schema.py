@@ -169,15 +169,15 @@ class Mutation:
         ] = strawberry.UNSET,
     ) -> DuplicateCampaignPayload:
         context = info.context
-        provider, copy_input = input.chosen()
+        provider, campaign = input.chosen()
         override_of = None
         if isinstance(override_duplication_id, str):
-            # A malformed id must not be treated as an omitted one.
+            # What is no id at all must not pass for leaving it out.
             override_of = queries.canonical_id(override_duplication_id) or "no duplication"
-        result = await context.duplicator.duplicate(
-            context.scope, idempotency_key, provider, copy_input, override_of
+        answer = await context.duplicator.duplicate(
+            context.scope, idempotency_key, provider, campaign, override_of
         )
-        return DuplicateCampaignPayload.from_model(result)
+        return DuplicateCampaignPayload.from_model(answer)
 
 
 class FederatedSchema(strawberry.federation.Schema):

@@ -9,10 +9,10 @@ import strawberry
 AnyEnum = TypeVar("AnyEnum", bound=type[Enum])
 
 
-def register_enum(
+def described_enum(
     enum: AnyEnum, description: str, values: Mapping[Any, str], name: str | None = None
 ) -> AnyEnum:
-    """Register a plain enum with strawberry, as a GraphQL enum. Every value needs a description."""
+    """Registers an enum that itself knows nothing of GraphQL. Every value needs a description."""
     strawberry.enum(enum, name=name, description=description)
     for value in enum.__strawberry_definition__.values:  # type: ignore[attr-defined]
         value.description = values[enum[value.name]]

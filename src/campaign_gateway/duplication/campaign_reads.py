@@ -19,7 +19,7 @@ from campaign_gateway.connectors.contract import (
 )
 from campaign_gateway.model import Campaign, Duplication, Refused
 from campaign_gateway.transport.errors import NoResponse
-from campaign_gateway.transport.worker import parse_response
+from campaign_gateway.transport.worker import parsed
 
 LOOKUPS_AT_ONCE = 8
 
@@ -40,7 +40,7 @@ async def look_up(account: Account, campaign_id: str, related_inputs: Any) -> Ca
     response = await account.transport.send_idempotent(
         connector.build_lookup(campaign_id, related_inputs)
     )
-    return await parse_response(response, connector.parse_lookup, response, campaign_id)
+    return await parsed(response, connector.parse_lookup, response, campaign_id)
 
 
 async def look_up_all(
@@ -83,9 +83,7 @@ async def _listed_in_full(
             with suppress(NoResponse, Refused, UnexpectedResponse):
                 response = await account.transport.send_idempotent(request)
                 is_wanted = partial(_is_one_of, wanted)
-                page = await parse_response(
-                    response, parse_page, connector, response, None, is_wanted
-                )
+                page = await parsed(response, parse_page, connector, response, None, is_wanted)
                 found |= {each.id: each for each in page.campaigns}
     return found
 

@@ -32,7 +32,7 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.transport.errors import NoResponse
-from campaign_gateway.transport.worker import parse_response
+from campaign_gateway.transport.worker import parsed
 
 log = logging.getLogger(__name__)
 
@@ -150,9 +150,7 @@ async def _read(
         return copy, None
     lookup = connector.build_lookup(copy.campaign.id, campaign)
     lookup_response = await account.transport.send_idempotent(lookup)
-    read = await parse_response(
-        lookup_response, connector.parse_lookup, lookup_response, copy.campaign.id
-    )
+    read = await parsed(lookup_response, connector.parse_lookup, lookup_response, copy.campaign.id)
     if read is None:
         # It may take a moment until a copy is seen.
         return copy, None
@@ -174,7 +172,7 @@ async def _name(
     assert isinstance(connector, RenamesCopies), "the warning says so"
     request = connector.build_rename(campaign, copy.campaign.id, lookup_response)
     response = await account.transport.send_idempotent(request)
-    refusal = await parse_response(response, connector.parse_rename, response)
+    refusal = await parsed(response, connector.parse_rename, response)
     copy = _without(copy, WarningCode.NAME_NOT_APPLIED)
     if refusal is None:
         return replace(copy, campaign=replace(copy.campaign, name=intent.requested_name))

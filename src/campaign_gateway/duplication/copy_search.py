@@ -23,7 +23,7 @@ from campaign_gateway.model import (
     DuplicationStatus,
     Intent,
 )
-from campaign_gateway.transport.worker import parse_response
+from campaign_gateway.transport.worker import parsed
 
 PAGES_A_SEARCH = 3
 
@@ -71,7 +71,7 @@ async def search_copies(
         asked_at = now()
         response = await account.transport.send_idempotent(connector.build_search(campaign, cursor))
         ahead = _ahead(response, asked_at)
-        page = await parse_response(response, parse_page, connector, response, cursor, is_alike)
+        page = await parsed(response, parse_page, connector, response, cursor, is_alike)
         found += page.campaigns
         cursor = page.next_cursor
         if cursor is None:

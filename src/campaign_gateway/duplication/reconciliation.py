@@ -36,7 +36,7 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.transport.errors import NoResponse
-from campaign_gateway.transport.worker import parse_response
+from campaign_gateway.transport.worker import parsed
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ async def _progress(account: Account, duplication: Duplication) -> Created | Acc
         raise UnexpectedResponse(f"{connector.title} has no call that tells how far a copy is")
     campaign = load_input(account, duplication)
     response = await account.transport.send_idempotent(connector.build_progress(campaign, copy.id))
-    outcome = await parse_response(response, connector.parse_progress, campaign, copy.id, response)
+    outcome = await parsed(response, connector.parse_progress, campaign, copy.id, response)
     if isinstance(outcome, Rejected) and isinstance(connector, ReadsCampaigns):
         # What has failed may have left a campaign behind.
         left = await look_up(account, copy.id, campaign)

@@ -59,13 +59,13 @@ async def sandbox(host: str, port: int, ledger: Path | None) -> AsyncIterator[Sa
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(listen(host, port))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="campaign-gateway-"))
-        modules = {provider: _emulator_module(provider) for provider in CONNECTORS}
+        rooms = {provider: _emulator_of(provider) for provider in CONNECTORS}
         emulators = {
-            provider: await stack.enter_async_context(serving(module.create_emulator()))
-            for provider, module in modules.items()
+            provider: await stack.enter_async_context(serving(room.create_emulator()))
+            for provider, room in rooms.items()
         }
-        settings = _settings(modules, emulators, ledger or Path(folder) / "ledger.db")
-        notes = {provider: list(_notes(module)) for provider, module in modules.items()}
+        settings = _settings(rooms, emulators, ledger or Path(folder) / "ledger.db")
+        notes = {provider: list(_notes(room)) for provider, room in rooms.items()}
         server = create_server(
             await create_app(settings, cors_origin_regex=LOOPBACK_ORIGINS, notes=notes)
         )
@@ -84,12 +84,12 @@ def _url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _emulator_module(provider: str) -> ModuleType:
+def _emulator_of(provider: str) -> ModuleType:
     return importlib.import_module(f"campaign_gateway.sandbox.emulators.{provider}")
 
 
 def _settings(
-    modules: Mapping[str, ModuleType], emulators: Mapping[str, str], ledger: Path
+    rooms: Mapping[str, ModuleType], emulators: Mapping[str, str], ledger: Path
 ) -> Settings:
     accounts = {
         name: {
@@ -98,8 +98,8 @@ def _settings(
             "timeout_seconds": TIMEOUT_SECONDS,
             **fields,
         }
-        for provider, module in modules.items()
-        for name, fields in module.ACCOUNTS.items()
+        for provider, room in rooms.items()
+        for name, fields in room.ACCOUNTS.items()
     }
     # The environment may contain secrets of real accounts, which no emulator should get.
     return parse_settings({"ledger": {"url": f"sqlite:///{ledger}"}, "accounts": accounts}, {})

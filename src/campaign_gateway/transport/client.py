@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 
 # Bytes of a response body. A longer body counts as incomplete.
-COPY_RESPONSE_LIMIT = 1024 * 1024
-READ_RESPONSE_LIMIT = 8 * 1024 * 1024
+COPY_ANSWER_LIMIT = 1024 * 1024
+READ_ANSWER_LIMIT = 8 * 1024 * 1024
 
 CONNECT_SECONDS = 3.0
 CONNECT_TRIES = 3
@@ -107,7 +107,7 @@ class Transport:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self._client = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(
-                verify=_tls_context(ca_file),
+                verify=_trust(ca_file),
                 trust_env=False,
                 limits=limits,
                 socket_options=_socket_options(),
@@ -139,7 +139,7 @@ class Transport:
                 exchange.before_first_byte = record_and_mark_sent
                 for pause in _connect_pauses():
                     try:
-                        return await self._exchange(request, exchange, COPY_RESPONSE_LIMIT)
+                        return await self._exchange(request, exchange, COPY_ANSWER_LIMIT)
                     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                         # A retry does not help against a wrong certificate or protocol.
                         if pause is None or exchange.may_have_sent or _tls_failure(error):
@@ -159,12 +159,12 @@ class Transport:
     async def send_idempotent(self, request: ProviderRequest) -> ProviderResponse:
         """Send a request that may be sent twice without harm. Raises `NoResponse`.
 
-        The response may be long, so parse it with `parse_response`.
+        The response may be long, so parse it with `parsed`.
         """
         try:
             async with deadline(self._timeout_seconds) as mark_sent:
                 mark_sent()
-                return await self._exchange(request, _Exchange(), READ_RESPONSE_LIMIT)
+                return await self._exchange(request, _Exchange(), READ_ANSWER_LIMIT)
         except (httpx.HTTPError, TimeoutError) as error:
             raise NoResponse(_reason(request, error)) from error
 
@@ -202,10 +202,10 @@ def _connect_pauses() -> list[float | None]:
     return [*(jitter * tries for tries in range(1, CONNECT_TRIES)), None]
 
 
-def _tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """Trust only the CAs of the file. Without a file, trust the environment's or the public CAs."""
+def _trust(ca_file: str | None) -> ssl.SSLContext:
+    """The CAs of the file alone, else those that the environment names, else the public ones."""
     if ca_file is None:
-        # httpx reads SSL_CERT_FILE and SSL_CERT_DIR, and no other variable.
+        # It reads SSL_CERT_FILE and SSL_CERT_DIR, and nothing else of the environment.
         return httpx.create_ssl_context()
     return ssl.create_default_context(cafile=ca_file)
 

@@ -15,7 +15,7 @@ from campaign_gateway.model import Refused, Rejected
 from campaign_gateway.transport.client import Transport, deadline
 from campaign_gateway.transport.errors import NoResponse, NotSent
 from campaign_gateway.transport.redaction import Redactor, create_redactor, redact_body
-from campaign_gateway.transport.worker import parse_response
+from campaign_gateway.transport.worker import parsed
 
 # How long a call may wait for a token, in seconds, including a token request of another call. The
 # timeout of the call itself comes in addition.
@@ -38,7 +38,7 @@ class TokenTransport:
     def __init__(self, transport: Transport, connector: UsesAccessTokens) -> None:
         self._transport = transport
         self._connector = connector
-        self._cached_token: _CachedToken | None = None
+        self._pass: _CachedToken | None = None
         self._lock = asyncio.Lock()
 
     async def close(self) -> None:
@@ -77,7 +77,7 @@ class TokenTransport:
         """
         first = await self._get_token(None)
         response = await self._transport.send_idempotent(self._authorize(request, first))
-        if not await parse_response(response, self._connector.rejects_token, response):
+        if not await parsed(response, self._connector.rejects_token, response):
             return await _redact(response, first)
         second = await self._get_token(first)
         response = await self._transport.send_idempotent(self._authorize(request, second))
@@ -94,17 +94,17 @@ class TokenTransport:
             async with deadline(TOKEN_REQUEST_SECONDS) as mark_sent:
                 mark_sent()
                 async with self._lock:
-                    cached = self._cached_token
+                    cached = self._pass
                     if cached and cached is not rejected and loop.time() < cached.expires_at:
                         return cached
-                    self._cached_token = await self._request_token(loop.time())
-                    return self._cached_token
+                    self._pass = await self._request_token(loop.time())
+                    return self._pass
         except TimeoutError:
             raise NoResponse("timeout") from None
 
     async def _request_token(self, requested_at: float) -> _CachedToken:
         response = await self._transport.send_idempotent(self._connector.build_token_request())
-        token = await parse_response(response, self._connector.parse_token, response)
+        token = await parsed(response, self._connector.parse_token, response)
         if isinstance(token, Rejected):
             raise Refused(token.error)
         if not re.fullmatch(r"[\x21-\x7e]+", token.value):

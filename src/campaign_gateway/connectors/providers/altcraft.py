@@ -20,7 +20,7 @@ from campaign_gateway.connectors.contract import (
     UnexpectedResponse,
 )
 from campaign_gateway.connectors.errors import REFUSALS, failure
-from campaign_gateway.connectors.graphql import account_field, register_enum
+from campaign_gateway.connectors.graphql import account_field, described_enum
 from campaign_gateway.connectors.parsing import (
     expect_success,
     read_body,
@@ -37,7 +37,7 @@ class AltcraftCampaignKind(StrEnum):
     CAMPAIGN = "CAMPAIGN"
 
 
-register_enum(
+described_enum(
     AltcraftCampaignKind,
     "Which of Altcraft's two methods copies the campaign.",
     {

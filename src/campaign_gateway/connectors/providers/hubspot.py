@@ -31,7 +31,7 @@ from campaign_gateway.connectors.contract import (
     UnexpectedResponse,
 )
 from campaign_gateway.connectors.errors import failure, read_retry_after, warning
-from campaign_gateway.connectors.graphql import account_field, register_enum
+from campaign_gateway.connectors.graphql import account_field, described_enum
 from campaign_gateway.connectors.parsing import (
     expect_success,
     read_found,
@@ -59,7 +59,7 @@ class HubspotCampaignKind(StrEnum):
     CAMPAIGN = "CAMPAIGN"
 
 
-register_enum(
+described_enum(
     HubspotCampaignKind,
     "Which of HubSpot's two calls makes the copy.",
     {

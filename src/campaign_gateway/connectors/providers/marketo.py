@@ -36,7 +36,7 @@ from campaign_gateway.connectors.contract import (
     UnexpectedResponse,
 )
 from campaign_gateway.connectors.errors import failure, warning
-from campaign_gateway.connectors.graphql import account_field, register_enum
+from campaign_gateway.connectors.graphql import account_field, described_enum
 from campaign_gateway.connectors.parsing import (
     expect_success,
     read_instant,
@@ -64,7 +64,7 @@ class MarketoCampaignKind(StrEnum):
     PROGRAM = "PROGRAM"
 
 
-register_enum(
+described_enum(
     MarketoCampaignKind,
     "What is to be copied. Marketo numbers the two kinds apart from each other.",
     {
@@ -81,7 +81,7 @@ class MarketoFolderType(StrEnum):
     PROGRAM = "PROGRAM"
 
 
-register_enum(
+described_enum(
     MarketoFolderType,
     "What a copy is put into.",
     {

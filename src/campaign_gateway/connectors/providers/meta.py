@@ -29,7 +29,7 @@ from campaign_gateway.connectors.contract import (
     UnexpectedResponse,
 )
 from campaign_gateway.connectors.errors import REFUSALS, failure
-from campaign_gateway.connectors.graphql import account_field, register_enum
+from campaign_gateway.connectors.graphql import account_field, described_enum
 from campaign_gateway.connectors.parsing import (
     read_found,
     read_id,
@@ -62,7 +62,7 @@ class MetaRenameStrategy(StrEnum):
     NO_RENAME = "NO_RENAME"
 
 
-register_enum(
+described_enum(
     MetaStatusOption,
     "The status that a copy begins with.",
     {
@@ -72,7 +72,7 @@ register_enum(
         "spend money as soon as it exists.",
     },
 )
-register_enum(
+described_enum(
     MetaRenameStrategy,
     "Whose names get the prefix and the suffix.",
     {
