@@ -1,4 +1,4 @@
-"""The configuration file: everything wrong with it is said at once, and never a secret."""
+"""The configuration file: all its errors are reported together, and never a secret."""
 
 from pathlib import Path
 
@@ -44,7 +44,9 @@ def errors(tmp_path: Path, text: str) -> list[str]:
     return raised.value.errors
 
 
-def test_a_complete_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_complete_file_is_loaded_with_every_kind_of_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BRAZE_EU_API_KEY", "key-from-environment")
     (tmp_path / "key").write_text("key-from-file\n")
     settings = load(tmp_path, COMPLETE)
@@ -64,14 +66,16 @@ def test_a_complete_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert secret not in settings.model_dump_json()
 
 
-def test_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_override_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in {
         "CAMPAIGN_GATEWAY_SERVER__PORT": "7000",
         "CAMPAIGN_GATEWAY_LEDGER__URL": "sqlite:///other.db",
         "CAMPAIGN_GATEWAY_ACCOUNTS__BRAZE_EU__API_KEY": "key-of-an-override",
         "CAMPAIGN_GATEWAY_ACCOUNTS__BRAZE_EU__TIMEOUT_SECONDS": "3.5",
         "CAMPAIGN_GATEWAY_CONFIG": "gateway.toml",
-        # What a container platform sets for a service of this name.
+        # A container platform sets this variable for a service with this name.
         "CAMPAIGN_GATEWAY_PORT": "tcp://10.0.0.1:8000",
     }.items():
         monkeypatch.setenv(name, value)
@@ -83,7 +87,9 @@ def test_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert settings.accounts["braze-eu"].timeout_seconds == 3.5
 
 
-def test_variables_that_override_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variable_that_overrides_no_setting_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CAMPAIGN_GATEWAY_SERVR__PORT", "secret-9")
     monkeypatch.setenv("CAMPAIGN_GATEWAY_ACCOUNTS__A__PROVIDER", "braze")
     text = '[accounts.a]\nprovider = "sonarly"\napi_key = "key"'
@@ -96,16 +102,16 @@ def test_variables_that_override_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     ]
 
 
-def test_accounts_that_share_their_variables(tmp_path: Path) -> None:
+def test_accounts_with_the_same_variables_are_an_error(tmp_path: Path) -> None:
     one = 'provider = "sonarly"\napi_key = "key"\n'
     text = f"[accounts.a-b]\n{one}[accounts.A_B]\n{one}"
     assert errors(tmp_path, text) == [
-        "accounts.A_B: the environment could not tell it from accounts.a-b; rename one of them"
+        "accounts.A_B: has the same environment variables as accounts.a-b; rename one of them"
     ]
 
 
-def test_every_mistake_is_listed_with_its_place_and_remedy(tmp_path: Path) -> None:
-    found = errors(
+def test_every_error_is_listed_with_its_place_and_what_to_do(tmp_path: Path) -> None:
+    listed = errors(
         tmp_path,
         """
         [sever]
@@ -150,9 +156,9 @@ def test_every_mistake_is_listed_with_its_place_and_remedy(tmp_path: Path) -> No
         "accounts.e f: must be named with up to 64 letters, digits, '.', '_' or '-'",
     ]
     for line in expected:
-        assert any(each.startswith(line) for each in found), (line, found)
-    assert len(found) == len(expected)
-    assert "secret" not in "\n".join(found).replace("send the secret", "")
+        assert any(each.startswith(line) for each in listed), (line, listed)
+    assert len(listed) == len(expected)
+    assert "secret" not in "\n".join(listed).replace("send the secret", "")
 
 
 @pytest.mark.parametrize(
@@ -179,14 +185,16 @@ def test_every_mistake_is_listed_with_its_place_and_remedy(tmp_path: Path) -> No
         ("", False),
     ],
 )
-def test_addresses(tmp_path: Path, address: str, is_good: bool) -> None:  # noqa: FBT001
+def test_base_url_must_be_https_or_local_and_contain_no_secret(
+    tmp_path: Path, address: str, *, is_good: bool
+) -> None:
     text = f'[accounts.a]\nprovider = "altcraft"\nbase_url = "{address}"\ntoken = "t0ken"'
     if is_good:
         assert load(tmp_path, text).accounts["a"].base_url == address.rstrip("/")
     else:
-        (mistake,) = errors(tmp_path, text)
-        assert mistake.startswith("accounts.a.base_url: ")
-        assert "secret-7" not in mistake
+        (error,) = errors(tmp_path, text)
+        assert error.startswith("accounts.a.base_url: ")
+        assert "secret-7" not in error
 
 
 @pytest.mark.parametrize(
@@ -203,28 +211,28 @@ def test_addresses(tmp_path: Path, address: str, is_good: bool) -> None:  # noqa
         "{ env = 'sk_live_pasted' }",
     ],
 )
-def test_secrets_that_cannot_be_one(tmp_path: Path, secret: str) -> None:
-    (mistake,) = errors(tmp_path, f'[accounts.a]\nprovider = "sonarly"\napi_key = {secret}')
-    assert mistake.startswith("accounts.a.api_key: ")
-    assert "sk_live_pasted" not in mistake
+def test_invalid_secret_is_rejected_and_not_repeated(tmp_path: Path, secret: str) -> None:
+    (error,) = errors(tmp_path, f'[accounts.a]\nprovider = "sonarly"\napi_key = {secret}')
+    assert error.startswith("accounts.a.api_key: ")
+    assert "sk_live_pasted" not in error
 
 
 @pytest.mark.parametrize("instance", ["", 'instance = "EU-01"\nbase_url = "https://example.com"'])
-def test_braze_needs_one_address(tmp_path: Path, instance: str) -> None:
+def test_braze_needs_exactly_one_of_base_url_and_instance(tmp_path: Path, instance: str) -> None:
     text = f'[accounts.a]\nprovider = "braze"\napi_key = "key"\n{instance}'
     assert errors(tmp_path, text) == [
         'accounts.a: needs either base_url or instance (such as "EU-01"), not both'
     ]
 
 
-def test_files_that_are_no_configuration(tmp_path: Path) -> None:
+def test_file_that_is_no_configuration_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         load_settings(tmp_path / "missing.toml")
     (tmp_path / "latin.toml").write_bytes(b"a = '\xff'")
     with pytest.raises(SettingsError, match="UTF-8"):
         load_settings(tmp_path / "latin.toml")
     assert "is not TOML" in errors(tmp_path, "[server")[0]
-    none = "accounts: there is none; add a table [accounts.NAME] with its provider"
+    none = "accounts: none configured; add a table [accounts.NAME] with its provider"
     assert errors(tmp_path, "") == [none]
     assert errors(tmp_path, "accounts = 1\nserver = 2") == ["server: must be a table", none]
     assert errors(tmp_path, "[accounts]\na = 1") == [
@@ -232,7 +240,9 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
     ]
 
 
-def test_the_ledger_s_url_may_be_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ledger_url_may_be_a_secret_and_needs_no_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://gateway:pass-word@db.example.com/ledger")
     account = '[accounts.a]\nprovider = "sonarly"\napi_key = "key"\n'
     ledger = '[ledger]\nurl = { env = "DATABASE_URL" }\nkeep_days = 1.5\nremember_days = 2\n'
@@ -240,15 +250,17 @@ def test_the_ledger_s_url_may_be_a_secret(tmp_path: Path, monkeypatch: pytest.Mo
     assert settings.ledger.url.get_secret_value().endswith("@db.example.com/ledger")
     assert "pass-word" not in repr(settings)
     assert (settings.ledger.keep_days, settings.ledger.remember_days) == (1.5, 2)
-    # Whoever looks at the ledger alone need not have what the accounts need.
+    # A command that only reads the ledger does not need the accounts' secrets.
     lone = tmp_path / "lone.toml"
     lone.write_text(ledger + "[accounts.a]\nprovider = 'sonarly'\napi_key = { env = 'NOT_SET' }\n")
     assert load_ledger_settings(lone) == settings.ledger
 
 
-def test_a_ledger_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_ledger_settings_are_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     account = '[accounts.a]\nprovider = "sonarly"\napi_key = "key"\n'
-    for line, mistake in {
+    for line, error in {
         "keep_days = 0": "ledger.keep_days: Input should be greater than 0",
         "keep_days = 500": "ledger: remember_days must not be less than keep_days",
         'url = "postgresql://user:pass%word@host/db"': (
@@ -257,9 +269,9 @@ def test_a_ledger_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ),
         "url = 7": 'ledger.url: write a string, { env = "NAME" } or { file = "PATH" }',
     }.items():
-        assert errors(tmp_path, f"{account}[ledger]\n{line}\n") == [mistake]
+        assert errors(tmp_path, f"{account}[ledger]\n{line}\n") == [error]
     monkeypatch.setattr(settings_module, "find_spec", lambda _name: None)
     url = 'url = "postgresql://host/db"'
     assert errors(tmp_path, f"{account}[ledger]\n{url}\n") == [
-        "ledger.url: needs more for PostgreSQL; pip install 'campaign-gateway[postgres]'"
+        "ledger.url: PostgreSQL needs: pip install 'campaign-gateway[postgres]'"
     ]

@@ -1,1 +1,1 @@
-"""One GraphQL mutation in front of every platform that can copy a campaign."""
+"""A GraphQL gateway that copies campaigns at marketing platforms, and never makes two."""

@@ -1,4 +1,4 @@
-"""The composition root: one gateway as an ASGI application."""
+"""The composition root: builds one gateway as an ASGI application."""
 
 import asyncio
 import logging
@@ -36,17 +36,17 @@ log = logging.getLogger(__name__)
 # How long a background task may take to end, in seconds.
 CHORE_SECONDS = 2.0
 
-# How much longer than the slowest call a stopping gateway waits for calls under way, in seconds.
-# What is not recorded by then becomes UNKNOWN.
+# By how many seconds a stopping gateway waits longer than the slowest timeout for running calls. A
+# call that is not recorded by then becomes UNKNOWN.
 DRAIN_SLACK = 20
 
-# A caller is not told apart from any other yet, so all share one scope of idempotency keys.
+# The gateway does not identify callers yet, so all share one scope of idempotency keys.
 SCOPE = "everyone"
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """What lives as long as the application does."""
+    """The objects that live as long as the application."""
 
     accounts: Mapping[str, Account]
     ledger: Ledger
@@ -54,21 +54,22 @@ class Gateway:
     background_tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def drain(self) -> None:
-        """Refuse new intents as data, and finish and record those under way, once."""
+        """Refuse new intents with a user error, and finish and record the running ones."""
         if self.duplicator.is_draining:
             return
         for task in self.background_tasks:
             task.cancel()
-        patience = max(each.timeout_seconds for each in self.accounts.values()) + DRAIN_SLACK
+        slowest = max(account.timeout_seconds for account in self.accounts.values())
+        timeout = slowest + DRAIN_SLACK
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 await self.duplicator.drain()
         except TimeoutError:
-            log.error("calls were still under way after %s seconds", patience)
+            log.error("calls were still running after %s seconds", timeout)
             self.give_up()
 
     def give_up(self) -> None:
-        """Tell callers at once what can be told; what is not recorded becomes UNKNOWN."""
+        """Respond to waiting callers immediately. Calls that are not recorded become UNKNOWN."""
         self.duplicator.give_up()
 
     async def close(self) -> None:
@@ -89,17 +90,17 @@ async def create_app(
     notes: Mapping[str, Iterable[str]] | None = None,
     timing: Timing = DEFAULT_TIMING,
 ) -> Starlette:
-    """The gateway, with its ledger open. Raises `LedgerUnavailable`.
+    """Return the gateway, with its ledger open. Raises `LedgerUnavailable`.
 
-    `notes` are comments below GraphiQL's example of a provider. Whoever serves it drains
-    `state.gateway` when asked to stop, and goes on serving until that is done.
+    `notes` has comments for GraphiQL's example of each provider. To stop, the server must drain
+    `state.gateway` and serve until that is done.
     """
     ledger = await open_ledger(settings.ledger.url.get_secret_value(), timing=timing)
     try:
         for warning in await ledger.check():
             log.warning("%s", warning)
     except LedgerUnavailable as failure:
-        # What it holds can be replayed and finished all the same.
+        # The gateway still starts: recorded duplications can be replayed and finished.
         log.error("the ledger takes no new intents: %s", failure)
     try:
         accounts = await _open_accounts(settings, ledger, timing)
@@ -109,7 +110,7 @@ async def create_app(
     gateway = Gateway(
         accounts, ledger, Duplicator(accounts, ledger, settings.server.deadline_seconds)
     )
-    connectors = {name: CONNECTORS[each.provider] for name, each in settings.accounts.items()}
+    connectors = {name: CONNECTORS[account.provider] for name, account in settings.accounts.items()}
     keep = timedelta(days=settings.ledger.keep_days)
     remember = timedelta(days=settings.ledger.remember_days)
 
@@ -119,7 +120,7 @@ async def create_app(
             _supervise(lambda: reconcile(accounts, ledger, timing), timing.restart_pause),
             _supervise(lambda: retain(ledger, keep, remember, timing), timing.restart_pause),
         ]
-        gateway.background_tasks.extend(asyncio.create_task(each) for each in background_tasks)
+        gateway.background_tasks.extend(asyncio.create_task(task) for task in background_tasks)
         yield
         await gateway.drain()
         await gateway.close()
@@ -138,7 +139,7 @@ async def create_app(
             warnings = await ledger.check()
         except LedgerUnavailable as failure:
             return PlainTextResponse(f"the ledger cannot be used: {failure}\n", 503)
-        return PlainTextResponse("".join(["ready\n", *(f"but {each}\n" for each in warnings)]))
+        return PlainTextResponse("".join(["ready\n", *(f"warning: {text}\n" for text in warnings)]))
 
     graphql = GraphQLOverHTTP(
         build_schema(),
@@ -163,7 +164,7 @@ async def create_app(
         middleware=[cors] if cors_origin_regex else [],
         lifespan=lifespan,
     )
-    # A redirect would be to whatever host a request names.
+    # A redirect would use the host that the request names, which may be a malicious one.
     app.router.redirect_slashes = False
     app.state.gateway = gateway
     return app
@@ -172,20 +173,22 @@ async def create_app(
 async def _open_accounts(
     settings: Settings, ledger: Ledger, timing: Timing
 ) -> Mapping[str, Account]:
-    accounts = {name: open_account(name, each, timing) for name, each in settings.accounts.items()}
+    accounts = {
+        name: open_account(name, table, timing) for name, table in settings.accounts.items()
+    }
     for warning in unclear_addresses(accounts.values()):
         log.warning("%s", warning)
     for account in accounts.values():
-        # What is on record from before a change of the configuration is read for here too.
+        # Duplications from before a change of the configuration are checked at the new address.
         await ledger.move(account.name, account.place)
     return accounts
 
 
 async def _supervise(task: Callable[[], Coroutine[Any, Any, None]], restart_pause: float) -> None:
-    """Start it again whenever a fault of the gateway's own has ended it."""
+    """Run a background task, and restart it whenever an internal error has ended it."""
     while True:
         try:
             await task()
         except Exception:
-            log.exception("a chore of the gateway has failed and starts again")
+            log.exception("a background task has failed and restarts")
             await asyncio.sleep(restart_pause)

@@ -35,7 +35,9 @@ def main() -> None:
     try:
         arguments.run(arguments)
     except SettingsError as error:
-        sys.exit("The configuration cannot be used:\n" + "\n".join(f"  {m}" for m in error.errors))
+        sys.exit(
+            "The configuration is invalid:\n" + "\n".join(f"  {line}" for line in error.errors)
+        )
     except CannotListen as error:
         sys.exit(f"The gateway cannot start: {error}")
     except (LedgerUnavailable, CannotResolve) as error:
@@ -56,48 +58,54 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="serve the configured accounts")
     _add_config(serve)
-    serve.add_argument("--host", help="in place of the configured one")
-    serve.add_argument("--port", type=_port, help="in place of the configured one")
+    serve.add_argument("--host", help="overrides the configured host")
+    serve.add_argument("--port", type=_port, help="overrides the configured port")
     serve.set_defaults(run=_serve)
 
-    sandbox = commands.add_parser("sandbox", help="serve against emulators of all providers")
+    sandbox = commands.add_parser("sandbox", help="serve with an emulator of each provider")
     sandbox.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
     sandbox.add_argument("--port", type=_port, default=8000, help="default: 8000")
     sandbox.add_argument(
         "--ledger",
         metavar="FILE",
         type=Path,
-        help="keep the ledger there; default: a temporary one",
+        help="the SQLite file of the ledger; default: a temporary file",
     )
     sandbox.set_defaults(run=_sandbox)
 
     duplications = commands.add_parser(
-        "duplications", help="see what became of duplications, and settle what nobody knows"
+        "duplications", help="list duplications, and record results that you checked yourself"
     )
     verbs = duplications.add_subparsers(required=True, metavar="VERB")
-    listed = verbs.add_parser("list", help="those that are not settled, newest first")
+    listed = verbs.add_parser("list", help="list unsettled duplications, newest first")
     statuses = listed.add_mutually_exclusive_group()
-    statuses.add_argument("--all", action="store_true", help="the settled ones too")
+    statuses.add_argument("--all", action="store_true", help="list settled duplications too")
     statuses.add_argument(
-        "--status", choices=list(DuplicationStatus), help="those of this status only"
+        "--status", choices=list(DuplicationStatus), help="list only duplications with this status"
     )
     _add_config(listed)
     listed.set_defaults(run=_list)
-    shown = verbs.add_parser("show", help="one, with the campaigns that may be its copy")
+    shown = verbs.add_parser(
+        "show", help="show one duplication, and the campaigns that may be its copy"
+    )
     shown.add_argument("id", metavar="ID")
     _add_config(shown)
     shown.set_defaults(run=_show)
-    resolve = verbs.add_parser("resolve", help="say what you found at the provider")
+    resolve = verbs.add_parser("resolve", help="record what you saw at the provider")
     resolve.add_argument("id", metavar="ID")
-    found = resolve.add_mutually_exclusive_group(required=True)
-    found.add_argument("--created", metavar="CAMPAIGN_ID", help="the copy is there: this one")
-    found.add_argument("--absent", action="store_true", help="there is no copy")
+    result = resolve.add_mutually_exclusive_group(required=True)
+    result.add_argument(
+        "--created", metavar="CAMPAIGN_ID", help="the copy exists and has this campaign id"
+    )
+    result.add_argument("--absent", action="store_true", help="there is no copy")
     _add_config(resolve)
     resolve.set_defaults(run=_resolve)
 
     schema = commands.add_parser("schema", help="print the GraphQL schema for clients")
     schema.add_argument(
-        "--federation", action="store_true", help="print the subgraph's, for a composer"
+        "--federation",
+        action="store_true",
+        help="print the schema of the subgraph, for a federation composer",
     )
     schema.set_defaults(run=_schema)
     return parser
@@ -109,7 +117,7 @@ def _add_config(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=Path,
         default=os.environ.get("CAMPAIGN_GATEWAY_CONFIG"),
-        help="the TOML file (also the environment variable CAMPAIGN_GATEWAY_CONFIG)",
+        help="the TOML file; default: the environment variable CAMPAIGN_GATEWAY_CONFIG",
     )
 
 
@@ -121,7 +129,7 @@ def _port(text: str) -> int:
 
 def _config_of(arguments: argparse.Namespace) -> Path:
     if arguments.config is None:
-        raise SettingsError(["give a file with --config or in CAMPAIGN_GATEWAY_CONFIG"])
+        raise SettingsError(["set the file with --config or CAMPAIGN_GATEWAY_CONFIG"])
     return Path(arguments.config)
 
 
@@ -146,28 +154,32 @@ def _sandbox(arguments: argparse.Namespace) -> None:
     asyncio.run(run_sandbox(arguments.host, arguments.port, arguments.ledger))
 
 
-def _visit(arguments: argparse.Namespace, work: Callable[[Ledger], Awaitable[Result]]) -> Result:
-    """Work at the ledger of the configuration, beside the gateways that use it."""
+def _with_ledger(
+    arguments: argparse.Namespace, work: Callable[[Ledger], Awaitable[Result]]
+) -> Result:
+    """Open the configured ledger for `work`, while gateways may use it too."""
     url = load_ledger_settings(_config_of(arguments)).url.get_secret_value()
 
-    async def visit() -> Result:
+    async def open_and_work() -> Result:
         ledger = await open_ledger(url, as_operator=True)
         try:
             return await work(ledger)
         finally:
             await ledger.close()
 
-    return asyncio.run(visit())
+    return asyncio.run(open_and_work())
 
 
 def _list(arguments: argparse.Namespace) -> None:
     statuses = (DuplicationStatus(arguments.status),) if arguments.status else UNSETTLED
-    lines = _visit(arguments, lambda ledger: listing(ledger, None if arguments.all else statuses))
+    lines = _with_ledger(
+        arguments, lambda ledger: listing(ledger, None if arguments.all else statuses)
+    )
     sys.stdout.write("\n".join(lines) + "\n")
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    lines = _visit(arguments, lambda ledger: show(ledger, arguments.id))
+    lines = _with_ledger(arguments, lambda ledger: show(ledger, arguments.id))
     sys.stdout.write("\n".join(lines) + "\n")
 
 
@@ -178,7 +190,7 @@ def _resolve(arguments: argparse.Namespace) -> None:
         else:
             await resolve_as_created(ledger, arguments.id, arguments.created)
 
-    _visit(arguments, resolve)
+    _with_ledger(arguments, resolve)
     _show(arguments)
 
 

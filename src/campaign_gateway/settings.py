@@ -1,4 +1,4 @@
-"""The configuration: one TOML file, overridden by the environment."""
+"""Loads the configuration: one TOML file, and environment variables that override it."""
 
 import difflib
 import os
@@ -29,9 +29,10 @@ Section = TypeVar("Section", bound=BaseModel)
 
 
 class ServerSettings(BaseModel):
-    """Where the gateway listens. After `deadline_seconds` a caller is told IN_PROGRESS.
+    """Where the gateway listens, and how it responds.
 
-    Without `introspection` nobody can ask /graphql for its schema, a router's composer included.
+    If a copy takes longer than `deadline_seconds`, the caller gets IN_PROGRESS. Without
+    `introspection`, /graphql does not show its schema to anyone, not even to a federation composer.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -42,15 +43,15 @@ class ServerSettings(BaseModel):
     introspection: bool = True
 
 
-def _ledger_url(given: object) -> str:
-    value = resolve_secret(given)
+def _ledger_url(setting: object) -> str:
+    value = resolve_secret(setting)
     if re.fullmatch(r"sqlite:///[^\0]+", value):
         return value
     if not re.match(r"postgres(ql)?://", value):
         raise ValueError('must look like "sqlite:///campaign-gateway.db" or "postgresql://host/db"')
     if find_spec("psycopg") is None:
-        raise ValueError("needs more for PostgreSQL; pip install 'campaign-gateway[postgres]'")
-    # An extra, which not every installation has.
+        raise ValueError("PostgreSQL needs: pip install 'campaign-gateway[postgres]'")
+    # psycopg is an extra that not every installation has.
     from campaign_gateway.ledger.postgres import UNREADABLE, is_readable  # noqa: PLC0415
 
     if not is_readable(value):
@@ -59,10 +60,11 @@ def _ledger_url(given: object) -> str:
 
 
 class LedgerSettings(BaseModel):
-    """Where duplications are recorded; a URL of PostgreSQL may hold a password.
+    """Where duplications are recorded, and for how long.
 
-    A settled duplication is kept whole for `keep_days`. From then on its key is only remembered,
-    so that it is not sent again, until `remember_days` after it was requested.
+    `url` is a secret, because a PostgreSQL URL may contain a password. A settled duplication is
+    kept completely for `keep_days`. After that, only its key is kept, so that it is not sent again,
+    until `remember_days` after it was requested.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -74,7 +76,7 @@ class LedgerSettings(BaseModel):
     remember_days: float = Field(default=400, gt=0, le=36500)
 
     @model_validator(mode="after")
-    def _remembers_what_it_keeps(self) -> Self:
+    def _check_days(self) -> Self:
         if self.remember_days < self.keep_days:
             raise ValueError("remember_days must not be less than keep_days")
         return self
@@ -89,7 +91,7 @@ class Settings(BaseModel):
 
 
 class SettingsError(Exception):
-    """The configuration cannot be used. `errors` has a line for each, none of them a secret."""
+    """The configuration is invalid. `errors` has one line per error, without any secret."""
 
     def __init__(self, errors: list[str]) -> None:
         super().__init__("\n".join(errors))
@@ -102,7 +104,7 @@ def load_settings(path: Path) -> Settings:
 
 
 def load_ledger_settings(path: Path) -> LedgerSettings:
-    """Only where the ledger is: whoever looks at it need not have the accounts' secrets.
+    """Read only the ledger's settings, so that no secrets of accounts are needed.
 
     Raises `SettingsError`.
     """
@@ -128,18 +130,18 @@ def _load(path: Path) -> dict[str, Any]:
 def parse_settings(table: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
     """Check a whole configuration and build its settings. Raises `SettingsError`.
 
-    A variable of the environment wins over the table.
+    An environment variable overrides the same setting of the table.
     """
     errors = [
         f"{name}: unknown section{_closest(name, Settings.model_fields)}"
         for name in table
         if name not in Settings.model_fields
     ]
-    read = _Reader(environment, errors)
-    server = read.section(("server",), ServerSettings, table.get("server", {}))
-    ledger = read.section(("ledger",), LedgerSettings, table.get("ledger", {}))
-    accounts = dict(read.accounts(table.get("accounts", {})))
-    read.refuse_unknown_variables()
+    reader = _Reader(environment, errors)
+    server = reader.section(("server",), ServerSettings, table.get("server", {}))
+    ledger = reader.section(("ledger",), LedgerSettings, table.get("ledger", {}))
+    accounts = dict(reader.accounts(table.get("accounts", {})))
+    reader.reject_unknown_variables()
     if errors or server is None or ledger is None:
         raise SettingsError(errors)
     return Settings(server=server, ledger=ledger, accounts=accounts)
@@ -147,7 +149,10 @@ def parse_settings(table: Mapping[str, Any], environment: Mapping[str, str]) -> 
 
 @dataclass(frozen=True)
 class _Reader:
-    """`variables` has every name of the environment that overrides something, and what."""
+    """Reads sections and collects `errors`.
+
+    `variables` maps each environment variable that can override a setting to its section.
+    """
 
     environment: Mapping[str, str]
     errors: list[str]
@@ -156,7 +161,7 @@ class _Reader:
     def accounts(self, tables: object) -> Iterator[tuple[str, AccountSettings]]:
         if not isinstance(tables, dict) or not tables:
             self.errors.append(
-                "accounts: there is none; add a table [accounts.NAME] with its provider"
+                "accounts: none configured; add a table [accounts.NAME] with its provider"
             )
             return
         for name, table in tables.items():
@@ -176,53 +181,59 @@ class _Reader:
     def section(
         self, place: tuple[str, ...], model: type[Section], table: object
     ) -> Section | None:
-        """One table as its model, or None and a mistake for everything wrong with it."""
+        """Return the table as its model. If it is invalid, add all errors and return None."""
         if not isinstance(table, dict):
             self.errors.append(f"{'.'.join(place)}: must be a table")
             return None
         try:
             return model.model_validate({**table, **self._overrides(place, model)})
         except ValidationError as error:
-            for each in error.errors(include_input=False, include_url=False):
-                self.errors.append(_mistake(place, model, each["loc"], each["type"], each["msg"]))
+            for detail in error.errors(include_input=False, include_url=False):
+                self.errors.append(
+                    _message(place, model, detail["loc"], detail["type"], detail["msg"])
+                )
             return None
 
     def _overrides(self, place: tuple[str, ...], model: type[BaseModel]) -> dict[str, str]:
-        """What CAMPAIGN_GATEWAY_ACCOUNTS__NAME__API_KEY and its like say.
+        """Return the overrides from variables such as CAMPAIGN_GATEWAY_ACCOUNTS__NAME__API_KEY.
 
-        Two underscores part the names: a container platform that runs a service of the gateway's
-        name sets variables such as CAMPAIGN_GATEWAY_PORT by itself.
+        Two underscores separate the names, because container platforms set variables such as
+        CAMPAIGN_GATEWAY_PORT for a service with the gateway's name.
         """
         path = "__".join(re.sub(r"[.-]", "_", name).upper() for name in place)
-        where, overrides, others = ".".join(place), {}, set()
+        where, overrides, sections = ".".join(place), {}, set()
         for setting in model.model_fields.keys() - {"provider"}:
             variable = f"{ENVIRONMENT_PREFIX}{path}__{setting.upper()}"
-            others.add(self.variables.setdefault(variable, where))
+            sections.add(self.variables.setdefault(variable, where))
             if variable in self.environment:
                 overrides[setting] = self.environment[variable]
-        for other in others - {where}:
+        for other in sections - {where}:
             self.errors.append(
-                f"{where}: the environment could not tell it from {other}; rename one of them"
+                f"{where}: has the same environment variables as {other}; rename one of them"
             )
         return overrides
 
-    def refuse_unknown_variables(self) -> None:
+    def reject_unknown_variables(self) -> None:
         for name in self.environment:
             if name.startswith(ENVIRONMENT_PREFIX) and "__" in name and name not in self.variables:
                 self.errors.append(f"{name}: overrides no setting{_closest(name, self.variables)}")
 
 
-def _mistake(
-    place: tuple[str, ...], model: type[BaseModel], loc: tuple[int | str, ...], kind: str, text: str
+def _message(
+    place: tuple[str, ...],
+    model: type[BaseModel],
+    loc: tuple[int | str, ...],
+    error_type: str,
+    text: str,
 ) -> str:
     where = ".".join([*place, *(str(part) for part in loc)])
-    if kind == "extra_forbidden":
+    if error_type == "extra_forbidden":
         return f"{where}: unknown setting{_closest(str(loc[-1]), model.model_fields)}"
-    if kind == "missing":
+    if error_type == "missing":
         return f"{where}: missing; add it to [{'.'.join(place)}]"
     return f"{where}: {text.removeprefix('Value error, ')}"
 
 
 def _closest(name: str, known: Mapping[str, object]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+    return f"; did you mean {close[0]}?" if close else f"; valid names: {', '.join(known)}"

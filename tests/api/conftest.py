@@ -1,4 +1,4 @@
-"""A whole gateway over real HTTP, in front of emulators on real sockets."""
+"""A whole gateway over real HTTP, with emulators on real sockets."""
 
 import json
 import uuid
@@ -23,13 +23,13 @@ FIELDS = """
 
 @dataclass
 class Client:
-    """What a caller of the gateway can do, and what the emulators have counted."""
+    """A client of the gateway, which can also read the emulators' counts."""
 
     http: httpx.AsyncClient
     sandbox: Sandbox
 
     async def execute(self, query: str, **variables: object) -> dict[str, Any]:
-        # ASCII JSON can also spell what UTF-8 cannot carry.
+        # ASCII JSON can contain lone surrogates, which UTF-8 cannot.
         body = json.dumps({"query": query, "variables": variables})
         response = await self.http.post(
             "/graphql", content=body, headers={"content-type": "application/json"}
@@ -44,7 +44,7 @@ class Client:
         return answer["data"]
 
     async def duplicate(self, fields: str, key: str | None = None) -> dict[str, Any]:
-        """The payload for an input written as GraphQL, such as `braze: {...}`."""
+        """Return the payload for an input in GraphQL, such as `braze: {...}`."""
         query = (
             f"mutation Copy($key: String!) {{ duplicateCampaign(input: {{ {fields} }}, "
             f"idempotencyKey: $key) {{ {FIELDS} }} }}"

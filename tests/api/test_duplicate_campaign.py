@@ -1,4 +1,4 @@
-"""The mutation through the front door: HTTP to a gateway, real sockets to the emulators."""
+"""The mutation over HTTP to a whole gateway, with real sockets to the emulators."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ def altcraft(campaign_id: int, account: str = "altcraft") -> str:
         (XML, 'Cart <&> "quoted"', "altcraft"),
     ],
 )
-async def test_a_provider_that_answers_with_the_copy(
+async def test_provider_that_returns_the_copy_makes_it_created(
     client: Any, fields: str, name: str, provider: str
 ) -> None:
     payload = await client.duplicate(fields)
@@ -57,60 +57,62 @@ async def test_a_provider_that_answers_with_the_copy(
     assert payload["duplication"]["settledAt"] is not None
 
 
-async def test_accepted_becomes_created_by_reading(client: Any) -> None:
+async def test_accepted_copy_is_found_by_reading_and_becomes_created(client: Any) -> None:
     payload = await client.duplicate(BRAZE)
     assert payload["status"] == "ACCEPTED"
     assert payload["campaign"] is None
     assert payload["userErrors"] == []
     assert payload["duplication"]["settledAt"] is None
 
-    found = await settled(client, payload["duplication"]["id"])
+    duplication = await settled(client, payload["duplication"]["id"])
 
     (copy,) = (await client.counted("braze"))["copies"]
-    assert found["status"] == "CREATED"
-    assert found["evidence"] == "INFERRED"
-    assert found["campaign"] == {"id": copy["id"], "name": "Wave two", "status": "DRAFT"}
-    assert found["settledAt"] is not None
+    assert duplication["status"] == "CREATED"
+    assert duplication["evidence"] == "INFERRED"
+    assert duplication["campaign"] == {"id": copy["id"], "name": "Wave two", "status": "DRAFT"}
+    assert duplication["settledAt"] is not None
 
 
-async def test_equal_intents_each_get_a_copy_of_their_own(client: Any) -> None:
+async def test_two_identical_intents_get_different_copies(client: Any) -> None:
     first, second = await asyncio.gather(client.duplicate(BRAZE), client.duplicate(BRAZE))
 
-    found = [await settled(client, each["duplication"]["id"]) for each in (first, second)]
+    duplication = [await settled(client, each["duplication"]["id"]) for each in (first, second)]
 
     made = {copy["id"] for copy in (await client.counted("braze"))["copies"]}
-    assert {each["campaign"]["id"] for each in found} == made
+    assert {each["campaign"]["id"] for each in duplication} == made
     assert len(made) == 2
 
 
-async def test_a_copy_that_never_appears_stays_accepted(client: Any) -> None:
+async def test_accepted_copy_that_never_appears_stays_accepted(client: Any) -> None:
     payload = await client.duplicate(braze("never-created"))
     await asyncio.sleep(4)
-    found = await watch(client, payload["duplication"]["id"])
-    assert found["status"] == "ACCEPTED"
-    assert found["campaign"] is None
+    duplication = await watch(client, payload["duplication"]["id"])
+    assert duplication["status"] == "ACCEPTED"
+    assert duplication["campaign"] is None
 
 
 async def watch(client: Any, duplication_id: str) -> dict[str, Any]:
     query = """query Watch($id: ID!) { duplication(id: $id) {
       status evidence settledAt campaign { id name status } } }"""
-    found: dict[str, Any] = (await client.ask(query, id=duplication_id))["duplication"]
-    return found
+    duplication: dict[str, Any] = (await client.ask(query, id=duplication_id))["duplication"]
+    return duplication
 
 
 async def settled(client: Any, duplication_id: str) -> dict[str, Any]:
     async with asyncio.timeout(30):
         while True:
-            found = await watch(client, duplication_id)
-            if found["status"] in {"CREATED", "REJECTED"}:
-                return found
+            duplication = await watch(client, duplication_id)
+            if duplication["status"] in {"CREATED", "REJECTED"}:
+                return duplication
             await asyncio.sleep(0.2)
 
 
 @pytest.mark.parametrize(
     ("fields", "provider"), [(BRAZE, "braze"), (SONARLY, "sonarly"), (XML, "altcraft")]
 )
-async def test_the_same_key_again_is_the_same_copy(client: Any, fields: str, provider: str) -> None:
+async def test_same_key_again_returns_the_same_copy(
+    client: Any, fields: str, provider: str
+) -> None:
     key = str(uuid.uuid4())
     first = await client.duplicate(fields, key)
     again = await client.duplicate(fields, key)
@@ -122,7 +124,7 @@ async def test_the_same_key_again_is_the_same_copy(client: Any, fields: str, pro
     assert (counted["asked"], counted["count"]) == (1, 1)
 
 
-async def test_twenty_at_once_with_one_key_make_one_copy(client: Any) -> None:
+async def test_twenty_parallel_requests_with_one_key_make_one_copy(client: Any) -> None:
     key = str(uuid.uuid4())
     payloads = await asyncio.gather(*(client.duplicate(SONARLY, key) for _ in range(20)))
 
@@ -133,7 +135,7 @@ async def test_twenty_at_once_with_one_key_make_one_copy(client: Any) -> None:
     assert (counted["asked"], counted["count"]) == (1, 1)
 
 
-async def test_twenty_keys_at_once_make_twenty_copies(client: Any) -> None:
+async def test_twenty_parallel_requests_with_different_keys_make_twenty_copies(client: Any) -> None:
     payloads = await asyncio.gather(*(client.duplicate(SONARLY) for _ in range(20)))
     assert len({payload["campaign"]["id"] for payload in payloads}) == 20
 
@@ -146,7 +148,7 @@ async def test_twenty_keys_at_once_make_twenty_copies(client: Any) -> None:
         SONARLY.replace("sonarly: {", 'sonarly: { leadIds: ["507f1f77bcf86cd799439031"],'),
     ],
 )
-async def test_a_key_stands_for_one_input(client: Any, other: str) -> None:
+async def test_key_with_another_input_is_refused_as_reused(client: Any, other: str) -> None:
     key = str(uuid.uuid4())
     first = await client.duplicate(SONARLY, key)
     reused = await client.duplicate(other, key)
@@ -161,7 +163,7 @@ async def test_a_key_stands_for_one_input(client: Any, other: str) -> None:
     assert again["duplication"]["id"] == first["duplication"]["id"]
 
 
-async def test_another_input_while_the_first_is_under_way(client: Any) -> None:
+async def test_key_with_another_input_is_refused_while_the_first_call_runs(client: Any) -> None:
     key = str(uuid.uuid4())
     first = asyncio.create_task(client.duplicate(sonarly("slow"), key))
     await asyncio.sleep(0.5)
@@ -170,7 +172,7 @@ async def test_another_input_while_the_first_is_under_way(client: Any) -> None:
     assert (await first)["status"] == "CREATED"
 
 
-async def test_leaving_out_and_null_and_the_only_account_are_one_intent(client: Any) -> None:
+async def test_omitted_null_and_default_account_are_the_same_input(client: Any) -> None:
     key = str(uuid.uuid4())
     await client.duplicate(SONARLY, key)
     spelled_out = SONARLY.replace("sonarly: {", 'sonarly: { account: "sonarly", leadIds: null,')
@@ -180,14 +182,14 @@ async def test_leaving_out_and_null_and_the_only_account_are_one_intent(client: 
 
 
 REFUSED = [
-    (braze("not-found"), "CAMPAIGN_NOT_FOUND"),
-    (braze("nobody-knows-this"), "CAMPAIGN_NOT_FOUND"),
+    (braze("not-duplication"), "CAMPAIGN_NOT_FOUND"),
+    (braze("no-such-campaign"), "CAMPAIGN_NOT_FOUND"),
     (braze("invalid"), "INVALID_INPUT"),
     (braze("unauthorized"), "AUTHENTICATION_FAILED"),
     (braze("forbidden"), "PERMISSION_DENIED"),
     (braze("rate-limited"), "RATE_LIMITED"),
     (BRAZE.replace("name:", 'tagNames: ["no-such-tag"], name:'), "INVALID_INPUT"),
-    (sonarly("not-found"), "CAMPAIGN_NOT_FOUND"),
+    (sonarly("not-duplication"), "CAMPAIGN_NOT_FOUND"),
     (sonarly("507f1f77bcf86cd799439012"), "CAMPAIGN_NOT_FOUND"),
     (sonarly("invalid"), "INVALID_INPUT"),
     (sonarly("unauthorized"), "AUTHENTICATION_FAILED"),
@@ -215,7 +217,7 @@ REFUSED = [
 ]
 
 
-async def test_a_plain_refusal_is_certain_and_replayed(client: Any) -> None:
+async def test_clear_error_of_the_provider_is_rejected_and_replayed(client: Any) -> None:
     for fields, code in REFUSED:
         key = str(uuid.uuid4())
         payload = await client.duplicate(fields, key)
@@ -231,7 +233,7 @@ async def test_a_plain_refusal_is_certain_and_replayed(client: Any) -> None:
         assert (await client.counted(provider))["count"] == 0
 
 
-async def test_a_rate_limit_says_how_long_to_wait(client: Any) -> None:
+async def test_rate_limit_returns_the_seconds_to_wait(client: Any) -> None:
     for fields in (braze("rate-limited"), sonarly("rate-limited")):
         payload = await client.duplicate(fields)
         assert 0 < payload["userErrors"][0]["retryAfterSeconds"] <= 60
@@ -253,7 +255,7 @@ UNKNOWN = [
 CUT = ["cut-before-copy", "cut-after-copy", "garbage"]
 
 
-async def test_an_unclear_answer_is_unknown_and_never_sent_again(client: Any) -> None:
+async def test_unclear_response_is_unknown_and_never_sent_again(client: Any) -> None:
     unclear = UNKNOWN + [make(fault) for fault in CUT for make in (braze, sonarly)]
     unclear += [altcraft(9003), altcraft(9004), altcraft(9006, "altcraft-xml"), altcraft(9007)]
     for fields in unclear:
@@ -271,7 +273,7 @@ async def test_an_unclear_answer_is_unknown_and_never_sent_again(client: Any) ->
         assert (await client.counted(provider))["asked"] == before + 1, fields
 
 
-async def test_a_provider_that_hangs(client: Any) -> None:
+async def test_provider_that_hangs_makes_the_outcome_unknown(client: Any) -> None:
     payloads = await asyncio.gather(
         *(client.duplicate(fields) for fields in (braze("hang"), sonarly("hang"), altcraft(9002)))
     )
@@ -280,8 +282,10 @@ async def test_a_provider_that_hangs(client: Any) -> None:
         assert payload["userErrors"][0]["code"] == "OUTCOME_UNKNOWN"
 
 
-async def test_a_yes_without_a_readable_body(client: Any) -> None:
-    """201 and 202 are a yes by themselves; Altcraft's 200 is none."""
+async def test_success_without_a_readable_body_is_accepted_if_the_status_is_specific(
+    client: Any,
+) -> None:
+    """The statuses 201 and 202 alone mean success. Altcraft's 200 does not."""
     for fault in ("empty", "unreadable", "cut-in-answer"):
         assert (await client.duplicate(braze(fault)))["status"] == "ACCEPTED"
         assert (await client.duplicate(sonarly(fault)))["status"] == "ACCEPTED"
@@ -298,7 +302,7 @@ async def test_a_yes_without_a_readable_body(client: Any) -> None:
         altcraft(9004, "altcraft-xml"),
     ],
 )
-async def test_a_copy_whose_answer_was_lost_is_found_by_reading(client: Any, fields: str) -> None:
+async def test_copy_whose_response_was_lost_is_found_by_reading(client: Any, fields: str) -> None:
     payload = await client.duplicate(fields, "lost-answer")
     assert payload["status"] == "UNKNOWN"
 
@@ -317,7 +321,7 @@ async def test_a_copy_whose_answer_was_lost_is_found_by_reading(client: Any, fie
 @pytest.mark.parametrize(
     "fields", [braze("cut-before-copy"), sonarly("cut-before-copy"), altcraft(9003)]
 )
-async def test_a_copy_that_was_never_made_stays_unknown(client: Any, fields: str) -> None:
+async def test_copy_that_was_never_made_stays_unknown(client: Any, fields: str) -> None:
     payload = await client.duplicate(fields, "never-made")
     assert payload["status"] == "UNKNOWN"
     await asyncio.sleep(4)
@@ -327,8 +331,8 @@ async def test_a_copy_that_was_never_made_stays_unknown(client: Any, fields: str
     assert (counted["asked"], counted["count"]) == (1, 0)
 
 
-async def test_a_campaign_that_was_there_before_is_not_taken_for_the_copy(client: Any) -> None:
-    """Altcraft's lists tell no ages, so the older of that name is known only from a look before."""
+async def test_campaign_that_existed_before_is_not_taken_for_the_copy(client: Any) -> None:
+    """Altcraft reports no creation times, so the gateway lists the campaigns before it copies."""
     older = await client.duplicate('altcraft: { account: "altcraft", campaignId: 96, name: "N" }')
     assert older["status"] == "CREATED"
     name = '{ account: "altcraft-xml", campaignId: %s, name: "N" }'
@@ -338,7 +342,7 @@ async def test_a_campaign_that_was_there_before_is_not_taken_for_the_copy(client
     assert (await watch(client, lost["duplication"]["id"]))["status"] == "UNKNOWN"
 
 
-async def test_after_an_unknown_the_same_copy_under_a_new_key_is_refused(client: Any) -> None:
+async def test_same_copy_with_a_new_key_is_refused_while_the_first_is_unknown(client: Any) -> None:
     fields = sonarly("cut-before-copy")
     lost = await client.duplicate(fields)
     again = await client.duplicate(fields)
@@ -372,7 +376,7 @@ async def test_after_an_unknown_the_same_copy_under_a_new_key_is_refused(client:
     assert (await client.counted("sonarly"))["asked"] == 2
 
 
-async def test_an_override_without_anything_to_override_is_a_mistake(client: Any) -> None:
+async def test_override_of_nothing_is_invalid_input(client: Any) -> None:
     for wrong in ("", "true", "01890000-0000-7000-8000-000000000000"):
         data = await client.ask(
             f"""mutation More($id: ID) {{ duplicateCampaign(
@@ -408,7 +412,7 @@ HOSTILE = [
 ]
 
 
-async def test_hostile_ids_reach_no_provider(client: Any) -> None:
+async def test_malicious_ids_are_refused_before_a_provider_is_called(client: Any) -> None:
     for text in HOSTILE:
         hostile = json.dumps(text)
         ids = f'accountGroupId: "g", campaignId: "c", audienceId: {hostile}'
@@ -437,16 +441,16 @@ async def test_hostile_ids_reach_no_provider(client: Any) -> None:
 
 
 @pytest.mark.parametrize("key", ["", " ", "k" * 129, "with space", "schlüssel", "\ud800"])
-async def test_a_key_that_cannot_be_one(client: Any, key: str) -> None:
+async def test_malformed_idempotency_key_is_invalid_input(client: Any, key: str) -> None:
     payload = await client.duplicate(SONARLY, key)
     (error,) = payload["userErrors"]
     assert (error["code"], error["field"]) == ("INVALID_INPUT", ["idempotencyKey"])
     assert payload["duplication"] is None
 
 
-async def test_accounts_that_do_not_exist_or_are_not_named(client: Any) -> None:
+async def test_account_that_is_unknown_or_ambiguous_is_refused(client: Any) -> None:
     for fields in (
-        SONARLY.replace("sonarly: {", 'sonarly: { account: "nobody",'),
+        SONARLY.replace("sonarly: {", 'sonarly: { account: "no-such-account",'),
         SONARLY.replace("sonarly: {", 'sonarly: { account: "braze",'),
         "altcraft: { campaignId: 96 }",
     ):
@@ -458,7 +462,7 @@ async def test_accounts_that_do_not_exist_or_are_not_named(client: Any) -> None:
         assert error["retry"] == "SAME_KEY"
 
 
-async def test_altcraft_copies_are_active_only_when_asked(client: Any) -> None:
+async def test_altcraft_copy_is_active_only_if_requested(client: Any) -> None:
     query = 'query Read($id: ID!) { campaign(account: "altcraft", id: $id) { status } }'
     for option, status in [
         ("", "PAUSED"),
@@ -467,11 +471,11 @@ async def test_altcraft_copies_are_active_only_when_asked(client: Any) -> None:
     ]:
         fields = f'altcraft: {{ account: "altcraft", campaignId: 96{option} }}'
         payload = await client.duplicate(fields)
-        found = await client.ask(query, id=payload["campaign"]["id"])
-        assert found["campaign"]["status"] == status, option
+        duplication = await client.ask(query, id=payload["campaign"]["id"])
+        assert duplication["campaign"]["status"] == status, option
 
 
-async def test_the_secrets_are_in_no_answer_and_no_byte_of_the_ledger(
+async def test_secrets_are_in_no_response_no_log_and_no_ledger_file(
     client: Any, ledger_path: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     answers = [

@@ -1,4 +1,4 @@
-"""What a router asks for by its keys, all of a request at once."""
+"""The `_entities` of a federation router: all references of a request are resolved together."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from campaign_gateway.ledger import Ledger
 from campaign_gateway.transport.client import Transport
 from support.edge import PYTHON_WORDS, Edge, edge
 
-# One server for all the cases; its loop must outlive each of them.
+# One server for all tests, so its event loop must live longer than each of them.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BRAZE_SOURCE = "0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10"
@@ -46,17 +46,17 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edg
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def made(gateway: Edge) -> list[tuple[str, str]]:
-    """The ids of five duplications at Sonarly and of their copies, called Copy 0 and so on."""
-    found = []
+    """Return the ids of five duplications and of their copies, which are named Copy 0 to 4."""
+    ids = []
     for number in range(5):
         variables = {"name": f"Copy {number}", "key": str(uuid.uuid4())}
         payload = (await gateway.data(COPY, variables))["duplicateCampaign"]
-        found.append((payload["duplication"]["id"], payload["campaign"]["id"]))
-    return found
+        ids.append((payload["duplication"]["id"], payload["campaign"]["id"]))
+    return ids
 
 
 class Reads:
-    """The reads at providers, counted by URL, and how many were under way at once."""
+    """Counts the reads at providers by URL, and the most that ran at the same time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.urls: list[str] = []
@@ -69,7 +69,7 @@ class Reads:
             self._now += 1
             self.most = max(self.most, self._now)
             try:
-                # Long enough for all that may be under way to be so.
+                # Long enough for all allowed reads to run at the same time.
                 await asyncio.sleep(0.02)
                 return await real(transport, request)
             finally:
@@ -92,11 +92,11 @@ def campaign(account: str, campaign_id: object) -> Key:
 
 
 async def resolved(gateway: Edge, *keys: Key) -> list[Any]:
-    found: list[Any] = (await gateway.data(HOP, {"keys": keys}))["_entities"]
-    return found
+    result: list[Any] = (await gateway.data(HOP, {"keys": keys}))["_entities"]
+    return result
 
 
-async def test_duplications_come_from_one_look_into_the_ledger(
+async def test_duplications_of_a_request_are_one_read_of_the_ledger(
     gateway: Edge, made: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: Counter[str] = Counter()
@@ -104,9 +104,9 @@ async def test_duplications_come_from_one_look_into_the_ledger(
     def counted(name: str) -> None:
         real = getattr(Ledger, name)
 
-        async def look(*given: Any) -> Any:
+        async def look(*arguments: Any) -> Any:
             looks[name] += 1
-            return await real(*given)
+            return await real(*arguments)
 
         monkeypatch.setattr(Ledger, name, look)
 
@@ -114,9 +114,9 @@ async def test_duplications_come_from_one_look_into_the_ledger(
         counted(name)
     ids = [each for each, _ in made]
     asked = [ids[3], ids[0], UNKNOWN_ID, ids[4], ids[0].upper(), "no id", "", ids[0], ids[1]]
-    found = await resolved(gateway, *map(duplication, asked))
+    result = await resolved(gateway, *map(duplication, asked))
     assert looks == {"get_all": 1}
-    names = [each and (each["id"], each["requestedName"]) for each in found]
+    names = [each and (each["id"], each["requestedName"]) for each in result]
     assert names == [
         (ids[3], "Copy 3"),
         (ids[0], "Copy 0"),
@@ -130,7 +130,7 @@ async def test_duplications_come_from_one_look_into_the_ledger(
     ]
 
 
-async def test_what_is_not_asked_for_is_not_looked_up(
+async def test_duplications_cause_no_read_at_a_provider(
     gateway: Edge, made: list[tuple[str, str]], reads: Reads
 ) -> None:
     assert await resolved(gateway) == []
@@ -138,23 +138,25 @@ async def test_what_is_not_asked_for_is_not_looked_up(
     assert reads.urls == []
 
 
-async def test_campaigns_of_one_account_group_are_one_read(
+async def test_campaigns_of_one_account_group_are_one_read_at_the_provider(
     gateway: Edge, made: list[tuple[str, str]], reads: Reads
 ) -> None:
     ids = [each for _, each in reversed(made)]
-    found = await resolved(gateway, *(campaign("sonarly", each) for each in [*ids, ids[0]]))
+    result = await resolved(gateway, *(campaign("sonarly", each) for each in [*ids, ids[0]]))
     expected = [f"Copy {number}" for number in (4, 3, 2, 1, 0, 4)]
-    assert [each["name"] for each in found] == expected
-    assert [each["id"] for each in found] == [*ids, ids[0]]
+    assert [each["name"] for each in result] == expected
+    assert [each["id"] for each in result] == [*ids, ids[0]]
     (url,) = reads.urls
     assert url.endswith("/campaigns")
 
 
-async def test_other_campaigns_are_a_read_each_and_few_at_once(gateway: Edge, reads: Reads) -> None:
+async def test_other_campaigns_are_one_read_each_with_bounded_concurrency(
+    gateway: Edge, reads: Reads
+) -> None:
     unknown = [campaign("braze", f"unknown-{number}") for number in range(20)]
     source = campaign("braze", BRAZE_SOURCE)
-    found = await resolved(gateway, *unknown[:10], source, *unknown[10:], source)
-    assert [each and each["name"] for each in found] == [
+    result = await resolved(gateway, *unknown[:10], source, *unknown[10:], source)
+    assert [each and each["name"] for each in result] == [
         *[None] * 10,
         "Spring sale",
         *[None] * 10,
@@ -164,21 +166,21 @@ async def test_other_campaigns_are_a_read_each_and_few_at_once(gateway: Edge, re
     assert reads.most == LOOKUPS_AT_ONCE
 
 
-async def test_all_kinds_together_in_their_order(
+async def test_mixed_references_are_resolved_in_their_order(
     gateway: Edge, made: list[tuple[str, str]]
 ) -> None:
     (first, copy), *_ = made
-    found = await resolved(
+    result = await resolved(
         gateway,
         campaign("altcraft", 96),
-        # A router may send more than the key, and what it sends is not to be believed.
+        # A router may send more than the key, and those fields must not be trusted.
         {**duplication(first), "status": "REJECTED", "extra": {"deep": [1]}, "": None},
         campaign("altcraft-xml", "96"),
         {**campaign("sonarly", copy), "provider": None, "__proto__": {}},
         duplication(7),
         campaign("altcraft", 12345),
     )
-    assert [each and (each["__typename"], each["id"]) for each in found] == [
+    assert [each and (each["__typename"], each["id"]) for each in result] == [
         ("Campaign", "96"),
         ("Duplication", first),
         ("Campaign", "96"),
@@ -186,11 +188,11 @@ async def test_all_kinds_together_in_their_order(
         None,
         None,
     ]
-    assert found[1]["status"] == "CREATED"
-    assert [found[0]["account"], found[2]["account"]] == ["altcraft", "altcraft-xml"]
+    assert result[1]["status"] == "CREATED"
+    assert [result[0]["account"], result[2]["account"]] == ["altcraft", "altcraft-xml"]
 
 
-async def test_keys_can_be_written_in_the_document(
+async def test_representations_may_be_literals_in_the_document(
     gateway: Edge, made: list[tuple[str, str]]
 ) -> None:
     first = made[0][0]
@@ -198,18 +200,18 @@ async def test_keys_can_be_written_in_the_document(
       {{ __typename: "Duplication", id: "{first}" }} $key
       {{ __typename: "Campaign", account: "altcraft", id: 96 }}
     ]) {ENTITY} }}"""
-    found = (await gateway.data(query, {"key": duplication(first)}))["_entities"]
-    assert [each["id"] for each in found] == [first, first, "96"]
+    result = (await gateway.data(query, {"key": duplication(first)}))["_entities"]
+    assert [each["id"] for each in result] == [first, first, "96"]
 
 
-async def test_a_campaign_that_cannot_be_read_leaves_the_others(
+async def test_campaign_that_cannot_be_read_does_not_affect_the_others(
     gateway: Edge, made: list[tuple[str, str]]
 ) -> None:
     first, copy = made[0]
-    # Outside all account groups that the ledger knows, Sonarly cannot be asked.
+    # Without an account group of the ledger, Sonarly cannot read a campaign.
     unreadable = "507f1f77bcf86cd799439099"
     keys = [
-        campaign("nobody", "x"),
+        campaign("no-such-account", "x"),
         duplication(first),
         campaign("braze", "../x"),
         campaign("sonarly", unreadable),
@@ -223,8 +225,8 @@ async def test_a_campaign_that_cannot_be_read_leaves_the_others(
     response = await gateway.post(HOP, {"keys": keys})
     answer = response.json()
     assert response.status_code == 200
-    found = answer["data"]["_entities"]
-    assert [each and each["id"] for each in found] == [
+    result = answer["data"]["_entities"]
+    assert [each and each["id"] for each in result] == [
         *[None, first, None, None, copy],
         *[None] * 5,
     ]
@@ -237,7 +239,7 @@ async def test_a_campaign_that_cannot_be_read_leaves_the_others(
     assert len(response.content) < 5000
 
 
-async def test_a_provider_that_fails_leaves_the_others(
+async def test_provider_that_fails_does_not_affect_the_others(
     gateway: Edge, made: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Transport.send_idempotent
@@ -256,16 +258,16 @@ async def test_a_provider_that_fails_leaves_the_others(
     assert error["message"].startswith("Braze could not be read")
 
 
-async def test_an_account_that_was_another_provider_s_leaves_the_others(
+async def test_account_that_changed_its_provider_does_not_affect_the_others(
     gateway: Edge, made: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     near = Ledger.find_related
 
     async def of_another(*arguments: Any) -> Any:
-        found = await near(*arguments)
+        result = await near(*arguments)
         return {
             key: replace(each, intent=replace(each.intent, provider="altcraft"))
-            for key, each in found.items()
+            for key, each in result.items()
         }
 
     monkeypatch.setattr(Ledger, "find_related", of_another)
@@ -318,14 +320,14 @@ async def test_so_many_representations(gateway: Edge, made: list[tuple[str, str]
     assert "up to 100" in error["message"]
 
 
-async def test_so_many_representations_over_several_aliases(
+async def test_representations_are_limited_over_all_aliases_together(
     gateway: Edge, made: list[tuple[str, str]]
 ) -> None:
     query = """query Hop($some: [_Any!]!, $more: [_Any!]!) {
       a: _entities(representations: $some) { __typename }
       b: _entities(representations: $more) { __typename }
     }"""
-    # One list may be split into many, so only the sum bounds what a request costs.
+    # One list may be split into several, so only the sum limits the cost of a request.
     keys = [duplication(made[0][0])] * 51
     assert await gateway.data(query, {"some": keys[:50], "more": keys[:50]})
     answer = (await gateway.post(query, {"some": keys, "more": keys})).json()
@@ -333,7 +335,7 @@ async def test_so_many_representations_over_several_aliases(
     assert any("up to 100" in message for message in messages), messages
 
 
-async def test_so_many_campaigns(gateway: Edge, reads: Reads) -> None:
+async def test_campaigns_of_one_request_are_limited(gateway: Edge, reads: Reads) -> None:
     keys = [campaign("braze", f"unknown-{number}") for number in range(51)]
     assert CAMPAIGN_LIMIT == 50
     assert await resolved(gateway, *keys[:50], *keys[:50]) == [None] * 100
@@ -345,15 +347,15 @@ async def test_so_many_campaigns(gateway: Edge, reads: Reads) -> None:
     assert len(reads.urls) == 50
 
 
-async def test_so_many_campaigns_over_several_aliases(gateway: Edge, reads: Reads) -> None:
+async def test_campaigns_are_limited_over_all_fields_together(gateway: Edge, reads: Reads) -> None:
     query = f"""query Hop($some: [_Any!]!, $more: [_Any!]!) {{
       a: _entities(representations: $some) {ENTITY}
       b: _entities(representations: $more) {ENTITY}
       one: campaign(account: "braze", id: "unknown-one") {{ id }}
     }}"""
     keys = [campaign("braze", f"unknown-{number}") for number in range(50)]
-    found = await gateway.data(query, {"some": keys[:25], "more": keys[25:49]})
-    assert found["one"] is None
+    result = await gateway.data(query, {"some": keys[:25], "more": keys[25:49]})
+    assert result["one"] is None
     assert len(reads.urls) == 50
     answer = (await gateway.post(query, {"some": keys[:25], "more": keys[25:]})).json()
     assert any("up to 50 campaigns" in error["message"] for error in answer["errors"])
@@ -408,7 +410,7 @@ async def test_so_many_campaigns_over_several_aliases(gateway: Edge, reads: Read
         "",
     ],
 )
-async def test_what_no_router_sends(
+async def test_malformed_representation_is_an_error_of_the_field(
     gateway: Edge, made: list[tuple[str, str]], hostile: object
 ) -> None:
     for place in (0, 2):
@@ -425,44 +427,44 @@ async def test_what_no_router_sends(
         assert len(response.content) < 1000
 
 
-async def test_a_representation_of_null(gateway: Edge) -> None:
+async def test_null_representation_is_refused(gateway: Edge) -> None:
     for keys in ([None], [duplication(UNKNOWN_ID), None], None):
         (message,) = await gateway.refused(HOP, {"keys": keys})
         assert "keys" in message
 
 
-async def test_ids_that_can_be_none(gateway: Edge) -> None:
-    # Neither database can be asked for some of these.
+async def test_id_that_no_database_accepts_is_not_found(gateway: Edge) -> None:
+    # Neither database accepts some of these ids.
     ids = ["\ud800", "\0", "x" * 60_000, "0" * 32 + "x", "{}", "é", "' or 1=1 --", "%00", -1]
     assert await resolved(gateway, *map(duplication, ids[:2])) == [None, None]
     assert await resolved(gateway, duplication(ids[2])) == [None]
     assert await resolved(gateway, *map(duplication, ids[3:])) == [None] * 6
 
 
-async def test_ids_in_other_spellings(gateway: Edge, made: list[tuple[str, str]]) -> None:
+async def test_id_in_upper_case_is_found(gateway: Edge, made: list[tuple[str, str]]) -> None:
     first = made[0][0]
-    found = await resolved(gateway, duplication(first.upper()), duplication(first))
-    assert [each["id"] for each in found] == [first, first]
+    result = await resolved(gateway, duplication(first.upper()), duplication(first))
+    assert [each["id"] for each in result] == [first, first]
 
 
-async def test_what_belongs_to_others_is_not_there(
+async def test_duplication_of_another_scope_is_not_found(
     gateway: Edge, made: list[tuple[str, str]]
 ) -> None:
     mine: Any = gateway.sandbox.server._gateway
     first, copy = made[0]
     keys = [duplication(first), campaign("sonarly", copy), duplication(first.upper())]
     own = await entities.resolve(mine.context(), keys)
-    others = await entities.resolve(replace(mine.context(), scope="somebody else"), keys)
+    others = await entities.resolve(replace(mine.context(), scope="another caller"), keys)
     assert [getattr(each, "id", None) for each in own] == [first, copy, first]
     assert (others[0], others[2]) == (None, None)
-    # The account group that it is read within is known from the other's record alone.
+    # Only the record of the other scope has the account group, which the read needs.
     assert isinstance(others[1], Exception)
 
 
-async def test_routers_find_what_they_ask_for_in_the_schema(gateway: Edge) -> None:
+async def test_schema_has_the_fields_that_routers_query(gateway: Edge) -> None:
     query = """{ __type(name: "_Entity") { kind possibleTypes { name } } _service { sdl } }"""
-    found = await gateway.data(query)
-    assert found["__type"]["kind"] == "UNION"
-    names = {each["name"] for each in found["__type"]["possibleTypes"]}
+    result = await gateway.data(query)
+    assert result["__type"]["kind"] == "UNION"
+    names = {each["name"] for each in result["__type"]["possibleTypes"]}
     assert names == {"Duplication", "Campaign"}
-    assert json.dumps(found["_service"]["sdl"]).count("@key(") == 2
+    assert json.dumps(result["_service"]["sdl"]).count("@key(") == 2

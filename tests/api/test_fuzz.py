@@ -1,4 +1,4 @@
-"""Documents that nobody would write, made from the schema, through the front door."""
+"""Random documents that are generated from the schema and sent over HTTP."""
 
 import re
 from collections.abc import Iterator
@@ -27,9 +27,9 @@ SCALARS = {"DateTime": st.sampled_from(TIMES).map(nodes.String)}
 
 
 def schemas() -> dict[str, str]:
-    """By member of the input, the schema as if there were no other, and it had to be given.
+    """Return one schema per member of the input, in which it is the only member and required.
 
-    The generator knows nothing of @oneOf.
+    The generator does not support @oneOf.
     """
     definitions = parse(SDL).definitions
     (choice,) = (
@@ -37,7 +37,7 @@ def schemas() -> dict[str, str]:
         for each in definitions
         if isinstance(each, InputObjectTypeDefinitionNode) and each.directives
     )
-    found = {}
+    by_member = {}
     for member in choice.fields or ():
         assert isinstance(member.type, NamedTypeNode)
         forced = InputValueDefinitionNode(
@@ -45,8 +45,8 @@ def schemas() -> dict[str, str]:
         )
         alone = InputObjectTypeDefinitionNode(name=choice.name, fields=(forced,), directives=())
         changed = tuple(alone if each is choice else each for each in definitions)
-        found[member.name.value] = print_ast(DocumentNode(definitions=changed))
-    return found
+        by_member[member.name.value] = print_ast(DocumentNode(definitions=changed))
+    return by_member
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def examples(number: int) -> settings:
 
 
 @pytest.mark.parametrize("mode", Mode)
-def test_no_query_breaks_the_gateway(http: httpx.Client, mode: Mode) -> None:
+def test_random_query_never_causes_an_internal_error(http: httpx.Client, mode: Mode) -> None:
     @examples(150)
     @given(document=queries(SDL, custom_scalars=SCALARS, mode=mode))
     def run(document: object) -> None:
@@ -89,7 +89,7 @@ def test_no_query_breaks_the_gateway(http: httpx.Client, mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("member", schemas())
-def test_no_mutation_breaks_the_gateway(http: httpx.Client, member: str) -> None:
+def test_random_mutation_never_causes_an_internal_error(http: httpx.Client, member: str) -> None:
     answered = 0
 
     @examples(100)
@@ -99,5 +99,5 @@ def test_no_mutation_breaks_the_gateway(http: httpx.Client, member: str) -> None
         answered += "data" in ask(http, document)
 
     run()
-    # The others are held up by a limit.
+    # The other documents exceed a limit.
     assert answered > 50

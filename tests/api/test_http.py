@@ -1,4 +1,4 @@
-"""GraphQL over HTTP to the letter: each request is bytes on a connection of its own."""
+"""GraphQL over HTTP byte by byte: each request has its own connection."""
 
 import json
 import socket
@@ -15,7 +15,7 @@ from support.edge import GRAPHQL_RESPONSE, JSON, PYTHON_WORDS
 REQUEST_LIMIT = 64 * 1024
 
 QUERY = b'{"query":"{ __typename }"}'
-ANSWER = {"data": {"__typename": "Query"}}
+EXPECTED = {"data": {"__typename": "Query"}}
 
 MUTATION = """mutation { duplicateCampaign(
   input: { sonarly: { accountGroupId: "g", campaignId: "c", audienceId: "a" } }, idempotencyKey: "k"
@@ -26,7 +26,7 @@ AS_JSON: Headers = [("content-type", JSON)]
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpResponse:
     status: int
     headers: dict[str, str]
     body: bytes
@@ -39,7 +39,7 @@ class Answer:
         return json.loads(self.body)
 
     def messages(self) -> list[str]:
-        """What is wrong, told as every error must be told."""
+        """Return the messages, after checking the parts that every error response must have."""
         assert self.status < 500, self.body
         assert self.media_type in {JSON, GRAPHQL_RESPONSE}, self.headers
         assert "charset=utf-8" in self.headers["content-type"]
@@ -53,12 +53,12 @@ class Answer:
         return messages
 
 
-Send = Callable[..., Answer]
+Send = Callable[..., HttpResponse]
 
 
 @pytest.fixture
 def send(sandbox_url: str) -> Send:
-    """Sends one request, whole or in the given pieces, and reads until the answer is there."""
+    """Sends one request, complete or in pieces, and reads the response."""
     address = urlsplit(sandbox_url)
 
     def exchange(
@@ -67,7 +67,7 @@ def send(sandbox_url: str) -> Send:
         *,
         method: str = "POST",
         path: str = "/graphql",
-    ) -> Answer:
+    ) -> HttpResponse:
         lines = [f"{method} {path} HTTP/1.1", f"host: {address.netloc}"]
         lines += [f"{name}: {value}" for name, value in headers]
         if isinstance(body, bytes):
@@ -82,15 +82,15 @@ def send(sandbox_url: str) -> Send:
                 connection.sendall(piece)
             response = HTTPResponse(connection, method=method)
             response.begin()
-            found = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, found, response.read())
+            fields = {name.lower(): value for name, value in response.getheaders()}
+            return HttpResponse(response.status, fields, response.read())
 
     return exchange
 
 
 @pytest.fixture
-def get(send: Send) -> Callable[..., Answer]:
-    def ask(headers: Headers = (), **parameters: str) -> Answer:
+def get(send: Send) -> Callable[..., HttpResponse]:
+    def ask(headers: Headers = (), **parameters: str) -> HttpResponse:
         return send(headers, b"", method="GET", path=f"/graphql?{urlencode(parameters)}")
 
     return ask
@@ -120,7 +120,7 @@ def accepting(*accepts: str) -> Headers:
         ([f"{GRAPHQL_RESPONSE};q=0.9, {JSON};q=0.90"], GRAPHQL_RESPONSE),
         ([f"{GRAPHQL_RESPONSE} ; q=0.4 ,\t{JSON} ; q=0.5"], JSON),
         ([f"{JSON};q=0, {GRAPHQL_RESPONSE};q=0.1"], GRAPHQL_RESPONSE),
-        # A wildcard stands for what is not named, and "application/*" outweighs "*/*".
+        # A wildcard matches types that are not named. "application/*" has priority over "*/*".
         ([f"{GRAPHQL_RESPONSE}, */*"], GRAPHQL_RESPONSE),
         ([f"*/*;q=0.1, {GRAPHQL_RESPONSE};q=0.5"], GRAPHQL_RESPONSE),
         ([f"*/*;q=0.8, {GRAPHQL_RESPONSE};q=0.5"], JSON),
@@ -129,19 +129,19 @@ def accepting(*accepts: str) -> Headers:
         ([f"*/*, {JSON};q=0"], GRAPHQL_RESPONSE),
         (["*/*;q=0, application/*;q=0.2"], JSON),
         (["text/html, */*;q=0.1"], JSON),
-        # What browsers send.
+        # A browser's header.
         (["text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8"], JSON),
         (["Application/GraphQL-Response+JSON;Q=0.5, APPLICATION/JSON;q=0.4"], GRAPHQL_RESPONSE),
         ([f"{JSON};q=0.5", GRAPHQL_RESPONSE], GRAPHQL_RESPONSE),
         ([f"{GRAPHQL_RESPONSE};q=0.5", "text/html", JSON], JSON),
-        # A quality that cannot be read must not win over one that can.
+        # An invalid quality must not win over a valid one.
         ([f"{GRAPHQL_RESPONSE};q=high, {JSON};q=0.1"], JSON),
         ([f"{GRAPHQL_RESPONSE};q=1.5, {JSON};q=0.1"], JSON),
         ([f"{GRAPHQL_RESPONSE};q=nan, {JSON};q=0.1"], JSON),
         ([f"{GRAPHQL_RESPONSE};q=-1, {JSON};q=0.1"], JSON),
         ([f"{GRAPHQL_RESPONSE};q=, {JSON};q=0.1"], JSON),
         ([f",,{GRAPHQL_RESPONSE},,;q=1,"], GRAPHQL_RESPONSE),
-        # That one form of it is not to be had says nothing about the other.
+        # An unsupported charset does not exclude the same type with a supported charset.
         ([f"{JSON}, {JSON}; charset=iso-8859-1"], JSON),
         ([f"{JSON}; charset=iso-8859-1, {JSON}"], JSON),
         (["text/html"], None),
@@ -158,13 +158,13 @@ def accepting(*accepts: str) -> Headers:
         (["application"], None),
     ],
 )
-def test_the_answer_is_of_the_type_that_is_liked_best(
+def test_accept_header_selects_the_media_type_of_the_response(
     send: Send, accepts: list[str], expected: str | None
 ) -> None:
     answer = send(accepting(*accepts))
     if expected:
         assert (answer.status, answer.media_type) == (200, expected)
-        assert answer.json() == ANSWER
+        assert answer.json() == EXPECTED
     else:
         (message,) = answer.messages()
         assert answer.status == 406
@@ -203,9 +203,11 @@ TWO = "query A { __typename } query B { __typename }"
         {"query": WATCH.replace("ID!", "Duplication"), "variables": {"id": "x"}},
     ],
 )
-def test_what_cannot_be_executed(send: Send, request_: Any) -> None:
+def test_request_that_cannot_be_executed_is_400_or_200_by_media_type(
+    send: Send, request_: Any
+) -> None:
     body = json.dumps(request_).encode()
-    # Older clients and routers take any other status for a broken connection.
+    # Older clients and routers treat any other status as a broken connection.
     modern = send(accepting(GRAPHQL_RESPONSE), body)
     legacy = send(accepting(JSON), body)
     assert modern.messages() == legacy.messages()
@@ -214,29 +216,29 @@ def test_what_cannot_be_executed(send: Send, request_: Any) -> None:
 
 
 @pytest.mark.parametrize("accept", [JSON, GRAPHQL_RESPONSE])
-def test_what_was_executed_has_data_and_status_200(send: Send, accept: str) -> None:
+def test_executed_request_has_data_and_status_200(send: Send, accept: str) -> None:
     for query, expected in [
-        ('{ campaign(account: "nobody", id: "x") { id } }', {"campaign": None}),
+        ('{ campaign(account: "no-such-account", id: "x") { id } }', {"campaign": None}),
         ("{ __typename duplications(first: 0) { edges { cursor } } }", None),
         (
-            '{ __typename campaign(account: "nobody", id: "x") { id } }',
+            '{ __typename campaign(account: "no-such-account", id: "x") { id } }',
             {"__typename": "Query", "campaign": None},
         ),
     ]:
         answer = send(accepting(accept), json.dumps({"query": query}).encode())
         assert (answer.status, answer.media_type) == (200, accept), query
-        found = answer.json()
-        assert found.keys() == {"errors", "data"}, query
-        assert found["data"] == expected, query
-        assert found["errors"][0]["path"], query
+        content = answer.json()
+        assert content.keys() == {"errors", "data"}, query
+        assert content["data"] == expected, query
+        assert content["errors"][0]["path"], query
 
 
-def test_answers_are_not_stored_by_anyone_on_the_way(get: Callable[..., Answer]) -> None:
+def test_response_must_not_be_cached(get: Callable[..., HttpResponse]) -> None:
     assert get(query="{ __typename }").headers["cache-control"] == "no-store"
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "QUERY"])
-def test_other_methods_are_told_which_there_are(send: Send, method: str) -> None:
+def test_unsupported_method_is_405_with_the_allowed_methods(send: Send, method: str) -> None:
     answer = send(AS_JSON, QUERY, method=method)
     assert answer.status == 405
     assert {each.strip() for each in answer.headers["allow"].split(",")} == {"GET", "POST"}
@@ -255,7 +257,9 @@ def test_other_methods_are_told_which_there_are(send: Send, method: str) -> None
     ],
 )
 @pytest.mark.parametrize("accept", [JSON, GRAPHQL_RESPONSE])
-def test_no_link_changes_anything(get: Callable[..., Answer], query: str, accept: str) -> None:
+def test_mutation_with_get_is_refused(
+    get: Callable[..., HttpResponse], query: str, accept: str
+) -> None:
     operation = {"operationName": "B"} if "mutation B" in query else {}
     answer = get([("accept", accept)], query=query, **operation)
     (message,) = answer.messages()
@@ -264,15 +268,15 @@ def test_no_link_changes_anything(get: Callable[..., Answer], query: str, accept
     assert "POST" in message
 
 
-def test_a_query_beside_a_mutation_can_be_a_link(get: Callable[..., Answer]) -> None:
+def test_query_next_to_a_mutation_may_be_sent_with_get(get: Callable[..., HttpResponse]) -> None:
     answer = get(
         query=f"query A {{ __typename }} {MUTATION[:8]} B {MUTATION[8:]}", operationName="A"
     )
-    assert answer.json() == ANSWER
+    assert answer.json() == EXPECTED
 
 
 @pytest.mark.parametrize(
-    ("parameters", "status", "told"),
+    ("parameters", "status", "named"),
     [
         ({"query": "{ __typename }"}, 200, None),
         ({"query": "{ __typename }", "variables": "", "operationName": ""}, 200, None),
@@ -293,19 +297,19 @@ def test_a_query_beside_a_mutation_can_be_a_link(get: Callable[..., Answer]) -> 
         ({"variables": "{}"}, 400, "query"),
     ],
 )
-def test_a_query_can_be_a_link(
-    get: Callable[..., Answer], parameters: dict[str, str], status: int, told: str | None
+def test_get_parameters_are_checked(
+    get: Callable[..., HttpResponse], parameters: dict[str, str], status: int, named: str | None
 ) -> None:
     answer = get(**parameters)
     assert answer.status == status
-    if told:
+    if named:
         (message,) = answer.messages()
-        assert f"'{told}'" in message
+        assert f"'{named}'" in message
     else:
-        assert answer.json() == ANSWER
+        assert answer.json() == EXPECTED
 
 
-def test_a_link_carries_variables(get: Callable[..., Answer]) -> None:
+def test_get_request_may_have_variables(get: Callable[..., HttpResponse]) -> None:
     assert get(query=WATCH, variables='{"id": "x"}').json() == {"data": {"duplication": None}}
     modern = get([("accept", GRAPHQL_RESPONSE)], query=WATCH, variables='{"id": {}}')
     assert modern.status == 400
@@ -313,12 +317,12 @@ def test_a_link_carries_variables(get: Callable[..., Answer]) -> None:
     assert get(query=WATCH, variables="{}").status == 200
 
 
-def test_a_link_with_bytes_that_are_no_text(send: Send) -> None:
+def test_get_parameters_with_invalid_bytes_are_refused(send: Send) -> None:
     for query in ("%FF%FE", "{__typename}%00", "%ED%A0%80", "%", "{__typename}%ZZ"):
         answer = send([], b"", method="GET", path=f"/graphql?query={query}")
         assert answer.messages(), query
     whole = quote("{ __typename }")
-    assert send([], b"", method="GET", path=f"/graphql?query={whole}&x=%FF").json() == ANSWER
+    assert send([], b"", method="GET", path=f"/graphql?query={whole}&x=%FF").json() == EXPECTED
 
 
 @pytest.mark.parametrize(
@@ -329,7 +333,7 @@ def test_a_link_with_bytes_that_are_no_text(send: Send) -> None:
         "application/x-www-form-urlencoded",
         "multipart/form-data; boundary=x",
         "text/plain",
-        # A page elsewhere may send these without asking the browser.
+        # A page of another site may send these without a preflight request.
         "text/plain; application/json",
         "text/application/json",
         "application/jsonp",
@@ -346,7 +350,7 @@ def test_a_link_with_bytes_that_are_no_text(send: Send) -> None:
         f"{JSON}; charset=utf-8; charset=utf-16",
     ],
 )
-def test_only_json_in_utf_8_is_read(send: Send, content_type: str | None) -> None:
+def test_content_type_other_than_json_in_utf_8_is_415(send: Send, content_type: str | None) -> None:
     answer = send([] if content_type is None else [("content-type", content_type)])
     (message,) = answer.messages()
     assert answer.status == 415
@@ -366,26 +370,26 @@ def test_only_json_in_utf_8_is_read(send: Send, content_type: str | None) -> Non
         f"{JSON}; profile=x",
     ],
 )
-def test_json_in_utf_8_has_many_names(send: Send, content_type: str) -> None:
-    assert send([("content-type", content_type)]).json() == ANSWER
+def test_every_spelling_of_json_in_utf_8_is_accepted(send: Send, content_type: str) -> None:
+    assert send([("content-type", content_type)]).json() == EXPECTED
 
 
-def test_bodies_come_without_an_encoding(send: Send) -> None:
+def test_body_with_a_content_encoding_is_415(send: Send) -> None:
     for encoding in ("gzip", "deflate", "br", "GZIP", "identity, gzip", "nonsense"):
         answer = send([*AS_JSON, ("content-encoding", encoding)])
         assert answer.status == 415, encoding
         assert "content-encoding" in answer.messages()[0]
-    assert send([*AS_JSON, ("content-encoding", "Identity")]).json() == ANSWER
+    assert send([*AS_JSON, ("content-encoding", "Identity")]).json() == EXPECTED
 
 
 def padded(length: int) -> bytes:
     return QUERY[:-1] + b" " * (length - len(QUERY)) + QUERY[-1:]
 
 
-def test_a_body_can_be_as_large_as_it_may_be(send: Send) -> None:
+def test_body_of_exactly_the_limit_is_accepted(send: Send) -> None:
     body = padded(REQUEST_LIMIT)
-    assert send(AS_JSON, body).json() == ANSWER
-    assert send(AS_JSON, [body[:1], body[1:5000], body[5000:]]).json() == ANSWER
+    assert send(AS_JSON, body).json() == EXPECTED
+    assert send(AS_JSON, [body[:1], body[1:5000], body[5000:]]).json() == EXPECTED
 
 
 @pytest.mark.parametrize(
@@ -398,15 +402,15 @@ def test_a_body_can_be_as_large_as_it_may_be(send: Send) -> None:
         pytest.param(b"[" * 100_000, id="deep"),
     ],
 )
-def test_a_larger_body_gets_an_answer(send: Send, body: Any) -> None:
-    # It is sent whole before anything is read, as most clients do.
+def test_body_above_the_limit_is_413(send: Send, body: Any) -> None:
+    # Like most clients, this one sends the whole body before it reads.
     answer = send(AS_JSON, body)
     (message,) = answer.messages()
     assert answer.status == 413
     assert str(REQUEST_LIMIT) in message
 
 
-def test_batches_are_refused(send: Send) -> None:
+def test_batch_is_refused(send: Send) -> None:
     for body in (b"[]", b"[%b]" % QUERY, b"[%b,%b]" % (QUERY, QUERY), b"[1]"):
         answer = send(AS_JSON, body)
         (message,) = answer.messages()
@@ -441,7 +445,7 @@ def test_batches_are_refused(send: Send) -> None:
         pytest.param(QUERY[:-1] + b',"variables":{"x":NaN}}', id="NaN"),
         pytest.param(QUERY[:-1] + b',"variables":{"x":Infinity}}', id="Infinity"),
         pytest.param(QUERY[:-1] + b',"variables":{"x":-Infinity}}', id="-Infinity"),
-        # Python reads no longer ones unless told to.
+        # Python converts no longer numbers by default.
         pytest.param(b"9" * 5000, id="5,000 digits"),
         pytest.param(QUERY[:-1] + b',"variables":{"x":%b}}' % (b"9" * 5000), id="many digits"),
         pytest.param(b"[" * 60_000, id="deep lists"),
@@ -450,7 +454,7 @@ def test_batches_are_refused(send: Send) -> None:
     ],
 )
 @pytest.mark.parametrize("accept", [JSON, GRAPHQL_RESPONSE])
-def test_a_body_that_is_no_request(send: Send, body: bytes, accept: str) -> None:
+def test_body_that_is_no_graphql_request_is_400(send: Send, body: bytes, accept: str) -> None:
     answer = send(accepting(accept), body)
     assert len(answer.messages()) == 1
     assert (answer.status, answer.media_type) == (400, accept)
@@ -465,7 +469,9 @@ def test_a_body_that_is_no_request(send: Send, body: bytes, accept: str) -> None
         ("extensions", [[], "x", "", 0, 1.5, False]),
     ],
 )
-def test_a_part_of_the_wrong_type(send: Send, name: str, wrong: list[object]) -> None:
+def test_parameter_of_the_wrong_type_is_400_and_named(
+    send: Send, name: str, wrong: list[object]
+) -> None:
     for value in wrong:
         answer = send(AS_JSON, json.dumps({"query": "{ __typename }", name: value}).encode())
         (message,) = answer.messages()
@@ -475,17 +481,17 @@ def test_a_part_of_the_wrong_type(send: Send, name: str, wrong: list[object]) ->
     assert "'query'" in misspelled.messages()[0]
 
 
-def test_what_a_body_may_leave_out_or_add(send: Send) -> None:
+def test_optional_and_unknown_parameters_are_accepted(send: Send) -> None:
     for more in (
         b'"variables":null,"operationName":null,"extensions":null',
         b'"variables":{},"extensions":{"persistedQuery":{"version":1}}',
         b'"variables":{"unused":[1,{"a":null}]}',
         b'"nonsense":[1]',
-        # It is a number of JSON, if none that fits.
+        # This is a valid number in JSON, even if no float can hold it.
         b'"variables":{"x":1e400}',
         b'"variables":{"":"\\ud800"}',
     ):
-        assert send(AS_JSON, QUERY[:-1] + b"," + more + b"}").json() == ANSWER, more
+        assert send(AS_JSON, QUERY[:-1] + b"," + more + b"}").json() == EXPECTED, more
 
 
 SURROGATE = "\ud800"
@@ -520,12 +526,12 @@ SURROGATE = "\ud800"
         {"query": WATCH, "variables": {"id": 10**4000}},
     ],
 )
-def test_text_and_numbers_that_are_hard_to_tell(send: Send, request_: Any) -> None:
+def test_surrogates_and_huge_numbers_get_a_valid_response(send: Send, request_: Any) -> None:
     answer = send(accepting(GRAPHQL_RESPONSE), json.dumps(request_).encode())
     assert answer.status in {200, 400}
     assert answer.media_type == GRAPHQL_RESPONSE
     assert not PYTHON_WORDS.search(answer.body.decode("utf-8")), answer.body
-    # Not every JSON reader takes the escape of half a character.
+    # Not every JSON parser accepts the escape of a lone surrogate.
     assert json.loads(answer.body)
     assert len(answer.body) < 5000
 
@@ -535,8 +541,8 @@ def nested(depth: int, opening: str, closing: str, core: str = "1") -> str:
 
 
 @pytest.mark.parametrize("depth", [50, 200, 300, 450, 900])
-def test_deep_values_and_documents(send: Send, depth: int) -> None:
-    # Each of the depths meets the end of another stack: the decoder's, the parser's, the printer's.
+def test_deeply_nested_request_never_causes_an_internal_error(send: Send, depth: int) -> None:
+    # Each depth overflows another stack: that of the decoder, the parser or the printer.
     deep_list, deep_object = nested(depth, "[", "]"), nested(depth, '{"a":', "}")
     page = "query Q($f: DuplicationFilter) { duplications(filter: $f) { __typename } }"
     copy = """mutation Q($i: DuplicateCampaignInput!) {
@@ -576,23 +582,25 @@ def test_deep_values_and_documents(send: Send, depth: int) -> None:
             {"query": TWO, "operationName": "C"},
             ["'operationName'", "A or B"],
         ),
-        ({"query": "{ __typename }", "operationName": "A"}, ["'operationName'", "left out"]),
+        ({"query": "{ __typename }", "operationName": "A"}, ["'operationName'", "Omit"]),
     ],
 )
-def test_which_operation_to_run_must_be_clear(send: Send, request_: Any, parts: list[str]) -> None:
+def test_ambiguous_operation_name_is_refused_with_the_choices(
+    send: Send, request_: Any, parts: list[str]
+) -> None:
     answer = send(accepting(GRAPHQL_RESPONSE), json.dumps(request_).encode())
     (message,) = answer.messages()
     assert answer.status == 400
     assert all(part in message for part in parts), message
 
 
-def test_the_operation_that_is_named_is_run(send: Send) -> None:
+def test_named_operation_is_executed(send: Send) -> None:
     query = "query A { a: __typename } query B { b: __typename }"
     body = json.dumps({"query": query, "operationName": "B"}).encode()
     assert send(AS_JSON, body).json() == {"data": {"b": "Query"}}
 
 
-def test_there_is_nothing_to_subscribe_to(send: Send, get: Callable[..., Answer]) -> None:
+def test_subscription_is_refused(send: Send, get: Callable[..., HttpResponse]) -> None:
     for query in ("subscription { __typename }", "subscription A { accounts { name } }"):
         answer = send(accepting(GRAPHQL_RESPONSE), json.dumps({"query": query}).encode())
         assert answer.status == 400, query
@@ -602,10 +610,10 @@ def test_there_is_nothing_to_subscribe_to(send: Send, get: Callable[..., Answer]
         assert not any("mutation" in message.lower() for message in linked.messages()), query
 
 
-def test_a_client_that_hangs_up_disturbs_nobody(sandbox_url: str, send: Send) -> None:
+def test_client_that_disconnects_does_not_affect_others(sandbox_url: str, send: Send) -> None:
     address = urlsplit(sandbox_url)
     head = f"POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-type: {JSON}\r\n"
-    for said in (
+    for sent in (
         f"{head}content-length: 1000\r\n\r\n",
         f'{head}content-length: 1000\r\n\r\n{{"query": "{{ __ty',
         f"{head}transfer-encoding: chunked\r\n\r\n5\r\n{{",
@@ -613,15 +621,15 @@ def test_a_client_that_hangs_up_disturbs_nobody(sandbox_url: str, send: Send) ->
     ):
         for _ in range(3):
             with socket.create_connection((address.hostname, address.port), 20) as connection:
-                connection.sendall(said.encode())
-    assert send().json() == ANSWER
+                connection.sendall(sent.encode())
+    assert send().json() == EXPECTED
     assert send([], b"", method="GET", path="/healthz").status == 200
 
 
-def test_a_connection_goes_on_after_a_refusal(sandbox_url: str) -> None:
+def test_connection_stays_usable_after_a_refused_request(sandbox_url: str) -> None:
     address = urlsplit(sandbox_url)
     refusals = [
-        # What was not read of it must not be taken for the next request.
+        # The unread rest of the body must not be parsed as the next request.
         (padded(REQUEST_LIMIT + 1), 413),
         (b"[" * 50_000, 400),
         (b"null", 400),
@@ -637,7 +645,7 @@ def test_a_connection_goes_on_after_a_refusal(sandbox_url: str) -> None:
             assert response.status == status, body[:20]
 
 
-def test_who_asks_before_sending_is_told_to_go_on(sandbox_url: str) -> None:
+def test_expect_100_continue_is_honoured(sandbox_url: str) -> None:
     address = urlsplit(sandbox_url)
     with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
         head = (

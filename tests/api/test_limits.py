@@ -1,4 +1,4 @@
-"""What one document may ask for, at each bound and one above it, and what a hidden schema hides."""
+"""The limits of a document, each at its value and one above, and disabled introspection."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from campaign_gateway.sandbox.emulators.sonarly import ACCOUNTS, create_emulator
 from campaign_gateway.settings import parse_settings
 from support.edge import Edge, edge
 
-# One server for all the cases; its loop must outlive each of them.
+# One server for all tests, so its event loop must live longer than each of them.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SONARLY = (
@@ -58,7 +58,7 @@ def spreads(count: int) -> str:
 
 
 def directives(count: int) -> str:
-    """On a spread, on a part in braces, and on fields."""
+    """Directives on a spread, on an inline fragment, and on fields."""
     return (
         "query Q0 { ...F @include(if: true) ... @skip(if: false) { __typename } "
         f"accounts {{ {times(count - 2, 'name @include(if: true)')} }} }} "
@@ -77,7 +77,7 @@ def root_fields(count: int) -> str:
     )
 
 
-def namesakes(count: int) -> str:
+def same_fields(count: int) -> str:
     written = f"accounts {{ {times(count - 2, 'name')} ... {{ name }} ...F }}"
     return f"query Q0 {{ {written} }} fragment F on Account {{ name }}"
 
@@ -109,12 +109,12 @@ EVERY_FIELD = """fragment Every on Duplication {
         (spreads, 100, "fragment spreads"),
         (directives, 30, "directives"),
         (aliases, 30, "aliases"),
-        (root_fields, 10, "fields at the top"),
-        (namesakes, 50, "fields called 'name'"),
+        (root_fields, 10, "top-level fields"),
+        (same_fields, 50, "fields named 'name'"),
         (values, 10_000, "values"),
     ],
 )
-async def test_up_to_each_limit(
+async def test_each_limit_allows_its_value_and_refuses_one_more(
     gateway: Edge, write: Callable[[int], str], limit: int, what: str
 ) -> None:
     assert await gateway.data(write(limit), None, "Q0")
@@ -124,14 +124,14 @@ async def test_up_to_each_limit(
     assert str(limit + 1) in message
 
 
-async def test_the_limits_are_the_ones_that_are_tried() -> None:
+async def test_limits_have_the_values_of_these_tests() -> None:
     assert (limits.OPERATION_LIMIT, limits.FRAGMENT_LIMIT, limits.SPREAD_LIMIT) == (20, 30, 100)
     assert (limits.DIRECTIVE_LIMIT, limits.ALIAS_LIMIT, limits.ROOT_FIELD_LIMIT) == (30, 30, 10)
     assert (limits.SAME_FIELD_LIMIT, limits.VALUE_LIMIT, limits.TOKEN_LIMIT) == (50, 10_000, 1000)
     assert (limits.DEPTH_LIMIT, limits.ERROR_LIMIT) == (10, 5)
 
 
-async def test_up_to_so_many_tokens(gateway: Edge) -> None:
+async def test_tokens_of_a_document_are_limited(gateway: Edge) -> None:
     def tokens(count: int) -> str:
         query = "{ _entities(representations: [#]) { __typename } }"
         return query.replace("#", times(count - 12, "1"))
@@ -140,31 +140,31 @@ async def test_up_to_so_many_tokens(gateway: Edge) -> None:
     assert executed["errors"][0]["path"] == ["_entities"]
     (message,) = await gateway.refused(tokens(1001))
     assert "1000 tokens" in message
-    # Neither is what no token is.
+    # Comments and commas are no tokens.
     assert await gateway.data(f"{{ __typename }} {'# comment' * 1000} \n {',' * 20_000}")
 
 
-async def test_up_to_so_many_levels(gateway: Edge) -> None:
+async def test_levels_of_fields_are_limited(gateway: Edge) -> None:
     def levels(count: int) -> str:
         return "{ a " * (count - 1) + "{ ... { ...F } }" + " }" * (count - 1)
 
-    # Nothing in the schema is so deep, so what is allowed fails by another rule.
+    # Nothing in the schema is so deep, so an allowed document fails by another rule.
     inner = "fragment F on Query { a }"
     allowed = await gateway.refused(f"{levels(10)} {inner}")
     assert not [message for message in allowed if "levels" in message]
     (message,) = await gateway.refused(f"{levels(11)} {inner}")
-    assert "11 levels of fields; up to 10" in message
+    assert "11 levels of fields. The limit is 10." in message
 
 
-async def test_so_many_values_however_they_are_asked_for(gateway: Edge) -> None:
+async def test_values_are_limited_for_every_way_to_set_the_page_size(gateway: Edge) -> None:
     page = "{ edges { node { ...Every } } }"
-    # As long as a page can be, when only the request tells.
+    # A page counts with its maximum size if a variable sets the size.
     by_variable = f"query Q($n: Int!) {{ {times(3, f'd#: duplications(first: $n) {page}')} }}"
     assert await gateway.data(f"{by_variable} {EVERY_FIELD}", {"n": 1})
     four = by_variable.replace("{ d0", f"{{ d3: duplications(first: $n) {page} d0")
     (message,) = await gateway.refused(f"{four} {EVERY_FIELD}", {"n": 1})
     assert "values" in message
-    # A page of its usual size is 20.
+    # The default size of a page is 20.
     twice = "{ a: edges { node { ...Every } } b: edges { node { ...Every } } }"
     assert await gateway.data(f"{{ {times(7, f'd#: duplications {twice}')} }} {EVERY_FIELD}")
     (message,) = await gateway.refused(
@@ -179,7 +179,7 @@ async def test_so_many_values_however_they_are_asked_for(gateway: Edge) -> None:
         assert "errors" in response.json(), first
 
 
-async def test_up_to_so_many_values_in_variables(gateway: Edge) -> None:
+async def test_values_in_variables_are_limited(gateway: Edge) -> None:
     query = "query Q($a: [_Any!]!) { _entities(representations: $a) { __typename } }"
     limit = VARIABLE_VALUE_LIMIT
     (message,) = await gateway.refused(query, {"a": [], "b": [{"c": 0}] * (limit // 2)})
@@ -187,7 +187,7 @@ async def test_up_to_so_many_values_in_variables(gateway: Edge) -> None:
     await gateway.data(query, {"a": [], "b": [{"c": 0}] * (limit // 2 - 1)})
 
 
-async def test_up_to_so_many_comments(gateway: Edge) -> None:
+async def test_comments_of_a_document_are_limited(gateway: Edge) -> None:
     comments = "#\n" * limits.COMMENT_LIMIT
     await gateway.data(f"{comments} {{ __typename }}")
     (message,) = await gateway.refused(f"#\n{comments} {{ __typename }}")
@@ -195,7 +195,7 @@ async def test_up_to_so_many_comments(gateway: Edge) -> None:
 
 
 @pytest.mark.parametrize(
-    ("type_", "given", "expected"),
+    ("type_", "value", "expected"),
     [
         ("Int!", None, "Expected value of non-null type 'Int!' not to be null."),
         ("Int!", True, "Int cannot represent non-integer value."),
@@ -204,26 +204,26 @@ async def test_up_to_so_many_comments(gateway: Edge) -> None:
         ("DuplicationFilter!", {"a: b": True}, "Expected value of type 'DuplicationFilter' not to"),
     ],
 )
-async def test_a_mistake_in_a_variable_is_told_in_the_words_of_graphql(
-    gateway: Edge, type_: str, given: object, expected: str
+async def test_error_in_a_variable_uses_graphql_terms_and_no_python(
+    gateway: Edge, type_: str, value: object, expected: str
 ) -> None:
     used = {"Int!": "duplications(first: $a)", "String!": "campaign(account: $a, id: 1)"}
     field = used.get(type_, "duplications(filter: $a)")
     query = f"query Q($a: {type_}) {{ {field} {{ __typename }} }}"
-    (message,) = await gateway.refused(query, {"a": given})
+    (message,) = await gateway.refused(query, {"a": value})
     assert f"'$a' has invalid value: {expected}" in message
     assert not re.search(r"None|True|secret", message)
 
 
-async def test_numbers_of_so_many_digits(gateway: Edge) -> None:
-    """Python refuses to read more than 4,300, in words of its own."""
+async def test_number_with_too_many_digits_is_refused(gateway: Edge) -> None:
+    """Python refuses to convert more than 4,300 digits, with a message of its own."""
     for number in ("1" * 101, "1." + "1" * 60_000):
         query = f"{{ duplications(first: {number}) {{ pageInfo {{ hasNextPage }} }} }}"
         (message,) = await gateway.refused(query)
-        assert message == "The document holds a number of too many digits."
+        assert message == "The document contains a number with too many digits."
 
 
-async def test_a_fault_before_anything_is_executed_is_masked_and_logged(
+async def test_internal_error_before_execution_is_masked_and_logged(
     gateway: Edge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> None:
@@ -237,7 +237,7 @@ async def test_a_fault_before_anything_is_executed_is_masked_and_logged(
     assert "inner workings" in caplog.text
 
 
-async def test_a_body_that_does_not_arrive_is_not_waited_for(
+async def test_body_that_does_not_arrive_in_time_is_408(
     gateway: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def trickle() -> AsyncIterator[bytes]:
@@ -249,13 +249,13 @@ async def test_a_body_that_does_not_arrive_is_not_waited_for(
     headers = {"content-type": "application/json"}
     answer = await gateway.http.post("/graphql", content=trickle(), headers=headers)
     assert answer.status_code == 408
-    assert "has not arrived" in answer.json()["errors"][0]["message"]
+    assert "did not arrive" in answer.json()["errors"][0]["message"]
 
 
-async def test_what_is_kept_of_a_document_knows_no_locations(gateway: Edge) -> None:
-    """An error would look its own up in the whole text, once for each of a hundred entities."""
+async def test_cached_document_has_no_locations(gateway: Edge) -> None:
+    """Each error would scan the whole text for its location, for each of a hundred entities."""
     query = "query Q($a: [_Any!]!) { _entities(representations: $a) { __typename } }"
-    key = {"__typename": "Campaign", "account": "nobody", "id": "1"}
+    key = {"__typename": "Campaign", "account": "no-such-account", "id": "1"}
     answer = (await gateway.post("\n" * 1000 + query, {"a": [key] * 3})).json()
     assert [error["path"] for error in answer["errors"]] == [["_entities", n] for n in range(3)]
     assert not any("locations" in error for error in answer["errors"])
@@ -263,7 +263,7 @@ async def test_what_is_kept_of_a_document_knows_no_locations(gateway: Edge) -> N
     assert errors[0]["locations"] == [{"line": 1001, "column": 3}]
 
 
-async def test_a_page_of_a_hundred_with_every_field(gateway: Edge) -> None:
+async def test_page_of_a_hundred_with_every_field_is_allowed(gateway: Edge) -> None:
     query = f"""query Page($filter: DuplicationFilter, $after: String) {{
       duplications(first: 100, after: $after, filter: $filter) {{
         __typename
@@ -275,14 +275,14 @@ async def test_a_page_of_a_hundred_with_every_field(gateway: Edge) -> None:
 
 
 def doubling(steps: int) -> str:
-    """2^n fields, if every spread were written out."""
+    """Return a document with 2^n fields if its fragments are expanded."""
     chain = [
         f"fragment F{step} on Query {{ ...F{step + 1} ...F{step + 1} }}" for step in range(steps)
     ]
     return f"{{ ...F0 }} {' '.join(chain)} fragment F{steps} on Query {{ __typename }}"
 
 
-async def test_fragments_are_measured_once(gateway: Edge) -> None:
+async def test_each_fragment_is_measured_only_once(gateway: Edge) -> None:
     def cost(steps: int, repeats: int) -> float:
         document = parse(doubling(steps))
         began = time.process_time()
@@ -291,8 +291,8 @@ async def test_fragments_are_measured_once(gateway: Edge) -> None:
                 limits.check_limits(document, {})
         return (time.process_time() - began) / repeats
 
-    # A document of five times the length; written out, it would be a million times as long. The
-    # shorter one comes first, so that a mistake is told within seconds and not minutes.
+    # The longer document has five times the length, and a million times the fields if fragments
+    # were expanded. The shorter one comes first, so that an error shows within seconds.
     for steps in (15, 25):
         assert cost(steps, 3) < 100 * cost(5, 300), steps
     (message,) = await gateway.refused(doubling(25))
@@ -300,7 +300,7 @@ async def test_fragments_are_measured_once(gateway: Edge) -> None:
     assert await gateway.data(doubling(8)) == {"__typename": "Query"}
 
 
-async def test_fragments_that_go_round(gateway: Edge) -> None:
+async def test_cyclic_or_missing_fragment_is_refused(gateway: Edge) -> None:
     for query in (
         "{ ...A } fragment A on Query { ...A }",
         "{ ...A } fragment A on Query { ...B ...B } fragment B on Query { ...A ...A }",
@@ -325,10 +325,12 @@ EVERYTHING = get_introspection_query(
 )
 
 
-async def test_tools_can_ask_for_the_schema(gateway: Edge) -> None:
+async def test_introspection_of_tools_is_allowed(gateway: Edge) -> None:
     for query in (get_introspection_query(), GRAPHIQL, EVERYTHING):
-        found = (await gateway.data(query))["__schema"]
-        assert {"Query", "Mutation", "Duplication"} <= {each["name"] for each in found["types"]}
+        introspection = (await gateway.data(query))["__schema"]
+        assert {"Query", "Mutation", "Duplication"} <= {
+            each["name"] for each in introspection["types"]
+        }
     assert "sdl" in (await gateway.data("{ _service { sdl } }"))["_service"]
 
 
@@ -349,11 +351,11 @@ ONE = {"duplicateCampaign": {"status": "CREATED"}}
         (f"mutation A {{ ... {{ {copy()} }} ... on Mutation {{ {copy()} }} }}", ONE),
         (f"mutation A {{ {copy()} }} mutation B {{ {copy()} }}", ONE),
         (f"mutation A {{ {copy('x: ')} }}", {"x": {"status": "CREATED"}}),
-        # Some clients add it everywhere, and it makes no copy.
+        # Some clients add __typename everywhere, and it makes no copy.
         (f"mutation A {{ __typename {copy()} }}", {"__typename": "Mutation", **ONE}),
     ],
 )
-async def test_one_copy_a_request(gateway: Edge, query: str, expected: Any) -> None:
+async def test_request_may_make_one_copy(gateway: Edge, query: str, expected: Any) -> None:
     before = await gateway.copies_asked_for()
     assert await gateway.data(query.replace("KEY", str(uuid.uuid4())), None, "A") == expected
     assert await gateway.copies_asked_for() == before + 1
@@ -374,14 +376,14 @@ IN_G = f"fragment G on Mutation {{ {copy('y: ')} }}"
         f"mutation A {{ {copy()} }} mutation B {{ {copy('x: ')} {copy('y: ')} }}",
     ],
 )
-async def test_two_copies_are_two_requests(gateway: Edge, query: str) -> None:
+async def test_request_with_two_copies_is_refused(gateway: Edge, query: str) -> None:
     before = await gateway.copies_asked_for()
     (message,) = await gateway.refused(query, None, "A")
-    assert message == "One request makes one copy. Send a request of its own for each."
+    assert message == "One request makes one copy. Send a separate request for each copy."
     assert await gateway.copies_asked_for() == before
 
 
-async def test_errors_are_few_and_short(gateway: Edge) -> None:
+async def test_errors_are_limited_in_number_and_length(gateway: Edge) -> None:
     long = "x" * 20_000
     by_copy = """mutation ($i: DuplicateCampaignInput!) {
       duplicateCampaign(input: $i, idempotencyKey: "k") { status } }"""
@@ -412,13 +414,13 @@ async def test_errors_are_few_and_short(gateway: Edge) -> None:
         response = await gateway.post(query, variables)
         messages = [error["message"] for error in response.json()["errors"]]
         shown = f"{query[:80]} {str(variables)[:80]}"
-        # One more says that there would be more.
+        # One more error says that there are more.
         assert 0 < len(messages) <= limits.ERROR_LIMIT + 1, shown
         assert all(len(message) < 600 for message in messages), shown
         assert len(response.content) < 5000, shown
 
 
-async def test_an_operation_s_name_is_told_in_short(gateway: Edge) -> None:
+async def test_long_operation_name_is_shortened_in_the_message(gateway: Edge) -> None:
     long = "x" * 20_000
     for query, operation in [
         (f"query {long} {{ __typename }} query B {{ __typename }}", None),
@@ -429,21 +431,23 @@ async def test_an_operation_s_name_is_told_in_short(gateway: Edge) -> None:
         assert len(message) < 300
 
 
-async def test_a_document_is_read_once(gateway: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_document_is_parsed_and_validated_once(
+    gateway: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
     counts = {"parse": 0, "check_limits": 0, "validate": 0}
 
     def counted(name: str) -> Callable[..., Any]:
         real = getattr(documents, name)
 
-        def count(*given: Any, **more: Any) -> Any:
+        def count(*arguments: Any, **more: Any) -> Any:
             counts[name] += 1
-            return real(*given, **more)
+            return real(*arguments, **more)
 
         return count
 
     for name in counts:
         monkeypatch.setattr(documents, name, counted(name))
-    # No earlier case has sent any of these.
+    # No earlier test has sent any of these.
     for query, times_validated in [
         ("query Fresh($id: ID!) { duplication(id: $id) { id } }", {1, 2}),
         ("query Fresh { nonsense }", {1, 2}),
@@ -453,14 +457,14 @@ async def test_a_document_is_read_once(gateway: Edge, monkeypatch: pytest.Monkey
     ]:
         counts.update(dict.fromkeys(counts, 0))
         answers = [await gateway.post(query, {"id": each}) for each in ("a", "b", "c")]
-        # Once with locations, for what may be wrong with it, and once without, to be kept.
+        # Once with locations for its errors, and once without for the cache.
         assert counts["parse"] in {1, 2}, query
         assert counts["check_limits"] <= 1, query
         assert counts["validate"] in times_validated, query
         assert len({(each.status_code, each.content) for each in answers}) == 1, query
 
 
-async def test_only_so_many_documents_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_document_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[str] = []
 
     def counted(text: str, **more: Any) -> Any:
@@ -472,14 +476,14 @@ async def test_only_so_many_documents_are_kept(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(documents, "parse", counted)
     first, *others = (f"{{ a{number}: __typename }}" for number in range(DOCUMENTS_KEPT + 1))
     for text in (first, first, *others[:-1], first, *others, first):
-        kept.read(text)
+        kept.parse(text)
     assert parsed.count(first) == 2
     assert len(parsed) == DOCUMENTS_KEPT + 2
 
 
 @pytest.fixture
 async def closed(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
-    """Asks a gateway that does not show its schema."""
+    """Sends requests to a gateway with introspection disabled."""
     async with serving(create_emulator()) as url:
         account = {"provider": "sonarly", "base_url": url, "timeout_seconds": 5}
         settings = {
@@ -501,7 +505,9 @@ async def closed(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
 
 
 @pytest.mark.asyncio(loop_scope="function")
-async def test_a_hidden_schema_is_not_shown(closed: Callable[..., Any]) -> None:
+async def test_disabled_introspection_refuses_queries_of_the_schema(
+    closed: Callable[..., Any],
+) -> None:
     for query in (
         "{ __schema { types { name } } }",
         '{ __type(name: "Query") { name } }',
@@ -517,7 +523,7 @@ async def test_a_hidden_schema_is_not_shown(closed: Callable[..., Any]) -> None:
         answer = await closed(query, "A" if "query A" in query else None)
         assert answer.keys() == {"errors"}, query
         messages = {error["message"] for error in answer["errors"]}
-        assert "This gateway does not show its schema." in messages, query
+        assert "Introspection is disabled on this gateway." in messages, query
     assert (await closed("{ __typename }")) == {"data": {"__typename": "Query"}}
 
 
@@ -527,11 +533,11 @@ BY_FILTER = "query ($f: DuplicationFilter) { duplications(filter: $f) { __typena
 BY_KEYS = "query ($r: [_Any!]!) { _entities(representations: $r) { __typename } }"
 
 
-def by_literal(given: str) -> str:
-    return f'mutation {{ duplicateCampaign(input: {given}, idempotencyKey: "k") {{ status }} }}'
+def by_literal(value: str) -> str:
+    return f'mutation {{ duplicateCampaign(input: {value}, idempotencyKey: "k") {{ status }} }}'
 
 
-# What is near a name of the schema, and the names that an answer must not give away.
+# Requests with a name that is similar to one of the schema, and names that must not be shown.
 GUESSES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("{ duplicaton(id: 1) { __typename } }", {}, ["duplication"]),
     ("{ duplication(idd: 1) { __typename } }", {}, []),
@@ -561,19 +567,19 @@ GUESSES: list[tuple[str, dict[str, Any], list[str]]] = [
 
 @pytest.mark.asyncio(loop_scope="function")
 @pytest.mark.parametrize(("query", "variables", "names"), GUESSES)
-async def test_a_hidden_schema_is_not_guessed(
+async def test_disabled_introspection_suggests_no_names(
     closed: Callable[..., Any], query: str, variables: dict[str, Any], names: list[str]
 ) -> None:
     answer = await closed(query, **variables)
-    told = " ".join(error["message"] for error in answer["errors"])
-    assert told
-    assert "Did you mean" not in told
-    # Names are whole words, since a guess holds most of the name it is near to.
-    assert not set(names) & set(re.findall(r"\w+", told)), told
+    messages = " ".join(error["message"] for error in answer["errors"])
+    assert messages
+    assert "Did you mean" not in messages
+    # Only whole words count, because a guess contains most of the name that it is similar to.
+    assert not set(names) & set(re.findall(r"\w+", messages)), messages
 
 
 @pytest.mark.asyncio(loop_scope="function")
-async def test_a_hidden_schema_can_be_used(closed: Callable[..., Any]) -> None:
+async def test_disabled_introspection_still_executes_requests(closed: Callable[..., Any]) -> None:
     query = "mutation { duplicateCampaign(input: %s, idempotencyKey: %s) { %s } }"
     key = json.dumps(str(uuid.uuid4()))
     answer = await closed(query % (SONARLY, key, "__typename status duplication { id }"))

@@ -1,4 +1,4 @@
-"""@oneOf as the GraphQL specification of September 2025 has it, by what comes of each request."""
+"""@oneOf, after the GraphQL specification of September 2025: the result of each kind of request."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from campaign_gateway.api.schema import client_sdl
 from campaign_gateway.connectors.registry import CONNECTORS
 from support.edge import Edge, edge
 
-# One server for all the cases; its loop must outlive each of them.
+# One server for all tests, so its event loop must live longer than each of them.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TYPE = "DuplicateCampaignInput"
@@ -35,13 +35,13 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edg
         yield running
 
 
-def field(given: str) -> str:
-    arguments = f'input: {given}, idempotencyKey: "KEY"'
+def field(value: str) -> str:
+    arguments = f'input: {value}, idempotencyKey: "KEY"'
     return f"duplicateCampaign({arguments}) {{ status userErrors {{ message }} }}"
 
 
-def mutation(given: str, variables: str = "") -> str:
-    return f"mutation Copy{f'({variables})' if variables else ''} {{ {field(given)} }}"
+def mutation(value: str, variables: str = "") -> str:
+    return f"mutation Copy{f'({variables})' if variables else ''} {{ {field(value)} }}"
 
 
 BY_MEMBER = field("{ sonarly: $c }")
@@ -65,7 +65,7 @@ USING = "mutation Copy($c: SonarlyCampaignInput!) { ...Copying }"
         pytest.param(
             mutation("$i", f"$i: {TYPE}! = {{ sonarly: {SONARLY} }}"), {}, id="input by default"
         ),
-        # A default lets a nullable variable stand where null cannot.
+        # With a default, a nullable variable is allowed where null is not.
         pytest.param(
             mutation("$i", f"$i: {TYPE} = {{ sonarly: {SONARLY} }}"),
             {},
@@ -118,7 +118,7 @@ USING = "mutation Copy($c: SonarlyCampaignInput!) { ...Copying }"
             id="inline fragment without a type",
         ),
         pytest.param(
-            f"query Other {{ __typename }} {FRAGMENT} {USING}", {"c": COPY}, id="beside a query"
+            f"query Other {{ __typename }} {FRAGMENT} {USING}", {"c": COPY}, id="next to a query"
         ),
         pytest.param(
             f"{FRAGMENT} {USING} mutation Again($c: SonarlyCampaignInput!) {{ ...Copying }}",
@@ -133,44 +133,44 @@ USING = "mutation Copy($c: SonarlyCampaignInput!) { ...Copying }"
         ),
     ],
 )
-async def test_exactly_one_member_makes_a_copy(
+async def test_input_with_exactly_one_member_makes_a_copy(
     gateway: Edge, query: str, variables: dict[str, Any]
 ) -> None:
     before = await gateway.copies_asked_for()
-    # The same key again would be the copy of an earlier case.
-    found = await gateway.data(query.replace("KEY", str(uuid.uuid4())), variables, "Copy")
-    assert found == {"duplicateCampaign": {"status": "CREATED", "userErrors": []}}
+    # With the same key, the result would be the copy of an earlier test.
+    data = await gateway.data(query.replace("KEY", str(uuid.uuid4())), variables, "Copy")
+    assert data == {"duplicateCampaign": {"status": "CREATED", "userErrors": []}}
     assert await gateway.copies_asked_for() == before + 1
 
 
 WRONG_LITERALS = [
-    ("{}", "Given: none."),
-    ("{ sonarly: null }", "Given: sonarly as null. Leave out what is null."),
+    ("{}", "Received: none."),
+    ("{ sonarly: null }", "Received: sonarly as null. Omit members that are null."),
     ("{ altcraft: null, braze: null, sonarly: null }", "altcraft as null, braze as null"),
-    (f"{{ sonarly: {SONARLY}, braze: {BRAZE} }}", "Given: sonarly, braze."),
-    (f"{{ sonarly: {SONARLY}, braze: null }}", "Given: sonarly, braze as null. Leave out"),
-    (f"{{ braze: null, sonarly: {SONARLY} }}", "Given: braze as null, sonarly. Leave out"),
-    ("{ sonarly: {}, braze: {}, altcraft: {} }", "Given: sonarly, braze, altcraft."),
-    ("{ mailer: {} }", "Given: mailer."),
-    ("{ mailer: null }", "Given: mailer as null."),
-    ("{ Sonarly: {} }", "Given: Sonarly."),
-    (f"{{ sonarly: {SONARLY}, mailer: {{}} }}", "Given: sonarly, mailer."),
-    (f"{{ sonarly: {SONARLY}, mailer: null }}", "Given: sonarly, mailer as null."),
-    (f"{{ mailer: 1, sonarly: {SONARLY} }}", "Given: mailer, sonarly."),
-    (f"{{ sonarly: {SONARLY}, sonarly: {SONARLY} }}", "Given: sonarly, sonarly."),
+    (f"{{ sonarly: {SONARLY}, braze: {BRAZE} }}", "Received: sonarly, braze."),
+    (f"{{ sonarly: {SONARLY}, braze: null }}", "Received: sonarly, braze as null. Omit members"),
+    (f"{{ braze: null, sonarly: {SONARLY} }}", "Received: braze as null, sonarly. Omit members"),
+    ("{ sonarly: {}, braze: {}, altcraft: {} }", "Received: sonarly, braze, altcraft."),
+    ("{ mailer: {} }", "Received: mailer."),
+    ("{ mailer: null }", "Received: mailer as null."),
+    ("{ Sonarly: {} }", "Received: Sonarly."),
+    (f"{{ sonarly: {SONARLY}, mailer: {{}} }}", "Received: sonarly, mailer."),
+    (f"{{ sonarly: {SONARLY}, mailer: null }}", "Received: sonarly, mailer as null."),
+    (f"{{ mailer: 1, sonarly: {SONARLY} }}", "Received: mailer, sonarly."),
+    (f"{{ sonarly: {SONARLY}, sonarly: {SONARLY} }}", "Received: sonarly, sonarly."),
     (f"{{ {'abcdefgh' * 40}: 1 }}", "abcdefgh..."),
     (f"{{ {' '.join(f'm{number}: 1' for number in range(40))} }}", "and more"),
 ]
 
 
-def is_about_members(message: str, given: str) -> bool:
+def is_about_members(message: str, received: str) -> bool:
     rule = f"{TYPE} takes exactly one of {', '.join(MEMBERS)}."
-    return rule in message and given in message and len(message) < 400
+    return rule in message and received in message and len(message) < 400
 
 
-@pytest.mark.parametrize(("literal", "given"), WRONG_LITERALS)
-async def test_a_literal_without_exactly_one_member(
-    gateway: Edge, literal: str, given: str
+@pytest.mark.parametrize(("literal", "received"), WRONG_LITERALS)
+async def test_literal_without_exactly_one_member_is_refused(
+    gateway: Edge, literal: str, received: str
 ) -> None:
     before = await gateway.copies_asked_for()
     in_fragment = f"fragment Copying on Mutation {{ {field(literal)} }}"
@@ -180,48 +180,48 @@ async def test_a_literal_without_exactly_one_member(
         (f"mutation {{ ... on Mutation {{ {field(literal)} }} }}", None),
         (f"mutation {{ ...Copying }} {in_fragment}", None),
         (f"{in_fragment} mutation {{ ...Copying }}", None),
-        # What is not executed must be right too.
+        # An operation that is not executed must be valid too.
         (f"query Other {{ __typename }} {mutation(literal)}", "Other"),
     ):
         variables = {"i": {"sonarly": COPY}} if "$i" in query else {}
         (message,) = await gateway.refused(query, variables, operation)
-        assert is_about_members(message, given), f"{query}: {message}"
+        assert is_about_members(message, received), f"{query}: {message}"
     assert await gateway.copies_asked_for() == before
 
 
 @pytest.mark.parametrize(
-    ("value", "given"),
+    ("value", "received"),
     [
-        ({}, "Given: none."),
-        ({"sonarly": None}, "Given: sonarly as null. Leave out what is null."),
+        ({}, "Received: none."),
+        ({"sonarly": None}, "Received: sonarly as null. Omit members that are null."),
         (
             dict.fromkeys(MEMBERS),
-            f"Given: {' as null, '.join(MEMBERS[:5])} as null, and more. Leave",
+            f"Received: {' as null, '.join(MEMBERS[:5])} as null, and more. Omit",
         ),
-        ({"sonarly": COPY, "braze": {}}, "Given: sonarly, braze."),
-        ({"sonarly": COPY, "braze": None}, "Given: sonarly, braze as null. Leave out"),
-        ({"altcraft": None, "sonarly": COPY}, "Given: altcraft as null, sonarly. Leave out"),
-        ({"sonarly": COPY, "braze": {}, "altcraft": 1}, "Given: sonarly, braze, altcraft."),
-        ({"mailer": COPY}, "Given: mailer."),
-        ({"mailer": None}, "Given: mailer as null."),
-        ({"": COPY}, "Given: "),
-        ({"SONARLY": COPY}, "Given: SONARLY."),
-        ({"__proto__": COPY}, "Given: __proto__."),
-        ({"sonarly": COPY, "mailer": 1}, "Given: sonarly, mailer."),
-        ({"sonarly": COPY, "mailer": None}, "Given: sonarly, mailer as null."),
+        ({"sonarly": COPY, "braze": {}}, "Received: sonarly, braze."),
+        ({"sonarly": COPY, "braze": None}, "Received: sonarly, braze as null. Omit members"),
+        ({"altcraft": None, "sonarly": COPY}, "Received: altcraft as null, sonarly. Omit members"),
+        ({"sonarly": COPY, "braze": {}, "altcraft": 1}, "Received: sonarly, braze, altcraft."),
+        ({"mailer": COPY}, "Received: mailer."),
+        ({"mailer": None}, "Received: mailer as null."),
+        ({"": COPY}, "Received: "),
+        ({"SONARLY": COPY}, "Received: SONARLY."),
+        ({"__proto__": COPY}, "Received: __proto__."),
+        ({"sonarly": COPY, "mailer": 1}, "Received: sonarly, mailer."),
+        ({"sonarly": COPY, "mailer": None}, "Received: sonarly, mailer as null."),
         ({"x" * 5000: COPY}, "xxx..."),
         ({f"m{number}": 1 for number in range(500)}, "and more"),
     ],
 )
-async def test_a_variable_without_exactly_one_member(
-    gateway: Edge, value: dict[str, Any], given: str
+async def test_variable_without_exactly_one_member_is_refused(
+    gateway: Edge, value: dict[str, Any], received: str
 ) -> None:
     before = await gateway.copies_asked_for()
     for declared in (f"{TYPE}!", f"{TYPE}! = {{ sonarly: {SONARLY} }}"):
         query = mutation("$i", f"$i: {declared}")
         (message,) = await gateway.refused(query, {"i": value})
         assert message.startswith("Variable '$i'"), message
-        assert is_about_members(message, given), message
+        assert is_about_members(message, received), message
     assert await gateway.copies_asked_for() == before
 
 
@@ -233,7 +233,7 @@ NULLABLE = "mutation Copy($c: SonarlyCampaignInput"
     [
         mutation("{ sonarly: $c }", "$c: SonarlyCampaignInput"),
         mutation("{ sonarly: $c }", "$c: SonarlyCampaignInput = null"),
-        # Here the default is no help: the value may still be null.
+        # The default does not help here: the value may still be null.
         mutation("{ sonarly: $c }", f"$c: SonarlyCampaignInput = {SONARLY}"),
         f"{NULLABLE}) {{ ...Copying }} {FRAGMENT}",
         f"{FRAGMENT} {NULLABLE}) {{ ...Copying }}",
@@ -243,7 +243,7 @@ NULLABLE = "mutation Copy($c: SonarlyCampaignInput"
         f"{USING.replace('Copy(', 'Right(')} {NULLABLE}) {{ ...Copying }} {FRAGMENT}",
     ],
 )
-async def test_a_member_that_could_be_null(gateway: Edge, query: str) -> None:
+async def test_nullable_variable_as_a_member_is_refused(gateway: Edge, query: str) -> None:
     before = await gateway.copies_asked_for()
     for value in ({"c": COPY}, {"c": None}, {}):
         (message,) = await gateway.refused(query, value, "Copy")
@@ -311,48 +311,48 @@ async def test_a_member_that_could_be_null(gateway: Edge, query: str) -> None:
         (mutation("{ sonarly: $c }", "$c: SonarlyCampaignInput!"), {"c": [COPY]}, ["$c"]),
     ],
 )
-async def test_other_mistakes_with_the_input(
+async def test_other_errors_in_the_input_are_reported_as_such(
     gateway: Edge, query: str, variables: dict[str, Any], parts: list[str]
 ) -> None:
     before = await gateway.copies_asked_for()
     (message,) = await gateway.refused(query, variables)
     assert all(part in message for part in parts), message
     assert "takes exactly one of" not in message
-    assert "cannot be null" not in message or "stands for a member" not in message
+    assert "cannot be null" not in message or "is used as a member" not in message
     assert await gateway.copies_asked_for() == before
 
 
-async def test_two_variables_as_two_members(gateway: Edge) -> None:
+async def test_two_variables_as_two_members_are_refused(gateway: Edge) -> None:
     query = mutation(
         "{ sonarly: $s, braze: $b }", "$s: SonarlyCampaignInput!, $b: BrazeCampaignInput!"
     )
     (message,) = await gateway.refused(query, {"s": COPY, "b": {"campaignId": "x", "name": "y"}})
-    assert is_about_members(message, "Given: sonarly, braze.")
+    assert is_about_members(message, "Received: sonarly, braze.")
 
 
-async def test_each_mistake_is_told_once(gateway: Edge) -> None:
+async def test_each_error_is_reported_once(gateway: Edge) -> None:
     wrong = f"mutation A {{ {field('{}')} }} mutation B {{ {field('{ braze: null }')} }}"
     first, second = await gateway.refused(wrong, None, "A")
-    assert is_about_members(first, "Given: none.")
-    assert is_about_members(second, "Given: braze as null.")
+    assert is_about_members(first, "Received: none.")
+    assert is_about_members(second, "Received: braze as null.")
 
 
-async def test_introspection_tells_which_input_is_one_of(gateway: Edge) -> None:
+async def test_introspection_reports_which_input_is_one_of(gateway: Edge) -> None:
     query = """{ __schema {
       types { name kind isOneOf inputFields { type { kind isOneOf ofType { kind isOneOf } } } }
       mutationType { fields { type { kind isOneOf }
         args { type { kind isOneOf ofType { name isOneOf } } } } }
     } }"""
-    found = (await gateway.data(query))["__schema"]
-    marks = {each["name"]: each["isOneOf"] for each in found["types"]}
-    inputs = {each["name"] for each in found["types"] if each["kind"] == "INPUT_OBJECT"}
+    introspection = (await gateway.data(query))["__schema"]
+    marks = {each["name"]: each["isOneOf"] for each in introspection["types"]}
+    inputs = {each["name"] for each in introspection["types"] if each["kind"] == "INPUT_OBJECT"}
     assert {name for name, mark in marks.items() if mark is True} == {TYPE}
     assert {name for name, mark in marks.items() if mark is False} == inputs - {TYPE}
     assert inputs > {each.Input.__name__ for each in CONNECTORS.values()}
 
-    fields = [field for each in found["types"] for field in each["inputFields"] or ()]
+    fields = [field for each in introspection["types"] for field in each["inputFields"] or ()]
     wrappers = [each["type"] for each in fields if each["type"]["kind"] in {"LIST", "NON_NULL"}]
-    (mutation_field,) = found["mutationType"]["fields"]
+    (mutation_field,) = introspection["mutationType"]["fields"]
     (argument,) = (
         each["type"]
         for each in mutation_field["args"]
@@ -369,10 +369,10 @@ async def test_introspection_tells_which_input_is_one_of(gateway: Edge) -> None:
     assert single == {"__type": {"isOneOf": True}}
 
 
-async def test_the_printed_schema_marks_that_input_alone() -> None:
+async def test_printed_schema_marks_only_that_input_as_one_of() -> None:
     printed = client_sdl()
     assert printed.count("@oneOf") == 1
     assert f"input {TYPE} @oneOf {{" in printed
-    # A client that does not know the directive must read it in words.
+    # The description must explain it to clients that do not know the directive.
     description = printed.partition(f"input {TYPE} ")[0].rpartition('"""\n')[0][-200:]
     assert "exactly one" in description

@@ -1,4 +1,4 @@
-"""Reads while the ledger cannot be read: an expected failure with a code of its own."""
+"""Reads while the ledger is unavailable: an expected failure with its own error code."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ from support.edge import Edge, edge
 from support.gateways import Gateway, ask, calling, configuration, intents, serving
 from support.postgres import PostgresServer, postgres_server
 
-# One server for all the cases; its loop must outlive each of them.
+# One server for all tests, so its event loop must live longer than each of them.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 UNKNOWN_ID = "01a1fc11-f409-7f4c-896d-1e7a6380c7f8"
@@ -46,18 +46,18 @@ HOP = """query Hop($keys: [_Any!]!) { _entities(representations: $keys) {
 
 
 class Outage:
-    """While `is_on`, no statement can be executed."""
+    """Makes every read of the ledger fail while `is_on`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.is_on = True
         self.reads = 0
         real = SqliteEngine.read
 
-        async def read(engine: SqliteEngine, *given: Any) -> Any:
+        async def read(engine: SqliteEngine, *arguments: Any) -> Any:
             self.reads += 1
             if self.is_on:
                 raise LedgerUnavailable("disk I/O error")
-            return await real(engine, *given)
+            return await real(engine, *arguments)
 
         monkeypatch.setattr(SqliteEngine, "read", read)
 
@@ -77,8 +77,8 @@ async def duplicated(gateway: Edge) -> str:
     """Make a copy, and return the id of its duplication."""
     key = str(uuid.uuid4())
     payload = await gateway.data(COPY, {"key": key, "name": key})
-    found: str = payload["duplicateCampaign"]["duplication"]["id"]
-    return found
+    duplication_id: str = payload["duplicateCampaign"]["duplication"]["id"]
+    return duplication_id
 
 
 def check_error(error: dict[str, Any]) -> None:
@@ -89,11 +89,11 @@ def check_error(error: dict[str, Any]) -> None:
 def check_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     errors = [each for each in caplog.records if "cannot be read" in each.getMessage()]
     assert [(each.levelno, each.exc_info) for each in errors] == [(logging.ERROR, None)]
-    assert "a fault of the gateway's own" not in caplog.text
+    assert "an internal error of the gateway" not in caplog.text
 
 
 @pytest.mark.parametrize("read", READS)
-async def test_a_read_in_an_outage_has_a_code_of_its_own(
+async def test_read_during_an_outage_has_the_code_ledger_unavailable(
     gateway: Edge, outage: Outage, caplog: pytest.LogCaptureFixture, read: str
 ) -> None:
     answer = await gateway.post(f"{{ {READS[read]} }}")
@@ -106,7 +106,7 @@ async def test_a_read_in_an_outage_has_a_code_of_its_own(
     assert "disk I/O error" not in answer.text
 
 
-async def test_an_outage_is_logged_once_for_a_request_of_many_fields(
+async def test_outage_is_logged_once_per_request(
     gateway: Edge, outage: Outage, caplog: pytest.LogCaptureFixture
 ) -> None:
     fields = " ".join(
@@ -114,19 +114,19 @@ async def test_an_outage_is_logged_once_for_a_request_of_many_fields(
         for number, field in enumerate([READS["duplication"], READS["duplicationByKey"]] * 4)
     )
     answer = (await gateway.post(f"{{ accounts {{ name }} {fields} }}")).json()
-    assert answer["data"]["accounts"], "what needs no ledger is answered"
+    assert answer["data"]["accounts"], "a field that needs no ledger has data"
     assert len(answer["errors"]) == 8
     for error in answer["errors"]:
         check_error(error)
     check_logged_once(caplog)
 
 
-async def test_entities_that_need_the_ledger_fail_one_by_one(
+async def test_each_entity_that_needs_the_ledger_gets_its_own_error(
     gateway: Edge, outage: Outage, caplog: pytest.LogCaptureFixture
 ) -> None:
     keys = [
         {"__typename": "Duplication", "id": UNKNOWN_ID},
-        {"__typename": "Campaign", "account": "nobody", "id": "c1"},
+        {"__typename": "Campaign", "account": "no-such-account", "id": "c1"},
         {"__typename": "Campaign", "account": "braze", "id": "c1"},
         {"__typename": "Duplication", "id": "no id"},
     ]
@@ -140,7 +140,7 @@ async def test_entities_that_need_the_ledger_fail_one_by_one(
     check_logged_once(caplog)
 
 
-async def test_a_wait_outlasts_an_outage(gateway: Edge, outage: Outage) -> None:
+async def test_wait_continues_after_a_short_outage(gateway: Edge, outage: Outage) -> None:
     outage.is_on = False
     duplication_id = await duplicated(gateway)
     outage.is_on, outage.reads = True, 0
@@ -152,7 +152,7 @@ async def test_a_wait_outlasts_an_outage(gateway: Edge, outage: Outage) -> None:
     assert await watching == {"duplication": {"status": "CREATED"}}
 
 
-async def test_a_wait_that_ends_in_an_outage_ends_with_its_error(
+async def test_wait_that_ends_during_an_outage_returns_its_error(
     gateway: Edge, outage: Outage, caplog: pytest.LogCaptureFixture
 ) -> None:
     began = monotonic()
@@ -164,7 +164,7 @@ async def test_a_wait_that_ends_in_an_outage_ends_with_its_error(
     check_logged_once(caplog)
 
 
-async def test_a_wait_ends_though_the_ledger_does_not_answer(
+async def test_wait_ends_even_if_the_ledger_hangs(
     gateway: Edge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def hang(*_: object) -> None:
@@ -178,7 +178,7 @@ async def test_a_wait_ends_though_the_ledger_does_not_answer(
 
 
 @pytest.mark.asyncio(loop_scope="function")
-async def test_a_ledger_that_a_newer_version_has_changed_cannot_be_read(
+async def test_ledger_changed_by_a_newer_version_is_reported_as_unavailable(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with edge(tmp_path) as running:
@@ -206,17 +206,17 @@ async def read(http: httpx.AsyncClient, gateway: Gateway, field: str) -> dict[st
     query = READS[field].replace("braze", "main")
     answer = await http.post(f"{gateway.url}/graphql", json={"query": f"{{ {query} }}"})
     assert answer.status_code == 200
-    found: dict[str, Any] = answer.json()
-    return found
+    content: dict[str, Any] = answer.json()
+    return content
 
 
 @pytest.mark.asyncio(loop_scope="function")
 @pytest.mark.parametrize("failure", ["killed", "paused"])
-async def test_reads_while_postgres_is_gone(
+async def test_reads_fail_while_postgres_is_gone_and_work_again_afterwards(
     tmp_path: Path, doomed: PostgresServer, failure: str
 ) -> None:
     patience = {"timing": {"statement_timeout": 1.0}}
-    # Nobody listens there: the provider does not matter.
+    # No provider is needed, so nothing listens on this port.
     config = configuration(tmp_path, doomed.create_database(), {"main": "http://127.0.0.1:9"})
     async with serving(config, patience) as gateway, calling() as http:
         await ask(http, gateway.url, intents(["none"], ["main"])[0])

@@ -1,4 +1,4 @@
-"""The printed schemas, and what HTTP callers meet around them."""
+"""The printed schemas, masked errors, health checks and CORS."""
 
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from campaign_gateway.api.schema import client_sdl, federation_sdl
 PUBLISHED = Path(__file__).parents[2] / "schema.graphql"
 
 
-def test_the_published_schema_is_what_the_code_prints() -> None:
+def test_published_schema_is_what_the_code_prints() -> None:
     assert PUBLISHED.read_text("utf-8") == client_sdl()
 
 
-def test_the_client_schema_stands_alone_and_carries_one_of() -> None:
+def test_client_schema_is_complete_and_has_one_of() -> None:
     schema = graphql.build_schema(client_sdl())
     one_of = schema.type_map["DuplicateCampaignInput"]
     assert isinstance(one_of, graphql.GraphQLInputObjectType)
@@ -25,7 +25,7 @@ def test_the_client_schema_stands_alone_and_carries_one_of() -> None:
     assert not [name for name in schema.type_map if name.startswith("_") and name[1] != "_"]
 
 
-def test_everything_in_the_schema_is_described() -> None:
+def test_every_part_of_the_schema_has_a_description() -> None:
     schema = graphql.build_schema(client_sdl())
     ours = [
         (name, type_)
@@ -44,7 +44,7 @@ def test_everything_in_the_schema_is_described() -> None:
     assert bare == []
 
 
-def test_the_subgraph_says_its_version_and_its_keys() -> None:
+def test_subgraph_schema_has_the_federation_version_and_keys() -> None:
     printed = federation_sdl()
     assert 'url: "https://specs.apollo.dev/federation/v2.9"' in printed
     assert 'type Duplication @key(fields: "id")' in printed
@@ -52,7 +52,7 @@ def test_the_subgraph_says_its_version_and_its_keys() -> None:
     assert "input DuplicateCampaignInput @oneOf" in printed
 
 
-async def test_a_fault_of_ours_is_masked_and_logged(
+async def test_internal_error_is_masked_and_logged(
     client: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken(*_: object) -> None:
@@ -64,7 +64,7 @@ async def test_a_fault_of_ours_is_masked_and_logged(
     assert "inner workings" in caplog.text
 
 
-async def test_a_caller_s_mistake_is_told_and_not_logged(
+async def test_error_of_the_caller_is_reported_and_not_logged(
     client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = await client.execute("{ nonsense }")
@@ -72,12 +72,12 @@ async def test_a_caller_s_mistake_is_told_and_not_logged(
     assert "nonsense" not in caplog.text
 
 
-async def test_health(client: Any) -> None:
+async def test_healthz_and_readyz_return_200(client: Any) -> None:
     for path in ("/healthz", "/readyz"):
         assert (await client.http.get(path)).status_code == 200
 
 
-async def test_the_sandbox_answers_pages_of_this_machine_only(client: Any) -> None:
+async def test_sandbox_allows_cors_only_for_local_origins(client: Any) -> None:
     async def preflight(origin: str) -> httpx.Response:
         headers = {
             "origin": origin,

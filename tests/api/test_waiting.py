@@ -1,4 +1,4 @@
-"""`duplication(id:, waitSeconds:)`: one request, answered when there is something to tell."""
+"""`duplication(id:, waitSeconds:)`: a request that waits until the duplication is settled."""
 
 import asyncio
 import signal
@@ -14,11 +14,11 @@ import pytest_asyncio
 
 from support.edge import Edge, edge
 
-# One server for all the cases; its loop must outlive each of them.
+# One server for all tests, so its event loop must live longer than each of them.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-# How long what comes at once may take on a busy machine; each is told to wait much longer.
-AT_ONCE = 4.0
+# Seconds that an immediate response may take on a busy machine. Each test waits much longer.
+IMMEDIATELY = 4.0
 
 BRAZE = 'braze: { campaignId: "0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10", name: $name }'
 SONARLY = """sonarly: { accountGroupId: "507f1f77bcf86cd799439001", name: $name
@@ -41,44 +41,44 @@ async def duplicated(gateway: Edge, campaign: str, key: str | None = None) -> st
       input: {{ {campaign} }}, idempotencyKey: $key) {{ duplication {{ id }} }} }}"""
     key = key or str(uuid.uuid4())
     payload = await gateway.data(query, {"key": key, "name": f"Copy {key}"})
-    found: str = payload["duplicateCampaign"]["duplication"]["id"]
-    return found
+    duplication_id: str = payload["duplicateCampaign"]["duplication"]["id"]
+    return duplication_id
 
 
 async def watched(gateway: Edge, duplication_id: str, wait: int) -> tuple[Any, float]:
-    """What is told, and after how many seconds."""
+    """Return the duplication, and the seconds that the response took."""
     began = monotonic()
-    found = await gateway.data(WATCH, {"id": duplication_id, "wait": wait})
-    return found["duplication"], monotonic() - began
+    data = await gateway.data(WATCH, {"id": duplication_id, "wait": wait})
+    return data["duplication"], monotonic() - began
 
 
-async def test_what_is_settled_is_told_at_once(gateway: Edge) -> None:
-    for source, status in ((SOURCE, "CREATED"), ("not-found", "REJECTED")):
-        found, took = await watched(gateway, await duplicated(gateway, SONARLY % source), 20)
-        assert found["status"] == status
-        assert found["settledAt"]
-        assert took < AT_ONCE
+async def test_settled_duplication_is_returned_immediately(gateway: Edge) -> None:
+    for source, status in ((SOURCE, "CREATED"), ("not-duplication", "REJECTED")):
+        duplication, took = await watched(gateway, await duplicated(gateway, SONARLY % source), 20)
+        assert duplication["status"] == status
+        assert duplication["settledAt"]
+        assert took < IMMEDIATELY
 
 
-async def test_what_does_not_exist_is_told_at_once(gateway: Edge) -> None:
+async def test_unknown_duplication_is_returned_as_null_immediately(gateway: Edge) -> None:
     for unknown in ("01a1fc11-f409-7f4c-896d-1e7a6380c7f8", "x", "", "\ud800"):
-        found, took = await watched(gateway, unknown, 20)
-        assert found is None
-        assert took < AT_ONCE
+        duplication, took = await watched(gateway, unknown, 20)
+        assert duplication is None
+        assert took < IMMEDIATELY
 
 
-async def test_an_accepted_copy_is_told_when_it_is_found(gateway: Edge) -> None:
+async def test_wait_ends_when_an_accepted_copy_is_found(gateway: Edge) -> None:
     duplication_id = await duplicated(gateway, BRAZE)
     at_first, took = await watched(gateway, duplication_id, 0)
     assert at_first["status"] == "ACCEPTED"
-    assert took < AT_ONCE
-    found, took = await watched(gateway, duplication_id, 20)
-    assert found["status"] == "CREATED"
-    assert found["campaign"]["name"].startswith("Copy ")
+    assert took < IMMEDIATELY
+    duplication, took = await watched(gateway, duplication_id, 20)
+    assert duplication["status"] == "CREATED"
+    assert duplication["campaign"]["name"].startswith("Copy ")
     assert took < 15
 
 
-async def test_a_call_under_way_is_told_when_it_ends(gateway: Edge) -> None:
+async def test_wait_ends_when_a_running_call_ends(gateway: Edge) -> None:
     key = str(uuid.uuid4())
     call = asyncio.create_task(duplicated(gateway, SONARLY % "slow", key))
     query = "query ($key: String!) { duplicationByKey(idempotencyKey: $key) { id status } }"
@@ -86,28 +86,30 @@ async def test_a_call_under_way_is_told_when_it_ends(gateway: Edge) -> None:
         while not (recorded := (await gateway.data(query, {"key": key}))["duplicationByKey"]):
             await asyncio.sleep(0.05)
     assert recorded["status"] == "IN_PROGRESS"
-    found, took = await watched(gateway, recorded["id"], 20)
-    assert (found["status"], found["evidence"]) == ("CREATED", "RESPONSE")
+    duplication, took = await watched(gateway, recorded["id"], 20)
+    assert (duplication["status"], duplication["evidence"]) == ("CREATED", "RESPONSE")
     assert took < 15
     assert await call == recorded["id"]
 
 
-async def test_a_lost_answer_is_told_when_reading_has_found_the_copy(gateway: Edge) -> None:
-    found, took = await watched(gateway, await duplicated(gateway, SONARLY % "cut-after-copy"), 20)
-    assert (found["status"], found["evidence"]) == ("CREATED", "INFERRED")
+async def test_wait_ends_when_a_copy_with_a_lost_response_is_found(gateway: Edge) -> None:
+    duplication, took = await watched(
+        gateway, await duplicated(gateway, SONARLY % "cut-after-copy"), 20
+    )
+    assert (duplication["status"], duplication["evidence"]) == ("CREATED", "INFERRED")
     assert took < 15
 
 
-async def test_what_stays_unknown_is_told_after_the_wait(gateway: Edge) -> None:
+async def test_duplication_that_stays_unknown_is_returned_after_the_wait(gateway: Edge) -> None:
     duplication_id = await duplicated(gateway, SONARLY % "cut-before-copy")
     for wait in (0, 1):
-        found, took = await watched(gateway, duplication_id, wait)
-        assert found["status"] == "UNKNOWN"
-        assert found["settledAt"] is None
-        assert wait <= took < wait + AT_ONCE
+        duplication, took = await watched(gateway, duplication_id, wait)
+        assert duplication["status"] == "UNKNOWN"
+        assert duplication["settledAt"] is None
+        assert wait <= took < wait + IMMEDIATELY
 
 
-async def test_how_long_one_can_wait(gateway: Edge) -> None:
+async def test_wait_seconds_outside_the_limits_are_an_error(gateway: Edge) -> None:
     duplication_id = await duplicated(gateway, SONARLY % SOURCE)
     for wait in (-1, 21, -(2**31), 2**31 - 1):
         for asked in (duplication_id, "unknown"):
@@ -130,7 +132,7 @@ async def test_how_long_one_can_wait(gateway: Edge) -> None:
         assert await gateway.data(query) == settled
 
 
-async def test_several_waits_of_one_request_go_on_together(gateway: Edge) -> None:
+async def test_waits_of_one_request_run_in_parallel(gateway: Edge) -> None:
     unknown = await duplicated(gateway, SONARLY % "cut-before-copy")
     settled = await duplicated(gateway, SONARLY % SOURCE)
     fields = "".join(
@@ -138,12 +140,12 @@ async def test_several_waits_of_one_request_go_on_together(gateway: Edge) -> Non
         for number, each in enumerate([unknown, settled] * 5)
     )
     began = monotonic()
-    found = await gateway.data(f"{{ {fields} }}")
-    assert monotonic() - began < 1 + AT_ONCE
-    assert [each["status"] for each in found.values()] == ["UNKNOWN", "CREATED"] * 5
+    data = await gateway.data(f"{{ {fields} }}")
+    assert monotonic() - began < 1 + IMMEDIATELY
+    assert [each["status"] for each in data.values()] == ["UNKNOWN", "CREATED"] * 5
 
 
-async def test_who_waits_keeps_nobody_else_waiting(gateway: Edge) -> None:
+async def test_waiting_callers_do_not_delay_others(gateway: Edge) -> None:
     unknown = await duplicated(gateway, SONARLY % "cut-before-copy")
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(
@@ -157,14 +159,14 @@ async def test_who_waits_keeps_nobody_else_waiting(gateway: Edge) -> None:
             assert await gateway.data("{ __typename }")
             assert await duplicated(gateway, SONARLY % SOURCE)
             assert (await gateway.http.get("/readyz")).status_code == 200
-            assert monotonic() - began < AT_ONCE
+            assert monotonic() - began < IMMEDIATELY
         assert not any(each.done() for each in waiters)
-        told = await asyncio.gather(*waiters)
-    assert {found["status"] for found, _ in told} == {"UNKNOWN"}
-    assert max(took for _, took in told) < 6 + AT_ONCE
+        results = await asyncio.gather(*waiters)
+    assert {duplication["status"] for duplication, _ in results} == {"UNKNOWN"}
+    assert max(took for _, took in results) < 6 + IMMEDIATELY
 
 
-async def test_who_hangs_up_while_waiting_disturbs_nobody(gateway: Edge) -> None:
+async def test_waiting_client_that_disconnects_does_not_affect_others(gateway: Edge) -> None:
     unknown = await duplicated(gateway, SONARLY % "cut-before-copy")
     async with httpx.AsyncClient(
         base_url=gateway.sandbox.url, timeout=0.3, trust_env=False
@@ -172,29 +174,29 @@ async def test_who_hangs_up_while_waiting_disturbs_nobody(gateway: Edge) -> None
         for _ in range(5):
             with pytest.raises(httpx.ReadTimeout):
                 await watched(Edge(impatient, gateway.sandbox), unknown, 3)
-    found, _ = await watched(gateway, unknown, 1)
-    assert found["status"] == "UNKNOWN"
+    duplication, _ = await watched(gateway, unknown, 1)
+    assert duplication["status"] == "UNKNOWN"
 
 
 @pytest.mark.asyncio(loop_scope="function")
-async def test_a_gateway_that_stops_lets_nobody_wait(tmp_path: Path) -> None:
+async def test_stopping_gateway_ends_all_waits(tmp_path: Path) -> None:
     async with edge(tmp_path) as stopping:
         unknown = await duplicated(stopping, SONARLY % "cut-before-copy")
         waiters = [asyncio.create_task(watched(stopping, unknown, 20)) for _ in range(5)]
         await asyncio.sleep(0.5)
-        # A call under way keeps the gateway there for those who ask it now.
+        # A running call keeps the gateway open for new requests.
         call = asyncio.create_task(duplicated(stopping, SONARLY % "slow"))
         await asyncio.sleep(0.5)
-        told_at = monotonic()
+        stopped_at = monotonic()
         stopping.sandbox.server.handle_exit(signal.SIGTERM, None)
         async with asyncio.timeout(10):
             while (await stopping.http.get("/readyz")).status_code != 503:
                 await asyncio.sleep(0.02)
-        found, took = await watched(stopping, unknown, 20)
-        assert found["status"] == "UNKNOWN"
+        duplication, took = await watched(stopping, unknown, 20)
+        assert duplication["status"] == "UNKNOWN"
         assert took < 1
-        for found, _ in await asyncio.gather(*waiters):
-            assert found["status"] == "UNKNOWN"
-        assert monotonic() - told_at < AT_ONCE
+        for duplication, _ in await asyncio.gather(*waiters):
+            assert duplication["status"] == "UNKNOWN"
+        assert monotonic() - stopped_at < IMMEDIATELY
         assert await call
         await asyncio.wait_for(stopping.sandbox.stopped, 10)

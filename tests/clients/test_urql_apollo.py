@@ -74,7 +74,7 @@ def test_two_members_are_a_graphql_error(run: Run, other: object) -> None:
     assert (
         f"DuplicateCampaignInput takes exactly one of {', '.join(sorted(CONNECTORS))}." in message
     )
-    assert "Given: braze, sonarly" in message
+    assert "Received: braze, sonarly" in message
 
 
 def test_waiting_takes_one_request(run: Run) -> None:

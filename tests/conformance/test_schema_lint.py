@@ -1,4 +1,4 @@
-"""The published schemas as a linter sees them: all is described, and pages are Relay's."""
+"""Lints the published schemas: everything has a description, and pages follow Relay."""
 
 import re
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from support.node import run_node
 SCRIPT = Path(__file__).with_name("lint.mjs")
 PUBLISHED = Path(__file__).parents[2] / "schema.graphql"
 
-# Read from top to bottom, fields and values tell a story: what identifies a thing comes first, and
-# statuses come in the order in which they are passed.
+# Fields and values have a meaningful order: identifiers come first, and statuses come in the order
+# in which a campaign reaches them.
 BY_ALPHABET = {
     "enum-values-sorted-alphabetically",
     "input-object-fields-sorted-alphabetically",
@@ -41,37 +41,37 @@ input Filter { kind: Kind }
 enum Kind { SOME }
 """
 
-# A composer brings these along; the linter has to be told.
+# A composer defines these directives, so the linter needs their definitions.
 COMPOSERS_OWN = """
 directive @link(url: String!, import: [String!]) on SCHEMA
 directive @key(fields: String!) repeatable on OBJECT
 """
 
-# Federation says what these are called, and no client ever sees them.
+# Federation defines these names, and clients never see them.
 PRESCRIBED = re.compile(r"`(Query\.)?_(Any|Entity|Service|entities|service)[.`]")
 
 
 @pytest.fixture
 def lint(tmp_path: Path) -> Callable[[str], set[tuple[str, str]]]:
-    """What the linter finds, as rules and messages."""
+    """Return the linter's findings, as rules and messages."""
 
     def lint(sdl: str) -> set[tuple[str, str]]:
         file = tmp_path / "schema.graphql"
         file.write_text(sdl, "utf-8")
-        found = {(each["rule"], each["message"]) for each in run_node(SCRIPT, str(file))}
-        return {(rule, message) for rule, message in found if rule not in BY_ALPHABET}
+        findings = {(each["rule"], each["message"]) for each in run_node(SCRIPT, str(file))}
+        return {(rule, message) for rule, message in findings if rule not in BY_ALPHABET}
 
     return lint
 
 
-def test_the_rules_that_matter_are_in_force(lint: Any) -> None:
+def test_linter_applies_the_required_rules(lint: Any) -> None:
     assert {rule for rule, _ in lint(POOR)} >= MUST
 
 
-def test_the_linter_finds_nothing_in_the_published_schema(lint: Any) -> None:
+def test_linter_finds_no_error_in_the_published_schema(lint: Any) -> None:
     assert lint(PUBLISHED.read_text("utf-8")) == set()
 
 
-def test_the_linter_finds_nothing_of_ours_in_the_subgraph(lint: Any) -> None:
-    found = lint(federation_sdl() + COMPOSERS_OWN)
-    assert [message for _, message in found if not PRESCRIBED.search(message)] == []
+def test_linter_finds_no_error_in_our_part_of_the_subgraph(lint: Any) -> None:
+    findings = lint(federation_sdl() + COMPOSERS_OWN)
+    assert [message for _, message in findings if not PRESCRIBED.search(message)] == []

@@ -90,13 +90,13 @@ class Provider:
 
 @pytest.fixture
 def provider() -> Iterator[Provider]:
-    found = Provider()
-    thread = threading.Thread(target=found.server.serve_forever)
+    provider = Provider()
+    thread = threading.Thread(target=provider.server.serve_forever)
     thread.start()
-    yield found
-    found.server.shutdown()
+    yield provider
+    provider.server.shutdown()
     thread.join()
-    found.server.server_close()
+    provider.server.server_close()
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_the_sandbox_copies_at_every_account(running: Any) -> None:
         table = command.output
         for account in ("altcraft", "altcraft-xml", "sonarly"):
             assert re.search(rf"^{account} +\w+ +CREATED +\w+ +\w", table, re.MULTILINE), table
-        assert re.search(r"^braze +braze +ACCEPTED +not named yet$", table, re.MULTILINE), table
+        assert re.search(r"^braze +braze +ACCEPTED +no id yet$", table, re.MULTILINE), table
         assert re.search(
             r"^braze: duplication \S+ is now CREATED as campaign \S+", table, re.MULTILINE
         )

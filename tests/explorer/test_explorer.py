@@ -1,4 +1,4 @@
-"""Checks what the gateway sends for the GraphiQL page, with and without a built bundle."""
+"""The responses for the GraphiQL page, with and without a built bundle."""
 
 from itertools import count
 from pathlib import Path
@@ -41,7 +41,7 @@ def assert_guarded(response: httpx.Response) -> None:
 
 
 @pytest.mark.parametrize("path", ["/graphiql", "/graphiql/"])
-async def test_the_page_is_guarded_and_revalidated(bundle: Path, path: str) -> None:
+async def test_page_has_security_headers_and_is_revalidated(bundle: Path, path: str) -> None:
     async with client(bundle) as http:
         response = await http.get(path)
     assert response.status_code == 200
@@ -51,7 +51,7 @@ async def test_the_page_is_guarded_and_revalidated(bundle: Path, path: str) -> N
     assert_guarded(response)
 
 
-async def test_only_hashed_assets_are_cached_for_good(bundle: Path) -> None:
+async def test_only_hashed_assets_are_cached_permanently(bundle: Path) -> None:
     async with client(bundle) as http:
         script = await http.get("/graphiql/assets/main-1a2b.js")
         icon = await http.get("/graphiql/favicon.svg")
@@ -63,7 +63,7 @@ async def test_only_hashed_assets_are_cached_for_good(bundle: Path) -> None:
     assert_guarded(icon)
 
 
-async def test_examples_are_fresh_in_every_answer(bundle: Path) -> None:
+async def test_examples_have_new_keys_in_every_response(bundle: Path) -> None:
     async with client(bundle) as http:
         first = await http.get("/graphiql/examples.json")
         second = await http.get("/graphiql/examples.json")
@@ -84,14 +84,16 @@ async def test_examples_are_fresh_in_every_answer(bundle: Path) -> None:
         "/graphiql/absent.js",
     ],
 )
-async def test_nothing_outside_the_bundle_is_served(bundle: Path, path: str) -> None:
+async def test_path_outside_the_bundle_is_not_found(bundle: Path, path: str) -> None:
     async with client(bundle) as http:
         response = await http.get(path)
     assert response.status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/graphiql", "/graphiql/"])
-async def test_a_missing_bundle_is_explained(tmp_path: Path, path: str) -> None:
+async def test_missing_bundle_returns_a_page_that_says_how_to_build_it(
+    tmp_path: Path, path: str
+) -> None:
     async with client(tmp_path / "dist") as http:
         response = await http.get(path)
         examples_answer = await http.get("/graphiql/examples.json")

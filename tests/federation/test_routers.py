@@ -220,7 +220,7 @@ def test_anything_but_one_member_is_explained(router: Any, mistake: str, how: st
         assert "DuplicateCampaignInput takes exactly one" in ours
         assert [provider for provider in CONNECTORS if provider not in ours] == []
         named = [f"{name} as null" if part is None else name for name, part in given.items()]
-        told = ours.partition("Given: ")[2].partition(".")[0]
+        told = ours.partition("Received: ")[2].partition(".")[0]
         assert sorted(told.split(", ")) == sorted(named or ["none"])
 
 

@@ -1,1 +1,1 @@
-"""The GraphQL edge."""
+"""The GraphQL schema: types, inputs, queries and the mutation."""

@@ -1,4 +1,4 @@
-"""What resolvers work with."""
+"""The values that resolvers use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from campaign_gateway.accounts import Account
 from campaign_gateway.duplication.service import Duplicator
 from campaign_gateway.ledger import Ledger
 
-# How many of a router's references one request resolves, and how many campaigns it reads at
-# providers, each of which may be a call of its own.
+# How many references of a router one request resolves, and how many campaigns it reads from
+# providers. Each campaign may cost one call.
 ENTITY_LIMIT = 100
 CAMPAIGN_LIMIT = 50
 
 
 @dataclass(slots=True)
 class Context:
-    """Of one request. `scope` says whose idempotency keys and duplications these are."""
+    """The context of one request. `scope` identifies the owner of keys and duplications."""
 
     scope: str
     accounts: Mapping[str, Account]

@@ -1,4 +1,4 @@
-"""What a router asks for by its keys: `_entities`, all of a request resolved together."""
+"""Resolves the `_entities` of a federation router, all of a request together."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,23 +16,27 @@ Entity = Campaign | Duplication | GraphQLError | None
 
 
 async def resolve(context: Context, representations: Sequence[object]) -> list[Entity]:
-    """The entity for each in their order: None for one that is not there, or why it is not known.
+    """Return one entity per representation, in their order.
 
-    Raises `GraphQLError` for what no router sends.
+    It is None if there is no such entity, and an error if it cannot be read. Raises `GraphQLError`
+    for a malformed representation, which no router sends.
     """
     context.entities_left -= len(representations)
     if context.entities_left < 0:
         raise GraphQLError(f"One request resolves up to {ENTITY_LIMIT} representations.")
-    references = [_reference(place, each) for place, each in enumerate(representations)]
-    ids = {each["id"] for name, each in references if name == "Duplication"}
+    references = [
+        _parse_reference(place, representation)
+        for place, representation in enumerate(representations)
+    ]
+    ids = {key["id"] for name, key in references if name == "Duplication"}
     duplications: Mapping[str, Recorded] | Outage
     try:
         duplications = await queries.duplications_by_id(context, ids)
     except Outage as failure:
-        # An error for each duplication, so that the other references are still resolved.
+        # Each duplication gets the error, so that the other references are still resolved.
         duplications = failure
     campaigns = await queries.campaigns(
-        context, {(each["account"], each["id"]) for name, each in references if name == "Campaign"}
+        context, {(key["account"], key["id"]) for name, key in references if name == "Campaign"}
     )
 
     def entity(name: str, key: dict[str, str]) -> Entity:
@@ -41,22 +45,22 @@ async def resolve(context: Context, representations: Sequence[object]) -> list[E
                 return duplications
             recorded = duplications.get(key["id"])
             return None if recorded is None else Duplication.from_model(recorded)
-        return Campaign.found(context, key["account"], campaigns[key["account"], key["id"]])
+        return Campaign.from_result(context, key["account"], campaigns[key["account"], key["id"]])
 
     return [entity(name, key) for name, key in references]
 
 
-def _reference(place: int, representation: object) -> tuple[str, dict[str, str]]:
-    """The type's name, and its key. A router may add other fields."""
+def _parse_reference(place: int, representation: object) -> tuple[str, dict[str, str]]:
+    """Return the type's name and its key. A router may add other fields."""
     if not isinstance(representation, dict):
         raise GraphQLError(f"representations[{place}] must be an object.")
     name = representation.get("__typename")
     if not isinstance(name, str) or name not in KEYS:
-        raise GraphQLError(f"representations[{place}].__typename must name an entity.")
+        raise GraphQLError(f"representations[{place}].__typename must be the name of an entity.")
     key = {}
     for field in KEYS[name]:
         value = representation.get(field)
-        # Whole numbers pass for an ID.
+        # GraphQL accepts whole numbers for an ID.
         is_id = field == "id" and isinstance(value, int) and not isinstance(value, bool)
         if not isinstance(value, str) and not is_id:
             raise GraphQLError(f"representations[{place}].{field} must be a string.")

@@ -1,4 +1,4 @@
-"""Ready mutations: what GraphiQL opens with, and what the sandbox runs and shows."""
+"""Example mutations: GraphiQL opens with them, and the sandbox runs and shows them."""
 
 import json
 import uuid
@@ -38,14 +38,14 @@ def mutation(connector: type[Connector[Any]], account: str) -> str:
     )
 
 
-def fresh_key() -> dict[str, str]:
+def new_key_variables() -> dict[str, str]:
     return {"idempotencyKey": str(uuid.uuid4())}
 
 
 def tabs(
     connectors: Mapping[str, type[Connector[Any]]], notes: Mapping[str, Iterable[str]]
 ) -> list[dict[str, object]]:
-    """A tab for each provider, using its first account; notes become comments below the example."""
+    """Return one GraphiQL tab per provider, for its first account. Notes become comments in it."""
     first: dict[str, tuple[str, type[Connector[Any]]]] = {}
     for account, connector in connectors.items():
         first.setdefault(connector.provider, (account, connector))
@@ -53,7 +53,7 @@ def tabs(
         {
             "query": mutation(connector, account)
             + "".join(f"# {note}\n" for note in notes.get(provider, ())),
-            "variables": fresh_key(),
+            "variables": new_key_variables(),
         }
         for provider, (account, connector) in first.items()
     ]

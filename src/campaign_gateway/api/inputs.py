@@ -1,4 +1,4 @@
-"""The mutation's input: exactly one provider's."""
+"""The mutation's input: the input of exactly one provider."""
 
 from dataclasses import fields, replace
 from typing import Any
@@ -19,13 +19,13 @@ from campaign_gateway.connectors.providers.sonarly import SonarlyCampaignInput
 
 
 def member(title: str) -> Any:
-    return strawberry.field(default=strawberry.UNSET, description=f"At {title}.")
+    return strawberry.field(default=strawberry.UNSET, description=f"Copy a campaign at {title}.")
 
 
 @strawberry.input(
     one_of=True,
-    description="The campaign to copy, in the terms of its provider. Give exactly one member, and "
-    "give none of the others, not even as null.",
+    description="The campaign to copy, as its provider describes it. Set exactly one member. Leave "
+    "out all others, instead of setting them to null.",
 )
 class DuplicateCampaignInput:
     altcraft: AltcraftCampaignInput | None = member("Altcraft")

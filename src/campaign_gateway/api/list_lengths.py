@@ -1,4 +1,4 @@
-"""How long the schema's lists can be, by which a document's cost is measured."""
+"""The lengths of the schema's lists. The limits use them to compute a document's cost."""
 
 from campaign_gateway.api.context import ENTITY_LIMIT
 from campaign_gateway.api.queries import PAGE_LIMIT, PAGE_SIZE

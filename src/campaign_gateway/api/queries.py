@@ -1,4 +1,4 @@
-"""What the queries read, from the ledger and from the providers."""
+"""Reads for the queries, from the ledger and from the providers."""
 
 import asyncio
 import base64
@@ -24,14 +24,15 @@ from campaign_gateway.transport.errors import NoResponse
 PAGE_SIZE = 20
 PAGE_LIMIT = 100
 
-# How long one request waits for a duplication to be settled, and how often it looks, in seconds.
+# In seconds: how long one request may wait until a duplication is settled, and the pauses between
+# two reads of the ledger, which double from the first to the last.
 WAIT_LIMIT = 20
-FIRST_LOOK, LAST_LOOK = 0.25, 2.0
+FIRST_PAUSE, LAST_PAUSE = 0.25, 2.0
 
-# How much longer than its caller asked a wait may take in an outage of the ledger, in seconds.
+# By how many seconds a wait may exceed `waitSeconds` while the ledger is unavailable.
 WAIT_SLACK = 2.0
 
-# Of the UUIDs that duplications are known by.
+# The UUID version of duplication ids.
 ID_VERSION = 7
 
 LEDGER_UNAVAILABLE = "LEDGER_UNAVAILABLE"
@@ -39,6 +40,7 @@ LEDGER_UNAVAILABLE = "LEDGER_UNAVAILABLE"
 
 @contextmanager
 def _reading() -> Iterator[None]:
+    """Raise `Outage` if the ledger is unavailable."""
     try:
         yield
     except LedgerUnavailable as failure:
@@ -47,7 +49,7 @@ def _reading() -> Iterator[None]:
 
 def _outage(failure: Exception) -> Outage:
     return Outage(
-        "The gateway cannot read its ledger now. Nothing was changed. Try again in a few seconds.",
+        "The gateway cannot read its records now. Nothing was changed. Try again in a few seconds.",
         LEDGER_UNAVAILABLE,
         f"the ledger cannot be read: {failure}",
     )
@@ -61,101 +63,114 @@ class Page:
 
 
 async def duplication(context: Context, duplication_id: str) -> Duplication | None:
-    found = canonical_id(duplication_id)
+    canonical = canonical_id(duplication_id)
     with _reading():
-        return await context.ledger.get(context.scope, found) if found else None
+        return await context.ledger.get(context.scope, canonical) if canonical else None
 
 
 async def settled(context: Context, duplication_id: str, wait_seconds: int) -> Duplication | None:
-    """As `duplication`, once it is settled, or as it is then. Raises `GraphQLError`.
+    """Wait up to `wait_seconds` until the duplication is settled, and return it as it is then.
 
-    An outage of the ledger that ends before the wait does is not reported.
+    An outage of the ledger that ends before the wait does is not reported. Raises `GraphQLError`.
     """
     if not 0 <= wait_seconds <= WAIT_LIMIT:
         raise GraphQLError(f"'waitSeconds' must be between 0 and {WAIT_LIMIT}.")
     if wait_seconds == 0:
         return await duplication(context, duplication_id)
     loop = asyncio.get_running_loop()
-    give_up_at, pause = loop.time() + wait_seconds, FIRST_LOOK
+    ends_at, pause = loop.time() + wait_seconds, FIRST_PAUSE
     while True:
-        found, failure = await _look(context, duplication_id, give_up_at + WAIT_SLACK)
-        is_over = failure is None and (found is None or found.settled_at is not None)
-        left = give_up_at - loop.time()
-        # Whoever stops a gateway does not wait for its waiting callers.
+        recorded, failure = await _try_read(context, duplication_id, ends_at + WAIT_SLACK)
+        is_over = failure is None and (recorded is None or recorded.settled_at is not None)
+        left = ends_at - loop.time()
+        # Waiting callers must not delay the stop of the gateway.
         if is_over or left <= 0 or context.duplicator.is_draining:
             if failure is not None:
                 raise failure
-            return found
+            return recorded
         await asyncio.sleep(min(pause, left))
-        pause = min(2 * pause, LAST_LOOK)
+        pause = min(2 * pause, LAST_PAUSE)
 
 
-async def _look(
+async def _try_read(
     context: Context, duplication_id: str, until: float
 ) -> tuple[Duplication | None, Outage | None]:
-    """Return the duplication, or why it cannot be read; `until` is by the loop's clock."""
-    looking = asyncio.create_task(duplication(context, duplication_id))
-    # Not cancelled: the library for the database takes several seconds to give a statement up.
-    await asyncio.wait([looking], timeout=until - asyncio.get_running_loop().time())
-    if not looking.done():
-        looking.add_done_callback(_ignore)
+    """Return the duplication, or why it cannot be read. `until` is a time of the loop's clock."""
+    read = asyncio.create_task(duplication(context, duplication_id))
+    # The read is not cancelled, because the database driver needs seconds to cancel a statement.
+    await asyncio.wait([read], timeout=until - asyncio.get_running_loop().time())
+    if not read.done():
+        read.add_done_callback(_ignore_result)
         return None, _outage(TimeoutError("it did not answer in time"))
     try:
-        return looking.result(), None
+        return read.result(), None
     except Outage as failure:
         return None, failure
 
 
-def _ignore(late: "asyncio.Task[Duplication | None]") -> None:
-    """What comes too late, so that asyncio does not report it as lost."""
-    if not late.cancelled():
-        late.exception()
+def _ignore_result(task: "asyncio.Task[Duplication | None]") -> None:
+    """Retrieve the exception of a late task, so that asyncio does not log it as never retrieved."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def duplications_by_id(
     context: Context, duplication_ids: Iterable[str]
 ) -> Mapping[str, Duplication]:
-    """Those that there are, by the ids they were asked for by."""
-    canonical = {each: found for each in duplication_ids if (found := canonical_id(each))}
+    """Return the duplications that exist, by their ids as the caller wrote them."""
+    canonical = {
+        requested: duplication_id
+        for requested in duplication_ids
+        if (duplication_id := canonical_id(requested))
+    }
     with _reading():
         recorded = await context.ledger.get_all(context.scope, set(canonical.values()))
-    known = {each.intent.id: each for each in recorded}
-    return {each: known[found] for each, found in canonical.items() if found in known}
+    known = {duplication.intent.id: duplication for duplication in recorded}
+    return {
+        requested: known[duplication_id]
+        for requested, duplication_id in canonical.items()
+        if duplication_id in known
+    }
 
 
 async def duplication_by_key(context: Context, key: str) -> Duplication | None:
     with _reading():
-        found = await context.ledger.find(context.scope, key) if _is_storable(key) else None
-    return None if found is None or found.expired else found
+        recorded = await context.ledger.find(context.scope, key) if _is_storable(key) else None
+    return None if recorded is None or recorded.expired else recorded
 
 
 async def duplications(
     context: Context, first: int, after: str | None, selection: Selection
 ) -> Page:
-    """A page, newest first. Raises `GraphQLError` for a cursor or a size that cannot be used."""
+    """Return a page, newest first. Raises `GraphQLError` for an invalid cursor or page size."""
     if not 1 <= first <= PAGE_LIMIT:
         raise GraphQLError(f"'first' must be between 1 and {PAGE_LIMIT}.")
     before = None if after is None else _place_of(after)
     with _reading():
-        found = await context.ledger.list(context.scope, selection, first + 1, before)
-    return Page(found[:first], has_next=len(found) > first, has_previous=before is not None)
+        # One more than requested shows whether there is a next page.
+        recorded = await context.ledger.list(context.scope, selection, first + 1, before)
+    return Page(recorded[:first], has_next=len(recorded) > first, has_previous=before is not None)
 
 
 async def campaigns(
     context: Context, keys: Iterable[tuple[str, str]]
 ) -> Mapping[tuple[str, str], model.Campaign | GraphQLError | None]:
-    """Campaigns by account and id, as their providers describe them now; None for what is not.
+    """Read campaigns from their providers, and return them by account and id.
 
-    Raises `GraphQLError` when the request has asked for too many.
+    A value is None if there is no such campaign, and an error if it cannot be read. Raises
+    `GraphQLError` if the request reads too many campaigns.
     """
-    wanted: dict[str, set[str]] = {}
+    ids_by_account: dict[str, set[str]] = {}
     for account_name, campaign_id in keys:
-        wanted.setdefault(account_name, set()).add(campaign_id)
-    context.campaigns_left -= sum(len(each) for each in wanted.values())
+        ids_by_account.setdefault(account_name, set()).add(campaign_id)
+    context.campaigns_left -= sum(len(campaign_ids) for campaign_ids in ids_by_account.values())
     if context.campaigns_left < 0:
-        raise GraphQLError(f"One request reads up to {CAMPAIGN_LIMIT} campaigns at providers.")
-    read = await asyncio.gather(*(_campaigns_at(context, *each) for each in wanted.items()))
-    return {key: found for part in read for key, found in part.items()}
+        raise GraphQLError(f"One request reads up to {CAMPAIGN_LIMIT} campaigns from providers.")
+    reads = [
+        _campaigns_at(context, account_name, campaign_ids)
+        for account_name, campaign_ids in ids_by_account.items()
+    ]
+    return {key: result for part in await asyncio.gather(*reads) for key, result in part.items()}
 
 
 async def _campaigns_at(
@@ -222,7 +237,7 @@ def _place_of(cursor: str) -> Cursor:
 
 
 def canonical_id(value: str) -> str | None:
-    """A duplication's id as it is recorded; None for what can be none."""
+    """Return the id as the ledger stores it, or None if it is no UUID."""
     try:
         return str(uuid.UUID(value))
     except ValueError:
@@ -230,5 +245,8 @@ def canonical_id(value: str) -> str | None:
 
 
 def _is_storable(value: str) -> bool:
-    """No other was ever recorded: SQLite chokes on lone surrogates, PostgreSQL on NUL."""
+    """Whether both databases accept the value: SQLite fails on lone surrogates, PostgreSQL on NUL.
+
+    The ledger contains only such keys and ids, so any other value is not there.
+    """
     return value.isascii() and "\0" not in value

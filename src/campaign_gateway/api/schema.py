@@ -1,4 +1,4 @@
-"""The GraphQL schema: one mutation, the queries around it, and how it is printed."""
+"""The GraphQL schema: one mutation, the queries, and the printed SDL."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar, cast
@@ -25,120 +25,126 @@ from campaign_gateway.duplication.errors import OVERRIDE_NOT_APPLICABLE
 from campaign_gateway.duplication.service import DuplicationResult
 from campaign_gateway.model import DuplicationStatus, Selection
 
-# The newest federation version that Apollo's, The Guild's and Cosmo's composers all know.
+# The newest federation version that the composers of Apollo, The Guild and Cosmo all support.
 FEDERATION_VERSION: Literal["2.9"] = "2.9"
 
 
-@strawberry.input(description="Which duplications to list. What is left out does not narrow.")
+@strawberry.input(description="Which duplications to list. Omitted fields do not filter.")
 class DuplicationFilter:
     status: DuplicationStatus | None = strawberry.field(
-        default=strawberry.UNSET, description="Only those of this status."
+        default=strawberry.UNSET, description="Only duplications with this status."
     )
     provider: Provider | None = strawberry.field(
-        default=strawberry.UNSET, description="Only those at this provider."
+        default=strawberry.UNSET, description="Only duplications at this provider."
     )
     account: str | None = strawberry.field(
-        default=strawberry.UNSET, description="Only those through this account."
+        default=strawberry.UNSET, description="Only duplications with this account."
     )
     requested_since: datetime | None = strawberry.field(
-        default=strawberry.UNSET, description="Only those requested then or later."
+        default=strawberry.UNSET, description="Only duplications requested at this time or later."
     )
     requested_before: datetime | None = strawberry.field(
-        default=strawberry.UNSET, description="Only those requested earlier than then."
+        default=strawberry.UNSET, description="Only duplications requested before this time."
     )
 
     def selection(self) -> Selection:
-        status, account = given(self.status), given(self.account)
+        status, account = unset_to_none(self.status), unset_to_none(self.account)
         return Selection(
             statuses=None if status is None else (status,),
-            provider=given(self.provider),
-            # Names are ASCII; anything else matches none of them.
+            provider=unset_to_none(self.provider),
+            # Account names are ASCII, so a name with a replaced character matches no account.
             account=account and account.encode("ascii", "replace").decode().replace("\0", "?"),
-            since=given(self.requested_since),
-            until=given(self.requested_before),
+            since=unset_to_none(self.requested_since),
+            until=unset_to_none(self.requested_before),
         )
 
 
 Value = TypeVar("Value")
 
 
-def given(value: Value | None) -> Value | None:
-    """None for what was left out, which narrows no more than null does."""
+def unset_to_none(value: Value | None) -> Value | None:
+    """Return None for an omitted argument, which means the same as null."""
     return None if value is strawberry.UNSET else value
 
 
-@strawberry.type(description="What can be read.")
+@strawberry.type(description="All queries. None of them changes anything.")
 class Query:
-    @strawberry.field(description="The configured accounts.")
+    @strawberry.field(description="All configured accounts.")
     def accounts(self, info: Info) -> list[Account]:
         return [Account.from_model(account) for account in info.context.accounts.values()]
 
-    @strawberry.field(description="A duplication by the gateway's id for it.")
+    @strawberry.field(description="A duplication by its id. Null if there is none.")
     async def duplication(
         self,
         info: Info,
-        id: Annotated[strawberry.ID, argument(description="`Duplication.id`.")],
+        id: Annotated[
+            strawberry.ID, argument(description="The duplication's id: `Duplication.id`.")
+        ],
         wait_seconds: Annotated[
             int,
             argument(
-                description="Answer as soon as it is CREATED or REJECTED, and as it is after so "
-                f"many seconds at the latest, up to {queries.WAIT_LIMIT}. Ask again to wait longer."
+                description="How many seconds to wait until the duplication is CREATED or "
+                f"REJECTED, from 0 to {queries.WAIT_LIMIT}. After that, the duplication is "
+                "returned as it is. To wait longer, send the query again."
             ),
         ] = 0,
     ) -> Duplication | None:
         recorded = await queries.settled(info.context, id, wait_seconds)
         return None if recorded is None else Duplication.from_model(recorded)
 
-    @strawberry.field(description="The duplication that an idempotency key stands for.")
+    @strawberry.field(description="A duplication by its idempotency key. Null if there is none.")
     async def duplication_by_key(
         self,
         info: Info,
-        idempotency_key: Annotated[str, argument(description="The key the mutation was given.")],
+        idempotency_key: Annotated[
+            str, argument(description="The `idempotencyKey` of the mutation.")
+        ],
     ) -> Duplication | None:
         recorded = await queries.duplication_by_key(info.context, idempotency_key)
         return None if recorded is None else Duplication.from_model(recorded)
 
-    @strawberry.field(description="Duplications, newest first.")
+    @strawberry.field(description="All duplications, newest first, in pages.")
     async def duplications(
         self,
         info: Info,
         first: Annotated[
-            int, argument(description=f"How many, from 1 to {queries.PAGE_LIMIT}.")
+            int, argument(description=f"The size of the page, from 1 to {queries.PAGE_LIMIT}.")
         ] = queries.PAGE_SIZE,
         after: Annotated[
-            str | None, argument(description="Go on behind this cursor of an earlier page.")
+            str | None, argument(description="Start after this cursor of an earlier page.")
         ] = strawberry.UNSET,
         filter: Annotated[
-            DuplicationFilter | None, argument(description="Which to list; all by default.")
+            DuplicationFilter | None,
+            argument(description="Which duplications to list. By default, all."),
         ] = strawberry.UNSET,
     ) -> DuplicationConnection:
         selection = filter.selection() if filter else Selection()
-        page = await queries.duplications(info.context, first, given(after), selection)
+        page = await queries.duplications(info.context, first, unset_to_none(after), selection)
         return DuplicationConnection.from_model(page)
 
     @strawberry.field(
-        description="A campaign as its provider describes it now, where the provider has a call "
-        "for that; null when there is no such campaign."
+        description="A campaign, read from its provider now. Null if there is no such campaign. An "
+        "error if the account lacks the capability READ_CAMPAIGN."
     )
     async def campaign(
         self,
         info: Info,
-        account: Annotated[str, argument(description="The account to read it through.")],
-        id: Annotated[strawberry.ID, argument(description="The provider's id of it.")],
+        account: Annotated[str, argument(description="The account to read the campaign with.")],
+        id: Annotated[strawberry.ID, argument(description="The provider's id of the campaign.")],
     ) -> Campaign | None:
-        found = await queries.campaigns(info.context, [(account, id)])
-        campaign = Campaign.found(info.context, account, found[account, id])
+        results = await queries.campaigns(info.context, [(account, id)])
+        campaign = Campaign.from_result(info.context, account, results[account, id])
         if isinstance(campaign, GraphQLError):
             raise campaign
         return campaign
 
 
-@strawberry.type(description="What can be changed.")
+@strawberry.type(description="All mutations.")
 class Mutation:
     @strawberry.mutation(
-        description="Copy a campaign at its provider. One idempotency key makes at most one copy: "
-        "after a lost answer, send the same input with the same key again and learn what became "
-        "of it. Expected failures are in `userErrors`."
+        description="Copy a campaign at its provider. One idempotency key makes at most one copy. "
+        "If the response is lost, send the same input with the same key again to get the result. "
+        "Expected failures are in `userErrors`."
     )
     async def duplicate_campaign(
         self,
@@ -150,17 +156,17 @@ class Mutation:
         idempotency_key: Annotated[
             str,
             argument(
-                description="Names the intent: 1 to 128 visible ASCII characters, a new UUID for "
-                "each intent and the same one for each retry of it."
+                description="Identifies the intent: 1 to 128 visible ASCII characters. Use a new "
+                "UUID for each intent, and the same one for each retry of it."
             ),
         ],
         override_duplication_id: Annotated[
             strawberry.ID | None,
             argument(
-                description="Leave it out. After UNRESOLVED_DUPLICATION, a person who has looked "
-                "at the provider and wants one more copy, even if there are two then, gives the id "
-                "of the very duplication that stands in the way. It serves this one time: no "
-                "program can know it beforehand."
+                description="Normally omitted. After UNRESOLVED_DUPLICATION, a person can request "
+                "another copy, even if there are two copies then: check the provider first, then "
+                "pass the id of `duplication` from that payload. Each id works once. A program "
+                "must not set it without a person's decision."
             ),
         ] = strawberry.UNSET,
     ) -> DuplicateCampaignPayload:
@@ -180,15 +186,15 @@ class Mutation:
 
 
 class FederatedSchema(strawberry.federation.Schema):
-    """Resolves a router's references together; Strawberry would do it one by one."""
+    """Resolves all references of a router together. Strawberry would resolve them one by one."""
 
-    async def entities_resolver(  # type: ignore[override]  # It may be awaited.
+    async def entities_resolver(  # type: ignore[override]  # Strawberry awaits the result.
         self, info: Info, representations: list[FederationAny]
     ) -> list[FederationAny]:
         return cast("list[FederationAny]", await entities.resolve(info.context, representations))
 
 
-def _written() -> FederatedSchema:
+def _strawberry_schema() -> FederatedSchema:
     return FederatedSchema(
         Query,
         Mutation,
@@ -198,11 +204,11 @@ def _written() -> FederatedSchema:
 
 
 def build_schema() -> graphql.GraphQLSchema:
-    """What is executed."""
-    schema: graphql.GraphQLSchema = _written()._schema  # noqa: SLF001 - no public way
-    # Strawberry enforces @oneOf by its own means, and leaves graphql-core's mark unset.
+    """Return the schema that the gateway executes."""
+    schema: graphql.GraphQLSchema = _strawberry_schema()._schema  # noqa: SLF001 - there is no public attribute
+    # Strawberry enforces @oneOf itself and does not set the flag that graphql-core reads.
     cast("Any", schema.type_map["DuplicateCampaignInput"]).is_one_of = True
-    # Its own resolver has no answer for lists and non-null types.
+    # The default resolver of this field fails for lists and non-null types.
     cast("Any", schema.type_map["__Type"]).fields["isOneOf"].resolve = _resolve_is_one_of
     return schema
 
@@ -212,7 +218,7 @@ def _resolve_is_one_of(type_: object, _info: object) -> bool | None:
 
 
 def client_sdl() -> str:
-    """The schema for clients and code generators, without federation's parts."""
+    """Return the SDL for clients and code generators, without the fields of federation."""
     served = build_schema()
     query = served.query_type
     assert query is not None
@@ -225,5 +231,5 @@ def client_sdl() -> str:
 
 
 def federation_sdl() -> str:
-    """The subgraph's schema, for a composer."""
-    return _written().as_str() + "\n"
+    """Return the SDL of the subgraph, for a federation composer."""
+    return _strawberry_schema().as_str() + "\n"

@@ -1,4 +1,4 @@
-"""The contract's object types, and how they are made from the records of the inner rooms."""
+"""The GraphQL object types, and how they are built from the model."""
 
 from datetime import datetime
 from typing import Self
@@ -25,12 +25,14 @@ from campaign_gateway.model import (
 from campaign_gateway.model import Duplication as Recorded
 
 
-@strawberry.type(description="A configured access to a provider.")
+@strawberry.type(description="One configured access to a provider.")
 class Account:
-    name: str = strawberry.field(description="What inputs and arguments call it.")
-    provider: Provider = strawberry.field(description="Which provider it is an access to.")
+    name: str = strawberry.field(
+        description="The account's name in the configuration. Inputs and arguments use it."
+    )
+    provider: Provider = strawberry.field(description="The provider that the account belongs to.")
     capabilities: list[Capability] = strawberry.field(
-        description="What the gateway can do with it beside copying campaigns."
+        description="What the gateway can do with the account in addition to copying campaigns."
     )
 
     @classmethod
@@ -43,31 +45,37 @@ class Account:
 
 
 def _capabilities(connector: object) -> list[Capability]:
-    found = []
+    capabilities = []
     if copy_search_key(connector):
-        found.append(Capability.FIND_COPY)
+        capabilities.append(Capability.FIND_COPY)
     if isinstance(connector, ReadsCampaigns):
-        found.append(Capability.READ_CAMPAIGN)
-    return found
+        capabilities.append(Capability.READ_CAMPAIGN)
+    return capabilities
 
 
 @strawberry.federation.type(
     keys=["account id"],
-    description="A campaign at a provider. A field is null where the provider has not said.",
+    description="A campaign at a provider. A field is null if the provider did not report it.",
 )
 class Campaign:
-    account: str = strawberry.field(description="The account through which it was seen.")
-    id: strawberry.ID = strawberry.field(description="The provider's own id.")
-    provider: Provider = strawberry.field(description="The provider it lives at.")
-    name: str | None = strawberry.field(description="Its name.")
-    description: str | None = strawberry.field(description="Its description.")
-    status: CampaignStatus = strawberry.field(description="What it does, in common words.")
-    provider_status: str | None = strawberry.field(
-        description="What it does, in the provider's own word."
+    account: str = strawberry.field(
+        description="The account through which the gateway read the campaign."
     )
-    tags: list[str] | None = strawberry.field(description="Its tags or labels.")
-    created_at: datetime | None = strawberry.field(description="When it was made.")
-    updated_at: datetime | None = strawberry.field(description="When it was last changed.")
+    id: strawberry.ID = strawberry.field(description="The provider's id of the campaign.")
+    provider: Provider = strawberry.field(description="The provider that has the campaign.")
+    name: str | None = strawberry.field(description="The campaign's name.")
+    description: str | None = strawberry.field(description="The campaign's description.")
+    status: CampaignStatus = strawberry.field(
+        description="The campaign's status, in terms that are the same for every provider."
+    )
+    provider_status: str | None = strawberry.field(
+        description="The campaign's status, in the provider's own term."
+    )
+    tags: list[str] | None = strawberry.field(description="The campaign's tags or labels.")
+    created_at: datetime | None = strawberry.field(description="When the campaign was created.")
+    updated_at: datetime | None = strawberry.field(
+        description="When the campaign was last changed."
+    )
 
     @classmethod
     def from_model(cls, campaign: model.Campaign, account: str, provider: str) -> Self:
@@ -85,35 +93,37 @@ class Campaign:
         )
 
     @classmethod
-    def found(
-        cls, context: Context, account: str, read: model.Campaign | GraphQLError | None
+    def from_result(
+        cls, context: Context, account: str, result: model.Campaign | GraphQLError | None
     ) -> Self | GraphQLError | None:
-        """What reading it has come to."""
-        if not isinstance(read, model.Campaign):
-            return read
-        return cls.from_model(read, account, context.accounts[account].connector.provider)
+        """Return the campaign that `queries.campaigns` read, or its error, or None."""
+        if not isinstance(result, model.Campaign):
+            return result
+        return cls.from_model(result, account, context.accounts[account].connector.provider)
 
 
 @strawberry.type(description="An expected failure, and what to do about it.")
 class DuplicateCampaignError:
-    code: ErrorCode = strawberry.field(description="What to do next; see each value.")
+    code: ErrorCode = strawberry.field(
+        description="What went wrong. Each value says what to do next."
+    )
     message: str = strawberry.field(description="For people, in English. It may change.")
     field: list[str] | None = strawberry.field(
-        description="The path of the culprit among the mutation's arguments, such as "
-        '["input", PROVIDER, "campaignId"], where it is known.'
+        description="The path of the wrong field in the mutation's arguments, such as "
+        '["input", PROVIDER, "campaignId"]. Null if it is not known.'
     )
     retry: Retry = strawberry.field(
         description="What to do next. A client that follows it never makes two copies for one "
         "intent."
     )
     retry_after_seconds: int | None = strawberry.field(
-        description="How many seconds to wait first, where that is known."
+        description="How many seconds to wait before the next try. Null if it is not known."
     )
     provider_code: str | None = strawberry.field(
-        description="The provider's own code or HTTP status, for support. Not a contract."
+        description="The provider's own code or HTTP status, for support. It may change."
     )
     provider_message: str | None = strawberry.field(
-        description="The provider's own words, at most 200 characters, for support."
+        description="The provider's own message, at most 200 characters, for support."
     )
 
     @classmethod
@@ -131,10 +141,12 @@ class DuplicateCampaignError:
 
 @strawberry.type(description="Something to know about a copy that exists.")
 class DuplicationWarning:
-    code: WarningCode = strawberry.field(description="What it is; see each value.")
+    code: WarningCode = strawberry.field(
+        description="What the warning is about. Each value says what to do."
+    )
     message: str = strawberry.field(description="For people, in English. It may change.")
     provider_message: str | None = strawberry.field(
-        description="The provider's own words, at most 200 characters."
+        description="The provider's own message, at most 200 characters."
     )
 
     @classmethod
@@ -147,38 +159,38 @@ class DuplicationWarning:
 
 
 @strawberry.federation.type(
-    keys=["id"], description="One intent to copy a campaign, with its durable record."
+    keys=["id"], description="One intent to copy a campaign, and its durable record."
 )
 class Duplication:
-    id: strawberry.ID = strawberry.field(description="The gateway's own id.")
-    provider: Provider = strawberry.field(description="The provider that was asked.")
-    account: str = strawberry.field(description="The account that was used.")
+    id: strawberry.ID = strawberry.field(description="The gateway's id of the duplication.")
+    provider: Provider = strawberry.field(description="The provider that makes the copy.")
+    account: str = strawberry.field(description="The account that makes the copy.")
     source_campaign_id: strawberry.ID = strawberry.field(
-        description="The campaign to copy, by the provider's id."
+        description="The provider's id of the campaign to copy."
     )
     requested_name: str | None = strawberry.field(
-        description="The name asked for, or null when the provider was to choose."
+        description="The requested name of the copy. Null if the provider chooses it."
     )
-    status: DuplicationStatus = strawberry.field(description="What has become of it.")
+    status: DuplicationStatus = strawberry.field(description="The current status.")
     evidence: Evidence | None = strawberry.field(
-        description="How that is known; null while it is not."
+        description="How the gateway knows the status. Null while it does not."
     )
     campaign: Campaign | None = strawberry.field(
-        description="The copy as it was when first seen; null until its id is known. Of an "
-        "ACCEPTED duplication, the copy to be."
+        description="The copy, as it was when the gateway first read it. Null until its id is "
+        "known. If the status is ACCEPTED, the provider is still making this copy."
     )
     warnings: list[DuplicationWarning] = strawberry.field(
-        description="What to know about the copy; empty until there is one."
+        description="What to know about the copy. Empty until there is one."
     )
     error: DuplicateCampaignError | None = strawberry.field(
-        description="Why there is no copy, or none for certain."
+        description="Why there is no copy, or why it is not certain that there is one."
     )
     provider_trace_id: str | None = strawberry.field(
-        description="The provider's id of the call, for its support."
+        description="The provider's id of the call. Give it to the provider's support."
     )
-    requested_at: datetime = strawberry.field(description="When the call was recorded.")
+    requested_at: datetime = strawberry.field(description="When the gateway recorded the request.")
     settled_at: datetime | None = strawberry.field(
-        description="When it became CREATED or REJECTED."
+        description="When the status became CREATED or REJECTED. Null until then."
     )
 
     @classmethod
@@ -195,7 +207,7 @@ class Duplication:
             campaign=Campaign.from_model(recorded.campaign, intent.account, intent.provider)
             if recorded.campaign
             else None,
-            warnings=[DuplicationWarning.from_model(each) for each in recorded.warnings],
+            warnings=[DuplicationWarning.from_model(warning) for warning in recorded.warnings],
             error=DuplicateCampaignError.from_model(recorded.error, is_recorded=True)
             if recorded.error
             else None,
@@ -205,22 +217,28 @@ class Duplication:
         )
 
 
-@strawberry.type(description="A duplication in a list.")
+@strawberry.type(description="One entry in a page of duplications.")
 class DuplicationEdge:
-    cursor: str = strawberry.field(description="Where to go on from.")
+    cursor: str = strawberry.field(
+        description="The position of the entry. Pass it as `after` to get the next entries."
+    )
     node: Duplication = strawberry.field(description="The duplication.")
 
 
 @strawberry.type(description="A page of duplications, newest first.")
 class DuplicationConnection:
-    edges: list[DuplicationEdge] = strawberry.field(description="The page's entries.")
-    page_info: PageInfo = strawberry.field(description="Whether there are more, and from where.")
+    edges: list[DuplicationEdge] = strawberry.field(description="The entries of the page.")
+    page_info: PageInfo = strawberry.field(
+        description="Whether there are more entries, and the cursor to continue from."
+    )
 
     @classmethod
     def from_model(cls, page: queries.Page) -> Self:
         edges = [
-            DuplicationEdge(cursor=queries.cursor_of(each), node=Duplication.from_model(each))
-            for each in page.duplications
+            DuplicationEdge(
+                cursor=queries.cursor_of(duplication), node=Duplication.from_model(duplication)
+            )
+            for duplication in page.duplications
         ]
         return cls(
             edges=edges,
@@ -233,45 +251,46 @@ class DuplicationConnection:
         )
 
 
-@strawberry.type(description="What became of the request for a copy.")
+@strawberry.type(description="The result of a request for a copy.")
 class DuplicateCampaignPayload:
     status: DuplicateCampaignStatus = strawberry.field(
-        description="What has become of the intent. CREATED means that `campaign` is there."
+        description="The status of the intent. If it is CREATED, `campaign` is set."
     )
     campaign: Campaign | None = strawberry.field(
-        description="The copy; null until the provider has told its id. With ACCEPTED, the copy to "
-        "be."
+        description="The copy. Null until the provider has returned its id. If the status is "
+        "ACCEPTED, the provider is still making this copy."
     )
     warnings: list[DuplicationWarning] = strawberry.field(
-        description="What to know about the copy, such as that it could not be given its name."
+        description="What to know about the copy, such as that it does not have the requested name."
     )
     duplication: Duplication | None = strawberry.field(
-        description="The durable record; null when the request was refused before anything was "
-        "recorded, or is under way without one yet. With UNRESOLVED_DUPLICATION it is the earlier "
-        "one."
+        description="The durable record. Null if the request was refused before anything was "
+        "recorded, or if it is in progress and not recorded yet. With UNRESOLVED_DUPLICATION, it "
+        "is the earlier attempt's record."
     )
     replayed: bool = strawberry.field(
-        description="True: this idempotency key was used before, and this is what became of it."
+        description="True if this idempotency key was used before. The payload has the result of "
+        "that earlier request."
     )
     user_errors: list[DuplicateCampaignError] = strawberry.field(
-        description="Why there is no copy, or none for certain, and in `retry` what to do next. "
-        "Empty for CREATED, ACCEPTED and IN_PROGRESS."
+        description="Why there is no copy, or why it is not certain that there is one. `retry` "
+        "says what to do next. Empty for CREATED, ACCEPTED and IN_PROGRESS."
     )
 
     @classmethod
-    def from_model(cls, answer: DuplicationResult) -> Self:
-        duplication = Duplication.from_model(answer.duplication) if answer.duplication else None
-        if duplication is None or answer.error is not None:
+    def from_model(cls, result: DuplicationResult) -> Self:
+        duplication = Duplication.from_model(result.duplication) if result.duplication else None
+        if duplication is None or result.error is not None:
             return cls(
                 status=DuplicateCampaignStatus.NOT_SENT
-                if answer.error
+                if result.error
                 else DuplicateCampaignStatus.IN_PROGRESS,
                 campaign=None,
                 warnings=[],
                 duplication=duplication,
-                replayed=answer.replayed,
-                user_errors=[DuplicateCampaignError.from_model(answer.error, is_recorded=False)]
-                if answer.error
+                replayed=result.replayed,
+                user_errors=[DuplicateCampaignError.from_model(result.error, is_recorded=False)]
+                if result.error
                 else [],
             )
         return cls(
@@ -279,6 +298,6 @@ class DuplicateCampaignPayload:
             campaign=duplication.campaign,
             warnings=duplication.warnings,
             duplication=duplication,
-            replayed=answer.replayed,
+            replayed=result.replayed,
             user_errors=[duplication.error] if duplication.error else [],
         )

@@ -1,4 +1,4 @@
-"""Serves the GraphiQL page, its assets and its ready-to-run examples from the gateway itself."""
+"""Serves the GraphiQL page, its assets and its examples from the gateway itself."""
 
 import mimetypes
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from starlette.types import Scope
 
 _BUNDLE = Path(__file__).parent / "dist"
 
-# Monaco writes style elements, hence the one 'unsafe-inline'; scripts come from our own files only.
+# Monaco creates style elements, so styles need 'unsafe-inline'. Scripts come only from our files.
 _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; "
     "script-src 'self'; "
@@ -35,10 +35,10 @@ _NOT_BUILT = """<!doctype html>
 <meta charset="utf-8">
 <title>GraphiQL was not built</title>
 <h1>GraphiQL was not built</h1>
-<p>The gateway runs, but this installation comes without the GraphiQL bundle: it could not be built
-when the package was installed.</p>
-<p>Install Node.js 20.19 or newer with npm, or let pip reach its package index, and let npm reach
-the npm registry. Then run this in the source folder and start the gateway again:</p>
+<p>The gateway runs, but this installation has no GraphiQL page: the page could not be built when
+the package was installed.</p>
+<p>Install Node.js 20.19 or newer with npm, or allow pip to reach its package index. Allow npm to
+reach the npm registry. Then run this command in the source folder and restart the gateway:</p>
 <pre>pip install --force-reinstall .</pre>
 </html>
 """
@@ -48,7 +48,7 @@ class _Assets(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         response.headers.update(_HEADERS)
-        # Names below assets/ carry a digest of the content, so a cached copy is never stale.
+        # File names in assets/ contain a digest of the content, so a cached file is never outdated.
         if Path(path).parts[0] == "assets":
             response.headers["cache-control"] = "public, max-age=31536000, immutable"
         return response
@@ -57,7 +57,7 @@ class _Assets(StaticFiles):
 def explorer_routes(
     examples: Callable[[], list[dict[str, object]]], bundle: Path = _BUNDLE
 ) -> list[BaseRoute]:
-    """Calls `examples` on every page load, so that each visit gets fresh idempotency keys."""
+    """Return the page's routes. `examples` is called on every page load, so keys are always new."""
     index = bundle / "index.html"
     built = index.exists()
     page = index.read_text(encoding="utf-8") if built else _NOT_BUILT
@@ -75,7 +75,7 @@ def explorer_routes(
         Route("/graphiql/examples.json", serve_examples),
     ]
     if built:
-        # The Windows registry may call .js plain text, and nosniff then makes browsers refuse it.
+        # The Windows registry may map .js to plain text. With nosniff, browsers then reject it.
         mimetypes.add_type("text/javascript", ".js")
         routes.append(Mount("/graphiql", _Assets(directory=bundle)))
     return routes

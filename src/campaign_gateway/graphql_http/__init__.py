@@ -1,1 +1,1 @@
-"""GraphQL over HTTP. This room knows no campaign."""
+"""GraphQL over HTTP, for any schema: nothing here depends on campaigns."""

@@ -1,4 +1,4 @@
-"""GraphQL documents: parsed, held to the limits and validated once, then kept by their text."""
+"""GraphQL documents: each is parsed, checked and validated once, then cached by its text."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,17 +31,17 @@ from campaign_gateway.graphql_http.one_of import (
     NAMES_SHOWN,
     OneOfLiterals,
     OneOfMemberVariables,
-    shortened,
+    shorten,
 )
 
-# What a gateway's clients send are a few dozen documents, over and over.
+# Clients of one gateway send the same few dozen documents again and again.
 DOCUMENTS_KEPT = 128
 
 DIGIT_LIMIT = 100
 
 
 class InvalidRequest(Exception):
-    """Nothing of the request was executed. `errors` are for the caller."""
+    """The request is invalid and nothing of it was executed. `errors` are for the caller."""
 
     def __init__(self, errors: Iterable[GraphQLFormattedError]) -> None:
         super().__init__()
@@ -51,15 +51,15 @@ class InvalidRequest(Exception):
 class HiddenSchema(ValidationRule):
     def enter_field(self, node: FieldNode, *_: Any) -> None:
         if node.name.value in {"__schema", "__type", "_service"}:
-            self.report_error(GraphQLError("This gateway does not show its schema.", node))
+            self.report_error(GraphQLError("Introspection is disabled on this gateway.", node))
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """With `errors` it must not be executed. What is kept of it knows no locations.
+    """A parsed document. If it has `errors`, it must not be executed.
 
-    They would hold on to each token and comment; and an error looks its location up by reading the
-    whole text, which a hundred of them do for a hundred entities that cannot be read.
+    The cached `ast` has no locations, because they would keep every token and comment in memory.
+    Each error would also scan the whole text for its location, and one response may have a hundred.
     """
 
     ast: DocumentNode
@@ -67,22 +67,28 @@ class Document:
     errors: tuple[GraphQLFormattedError, ...]
 
     def operation(self, name: str | None) -> OperationDefinitionNode:
-        """The operation to run. Raises `InvalidRequest` when that is not clear."""
+        """Return the operation to run. Raises `InvalidRequest` if it is ambiguous or missing."""
         if name is None and len(self.operations) == 1:
             return self.operations[0]
-        for each in self.operations:
-            if each.name and each.name.value == name:
-                return each
-        names = [shortened(each.name.value) for each in self.operations if each.name]
+        for operation in self.operations:
+            if operation.name and operation.name.value == name:
+                return operation
+        names = [shorten(operation.name.value) for operation in self.operations if operation.name]
         if self.errors and not names:
             raise InvalidRequest(self.errors)
-        must = f"be {' or '.join(names[:NAMES_SHOWN])}" if names else "be left out"
-        message = f"'operationName' must {must}, to say which operation of the document to run."
+        if names:
+            choices = " or ".join(names[:NAMES_SHOWN])
+            message = f"Set 'operationName' to the operation of the document to run: {choices}."
+        else:
+            message = "Omit 'operationName': the document has no operation with a name."
         raise InvalidRequest([GraphQLError(message).formatted])
 
 
 class Documents:
-    """Those that a schema can execute; with `introspection_disabled` they cannot ask for it or guess it."""
+    """The cached documents of one schema.
+
+    With `introspection_disabled`, documents cannot query the schema, and errors suggest no names.
+    """
 
     def __init__(
         self, schema: GraphQLSchema, list_lengths: ListLengths, *, introspection_disabled: bool
@@ -90,31 +96,31 @@ class Documents:
         self._schema = schema
         self._list_lengths = list_lengths
         self._introspection_disabled = introspection_disabled
-        self._read_once = lru_cache(DOCUMENTS_KEPT)(self._read)
+        self._parse_once = lru_cache(DOCUMENTS_KEPT)(self._parse)
 
-    def read(self, text: str) -> Document:
-        """Raises `InvalidRequest` for what cannot be parsed."""
-        found = self._read_once(text)
-        if isinstance(found, Document):
-            return found
-        raise InvalidRequest([found])
+    def parse(self, text: str) -> Document:
+        """Return the document of this text. Raises `InvalidRequest` if it has a syntax error."""
+        result = self._parse_once(text)
+        if isinstance(result, Document):
+            return result
+        raise InvalidRequest([result])
 
-    def _read(self, text: str) -> Document | GraphQLFormattedError:
+    def _parse(self, text: str) -> Document | GraphQLFormattedError:
         try:
-            located, ast = _parsed(text), _parsed(text, no_location=True)
-        except GraphQLError as mistake:
-            return mistake.formatted
-        operations = [each for each in ast.definitions if isinstance(each, OperationDefinitionNode)]
-        errors = [each.formatted for each in self._mistakes(located)]
+            located, ast = _parse_text(text), _parse_text(text, no_location=True)
+        except GraphQLError as error:
+            return error.formatted
+        operations = [node for node in ast.definitions if isinstance(node, OperationDefinitionNode)]
+        errors = [error.formatted for error in self._check(located)]
         return Document(ast, tuple(operations), tuple(errors))
 
-    def _mistakes(self, ast: DocumentNode) -> list[GraphQLError]:
+    def _check(self, ast: DocumentNode) -> list[GraphQLError]:
         try:
             check_limits(ast, self._list_lengths)
             _check_numbers(ast)
-        except GraphQLError as excess:
-            return [excess]
-        # What is wrong with a @oneOf would be told again, and less clearly, by the other rules.
+        except GraphQLError as error:
+            return [error]
+        # The @oneOf rules come first: the other rules report the same error less clearly.
         return self._validate(ast, (OneOfLiterals, OneOfMemberVariables)) or self._validate(
             ast, (*specified_rules, *([HiddenSchema] if self._introspection_disabled else []))
         )
@@ -131,13 +137,13 @@ class Documents:
             allow_empty_selection_sets=False,
         )
         return (
-            [_without_suggestion(each) for each in errors]
+            [_without_suggestion(error) for error in errors]
             if self._introspection_disabled
             else errors
         )
 
 
-def _parsed(text: str, *, no_location: bool = False) -> DocumentNode:
+def _parse_text(text: str, *, no_location: bool = False) -> DocumentNode:
     return parse(
         text,
         no_location=no_location,
@@ -147,15 +153,15 @@ def _parsed(text: str, *, no_location: bool = False) -> DocumentNode:
     )
 
 
-def _without_suggestion(mistake: GraphQLError) -> GraphQLError:
-    """Without the suggestions that some of graphql-core's rules make all the same."""
-    return GraphQLError(mistake.message.partition(" Did you mean")[0], mistake.nodes)
+def _without_suggestion(error: GraphQLError) -> GraphQLError:
+    """Remove the suggestions that some rules of graphql-core add despite `hide_suggestions`."""
+    return GraphQLError(error.message.partition(" Did you mean")[0], error.nodes)
 
 
 def _check_numbers(ast: DocumentNode) -> None:
-    """Raises `GraphQLError` for a number that is longer than Python reads."""
+    """Raises `GraphQLError` for a number with more digits than Python converts."""
     token = ast.loc and ast.loc.start_token
     while token:
         if token.kind in {TokenKind.INT, TokenKind.FLOAT} and len(token.value or "") > DIGIT_LIMIT:
-            raise GraphQLError("The document holds a number of too many digits.")
+            raise GraphQLError("The document contains a number with too many digits.")
         token = token.next

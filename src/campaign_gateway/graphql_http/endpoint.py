@@ -1,7 +1,7 @@
-"""GraphQL over HTTP, as github.com/graphql/graphql-over-http had it in 2025.
+"""The GraphQL endpoint, after the draft of github.com/graphql/graphql-over-http of 2025.
 
-Requests that cannot be executed get 400 with `application/graphql-response+json`, and 200 with the
-older `application/json`, which is also what a client gets that does not say what it accepts.
+A request that cannot be executed gets status 400 with `application/graphql-response+json`, and 200
+with the older `application/json`. A client without an Accept header gets the older type.
 """
 
 import json
@@ -26,7 +26,7 @@ from campaign_gateway.graphql_http.limits import ERROR_LIMIT, ListLengths
 from campaign_gateway.graphql_http.request import (
     JSON,
     Parameters,
-    Refusal,
+    RequestError,
     negotiate,
     read_parameters,
 )
@@ -34,7 +34,7 @@ from campaign_gateway.graphql_http.variables import check_variables, without_val
 
 log = logging.getLogger(__name__)
 
-# What `extensions.code` says, so that a caller knows whether anything may have been done.
+# Values of `extensions.code`. They show a caller whether anything may have been executed.
 INVALID_REQUEST = "INVALID_REQUEST"
 INTERNAL_ERROR = "INTERNAL_ERROR"
 
@@ -44,7 +44,7 @@ LOCATIONS_SHOWN = 10
 
 
 class Outage(GraphQLError):
-    """The error of a field that needs what is not available now; `cause` is for the log alone."""
+    """The error of a field whose data is not available now. Only the log contains `cause`."""
 
     def __init__(self, message: str, code: str, cause: str) -> None:
         super().__init__(message, extensions={"code": code})
@@ -52,7 +52,7 @@ class Outage(GraphQLError):
 
 
 class GraphQLOverHTTP:
-    """The ASGI application at /graphql. With `introspection_disabled` it does not answer what it is."""
+    """The ASGI application at /graphql. `introspection_disabled` hides the schema from callers."""
 
     def __init__(
         self,
@@ -73,8 +73,8 @@ class GraphQLOverHTTP:
         try:
             response = await self._respond(Request(scope, receive))
         except ClientDisconnect:
-            # Nobody is left to answer, and somebody who hangs up is no fault to log.
-            log.debug("a client hung up before its request was read")
+            # There is no client to respond to, and a client that disconnects is not an error.
+            log.debug("a client disconnected before its request was read")
             return
         await response(scope, receive, send)
 
@@ -82,32 +82,39 @@ class GraphQLOverHTTP:
         media_type = JSON
         try:
             if request.method not in {"GET", "POST"}:
-                raise Refusal(405, "Use POST, or GET for queries.", {"allow": "GET, POST"})
+                raise RequestError(405, "Use POST, or GET for queries.", {"allow": "GET, POST"})
             media_type = negotiate(",".join(request.headers.getlist("accept")))
             parameters = await read_parameters(request)
             result = await self._execute(parameters, may_mutate=request.method == "POST")
         except ClientDisconnect:
             raise
-        except Refusal as refusal:
-            told = [_told({"message": str(refusal)}, INVALID_REQUEST)]
-            return _response(media_type, refusal.status, {"errors": told}, refusal.headers)
+        except RequestError as failure:
+            errors = [_shorten({"message": str(failure)}, INVALID_REQUEST)]
+            return _response(media_type, failure.status, {"errors": errors}, failure.headers)
         except InvalidRequest as invalid:
-            told = [_told(each, INVALID_REQUEST) for each in invalid.errors]
-            return _response(media_type, 400 if media_type != JSON else 200, {"errors": told})
+            errors = [_shorten(error, INVALID_REQUEST) for error in invalid.errors]
+            return _response(media_type, 400 if media_type != JSON else 200, {"errors": errors})
         except Exception:
-            log.exception("a fault of the gateway's own")
-            told = [_told({"message": MASKED}, INTERNAL_ERROR)]
-            return _response(media_type, 500, {"errors": told})
-        _log_outage(result.errors or ())
-        errors = {"errors": [_outcome(each) for each in result.errors]} if result.errors else {}
-        return _response(media_type, 200, {**errors, "data": result.data})
+            log.exception("an internal error of the gateway")
+            errors = [_shorten({"message": MASKED}, INTERNAL_ERROR)]
+            return _response(media_type, 500, {"errors": errors})
+        content: dict[str, object] = {"data": result.data}
+        if result.errors:
+            _log_outage(result.errors)
+            content = {"errors": [_mask(error) for error in result.errors], **content}
+        return _response(media_type, 200, content)
 
     async def _execute(self, parameters: Parameters, *, may_mutate: bool) -> ExecutionResult:
-        """Raises `InvalidRequest` and `Refusal` if nothing was executed."""
-        document = self._documents.read(parameters.query)
+        """Execute the operation.
+
+        Raises `InvalidRequest` or `RequestError` if nothing was executed.
+        """
+        document = self._documents.parse(parameters.query)
         operation = document.operation(parameters.operation_name)
         if operation.operation is not OperationType.QUERY and not may_mutate:
-            raise Refusal(405, "Only queries may be sent with GET. Use POST.", {"allow": "POST"})
+            raise RequestError(
+                405, "Only queries may be sent with GET. Use POST.", {"allow": "POST"}
+            )
         if document.errors:
             raise InvalidRequest(document.errors)
         check_variables(
@@ -127,8 +134,9 @@ class GraphQLOverHTTP:
         )
         if isawaitable(result):
             result = await result
-        if result.data is None and result.errors and not any(each.path for each in result.errors):
-            raise InvalidRequest({"message": without_value(each)} for each in result.errors)
+        # Errors without a path come from the variables, before any field was executed.
+        if result.data is None and result.errors and not any(error.path for error in result.errors):
+            raise InvalidRequest({"message": without_value(error)} for error in result.errors)
         return result
 
 
@@ -150,29 +158,29 @@ def _response(
 
 
 def _log_outage(errors: Iterable[GraphQLError]) -> None:
-    """Log an outage once for a request, which may have many fields that it fails."""
+    """Log an outage once per request, because many of its fields may fail for the same reason."""
     for error in errors:
         if isinstance(error.original_error, Outage):
             log.error("%s", error.original_error.cause)
             return
 
 
-def _outcome(error: GraphQLError) -> GraphQLFormattedError:
-    """A caller's mistakes are told to the caller alone, and the gateway's own faults to its log."""
-    fault = error.original_error
-    if fault is None or isinstance(fault, GraphQLError):
-        return _told(error.formatted)
-    log.error("a fault of the gateway's own", exc_info=fault)
-    return _told({**error.formatted, "message": MASKED}, INTERNAL_ERROR)
+def _mask(error: GraphQLError) -> GraphQLFormattedError:
+    """Return the error for the caller. An internal error is logged, and its message is hidden."""
+    cause = error.original_error
+    if cause is None or isinstance(cause, GraphQLError):
+        return _shorten(error.formatted)
+    log.error("an internal error of the gateway", exc_info=cause)
+    return _shorten({**error.formatted, "message": MASKED}, INTERNAL_ERROR)
 
 
-def _told(error: GraphQLFormattedError, code: str | None = None) -> GraphQLFormattedError:
-    """Without more of what the caller has sent than helps to find the mistake."""
-    told: GraphQLFormattedError = {**error}
-    if len(told["message"]) > MESSAGE_LENGTH:
-        told["message"] = f"{told['message'][:MESSAGE_LENGTH]}..."
-    if "locations" in told:
-        told["locations"] = told["locations"][:LOCATIONS_SHOWN]
+def _shorten(error: GraphQLFormattedError, code: str | None = None) -> GraphQLFormattedError:
+    """Bound how much of the caller's own text an error repeats, and set its code."""
+    shortened: GraphQLFormattedError = {**error}
+    if len(shortened["message"]) > MESSAGE_LENGTH:
+        shortened["message"] = f"{shortened['message'][:MESSAGE_LENGTH]}..."
+    if "locations" in shortened:
+        shortened["locations"] = shortened["locations"][:LOCATIONS_SHOWN]
     if code is not None:
-        told["extensions"] = {"code": code}
-    return told
+        shortened["extensions"] = {"code": code}
+    return shortened

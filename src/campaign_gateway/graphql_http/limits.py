@@ -1,4 +1,4 @@
-"""What one document may ask for. Everything is measured in time linear to its length."""
+"""Limits of one document. All checks take time that is linear in its length."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ from graphql import (
     SelectionSetNode,
 )
 
-from campaign_gateway.graphql_http.one_of import shortened
+from campaign_gateway.graphql_http.one_of import shorten
 
 TOKEN_LIMIT = 1000
 COMMENT_LIMIT = 1000
@@ -29,13 +29,13 @@ DIRECTIVE_LIMIT = 30
 ALIAS_LIMIT = 30
 ROOT_FIELD_LIMIT = 10
 DEPTH_LIMIT = 10
-# Fields of one name are compared with each other, to see whether they can be merged.
+# Validation compares all fields of one name with each other, to see whether they can be merged.
 SAME_FIELD_LIMIT = 50
-# Values of the answer, if all of its lists are as long as they may be.
+# Values in the response, if all of its lists have their maximum length.
 VALUE_LIMIT = 10_000
 ERROR_LIMIT = 5
 
-# How long the lists of an introspection are on average.
+# The average lengths of the lists in an introspection.
 INTROSPECTION_LENGTHS: Mapping[str, float] = {
     "types": 50,
     "fields": 5,
@@ -58,7 +58,7 @@ class Page:
     limit: int
 
 
-# By the name of a field, how long its list can be at most, or is on average.
+# Field name -> the maximum or average length of its list.
 ListLengths = Mapping[str, float | Page]
 
 Definition = FragmentDefinitionNode | OperationDefinitionNode
@@ -66,55 +66,55 @@ Definition = FragmentDefinitionNode | OperationDefinitionNode
 
 def check_limits(document: DocumentNode, list_lengths: ListLengths) -> None:
     """Raises `GraphQLError` for the first limit that the document exceeds."""
-    fragments = [each for each in document.definitions if isinstance(each, FragmentDefinitionNode)]
+    fragments = [node for node in document.definitions if isinstance(node, FragmentDefinitionNode)]
     operations = [
-        each for each in document.definitions if isinstance(each, OperationDefinitionNode)
+        node for node in document.definitions if isinstance(node, OperationDefinitionNode)
     ]
     definitions: list[Definition] = [*fragments, *operations]
-    selections = [each for definition in definitions for each in _selections(definition)]
-    fields = [each for each in selections if isinstance(each, FieldNode)]
-    variables = [each for operation in operations for each in operation.variable_definitions or ()]
+    selections = [node for definition in definitions for node in _selections(definition)]
+    fields = [node for node in selections if isinstance(node, FieldNode)]
+    variables = [node for operation in operations for node in operation.variable_definitions or ()]
     directives = [
         directive
-        for each in (*definitions, *selections, *variables)
-        for directive in each.directives or ()
+        for node in (*definitions, *selections, *variables)
+        for directive in node.directives or ()
     ]
-    spreads = [each for each in selections if isinstance(each, FragmentSpreadNode)]
-    aliases = [each for each in fields if each.alias]
+    spreads = [node for node in selections if isinstance(node, FragmentSpreadNode)]
+    aliases = [field for field in fields if field.alias]
     _check(len(operations), OPERATION_LIMIT, "operations")
     _check(len(fragments), FRAGMENT_LIMIT, "fragments")
     _check(len(spreads), SPREAD_LIMIT, "fragment spreads")
     _check(len(directives), DIRECTIVE_LIMIT, "directives")
     _check(len(aliases), ALIAS_LIMIT, "aliases")
-    for name, count in Counter(_response_name(each) for each in fields).items():
-        _check(count, SAME_FIELD_LIMIT, f"fields called '{shortened(name)}'")
-    measure = _Measure({each.name.value: each for each in fragments}, list_lengths)
+    for name, count in Counter(_response_name(field) for field in fields).items():
+        _check(count, SAME_FIELD_LIMIT, f"fields named '{shorten(name)}'")
+    measure = _Measure({fragment.name.value: fragment for fragment in fragments}, list_lengths)
     for operation in operations:
         _check_operation(operation, measure)
 
 
 def _check_operation(operation: OperationDefinitionNode, measure: "_Measure") -> None:
     roots = list(measure.roots(operation.selection_set, set()))
-    copies = {_response_name(each) for each in roots if each.name.value != "__typename"}
+    copies = {_response_name(field) for field in roots if field.name.value != "__typename"}
     if operation.operation is OperationType.MUTATION and len(copies) > 1:
         raise GraphQLError(
-            "One request makes one copy. Send a request of its own for each.", operation
+            "One request makes one copy. Send a separate request for each copy.", operation
         )
-    _check(len(roots), ROOT_FIELD_LIMIT, "fields at the top")
+    _check(len(roots), ROOT_FIELD_LIMIT, "top-level fields")
     depth, values = measure.of(operation.selection_set)
     _check(depth, DEPTH_LIMIT, "levels of fields")
-    _check(round(values), VALUE_LIMIT, "values in its answer")
+    _check(round(values), VALUE_LIMIT, "values in its response")
 
 
 def _check(count: int, limit: int, what: str) -> None:
     if count > limit:
-        raise GraphQLError(f"The document asks for {count} {what}; up to {limit} are allowed.")
+        raise GraphQLError(f"The document has {count} {what}. The limit is {limit}.")
 
 
 def _selections(
     definition: Definition,
 ) -> Iterator[FieldNode | FragmentSpreadNode | InlineFragmentNode]:
-    """All that is written in the definition, without what its spreads stand for."""
+    """Yield the selections of the definition, without following fragment spreads."""
     pending: list[SelectionSetNode] = [definition.selection_set]
     while pending:
         for selection in pending.pop().selections:
@@ -129,9 +129,9 @@ def _response_name(field: FieldNode) -> str:
 
 
 class _Measure:
-    """Measures selections with what their spreads stand for, each fragment only once.
+    """Measures selections including their fragments. Each fragment is measured only once.
 
-    A fragment that spreads itself adds nothing to itself here: validation refuses it.
+    A fragment that spreads itself counts as empty there: validation rejects it later.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class _Measure:
         self._measured: dict[str, tuple[int, float]] = {}
 
     def of(self, selection_set: SelectionSetNode) -> tuple[int, float]:
-        """Levels of fields, and values of the answer."""
+        """Return the levels of fields, and the maximum number of values in the response."""
         depth, values = 0, 0.0
         for selection in selection_set.selections:
             more_depth, more_values = self._of_selection(selection)
@@ -157,7 +157,7 @@ class _Measure:
         depth, values = self.of(inner) if inner else (0, 0.0)
         if isinstance(selection, InlineFragmentNode):
             return depth, values
-        # The introspection that every tool sends is deeper than anything else, and harmless.
+        # Every tool sends an introspection that is deeper than the limit, and it is harmless.
         is_introspection = selection.name.value.startswith("__")
         return 1 if is_introspection else 1 + depth, 1 + self._length(selection) * values
 
@@ -174,7 +174,7 @@ class _Measure:
         return self._measured[name]
 
     def roots(self, selection_set: SelectionSetNode, spread: set[str]) -> Iterator[FieldNode]:
-        """The fields at the top."""
+        """Yield the top-level fields, including those of fragments."""
         for selection in selection_set.selections:
             if isinstance(selection, FieldNode):
                 yield selection
@@ -188,11 +188,11 @@ class _Measure:
 
 
 def _page_length(field: FieldNode, page: Page) -> int:
-    given = [each.value for each in field.arguments or () if each.name.value == "first"]
-    if not given:
+    sizes = [argument.value for argument in field.arguments or () if argument.name.value == "first"]
+    if not sizes:
         return page.default
-    first = given[0]
-    # A variable may turn out to be anything, and many digits would take long to read.
+    first = sizes[0]
+    # A variable may have any value, and many digits would take long to convert.
     if not isinstance(first, IntValueNode) or len(first.value) > len(str(page.limit)):
         return page.limit
     return min(int(first.value), page.limit)

@@ -1,4 +1,4 @@
-"""What an HTTP request asks for, and how it wants to be answered."""
+"""Parses an HTTP request, and negotiates the media type of the response."""
 
 import asyncio
 import json
@@ -9,10 +9,10 @@ from typing import Any, NoReturn
 
 from starlette.requests import Request
 
-# Bytes of a body; an input of every field at its longest is far smaller.
+# Bytes of a body. The largest valid input is far smaller.
 REQUEST_LIMIT = 64 * 1024
 
-# How long a body may take to arrive.
+# How long a body may take to arrive, in seconds.
 BODY_SECONDS = 30
 
 JSON = "application/json"
@@ -20,8 +20,8 @@ GRAPHQL_RESPONSE = "application/graphql-response+json"
 UTF_8 = {"utf-8", "utf8"}
 
 
-class Refusal(Exception):
-    """The HTTP request is none that the gateway can take."""
+class RequestError(Exception):
+    """The HTTP request is invalid. `status` is a 4xx status, and the message is for the caller."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -37,10 +37,10 @@ class Parameters:
 
 
 def negotiate(accept: str) -> str:
-    """The media type to answer with (RFC 9110, section 12.5.1). Raises `Refusal`."""
+    """Return the media type of the response (RFC 9110, section 12.5.1). Raises `RequestError`."""
     qualities: dict[str, float] = {}
-    for given in accept.lower().split(","):
-        name, *parameters = (each.strip() for each in given.split(";"))
+    for media_range in accept.lower().split(","):
+        name, *parameters = (part.strip() for part in media_range.split(";"))
         if name:
             qualities[name] = max(_quality(parameters), qualities.get(name, 0))
     if not qualities:
@@ -49,8 +49,8 @@ def negotiate(accept: str) -> str:
     json_quality = qualities.get(JSON, anything)
     graphql_quality = qualities.get(GRAPHQL_RESPONSE, anything)
     if not json_quality and not graphql_quality:
-        raise Refusal(406, f"Accept {GRAPHQL_RESPONSE} or {JSON}.")
-    # Whoever takes just anything may never have heard of the newer one.
+        raise RequestError(406, f"Accept {GRAPHQL_RESPONSE} or {JSON}.")
+    # A client that accepts any type may not know the newer one, so it must name it.
     is_named = GRAPHQL_RESPONSE in qualities
     is_as_good = is_named and graphql_quality == json_quality
     return GRAPHQL_RESPONSE if graphql_quality > json_quality or is_as_good else JSON
@@ -68,32 +68,32 @@ def _quality(parameters: Sequence[str]) -> float:
 
 
 async def read_parameters(request: Request) -> Parameters:
-    """What is asked for. Raises `Refusal` and `ClientDisconnect`."""
+    """Read the GraphQL parameters. Raises `RequestError` and `ClientDisconnect`."""
     if request.method == "GET":
-        given: Any = {name: value or None for name, value in request.query_params.items()}
+        values: Any = {name: value or None for name, value in request.query_params.items()}
         for name in ("variables", "extensions"):
-            if given.get(name):
-                given[name] = _decoded(given[name], f"'{name}'")
+            if values.get(name):
+                values[name] = _parse_json(values[name], f"'{name}'")
     else:
-        _check_content(request)
-        given = _decoded(await _body(request), "The body")
-    if isinstance(given, list):
-        raise Refusal(400, "Batches are not supported. Send one request, as a JSON object.")
-    if not isinstance(given, dict):
-        raise Refusal(400, "The body must be a JSON object with a 'query'.")
-    query = given.get("query")
+        _check_content_type(request)
+        values = _parse_json(await _read_body(request), "The body")
+    if isinstance(values, list):
+        raise RequestError(400, "Batches are not supported. Send one request, as a JSON object.")
+    if not isinstance(values, dict):
+        raise RequestError(400, "The body must be a JSON object with a 'query'.")
+    query = values.get("query")
     if not isinstance(query, str) or not query:
-        raise Refusal(400, "'query' must be a GraphQL document, as a string.")
-    operation_name, variables = given.get("operationName"), given.get("variables")
+        raise RequestError(400, "'query' must be a GraphQL document, as a string.")
+    operation_name, variables = values.get("operationName"), values.get("variables")
     if not isinstance(operation_name, str | None):
-        raise Refusal(400, "'operationName' must be a string or null.")
+        raise RequestError(400, "'operationName' must be a string or null.")
     for name in ("variables", "extensions"):
-        if not isinstance(given.get(name), dict | None):
-            raise Refusal(400, f"'{name}' must be an object or null.")
+        if not isinstance(values.get(name), dict | None):
+            raise RequestError(400, f"'{name}' must be an object or null.")
     return Parameters(query, operation_name, variables or {})
 
 
-def _check_content(request: Request) -> None:
+def _check_content_type(request: Request) -> None:
     name, *parameters = ",".join(request.headers.getlist("content-type")).lower().split(";")
     charsets = [
         value.strip(' "')
@@ -102,14 +102,14 @@ def _check_content(request: Request) -> None:
         if key.strip() == "charset"
     ]
     if name.strip() != JSON or not UTF_8.issuperset(charsets):
-        raise Refusal(415, f"Send the request as {JSON} in UTF-8.")
+        raise RequestError(415, f"Send the request as {JSON} in UTF-8.")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         identity = {"accept-encoding": "identity"}
-        raise Refusal(415, "Send the body as it is, without a content-encoding.", identity)
+        raise RequestError(415, "Send the body without a content-encoding.", identity)
 
 
-async def _body(request: Request) -> bytes:
-    too_large = Refusal(413, f"The body is larger than {REQUEST_LIMIT} bytes.")
+async def _read_body(request: Request) -> bytes:
+    too_large = RequestError(413, f"The body is larger than {REQUEST_LIMIT} bytes.")
     if int(request.headers.get("content-length", 0)) > REQUEST_LIMIT:
         raise too_large
     body = bytearray()
@@ -120,20 +120,20 @@ async def _body(request: Request) -> bytes:
                 if len(body) > REQUEST_LIMIT:
                     raise too_large
     except TimeoutError:
-        message = f"The body has not arrived within {BODY_SECONDS} seconds."
-        raise Refusal(408, message) from None
+        message = f"The body did not arrive within {BODY_SECONDS} seconds."
+        raise RequestError(408, message) from None
     return bytes(body)
 
 
-def _decoded(given: str | bytes, what: str) -> object:
+def _parse_json(encoded: str | bytes, what: str) -> object:
     try:
-        text = given.decode("utf-8") if isinstance(given, bytes) else given
-        value: object = json.loads(text, parse_constant=_refuse_constant)
+        text = encoded.decode("utf-8") if isinstance(encoded, bytes) else encoded
+        value: object = json.loads(text, parse_constant=_reject_constant)
     except (ValueError, RecursionError):
-        # Besides bad syntax there are bad encodings, endless numbers and too deep a nesting.
-        raise Refusal(400, f"{what} is not JSON that can be read.") from None
+        # The causes are syntax, encoding, numbers with too many digits, and too deep nesting.
+        raise RequestError(400, f"{what} is not valid JSON.") from None
     return value
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise ValueError(name)

@@ -1,4 +1,4 @@
-"""The values of a request's variables, before and after graphql-core looks at them."""
+"""Checks the values of variables, and rewrites graphql-core's messages about them."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from graphql import GraphQLError, GraphQLSchema, OperationDefinitionNode
 
 from campaign_gateway.graphql_http.documents import InvalidRequest
 from campaign_gateway.graphql_http.limits import ERROR_LIMIT
-from campaign_gateway.graphql_http.one_of import one_of_mistakes
+from campaign_gateway.graphql_http.one_of import one_of_errors
 
 VARIABLE_VALUE_LIMIT = 5000
 
@@ -19,18 +19,18 @@ def check_variables(
     *,
     introspection_disabled: bool,
 ) -> None:
-    """Raises `InvalidRequest` for what graphql-core would not see, or say less clearly."""
-    if _is_long(variables):
-        message = f"The variables hold more than {VARIABLE_VALUE_LIMIT} values."
+    """Raise `InvalidRequest` for errors that graphql-core misses or reports less clearly."""
+    if _has_too_many_values(variables):
+        message = f"The variables contain more than {VARIABLE_VALUE_LIMIT} values."
         raise InvalidRequest([{"message": message}])
-    errors = one_of_mistakes(
+    errors = one_of_errors(
         schema, operation, variables, introspection_disabled=introspection_disabled
     )
     if errors:
-        raise InvalidRequest({"message": each} for each in errors[:ERROR_LIMIT])
+        raise InvalidRequest({"message": message} for message in errors[:ERROR_LIMIT])
 
 
-def _is_long(variables: Mapping[str, object]) -> bool:
+def _has_too_many_values(variables: Mapping[str, object]) -> bool:
     count, pending = 0, list(variables.values())
     while pending and count <= VARIABLE_VALUE_LIMIT:
         count, value = count + 1, pending.pop()
@@ -41,8 +41,8 @@ def _is_long(variables: Mapping[str, object]) -> bool:
     return count > VARIABLE_VALUE_LIMIT
 
 
-def without_value(mistake: GraphQLError) -> str:
-    """What is wrong with a variable, in GraphQL's words: graphql-core shows values in Python's."""
-    message = re.sub(r"(, found|\. Found): .*", ".", mistake.message, flags=re.DOTALL)
+def without_value(error: GraphQLError) -> str:
+    """Return the message without the value, because graphql-core prints values as Python does."""
+    message = re.sub(r"(, found|\. Found): .*", ".", error.message, flags=re.DOTALL)
     message = re.sub(r"(cannot represent [^:]*): .*", r"\1.", message, flags=re.DOTALL)
     return message.replace(" to be None", " to be null")

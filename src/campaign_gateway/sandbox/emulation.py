@@ -1,4 +1,4 @@
-"""What every emulator stands on: sockets that misbehave on demand, and a count of the copies."""
+"""Shared parts of the emulators: faults on demand, a count of the copies, and a server."""
 
 import asyncio
 import socket
@@ -19,23 +19,23 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 SLOW_SECONDS = 2
 HANG_SECONDS = 300
 
-# What can go wrong on the way, at every provider alike; the name says what to expect.
+# Faults that every emulator can simulate: name -> what happens.
 FAULTS: Mapping[str, str] = {
-    "slow": f"copied and answered after {SLOW_SECONDS} seconds",
+    "slow": f"copied, and the response comes after {SLOW_SECONDS} seconds",
     "hang": "never answered, nothing copied",
     "cut-before-copy": "the connection is closed before anything is copied",
-    "cut-after-copy": "copied, then the connection is closed without an answer",
-    "cut-in-answer": "copied, then the connection is closed in the middle of the answer",
-    "garbage": "copied, then answered with bytes that are not HTTP",
-    "unreadable": "copied, then answered as a success whose body is not what it should be",
-    "empty": "copied, then answered as a success without a body",
-    "redirect": "answered with a redirect, nothing copied",
+    "cut-after-copy": "copied, then the connection is closed without a response",
+    "cut-in-answer": "copied, then the connection is closed in the middle of the response",
+    "garbage": "copied, but the response is not HTTP",
+    "unreadable": "copied, but the response is a success with an unexpected body",
+    "empty": "copied, but the response is a success without a body",
+    "redirect": "the response is a redirect, nothing copied",
 }
 
 
 @dataclass
 class Copies:
-    """Every copy an emulator has really made, and how often it was asked for one."""
+    """The copies that an emulator has made, and how many copies were requested from it."""
 
     asked: int = 0
     made: list[dict[str, Any]] = field(default_factory=list)
@@ -44,9 +44,9 @@ class Copies:
         self.made.append({"source": source, "id": copy_id, "name": name})
 
     def rename(self, copy_id: str, name: str) -> None:
-        for each in self.made:
-            if each["id"] == copy_id:
-                each["name"] = name
+        for copy in self.made:
+            if copy["id"] == copy_id:
+                copy["name"] = name
 
     def route(self) -> Route:
         async def show(_request: Request) -> Response:
@@ -57,7 +57,7 @@ class Copies:
 
 @dataclass
 class FixedWindow:
-    """A rate limit that starts anew each minute."""
+    """A rate limit that restarts every minute."""
 
     limit: int
     used: int = 0
@@ -79,7 +79,7 @@ class FixedWindow:
 async def misbehave(  # noqa: PLR0911 - a list of faults, one after the other
     fault: str | None, request: Request, copy: Callable[[], Awaitable[Response]]
 ) -> Response:
-    """Copy and answer, with the named fault on the way."""
+    """Copy and respond, with the named fault."""
     match fault:
         case "slow":
             await asyncio.sleep(SLOW_SECONDS)
@@ -90,33 +90,33 @@ async def misbehave(  # noqa: PLR0911 - a list of faults, one after the other
             return await _cut(request)
         case "redirect":
             return RedirectResponse("/elsewhere", 302)
-    answer = await copy()
+    response = await copy()
     match fault:
         case "cut-after-copy":
             return await _cut(request)
         case "cut-in-answer":
-            head = f"HTTP/1.1 {answer.status_code} OK\r\ncontent-length: 1000\r\n\r\n"
-            return await _cut(request, head.encode() + bytes(answer.body)[:9])
+            head = f"HTTP/1.1 {response.status_code} OK\r\ncontent-length: 1000\r\n\r\n"
+            return await _cut(request, head.encode() + bytes(response.body)[:9])
         case "garbage":
             return await _cut(request, b"\x15\x03\x01\x00\x02\x02\x0a not HTTP\r\n\r\n")
         case "unreadable":
-            return Response("<html>It works!</html>", answer.status_code, media_type="text/html")
+            return Response("<html>It works!</html>", response.status_code, media_type="text/html")
         case "empty":
-            return Response(status_code=answer.status_code)
-    return answer
+            return Response(status_code=response.status_code)
+    return response
 
 
 async def _until_disconnected(request: Request) -> None:
-    gives_up_at = monotonic() + HANG_SECONDS
-    while monotonic() < gives_up_at and not await request.is_disconnected():
+    ends_at = monotonic() + HANG_SECONDS
+    while monotonic() < ends_at and not await request.is_disconnected():
         await asyncio.sleep(0.1)
 
 
-async def _cut(request: Request, last_words: bytes = b"") -> Response:
+async def _cut(request: Request, last_bytes: bytes = b"") -> Response:
     transport = _connections[(request.scope["client"], request.scope["server"])]
-    transport.write(last_words)
+    transport.write(last_bytes)
     transport.close()
-    # Until the server has noticed, it would try to send the response below.
+    # Until the server notices the closed connection, it would send the response below.
     while (request.scope["client"], request.scope["server"]) in _connections:
         await asyncio.sleep(0.01)
     return Response()
@@ -126,7 +126,7 @@ _connections: dict[tuple[object, object], asyncio.Transport] = {}
 
 
 class _Protocol(H11Protocol):
-    """Remembers the connection under each request, which ASGI does not hand to applications."""
+    """Keeps the connection of each request, which ASGI does not pass to applications."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -140,15 +140,15 @@ class _Protocol(H11Protocol):
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Ctrl-C belongs to whoever started the emulators."""
+        """Leave Ctrl-C to the process that started the emulators."""
         yield
 
 
 @asynccontextmanager
 async def serving(app: ASGIApp) -> AsyncIterator[str]:
-    """Serve on a free loopback port; gives the base URL."""
+    """Serve on a free loopback port, and yield the base URL."""
     listener = socket.create_server(("127.0.0.1", 0))
-    # Else the end of an answer waits 40 ms for the word that its beginning has arrived.
+    # Without this option, the last packet of a response waits 40 ms for an acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(app, http=_Protocol, lifespan="off", log_config=None, access_log=False)
     server = _Server(config)

@@ -1,4 +1,4 @@
-"""The gateway against an emulator of each provider, to try everything without an account."""
+"""Runs the gateway with an emulator of each provider, to try everything without an account."""
 
 import asyncio
 import importlib
@@ -22,7 +22,7 @@ from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.server.server import Server, create_server, listen
 from campaign_gateway.settings import Settings, parse_settings
 
-# So that a hanging provider shows its error screen soon.
+# Short, so that a frontend soon shows the error of a provider that hangs.
 TIMEOUT_SECONDS = 5
 
 LOOPBACK_ORIGINS = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
@@ -32,7 +32,7 @@ WATCH = "query Watch($id: ID!) { duplication(id: $id) { status evidence campaign
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A running one. `emulators` has the base URL of each provider's."""
+    """A running sandbox. `emulators` has the base URL of each provider's emulator."""
 
     url: str
     settings: Settings
@@ -47,7 +47,7 @@ async def run_sandbox(host: str, port: int, ledger: Path | None) -> None:
         try:
             await _demonstrate(running)
         except httpx.HTTPError:
-            # Somebody may stop the sandbox before it has shown everything.
+            # The user may stop the sandbox before the demonstration is complete.
             if not running.server.should_exit:
                 raise
         await running.stopped
@@ -55,7 +55,7 @@ async def run_sandbox(host: str, port: int, ledger: Path | None) -> None:
 
 @asynccontextmanager
 async def sandbox(host: str, port: int, ledger: Path | None) -> AsyncIterator[Sandbox]:
-    """Raises `CannotListen` and `LedgerUnavailable`."""
+    """Run a sandbox, without a demonstration. Raises `CannotListen` and `LedgerUnavailable`."""
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(listen(host, port))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="campaign-gateway-"))
@@ -101,68 +101,70 @@ def _settings(
         for provider, room in rooms.items()
         for name, fields in room.ACCOUNTS.items()
     }
-    # The environment may hold the secrets of real accounts, which no emulator should see.
+    # The environment may contain secrets of real accounts, which no emulator should get.
     return parse_settings({"ledger": {"url": f"sqlite:///{ledger}"}, "accounts": accounts}, {})
 
 
 def _notes(emulator: ModuleType) -> Iterator[str]:
-    yield "In the sandbox the campaignId decides what happens. Whoever changes it also needs a new"
+    yield "In the sandbox, the campaignId decides what happens. If you change it, also set a new"
     yield "idempotencyKey, below in Variables:"
     yield from (f"  {number}: {outcome}" for number, outcome in emulator.OUTCOMES.items())
 
 
 async def _demonstrate(running: Sandbox) -> None:
-    """Duplicate a campaign at each account, as any client would, and say how to go on."""
+    """Duplicate a campaign with each account, as a client would, and print what to try next."""
     gateway, accounts = running.url, running.settings.accounts
-    # The gateway is on this machine: no proxy of the environment's leads there.
+    # The gateway runs on this machine, so a proxy of the environment must not be used.
     async with httpx.AsyncClient(base_url=gateway, timeout=30, trust_env=False) as client:
-        answers = {name: await _ask(client, _body(running.settings, name)) for name in accounts}
-        _print_table(running.settings, answers)
+        payloads = {
+            name: await _execute(client, _body(running.settings, name)) for name in accounts
+        }
+        _print_table(running.settings, payloads)
         print(f"\nGraphiQL            {gateway}/graphiql")
         print(f"GraphQL             {gateway}/graphql")
         for provider, url in running.emulators.items():
             print(f"{f'copies at {provider}':<19} {url}/_emulator/copies")
         body = _body(running.settings, next(iter(accounts)))
         print(f"\nFrom a shell:\n{_curl(gateway, body)}\n", flush=True)
-        for name, answer in answers.items():
-            if answer["status"] == "ACCEPTED":
-                await _watch(client, name, answer["duplication"]["id"])
+        for name, payload in payloads.items():
+            if payload["status"] == "ACCEPTED":
+                await _watch(client, name, payload["duplication"]["id"])
         print("Ctrl-C stops the sandbox.", flush=True)
 
 
 def _body(settings: Settings, account: str) -> dict[str, Any]:
     connector = CONNECTORS[settings.accounts[account].provider]
     query = examples.mutation(connector, account)
-    return {"query": " ".join(query.split()), "variables": examples.fresh_key()}
+    return {"query": " ".join(query.split()), "variables": examples.new_key_variables()}
 
 
-async def _ask(client: httpx.AsyncClient, body: dict[str, Any]) -> dict[str, Any]:
-    answer = (await client.post("/graphql", json=body)).json()
-    if "errors" in answer:
-        raise RuntimeError(f"the gateway answered with errors: {answer['errors']}")
-    payload: dict[str, Any] = next(iter(answer["data"].values()))
+async def _execute(client: httpx.AsyncClient, body: dict[str, Any]) -> dict[str, Any]:
+    content = (await client.post("/graphql", json=body)).json()
+    if "errors" in content:
+        raise RuntimeError(f"the gateway returned errors: {content['errors']}")
+    payload: dict[str, Any] = next(iter(content["data"].values()))
     return payload
 
 
 async def _watch(client: httpx.AsyncClient, account: str, duplication_id: str) -> None:
-    """Wait for the copy that the provider did not name."""
+    """Wait until the gateway has found the copy, whose id the provider did not return."""
     for _ in range(60):
         await asyncio.sleep(0.5)
-        found = await _ask(client, {"query": WATCH, "variables": {"id": duplication_id}})
-        if found["status"] != "ACCEPTED":
+        duplication = await _execute(client, {"query": WATCH, "variables": {"id": duplication_id}})
+        if duplication["status"] != "ACCEPTED":
             print(
-                f"{account}: duplication {duplication_id} is now {found['status']} as campaign "
-                f"{found['campaign']['id']} (evidence: {found['evidence']})"
+                f"{account}: duplication {duplication_id} is now {duplication['status']} as "
+                f"campaign {duplication['campaign']['id']} (evidence: {duplication['evidence']})"
             )
             return
 
 
-def _print_table(settings: Settings, answers: Mapping[str, dict[str, Any]]) -> None:
+def _print_table(settings: Settings, payloads: Mapping[str, dict[str, Any]]) -> None:
     rows = [("ACCOUNT", "PROVIDER", "STATUS", "COPY", "NAME OF THE COPY")]
-    for name, answer in answers.items():
-        copy = answer["campaign"] or {"id": "not named yet", "name": None}
+    for name, payload in payloads.items():
+        copy = payload["campaign"] or {"id": "no id yet", "name": None}
         provider = settings.accounts[name].provider
-        rows.append((name, provider, answer["status"], copy["id"], copy["name"] or ""))
+        rows.append((name, provider, payload["status"], copy["id"], copy["name"] or ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))

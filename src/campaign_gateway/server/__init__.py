@@ -1,1 +1,1 @@
-"""Runs the app with uvicorn: listen, drain, stop."""
+"""Runs the app with uvicorn: listens, drains and stops."""

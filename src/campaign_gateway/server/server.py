@@ -1,4 +1,4 @@
-"""Listening and serving, for the gateway and for the sandbox."""
+"""Listens and serves, for the gateway and for the sandbox."""
 
 import asyncio
 import logging
@@ -14,36 +14,37 @@ from typing import Any, Protocol
 import uvicorn
 from starlette.applications import Starlette
 
-# How long a stopping server waits for the requests it is answering.
+# How long a stopping server waits for its open requests, in seconds.
 GRACE_SECONDS = 10
 
-# How long a gateway that was told to stop at least says so at /readyz, in seconds.
+# For how many seconds, at least, /readyz reports that the gateway is stopping.
 NOTICE_SECONDS = 1.0
 
 STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class CannotListen(Exception):
-    """The address is taken, not ours, or not an address."""
+    """The address is in use, does not belong to this machine, or is invalid."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take the address before anything else starts. Raises `CannotListen`."""
+    """Reserve the address before anything else starts. Raises `CannotListen`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise CannotListen(
-            f"cannot listen on {host} port {port}: {error.strerror}; choose another with --port"
+            f"cannot listen on {host} port {port}: {error.strerror}; "
+            "choose another port with --port"
         ) from None
-    # Connections inherit it. Else an answer's last packet waits for the client's delayed word that
-    # it has the first: 40 ms.
+    # Connections inherit this option. Without it, the last packet of a response waits 40 ms for the
+    # client's delayed acknowledgement of the first packet.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
 
 
 class Drainable(Protocol):
-    """What a server asks of the gateway behind it when it has to stop."""
+    """The part of a gateway that the server calls to stop it."""
 
     async def drain(self) -> None: ...
 
@@ -51,10 +52,10 @@ class Drainable(Protocol):
 
 
 class Server(uvicorn.Server):
-    """On SIGINT or SIGTERM it drains the gateway, still serving; a second one ends the waiting.
+    """Drains the gateway on SIGINT or SIGTERM, and serves meanwhile. A second signal ends the wait.
 
-    It leaves the rest of the stopping to its caller: uvicorn's own raises the signal again when it
-    has stopped, which would end the process before files are closed and removed.
+    uvicorn raises the signal again after it has stopped. This server does not, because that would
+    end the process before its caller has closed and removed files.
     """
 
     def __init__(self, config: uvicorn.Config, gateway: Drainable) -> None:
@@ -62,17 +63,17 @@ class Server(uvicorn.Server):
         self._gateway = gateway
         self._draining: asyncio.Task[None] | None = None
         self._signals = 0
-        self._leaves_at = 0.0
+        self._exits_at = 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # Whoever routes to this gateway learns from /readyz; a person at a terminal is in a hurry.
-        self._leaves_at = monotonic() + (NOTICE_SECONDS if sig == signal.SIGTERM else 0)
+        # A load balancer must see /readyz fail first. A person at a terminal should not wait.
+        self._exits_at = monotonic() + (NOTICE_SECONDS if sig == signal.SIGTERM else 0)
         self._signals += 1
 
     async def on_tick(self, counter: int) -> bool:
         if self._signals > 0:
             self._draining = self._draining or asyncio.create_task(self._gateway.drain())
-            if self._draining.done() and monotonic() >= self._leaves_at:
+            if self._draining.done() and monotonic() >= self._exits_at:
                 self.should_exit = True
         if self._signals > 1:
             self._gateway.give_up()
@@ -81,12 +82,12 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        before = {each: signal.signal(each, self.handle_exit) for each in STOPPING_SIGNALS}
+        before = {number: signal.signal(number, self.handle_exit) for number in STOPPING_SIGNALS}
         try:
             yield
         finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def create_server(app: Starlette) -> Server:
@@ -103,7 +104,7 @@ def create_server(app: Starlette) -> Server:
 
 def _protocol() -> Any:
     if find_spec("httptools") is None:
-        # Where there is none uvicorn uses h11, which declines upgrades by itself.
+        # Without httptools, uvicorn uses h11, which ignores upgrades itself.
         return "h11"
     from campaign_gateway.server.http_protocol import WithoutUpgrades  # noqa: PLC0415
 
@@ -112,6 +113,6 @@ def _protocol() -> Any:
 
 def log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    # These would log the URL of every call to a provider, and uvicorn its own start and stop.
+    # httpx and httpcore log the URL of every call, and uvicorn its own start and stop.
     for name in ("httpx", "httpcore", "uvicorn"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,1 +1,1 @@
-"""The only room that sends requests to providers."""
+"""Sends requests to providers. No other package does."""

@@ -1,4 +1,7 @@
-"""The only code that sends to a provider, and the judge of what is certain after it has."""
+"""The only code that sends requests to providers.
+
+It reports whether a failed request was certainly not sent.
+"""
 
 import asyncio
 import logging
@@ -14,31 +17,31 @@ import httpx
 
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse
 from campaign_gateway.transport.errors import NoResponse, NotSent
-from campaign_gateway.transport.redaction import redact, redactor
+from campaign_gateway.transport.redaction import create_redactor, redact_body
 
 log = logging.getLogger(__name__)
 
 
-# Bytes of an answer that are read; what is longer counts as unreadable.
+# Bytes of a response body. A longer body counts as incomplete.
 COPY_ANSWER_LIMIT = 1024 * 1024
 READ_ANSWER_LIMIT = 8 * 1024 * 1024
 
 CONNECT_SECONDS = 3.0
 CONNECT_TRIES = 3
 
-# After the deadline of a call that was sent, the event loop polls the sockets this often in this
-# many seconds, for an answer that has arrived already.
+# After the deadline of a call that was sent, the event loop polls the sockets `LAST_POLLS` times
+# within `LAST_SECONDS`, because a response may have arrived already.
 LAST_POLLS = 20
 LAST_SECONDS = 0.2
 
 
 @dataclass
 class _Exchange:
-    """How far one request got. The line of no return lies just before its first byte."""
+    """How far one request got. Just before its first byte, it counts as sent."""
 
     before_first_byte: Callable[[], Awaitable[None]] | None = None
     may_have_sent: bool = False
-    answer: ProviderResponse | None = None
+    response: ProviderResponse | None = None
 
     async def trace(self, event: str, _info: object) -> None:
         if event == "http11.send_request_headers.started":
@@ -49,24 +52,24 @@ class _Exchange:
 
 @asynccontextmanager
 async def deadline(seconds: float) -> AsyncIterator[Callable[[], None]]:
-    """Raises `TimeoutError` after so many seconds.
+    """Raise `TimeoutError` after this many seconds.
 
-    It yields a function that the caller calls as the request is sent, and that raises
-    `TimeoutError` if it is too late to send. From then on the deadline first lets the answer be
-    read that has arrived, and ends the call `LAST_SECONDS` later at the latest.
+    It yields a function that the caller calls when it sends the request. The function raises
+    `TimeoutError` if it is too late to send. After it was called, a response that has arrived by
+    the deadline is still read, and the call ends at most `LAST_SECONDS` after the deadline.
     """
-    # A process that was stopped, or an event loop that was blocked, beyond the deadline finds the
-    # timer and the provider's answer at the same moment, and asyncio would run the timer first.
+    # If the process was stopped or the event loop was blocked beyond the deadline, the loop finds
+    # the timer and the provider's response at the same moment, and runs the timer first.
     #
-    # Before the request is sent the deadline is asyncio's own: it cancels the call at once, also
-    # while the record is being written, so that nothing is sent after it. The switch to the late
-    # deadline is one step of the loop with the first byte: no timer can run between the check of
-    # the time and the switch, and a timer that ran before has cancelled the call already.
+    # Before the request is sent, the deadline is asyncio's own. It cancels the call immediately,
+    # even while the record is being written, so that nothing is sent after it. The switch to the
+    # late deadline and the first byte are one step of the loop: no timer can run between the check
+    # of the time and the switch, and a timer that ran before has cancelled the call already.
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + seconds
     polling: list[asyncio.Task[None]] = []
 
-    def await_answer() -> None:
+    def mark_sent() -> None:
         if loop.time() >= ends_at:
             raise TimeoutError
         limit.reschedule(None)
@@ -74,7 +77,7 @@ async def deadline(seconds: float) -> AsyncIterator[Callable[[], None]]:
 
     async with asyncio.timeout_at(ends_at) as limit:
         try:
-            yield await_answer
+            yield mark_sent
         finally:
             for task in polling:
                 task.cancel()
@@ -83,24 +86,24 @@ async def deadline(seconds: float) -> AsyncIterator[Callable[[], None]]:
 async def _expire_late(limit: asyncio.Timeout, ends_at: float) -> None:
     loop = asyncio.get_running_loop()
     await asyncio.sleep(ends_at - loop.time())
-    # A fixed number of turns, and not only a time: one turn of a busy loop may outlast the time,
-    # and what a socket has takes several turns to reach the call that waits for it.
+    # The number of turns is fixed, because one turn of a busy loop may take longer than the time,
+    # and the bytes of a socket need several turns to reach the call that waits for them.
     for _ in range(LAST_POLLS):
         await asyncio.sleep(LAST_SECONDS / LAST_POLLS)
     limit.reschedule(loop.time())
 
 
 class Transport:
-    """Sends to one account's provider: one deadline for a whole call, no redirects, no proxies."""
+    """Sends the requests of one account: one deadline per call, no redirects and no proxies."""
 
     def __init__(
         self, secrets: Iterable[str], timeout_seconds: float, ca_file: str | None = None
     ) -> None:
         self._timeout_seconds = timeout_seconds
-        # Some providers echo the secret when they refuse it.
-        self._hide = redactor(secrets)
-        # A connection that is kept alive may be closed by the provider as the next request is
-        # written, which looks the same whether that request took effect or not: so none is kept.
+        # Some providers repeat the secret when they reject it.
+        self._redact = create_redactor(secrets)
+        # No connection is kept alive. If the provider closed it while the next request is written,
+        # it would be unknown whether that request took effect.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self._client = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(
@@ -122,32 +125,32 @@ class Transport:
     ) -> ProviderResponse:
         """Send a request that may make a copy, at most once.
 
-        `before_first_byte` runs when the connection is up and nothing is written yet; what it raises is
-        raised here, and then nothing is written. Raises `NotSent` and `NoResponse`.
+        `before_first_byte` runs after the connection is open and before anything is written. If it
+        raises, nothing is written and the exception propagates. Raises `NotSent` and `NoResponse`.
         """
         exchange = _Exchange()
         try:
-            async with deadline(self._timeout_seconds) as await_answer:
+            async with deadline(self._timeout_seconds) as mark_sent:
 
-                async def cross() -> None:
+                async def record_and_mark_sent() -> None:
                     await before_first_byte()
-                    await_answer()
+                    mark_sent()
 
-                exchange.before_first_byte = cross
+                exchange.before_first_byte = record_and_mark_sent
                 for pause in _connect_pauses():
                     try:
                         return await self._exchange(request, exchange, COPY_ANSWER_LIMIT)
                     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                        # A wrong certificate or protocol stays wrong, so a new try is useless.
+                        # A retry does not help against a wrong certificate or protocol.
                         if pause is None or exchange.may_have_sent or _tls_failure(error):
                             raise
                         await asyncio.sleep(pause)
         except httpx.LocalProtocolError as error:
-            # h11 refuses a malformed request before it writes any of it.
-            raise NotSent("the request could not be written") from error
+            # h11 rejects a malformed request before it writes any of it.
+            raise NotSent("the request is malformed") from error
         except (httpx.HTTPError, TimeoutError) as error:
-            if exchange.answer is not None:
-                return exchange.answer
+            if exchange.response is not None:
+                return exchange.response
             if exchange.may_have_sent:
                 raise NoResponse(_reason(request, error)) from error
             raise NotSent(_reason(request, error)) from error
@@ -156,11 +159,11 @@ class Transport:
     async def send_idempotent(self, request: ProviderRequest) -> ProviderResponse:
         """Send a request that may be sent twice without harm. Raises `NoResponse`.
 
-        The answer may be long: parse it with `parsed`.
+        The response may be long, so parse it with `parsed`.
         """
         try:
-            async with deadline(self._timeout_seconds) as await_answer:
-                await_answer()
+            async with deadline(self._timeout_seconds) as mark_sent:
+                mark_sent()
                 return await self._exchange(request, _Exchange(), READ_ANSWER_LIMIT)
         except (httpx.HTTPError, TimeoutError) as error:
             raise NoResponse(_reason(request, error)) from error
@@ -176,27 +179,27 @@ class Transport:
             extensions={"trace": exchange.trace},
         ) as response:
             headers = {
-                name.lower(): self._hide(value.encode()).decode()
+                name.lower(): self._redact(value.encode()).decode()
                 for name, value in response.headers.items()
             }
-            # The status is an answer, whatever becomes of the body after it.
-            exchange.answer = ProviderResponse(response.status_code, headers, b"", complete=False)
+            # The status counts as a response even if the body is lost after it.
+            exchange.response = ProviderResponse(response.status_code, headers, b"", complete=False)
             if "content-encoding" in headers:
-                return exchange.answer
+                return exchange.response
             body = bytearray()
-            # Raw, because a decoded chunk is inflated whole before it could be counted.
+            # Raw chunks, because a compressed chunk would be expanded before it could be counted.
             async for chunk in response.aiter_raw():
                 body += chunk
                 if len(body) > limit:
-                    return exchange.answer
-            body_hidden = await redact(self._hide, bytes(body))
-            return ProviderResponse(response.status_code, headers, body_hidden)
+                    return exchange.response
+            redacted_body = await redact_body(self._redact, bytes(body))
+            return ProviderResponse(response.status_code, headers, redacted_body)
 
 
 def _connect_pauses() -> list[float | None]:
-    """Seconds to wait after each failed try to connect; None after the last."""
-    spread = random.uniform(0.1, 0.3)  # noqa: S311 - only spreads callers
-    return [*(spread * tries for tries in range(1, CONNECT_TRIES)), None]
+    """Return the seconds to wait after each failed try to connect, and None for the last try."""
+    jitter = random.uniform(0.1, 0.3)  # noqa: S311 - no secret depends on it
+    return [*(jitter * tries for tries in range(1, CONNECT_TRIES)), None]
 
 
 def _trust(ca_file: str | None) -> ssl.SSLContext:
@@ -215,14 +218,14 @@ def _reason(request: ProviderRequest, error: Exception) -> str:
         case httpx.ConnectError():
             return "no connection"
         case TimeoutError() | httpx.TimeoutException():
-            return "not in time"
+            return "timeout"
         case httpx.RemoteProtocolError():
-            return "the connection was closed or did not speak HTTP"
+            return "the connection was closed, or the response was not HTTP"
         case _:
-            return "the connection broke"
+            return "the connection failed"
 
 
-# The TLS library's way to say that it needs more bytes, and that there are none.
+# With these exceptions, the TLS library reports that it needs more bytes or that there are none.
 _NO_TLS_FAILURES = (
     ssl.SSLWantReadError,
     ssl.SSLWantWriteError,
@@ -233,11 +236,11 @@ _NO_TLS_FAILURES = (
 
 
 def _tls_failure(error: BaseException) -> str | None:
-    """Why TLS failed, which the HTTP library reports as a connection that failed; else None."""
+    """Return why TLS failed, or None. The HTTP library reports it as a failed connection."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            # The part after the comma repeats the host name, which callers need not know.
+            # The part after the comma repeats the host name, which callers do not need.
             why = cause.verify_message.partition(",")[0]
             return f"the provider's TLS certificate is not accepted: {why}"
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, _NO_TLS_FAILURES):
@@ -248,6 +251,6 @@ def _tls_failure(error: BaseException) -> str | None:
 
 
 def _socket_options() -> list[tuple[int, int, int]]:
-    # After a sender's death its kernel still delivers what was written; this bounds for how long.
+    # If this process dies, its kernel still delivers what was written. This limits for how long.
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     return [] if option is None else [(socket.IPPROTO_TCP, option, 20_000)]

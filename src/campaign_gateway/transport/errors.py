@@ -1,9 +1,9 @@
-"""Why a request has no response."""
+"""The two ways in which a request gets no response."""
 
 
 class NotSent(Exception):
-    """Not one byte reached the provider: nothing was made."""
+    """No byte was sent to the provider, so no copy was made."""
 
 
 class NoResponse(Exception):
-    """Bytes may have reached the provider and no status came back: a copy may exist."""
+    """Bytes may have reached the provider, but no status came back. A copy may exist."""

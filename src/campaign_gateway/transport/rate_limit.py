@@ -1,4 +1,7 @@
-"""How many calls an account may have: at once, a second, a minute. Records are made after that."""
+"""Limits the calls of one account: in parallel, per second and per minute.
+
+A call waits here before it is recorded.
+"""
 
 import asyncio
 import math
@@ -8,13 +11,13 @@ from contextlib import asynccontextmanager
 
 from campaign_gateway.model import ErrorCode, Refused, UserError
 
-# In seconds. A call reaches its provider a little after its turn, one sooner than another, so that
-# a bare second of turns could become less than one at the provider.
+# In seconds. Calls reach the provider with different delays after their turn. Without a margin, the
+# turns of one second could arrive in less than one second.
 WINDOWS = {"second": 1.1, "minute": 60.0}
 
 
 class RateLimiter:
-    """A bounded number of calls at once, and never more than given in any second or any minute."""
+    """Limits the calls that run in parallel, and the calls in any second and in any minute."""
 
     def __init__(
         self, calls_at_once: int, calls_per_minute: int | None, calls_per_second: int | None = None
@@ -27,36 +30,38 @@ class RateLimiter:
 
     @asynccontextmanager
     async def acquire(self, timeout: float) -> AsyncIterator[None]:
-        """A permit for one call, waited for at most `timeout` seconds. Raises `Refused`."""
+        """Wait at most `timeout` seconds until one more call is allowed. Raises `Refused`."""
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + timeout
+        ends_at = loop.time() + timeout
         try:
-            async with asyncio.timeout_at(give_up_at):
+            async with asyncio.timeout_at(ends_at):
                 await self._slots.acquire()
         except TimeoutError:
             raise Refused(
                 UserError(
                     ErrorCode.OVERLOADED,
-                    "Too many calls to this account are under way. Nothing was sent; try again.",
+                    "Too many calls to this account are running. Nothing was sent. "
+                    "Try again later.",
                 )
             ) from None
         try:
-            await self._wait_for_window(loop.time(), give_up_at)
+            await self._wait_for_window(loop.time(), ends_at)
             yield
         finally:
             self._slots.release()
 
-    async def _wait_for_window(self, now: float, give_up_at: float) -> None:
-        """The earliest turn that every window has room for, taken in each of them."""
+    async def _wait_for_window(self, now: float, ends_at: float) -> None:
+        """Reserve the earliest time that every window allows, and wait until then."""
         turn, full = now, ""
         for window, turns in self._call_times.items():
             if len(turns) == turns.maxlen and turns[0] + WINDOWS[window] > turn:
                 turn, full = turns[0] + WINDOWS[window], window
-        if turn > max(now, give_up_at):
+        if turn > max(now, ends_at):
             raise Refused(
                 UserError(
                     ErrorCode.RATE_LIMITED,
-                    f"This account's calls per {full} are used up. Nothing was sent; try again.",
+                    f"The limit of calls per {full} of this account is reached. Nothing was sent. "
+                    "Try again later.",
                     retry_after=math.ceil(turn - now),
                 )
             )

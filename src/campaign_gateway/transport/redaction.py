@@ -1,95 +1,99 @@
-"""Takes secrets out of responses and messages."""
+"""Redacts secrets in responses and messages."""
 
 import base64
 import re
 from collections.abc import Callable, Iterable
 
-from campaign_gateway.transport.worker import in_worker
+from campaign_gateway.transport.worker import run_in_worker
 
 REDACTED = b"[redacted]"
 
-# Bytes that the event loop itself redacts, which takes a few milliseconds.
-REDACTED_AT_ONCE = 1024 * 1024
+# The event loop redacts up to this many bytes itself, which takes a few milliseconds.
+LOOP_LIMIT = 1024 * 1024
 
-# Bytes that one search for secrets goes through, which takes about a millisecond.
+# One search for secrets scans this many bytes, which takes about a millisecond.
 WINDOW = 64 * 1024
 
-# Bytes that one character of a secret takes up at most, as `&amp;amp;amp;amp;#x00000000;` does.
-LONGEST_SPELLING = 40
+# The most bytes for one character of a secret, as in `&amp;amp;amp;amp;#x00000000;`.
+LONGEST_FORM = 40
 
-# Characters below which a secret is redacted only as a word of its own.
+# A secret with fewer characters is redacted only as a separate word.
 SHORT = 8
 
+Redactor = Callable[[bytes], bytes]
 
-def redactor(secrets: Iterable[str]) -> Callable[[bytes], bytes]:
-    """Takes the secrets out of what is said, as JSON, XML, a URL or base64 may spell them."""
-    # One secret may stand inside another, of which a part would be left otherwise.
+
+def create_redactor(secrets: Iterable[str]) -> Redactor:
+    """Return a function that redacts the secrets, also in JSON, XML, URL and base64 encodings."""
+    # A secret may contain another one. If the shorter one came first, the rest would remain.
     longest_first = sorted(filter(None, secrets), key=len, reverse=True)
     patterns = [_pattern_of(secret) for secret in longest_first]
-    encoded = [each.encode() for secret in longest_first for each in _in_base64(secret)]
+    base64_forms = [form.encode() for secret in longest_first for form in _base64_forms(secret)]
 
-    def hide(said: bytes) -> bytes:
+    def redact(text: bytes) -> bytes:
         for pattern, longest in patterns:
-            said = _without(pattern, longest, said)
-        for spelling in encoded:
-            said = said.replace(spelling, REDACTED)
-        return said
+            text = _replace_matches(pattern, longest, text)
+        for form in base64_forms:
+            text = text.replace(form, REDACTED)
+        return text
 
-    return hide
-
-
-async def redact(hide: Callable[[bytes], bytes], body: bytes) -> bytes:
-    # The answer to a copy never waits for the worker, which may have many lists to parse.
-    return hide(body) if len(body) <= REDACTED_AT_ONCE else await in_worker(hide, body)
+    return redact
 
 
-def _without(pattern: re.Pattern[bytes], longest: int, said: bytes) -> bytes:
-    """What is said without the matches, of which none is longer than `longest` bytes.
+async def redact_body(redact: Redactor, body: bytes) -> bytes:
+    """Redact a body, and use the worker if it is long."""
+    # The response to a copy never waits for the worker, which may have many lists to parse.
+    return redact(body) if len(body) <= LOOP_LIMIT else await run_in_worker(redact, body)
 
-    It searches one window after the other, because a search holds Python's lock to its end.
+
+def _replace_matches(pattern: re.Pattern[bytes], longest: int, text: bytes) -> bytes:
+    """Replace all matches, none of which is longer than `longest` bytes.
+
+    It searches one window after another, because a search holds Python's global lock until it ends.
     """
-    kept: list[bytes] = []
+    parts: list[bytes] = []
     start = position = 0
-    while position < len(said):
+    while position < len(text):
         border = position + WINDOW
-        # A match that begins in the window may end behind it, and what follows a match is seen too.
-        found = pattern.search(said, position, border + longest)
-        if found is None or found.start() >= border:
+        # A match may begin in the window and end after it. The search must also see the byte that
+        # follows a match.
+        match = pattern.search(text, position, border + longest)
+        if match is None or match.start() >= border:
             position = border
         else:
-            kept += [said[start : found.start()], REDACTED]
-            start = position = found.end()
-    return b"".join([*kept, said[start:]]) if kept else said
+            parts += [text[start : match.start()], REDACTED]
+            start = position = match.end()
+    return b"".join([*parts, text[start:]]) if parts else text
 
 
 def _pattern_of(secret: str) -> tuple[re.Pattern[bytes], int]:
-    """Matches the secret in any spelling but base64. The number is the longest match's."""
-    found = "".join(map(_escaped_forms, secret))
+    """Return a pattern for all forms except base64, and the length of its longest match."""
+    pattern = "".join(map(_escaped_forms, secret))
     if len(secret) < SHORT:
-        # A secret so short may well stand inside a harmless word.
-        found = rf"(?<![\w-]){found}(?![\w-])"
-    return re.compile(found.encode()), LONGEST_SPELLING * len(secret)
+        # A short secret may be a part of a harmless word.
+        pattern = rf"(?<![\w-]){pattern}(?![\w-])"
+    return re.compile(pattern.encode()), LONGEST_FORM * len(secret)
 
 
-def _in_base64(secret: str) -> list[str]:
-    """The secret in base64 behind any other text, as in `user:secret`: there are three ways."""
+def _base64_forms(secret: str) -> list[str]:
+    """Return the three base64 forms of the secret after any other text, as in `user:secret`."""
     if len(secret) < SHORT:
         return []
-    found = []
-    for ahead in range(3):
-        encoded = base64.b64encode(b"\0" * ahead + secret.encode()).decode().rstrip("=")
-        # The characters at both ends also carry bits of what stands there.
-        found.append(encoded[(0, 2, 3)[ahead] : -1])
-    return found
+    forms = []
+    for bytes_before in range(3):
+        encoded = base64.b64encode(b"\0" * bytes_before + secret.encode()).decode().rstrip("=")
+        # The characters at both ends also encode bits of the neighbouring text.
+        forms.append(encoded[(0, 2, 3)[bytes_before] : -1])
+    return forms
 
 
 def _escaped_forms(character: str) -> str:
-    """One character, escaped as often as a message goes through encoders on its way."""
-    # Every alternative begins with a plain character: then `re` skips quickly to the next of them.
-    # All repeats are bounded, or some bodies would take quadratic time.
+    """Return a pattern for one character, escaped once by each encoder that a message passes."""
+    # Every alternative begins with a plain character, so that `re` skips quickly to the next one.
+    # All repeats are bounded, because some bodies would take quadratic time otherwise.
     code, plain = ord(character), re.escape(character)
     escaped = rf"u(?i:{code:04x})" if character.isalnum() else rf"(?:u(?i:{code:04x})|{plain})"
-    # Possessive, because no other number of backslashes can match where all of them do not.
+    # Possessive: if all backslashes do not match, no smaller number of them can.
     backslashes = r"\\{0,15}" if character == "\\" else r"\\{0,15}+"
     names = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
     named = f"|{names[character]};" if character in names else ""

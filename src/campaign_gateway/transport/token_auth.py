@@ -1,4 +1,4 @@
-"""Requests that carry a token, which the provider gives for the account's secrets now and then."""
+"""Adds an access token to each request, and gets a new token from the provider when needed."""
 
 import asyncio
 import re
@@ -14,7 +14,7 @@ from campaign_gateway.connectors.contract import (
 from campaign_gateway.model import DEFAULT_TIMING, Refused, Rejected
 from campaign_gateway.transport.client import Transport, deadline
 from campaign_gateway.transport.errors import NoResponse, NotSent
-from campaign_gateway.transport.redaction import redact, redactor
+from campaign_gateway.transport.redaction import Redactor, create_redactor, redact_body
 from campaign_gateway.transport.worker import parsed
 
 
@@ -22,13 +22,13 @@ from campaign_gateway.transport.worker import parsed
 class _CachedToken:
     token: str = field(repr=False)
     expires_at: float
-    hide: Callable[[bytes], bytes]
+    redact: Redactor
 
 
 class TokenTransport:
-    """A transport that signs in when it has to, and once more when the token is refused.
+    """A transport that requests a token if it has none, and once more if its token is rejected.
 
-    `send` and `read` also raise `Refused` when the provider does not let the account in.
+    Both ways to send also raise `Refused` if the provider rejects the account's credentials.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class TokenTransport:
         self._token_timeout = token_timeout
         self._connector = connector
         self._pass: _CachedToken | None = None
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def close(self) -> None:
         await self._transport.close()
@@ -49,67 +49,80 @@ class TokenTransport:
     async def send_once(
         self, request: ProviderRequest, before_first_byte: Callable[[], Awaitable[None]]
     ) -> ProviderResponse:
-        """As `Transport.send_once`; sends again only what was refused for its token alone."""
+        """Like `Transport.send_once`, but sends again if the provider rejects only the token.
+
+        Such a response means that the provider did not execute the request, so this is no second
+        copy.
+        """
         try:
-            first = await self._sign_in(None)
+            first = await self._get_token(None)
         except (NoResponse, UnexpectedResponse) as failure:
-            raise NotSent(f"signing in failed: {failure}") from failure
-        response = await self._transport.send_once(self._signed(request, first), before_first_byte)
+            raise NotSent(f"the access token could not be requested: {failure}") from failure
+        response = await self._transport.send_once(
+            self._authorize(request, first), before_first_byte
+        )
         if not self._connector.rejects_token(response):
             return await _redact(response, first)
         try:
-            second = await self._sign_in(first)
+            second = await self._get_token(first)
         except (NoResponse, UnexpectedResponse, Refused):
             return await _redact(response, first)
-        response = await self._transport.send_once(self._signed(request, second), _already_recorded)
+        response = await self._transport.send_once(
+            self._authorize(request, second), _already_recorded
+        )
         return await _redact(response, second)
 
     async def send_idempotent(self, request: ProviderRequest) -> ProviderResponse:
-        """As `Transport.send_idempotent`, and raises `UnexpectedResponse` when signing in tells nothing."""
-        first = await self._sign_in(None)
-        response = await self._transport.send_idempotent(self._signed(request, first))
+        """Like `Transport.send_idempotent`.
+
+        Also raises `UnexpectedResponse` if the response to the token request cannot be parsed.
+        """
+        first = await self._get_token(None)
+        response = await self._transport.send_idempotent(self._authorize(request, first))
         if not await parsed(response, self._connector.rejects_token, response):
             return await _redact(response, first)
-        second = await self._sign_in(first)
-        response = await self._transport.send_idempotent(self._signed(request, second))
+        second = await self._get_token(first)
+        response = await self._transport.send_idempotent(self._authorize(request, second))
         return await _redact(response, second)
 
-    def _signed(self, request: ProviderRequest, given: _CachedToken) -> ProviderRequest:
-        return self._connector.authorize(request, given.token)
+    def _authorize(self, request: ProviderRequest, cached: _CachedToken) -> ProviderRequest:
+        return self._connector.authorize(request, cached.token)
 
-    async def _sign_in(self, refused: _CachedToken | None) -> _CachedToken:
-        """What is good by our clock and not refused, asked for by one caller for all."""
+    async def _get_token(self, rejected: _CachedToken | None) -> _CachedToken:
+        """Return a token that is neither expired nor rejected. One caller requests it for all."""
         loop = asyncio.get_running_loop()
         try:
-            # Waiting for another's sign-in counts: it may hang, and so may the next one's.
-            async with deadline(self._token_timeout) as await_answer:
-                await_answer()
-                async with self._turn:
-                    known = self._pass
-                    if known and known is not refused and loop.time() < known.expires_at:
-                        return known
-                    self._pass = await self._new_pass(loop.time())
+            # The wait for another call's token request counts too: each of them may hang.
+            async with deadline(self._token_timeout) as mark_sent:
+                mark_sent()
+                async with self._lock:
+                    cached = self._pass
+                    if cached and cached is not rejected and loop.time() < cached.expires_at:
+                        return cached
+                    self._pass = await self._request_token(loop.time())
                     return self._pass
         except TimeoutError:
-            raise NoResponse("not in time") from None
+            raise NoResponse("timeout") from None
 
-    async def _new_pass(self, asked_at: float) -> _CachedToken:
+    async def _request_token(self, requested_at: float) -> _CachedToken:
         response = await self._transport.send_idempotent(self._connector.build_token_request())
-        answer = await parsed(response, self._connector.parse_token, response)
-        if isinstance(answer, Rejected):
-            raise Refused(answer.error)
-        if not re.fullmatch(r"[\x21-\x7e]+", answer.value):
-            raise UnexpectedResponse("a token that no request can carry")
-        return _CachedToken(answer.value, asked_at + answer.lifetime, redactor([answer.value]))
+        token = await parsed(response, self._connector.parse_token, response)
+        if isinstance(token, Rejected):
+            raise Refused(token.error)
+        if not re.fullmatch(r"[\x21-\x7e]+", token.value):
+            raise UnexpectedResponse("the token contains characters that no header allows")
+        return _CachedToken(
+            token.value, requested_at + token.lifetime, create_redactor([token.value])
+        )
 
 
 async def _already_recorded() -> None:
-    """The intent is on record since the first time."""
+    """Do nothing: the intent was recorded before the first try."""
 
 
-async def _redact(response: ProviderResponse, given: _CachedToken) -> ProviderResponse:
-    """The answer without the token, which is as good as a secret while it lasts."""
+async def _redact(response: ProviderResponse, cached: _CachedToken) -> ProviderResponse:
+    """Redact the token, which is a secret until it expires."""
     headers = {
-        name: given.hide(value.encode()).decode() for name, value in response.headers.items()
+        name: cached.redact(value.encode()).decode() for name, value in response.headers.items()
     }
-    return replace(response, headers=headers, body=await redact(given.hide, response.body))
+    return replace(response, headers=headers, body=await redact_body(cached.redact, response.body))

@@ -1,4 +1,4 @@
-"""Runs what takes long in a thread, so that the event loop goes on."""
+"""Runs slow functions in a thread, so that they do not block the event loop."""
 
 import asyncio
 import gc
@@ -11,32 +11,33 @@ from campaign_gateway.connectors.contract import ProviderResponse
 
 Result = TypeVar("Result")
 
-# Bytes of a body that the event loop itself parses, which takes it a few milliseconds.
-PARSED_AT_ONCE = 64 * 1024
+# The event loop parses a body of up to this many bytes itself, which takes a few milliseconds.
+LOOP_LIMIT = 64 * 1024
 
-# One thread: several would take turns with the event loop, and each turn delays it by 5 ms.
-_WORKER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="long-answers")
+# Only one thread, because each running thread can delay the event loop by 5 ms.
+_WORKER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="long-responses")
 
 
 async def parsed(
     response: ProviderResponse, parse: Callable[..., Result], *arguments: object
 ) -> Result:
-    """Return what `parse` makes of the arguments. A long response is parsed in the worker."""
-    if len(response.body) <= PARSED_AT_ONCE:
+    """Return the result of `parse(*arguments)`. A long response is parsed in the worker."""
+    if len(response.body) <= LOOP_LIMIT:
         return parse(*arguments)
-    return await in_worker(parse, *arguments)
+    return await run_in_worker(parse, *arguments)
 
 
-async def in_worker(work: Callable[..., Result], *arguments: object) -> Result:
-    """Run what takes long in a thread, so that the event loop goes on meanwhile."""
-    whole = partial(_uncollected, work, *arguments)
-    return await asyncio.get_running_loop().run_in_executor(_WORKER, whole)
+async def run_in_worker(work: Callable[..., Result], *arguments: object) -> Result:
+    """Run a slow function in a thread, so that it does not block the event loop."""
+    call = partial(_without_garbage_collection, work, *arguments)
+    return await asyncio.get_running_loop().run_in_executor(_WORKER, call)
 
 
-def _uncollected(work: Callable[..., Result], *arguments: object) -> Result:
-    """Run it without Python's garbage collector, which stops all threads: 50 to 150 ms for a list.
+def _without_garbage_collection(work: Callable[..., Result], *arguments: object) -> Result:
+    """Run the function with the garbage collector off, which would stop all threads.
 
-    The parsers make no cycles, so that all they allocate is freed without the collector.
+    One collection takes 50 to 150 ms for a long list. The parsers create no reference cycles, so
+    everything they allocate is freed without the collector.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -1,4 +1,4 @@
-"""Long answers: the event loop goes on while they are read, and no secret is left in them."""
+"""Long responses: they do not block the event loop, and their secrets are redacted."""
 
 import asyncio
 import base64
@@ -27,21 +27,21 @@ from campaign_gateway.duplication.copy_search import search_copies
 from campaign_gateway.duplication.intents import CopyCall, new_call
 from campaign_gateway.model import Rejected
 from campaign_gateway.transport.client import COPY_ANSWER_LIMIT, Transport
-from campaign_gateway.transport.redaction import LONGEST_SPELLING, WINDOW, redactor
+from campaign_gateway.transport.redaction import LONGEST_FORM, WINDOW, create_redactor
 from campaign_gateway.transport.token_auth import TokenTransport, _CachedToken
-from campaign_gateway.transport.worker import PARSED_AT_ONCE, parsed
+from campaign_gateway.transport.worker import LOOP_LIMIT, parsed
 
 SECRET = 'sk/live"a&b-12345'
 
 LIST_BYTES = 7_000_000
 
-# What the work may cost the event loop, in seconds, on a machine that does nothing else.
+# How long the event loop may be blocked, in seconds, on a machine that does nothing else.
 LONGEST_STALL = 0.05
 
 
 @contextmanager
 def answering(body: bytes) -> Iterator[str]:
-    """A provider in a thread of its own that answers each request with the body."""
+    """A provider in its own thread that responds to each request with the body."""
 
     def serve() -> None:
         while True:
@@ -61,7 +61,7 @@ def answering(body: bytes) -> Iterator[str]:
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
-            # A connection without a request is the last one.
+            # A connection without a request ends the provider.
             socket.create_connection(listener.getsockname()).close()
             thread.join(10)
 
@@ -132,7 +132,7 @@ async def _longest_stall(call: CopyCall) -> float:
 
 
 @pytest.mark.parametrize("provider", LISTS)
-async def test_the_event_loop_goes_on_while_a_long_list_is_read(
+async def test_long_list_does_not_block_the_event_loop(
     open_at: Callable[..., Account], provider: str
 ) -> None:
     make, settings, fields = LISTS[provider]
@@ -149,11 +149,11 @@ async def test_the_event_loop_goes_on_while_a_long_list_is_read(
     assert min(stalls) < max(LONGEST_STALL, in_one_go / 4), (stalls, in_one_go)
 
 
-async def test_a_list_that_makes_no_sense_is_unreadable_however_long(
+async def test_long_list_that_is_invalid_raises_unexpected_response(
     open_at: Callable[..., Account],
 ) -> None:
     _, settings, fields = LISTS["sonarly"]
-    with answering(b"[" + b'"a", ' * PARSED_AT_ONCE) as url:
+    with answering(b"[" + b'"a", ' * LOOP_LIMIT) as url:
         account = open_at("sonarly", url, **settings)
         call = new_call("everyone", "key", account, account.connector.Input(**fields))
         with pytest.raises(UnexpectedResponse):
@@ -161,11 +161,11 @@ async def test_a_list_that_makes_no_sense_is_unreadable_however_long(
     assert gc.isenabled()
 
 
-@pytest.mark.parametrize("size", [PARSED_AT_ONCE, PARSED_AT_ONCE + 1])
-async def test_only_long_answers_are_parsed_in_another_thread(size: int) -> None:
+@pytest.mark.parametrize("size", [LOOP_LIMIT, LOOP_LIMIT + 1])
+async def test_only_long_responses_are_parsed_in_another_thread(size: int) -> None:
     response = ProviderResponse(200, {}, b"x" * size)
     is_here = await parsed(response, threading.get_ident) == threading.get_ident()
-    assert is_here == (size == PARSED_AT_ONCE)
+    assert is_here == (size == LOOP_LIMIT)
 
 
 def _each(spell: Callable[[str], str]) -> str:
@@ -188,36 +188,36 @@ SPELLINGS = {
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_a_secret_is_redacted_wherever_it_stands_in_a_long_answer(spelling: str) -> None:
-    hide, found = redactor([SECRET]), SPELLINGS[spelling].encode()
-    alone = hide(found)
+def test_secret_is_redacted_at_every_position_of_a_long_response(spelling: str) -> None:
+    redact, spelled = create_redactor([SECRET]), SPELLINGS[spelling].encode()
+    alone = redact(spelled)
     assert b"[redacted]" in alone
-    assert len(found) <= LONGEST_SPELLING * len(SECRET)
-    # Once at each place that is cut by a window's border, in each way that it can be cut.
-    for cut in range(len(found) + 1):
+    assert len(spelled) <= LONGEST_FORM * len(SECRET)
+    # The border of a window splits the secret at each of its positions.
+    for cut in range(len(spelled) + 1):
         ahead = b"." * (WINDOW - cut)
-        assert hide(ahead + found + ahead + found) == ahead + alone + ahead + alone, cut
+        assert redact(ahead + spelled + ahead + spelled) == ahead + alone + ahead + alone, cut
 
 
-def test_a_short_secret_is_a_word_of_its_own_at_a_border_too() -> None:
-    hide = redactor(["abc"])
+def test_short_secret_is_redacted_only_as_a_word_at_a_window_border() -> None:
+    redact = create_redactor(["abc"])
     for cut in range(5):
         ahead = b"." * (WINDOW - cut)
-        assert hide(ahead + b"abc,") == ahead + b"[redacted],"
+        assert redact(ahead + b"abc,") == ahead + b"[redacted],"
         for harmless in (b"abcd", b"xabc", b"x-abc-"):
-            assert hide(ahead + harmless) == ahead + harmless
+            assert redact(ahead + harmless) == ahead + harmless
 
 
-def test_of_a_secret_that_holds_another_one_nothing_is_left() -> None:
-    assert redactor(["secret-1", "my-secret-1-of-2"])(b"my-secret-1-of-2") == b"[redacted]"
+def test_secret_that_contains_another_secret_is_redacted_completely() -> None:
+    assert create_redactor(["secret-1", "my-secret-1-of-2"])(b"my-secret-1-of-2") == b"[redacted]"
 
 
-def test_a_body_that_is_nothing_but_the_beginnings_of_secrets_takes_no_longer() -> None:
-    hide, harmless = redactor([SECRET]), b"." * COPY_ANSWER_LIMIT
+def test_body_of_partial_matches_is_redacted_in_linear_time() -> None:
+    redact, harmless = create_redactor([SECRET]), b"." * COPY_ANSWER_LIMIT
 
     def seconds(body: bytes) -> float:
         began = perf_counter()
-        assert hide(body) == body
+        assert redact(body) == body
         return perf_counter() - began
 
     usual = min(seconds(b'{"name": "a slash"}, ' * (COPY_ANSWER_LIMIT // 21)) for _ in range(3))
@@ -226,9 +226,9 @@ def test_a_body_that_is_nothing_but_the_beginnings_of_secrets_takes_no_longer() 
         assert min(seconds(body) for _ in range(3)) < max(0.5, 50 * usual), hostile
 
 
-async def test_neither_a_secret_nor_a_token_is_left_in_a_long_answer() -> None:
+async def test_secret_and_token_are_redacted_in_a_long_response() -> None:
     class Connector:
-        """Its account is signed in already."""
+        """Has a valid token already."""
 
         def build_token_request(self) -> ProviderRequest:
             raise NotImplementedError
@@ -244,7 +244,7 @@ async def test_neither_a_secret_nor_a_token_is_left_in_a_long_answer() -> None:
 
     token, long = "token-of-the-account", b"." * (COPY_ANSWER_LIMIT - 5)
     signed = TokenTransport(Transport([SECRET], 20), Connector())
-    signed._pass = _CachedToken(token, float("inf"), redactor([token]))
+    signed._pass = _CachedToken(token, float("inf"), create_redactor([token]))
     with answering(long + SECRET.encode() + long + token.encode()) as url:
         response = await signed.send_idempotent(ProviderRequest("GET", url, {}))
     await signed.close()

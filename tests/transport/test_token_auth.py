@@ -1,4 +1,4 @@
-"""Tokens for the account's secrets, over real sockets: got once, kept, renewed once, never told."""
+"""Access tokens over real sockets: requested once, reused, renewed once and always redacted."""
 
 import asyncio
 import base64
@@ -56,52 +56,52 @@ from support.stub_provider import (
 
 SECRET = "client-secret-12345"
 
-# What no call can be made without, and what may become of asking for it.
+# The ways in which a token request can fail.
 FAULTS: list[int | str] = [500, 503, "proxy", "cut-before-copy", "garbage", "unreadable", "hang"]
 
 
 @dataclass
 class Guarded(StubProvider):
-    """Wants a token in each call, and refuses a bad one as some do: with 601 in an HTTP 200."""
+    """Requires a token. Like Marketo, it rejects a bad one with code 601 and HTTP status 200."""
 
     lifetime: float = 3600
-    given: list[str] = field(default_factory=list)
+    issued: list[str] = field(default_factory=list)
     revoked: set[str] = field(default_factory=set)
     refuses_all: bool = False
-    said: list[tuple[str, bytes]] = field(default_factory=list)
+    received: list[tuple[str, bytes]] = field(default_factory=list)
     spell: Callable[[str], str] = str
     next_token: str | None = None
 
     def app(self) -> Starlette:
         app = super().app()
-        app.routes.append(Route("/token", self._call("token", self._give), methods=["POST"]))
+        app.routes.append(Route("/token", self._call("token", self._issue), methods=["POST"]))
         app.routes.append(Route("/echo", self._call("echo", self._echo), methods=["GET", "POST"]))
         return app
 
     def revoke(self) -> None:
-        self.revoked |= set(self.given)
+        self.revoked |= set(self.issued)
 
     def refusal(self, kind: str, request: Request) -> Response | None:
         if kind == "token":
             return None
         token = request.headers.get("x-token", "")
-        self.said.append((token, request.headers.get("x-call", "").encode()))
-        if self.refuses_all or token in self.revoked or token not in self.given:
+        self.received.append((token, request.headers.get("x-call", "").encode()))
+        if self.refuses_all or token in self.revoked or token not in self.issued:
             return JSONResponse({"code": "601", "message": f"Token {token} is no good"})
         return None
 
-    def _give(self, request: Request, said: Any) -> Response:
+    def _issue(self, request: Request, body: Any) -> Response:
         token = self.next_token
         if token is None:
-            token = f'tok/en"{len(self.given) + 1}&of-the-account'
-            self.given.append(token)
-        if said["secret"] != SECRET:
-            return JSONResponse({"message": f"Not the secret: {said['secret']}"}, 401)
+            token = f'tok/en"{len(self.issued) + 1}&of-the-account'
+            self.issued.append(token)
+        if body["secret"] != SECRET:
+            return JSONResponse({"message": f"Not the secret: {body['secret']}"}, 401)
         return JSONResponse({"token": token, "lifetime": self.lifetime})
 
-    def _echo(self, request: Request, said: Any) -> Response:
+    def _echo(self, request: Request, body: Any) -> Response:
         spelled = self.spell(request.headers["x-token"])
-        return Response(f"You said {spelled}.", headers={"x-said": spelled})
+        return Response(f"You sent {spelled}.", headers={"x-received": spelled})
 
 
 class Signing(Copying, UsesAccessTokens):
@@ -149,7 +149,7 @@ class SigningAndLooking(Signing, FoundWithoutAges):
     pass
 
 
-class Crossing:
+class Hook:
     def __init__(self) -> None:
         self.times = 0
 
@@ -159,17 +159,17 @@ class Crossing:
 
 @dataclass
 class Tried:
-    """A guarded provider and a signed transport to it."""
+    """A provider that requires tokens, and a token transport to it."""
 
     provider: Guarded
     url: str
     transport: TokenTransport
 
     async def send(
-        self, call: str = "", crossing: Crossing | None = None, path: str = "echo"
+        self, call: str = "", hook: Hook | None = None, path: str = "echo"
     ) -> ProviderResponse:
         request = ProviderRequest("POST", f"{self.url}/{path}", {"x-call": call}, b"{}")
-        return await self.transport.send_once(request, crossing or Crossing())
+        return await self.transport.send_once(request, hook or Hook())
 
     async def read(self, call: str = "") -> ProviderResponse:
         request = ProviderRequest("GET", f"{self.url}/echo", {"x-call": call})
@@ -227,20 +227,20 @@ def is_refusal(response: ProviderResponse) -> bool:
     return b'"601"' in response.body
 
 
-async def test_many_calls_at_once_sign_in_once(open_signed: Open) -> None:
+async def test_parallel_calls_request_one_token(open_signed: Open) -> None:
     tried = await open_signed()
     sending = [tried.send() for _ in range(10)]
     reading = [tried.read() for _ in range(10)]
     answers = await asyncio.gather(*sending, *reading)
     assert [each.status for each in answers] == [200] * 20
-    # One that asked for itself would make the others' tokens bad at some providers.
+    # At some providers, a second token request would invalidate the first token.
     assert tried.provider.count("token") == 1
-    assert {token for token, _ in tried.provider.said} == set(tried.provider.given)
+    assert {token for token, _ in tried.provider.received} == set(tried.provider.issued)
 
 
 @dataclass
 class Clock:
-    """The time as the signing sees it."""
+    """The time that the token transport uses."""
 
     later: float = 0
 
@@ -250,14 +250,14 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    # Not the loop's own time, on which the server's and every other timer stands.
+    # The loop's own time must not change, because the server and all timers use it.
     clock = Clock()
     seen = SimpleNamespace(**(vars(asyncio) | {"get_running_loop": lambda: clock}))
     monkeypatch.setattr(token_auth, "asyncio", seen)
     return clock
 
 
-async def test_a_token_serves_until_its_lifetime_is_over(open_signed: Open, clock: Clock) -> None:
+async def test_token_is_reused_until_it_expires(open_signed: Open, clock: Clock) -> None:
     tried = await open_signed()
     before = monotonic()
     await tried.send()
@@ -272,8 +272,10 @@ async def test_a_token_serves_until_its_lifetime_is_over(open_signed: Open, cloc
     assert took < 60
 
 
-async def test_a_token_ages_while_it_is_on_its_way(open_signed: Open, clock: Clock) -> None:
-    """How old it was when it came nobody knows."""
+async def test_lifetime_of_a_token_starts_when_it_is_requested(
+    open_signed: Open, clock: Clock
+) -> None:
+    """The age of a token when it arrives is unknown, so its lifetime starts at the request."""
     tried = await open_signed()
 
     async def slowly() -> None:
@@ -286,26 +288,26 @@ async def test_a_token_ages_while_it_is_on_its_way(open_signed: Open, clock: Clo
     assert tried.provider.count("token") == 2
 
 
-async def test_a_refused_token_is_renewed_once_and_the_same_request_sent_again(
+async def test_rejected_token_is_renewed_once_and_the_same_request_is_sent_again(
     open_signed: Open,
 ) -> None:
     tried = await open_signed()
     await tried.read()
     tried.provider.revoke()
     tried.provider.calls.clear()
-    tried.provider.said.clear()
-    response = await tried.send("this one", crossing := Crossing())
+    tried.provider.received.clear()
+    response = await tried.send("this one", hook := Hook())
     assert not is_refusal(response)
-    assert crossing.times == 1
-    first, second = tried.provider.given
-    assert tried.provider.said == [(first, b"this one"), (second, b"this one")]
+    assert hook.times == 1
+    first, second = tried.provider.issued
+    assert tried.provider.received == [(first, b"this one"), (second, b"this one")]
     assert tried.provider.calls == ["echo", "token", "echo"]
-    # The new one serves the next call.
+    # The next call uses the new token.
     await tried.send()
     assert tried.provider.count("token") == 1
 
 
-async def test_a_read_whose_token_is_refused_is_read_again(open_signed: Open) -> None:
+async def test_idempotent_request_with_a_rejected_token_is_sent_again(open_signed: Open) -> None:
     tried = await open_signed()
     await tried.read()
     tried.provider.revoke()
@@ -314,7 +316,7 @@ async def test_a_read_whose_token_is_refused_is_read_again(open_signed: Open) ->
 
 
 @pytest.mark.parametrize("method", ["send", "read"])
-async def test_a_second_refusal_is_the_answer(open_signed: Open, method: str) -> None:
+async def test_second_rejection_is_returned(open_signed: Open, method: str) -> None:
     tried = await open_signed()
     tried.provider.refuses_all = True
     response = await getattr(tried, method)()
@@ -322,41 +324,41 @@ async def test_a_second_refusal_is_the_answer(open_signed: Open, method: str) ->
     assert tried.provider.calls == ["token", "echo", "token", "echo"]
 
 
-async def test_a_second_refusal_crosses_once(open_signed: Open) -> None:
+async def test_second_rejection_runs_the_hook_once(open_signed: Open) -> None:
     tried = await open_signed()
     tried.provider.refuses_all = True
-    await tried.send(crossing=(crossing := Crossing()))
-    assert crossing.times == 1
+    await tried.send(hook=(hook := Hook()))
+    assert hook.times == 1
 
 
 @pytest.mark.parametrize("status", [401, 403, 500])
-async def test_what_is_no_refusal_of_the_token_is_not_sent_again(
+async def test_other_error_than_a_rejected_token_is_not_sent_again(
     open_signed: Open, status: int
 ) -> None:
     tried = await open_signed()
-    # These may say no to the call itself, which may have taken effect.
+    # These may reject the call itself, and it may have taken effect.
     tried.provider.faults["echo"].append(status)
     assert (await tried.send()).status == status
     assert tried.provider.calls == ["token", "echo"]
 
 
-async def test_calls_that_are_refused_at_once_share_one_renewal(open_signed: Open) -> None:
+async def test_parallel_rejections_share_one_renewal(open_signed: Open) -> None:
     tried = await open_signed()
     await tried.read()
     tried.provider.revoke()
-    crossings = [Crossing() for _ in range(10)]
+    hooks = [Hook() for _ in range(10)]
     async with asyncio.timeout(10):
         answers = await asyncio.gather(
-            *(tried.send(crossing=each) for each in crossings), *(tried.read() for _ in range(10))
+            *(tried.send(hook=each) for each in hooks), *(tried.read() for _ in range(10))
         )
     assert not any(map(is_refusal, answers))
     assert tried.provider.count("token") == 2
-    # One before, and twice each: no refusal is met with more than one new try.
+    # One call before, and two tries of each: a rejection causes only one more try.
     assert tried.provider.count("echo") == 41
-    assert [each.times for each in crossings] == [1] * 10
+    assert [each.times for each in hooks] == [1] * 10
 
 
-async def test_a_refusal_that_comes_late_takes_the_token_that_is_there_by_then(
+async def test_late_rejection_uses_the_token_that_was_renewed_meanwhile(
     open_signed: Open,
 ) -> None:
     tried = await open_signed()
@@ -371,7 +373,7 @@ async def test_a_refusal_that_comes_late_takes_the_token_that_is_there_by_then(
         await go_on.wait()
         return response
 
-    # Held back in the transport, since a socket cannot be made to answer late in a given order.
+    # Delayed in the transport, because a socket cannot delay responses in a fixed order.
     exchange = tried.transport._transport.send_idempotent
     tried.provider.revoke()
     tried.transport._transport.send_idempotent = late  # type: ignore[method-assign]
@@ -384,20 +386,22 @@ async def test_a_refusal_that_comes_late_takes_the_token_that_is_there_by_then(
     assert tried.provider.count("token") == 2
 
 
-async def test_refused_secrets_are_a_refusal_before_anything_is_sent(open_signed: Open) -> None:
+async def test_rejected_credentials_raise_refused_before_anything_is_sent(
+    open_signed: Open,
+) -> None:
     class Wrong(Signing):
         secret = "another-secret-99"
 
     tried = await open_signed(Wrong)
-    for call in (tried.send(crossing=(crossing := Crossing())), tried.read()):
+    for call in (tried.send(hook=(hook := Hook())), tried.read()):
         with pytest.raises(Refused) as refused:
             await call
         assert refused.value.error.code is ErrorCode.AUTHENTICATION_FAILED
-    assert crossing.times == 0
+    assert hook.times == 0
     assert tried.provider.count("echo") == 0
 
 
-async def test_the_secret_is_not_in_the_refusal_that_repeats_it(
+async def test_secret_is_redacted_in_the_message_that_repeats_it(
     open_signed: Open,
 ) -> None:
     class Wrong(Signing):
@@ -410,7 +414,7 @@ async def test_the_secret_is_not_in_the_refusal_that_repeats_it(
     assert refused.value.error.provider_message == "Not the secret: not [redacted]"
 
 
-async def test_whoever_asks_with_refused_secrets_may_use_the_key_again(
+async def test_rejected_credentials_leave_the_key_unused(
     open_gateway: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = await open_gateway()
@@ -431,34 +435,38 @@ async def test_whoever_asks_with_refused_secrets_may_use_the_key_again(
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_without_a_token_nothing_is_sent(open_signed: Open, fault: int | str) -> None:
+async def test_failed_token_request_is_reported_as_not_sent(
+    open_signed: Open, fault: int | str
+) -> None:
     tried = await open_signed(timeout=20, token_timeout=0.5)
     tried.provider.faults["token"] += [fault, fault]
     began = monotonic()
-    with pytest.raises(NotSent, match="signing in failed"):
-        await tried.send(crossing=(crossing := Crossing()))
+    with pytest.raises(NotSent, match="access token could not be requested"):
+        await tried.send(hook=(hook := Hook()))
     with pytest.raises((NoResponse, UnexpectedResponse)):
         await tried.read()
     assert monotonic() - began < 5
-    assert crossing.times == 0
+    assert hook.times == 0
     assert tried.provider.count("echo") == 0
-    # Nothing of the failure sticks.
+    # The failure does not affect the next call.
     assert not is_refusal(await tried.send())
 
 
-async def test_a_sign_in_that_hangs_holds_nobody_longer_than_it_may(open_signed: Open) -> None:
-    """Those who wait for another's sign-in wait no longer than for one of their own."""
+async def test_token_request_that_hangs_delays_each_call_only_until_its_timeout(
+    open_signed: Open,
+) -> None:
+    """A call that waits for another call's token request waits no longer than for its own."""
     tried = await open_signed(timeout=20, token_timeout=0.5)
     tried.provider.faults["token"] += ["hang"] * 40
     began = monotonic()
     answers = await asyncio.gather(*(tried.send() for _ in range(20)), return_exceptions=True)
     assert monotonic() - began < 5
-    # NotSent for each: a caller may safely try again.
+    # Each call raises NotSent, so its caller may safely try again.
     assert {type(each) for each in answers} == {NotSent}
     assert tried.provider.count("echo") == 0
 
 
-async def test_a_caller_who_leaves_while_signing_in_blocks_nobody(open_signed: Open) -> None:
+async def test_cancelled_token_request_does_not_block_other_calls(open_signed: Open) -> None:
     tried = await open_signed(timeout=20)
     there = asyncio.Event()
 
@@ -475,35 +483,33 @@ async def test_a_caller_who_leaves_while_signing_in_blocks_nobody(open_signed: O
 
 
 @pytest.mark.parametrize("token", ["", "two words", "a\r\nx-more: b", "t\u00f6ken", "t\0"])
-async def test_a_token_that_no_header_can_carry_is_no_token(open_signed: Open, token: str) -> None:
+async def test_token_with_invalid_characters_is_refused(open_signed: Open, token: str) -> None:
     tried = await open_signed()
     tried.provider.next_token = token
-    with pytest.raises(NotSent, match="signing in failed"):
-        await tried.send(crossing=(crossing := Crossing()))
+    with pytest.raises(NotSent, match="access token could not be requested"):
+        await tried.send(hook=(hook := Hook()))
     with pytest.raises(UnexpectedResponse):
         await tried.read()
-    assert crossing.times == 0
+    assert hook.times == 0
     assert tried.provider.count("echo") == 0
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, 401])
-async def test_when_no_new_token_is_to_be_had_the_refusal_is_the_answer(
-    open_signed: Open, fault: int | str
-) -> None:
+async def test_failed_renewal_returns_the_rejection(open_signed: Open, fault: int | str) -> None:
     tried = await open_signed(timeout=20, token_timeout=0.5)
     await tried.read()
     tried.provider.revoke()
     tried.provider.faults["token"] += [fault, fault]
     tried.provider.calls.clear()
-    # It is certain that nothing was made, which no failure to sign in could say after a send.
-    assert is_refusal(await tried.send(crossing=(crossing := Crossing())))
-    assert crossing.times == 1
+    # The rejection proves that nothing was made. A failed token request would not prove it.
+    assert is_refusal(await tried.send(hook=(hook := Hook())))
+    assert hook.times == 1
     assert tried.provider.calls == ["echo", "token"]
     with pytest.raises((NoResponse, UnexpectedResponse, Refused)):
         await tried.read()
 
 
-async def test_a_copy_that_was_refused_for_its_token_alone_is_recorded_as_refused(
+async def test_copy_with_a_rejected_token_is_recorded_as_rejected(
     open_gateway: Any,
 ) -> None:
     gateway = await open_gateway()
@@ -517,27 +523,29 @@ async def test_a_copy_that_was_refused_for_its_token_alone_is_recorded_as_refuse
 
 
 @pytest.mark.parametrize("fault", ["cut-after-copy", "garbage", "hang"])
-async def test_a_second_send_without_an_answer_has_none(open_signed: Open, fault: str) -> None:
+async def test_second_send_without_a_response_raises_no_response(
+    open_signed: Open, fault: str
+) -> None:
     tried = await open_signed(timeout=0.5)
     await tried.read()
     tried.provider.revoke()
     tried.provider.faults["echo"].append(fault)
     with pytest.raises(NoResponse):
-        await tried.send(crossing=(crossing := Crossing()))
-    assert crossing.times == 1
+        await tried.send(hook=(hook := Hook()))
+    assert hook.times == 1
     assert tried.provider.calls == ["token", "echo", "echo", "token", "echo"]
 
 
-async def test_a_copy_whose_second_send_is_lost_is_unknown_and_not_sent_again(
+async def test_copy_whose_second_send_is_lost_is_unknown_and_not_sent_again(
     open_gateway: Any,
 ) -> None:
     gateway = await open_gateway()
     guard(gateway).refuses_all = True
 
-    async def let_in_with_the_second() -> None:
-        guard(gateway).refuses_all = not guard(gateway).given
+    async def accept_the_second_token() -> None:
+        guard(gateway).refuses_all = not guard(gateway).issued
 
-    gateway.provider.meanwhile["token"] = let_in_with_the_second
+    gateway.provider.meanwhile["token"] = accept_the_second_token
     gateway.provider.faults["copy"].append("cut-after-copy")
     record = await gateway.copy()
     assert record.status is DuplicationStatus.UNKNOWN
@@ -549,8 +557,8 @@ async def test_a_copy_whose_second_send_is_lost_is_unknown_and_not_sent_again(
     assert gateway.provider.campaigns.keys() == {"c1"}
 
 
-async def test_a_second_send_that_reaches_nobody_made_nothing(open_gateway: Any) -> None:
-    gateway = await open_gateway(AwayAfterwards)
+async def test_second_send_without_a_connection_is_rejected(open_gateway: Any) -> None:
+    gateway = await open_gateway(UnreachableAfterwards)
     guard(gateway).refuses_all = True
     record = await gateway.copy()
     assert record.status is DuplicationStatus.REJECTED
@@ -558,8 +566,8 @@ async def test_a_second_send_that_reaches_nobody_made_nothing(open_gateway: Any)
     assert gateway.provider.count("copy") == 1
 
 
-class AwayAfterwards(Signing):
-    """Its second token leads to where nobody listens."""
+class UnreachableAfterwards(Signing):
+    """Sends its second token to an address where nothing listens."""
 
     def authorize(self, request: ProviderRequest, token: str) -> ProviderRequest:
         url = "http://127.0.0.1:9" if "2" in token else request.url
@@ -575,7 +583,7 @@ class AwayAfterwards(Signing):
         (429, ErrorCode.RATE_LIMITED),
     ],
 )
-async def test_a_copy_that_cannot_be_signed_leaves_its_key_unused(
+async def test_copy_without_a_token_leaves_its_key_unused(
     open_gateway: Any,
     ledger: Ledger,
     fault: int | str,
@@ -591,10 +599,10 @@ async def test_a_copy_that_cannot_be_signed_leaves_its_key_unused(
     assert (await gateway.copy()).status is DuplicationStatus.CREATED
 
 
-async def test_a_refusal_while_an_answer_is_read_does_not_say_that_nothing_was_sent(
+async def test_refused_while_parsing_a_response_does_not_mean_not_sent(
     open_gateway: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would be a connector's fault; only before the send is it the sign-in's word."""
+    """After the send it is a connector's bug. Only a token request before the send may raise it."""
     gateway = await open_gateway()
 
     def broken(*_: object) -> Outcome:
@@ -607,7 +615,7 @@ async def test_a_refusal_while_an_answer_is_read_does_not_say_that_nothing_was_s
     assert gateway.provider.campaigns.keys() == {"c1"}
 
 
-async def test_refused_secrets_before_a_look_at_what_is_there_are_told_as_such(
+async def test_rejected_credentials_before_the_list_read_are_reported(
     open_gateway: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = await open_gateway(SigningAndLooking)
@@ -619,11 +627,11 @@ async def test_refused_secrets_before_a_look_at_what_is_there_are_told_as_such(
 
 
 @pytest.mark.parametrize("status", [401, 429])
-async def test_a_copy_whose_name_waits_for_a_token_is_there_without_it(
+async def test_copy_is_created_even_if_its_rename_gets_no_token(
     open_gateway: Any, status: int
 ) -> None:
     gateway = await open_gateway(SigningAndNamed)
-    # Good for one call, so that the rename has to sign in by itself.
+    # The token is valid for one call, so that the rename needs its own token.
     guard(gateway).lifetime = 0
     gateway.provider.faults["token"] += [None, status, status]
     copy = await gateway.copy()
@@ -646,7 +654,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("method", ["send", "read"])
 @pytest.mark.parametrize("renewed", [False, True])
-async def test_an_answer_does_not_tell_the_token(
+async def test_token_is_redacted_in_responses(
     open_signed: Open, spelling: str, method: str, *, renewed: bool
 ) -> None:
     tried = await open_signed()
@@ -655,14 +663,14 @@ async def test_an_answer_does_not_tell_the_token(
         await tried.read()
         tried.provider.revoke()
     response = await getattr(tried, method)()
-    spelled = spell(tried.provider.given[-1])
+    spelled = spell(tried.provider.issued[-1])
     assert b"[redacted]" in response.body
     assert spelled.encode() not in response.body
-    assert "[redacted]" in response.headers["x-said"]
-    assert spelled not in response.headers["x-said"]
+    assert "[redacted]" in response.headers["x-received"]
+    assert spelled not in response.headers["x-received"]
 
 
-async def test_a_refusal_does_not_tell_the_token_it_refuses(
+async def test_rejected_token_is_redacted_in_the_rejection(
     open_signed: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = await open_signed()
@@ -675,7 +683,7 @@ async def test_a_refusal_does_not_tell_the_token_it_refuses(
         assert b"Token [redacted] is no good" in each.body
 
 
-async def test_no_repr_and_no_log_tells_a_token(
+async def test_token_is_in_no_repr_and_no_log(
     open_gateway: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("campaign_gateway", "httpx", "asyncio"):
@@ -687,10 +695,10 @@ async def test_no_repr_and_no_log_tells_a_token(
     gateway.provider.faults["rename"].append("cut-before-copy")
     made = await gateway.copy()
     signed = gateway.account.transport
-    told = [refused, made, gateway.account, signed, vars(signed), Token("tok/en", 1), caplog.text]
+    values = [refused, made, gateway.account, signed, vars(signed), Token("tok/en", 1), caplog.text]
     assert "REJECTED" in caplog.text
-    for each in told:
-        for token in (*guard(gateway).given, "tok/en", SECRET):
+    for each in values:
+        for token in (*guard(gateway).issued, "tok/en", SECRET):
             assert token not in f"{each} {each!r}"
 
 
@@ -699,10 +707,10 @@ async def test_two_accounts_do_not_share_a_token(open_signed: Open) -> None:
     one, other = await open_signed(provider=provider), await open_signed(provider=provider)
     await one.send("one")
     await other.send("other")
-    first, second = provider.given
+    first, second = provider.issued
     assert first != second
-    assert provider.said == [(first, b"one"), (second, b"other")]
-    # Nor does one's refusal renew the other's.
+    assert provider.received == [(first, b"one"), (second, b"other")]
+    # A rejection of one token does not renew the other.
     provider.revoked.add(first)
     await other.send("other")
     assert provider.count("token") == 2

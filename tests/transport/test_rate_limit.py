@@ -1,4 +1,4 @@
-"""How many calls an account may have at once, a second and a minute."""
+"""The limits of an account: calls in parallel, per second and per minute."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -11,7 +11,7 @@ from campaign_gateway.transport.rate_limit import WINDOWS, RateLimiter
 AT_ONCE = 32
 
 
-async def test_calls_at_once_are_bounded_and_slots_come_back() -> None:
+async def test_parallel_calls_are_limited_and_slots_are_released() -> None:
     rate_limiter = RateLimiter(AT_ONCE, None)
     async with AsyncExitStack() as held:
         for _ in range(AT_ONCE):
@@ -29,14 +29,14 @@ async def test_calls_at_once_are_bounded_and_slots_come_back() -> None:
             pass
 
 
-async def test_no_minute_ever_has_more_calls_than_given(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_calls_in_any_minute_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(WINDOWS, "minute", 0.3)
     turns = await turns_of(RateLimiter(AT_ONCE, calls_per_minute=4), 14)
     assert turns[3] - turns[0] < 0.2
     assert all(later - turn >= 0.29 for turn, later in zip(turns, turns[4:], strict=False))
 
 
-async def test_no_second_and_no_minute_ever_has_more_calls_than_given(
+async def test_calls_in_any_second_and_any_minute_are_limited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(WINDOWS, "second", 0.2)
@@ -44,18 +44,20 @@ async def test_no_second_and_no_minute_ever_has_more_calls_than_given(
     turns = await turns_of(RateLimiter(AT_ONCE, calls_per_minute=5, calls_per_second=2), 12)
     assert all(later - turn >= 0.19 for turn, later in zip(turns, turns[2:], strict=False))
     assert all(later - turn >= 0.99 for turn, later in zip(turns, turns[5:], strict=False))
-    # Two whole minutes and a part of the third: the two windows do not add up.
+    # Two whole minutes and a part of the third: the waits of both windows do not add up.
     assert 2.0 <= turns[-1] - turns[0] < 2.9
 
 
-async def test_a_limit_by_the_second_alone_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_limit_per_second_works_without_a_limit_per_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(WINDOWS, "second", 0.2)
     turns = await turns_of(RateLimiter(AT_ONCE, None, calls_per_second=3), 9)
     assert all(later - turn >= 0.19 for turn, later in zip(turns, turns[3:], strict=False))
 
 
 async def turns_of(rate_limiter: RateLimiter, calls: int) -> list[float]:
-    """When each of so many calls that come together had its turn."""
+    """Return the time at which each of several parallel calls was allowed."""
     turns = []
 
     async def call() -> None:
@@ -74,7 +76,7 @@ async def turns_of(rate_limiter: RateLimiter, calls: int) -> list[float]:
         ({"calls_per_minute": 9, "calls_per_second": 1}, "second", 1, 2),
     ],
 )
-async def test_a_turn_too_far_away_is_refused_and_not_taken(
+async def test_call_that_would_wait_too_long_is_refused_and_uses_no_turn(
     limits: dict[str, int], window: str, least: int, most: int
 ) -> None:
     rate_limiter = RateLimiter(AT_ONCE, **{"calls_per_minute": None, **limits})

@@ -1,4 +1,4 @@
-"""The queries, by clients and by a federation router."""
+"""The queries of clients and of a federation router."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,35 +11,35 @@ GROUP = 'accountGroupId: "507f1f77bcf86cd799439001", audienceId: "507f1f77bcf86c
 SONARLY = f'sonarly: {{ {GROUP}, campaignId: "507f1f77bcf86cd799439011", name: "Q3" }}'
 TRIGGER = 'altcraft: { account: "altcraft", campaignId: 96, name: "Cart" }'
 MAILING = 'altcraft: { account: "altcraft-xml", campaignId: 87, kind: CAMPAIGN, name: "News" }'
-REFUSED = 'braze: { campaignId: "not-found", name: "None" }'
+REFUSED = 'braze: { campaignId: "not-result", name: "None" }'
 
 CAMPAIGN = """query Read($account: String!, $id: ID!) {
   campaign(account: $account, id: $id) { account id provider name status providerStatus createdAt }
 }"""
 
 
-async def test_accounts(client: Any) -> None:
-    found = (await client.ask("{ accounts { name provider capabilities } }"))["accounts"]
+async def test_accounts_are_listed_with_their_capabilities(client: Any) -> None:
+    result = (await client.ask("{ accounts { name provider capabilities } }"))["accounts"]
     accounts = client.sandbox.settings.accounts
-    assert {each["name"]: each["provider"] for each in found} == {
+    assert {each["name"]: each["provider"] for each in result} == {
         name: account.provider.upper() for name, account in accounts.items()
     }
-    assert len(found) > len(CONNECTORS)
-    # These name a copy themselves, so that a lost one does not have the name to look for.
-    without = {each["name"] for each in found if "FIND_COPY" not in each["capabilities"]}
+    assert len(result) > len(CONNECTORS)
+    # These providers name a copy themselves, so a lost one cannot be result by its name.
+    without = {each["name"] for each in result if "FIND_COPY" not in each["capabilities"]}
     assert without == {"mailchimp", "omnisend"}
-    assert all("READ_CAMPAIGN" in each["capabilities"] for each in found)
+    assert all("READ_CAMPAIGN" in each["capabilities"] for each in result)
 
 
-async def test_a_duplication_by_id_and_by_key(client: Any) -> None:
+async def test_duplication_is_found_by_id_and_by_key(client: Any) -> None:
     made = await client.duplicate(SONARLY, "by-key")
     query = """query Read($id: ID!, $key: String!) {
       duplication(id: $id) { ...All } duplicationByKey(idempotencyKey: $key) { ...All } }
       fragment All on Duplication { id provider account sourceCampaignId requestedName status
         evidence campaign { id } error { code } providerTraceId requestedAt settledAt }"""
-    found = await client.ask(query, id=made["duplication"]["id"], key="by-key")
+    result = await client.ask(query, id=made["duplication"]["id"], key="by-key")
     expected = made["duplication"]
-    assert found["duplication"] == found["duplicationByKey"] == expected
+    assert result["duplication"] == result["duplicationByKey"] == expected
     assert expected["sourceCampaignId"] == "507f1f77bcf86cd799439011"
     assert expected["requestedName"] == "Q3"
     assert expected["providerTraceId"]
@@ -47,11 +47,11 @@ async def test_a_duplication_by_id_and_by_key(client: Any) -> None:
 
 
 @pytest.mark.parametrize("unknown", ["01a1fc11-f409-7f4c-896d-1e7a6380c7f8", "x", "", "\ud800"])
-async def test_a_duplication_that_does_not_exist(client: Any, unknown: str) -> None:
+async def test_unknown_duplication_is_null(client: Any, unknown: str) -> None:
     query = """query Read($id: ID!, $key: String!) {
       duplication(id: $id) { id } duplicationByKey(idempotencyKey: $key) { id } }"""
-    found = await client.ask(query, id=unknown, key=unknown)
-    assert found == {"duplication": None, "duplicationByKey": None}
+    result = await client.ask(query, id=unknown, key=unknown)
+    assert result == {"duplication": None, "duplicationByKey": None}
 
 
 PAGE = """query Page($first: Int!, $after: String, $filter: DuplicationFilter) {
@@ -62,17 +62,17 @@ PAGE = """query Page($first: Int!, $after: String, $filter: DuplicationFilter) {
 }"""
 
 
-async def test_duplications_page_by_page_newest_first(client: Any) -> None:
+async def test_duplications_are_paged_newest_first(client: Any) -> None:
     for number in range(5):
         await client.duplicate(SONARLY.replace("Q3", f"Copy {number}"))
     seen: list[str] = []
     after = None
     sizes = []
     while True:
-        found = await client.ask(PAGE, first=2, after=after)
-        page = found["duplications"]
+        result = await client.ask(PAGE, first=2, after=after)
+        page = result["duplications"]
         if after is None:
-            # A later one must not move what stands on the pages to come.
+            # A new duplication must not change the following pages.
             await client.duplicate(SONARLY.replace("Q3", "Later"))
         sizes.append(len(page["edges"]))
         seen += [edge["node"]["requestedName"] for edge in page["edges"]]
@@ -85,7 +85,7 @@ async def test_duplications_page_by_page_newest_first(client: Any) -> None:
     assert seen == [f"Copy {number}" for number in reversed(range(5))]
 
 
-async def test_duplications_filtered(client: Any) -> None:
+async def test_duplications_are_filtered_by_each_field(client: Any) -> None:
     made = [await client.duplicate(fields) for fields in (SONARLY, TRIGGER, MAILING, REFUSED)]
     ids = [payload["duplication"]["id"] for payload in made]
     now = datetime.now(UTC)
@@ -119,12 +119,12 @@ async def test_duplications_filtered(client: Any) -> None:
             {"first": 5, "filter": {"requestedSince": "2026-01-31T12:00:00"}},
             (
                 "Variable '$filter' has invalid value at .requestedSince: "
-                "A DateTime must be written as 2026-01-31T12:00:00Z, with its zone."
+                "A DateTime must look like 2026-01-31T12:00:00Z and include the time zone."
             ),
         ),
     ],
 )
-async def test_a_page_that_cannot_be(client: Any, variables: Any, message: str) -> None:
+async def test_invalid_page_argument_is_an_error(client: Any, variables: Any, message: str) -> None:
     answer = await client.execute(PAGE, **variables)
     assert answer["errors"][0]["message"].startswith(message)
 
@@ -148,14 +148,16 @@ async def test_a_page_that_cannot_be(client: Any, variables: Any, message: str) 
         (1769860800, False),
     ],
 )
-async def test_times_are_those_of_rfc_3339(client: Any, written: object, *, is_read: bool) -> None:
+async def test_only_times_in_rfc_3339_are_accepted(
+    client: Any, written: object, *, is_read: bool
+) -> None:
     answer = await client.execute(PAGE, first=1, filter={"requestedSince": written})
     assert ("errors" not in answer) is is_read
     if not is_read:
-        assert answer["errors"][0]["message"].endswith("with its zone.")
+        assert answer["errors"][0]["message"].endswith("include the time zone.")
 
 
-async def test_a_campaign_as_its_provider_describes_it_now(client: Any) -> None:
+async def test_campaign_is_read_from_its_provider(client: Any) -> None:
     for fields, account, name, status in [
         (SONARLY, "sonarly", "Q3", "DRAFT"),
         (TRIGGER, "altcraft", "Cart", "PAUSED"),
@@ -163,9 +165,9 @@ async def test_a_campaign_as_its_provider_describes_it_now(client: Any) -> None:
     ]:
         made = await client.duplicate(fields)
         copy = made["campaign"]["id"]
-        found = (await client.ask(CAMPAIGN, account=account, id=copy))["campaign"]
-        assert (found["id"], found["account"], found["name"]) == (copy, account, name)
-        assert found["status"] == status
+        result = (await client.ask(CAMPAIGN, account=account, id=copy))["campaign"]
+        assert (result["id"], result["account"], result["name"]) == (copy, account, name)
+        assert result["status"] == status
     source = await client.ask(CAMPAIGN, account="braze", id="0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10")
     assert source["campaign"]["name"] == "Spring sale"
     assert source["campaign"]["status"] == "ACTIVE"
@@ -175,9 +177,9 @@ async def test_a_campaign_as_its_provider_describes_it_now(client: Any) -> None:
     assert source["campaign"]["name"] == "Outreach"
 
 
-async def test_a_campaign_that_cannot_be_read(client: Any) -> None:
+async def test_campaign_that_cannot_be_read_is_an_error_or_null(client: Any) -> None:
     for account, campaign_id, message in [
-        ("nobody", "x", "There is no account of this name; see Query.accounts."),
+        ("no-such-account", "x", "There is no account of this name; see Query.accounts."),
         ("braze", "../x", "id must be 1 to 128 letters, digits, '-' or '_'."),
         ("braze", "\ud800", "id must be 1 to 128 letters, digits, '-' or '_'."),
         ("altcraft", "abc", "Altcraft's ids are whole numbers."),
@@ -191,7 +193,7 @@ async def test_a_campaign_that_cannot_be_read(client: Any) -> None:
         assert answer == {"data": {"campaign": None}}
 
 
-async def test_a_router_resolves_the_entities(client: Any) -> None:
+async def test_entities_are_resolved_from_their_keys(client: Any) -> None:
     made = await client.duplicate(SONARLY)
     query = """query Hop($keys: [_Any!]!) { _entities(representations: $keys) { __typename
       ... on Duplication { id status } ... on Campaign { account id name } } }"""
@@ -200,8 +202,8 @@ async def test_a_router_resolves_the_entities(client: Any) -> None:
         {"__typename": "Campaign", "account": "sonarly", "id": made["campaign"]["id"]},
         {"__typename": "Duplication", "id": "unknown"},
     ]
-    found = (await client.ask(query, keys=keys))["_entities"]
-    assert found == [
+    result = (await client.ask(query, keys=keys))["_entities"]
+    assert result == [
         {"__typename": "Duplication", "id": made["duplication"]["id"], "status": "CREATED"},
         {
             "__typename": "Campaign",

@@ -1,4 +1,4 @@
-"""What lies below HTTP's requests: connections, and offers to speak something else."""
+"""Connections below HTTP requests, and requests to upgrade the protocol."""
 
 import socket
 import time
@@ -13,8 +13,8 @@ from campaign_gateway.server.server import listen
 BODY = b'{"query":"{ __typename }"}'
 ANSWER = b'{"data":{"__typename":"Query"}}'
 
-# As Java's own client and `curl --http2` do it.
-OFFER = (
+# Java's own client and `curl --http2` send these headers.
+UPGRADE = (
     b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
 )
 WEBSOCKET = (
@@ -23,37 +23,37 @@ WEBSOCKET = (
 )
 
 
-def post(offer: bytes, *, chunked: bool = False) -> bytes:
+def post(upgrade: bytes, *, chunked: bool = False) -> bytes:
     length = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(BODY)
     head = b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY) if chunked else BODY
-    return head + offer + length + b"\r\n\r\n" + body
+    return head + upgrade + length + b"\r\n\r\n" + body
 
 
 def exchange(url: str, *requests: Sequence[bytes]) -> list[tuple[int, bytes]]:
-    """One after the other on one connection, each in pieces."""
+    """Send requests one after another on one connection, each in pieces."""
     address = urlsplit(url)
-    found = []
+    responses = []
     with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
         for pieces in requests:
             for piece in pieces:
                 connection.sendall(piece)
-                # Long enough for each to be read by itself.
+                # Long enough for the server to read each piece separately.
                 time.sleep(0.05)
             with HTTPResponse(connection) as response:
                 response.begin()
-                found.append((response.status, response.read()))
-    return found
+                responses.append((response.status, response.read()))
+    return responses
 
 
 @pytest.mark.parametrize(
-    "offer", [OFFER, WEBSOCKET, b"Connection: upgrade\r\nUpgrade: other/1\r\n"]
+    "upgrade", [UPGRADE, WEBSOCKET, b"Connection: upgrade\r\nUpgrade: other/1\r\n"]
 )
 @pytest.mark.parametrize("chunked", [False, True])
-def test_an_offer_to_upgrade_is_declined_and_the_request_answered(
-    sandbox_url: str, offer: bytes, *, chunked: bool
+def test_upgrade_header_is_ignored_and_the_request_is_served(
+    sandbox_url: str, upgrade: bytes, *, chunked: bool
 ) -> None:
-    request = post(offer, chunked=chunked)
+    request = post(upgrade, chunked=chunked)
     head = request.index(b"\r\n\r\n") + 4
     for pieces in (
         [request],
@@ -63,17 +63,17 @@ def test_an_offer_to_upgrade_is_declined_and_the_request_answered(
         assert exchange(sandbox_url, pieces) == [(200, ANSWER)]
 
 
-def test_a_connection_serves_on_after_an_offer(sandbox_url: str) -> None:
-    requests = [[post(OFFER)], [post(b"")], [post(OFFER, chunked=True)]]
+def test_connection_stays_usable_after_an_upgrade_header(sandbox_url: str) -> None:
+    requests = [[post(UPGRADE)], [post(b"")], [post(UPGRADE, chunked=True)]]
     assert exchange(sandbox_url, *requests) == [(200, ANSWER)] * 3
 
 
-def test_a_tunnel_is_not_opened(sandbox_url: str) -> None:
+def test_connect_method_is_refused(sandbox_url: str) -> None:
     ((status, _),) = exchange(sandbox_url, [b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n"])
     assert status in {400, 404, 405}
 
 
-def test_the_end_of_an_answer_does_not_wait_for_word_of_its_beginning() -> None:
+def test_accepted_connection_has_tcp_nodelay() -> None:
     with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
         accepted, _ = listening.accept()
         with accepted:

@@ -1,4 +1,4 @@
-"""Which certificates are trusted, and what a caller learns when TLS fails."""
+"""Which certificates are trusted, and the message if TLS fails."""
 
 import asyncio
 import hashlib
@@ -47,7 +47,7 @@ def _nothing_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class TlsProvider:
-    """Answers as Sonarly does. `requests` counts what came through TLS."""
+    """Responds like Sonarly. `requests` counts the requests after a TLS handshake."""
 
     url: str = ""
     handshakes: int = 0
@@ -68,23 +68,23 @@ class TlsProvider:
 
 @asynccontextmanager
 async def tls_provider(certificate: trustme.LeafCert) -> AsyncIterator[TlsProvider]:
-    found = TlsProvider()
+    provider = TlsProvider()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
-    context.sni_callback = found.greet
-    server = await asyncio.start_server(found.answer, "127.0.0.1", 0, ssl=context)
+    context.sni_callback = provider.greet
+    server = await asyncio.start_server(provider.answer, "127.0.0.1", 0, ssl=context)
     async with server:
-        found.url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
-        yield found
+        provider.url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+        yield provider
 
 
-async def cross() -> None: ...
+async def nothing_to_record() -> None: ...
 
 
 async def send(url: str, ca_file: str | None = None) -> ProviderResponse:
     transport = Transport([SECRET], 5, ca_file)
     try:
-        return await transport.send_once(ProviderRequest("POST", url, {}, b"{}"), cross)
+        return await transport.send_once(ProviderRequest("POST", url, {}, b"{}"), nothing_to_record)
     finally:
         await transport.close()
 
@@ -95,12 +95,12 @@ async def failure(url: str, ca_file: str | None = None) -> str:
     return str(raised.value)
 
 
-async def test_a_private_ca_is_trusted_by_setting(ca: trustme.CA, ca_file: str) -> None:
+async def test_private_ca_of_the_setting_is_trusted(ca: trustme.CA, ca_file: str) -> None:
     async with tls_provider(ca.issue_cert("localhost")) as provider:
         assert (await send(provider.url, ca_file)).status == 201
 
 
-async def test_a_private_ca_is_trusted_by_the_environment_s_file(
+async def test_private_ca_of_ssl_cert_file_is_trusted(
     ca: trustme.CA, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", ca_file)
@@ -108,10 +108,10 @@ async def test_a_private_ca_is_trusted_by_the_environment_s_file(
         assert (await send(provider.url)).status == 201
 
 
-async def test_a_private_ca_is_trusted_by_the_environment_s_folder(
+async def test_private_ca_of_ssl_cert_dir_is_trusted(
     ca: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # OpenSSL looks there for a file that is named by a hash of the CA's name in lower case.
+    # OpenSSL looks for a file whose name is a hash of the CA's name in lower case.
     subject = x509.load_pem_x509_certificate(ca.cert_pem.bytes()).subject
     lowered = x509.Name(x509.NameAttribute(each.oid, each.value.lower()) for each in subject)
     digest = hashlib.sha1(lowered.public_bytes()[2:]).digest()
@@ -121,7 +121,7 @@ async def test_a_private_ca_is_trusted_by_the_environment_s_folder(
         assert (await send(provider.url)).status == 201
 
 
-async def test_the_setting_replaces_what_the_environment_trusts(
+async def test_setting_replaces_the_cas_of_the_environment(
     ca: trustme.CA, ca_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = trustme.CA()
@@ -133,7 +133,7 @@ async def test_the_setting_replaces_what_the_environment_trusts(
         assert await failure(provider.url, ca_file) == NO_ISSUER
 
 
-async def test_the_environment_s_proxies_are_ignored_with_its_ca(
+async def test_proxies_of_the_environment_are_ignored(
     ca: trustme.CA, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", ca_file)
@@ -143,7 +143,7 @@ async def test_the_environment_s_proxies_are_ignored_with_its_ca(
         assert (await send(provider.url)).status == 201
 
 
-async def test_a_certificate_that_is_not_accepted_is_named_and_tried_once(
+async def test_invalid_certificate_is_explained_and_tried_once(
     ca: trustme.CA, ca_file: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     expired = datetime.now(UTC) - timedelta(days=1)
@@ -165,14 +165,14 @@ async def test_a_certificate_that_is_not_accepted_is_named_and_tried_once(
         assert line.getMessage() == f"no TLS connection to {host}: {expected}"
 
 
-async def test_a_self_signed_certificate_is_named(ca: trustme.CA) -> None:
-    # A CA's own certificate, served as if it were a host's.
+async def test_self_signed_certificate_is_explained(ca: trustme.CA) -> None:
+    # A CA's own certificate, used as the certificate of a host.
     certificate = trustme.LeafCert(ca.private_key_pem.bytes(), ca.cert_pem.bytes(), chain_to_ca=[])
     async with tls_provider(certificate) as provider:
         assert await failure(provider.url) == f"{NOT_ACCEPTED}self-signed certificate"
 
 
-async def test_a_host_that_speaks_no_tls_is_named() -> None:
+async def test_host_without_tls_is_explained() -> None:
     async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -181,11 +181,11 @@ async def test_a_host_that_speaks_no_tls_is_named() -> None:
     server = await asyncio.start_server(plain, "127.0.0.1", 0)
     async with server:
         url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        # Other versions of the TLS library call it otherwise.
+        # The rest of the message depends on the version of the TLS library.
         assert (await failure(url)).startswith("TLS failed: ")
 
 
-async def test_a_connection_that_is_closed_in_the_handshake_is_no_failure_of_tls() -> None:
+async def test_connection_closed_during_the_handshake_is_no_tls_failure() -> None:
     async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.close()
@@ -196,7 +196,7 @@ async def test_a_connection_that_is_closed_in_the_handshake_is_no_failure_of_tls
         assert await failure(url) == "no connection"
 
 
-async def test_a_read_names_the_failure_too(ca: trustme.CA) -> None:
+async def test_idempotent_request_explains_the_tls_failure(ca: trustme.CA) -> None:
     async with tls_provider(ca.issue_cert("localhost")) as provider:
         transport = Transport([SECRET], 5)
         with pytest.raises(NoResponse, match=NO_ISSUER):
@@ -205,7 +205,7 @@ async def test_a_read_names_the_failure_too(ca: trustme.CA) -> None:
 
 
 @pytest.mark.parametrize("trusted", ["setting", "environment", "nothing"])
-async def test_a_gateway_behind_a_private_ca(
+async def test_gateway_needs_the_private_ca_of_its_provider(
     ca: trustme.CA, ca_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: str
 ) -> None:
     ledger = f"sqlite:///{tmp_path}/ledger.db"
@@ -236,16 +236,16 @@ async def test_a_gateway_behind_a_private_ca(
     assert (provider.requests, len(keys)) == (0, 0)
 
 
-def mistake(account: dict[str, str]) -> str:
+def settings_error(account: dict[str, str]) -> str:
     table = {"provider": "sonarly", "api_key": SECRET, **account}
     with pytest.raises(SettingsError) as raised:
         parse_settings({"accounts": {"cdp": table}}, {})
-    (found,) = raised.value.errors
-    assert SECRET not in found
-    return found
+    (error,) = raised.value.errors
+    assert SECRET not in error
+    return error
 
 
-def test_a_ca_file_is_checked_at_the_start(
+def test_ca_file_is_checked_at_start(
     ca: trustme.CA, ca_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     missing, key = tmp_path / "missing.pem", tmp_path / "key.pem"
@@ -255,14 +255,14 @@ def test_a_ca_file_is_checked_at_the_start(
         tmp_path: "cannot be read (IsADirectoryError)",
         key: "holds no certificate in PEM form",
     }.items():
-        found = mistake({"ca_file": str(path)})
-        assert found == f"accounts.cdp.ca_file: file {path} {why}"
+        error = settings_error({"ca_file": str(path)})
+        assert error == f"accounts.cdp.ca_file: file {path} {why}"
     monkeypatch.setenv("SSL_CERT_DIR", str(missing))
     where = "accounts.cdp: SSL_CERT_DIR of the environment"
-    assert mistake({}) == f"{where}: {missing} is no folder"
+    assert settings_error({}) == f"{where}: {missing} is no folder"
     monkeypatch.setenv("SSL_CERT_FILE", str(key))
     where = "accounts.cdp: SSL_CERT_FILE of the environment"
-    assert mistake({}) == f"{where}: file {key} holds no certificate in PEM form"
-    # What the environment names is not used then, and need not be there.
+    assert settings_error({}) == f"{where}: file {key} holds no certificate in PEM form"
+    # With the setting, the files of the environment are not used and need not exist.
     table = {"provider": "sonarly", "api_key": SECRET, "ca_file": ca_file}
     assert parse_settings({"accounts": {"cdp": table}}, {}).accounts["cdp"].ca_file == ca_file

@@ -1,4 +1,4 @@
-"""What is certain after a send, over real sockets that fail in every way."""
+"""Whether a failed request was certainly not sent, over real sockets that fail in many ways."""
 
 import asyncio
 import base64
@@ -53,8 +53,8 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
     return head + await reader.readexactly(2)
 
 
-class Crossing:
-    """Notes when the line of no return is crossed."""
+class Hook:
+    """Counts the calls of `before_first_byte`, and can wait or raise."""
 
     def __init__(self, error: Exception | None = None, seconds: float = 0) -> None:
         self.times = 0
@@ -68,7 +68,7 @@ class Crossing:
             raise self._error
 
 
-async def test_an_answer_comes_back_whole() -> None:
+async def test_response_is_returned_complete() -> None:
     asked = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -76,15 +76,15 @@ async def test_an_answer_comes_back_whole() -> None:
         writer.write(b"HTTP/1.1 201 Created\r\nX-Trace: T\r\nContent-Length: 4\r\n\r\nbody")
 
     async with provider(answer) as url, transport() as opened:
-        response = await opened.send_once(post(url), crossing := Crossing())
+        response = await opened.send_once(post(url), hook := Hook())
     assert (response.status, response.body, response.complete) == (201, b"body", True)
     assert response.headers["x-trace"] == "T"
-    assert crossing.times == 1
+    assert hook.times == 1
     assert asked[0].startswith(b"POST /copy HTTP/1.1\r\n")
     assert b"accept-encoding: identity" in asked[0].lower()
 
 
-async def test_the_line_is_crossed_before_the_first_byte() -> None:
+async def test_hook_runs_before_the_first_byte() -> None:
     seen = asyncio.Event()
 
     async def watch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -101,7 +101,7 @@ async def test_the_line_is_crossed_before_the_first_byte() -> None:
     assert seen.is_set()
 
 
-async def test_what_the_crossing_raises_leaves_nothing_written() -> None:
+async def test_hook_that_raises_prevents_the_request() -> None:
     received = []
 
     async def watch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -109,12 +109,12 @@ async def test_what_the_crossing_raises_leaves_nothing_written() -> None:
 
     async with provider(watch) as url, transport() as opened:
         with pytest.raises(LookupError):
-            await opened.send_once(post(url), Crossing(LookupError()))
+            await opened.send_once(post(url), Hook(LookupError()))
         await asyncio.sleep(0.1)
     assert received == [b""]
 
 
-async def test_a_deadline_during_the_crossing_leaves_nothing_written() -> None:
+async def test_deadline_during_the_hook_prevents_the_request() -> None:
     received = []
 
     async def watch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -122,39 +122,39 @@ async def test_a_deadline_during_the_crossing_leaves_nothing_written() -> None:
 
     async with provider(watch) as url, transport(timeout=0.2) as opened:
         with pytest.raises(NotSent):
-            await opened.send_once(post(url), Crossing(seconds=5))
+            await opened.send_once(post(url), Hook(seconds=5))
         await asyncio.sleep(0.1)
     assert received == [b""]
 
 
-async def test_a_refused_connection_is_tried_again_and_certain() -> None:
+async def test_refused_connection_is_retried_and_reported_as_not_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     async with transport() as opened:
         with pytest.raises(NotSent):
-            await opened.send_once(post(f"http://127.0.0.1:{port}/copy"), crossing := Crossing())
-    assert crossing.times == 0
+            await opened.send_once(post(f"http://127.0.0.1:{port}/copy"), hook := Hook())
+    assert hook.times == 0
 
 
-async def test_nothing_is_tried_again_once_the_line_is_crossed(
+async def test_request_is_not_retried_after_the_hook(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever a library may call a failure: what counts is how far the request got."""
-    crossings = []
+    """Only the progress of the request counts, not the type of the library's exception."""
+    calls = []
 
-    async def crossing_and_failing(_self: Transport, _: object, exchange: Any, __: int) -> None:
+    async def run_hook_and_fail(_self: Transport, _: object, exchange: Any, __: int) -> None:
         await exchange.trace("http11.send_request_headers.started", {})
-        crossings.append(1)
-        raise httpx.ConnectError("so it says")
+        calls.append(1)
+        raise httpx.ConnectError("connection lost")
 
-    monkeypatch.setattr(Transport, "_exchange", crossing_and_failing)
+    monkeypatch.setattr(Transport, "_exchange", run_hook_and_fail)
     async with transport() as opened:
         with pytest.raises(NoResponse):
-            await opened.send_once(post("http://127.0.0.1:1"), Crossing())
-    assert crossings == [1]
+            await opened.send_once(post("http://127.0.0.1:1"), Hook())
+    assert calls == [1]
 
 
-async def test_a_provider_that_comes_up_in_time_is_reached() -> None:
+async def test_provider_that_starts_during_the_retries_is_reached() -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         port = reserved.getsockname()[1]
@@ -170,23 +170,23 @@ async def test_a_provider_that_comes_up_in_time_is_reached() -> None:
 
     coming = asyncio.create_task(come_up())
     async with transport() as opened:
-        response = await opened.send_once(post(f"http://127.0.0.1:{port}/copy"), Crossing())
+        response = await opened.send_once(post(f"http://127.0.0.1:{port}/copy"), Hook())
     assert response.status == 202
     (await coming).close()
 
 
-async def test_a_host_that_speaks_no_tls_is_certain() -> None:
+async def test_host_without_tls_is_reported_as_not_sent() -> None:
     async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     async with provider(plain) as url, transport() as opened:
         with pytest.raises(NotSent):
-            await opened.send_once(post(url.replace("http:", "https:")), crossing := Crossing())
-    assert crossing.times == 0
+            await opened.send_once(post(url.replace("http:", "https:")), hook := Hook())
+    assert hook.times == 0
 
 
-async def test_a_header_that_cannot_be_written_is_certain() -> None:
+async def test_malformed_header_is_reported_as_not_sent() -> None:
     received = []
 
     async def watch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -195,7 +195,7 @@ async def test_a_header_that_cannot_be_written_is_certain() -> None:
     async with provider(watch) as url, transport() as opened:
         request = ProviderRequest("POST", url, {"x-name": "a\r\nb: c"}, b"{}")
         with pytest.raises(NotSent):
-            await opened.send_once(request, Crossing())
+            await opened.send_once(request, Hook())
         await asyncio.sleep(0.1)
     assert received == [b""]
 
@@ -254,7 +254,7 @@ async def dripping_headers(reader: asyncio.StreamReader, writer: asyncio.StreamW
 
 
 @pytest.mark.parametrize("name", FAULTS)
-async def test_no_status_after_bytes_may_have_left_is_unknown(name: str) -> None:
+async def test_missing_status_after_the_first_byte_is_no_response(name: str) -> None:
     connections = []
 
     async def counted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -263,8 +263,8 @@ async def test_no_status_after_bytes_may_have_left_is_unknown(name: str) -> None
 
     async with provider(counted) as url, transport(timeout=1) as opened:
         with pytest.raises(NoResponse):
-            await opened.send_once(post(url), crossing := Crossing())
-    assert crossing.times == 1
+            await opened.send_once(post(url), hook := Hook())
+    assert hook.times == 1
     assert len(connections) == 1
 
 
@@ -278,18 +278,18 @@ async def test_no_status_after_bytes_may_have_left_is_unknown(name: str) -> None
         b"Content-Length: %d\r\n\r\n%s" % (COPY_ANSWER_LIMIT + 1, b"x" * (COPY_ANSWER_LIMIT + 1)),
     ],
 )
-async def test_a_status_is_an_answer_though_its_body_is_not_whole(rest: bytes) -> None:
+async def test_status_with_an_incomplete_body_is_a_response(rest: bytes) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 201 Created\r\n" + rest)
         await writer.drain()
 
     async with provider(answer) as url, transport() as opened:
-        response = await opened.send_once(post(url), Crossing())
+        response = await opened.send_once(post(url), Hook())
     assert (response.status, response.body, response.complete) == (201, b"", False)
 
 
-async def test_a_dripping_body_ends_with_the_deadline() -> None:
+async def test_slow_body_ends_with_the_deadline() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 1000\r\n\r\n")
@@ -300,11 +300,11 @@ async def test_a_dripping_body_ends_with_the_deadline() -> None:
 
     async with provider(answer) as url, transport(timeout=0.5) as opened:
         async with asyncio.timeout(2):
-            response = await opened.send_once(post(url), Crossing())
+            response = await opened.send_once(post(url), Hook())
     assert (response.status, response.complete) == (201, False)
 
 
-async def test_redirects_are_not_followed_and_proxies_not_used(
+async def test_redirects_and_proxies_are_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     requests = []
@@ -316,12 +316,12 @@ async def test_redirects_are_not_followed_and_proxies_not_used(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     async with provider(answer) as url, transport() as opened:
-        response = await opened.send_once(post(url), Crossing())
+        response = await opened.send_once(post(url), Hook())
     assert response.status == 307
     assert len(requests) == 1
 
 
-async def test_connections_are_not_used_again() -> None:
+async def test_connections_are_not_reused() -> None:
     connections = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -332,11 +332,11 @@ async def test_connections_are_not_used_again() -> None:
 
     async with provider(answer) as url, transport() as opened:
         for _ in range(3):
-            await opened.send_once(post(url), Crossing())
+            await opened.send_once(post(url), Hook())
     assert len(connections) == 3
 
 
-async def test_a_read_has_its_own_failure() -> None:
+async def test_idempotent_request_that_fails_raises_no_response() -> None:
     async with provider(closed_after_reading) as url, transport() as opened:
         with pytest.raises(NoResponse):
             await opened.send_idempotent(post(url))
@@ -357,7 +357,7 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-async def test_a_secret_is_redacted_however_it_is_spelled(spelling: str) -> None:
+async def test_secret_is_redacted_in_every_encoding(spelling: str) -> None:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         body = f'{{"message": "Invalid API key: {spelling}"}}'.encode()
@@ -365,18 +365,18 @@ async def test_a_secret_is_redacted_however_it_is_spelled(spelling: str) -> None
         writer.write(head.encode() + body)
 
     async with provider(echo) as url, transport() as opened:
-        response = await opened.send_once(post(url), Crossing())
+        response = await opened.send_once(post(url), Hook())
     assert b"[redacted]" in response.body
     assert spelling.encode() not in response.body
     assert "[redacted]" in response.headers["x-key"]
 
 
-async def test_a_short_secret_is_redacted_only_as_a_word() -> None:
+async def test_short_secret_is_redacted_only_as_a_word() -> None:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         body = b"key: abc, campaign abc-1, cabcd"
         writer.write(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
     async with provider(echo) as url, transport(secrets=("abc",)) as opened:
-        response = await opened.send_once(post(url), Crossing())
+        response = await opened.send_once(post(url), Hook())
     assert response.body == b"key: [redacted], campaign abc-1, cabcd"

@@ -1,4 +1,4 @@
-"""What the deadline of a call ends, and what it still lets through."""
+"""When the deadline ends a call, and when a response that has arrived is still read."""
 
 import asyncio
 import socket
@@ -21,19 +21,19 @@ from campaign_gateway.transport.token_auth import TokenTransport
 
 TIMEOUT = 0.5
 
-# What a busy machine may add to a wait.
+# Seconds that a busy machine may add to a wait.
 SLACK = 2.0
 
 Blocking = Callable[[], None]
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-async def cross() -> None: ...
+async def nothing_to_record() -> None: ...
 
 
 @contextmanager
 def answering(body: bytes, block: Blocking, context: ssl.SSLContext | None) -> Iterator[str]:
-    """A provider in a thread of its own, which answers while `block` has hold of the event loop."""
+    """A provider in its own thread, which responds while `block` blocks the event loop."""
     loop = asyncio.get_running_loop()
     answered = threading.Event()
     blocked = threading.Event()
@@ -77,7 +77,7 @@ def post(url: str) -> ProviderRequest:
 
 
 async def send(opened: Transport, url: str) -> ProviderResponse:
-    return await opened.send_once(post(url), cross)
+    return await opened.send_once(post(url), nothing_to_record)
 
 
 async def read(opened: Transport, url: str) -> ProviderResponse:
@@ -90,10 +90,10 @@ Call = Callable[[Transport, str], Awaitable[ProviderResponse]]
 @pytest.mark.parametrize("call", [send, read])
 @pytest.mark.parametrize("size", [2, 100_000])
 @pytest.mark.parametrize("is_tls", [False, True])
-async def test_an_answer_that_has_arrived_by_the_deadline_is_read(
+async def test_response_that_has_arrived_by_the_deadline_is_read(
     tmp_path: Path, call: Call, size: int, *, is_tls: bool
 ) -> None:
-    """As when the process is stopped for longer than the deadline."""
+    """The same happens if the process is stopped for longer than the deadline."""
     context, ca_file = _certified(tmp_path) if is_tls else (None, None)
     body = b"x" * size
     with answering(body, lambda: time.sleep(TIMEOUT + 0.1), context) as url:
@@ -102,8 +102,8 @@ async def test_an_answer_that_has_arrived_by_the_deadline_is_read(
     assert (response.status, response.complete, response.body) == (201, True, body)
 
 
-class SigningIn:
-    """A connector whose provider gives any caller a token."""
+class TokenConnector:
+    """A connector whose provider returns a token to any caller."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -121,19 +121,19 @@ class SigningIn:
         return False
 
 
-async def test_a_token_that_has_arrived_by_the_deadline_is_read() -> None:
+async def test_token_that_has_arrived_by_the_deadline_is_read() -> None:
     with answering(b"token", lambda: time.sleep(TIMEOUT + 0.1), None) as url:
         async with transport(timeout=60) as opened:
-            given = await TokenTransport(opened, SigningIn(url), TIMEOUT)._sign_in(None)
-    assert given.token == "token"
+            cached = await TokenTransport(opened, TokenConnector(url), TIMEOUT)._get_token(None)
+    assert cached.token == "token"
 
 
-async def test_an_answer_is_read_though_one_turn_of_the_loop_outlasts_the_last_seconds() -> None:
+async def test_response_is_read_even_if_one_turn_of_the_loop_is_very_long() -> None:
     turns: list[asyncio.Task[None]] = []
 
     async def take_long() -> None:
         while True:
-            time.sleep(LAST_SECONDS + 0.05)  # noqa: ASYNC251 - it stands for a busy loop
+            time.sleep(LAST_SECONDS + 0.05)  # noqa: ASYNC251 - simulates a busy loop
             await asyncio.sleep(0)
 
     def block() -> None:
@@ -169,7 +169,7 @@ async def serving(handle: Handle) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def silent() -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A provider that answers nothing, and what it has received when its caller is gone."""
+    """A provider that never responds. Yields its URL and what it received until the end."""
     received: list[bytes] = []
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -179,28 +179,28 @@ async def silent() -> AsyncIterator[tuple[str, list[bytes]]]:
         yield url, received
 
 
-async def _crossing_late() -> None:
-    """Ends between the deadline and the end of the last seconds, whatever is cancelled."""
+async def _hook_past_the_deadline() -> None:
+    """Ends between the deadline and the end of the last polls, even if it is cancelled."""
     await asyncio.shield(asyncio.create_task(asyncio.sleep(TIMEOUT + LAST_SECONDS / 2)))
 
 
-async def _crossing_never() -> None:
+async def _hook_that_never_ends() -> None:
     await asyncio.Event().wait()
 
 
-async def _crossing_past_the_deadline_in_one_turn() -> None:
-    """As when the process is stopped between the commit of the record and the first byte."""
+async def _hook_that_blocks_past_the_deadline() -> None:
+    """The same happens if the process is stopped between the commit and the first byte."""
     time.sleep(TIMEOUT + 0.1)  # noqa: ASYNC251 - as the docstring says
 
 
-@pytest.mark.parametrize("crossing", [_crossing_late, _crossing_past_the_deadline_in_one_turn])
-async def test_nothing_is_sent_after_a_deadline_that_struck_before_the_first_byte(
-    crossing: Callable[[], Awaitable[None]],
+@pytest.mark.parametrize("hook", [_hook_past_the_deadline, _hook_that_blocks_past_the_deadline])
+async def test_deadline_before_the_first_byte_prevents_the_request(
+    hook: Callable[[], Awaitable[None]],
 ) -> None:
     async with silent() as (url, received), transport() as opened:
-        with pytest.raises(NotSent, match="not in time"):
-            await opened.send_once(post(url), crossing)
-        # Beyond the end of the crossing, and of the last seconds.
+        with pytest.raises(NotSent, match="timeout"):
+            await opened.send_once(post(url), hook)
+        # Until after the end of the hook and of the last polls.
         await asyncio.sleep(2 * LAST_SECONDS)
     assert received == [b""]
 
@@ -210,26 +210,26 @@ async def _until(holds: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_a_deadline_before_the_first_byte_strikes_at_once() -> None:
+async def test_deadline_before_the_first_byte_ends_the_call_immediately() -> None:
     async with silent() as (url, _), transport() as opened:
         began = monotonic()
         with pytest.raises(NotSent):
-            await opened.send_once(post(url), _crossing_never)
-    # The last seconds are for answers, and there is none to come.
+            await opened.send_once(post(url), _hook_that_never_ends)
+    # The last polls wait for a response, and there can be none.
     assert monotonic() - began < TIMEOUT + SLACK
 
 
 @pytest.mark.parametrize("call", [send, read])
-async def test_a_provider_that_hangs_ends_a_call_with_the_last_seconds(call: Call) -> None:
+async def test_call_to_a_provider_that_hangs_ends_after_the_last_polls(call: Call) -> None:
     async with silent() as (url, _), transport() as opened:
         began = monotonic()
-        with pytest.raises(NoResponse, match="not in time"):
+        with pytest.raises(NoResponse, match="timeout"):
             await call(opened, url)
     assert TIMEOUT + LAST_SECONDS - 0.01 <= monotonic() - began < TIMEOUT + LAST_SECONDS + SLACK
 
 
 @pytest.mark.parametrize("call", [send, read])
-async def test_a_provider_that_drips_ends_a_call_with_the_last_seconds(call: Call) -> None:
+async def test_call_to_a_slow_provider_ends_after_the_last_polls(call: Call) -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 201 Created\r\n")
@@ -240,24 +240,24 @@ async def test_a_provider_that_drips_ends_a_call_with_the_last_seconds(call: Cal
 
     async with serving(drip) as url, transport() as opened:
         began = monotonic()
-        with pytest.raises(NoResponse, match="not in time"):
+        with pytest.raises(NoResponse, match="timeout"):
             await call(opened, url)
         assert monotonic() - began < TIMEOUT + LAST_SECONDS + SLACK
 
 
-async def test_a_caller_that_is_cancelled_ends_a_call_at_once() -> None:
+async def test_cancelled_caller_ends_the_call_immediately() -> None:
     async with silent() as (url, _), transport(timeout=60) as opened:
         may_have_sent = asyncio.Event()
 
-        async def crossing() -> None:
+        async def hook() -> None:
             may_have_sent.set()
 
-        sending = asyncio.create_task(opened.send_once(post(url), crossing))
+        sending = asyncio.create_task(opened.send_once(post(url), hook))
         await asyncio.wait_for(may_have_sent.wait(), 10)
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(sending, 10)
-    # Nothing goes on waiting for a deadline of no call.
+    # No task waits for the deadline of a call that has ended.
     await asyncio.wait_for(
         _until(lambda: not any(map(_waits_for_a_deadline, asyncio.all_tasks()))), 10
     )

@@ -1,0 +1,172 @@
+"""Checks that the project's texts use plain technical English, by a short list of words to avoid.
+
+It reads the docstrings, comments and strings of the package, the published schema, and the texts
+for users and contributors. It does not check names in code.
+"""
+
+import re
+import tokenize
+from collections.abc import Iterator, Mapping
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import campaign_gateway
+
+ROOT = Path(__file__).parents[1]
+# Not below ROOT when the tests run against an installed wheel.
+PACKAGE = Path(campaign_gateway.__file__).parent
+
+# Words or phrases to avoid, separated by | -> what to write instead.
+WORDS: Mapping[str, str] = {
+    # They hide who acts, or what: a response, a message, a log line and a record are different.
+    "told": "reported, returned, sent",
+    "tells": "reports, returns, shows",
+    "said": "reported, returned, sent",
+    "became of|becomes of|become of": "the result of, what happened to",
+    # They leave out the actor: the caller, the operator, the provider, the gateway.
+    "whoever": "the caller, the operator, a client that",
+    "somebody": "the caller, an operator, a developer",
+    "nobody": "no caller, no operator, no process",
+    "none of them is": "no campaign is, no account is",
+    # They have two meanings, of which a reader has to find the right one.
+    "at once": "immediately; at the same time",
+    "beside": "next to; in addition to",
+    "for good": "permanently",
+    "goes on|go on|going on": "continues; happens",
+    "on record": "recorded",
+    "under way": "running, in progress",
+    "whatever": "any, every, even if",
+    # Idioms and old words that a second-language reader has to look up.
+    "all the same": "still, anyway",
+    "anew": "again",
+    "hence": "so, therefore",
+    "in spite of": "despite",
+    "the like": "similar ones, for example",
+    "to be had": "available",
+    "vouch|vouches|vouched": "guarantee",
+    # Everyday words where the field has a term.
+    "ballast": "disk reserve",
+    "chore|chores": "background task",
+    "culprit|culprits": "cause, wrong field",
+    "mend|mends|mended|mending": "fix, correct",
+}
+
+# Quoted texts of providers that contain one of the words, by the file that quotes them. The only
+# exceptions.
+QUOTES: dict[str, tuple[str, ...]] = {}
+
+
+class Finding(NamedTuple):
+    path: str
+    line: int
+    word: str
+    preferred: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: write {self.preferred!r} instead of {self.word!r}"
+
+
+def words_in(path: str, text: str) -> list[Finding]:
+    """Return the words to replace in a text. A phrase may continue on the next line."""
+    for quote in QUOTES.get(path, ()):
+        text = text.replace(quote, " " * len(quote))
+    findings = []
+    for pattern, preferred in WORDS.items():
+        words = pattern.replace(" ", r"\s+")
+        for match in re.finditer(rf"\b(?:{words})\b", text, re.IGNORECASE):
+            line = text.count("\n", 0, match.start()) + 1
+            findings.append(Finding(path, line, " ".join(match[0].split()), preferred))
+    return sorted(findings)
+
+
+def prose_of(source: str) -> str:
+    """Return the comments and strings of Python source, each on its line, and nothing else."""
+    lines = [""] * (source.count("\n") + 2)
+    for token in tokenize.generate_tokens(StringIO(source).readline):
+        prose = _prose_of_token(token)
+        for offset, part in enumerate(prose.split("\n")):
+            lines[token.start[0] - 1 + offset] += f" {part}"
+    return "\n".join(lines)
+
+
+def _prose_of_token(token: tokenize.TokenInfo) -> str:
+    kind = tokenize.tok_name[token.type]
+    if kind == "COMMENT":
+        return token.string.lstrip("#: ")
+    if kind == "FSTRING_MIDDLE":
+        return token.string
+    if kind != "STRING":
+        return ""
+    prefix, quoted = re.fullmatch(r"([a-zA-Z]*)(.*)", token.string, re.DOTALL).groups()  # type: ignore[union-attr]
+    text: str = quoted.strip(quoted[0])
+    # Before Python 3.12 an f-string is one token, with the code in its braces.
+    return re.sub(r"\{[^{}]*\}", " ", text) if "f" in prefix.lower() else text
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Yield each checked file's path, as it is shown and in `QUOTES`, and its prose."""
+    for file in sorted(PACKAGE.rglob("*.py")):
+        yield f"src/campaign_gateway/{file.relative_to(PACKAGE)}", prose_of(file.read_text("utf-8"))
+    folders = [each for each in (ROOT / "tests").iterdir() if each.name != "node_modules"]
+    for file in (
+        ROOT / "README.md",
+        ROOT / "schema.graphql",
+        *sorted(ROOT.glob(".github/**/*.md")),
+        *sorted(each for folder in folders for each in folder.rglob("README.md")),
+        *(each for each in [ROOT / "tests" / "README.md"] if each.exists()),
+    ):
+        yield str(file.relative_to(ROOT)), file.read_text("utf-8")
+    for file in sorted(PACKAGE.rglob("README.md")):
+        yield f"src/campaign_gateway/{file.relative_to(PACKAGE)}", file.read_text("utf-8")
+
+
+def test_texts_use_the_preferred_words() -> None:
+    checked = dict(texts())
+    assert len(checked) > 90
+    for path, quotes in QUOTES.items():
+        assert [quote for quote in quotes if quote not in checked[path]] == [], path
+    findings = [finding for path, text in checked.items() for finding in words_in(path, text)]
+    assert not findings, "\n".join(["", *map(str, findings)])
+
+
+PLANTED = '''"""Reports what the provider
+said."""
+
+told = "fine"  # All the
+# same, told.
+message = f"the {told} culprit" f"{told!r} is at"  " once"
+other = r"""
+beside
+"""
+'''
+
+
+def test_planted_words_in_a_module_are_found_with_their_lines() -> None:
+    findings = words_in("planted.py", prose_of(PLANTED))
+    assert [(finding.line, finding.word) for finding in findings] == [
+        (2, "said"),
+        (4, "All the same"),
+        (5, "told"),
+        (6, "at once"),
+        (6, "culprit"),
+        (8, "beside"),
+    ]
+    assert str(findings[0]).startswith("planted.py:2: write 'reported, ")
+
+
+@pytest.mark.parametrize("word", "|".join(WORDS).split("|"))
+def test_each_word_is_found_in_prose_and_not_inside_another_word(word: str) -> None:
+    (finding,) = words_in("README.md", f"One.\n{word.capitalize()} two, x{word} {word}x.\n")
+    assert finding.line == 2
+    assert finding.word.lower() == word
+    assert words_in("README.md", finding.preferred) == []
+
+
+def test_quote_of_a_provider_is_allowed_only_in_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(QUOTES, "emulator.py", ("No such id, said the API.",))
+    text = "What the API said:\nNo such id, said the API."
+    assert [finding.line for finding in words_in("emulator.py", text)] == [1]
+    assert [finding.line for finding in words_in("other.py", text)] == [1, 2]
