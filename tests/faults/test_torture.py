@@ -157,7 +157,7 @@ class Replica:
 
     config: Path
     tricks: Mapping[str, object]
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] | None = None
 
 
 @dataclass
@@ -227,7 +227,7 @@ def with_clocks(choice: random.Random, configs: Sequence[Path], clock: str) -> l
         pairs = zip(configs, fakes, strict=True)
         return [Replica(config, {"constants": CONSTANTS}, fake) for config, fake in pairs]
     tricks = [{"constants": CONSTANTS, "clock": shift} for shift in shifts]
-    return [Replica(config, each, {}) for config, each in zip(configs, tricks, strict=True)]
+    return [Replica(config, each) for config, each in zip(configs, tricks, strict=True)]
 
 
 @dataclass

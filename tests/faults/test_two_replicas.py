@@ -35,7 +35,7 @@ LOOKING_SECONDS = 6
 @asynccontextmanager
 async def replicas(
     config: Path,
-    environments: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {}),
+    environments: tuple[Mapping[str, str] | None, Mapping[str, str] | None] = (None, None),
     constants: Mapping[str, object] = CONSTANTS,
 ) -> AsyncIterator[tuple[Gateway, Gateway]]:
     first, second = [launch(config, {"constants": constants}, each) for each in environments]

@@ -21,6 +21,7 @@ import httpx
 from campaign_gateway.ledger import open_ledger
 from campaign_gateway.model import Duplication, Selection
 from support.faulty_provider import API_KEY, AUDIENCE, FAULTS, PLAIN, Provider
+from support.forked_gateways import ForkedProcess, forks
 
 LAUNCHER = Path(__file__).with_name("crashing_gateway.py")
 
@@ -117,7 +118,7 @@ class History:
 
 @dataclass
 class Gateway:
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | ForkedProcess
     log: Path
     url: str = ""
 
@@ -187,19 +188,31 @@ def configuration(
 def launch(
     config: Path,
     tricks: Mapping[str, object] | None = None,
-    environment: Mapping[str, str] = MappingProxyType({}),
+    environment: Mapping[str, str] | None = None,
 ) -> Gateway:
-    """Start one without waiting for it. `environment` adds to that of the tests."""
-    command = ["-m", "campaign_gateway"] if tricks is None else [str(LAUNCHER), json.dumps(tricks)]
+    """Start one without waiting for it.
+
+    With an `environment`, which adds to that of the tests, it is an interpreter of its own.
+    """
     log = config.with_name(f"{config.stem}-{next(_numbers)}.log")
+    serve = ["serve", "--config", str(config)]
+    if environment is None and not _is_coverage_measured():
+        log.touch()
+        return Gateway(forks().start([json.dumps(tricks or {}), *serve], log), log)
+    command = ["-m", "campaign_gateway"] if tricks is None else [str(LAUNCHER), json.dumps(tricks)]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, *command, "serve", "--config", str(config)],
+            [sys.executable, *command, *serve],
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
+            env={**os.environ, **(environment or {})},
         )
     return Gateway(process, log)
+
+
+def _is_coverage_measured() -> bool:
+    """Coverage starts with an interpreter, and so does not see what forks."""
+    return any(name.startswith("COVERAGE_PROCESS") for name in os.environ)
 
 
 async def listening(gateway: Gateway, seconds: float = 60) -> Gateway:
@@ -213,9 +226,11 @@ async def listening(gateway: Gateway, seconds: float = 60) -> Gateway:
 
 @asynccontextmanager
 async def serving(
-    config: Path, tricks: Mapping[str, object] | None = None
+    config: Path,
+    tricks: Mapping[str, object] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Gateway]:
-    gateway = launch(config, tricks)
+    gateway = launch(config, tricks, environment)
     try:
         yield await listening(gateway)
     finally:

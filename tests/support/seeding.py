@@ -6,7 +6,7 @@ indentation may change. If the code is gone or is there twice, the edit raises `
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -52,13 +52,14 @@ class Code:
             if isinstance(node, ast.stmt | ast.expr) and ast.unparse(node).strip() == source
         ]
         statements = [node for node in nodes if isinstance(node, ast.stmt)]
-        (node,) = _only(statements or nodes, self.old, f"{self.place} in {self.file}")
+        candidates: Sequence[ast.stmt | ast.expr] = statements or nodes
+        (node,) = _only(candidates, self.old, f"{self.place} in {self.file}")
         new = ast.parse(self.new or "pass").body
         if is_expression and not statements:
             (statement,) = new
             assert isinstance(statement, ast.Expr), f"no expression: {self.new}"
-            return ast.unparse(_Replacing(node, statement.value).visit(tree))
-        return ast.unparse(_Replacing(node, new).visit(tree))
+            return _replace(tree, node, statement.value)
+        return _replace(tree, node, new)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Sql:
         changed = pattern.sub(lambda _: self.new, written)
         prefix = "f" if isinstance(node, ast.JoinedStr) else ""
         parsed = ast.parse(f'{prefix}"""{changed}"""', mode="eval").body
-        return ast.unparse(_Replacing(node, parsed).visit(tree))
+        return _replace(tree, node, parsed)
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def _names_of(node: ast.AST) -> list[str]:
     return []
 
 
-def _only(nodes: list[Node], old: str, where: str) -> list[Node]:
+def _only(nodes: Sequence[Node], old: str, where: str) -> Sequence[Node]:
     if len(nodes) != 1:
         raise Misplaced(f"{where} has this {len(nodes)} times, and once was expected: {old}")
     return nodes
@@ -169,6 +170,12 @@ def _written_braces(part: ast.expr) -> str:
 
 def _any_blanks(text: str) -> re.Pattern[str]:
     return re.compile(r"\s+".join(map(re.escape, text.split())))
+
+
+def _replace(tree: ast.Module, old: ast.AST, new: ast.expr | list[ast.stmt]) -> str:
+    changed = _Replacing(old, new).visit(tree)
+    assert isinstance(changed, ast.Module)
+    return ast.unparse(changed)
 
 
 class _Replacing(ast.NodeTransformer):
