@@ -14,15 +14,17 @@ Not in the model: a clock that jumps or runs fast while something is waited for,
 database with another clock.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum, auto
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from math import floor
 from typing import NamedTuple
 
 import pytest
+
+from support.model_checking import Findings, search_each
 
 # All times are in seconds. The true time of the request is 0.
 MINUTE = 60
@@ -305,27 +307,9 @@ def worlds() -> Iterator[World]:
     yield from readings()
 
 
-@dataclass(frozen=True)
-class Findings:
-    worlds: int
-    broken: Mapping[Promise, str]
-
-    def __str__(self) -> str:
-        broken = [f"not kept: {each.value}\n    {how}" for each, how in self.broken.items()]
-        return "\n".join([f"{self.worlds} worlds", *broken])
-
-
 @cache
-def search(policy: Policy, *until: Promise) -> Findings:
-    """Everything, unless `until` names promises: then it ends when they are broken."""
-    broken: dict[Promise, str] = {}
-    preexisting_ids = 0
-    for preexisting_ids, world in enumerate(worlds(), start=1):  # noqa: B007 - the count is wanted
-        for promise in broken_by(policy, world):
-            broken.setdefault(promise, str(world))
-        if until and broken.keys() >= {*until}:
-            break
-    return Findings(preexisting_ids, broken)
+def search(policy: Policy, *until: Promise) -> Findings[World]:
+    return search_each(worlds(), partial(broken_by, policy), until=until)
 
 
 # --- what is found --------------------------------------------------------------------------------
@@ -397,7 +381,7 @@ RecordProperty = Callable[[str, object], None]
 
 def test_ours_keeps_every_promise(record_property: RecordProperty) -> None:
     findings = search(OURS)
-    record_property("worlds", findings.worlds)
+    record_property("worlds", findings.states)
     assert not findings.broken, f"\n{findings}"
 
 
@@ -428,7 +412,7 @@ def test_without_a_date_ours_is_wrong_by_what_provider_and_database_differ() -> 
 
 def test_how_a_slow_sender_takes_the_campaign_of_another_user() -> None:
     findings = search(replace(OURS, requested_by=Clock.SENDER), Promise.NOT_A_STRANGER)
-    assert findings.broken[Promise.NOT_A_STRANGER] == (
+    assert findings.broken[Promise.NOT_A_STRANGER].strip() == (
         "the sender's clock is 180 s slow; another user's campaign is 6 s older; "
         "read after 1.9 s by a quick answer, with a Date"
     )

@@ -15,15 +15,17 @@ Not in the model: a person's word, which is not certain; a stranger's campaign t
 for the copy; a ledger that loses what it has committed.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum, auto
-from functools import cache
+from functools import cache, partial
 from itertools import chain, count
 from typing import NamedTuple
 
 import pytest
+
+from support import model_checking
+from support.model_checking import Findings, Promises, Step
 
 # What the adversary may do, beside delaying and losing: it bounds the search.
 MOST_CRASHES = 2
@@ -154,14 +156,6 @@ class World(NamedTuple):
     resends: int = 0
 
 
-class Step(NamedTuple):
-    """`comes` is False for what may never happen: a crash, a misjudgement, a question."""
-
-    what: str
-    world: World
-    comes: bool = True
-
-
 # --- the policies ---------------------------------------------------------------------------------
 
 
@@ -256,7 +250,7 @@ def committed(policy: Policy, record: Record | None, write: Write) -> Record | N
     return record._replace(says=write.says) if changes else record
 
 
-def steps_of_ledger(policy: Policy, world: World) -> Iterator[Step]:
+def steps_of_ledger(policy: Policy, world: World) -> Iterator[Step[World]]:
     for each in sorted(world.writes, key=str):
         rest = world._replace(writes=world.writes - {each})
         yield Step(f"the late {each} is lost", rest)
@@ -267,13 +261,13 @@ def steps_of_ledger(policy: Policy, world: World) -> Iterator[Step]:
 # --- a gateway ------------------------------------------------------------------------------------
 
 
-def ask(policy: Policy, world: World, me: int) -> Iterator[Step]:
+def ask(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     if world.record is None and not world.is_key_dropped:
         asked = doing_now(world, me, Doing.CONNECTING, unused_nonce(world))
         yield Step(f"the client asks {NAMES[me]}, which finds no record", asked, comes=False)
 
 
-def connect(policy: Policy, world: World, me: int) -> Iterator[Step]:
+def connect(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     # It gets no permit, no turn, no connection or no sign-in, or it is draining.
     yield refuse(policy, idle(world, me), f"{NAMES[me]} has to refuse")
     if policy.begins_before_sending:
@@ -282,7 +276,7 @@ def connect(policy: Policy, world: World, me: int) -> Iterator[Step]:
         yield Step(f"{NAMES[me]} connects", doing_now(world, me, Doing.SENDING))
 
 
-def refuse(policy: Policy, world: World, why: str) -> Step:
+def refuse(policy: Policy, world: World, why: str) -> Step[World]:
     """The second look and the reply are one step.
 
     That hides nothing: a promise that breaks between the two breaks after the reply as well.
@@ -300,7 +294,7 @@ def refuse(policy: Policy, world: World, why: str) -> Step:
             return Step(asked, world._replace(told=REJECTED))
 
 
-def begin(policy: Policy, world: World, me: int) -> Iterator[Step]:
+def begin(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     attempt_id = world.gateways[me].attempt_id
 
     def send_if_mine(world: World) -> World:
@@ -315,7 +309,7 @@ def begin(policy: Policy, world: World, me: int) -> Iterator[Step]:
     )
 
 
-def doubt(policy: Policy, world: World, me: int) -> Iterator[Step]:
+def doubt(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     name, sending = NAMES[me], doing_now(world, me, Doing.SENDING)
     match policy.in_doubt:
         case CommitUncertain.BEGIN_AGAIN_OR_RENOUNCE:
@@ -334,18 +328,18 @@ def doubt(policy: Policy, world: World, me: int) -> Iterator[Step]:
             yield Step(f"{name} goes on", sending)
 
 
-def restore(policy: Policy, world: World, me: int) -> Iterator[Step]:
+def restore(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     """Take the key, so that what was begun cannot be committed after all."""
     taking = Write(Kind.BEGIN, IN_PROGRESS, world.gateways[me].attempt_id, me)
     yield from write(policy, world, me, taking, lambda done: doing_now(done, me, Doing.RENOUNCING))
 
 
-def mark_never_sent(policy: Policy, world: World, me: int) -> Iterator[Step]:
+def mark_never_sent(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     renouncing = Write(Kind.MARK_NEVER_SENT, REJECTED, world.gateways[me].attempt_id)
     yield from write(policy, world, me, renouncing, lambda done: idle(done, me))
 
 
-def look(policy: Policy, world: World, me: int) -> Iterator[Step]:
+def look(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     if world.copies:
         found = conclude(policy, world, me, Outcome(Status.CREATED, world.copies))
         yield Step(f"{NAMES[me]} looks, and finds a copy", found)
@@ -354,7 +348,7 @@ def look(policy: Policy, world: World, me: int) -> Iterator[Step]:
         yield Step(f"{NAMES[me]} looks, and finds no copy", absent)
 
 
-def send(policy: Policy, world: World, me: int) -> Iterator[Step]:
+def send(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     requests = tuple(sorted((*world.requests, me)))
     sent = doing_now(world, me, Doing.WAITING)._replace(requests=requests)
     yield Step(f"{NAMES[me]} sends", sent)
@@ -362,7 +356,7 @@ def send(policy: Policy, world: World, me: int) -> Iterator[Step]:
     yield Step(f"{NAMES[me]} fails before the first byte", refused)
 
 
-def wait(policy: Policy, world: World, me: int) -> Iterator[Step]:
+def wait(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     what, alone = f"{NAMES[me]} hears nothing", abandoned(world, me)
     if policy.on_silence is Silence.REJECTED:
         taken = conclude(policy, alone, me, REJECTED)
@@ -374,13 +368,13 @@ def wait(policy: Policy, world: World, me: int) -> Iterator[Step]:
         yield Step(what, conclude(policy, alone, me, UNKNOWN))
 
 
-def hear(policy: Policy, world: World, me: int) -> Iterator[Step]:
+def hear(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     outcome = world.gateways[me].outcome
     yield Step(f"{NAMES[me]} hears {outcome}", conclude(policy, world, me, outcome))
     yield from wait(policy, world, me)
 
 
-def settle(policy: Policy, world: World, me: int) -> Iterator[Step]:
+def settle(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     _, attempt_id, outcome = world.gateways[me]
 
     def answer(world: World) -> World:
@@ -390,7 +384,7 @@ def settle(policy: Policy, world: World, me: int) -> Iterator[Step]:
     yield from write(policy, world, me, Write(Kind.SETTLE, outcome, attempt_id), answer)
 
 
-STEPS_OF_GATEWAY: Mapping[Doing, Callable[[Policy, World, int], Iterator[Step]]] = {
+STEPS_OF_GATEWAY: Mapping[Doing, Callable[[Policy, World, int], Iterator[Step[World]]]] = {
     Doing.NOTHING: ask,
     Doing.CONNECTING: connect,
     Doing.DOUBTING: doubt,
@@ -406,7 +400,7 @@ STEPS_OF_GATEWAY: Mapping[Doing, Callable[[Policy, World, int], Iterator[Step]]]
 
 def write(
     policy: Policy, world: World, me: int, statement: Write, then: Callable[[World], World]
-) -> Iterator[Step]:
+) -> Iterator[Step[World]]:
     """Either the ledger says that it is done, or no word of it comes."""
     what = f"{NAMES[me]}: {statement}"
     done = world._replace(record=committed(policy, world.record, statement))
@@ -460,7 +454,7 @@ def unused_nonce(world: World) -> int:
 # --- those around the gateways --------------------------------------------------------------------
 
 
-def steps_of_provider(world: World) -> Iterator[Step]:
+def steps_of_provider(world: World) -> Iterator[Step[World]]:
     for waiting in sorted(set(world.requests)):
         requests = list(world.requests)
         requests.remove(waiting)
@@ -487,7 +481,7 @@ def answered(world: World, waiting: int, outcome: Outcome) -> World:
     return doing_now(world, waiting, Doing.HEARING, outcome=outcome)
 
 
-def steps_of_expiry(policy: Policy, world: World) -> Iterator[Step]:
+def steps_of_expiry(policy: Policy, world: World) -> Iterator[Step[World]]:
     """A dead owner is noticed sooner or later; one that lives may be taken for dead."""
     record = world.record
     if record is None or record.says != IN_PROGRESS:
@@ -515,7 +509,7 @@ def steps_of_expiry(policy: Policy, world: World) -> Iterator[Step]:
             yield Step(what, doing_now(taken, me, doing, attempt_id), comes=is_dead)
 
 
-def steps_of_reading(policy: Policy, world: World) -> Iterator[Step]:
+def steps_of_reading(policy: Policy, world: World) -> Iterator[Step[World]]:
     """The reader sees what has been made so far; more may come a moment later."""
     record = world.record
     if record is None or record.says not in {UNKNOWN, ACCEPTED} or not policy.can_read:
@@ -528,7 +522,7 @@ def steps_of_reading(policy: Policy, world: World) -> Iterator[Step]:
         yield Step("reading finds no copy", world._replace(writes=world.writes | {absent}))
 
 
-def steps_of_crashes(world: World) -> Iterator[Step]:
+def steps_of_crashes(world: World) -> Iterator[Step[World]]:
     if world.crashes == MOST_CRASHES:
         return
     record = world.record
@@ -547,13 +541,13 @@ def steps_of_crashes(world: World) -> Iterator[Step]:
         yield Step(f"{NAMES[me]} crashes", dead, comes=False)
 
 
-def steps_of_client(world: World) -> Iterator[Step]:
+def steps_of_client(world: World) -> Iterator[Step[World]]:
     if world.record is not None and world.record.says != world.told:
         says = world.record.says
         yield Step(f"the client asks, and is told {says}", world._replace(told=says), comes=False)
 
 
-def steps(policy: Policy, world: World) -> Iterator[Step]:
+def steps(policy: Policy, world: World) -> Iterator[Step[World]]:
     for step in chain(
         *(
             STEPS_OF_GATEWAY[gateway.doing](policy, world, me)
@@ -566,7 +560,7 @@ def steps(policy: Policy, world: World) -> Iterator[Step]:
         steps_of_crashes(world),
         steps_of_client(world),
     ):
-        yield step._replace(world=simplified(policy, world, step.world))
+        yield step._replace(state=simplified(policy, world, step.state))
 
 
 def simplified(policy: Policy, before: World, after: World) -> World:
@@ -631,91 +625,51 @@ def is_same_copy(before: Outcome | None, after: Outcome | None) -> bool:
     return not (before and after and before.copy and after.copy) or before.copy == after.copy
 
 
-ALWAYS: Mapping[Promise, Callable[[World], bool]] = {
-    Promise.ONE_COPY: lambda world: world.copies <= 1,
-    Promise.TRUE_REJECTED: is_rejected_true,
-    Promise.TRUE_CREATED: is_created_true,
-    Promise.NOT_DENIED: lambda world: not (world.told == REJECTED and world.copies),
-    Promise.NO_COPY_LEFT: lambda world: not (world.is_key_dropped and world.copies),
-}
-AT_EACH_STEP: Mapping[Promise, Callable[[World, World], bool]] = {
-    Promise.ONLY_UP: lambda before, after: is_up(
-        before.record and before.record.says, after.record and after.record.says
-    ),
-    Promise.NEVER_LESS: lambda before, after: is_up(before.told, after.told),
-    Promise.SAME_COPY: lambda before, after: is_same_copy(before.told, after.told),
-}
-AT_THE_END: Mapping[Promise, Callable[[World], bool]] = {
-    Promise.ON_RECORD: lambda world: not world.is_off_record,
-    Promise.NOT_LEFT: lambda world: world.record is None or world.record.says != IN_PROGRESS,
-}
+PROMISES = Promises[World](
+    always={
+        Promise.ONE_COPY: lambda world: world.copies <= 1,
+        Promise.TRUE_REJECTED: is_rejected_true,
+        Promise.TRUE_CREATED: is_created_true,
+        Promise.NOT_DENIED: lambda world: not (world.told == REJECTED and world.copies),
+        Promise.NO_COPY_LEFT: lambda world: not (world.is_key_dropped and world.copies),
+    },
+    at_each_step={
+        Promise.ONLY_UP: lambda before, after: is_up(
+            before.record and before.record.says, after.record and after.record.says
+        ),
+        Promise.NEVER_LESS: lambda before, after: is_up(before.told, after.told),
+        Promise.SAME_COPY: lambda before, after: is_same_copy(before.told, after.told),
+    },
+    at_the_end={
+        Promise.ON_RECORD: lambda world: not world.is_off_record,
+        Promise.NOT_LEFT: lambda world: world.record is None or world.record.says != IN_PROGRESS,
+    },
+)
 
 
 # --- the search -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Findings:
-    """`ends` are the worlds in which nothing more has to come."""
-
-    worlds: int
-    ends: list[World]
-    broken: dict[Promise, str]
-
-    def __str__(self) -> str:
-        broken = [f"not kept: {each.value}\n{trace}" for each, trace in self.broken.items()]
-        return "\n\n".join([f"{self.worlds} worlds", *broken])
-
-
 @cache
-def search(policy: Policy, *until: Promise) -> Findings:
-    """Breadth first, so a broken promise comes with a shortest trace of how it was broken.
-
-    Goes everywhere, unless it is told until which promises are seen broken.
-    """
-    start = World()
-    ways: dict[World, tuple[World, str] | None] = {start: None}
-    ends: list[World] = []
-    broken: dict[Promise, str] = {}
-    ahead = deque([start])
-    while ahead and len(ways) < MOST_WORLDS and not (until and broken.keys() >= {*until}):
-        world = ahead.popleft()
-        is_end = True
-        for what, after, comes in steps(policy, world):
-            is_end = is_end and not comes
-            failed = [each for each, keeps in AT_EACH_STEP.items() if not keeps(world, after)]
-            if after not in ways:
-                ways[after] = (world, what)
-                ahead.append(after)
-                failed += [each for each, holds in ALWAYS.items() if not holds(after)]
-            for promise in failed:
-                if promise not in broken:
-                    broken[promise] = trace(ways, world, what, after)
-        if is_end:
-            ends.append(world)
-            for promise, holds in AT_THE_END.items():
-                if promise not in broken and not holds(world):
-                    broken[promise] = trace(ways, world, "nothing more comes", world)
-    return Findings(len(ways), ends, broken)
-
-
-def trace(
-    ways: Mapping[World, tuple[World, str] | None], world: World, last: str, end: World
-) -> str:
-    lines = [told_by(last, world, end)]
-    while (way := ways[world]) is not None:
-        before, what = way
-        lines.insert(0, told_by(what, before, world))
-        world = before
-    record = "none" if end.record is None else end.record.says
-    told = "nothing" if end.told is None else end.told
-    return "\n".join(
-        [f"{number:2}. {line}" for number, line in enumerate(lines, start=1)]
-        + [f"    record: {record}; the client was told: {told}; copies: {end.copies}"]
+def search(policy: Policy, *until: Promise) -> Findings[World]:
+    return model_checking.search(
+        World(),
+        partial(steps, policy),
+        PROMISES,
+        describe,
+        describe_step=with_reply,
+        until=until,
+        most_states=MOST_WORLDS,
     )
 
 
-def told_by(what: str, before: World, after: World) -> str:
+def describe(world: World) -> list[str]:
+    record = "none" if world.record is None else world.record.says
+    told = "nothing" if world.told is None else world.told
+    return [f"record: {record}; the client was told: {told}; copies: {world.copies}"]
+
+
+def with_reply(what: str, before: World, after: World) -> str:
     """What happens, with what the client is told, unless it is what gets on record."""
     is_on_record = after.record is not None and after.record.says == after.told
     is_news = after.told != before.told and not is_on_record
@@ -837,9 +791,9 @@ RecordProperty = Callable[[str, object], None]
 @pytest.mark.parametrize("policy", CLEAN)
 def test_what_keeps_every_promise(policy: Policy, record_property: RecordProperty) -> None:
     findings = search(policy)
-    record_property("worlds", findings.worlds)
+    record_property("worlds", findings.states)
     assert not findings.broken, f"\n{findings}"
-    assert findings.worlds < MOST_WORLDS, "the search has not been everywhere"
+    assert findings.states < MOST_WORLDS, "the search has not been everywhere"
 
 
 @pytest.mark.parametrize(("policy", "promises"), BAD)

@@ -50,7 +50,7 @@ RENAMING = {
     "omnisend": "65f2c1d47a9b3e0012ab34cd",
 }
 LEFT = {name: ["NAME_NOT_APPLIED"] for name in RENAMING} | {
-    "meta": ["NAME_NOT_APPLIED", "DETAILS_UNKNOWN"]
+    "meta": ["DETAILS_UNKNOWN", "NAME_NOT_APPLIED"]
 }
 
 # How much later than promised an answer may be on a busy machine, in seconds.

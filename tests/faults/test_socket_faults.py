@@ -189,8 +189,10 @@ async def _at_random(four: Gateways, figures: Figures, number: int, seed: int) -
     )
     hold(figures, four.provider, histories, records)
     for each in histories:
-        # So many at once can outlast the gateway's patience, and then an answer comes too late.
+        # So many at once can outlast the gateway's patience, before or after the request is sent.
         may_be = {each.intent.expected}
         if not four.provider.has_copy(each.intent.name):
             may_be.add("UNKNOWN")
+        if not four.provider.intents[each.intent.name].posts:
+            may_be.add("REJECTED")
         assert records[each.intent.name].status.value in may_be, each

