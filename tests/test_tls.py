@@ -219,7 +219,7 @@ async def test_a_gateway_behind_a_private_ca(
             (wanted,) = intents(["none"])
             told = await ask(http, gateway.url, wanted)
             assert told is not None
-            said = gateway.said()
+            said = gateway.output()
             keys = await recorded(ledger)
     if trusted != "nothing":
         assert (told.status, told.evidence) == ("CREATED", "RESPONSE")

@@ -141,7 +141,7 @@ def _server_processes(url: str) -> list[Path]:
     with psycopg.connect(url) as connection:
         found = connection.execute("SELECT pid FROM pg_stat_activity").fetchall()
     processes = [Path(f"/proc/{pid}") for (pid,) in found]
-    return [each for each in processes if _is_postgres(each)]
+    return [process for process in processes if _is_postgres(process)]
 
 
 def _is_postgres(process: Path) -> bool:
@@ -152,9 +152,9 @@ def _is_postgres(process: Path) -> bool:
 
 def _cpu_of(processes: list[Path]) -> float:
     ticks = 0
-    for each in processes:
+    for process in processes:
         with suppress(OSError):
-            fields = (each / "stat").read_text().rpartition(")")[2].split()
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 

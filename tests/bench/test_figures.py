@@ -10,7 +10,7 @@ from support.figures import Figures
 
 @pytest.mark.parametrize("seconds", [0.4, pytest.param(5.0, marks=pytest.mark.long)])
 @pytest.mark.parametrize("engine", ["sqlite", "postgres"])
-async def test_the_ledger_s_cost_is_measured(
+async def test_cost_of_a_ledger_call_is_measured(
     engine: str, seconds: float, tmp_path: Path, request: pytest.FixtureRequest, figures: Figures
 ) -> None:
     if engine == "sqlite":

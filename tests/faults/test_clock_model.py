@@ -379,14 +379,14 @@ BAD = [
 RecordProperty = Callable[[str, object], None]
 
 
-def test_ours_keeps_every_promise(record_property: RecordProperty) -> None:
+def test_our_policy_keeps_every_promise(record_property: RecordProperty) -> None:
     findings = search(OURS)
     record_property("worlds", findings.states)
     assert not findings.broken, f"\n{findings}"
 
 
 @pytest.mark.parametrize(("policy", "promises"), BAD)
-def test_what_breaks_which_promise(
+def test_policy_breaks_these_promises(
     policy: Policy, promises: set[Promise], record_property: RecordProperty
 ) -> None:
     findings = search(policy, *promises)
@@ -394,13 +394,13 @@ def test_what_breaks_which_promise(
     assert promises <= findings.broken.keys(), f"\n{findings}"
 
 
-def test_each_promise_can_be_broken_alone() -> None:
+def test_every_promise_is_broken_by_a_policy_with_one_difference() -> None:
     """By a policy that differs from ours in one thing."""
     broken = [promises for case in BAD[1:] for promises in case.values if isinstance(promises, set)]
     assert set[Promise]().union(*broken) == set(Promise)
 
 
-def test_without_a_date_ours_is_wrong_by_what_provider_and_database_differ() -> None:
+def test_without_a_date_our_error_is_the_difference_between_provider_and_database() -> None:
     """A campaign is taken for the copy if the provider's clock makes it seem younger than that."""
     alone = [each for each in readings() if each.made_after is None and not each.has_date]
     for each in alone:
@@ -410,7 +410,7 @@ def test_without_a_date_ours_is_wrong_by_what_provider_and_database_differ() -> 
     assert any(chosen(OURS, each) is Campaign.STRANGER for each in alone)
 
 
-def test_how_a_slow_sender_takes_the_campaign_of_another_user() -> None:
+def test_shortest_trace_to_a_foreign_campaign_by_a_slow_sender() -> None:
     findings = search(replace(OURS, requested_by=Clock.SENDER), Promise.NOT_A_STRANGER)
     assert findings.broken[Promise.NOT_A_STRANGER].strip() == (
         "the sender's clock is 180 s slow; another user's campaign is 6 s older; "

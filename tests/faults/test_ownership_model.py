@@ -759,7 +759,7 @@ RecordProperty = Callable[[str, object], None]
 
 
 @pytest.mark.parametrize(("policy", "start"), CLEAN)
-def test_what_keeps_every_promise(
+def test_policy_keeps_every_promise(
     policy: Policy, start: World, record_property: RecordProperty
 ) -> None:
     findings = search(policy, start=start)
@@ -769,7 +769,7 @@ def test_what_keeps_every_promise(
 
 
 @pytest.mark.parametrize(("policy", "promises"), BAD)
-def test_what_breaks_which_promise(
+def test_policy_breaks_these_promises(
     policy: Policy, promises: set[Promise], record_property: RecordProperty
 ) -> None:
     findings = search(policy, *promises)
@@ -777,24 +777,24 @@ def test_what_breaks_which_promise(
     assert promises <= findings.broken.keys(), f"\n{findings}"
 
 
-def test_each_promise_can_be_broken() -> None:
+def test_every_promise_is_broken_by_some_policy() -> None:
     broken = [promises for case in BAD for promises in case.values if isinstance(promises, set)]
     assert set[Promise]().union(*broken) == set(Promise)
 
 
-def test_what_ours_keeps_if_the_provider_names_a_copy_twice() -> None:
+def test_our_policy_keeps_one_response_if_the_provider_names_a_copy_twice() -> None:
     """The records cannot be right then, but one answer is kept, and the other ends as UNKNOWN."""
     findings = search(OURS, start=UNTRUE)
     assert findings.broken.keys() == {Promise.OWN_COPY}, f"\n{findings}"
     assert findings.states < MOST_WORLDS, "the search has not been everywhere"
 
 
-def test_three_intents_lose_an_answer_if_an_owner_that_is_gone_means_done() -> None:
+def test_three_intents_lose_a_response_if_a_missing_owner_counts_as_done() -> None:
     findings = search(GONE_MEANS_DONE, Promise.NOT_LOST, start=THREE)
     assert Promise.NOT_LOST in findings.broken, f"\n{findings}"
 
 
-def test_how_an_answer_was_lost_when_its_owner_was_gone() -> None:
+def test_shortest_trace_to_a_lost_response_after_its_owner_is_gone() -> None:
     findings = search(GONE_MEANS_DONE, Promise.NOT_LOST, Promise.ALL_ASSIGNED)
     assert findings.broken[Promise.NOT_LOST].splitlines() == [
         " 1. A is recorded and sent",
@@ -816,7 +816,7 @@ def test_how_an_answer_was_lost_when_its_owner_was_gone() -> None:
     ]
 
 
-def test_how_ours_leaves_copies() -> None:
+def test_our_policy_leaves_a_copy_unassigned_only_between_equal_records() -> None:
     """A copy stays on no record in one case: two records of one status wait for it."""
     left = {
         tuple(record.status for _, record in records(world) if record.waits_for_copy)
@@ -826,7 +826,7 @@ def test_how_ours_leaves_copies() -> None:
     assert left == {(Status.UNKNOWN, Status.UNKNOWN), (Status.ACCEPTED, Status.ACCEPTED)}
 
 
-def test_how_two_records_came_to_one_copy() -> None:
+def test_shortest_trace_to_two_owners_of_one_copy() -> None:
     policy = replace(OURS, on_collision=Collision.BOTH_OWN_IT)
     findings = search(policy, Promise.ALL_ASSIGNED)
     assert findings.broken[Promise.ALL_ASSIGNED].splitlines() == [

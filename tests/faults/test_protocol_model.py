@@ -789,7 +789,7 @@ RecordProperty = Callable[[str, object], None]
 
 
 @pytest.mark.parametrize("policy", CLEAN)
-def test_what_keeps_every_promise(policy: Policy, record_property: RecordProperty) -> None:
+def test_policy_keeps_every_promise(policy: Policy, record_property: RecordProperty) -> None:
     findings = search(policy)
     record_property("worlds", findings.states)
     assert not findings.broken, f"\n{findings}"
@@ -797,7 +797,7 @@ def test_what_keeps_every_promise(policy: Policy, record_property: RecordPropert
 
 
 @pytest.mark.parametrize(("policy", "promises"), BAD)
-def test_what_breaks_which_promise(
+def test_policy_breaks_these_promises(
     policy: Policy, promises: set[Promise], record_property: RecordProperty
 ) -> None:
     findings = search(policy, *promises)
@@ -805,12 +805,12 @@ def test_what_breaks_which_promise(
     assert promises <= findings.broken.keys(), f"\n{findings}"
 
 
-def test_each_promise_can_be_broken() -> None:
+def test_every_promise_is_broken_by_some_policy() -> None:
     broken = [promises for case in BAD for promises in case.values if isinstance(promises, set)]
     assert set[Promise]().union(*broken) == set(Promise)
 
 
-def test_how_ours_ends() -> None:
+def test_final_states_of_our_policy() -> None:
     """UNKNOWN and ACCEPTED are for good only where there is no copy to be found."""
     ends = {
         (world.record and world.record.says.status, world.copies) for world in search(OURS).ends
@@ -824,7 +824,7 @@ def test_how_ours_ends() -> None:
     }
 
 
-def test_a_look_does_not_make_it_safe_to_send_again() -> None:
+def test_search_before_a_second_send_still_makes_two_copies() -> None:
     policy = replace(OURS, on_expiry=Expiry.LOOK_THEN_SEND_AGAIN)
     findings = search(policy, Promise.ONE_COPY)
     assert findings.broken[Promise.ONE_COPY].splitlines() == [
@@ -840,7 +840,7 @@ def test_a_look_does_not_make_it_safe_to_send_again() -> None:
     ]
 
 
-def test_a_second_look_does_not_make_it_safe_to_free_a_key_without_a_record() -> None:
+def test_second_look_still_loses_a_copy_if_the_key_is_freed_without_a_record() -> None:
     findings = search(replace(OURS, refusal=Refusal.REJECTED), Promise.NO_COPY_LEFT)
     assert findings.broken[Promise.NO_COPY_LEFT].splitlines() == [
         " 1. the client asks A, which finds no record",
@@ -853,7 +853,7 @@ def test_a_second_look_does_not_make_it_safe_to_free_a_key_without_a_record() ->
     ]
 
 
-def test_a_refusal_without_a_record_denies_the_copy_of_another_replica() -> None:
+def test_rejected_without_a_record_denies_the_copy_of_another_replica() -> None:
     policy = replace(OURS, refusal=Refusal.REJECTED, looks_again_before_refusing=False)
     findings = search(policy, Promise.NOT_DENIED)
     assert findings.broken[Promise.NOT_DENIED].splitlines() == [

@@ -31,14 +31,14 @@ from support.faulty_provider import faulty_provider
 from support.gateways import (
     LAUNCHER,
     History,
-    all_insist,
     calling,
     configuration,
-    insist,
     intents,
     launch,
     listening,
     recorded,
+    retry_all_until_final,
+    retry_until_final,
 )
 from support.gateways import ask as ask_gateway
 
@@ -420,7 +420,7 @@ async def on_a_small_disk_that_somebody_fills_a_gateway_records_every_answer(
                     History(each, [answer] if answer else [])
                     for each, answer in zip(wanted, answers, strict=True)
                 ]
-                told = [each.intent.name for each in histories if each.told]
+                told = [each.intent.name for each in histories if each.responses]
                 assert len(told) >= 10 if is_killed else len(told) == len(wanted)
                 disk.make_room()
                 if is_killed:
@@ -431,15 +431,18 @@ async def on_a_small_disk_that_somebody_fills_a_gateway_records_every_answer(
                     assert found[name].evidence is Evidence.RESPONSE
                 # What was under way at the kill is found by reading, and recorded too.
                 await asyncio.gather(
-                    *(insist(http, lambda: gateway.url, provider, each) for each in histories)
+                    *(
+                        retry_until_final(http, lambda: gateway.url, provider, each)
+                        for each in histories
+                    )
                 )
-                assert {each.told[-1].status for each in histories} == {"CREATED"}
+                assert {each.responses[-1].status for each in histories} == {"CREATED"}
                 found = await recorded(disk.ledger_url)
                 assert {each.status for each in found.values()} == {DuplicationStatus.CREATED}
                 assert len(found) == len(wanted)
-                (history,) = await all_insist(
+                (history,) = await retry_all_until_final(
                     http, lambda: gateway.url, provider, intents(["none"], ("one",))
                 )
-                assert history.told[-1].status == "CREATED"
+                assert history.responses[-1].status == "CREATED"
         finally:
             gateway.kill()
