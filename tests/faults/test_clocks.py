@@ -29,7 +29,7 @@ from support.gateways import (
 from support.promises import check_promises
 
 ACCOUNTS = ("one", "two")
-FREQUENT_RETENTION = {**SHORT_INTERVALS, "retention.EVERY_SECONDS": 0.3}
+FREQUENT_RETENTION = {**SHORT_INTERVALS, "duplication.retention.EVERY_SECONDS": 0.3}
 HOUR = 3600
 
 MIXED = ["none", "slow", "refusal-409", "fin-after-copy", "body-without-id", "rst-before-copy"]
