@@ -32,6 +32,9 @@ import pytest
 from support import model_checking
 from support.model_checking import Findings, Promises, Step
 
+# Several tests need the same search, which is kept in the process.
+pytestmark = pytest.mark.xdist_group("ownership model")
+
 # Where a search ends that has not found what it was to find.
 MOST_WORLDS = 200_000
 

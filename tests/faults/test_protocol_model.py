@@ -27,6 +27,9 @@ import pytest
 from support import model_checking
 from support.model_checking import Findings, Promises, Step
 
+# Several tests need the same search, which is kept in the process.
+pytestmark = pytest.mark.xdist_group("protocol model")
+
 # What the adversary may do, beside delaying and losing: it bounds the search.
 MOST_CRASHES = 2
 MOST_MISJUDGEMENTS = 2

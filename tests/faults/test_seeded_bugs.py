@@ -239,7 +239,7 @@ def run_tests(source: Path, tests: Sequence[str]) -> subprocess.CompletedProcess
         for name, value in os.environ.items()
         if not name.startswith(("COVERAGE", "PYTEST"))
     }
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    options = ["-x", "-q", "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", *options]
     return subprocess.run(
         [*command, *(str(TESTS / test) for test in tests)],

@@ -33,6 +33,9 @@ from support.postgres import PostgresServer, postgres_server
 from support.promises import count, find_violations
 from support.tls_proxy import TlsProxy, tls_proxy_for
 
+# As in test_kills.py.
+pytestmark = pytest.mark.xdist_group("drills under load, first")
+
 CONSTANTS = {**SHORT_INTERVALS, "duplication.reconciliation.CHECK_INTERVALS": [0.5, 1, 1, 2]}
 
 # How long a caller waits for a permit, in seconds.
