@@ -95,7 +95,8 @@ async def test_two_gateways_with_the_same_keys_at_the_same_time_make_one_copy_fo
     wanted = intents(["none"] * RACES, ACCOUNTS)
     histories: list[History] = []
 
-    async with replicas(tmp_path, postgres_url, provider, [None, None]) as pair:
+    # No fault here takes long, so the timeout of a call is for busy machines only.
+    async with replicas(tmp_path, postgres_url, provider, [None, None], timeout=10) as pair:
 
         async def race(intent: Intent) -> None:
             responses = await asyncio.gather(*(answered(http, gateway, intent) for gateway in pair))
@@ -154,7 +155,7 @@ async def _agree(
     wanted = intents((MIXED * keys)[:keys], ACCOUNTS)
     histories: list[History] = []
 
-    async with replicas(folder, ledger, provider, [None] * number) as gateways:
+    async with replicas(folder, ledger, provider, [None] * number, timeout=10) as gateways:
 
         async def race(intent: Intent) -> None:
             mine = [History(intent) for _ in gateways]

@@ -81,7 +81,7 @@ async def some(
         "resetting": provider.resetting_url,
     }
     ledgers = [f"sqlite:///{folder}/ledger-{each}.db" for each in range(number)]
-    gateways = [launch(configuration(folder, ledger, accounts, timeout=2)) for ledger in ledgers]
+    gateways = [launch(configuration(folder, ledger, accounts, timeout=4)) for ledger in ledgers]
     try:
         for gateway in gateways:
             await listening(gateway)
