@@ -64,13 +64,12 @@ class Code:
 
 @dataclass(frozen=True)
 class Sql:
-    """Replaces a part of the one text of a constant or a function. Blanks and breaks are equal.
+    """Replaces a part of one text of a file. Blanks and line breaks are equal.
 
-    What an f-string inserts is written as there: `AND {_FREE}`.
+    What an f-string inserts is written as there: `WHERE {_SAME_COPY}`.
     """
 
     file: str
-    place: str
     old: str
     new: str
 
@@ -79,11 +78,11 @@ class Sql:
         pattern = _any_blanks(self.old)
         texts = [
             (node, written)
-            for node in _texts_in(_find(tree, self.file, self.place))
+            for node in _texts_in(tree)
             for written in [_written(node)]
             for _ in pattern.findall(written)
         ]
-        ((node, written),) = _only(texts, self.old, f"{self.place} in {self.file}")
+        ((node, written),) = _only(texts, self.old, self.file)
         # A function keeps backslashes in `new` as they are.
         changed = pattern.sub(lambda _: self.new, written)
         prefix = "f" if isinstance(node, ast.JoinedStr) else ""
