@@ -61,7 +61,7 @@ RANK = {
 
 
 class Outcome(NamedTuple):
-    """What an answer, a record or a reply to the client says. Copies are numbered as made."""
+    """What a response, a record or a reply to the client says. Copies are numbered as made."""
 
     status: Status
     copy: int | None = None
@@ -575,7 +575,7 @@ def simplified(policy: Policy, before: World, after: World) -> World:
     record = after.record
     if record is None:
         return without_key(policy, after)
-    # A client may ask at any moment, so what gets on record counts as reply.
+    # A client may ask at any moment, so what gets on record counts as a reply.
     is_news = before.record is None or before.record.says != record.says
     reply = record.says if is_news else after.reply
     if record.says != IN_PROGRESS:
@@ -600,7 +600,7 @@ class Promise(Enum):
     TRUE_REJECTED = "REJECTED: there is no copy, and none can come"
     TRUE_CREATED = "CREATED: the copy is there"
     ONLY_UP = "a record only moves up"
-    NEVER_LESS = "what a client was reply is never taken back"
+    NEVER_LESS = "a reply to the client is never taken back"
     SAME_COPY = "no client gets two copies for one key"
     NOT_DENIED = "no reply says that nothing was made while there is a copy"
     NO_COPY_LEFT = "a client that was asked to use a new key has no copy under the old one, ever"
@@ -679,7 +679,7 @@ def describe(world: World) -> list[str]:
 
 
 def with_reply(what: str, before: World, after: World) -> str:
-    """What happens, with what the client is reply, unless it is what gets on record."""
+    """What happens, with the reply to the client, unless the reply is what gets on record."""
     is_on_record = after.record is not None and after.record.says == after.reply
     is_news = after.reply != before.reply and not is_on_record
     return f"{what}; the client gets {after.reply}" if is_news else what
