@@ -50,12 +50,12 @@ STEPS: Mapping[str, tuple[str, str]] = {
     "the provider has the request": ("slow", "CREATED by INFERRED"),
     "the provider has made the copy": ("slow", "CREATED by INFERRED"),
     "after-status": ("none", "CREATED by INFERRED"),
-    "after-answer": ("none", "CREATED by INFERRED"),
+    "after-response": ("none", "CREATED by INFERRED"),
     "before-settle": ("none", "CREATED by INFERRED"),
     "after-settle": ("none", "CREATED by RESPONSE"),
     "before-reply": ("none", "CREATED by RESPONSE"),
-    "before-reading-is-settled": ("fin-after-copy", "CREATED by INFERRED"),
-    "after-reading-is-settled": ("fin-after-copy", "CREATED by INFERRED"),
+    "before-evidence-is-settled": ("fin-after-copy", "CREATED by INFERRED"),
+    "after-evidence-is-settled": ("fin-after-copy", "CREATED by INFERRED"),
 }
 INTENTS_A_KILL = 8
 

@@ -67,7 +67,7 @@ async def replicas(
             gateway.kill()
 
 
-async def answered(http: httpx.AsyncClient, gateway: Gateway, intent: Intent) -> GatewayResponse:
+async def response_of(http: httpx.AsyncClient, gateway: Gateway, intent: Intent) -> GatewayResponse:
     response = await ask(http, gateway.url, intent)
     assert response is not None, gateway.output()
     return response
@@ -99,7 +99,9 @@ async def test_two_gateways_with_the_same_keys_at_the_same_time_make_one_copy_fo
     async with replicas(tmp_path, postgres_url, provider, [None, None], timeout=10) as pair:
 
         async def race(intent: Intent) -> None:
-            responses = await asyncio.gather(*(answered(http, gateway, intent) for gateway in pair))
+            responses = await asyncio.gather(
+                *(response_of(http, gateway, intent) for gateway in pair)
+            )
             histories.extend(History(intent, [response]) for response in responses)
             assert {response.status for response in responses} == {"CREATED"}, responses
             assert (
@@ -204,13 +206,13 @@ async def test_gateway_paused_before_its_first_byte_makes_the_only_copy_when_it_
             await asyncio.sleep(0.05)
         history = History(wanted)
         # The other gateway keeps its caller waiting while the first one seems to live.
-        history.responses.append(await answered(http, other, wanted))
+        history.responses.append(await response_of(http, other, wanted))
         assert history.responses[-1].status == "UNKNOWN"
         assert not provider.intents[wanted.name].posts
         still.signal(signal.SIGCONT)
         late = await first
         assert late is not None
-        history.responses += [late, await answered(http, other, wanted)]
+        history.responses += [late, await response_of(http, other, wanted)]
         records = await recorded(postgres_url)
     check_promises(figures, provider, [history], records, kind="stopped before the first byte")
     figures.faults["stopped before the first byte"] += 1
@@ -246,10 +248,10 @@ async def test_gateway_paused_before_the_response_records_it_when_it_resumes(
         still.signal(signal.SIGCONT)
         late = await first
         assert late is not None
-        history.responses += [late, await answered(http, other, wanted)]
+        history.responses += [late, await response_of(http, other, wanted)]
         records = await recorded(postgres_url)
-    check_promises(figures, provider, [history], records, kind="stopped before the answer")
-    figures.faults["stopped before the answer"] += 1
+    check_promises(figures, provider, [history], records, kind="stopped before the response")
+    figures.faults["stopped before the response"] += 1
     assert {each.status for each in history.responses[-2:]} == {status}
     assert history.responses[-1].evidence == "RESPONSE"
     assert len(provider.intents[wanted.name].posts) == 1
@@ -272,7 +274,7 @@ async def test_several_gateways_never_check_one_duplication_at_the_same_time(
     choice = random.Random(5)
     async with replicas(tmp_path, postgres_url, provider, [None] * 3) as gateways:
         responses = await asyncio.gather(
-            *(answered(http, choice.choice(gateways), intent) for intent in wanted)
+            *(response_of(http, choice.choice(gateways), intent) for intent in wanted)
         )
         assert {response.status for response in responses} == {"UNKNOWN"}
         await asyncio.sleep(5.5)

@@ -275,11 +275,11 @@ async def started(
 STEPS_OF_RENAMES = (
     "after-settle",
     "lookup is asked",
-    "after-second-answer",
+    "after-second-response",
     "rename is asked",
     "rename is done",
-    "before-amend",
-    "after-amend",
+    "before-update",
+    "after-update",
 )
 
 
@@ -345,7 +345,7 @@ async def is_on_record(
     assert record.campaign is not None
     assert record.campaign.id == await made_for(http, proxy)
     left = sorted(str(warning.code) for warning in record.warnings)
-    assert left == ([] if step == "after-amend" else PENDING[record.intent.provider]), step
+    assert left == ([] if step == "after-update" else PENDING[record.intent.provider]), step
 
 
 async def test_next_gateway_names_the_copy_after_a_kill_at_any_step(
@@ -681,7 +681,7 @@ STEPS_OF_JOBS = (
     "before-settle",
     "after-settle",
     "progress is asked",
-    "after-second-answer",
+    "after-second-response",
 )
 
 
@@ -821,7 +821,7 @@ async def test_expired_token_is_renewed_and_one_copy_is_made(
         payload = await client.ask(gateway.url)
         assert payload is not None
         assert is_finished(payload)
-        assert [proxy.count(kind) for kind in ("sign-in", "copy")] == [2, 2]
+        assert [proxy.count(kind) for kind in ("token", "copy")] == [2, 2]
         assert await client.ask(gateway.url)
         assert proxy.count("copy") == 2
     await one_copy(http, proxy, client)
@@ -829,7 +829,7 @@ async def test_expired_token_is_renewed_and_one_copy_is_made(
 
 
 # The step at which the gateway dies with an expired token, and the number of copies then.
-STEPS_OF_SIGN_INS = {"after-answer": 0, "sign-in is asked": 0, "after-answer after 1": 1}
+STEPS_OF_TOKENS = {"after-response": 0, "token is asked": 0, "after-response after 1": 1}
 
 
 async def die_over_a_token(
@@ -839,7 +839,7 @@ async def die_over_a_token(
     http: httpx.AsyncClient,
     turn: asyncio.Semaphore,
 ) -> None:
-    made, proxy = STEPS_OF_SIGN_INS[step], new_proxy(proxy_server, "marketo")
+    made, proxy = STEPS_OF_TOKENS[step], new_proxy(proxy_server, "marketo")
     ledger = f"sqlite:///{folder}/{step.replace(' ', '-')}.db"
     config = configured(folder, ledger, names_of({"marketo": proxy}))
     client = at_marketo(http, marketo.EXPIRING)
@@ -887,7 +887,7 @@ async def test_gateway_killed_with_an_expired_token_makes_at_most_one_copy(
 ) -> None:
     turn = asyncio.Semaphore(4)
     async with asyncio.TaskGroup() as tasks:
-        for step in STEPS_OF_SIGN_INS:
+        for step in STEPS_OF_TOKENS:
             tasks.create_task(die_over_a_token(step, tmp_path, proxy_server, http, turn))
             figures.faults[f"killed over a token: {step}"] += 1
 
@@ -912,7 +912,7 @@ async def test_failed_token_request_sends_nothing_and_the_same_key_works_later(
         assert (error["code"], error["retry"]) == ("AUTHENTICATION_FAILED", "SAME_KEY")
         assert error["providerMessage"] == "Bad client credentials"
         monkeypatch.undo()
-        proxy.held = ("sign-in", "asked")
+        proxy.held = ("token", "asked")
         silent = await client.ask(gateway.url) or {}
         assert (silent["status"], silent["duplication"]) == ("NOT_SENT", None)
         (error,) = silent["userErrors"]
@@ -927,5 +927,5 @@ async def test_failed_token_request_sends_nothing_and_the_same_key_works_later(
         assert is_finished(payload)
         assert not payload["replayed"]
     await one_copy(http, proxy, client)
-    figures.faults["refused sign-in"] += 1
-    figures.faults["hanging sign-in"] += 1
+    figures.faults["refused token request"] += 1
+    figures.faults["hanging token request"] += 1

@@ -113,15 +113,15 @@ STEPS: dict[str, Callable[[Hit], None]] = {
     "after-headers": _on_event("http11.send_request_headers.complete"),
     "after-request": _on_event("http11.send_request_body.complete"),
     "after-status": _on_event("http11.receive_response_headers.complete"),
-    "after-answer": _after(client.Transport, "send_once"),
+    "after-response": _after(client.Transport, "send_once"),
     "before-settle": _before(Ledger, "settle"),
     "after-settle": _after(Ledger, "settle"),
-    "after-second-answer": _after(client.Transport, "send_idempotent"),
-    "before-amend": _before(Ledger, "update_copy"),
-    "after-amend": _after(Ledger, "update_copy"),
+    "after-second-response": _after(client.Transport, "send_idempotent"),
+    "before-update": _before(Ledger, "update_copy"),
+    "after-update": _after(Ledger, "update_copy"),
     "before-reply": _after(Duplicator, "duplicate"),
-    "before-reading-is-settled": _before(Ledger, "settle_from_evidence"),
-    "after-reading-is-settled": _after(Ledger, "settle_from_evidence"),
+    "before-evidence-is-settled": _before(Ledger, "settle_from_evidence"),
+    "after-evidence-is-settled": _after(Ledger, "settle_from_evidence"),
 }
 
 

@@ -15,7 +15,7 @@ from campaign_gateway.sandbox.emulation import misbehave
 # The kind of a request is the first whose pattern matches "METHOD path".
 KINDS = {
     "copy": r"POST .*/(replicate|copy|copies|clone|clone\.json)",
-    "sign-in": r"\w+ /identity/.*",
+    "token": r"\w+ /identity/.*",
     "rename": r"(POST|PATCH) .*",
     "progress": r"GET .*/status",
     "search": r"GET .*/(campaigns|copies|smartCampaigns\.json)",
