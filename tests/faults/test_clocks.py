@@ -96,7 +96,7 @@ async def test_gateways_with_clocks_twenty_minutes_apart_make_no_second_copy(
         places = [ahead.url, behind.url] * len(wanted)
         await asyncio.gather(
             *(
-                retry_until_final(http, always(url), provider, each, seconds=4)
+                retry_until_final(http, always(url), provider, each, seconds=8)
                 for url, each in zip(places, histories, strict=True)
             )
         )
