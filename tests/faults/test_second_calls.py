@@ -150,7 +150,7 @@ class Client:
 
 def codes(payload: Payload | None) -> list[str]:
     assert payload is not None
-    return sorted(each["code"] for each in payload["warnings"])
+    return sorted(warning["code"] for warning in payload["warnings"])
 
 
 def is_created(payload: Payload) -> bool:
@@ -201,7 +201,7 @@ async def one_copy(http: httpx.AsyncClient, proxy: EmulatorProxy, *clients: Clie
     """Assert that there is one copy for each client, and that each client knows its copy."""
     found = await copies_at(http, proxy)
     assert found["asked"] == len(clients), found
-    made = {each["name"]: each["id"] for each in found["copies"]}
+    made = {copy["name"]: copy["id"] for copy in found["copies"]}
     payload = {client.name: client.payloads[-1]["campaign"]["id"] for client in clients}
     assert made == payload
     assert found["count"] == len(clients)
@@ -296,7 +296,7 @@ async def die_over_names(
     """Copy at each provider and kill the gateway at the step. Another one finishes the work."""
     proxies = {provider: new_proxy(proxy_server, provider) for provider in RENAMING}
     config = configured(folder, ledger, names_of(proxies))
-    clients = [Client(http, each, each, source) for each, source in RENAMING.items()]
+    clients = [Client(http, provider, provider, source) for provider, source in RENAMING.items()]
     constants = WITH_ANOTHER_GATEWAY if others else WITHOUT_RECONCILIATION
     death = Death(step, list(proxies.values()), len(clients), constants)
     gateways = [await started(turn, config, death.changes())]
@@ -383,7 +383,9 @@ async def test_copy_with_a_lost_response_is_settled_only_where_a_search_can_find
     proxies = {provider: new_proxy(proxy_server, provider) for provider in RENAMING}
     ledger = f"sqlite:///{tmp_path}/ledger.db"
     config = configured(tmp_path, ledger, names_of(proxies))
-    clients = {each: Client(http, each, each, source) for each, source in RENAMING.items()}
+    clients = {
+        provider: Client(http, provider, provider, source) for provider, source in RENAMING.items()
+    }
     death = Death("before-settle", list(proxies.values()), len(clients))
     async with serving(config, death.changes()) as dying:
         death.gateway = dying
@@ -397,18 +399,18 @@ async def test_copy_with_a_lost_response_is_settled_only_where_a_search_can_find
         # It may be another user's copy of the same source.
         assert codes(payload) == ["NAME_NOT_APPLIED"]
         assert "Rename it there" in payload["warnings"][0]["message"]
-        for each in (clients["mailchimp"], clients["omnisend"]):
+        for client in (clients["mailchimp"], clients["omnisend"]):
             # A search by name cannot find a copy that has no name yet.
             async with asyncio.timeout(40):
-                while (await recorded(ledger))[each.key].checks < 2:
+                while (await recorded(ledger))[client.key].checks < 2:
                     await asyncio.sleep(0.2)
-            unknown = await each.ask(living.url)
+            unknown = await client.ask(living.url)
             assert unknown is not None
             assert (unknown["status"], unknown["replayed"]) == ("UNKNOWN", True)
             (error,) = unknown["userErrors"]
             assert (error["code"], error["retry"]) == ("OUTCOME_UNKNOWN", "WAIT")
             # A new key cannot make a second copy by mistake.
-            another = Client(http, each.account, each.provider, each.source, name=each.name)
+            another = Client(http, client.account, client.provider, client.source, name=client.name)
             refused = await another.ask(living.url)
             assert refused is not None
             assert refused["userErrors"][0]["code"] == "UNRESOLVED_DUPLICATION"
@@ -472,40 +474,40 @@ async def test_failed_second_call_becomes_a_warning_with_the_copy(
     }
     async with serving(config, FREQUENT_CHECKS) as gateway:
         await asyncio.gather(*(client.ask(gateway.url) for client in clients.values()))
-        for (provider, source), each in clients.items():
+        for (provider, source), client in clients.items():
             warnings, output, is_named, _ = FAILING_SECOND_CALLS[provider, source]
-            (payload,) = each.payloads
+            (payload,) = client.payloads
             assert payload["status"] == payload["duplication"]["status"] == "CREATED"
             assert payload["userErrors"] == []
             assert codes(payload) == warnings, source
             assert payload["warnings"][0]["providerMessage"] == output
-            assert (payload["campaign"]["name"] == each.name) == is_named
-            assert each.took < COMPLETION_SECONDS + SLACK
+            assert (payload["campaign"]["name"] == client.name) == is_named
+            assert client.took < COMPLETION_SECONDS + SLACK
             figures.faults[f"after the copy: {source}"] += 1
 
-        def tries(provider: str, each: Client) -> int:
-            kind = "lookup" if each.source == "read-back-fails" else "rename"
-            return proxies[provider].count(kind, f"/{each.payloads[0]['campaign']['id']}")
+        def tries(provider: str, client: Client) -> int:
+            kind = "lookup" if client.source == "read-back-fails" else "rename"
+            return proxies[provider].count(kind, f"/{client.payloads[0]['campaign']['id']}")
 
         again = [
-            (provider, each)
-            for (provider, source), each in clients.items()
+            (provider, client)
+            for (provider, source), client in clients.items()
             # A hanging call takes its whole timeout.
             if FAILING_SECOND_CALLS[provider, source][3] and source != "rename-hangs"
         ]
-        await until(lambda: all(tries(*each) >= 3 for each in again))
-        for (provider, source), each in clients.items():
-            payload = (await each.ask(gateway.url)) or {}
+        await until(lambda: all(tries(*renamed) >= 3 for renamed in again))
+        for (provider, source), client in clients.items():
+            payload = (await client.ask(gateway.url)) or {}
             assert codes(payload) == FAILING_SECOND_CALLS[provider, source][0]
             if source == "rename-refused":
-                assert tries(provider, each) == 1, "a refusal is final"
-                assert payload["warnings"] == each.payloads[0]["warnings"]
+                assert tries(provider, client) == 1, "a refusal is final"
+                assert payload["warnings"] == client.payloads[0]["warnings"]
     for provider, proxy in proxies.items():
         found = await copies_at(http, proxy)
-        mine = [each for (other, _), each in clients.items() if other == provider]
+        mine = [client for (other, _), client in clients.items() if other == provider]
         assert found["asked"] == found["count"] == len(mine)
-        assert {each["id"] for each in found["copies"]} == {
-            history.payloads[-1]["campaign"]["id"] for history in mine
+        assert {copy["id"] for copy in found["copies"]} == {
+            client.payloads[-1]["campaign"]["id"] for client in mine
         }
 
 
@@ -548,18 +550,18 @@ async def test_second_call_that_fails_for_a_while_is_repeated_by_the_gateway(
     config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", proxies, timeout=timeout)
     async with serving(config, FREQUENT_CHECKS) as gateway:
         await asyncio.gather(*(client.ask(gateway.url) for client in clients.values()))
-        for account, each in clients.items():
-            (payload,) = each.payloads
+        for account, client in clients.items():
+            (payload,) = client.payloads
             assert payload["status"] == "CREATED"
             assert codes(payload) == expected[account], account
-            assert each.took < COMPLETION_SECONDS + SLACK
+            assert client.took < COMPLETION_SECONDS + SLACK
         for _, proxy in proxies.values():
             proxy.failing.clear()
         for client in clients.values():
             payload = await client.ask_until(gateway.url, is_finished)
             assert payload["campaign"]["name"] == client.name
-    for account, each in clients.items():
-        await one_copy(http, proxies[account][1], each)
+    for account, client in clients.items():
+        await one_copy(http, proxies[account][1], client)
         figures.faults[f"for a while: {account.partition('-')[2]}"] += 1
 
 
@@ -573,7 +575,7 @@ async def test_gateway_stopped_during_a_rename_ends_in_time_and_the_next_one_ren
     for proxy in proxies.values():
         proxy.held = ("rename", "asked")
     config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", names_of(proxies), timeout=5)
-    clients = [Client(http, each, each, source) for each, source in RENAMING.items()]
+    clients = [Client(http, provider, provider, source) for provider, source in RENAMING.items()]
     constants = {
         "duplication.attempt.COMPLETION_SECONDS": 2,
         "duplication.completion.RETRY_INTERVAL": 1,
@@ -718,7 +720,7 @@ async def die_over_jobs(
             assert payload is None or (
                 payload["status"] == "ACCEPTED" and payload["campaign"]["id"]
             )
-        made = {each["name"]: each["id"] for each in (await copies_at(http, proxy))["copies"]}
+        made = {copy["name"]: copy["id"] for copy in (await copies_at(http, proxy))["copies"]}
         ids = {client.name: record_id(records[client.key]) for client in clients}
         # One job has an id and makes no campaign, so the emulator does not count it.
         if step != "before-settle":
