@@ -40,6 +40,9 @@ AT_ONCE = 6
 
 ENGINES = ("sqlite", "postgres")
 
+# Of a call to the provider, in seconds. No fault here takes long, so it is for busy machines only.
+TIMEOUT = 10
+
 # For each step: the provider's fault, and a result that must occur, because the intent that the
 # gateway died with can only end so.
 STEPS: Mapping[str, tuple[str, str]] = {
@@ -138,7 +141,9 @@ async def die_once(
     )
     async with turn:
         ledger = ledgers.new(engine)
-        lives = Lives(configuration(ledgers.folder, ledger, {"main": provider.url}))
+        lives = Lives(
+            configuration(ledgers.folder, ledger, {"main": provider.url}, timeout=TIMEOUT)
+        )
         by_provider = step.startswith("the provider")
         death = {} if by_provider else {"at": step, "after": at, "signal": "SIGKILL"}
         dying = await lives.begin({"constants": SHORT_INTERVALS, **death})
@@ -192,7 +197,7 @@ async def test_copy_is_found_by_search_after_a_kill_between_request_and_response
 ) -> None:
     """The product's own command runs here, without any change."""
     ledger, (wanted,) = ledgers.new(engine), intents(["slow"])
-    config = configuration(ledgers.folder, ledger, {"main": provider.url})
+    config = configuration(ledgers.folder, ledger, {"main": provider.url}, timeout=TIMEOUT)
     async with serving(config, environment={}) as dying:
         provider.on_copy[wanted.name] = dying.process.kill
         assert await ask(http, dying.url, wanted) is None
@@ -242,7 +247,9 @@ async def kill_at_random(
 ) -> None:
     choice, ledger, enough = random.Random(seed), ledgers.new(engine), asyncio.Event()
     accounts = ("one", "two")
-    config = configuration(ledgers.folder, ledger, dict.fromkeys(accounts, provider.url))
+    config = configuration(
+        ledgers.folder, ledger, dict.fromkeys(accounts, provider.url), timeout=TIMEOUT
+    )
     lives, histories = Lives(config), []
 
     async def work() -> None:
