@@ -222,7 +222,7 @@ async def test_gateways_killed_at_random_under_load_break_no_promise(
     # Several ledgers at the same time: one gateway starts while another one works.
     async with asyncio.TaskGroup() as tasks:
         for seed, engine in enumerate(ENGINES * 2):
-            tasks.create_task(kill_at_random(8, seed, engine, ledgers, provider, http, figures))
+            tasks.create_task(kill_at_random(12, seed, engine, ledgers, provider, http, figures))
 
 
 @pytest.mark.long
