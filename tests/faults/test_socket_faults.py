@@ -81,7 +81,8 @@ async def some(
         "resetting": provider.resetting_url,
     }
     ledgers = [f"sqlite:///{folder}/ledger-{each}.db" for each in range(number)]
-    gateways = [launch(configuration(folder, ledger, accounts, timeout=4)) for ledger in ledgers]
+    # Shorter than the head of a dripping response takes.
+    gateways = [launch(configuration(folder, ledger, accounts, timeout=2)) for ledger in ledgers]
     try:
         for gateway in gateways:
             await listening(gateway)
