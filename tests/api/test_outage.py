@@ -227,8 +227,8 @@ async def test_reads_fail_while_postgres_is_gone_and_work_again_afterwards(
             doomed.start() if failure == "killed" else doomed.resume()
         for answer in answers:
             check_error(answer["errors"][0])
-        assert gateway.said().count("the ledger cannot be read") == len(READS)
-        assert "Traceback" not in gateway.said()
+        assert gateway.output().count("the ledger cannot be read") == len(READS)
+        assert "Traceback" not in gateway.output()
         async with asyncio.timeout(30):
             while "errors" in (again := await read(http, gateway, "duplications")):
                 check_error(again["errors"][0])

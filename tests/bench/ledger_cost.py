@@ -1,7 +1,7 @@
-"""What the ledger costs: `python tests/bench/ledger_cost.py [--seconds N] [URL ...]`.
+"""Measures the ledger: `python tests/bench/ledger_cost.py [--seconds N] [URL ...]`.
 
 One call is a begin and a settle, as for one copy, in a closed loop of 1, 16 and 64 callers. Without
-URLs, a SQLite file below the working directory and a PostgreSQL of our own.
+URLs, it measures a SQLite file below the working directory and a PostgreSQL server of its own.
 """
 
 import argparse
@@ -35,7 +35,7 @@ INPUT = (
 
 @dataclass(frozen=True)
 class Cost:
-    """Times in seconds for one call; CPU of this process with all its threads, and the server's."""
+    """Seconds for one call. `cpu` is of this process with all its threads."""
 
     engine: str
     callers: int
@@ -70,7 +70,7 @@ async def measure(url: str, callers: int, seconds: float) -> Cost:
         cpu_before, started_at = time.process_time(), time.perf_counter()
         times = sorted(await _load(ledger, callers, started_at + seconds))
         cpu, took = time.process_time() - cpu_before, time.perf_counter() - started_at
-        # Those that the pool has started meanwhile count from their beginning.
+        # Connections that the pool opened during the run are counted from their start.
         server_cpu = _cpu_of(_server_processes(url)) - server_before
     finally:
         await ledger.close()
@@ -91,7 +91,7 @@ async def measure(url: str, callers: int, seconds: float) -> Cost:
 async def _load(ledger: Ledger, callers: int, until: float) -> list[float]:
     times: list[float] = []
 
-    async def call_again_and_again() -> None:
+    async def call_repeatedly() -> None:
         while (began_at := time.perf_counter()) < until:
             intent = _intent()
             await ledger.begin(intent, datetime.now(UTC), None)
@@ -100,7 +100,7 @@ async def _load(ledger: Ledger, callers: int, until: float) -> list[float]:
             await ledger.settle(intent, Created(copy, "trace"), now, None)
             times.append(time.perf_counter() - began_at)
 
-    await asyncio.gather(*(call_again_and_again() for _ in range(callers)))
+    await asyncio.gather(*(call_repeatedly() for _ in range(callers)))
     return times
 
 
@@ -120,7 +120,7 @@ def _intent() -> Intent:
 
 
 def _batches_of(ledger: Ledger) -> list[int]:
-    """Grows by the size of each batch that a SQLite ledger commits."""
+    """Return a list that grows by the size of each batch that a SQLite ledger commits."""
     sizes: list[int] = []
     if isinstance(ledger.engine, SqliteEngine):
         writer = ledger.engine.writer
@@ -135,13 +135,13 @@ def _batches_of(ledger: Ledger) -> list[int]:
 
 
 def _server_processes(url: str) -> list[Path]:
-    """What /proc knows of the processes of the server, if it runs on this machine."""
+    """Return the folders in /proc of the server's processes, if it runs on this machine."""
     if url.startswith("sqlite:"):
         return []
     with psycopg.connect(url) as connection:
         found = connection.execute("SELECT pid FROM pg_stat_activity").fetchall()
     processes = [Path(f"/proc/{pid}") for (pid,) in found]
-    return [each for each in processes if _is_postgres(each)]
+    return [process for process in processes if _is_postgres(process)]
 
 
 def _is_postgres(process: Path) -> bool:
@@ -152,21 +152,21 @@ def _is_postgres(process: Path) -> bool:
 
 def _cpu_of(processes: list[Path]) -> float:
     ticks = 0
-    for each in processes:
+    for process in processes:
         with suppress(OSError):
-            fields = (each / "stat").read_text().rpartition(")")[2].split()
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
-def _ledgers_of_our_own() -> Iterator[list[str]]:
-    # A script finds what lies beside it, and the harness lies one folder up.
+def _own_ledgers() -> Iterator[list[str]]:
+    # The import path of a script is its own folder, and `support` is one folder up.
     sys.path.append(str(Path(__file__).parents[1]))
     from support.postgres import postgres_server  # noqa: PLC0415
 
     with ExitStack() as opened:
-        # Not in memory, as the usual temporary folder may be.
+        # The usual temporary folder may be in memory.
         folder = opened.enter_context(tempfile.TemporaryDirectory(dir=Path.cwd()))
         server = opened.enter_context(postgres_server())
         yield [f"sqlite:///{folder}/ledger.db", server.create_database()]
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("urls", nargs="*", metavar="URL")
     arguments = parser.parse_args()
     with ExitStack() as opened:
-        urls = arguments.urls or opened.enter_context(_ledgers_of_our_own())
+        urls = arguments.urls or opened.enter_context(_own_ledgers())
         for url in urls:
             for callers in CALLERS:
                 cost = asyncio.run(measure(url, callers, arguments.seconds))

@@ -1,4 +1,4 @@
-"""The misbehaving provider, the clients and the ledgers that all tests of faults share."""
+"""The faulty provider, the HTTP client and the ledgers for the drills."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A ledger of its own in each of the engines."""
+    """The URL of a new ledger, once for each engine."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/ledger.db"
     url: str = request.getfixturevalue("postgres_url")

@@ -14,15 +14,17 @@ Not in the model: a clock that jumps or runs fast while something is waited for,
 database with another clock.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum, auto
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from math import floor
 from typing import NamedTuple
 
 import pytest
+
+from support.model_checking import Findings, search_each
 
 # All times are in seconds. The true time of the request is 0.
 MINUTE = 60
@@ -305,27 +307,9 @@ def worlds() -> Iterator[World]:
     yield from readings()
 
 
-@dataclass(frozen=True)
-class Findings:
-    worlds: int
-    broken: Mapping[Promise, str]
-
-    def __str__(self) -> str:
-        broken = [f"not kept: {each.value}\n    {how}" for each, how in self.broken.items()]
-        return "\n".join([f"{self.worlds} worlds", *broken])
-
-
 @cache
-def search(policy: Policy, *until: Promise) -> Findings:
-    """Everything, unless `until` names promises: then it ends when they are broken."""
-    broken: dict[Promise, str] = {}
-    preexisting_ids = 0
-    for preexisting_ids, world in enumerate(worlds(), start=1):  # noqa: B007 - the count is wanted
-        for promise in broken_by(policy, world):
-            broken.setdefault(promise, str(world))
-        if until and broken.keys() >= {*until}:
-            break
-    return Findings(preexisting_ids, broken)
+def search(policy: Policy, *until: Promise) -> Findings[World]:
+    return search_each(worlds(), partial(broken_by, policy), until=until)
 
 
 # --- what is found --------------------------------------------------------------------------------
@@ -395,14 +379,14 @@ BAD = [
 RecordProperty = Callable[[str, object], None]
 
 
-def test_ours_keeps_every_promise(record_property: RecordProperty) -> None:
+def test_our_policy_keeps_every_promise(record_property: RecordProperty) -> None:
     findings = search(OURS)
-    record_property("worlds", findings.worlds)
+    record_property("worlds", findings.states)
     assert not findings.broken, f"\n{findings}"
 
 
 @pytest.mark.parametrize(("policy", "promises"), BAD)
-def test_what_breaks_which_promise(
+def test_policy_breaks_these_promises(
     policy: Policy, promises: set[Promise], record_property: RecordProperty
 ) -> None:
     findings = search(policy, *promises)
@@ -410,13 +394,13 @@ def test_what_breaks_which_promise(
     assert promises <= findings.broken.keys(), f"\n{findings}"
 
 
-def test_each_promise_can_be_broken_alone() -> None:
+def test_every_promise_is_broken_by_a_policy_with_one_difference() -> None:
     """By a policy that differs from ours in one thing."""
     broken = [promises for case in BAD[1:] for promises in case.values if isinstance(promises, set)]
     assert set[Promise]().union(*broken) == set(Promise)
 
 
-def test_without_a_date_ours_is_wrong_by_what_provider_and_database_differ() -> None:
+def test_without_a_date_our_error_is_the_difference_between_provider_and_database() -> None:
     """A campaign is taken for the copy if the provider's clock makes it seem younger than that."""
     alone = [each for each in readings() if each.made_after is None and not each.has_date]
     for each in alone:
@@ -426,9 +410,9 @@ def test_without_a_date_ours_is_wrong_by_what_provider_and_database_differ() -> 
     assert any(chosen(OURS, each) is Campaign.STRANGER for each in alone)
 
 
-def test_how_a_slow_sender_takes_the_campaign_of_another_user() -> None:
+def test_shortest_trace_to_a_foreign_campaign_by_a_slow_sender() -> None:
     findings = search(replace(OURS, requested_by=Clock.SENDER), Promise.NOT_A_STRANGER)
-    assert findings.broken[Promise.NOT_A_STRANGER] == (
+    assert findings.broken[Promise.NOT_A_STRANGER].strip() == (
         "the sender's clock is 180 s slow; another user's campaign is 6 s older; "
         "read after 1.9 s by a quick answer, with a Date"
     )

@@ -20,15 +20,20 @@ one too; a stranger's campaign with the same name; a person's decision; expiry; 
 is with a copy that it has accepted and named; four equal intents or more.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum, auto
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from typing import NamedTuple
 
 import pytest
+
+from support import model_checking
+from support.model_checking import Findings, Promises, Step
+
+# Several tests need the same search, which is kept in the process.
+pytestmark = pytest.mark.xdist_group("ownership model")
 
 # Where a search ends that has not found what it was to find.
 MOST_WORLDS = 200_000
@@ -185,14 +190,6 @@ THREE = World(
 )
 
 
-class Step(NamedTuple):
-    """`comes` is False for what may never happen."""
-
-    what: str
-    world: World
-    comes: bool = True
-
-
 # --- the policies ---------------------------------------------------------------------------------
 
 
@@ -311,7 +308,7 @@ def settled_by_reading(policy: Policy, world: World, write: Write) -> World:
     return with_record(world, write.who, found)
 
 
-def steps_of_database(policy: Policy, world: World) -> Iterator[Step]:
+def steps_of_database(policy: Policy, world: World) -> Iterator[Step[World]]:
     for each in sorted(world.writes):
         rest = world._replace(writes=world.writes - {each})
         what = f"reading's write of copy {each.copy} for {NAMES[each.who]}"
@@ -322,7 +319,7 @@ def steps_of_database(policy: Policy, world: World) -> Iterator[Step]:
 # --- the replicas that send -----------------------------------------------------------------------
 
 
-def steps_of_sender(policy: Policy, world: World, me: int) -> Iterator[Step]:
+def steps_of_sender(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     name, intent = NAMES[me], world.intents[me]
     record = intent.record
     match intent.sender:
@@ -339,7 +336,7 @@ def steps_of_sender(policy: Policy, world: World, me: int) -> Iterator[Step]:
         yield Step(f"{name}'s replica is taken for dead", dead, comes=False)
 
 
-def step_of_settling(policy: Policy, world: World, me: int) -> Step:
+def step_of_settling(policy: Policy, world: World, me: int) -> Step[World]:
     """The next statement, with what the sender makes of it."""
     intent = world.intents[me]
     answer = intent.answer
@@ -355,12 +352,12 @@ def done(world: World, me: int) -> World:
     return with_intent(world, me, intent._replace(sender=Sender.DONE, settling=Settling()))
 
 
-def step_to(what: str, world: World, me: int, settling: Settling) -> Step:
+def step_to(what: str, world: World, me: int, settling: Settling) -> Step[World]:
     ahead = with_intent(world, me, world.intents[me]._replace(settling=settling))
     return Step(f"{NAMES[me]}'s replica {what}", ahead)
 
 
-def settle(policy: Policy, world: World, me: int, answer: Answer) -> Step:
+def settle(policy: Policy, world: World, me: int, answer: Answer) -> Step[World]:
     after = settled(policy, world, me, answer)
     if after is not None:
         return Step(f"{NAMES[me]}'s answer is recorded: {answer}", done(after, me))
@@ -369,13 +366,13 @@ def settle(policy: Policy, world: World, me: int, answer: Answer) -> Step:
     return step_to(f"cannot record its answer: {answer}", world, me, Settling(At.IS_OPEN))
 
 
-def see_whether_open(_: Policy, world: World, me: int, answer: Answer) -> Step:
+def see_whether_open(_: Policy, world: World, me: int, answer: Answer) -> Step[World]:
     if is_open(world, me, answer):
         return step_to("sees that its record is open", world, me, Settling(At.OWNER))
     return Step(f"{NAMES[me]}'s replica sees that its record is not open", done(world, me))
 
 
-def see_owner(policy: Policy, world: World, me: int, answer: Answer) -> Step:
+def see_owner(policy: Policy, world: World, me: int, answer: Answer) -> Step[World]:
     owner = holder(world, answer.copy, me)
     if owner is None:
         if policy.settles_again_without_owner:
@@ -385,13 +382,13 @@ def see_owner(policy: Policy, world: World, me: int, answer: Answer) -> Step:
     return step_to(f"sees that the owner is {NAMES[owner]}", world, me, Settling(at, owner))
 
 
-def settle_as_unknown(policy: Policy, world: World, me: int, _: Answer) -> Step:
+def settle_as_unknown(policy: Policy, world: World, me: int, _: Answer) -> Step[World]:
     after = settled(policy, world, me, Answer(Status.UNKNOWN))
     what = f"{NAMES[me]}'s replica records that the provider has named a copy twice"
     return Step(what, done(world if after is None else after, me))
 
 
-def see_own_copy(_: Policy, world: World, me: int, __: Answer) -> Step:
+def see_own_copy(_: Policy, world: World, me: int, __: Answer) -> Step[World]:
     intent = world.intents[me]
     assert intent.record is not None, "an intent is recorded before it is sent"
     own = intent.record.copy
@@ -399,14 +396,14 @@ def see_own_copy(_: Policy, world: World, me: int, __: Answer) -> Step:
     return step_to(what, world, me, Settling(At.TAKE_OVER, intent.settling.owner, own))
 
 
-def take_over(policy: Policy, world: World, me: int, answer: Answer) -> Step:
+def take_over(policy: Policy, world: World, me: int, answer: Answer) -> Step[World]:
     after, has_settled = taken_over(policy, world, me, answer, world.intents[me].settling)
     if has_settled:
         return Step(f"{NAMES[me]}'s replica takes copy {answer.copy} over", done(after, me))
     return step_to("cannot take the copy over", after, me, Settling())
 
 
-STATEMENTS: Mapping[At, Callable[[Policy, World, int, Answer], Step]] = {
+STATEMENTS: Mapping[At, Callable[[Policy, World, int, Answer], Step[World]]] = {
     At.SETTLE: settle,
     At.IS_OPEN: see_whether_open,
     At.OWNER: see_owner,
@@ -416,7 +413,7 @@ STATEMENTS: Mapping[At, Callable[[Policy, World, int, Answer], Step]] = {
 }
 
 
-def without_answer(world: World, me: int) -> Step:
+def without_answer(world: World, me: int) -> Step[World]:
     """By a timeout, or because the replica dies, which is noticed sooner or later."""
     intent = world.intents[me]._replace(sender=Sender.DONE, answer=None, settling=Settling())
     if intent.record is not None and intent.record.status is Status.IN_PROGRESS:
@@ -427,7 +424,7 @@ def without_answer(world: World, me: int) -> Step:
 # --- the provider ---------------------------------------------------------------------------------
 
 
-def steps_of_provider(world: World, me: int) -> Iterator[Step]:
+def steps_of_provider(world: World, me: int) -> Iterator[Step[World]]:
     name, intent = NAMES[me], world.intents[me]
     copy = len(world.makers) + 1
     made = world._replace(makers=(*world.makers, me))
@@ -465,7 +462,7 @@ def answered(intent: Intent, answer: Answer) -> Intent:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def steps_of_reading(policy: Policy, world: World, me: int) -> Iterator[Step]:
+def steps_of_reading(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     """A check: list the copies, look for rivals, look for claims, write. Anything comes between."""
     name, intent = NAMES[me], world.intents[me]
     record, check = intent.record, intent.check
@@ -539,7 +536,7 @@ def would_settle(policy: Policy, world: World, me: int) -> bool:
 # --- all steps ------------------------------------------------------------------------------------
 
 
-def steps(policy: Policy, world: World) -> Iterator[Step]:
+def steps(policy: Policy, world: World) -> Iterator[Step[World]]:
     for what, after, comes in chain(
         *(
             chain(
@@ -650,80 +647,41 @@ def is_all_assigned(world: World) -> bool:
     return free == 0 or (free < len(waiting) and free != len(promised))
 
 
-ALWAYS: Mapping[Promise, Callable[[World], bool]] = {
-    Promise.ONE_OWNER: has_one_owner,
-    Promise.OWN_COPY: is_own,
-    Promise.REAL_COPY: is_real,
-}
-AT_EACH_STEP: Mapping[Promise, Callable[[World, World], bool]] = {
-    Promise.NOT_WEAKENED: keeps_definite,
-}
-AT_THE_END: Mapping[Promise, Callable[[World], bool]] = {
-    Promise.NOT_LOST: keeps_answers,
-    Promise.ALL_ASSIGNED: is_all_assigned,
-}
+PROMISES = Promises[World](
+    always={
+        Promise.ONE_OWNER: has_one_owner,
+        Promise.OWN_COPY: is_own,
+        Promise.REAL_COPY: is_real,
+    },
+    at_each_step={
+        Promise.NOT_WEAKENED: keeps_definite,
+    },
+    at_the_end={
+        Promise.NOT_LOST: keeps_answers,
+        Promise.ALL_ASSIGNED: is_all_assigned,
+    },
+)
 
 
 # --- the search -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Findings:
-    """`ends` are the worlds in which nothing more has to come, and reading finds nothing new."""
-
-    worlds: int
-    ends: list[World]
-    broken: dict[Promise, str]
-
-    def __str__(self) -> str:
-        broken = [f"not kept: {each.value}\n{trace}" for each, trace in self.broken.items()]
-        return "\n\n".join([f"{self.worlds} worlds", *broken])
-
-
 @cache
-def search(policy: Policy, *until: Promise, start: World = TWO) -> Findings:
-    """Breadth first, so a broken promise comes with a shortest trace of how it was broken.
-
-    Goes everywhere, unless `until` names promises: then it ends when they are broken.
-    """
-    ways: dict[World, tuple[World, str] | None] = {start: None}
-    ends: list[World] = []
-    broken: dict[Promise, str] = {}
-    ahead = deque([start])
-    while ahead and len(ways) < MOST_WORLDS and not (until and broken.keys() >= {*until}):
-        world = ahead.popleft()
-        is_end = True
-        for what, after, comes in steps(policy, world):
-            is_end = is_end and not comes
-            failed = [each for each, keeps in AT_EACH_STEP.items() if not keeps(world, after)]
-            if after not in ways:
-                ways[after] = (world, what)
-                ahead.append(after)
-                failed += [each for each, holds in ALWAYS.items() if not holds(after)]
-            for promise in failed:
-                if promise not in broken:
-                    broken[promise] = trace(ways, world, what, after)
-        if is_end:
-            ends.append(world)
-            for promise, holds in AT_THE_END.items():
-                if promise not in broken and not holds(world):
-                    broken[promise] = trace(ways, world, "nothing more comes", world)
-    return Findings(len(ways), ends, broken)
-
-
-def trace(
-    ways: Mapping[World, tuple[World, str] | None], world: World, last: str, end: World
-) -> str:
-    lines = [last]
-    while (way := ways[world]) is not None:
-        world, what = way
-        lines.insert(0, what)
-    owners = ", ".join(f"{NAMES[who]} is {record}" for who, record in records(end))
-    makers = ", ".join(f"copy {n} is {NAMES[who]}'s" for n, who in enumerate(end.makers, start=1))
-    return "\n".join(
-        [f"{number:2}. {line}" for number, line in enumerate(lines, start=1)]
-        + [f"    records: {owners}", f"    copies: {makers or 'none'}"]
+def search(policy: Policy, *until: Promise, start: World = TWO) -> Findings[World]:
+    return model_checking.search(
+        start,
+        partial(steps, policy),
+        PROMISES,
+        describe,
+        until=until,
+        most_states=MOST_WORLDS,
     )
+
+
+def describe(world: World) -> list[str]:
+    owners = ", ".join(f"{NAMES[who]} is {record}" for who, record in records(world))
+    makers = ", ".join(f"copy {n} is {NAMES[who]}'s" for n, who in enumerate(world.makers, start=1))
+    return [f"records: {owners}", f"copies: {makers or 'none'}"]
 
 
 # --- what is found --------------------------------------------------------------------------------
@@ -804,17 +762,17 @@ RecordProperty = Callable[[str, object], None]
 
 
 @pytest.mark.parametrize(("policy", "start"), CLEAN)
-def test_what_keeps_every_promise(
+def test_policy_keeps_every_promise(
     policy: Policy, start: World, record_property: RecordProperty
 ) -> None:
     findings = search(policy, start=start)
-    record_property("worlds", findings.worlds)
+    record_property("worlds", findings.states)
     assert not findings.broken, f"\n{findings}"
-    assert findings.worlds < MOST_WORLDS, "the search has not been everywhere"
+    assert findings.states < MOST_WORLDS, "the search has not been everywhere"
 
 
 @pytest.mark.parametrize(("policy", "promises"), BAD)
-def test_what_breaks_which_promise(
+def test_policy_breaks_these_promises(
     policy: Policy, promises: set[Promise], record_property: RecordProperty
 ) -> None:
     findings = search(policy, *promises)
@@ -822,24 +780,24 @@ def test_what_breaks_which_promise(
     assert promises <= findings.broken.keys(), f"\n{findings}"
 
 
-def test_each_promise_can_be_broken() -> None:
+def test_every_promise_is_broken_by_some_policy() -> None:
     broken = [promises for case in BAD for promises in case.values if isinstance(promises, set)]
     assert set[Promise]().union(*broken) == set(Promise)
 
 
-def test_what_ours_keeps_if_the_provider_names_a_copy_twice() -> None:
+def test_our_policy_keeps_one_response_if_the_provider_names_a_copy_twice() -> None:
     """The records cannot be right then, but one answer is kept, and the other ends as UNKNOWN."""
     findings = search(OURS, start=UNTRUE)
     assert findings.broken.keys() == {Promise.OWN_COPY}, f"\n{findings}"
-    assert findings.worlds < MOST_WORLDS, "the search has not been everywhere"
+    assert findings.states < MOST_WORLDS, "the search has not been everywhere"
 
 
-def test_three_intents_lose_an_answer_if_an_owner_that_is_gone_means_done() -> None:
+def test_three_intents_lose_a_response_if_a_missing_owner_counts_as_done() -> None:
     findings = search(GONE_MEANS_DONE, Promise.NOT_LOST, start=THREE)
     assert Promise.NOT_LOST in findings.broken, f"\n{findings}"
 
 
-def test_how_an_answer_was_lost_when_its_owner_was_gone() -> None:
+def test_shortest_trace_to_a_lost_response_after_its_owner_is_gone() -> None:
     findings = search(GONE_MEANS_DONE, Promise.NOT_LOST, Promise.ALL_ASSIGNED)
     assert findings.broken[Promise.NOT_LOST].splitlines() == [
         " 1. A is recorded and sent",
@@ -861,7 +819,7 @@ def test_how_an_answer_was_lost_when_its_owner_was_gone() -> None:
     ]
 
 
-def test_how_ours_leaves_copies() -> None:
+def test_our_policy_leaves_a_copy_unassigned_only_between_equal_records() -> None:
     """A copy stays on no record in one case: two records of one status wait for it."""
     left = {
         tuple(record.status for _, record in records(world) if record.waits_for_copy)
@@ -871,7 +829,7 @@ def test_how_ours_leaves_copies() -> None:
     assert left == {(Status.UNKNOWN, Status.UNKNOWN), (Status.ACCEPTED, Status.ACCEPTED)}
 
 
-def test_how_two_records_came_to_one_copy() -> None:
+def test_shortest_trace_to_two_owners_of_one_copy() -> None:
     policy = replace(OURS, on_collision=Collision.BOTH_OWN_IT)
     findings = search(policy, Promise.ALL_ASSIGNED)
     assert findings.broken[Promise.ALL_ASSIGNED].splitlines() == [

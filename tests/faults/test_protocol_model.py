@@ -2,30 +2,35 @@
 
 Two gateways share a ledger and are asked for one copy under one key. The provider's call is not
 idempotent. Anything may be late: a request arrives after its sender's death, a write is committed
-after its writer has given it up, a gateway that was taken for dead goes on. Requests, answers and
-the ledger's word may be lost, and gateways crash.
+after its writer has given it up, a gateway that was taken for dead goes on. Requests, responses and
+the ledger's confirmations may be lost, and gateways crash.
 
 The client follows the replies. For SAME_KEY it repeats the request, perhaps at the other gateway.
 For NEW_KEY it drops the key, and the next press is a new intent. For WAIT it reads the record.
 
 A policy is what the gateways do. `OURS` is the product's. The others differ from it in one thing or
-two that somebody might well build.
+two that a plausible design might have.
 
-Not in the model: a person's word, which is not certain; a stranger's campaign that reading takes
-for the copy; a ledger that loses what it has committed.
+Not in the model: an operator's decision, which is not certain; a stranger's campaign that a search
+takes for the copy; a ledger that loses what it has committed.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum, auto
-from functools import cache
+from functools import cache, partial
 from itertools import chain, count
 from typing import NamedTuple
 
 import pytest
 
-# What the adversary may do, beside delaying and losing: it bounds the search.
+from support import model_checking
+from support.model_checking import Findings, Promises, Step
+
+# Several tests need the same search, which is kept in the process.
+pytestmark = pytest.mark.xdist_group("protocol model")
+
+# How often the adversary may do what is not a delay or a loss. This bounds the search.
 MOST_CRASHES = 2
 MOST_MISJUDGEMENTS = 2
 MOST_RESENDS = 1
@@ -56,7 +61,7 @@ RANK = {
 
 
 class Outcome(NamedTuple):
-    """What an answer, a record or a reply to the client says. Copies are numbered as made."""
+    """What a response, a record or a reply to the client says. Copies are numbered as made."""
 
     status: Status
     copy: int | None = None
@@ -111,13 +116,13 @@ class Write(NamedTuple):
 class Doing(StrEnum):
     NOTHING = auto()
     CONNECTING = auto()
-    DOUBTING = auto()  # whether its record has been begun
+    UNCERTAIN = auto()  # whether its record is committed
     RESTORING = auto()
-    RENOUNCING = auto()
-    LOOKING = auto()
+    MARKING = auto()
+    SEARCHING = auto()
     SENDING = auto()
     WAITING = auto()
-    HEARING = auto()
+    RECEIVED = auto()
     SETTLING = auto()
 
 
@@ -132,7 +137,7 @@ NAMES = "AB"
 
 
 class World(NamedTuple):
-    """`writes` are those of which nobody has heard: they may be committed yet, or never.
+    """`writes` are those without a confirmation. They may be committed late, or never.
 
     `requests` are those on their way, each as the gateway that waits for its answer, -1 for none.
     `promised` copies were accepted by the provider, which may make them or not. `is_off_record`
@@ -147,28 +152,20 @@ class World(NamedTuple):
     promised: int = 0
     copies: int = 0
     is_off_record: bool = False
-    told: Outcome | None = None
+    reply: Outcome | None = None
     is_key_dropped: bool = False
     crashes: int = 0
     misjudgements: int = 0
     resends: int = 0
 
 
-class Step(NamedTuple):
-    """`comes` is False for what may never happen: a crash, a misjudgement, a question."""
-
-    what: str
-    world: World
-    comes: bool = True
-
-
 # --- the policies ---------------------------------------------------------------------------------
 
 
 class CommitUncertain(Enum):
-    """What is done when the word that a record has been begun does not come."""
+    """What is done when the confirmation of a begin is lost."""
 
-    BEGIN_AGAIN_OR_RENOUNCE = auto()
+    BEGIN_AGAIN_OR_MARK_NEVER_SENT = auto()
     GIVE_UP = auto()
     TAKE_ANY_RECORD = auto()
     SEND_ANYWAY = auto()
@@ -201,16 +198,16 @@ class Silence(Enum):
 @dataclass(frozen=True)
 class Policy:
     begins_before_sending: bool = True
-    in_doubt: CommitUncertain = CommitUncertain.BEGIN_AGAIN_OR_RENOUNCE
-    renouncing_takes_the_key: bool = True
+    on_uncertain_commit: CommitUncertain = CommitUncertain.BEGIN_AGAIN_OR_MARK_NEVER_SENT
+    marking_takes_the_key: bool = True
     on_expiry: Expiry = Expiry.BECOMES_UNKNOWN
     on_silence: Silence = Silence.UNKNOWN
     looks_again_before_refusing: bool = True
     refusal: Refusal = Refusal.NOT_SENT
     frees_key_of_unknown: bool = False
     guards_settling: bool = True
-    guards_disowning: bool = True
-    tells_before_commit: bool = False
+    guards_takeover: bool = True
+    replies_before_commit: bool = False
     takes_promise_for_copy: bool = False
     takes_absence_for_refusal: bool = False
     can_read: bool = True
@@ -236,7 +233,7 @@ def retry(policy: Policy, outcome: Outcome) -> Retry:
 
 
 def committed(policy: Policy, record: Record | None, write: Write) -> Record | None:
-    """The record after a write. Each is one statement, so nothing comes between look and change."""
+    """The record after a write, which checks and changes the record in one statement."""
     if record is None:
         is_insert = write.kind is not Kind.MARK_NEVER_SENT
         return Record(write.attempt_id, write.owner, write.says) if is_insert else None
@@ -250,13 +247,13 @@ def committed(policy: Policy, record: Record | None, write: Write) -> Record | N
         case Kind.MARK_NEVER_SENT:
             changes = is_mine and is_open
         case Kind.TAKE_OVER_ABANDONED:
-            changes = status is Status.IN_PROGRESS or not policy.guards_disowning
+            changes = status is Status.IN_PROGRESS or not policy.guards_takeover
         case Kind.SETTLE_FROM_EVIDENCE:
             changes = status in {Status.UNKNOWN, Status.ACCEPTED}
     return record._replace(says=write.says) if changes else record
 
 
-def steps_of_ledger(policy: Policy, world: World) -> Iterator[Step]:
+def steps_of_ledger(policy: Policy, world: World) -> Iterator[Step[World]]:
     for each in sorted(world.writes, key=str):
         rest = world._replace(writes=world.writes - {each})
         yield Step(f"the late {each} is lost", rest)
@@ -267,14 +264,14 @@ def steps_of_ledger(policy: Policy, world: World) -> Iterator[Step]:
 # --- a gateway ------------------------------------------------------------------------------------
 
 
-def ask(policy: Policy, world: World, me: int) -> Iterator[Step]:
+def ask(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     if world.record is None and not world.is_key_dropped:
-        asked = doing_now(world, me, Doing.CONNECTING, unused_nonce(world))
+        asked = doing_now(world, me, Doing.CONNECTING, unused_attempt_id(world))
         yield Step(f"the client asks {NAMES[me]}, which finds no record", asked, comes=False)
 
 
-def connect(policy: Policy, world: World, me: int) -> Iterator[Step]:
-    # It gets no permit, no turn, no connection or no sign-in, or it is draining.
+def connect(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
+    # It gets no permit, no connection or no access token, or it is draining.
     yield refuse(policy, idle(world, me), f"{NAMES[me]} has to refuse")
     if policy.begins_before_sending:
         yield from begin(policy, world, me)
@@ -282,14 +279,14 @@ def connect(policy: Policy, world: World, me: int) -> Iterator[Step]:
         yield Step(f"{NAMES[me]} connects", doing_now(world, me, Doing.SENDING))
 
 
-def refuse(policy: Policy, world: World, why: str) -> Step:
+def refuse(policy: Policy, world: World, why: str) -> Step[World]:
     """The second look and the reply are one step.
 
     That hides nothing: a promise that breaks between the two breaks after the reply as well.
     """
     if policy.looks_again_before_refusing:
         if world.record is not None:
-            return Step(f"{why}, and finds a record", told_the_record(world))
+            return Step(f"{why}, and finds a record", with_record_as_reply(world))
         why += ", finds no record"
     match policy.refusal:
         case Refusal.NOT_SENT:
@@ -297,10 +294,10 @@ def refuse(policy: Policy, world: World, why: str) -> Step:
             return Step(f"{why}, and replies NOT_SENT, {Retry.SAME_KEY}", world)
         case Refusal.REJECTED:
             asked = f"{why}, and asks for a {retry(policy, REJECTED)}"
-            return Step(asked, world._replace(told=REJECTED))
+            return Step(asked, world._replace(reply=REJECTED))
 
 
-def begin(policy: Policy, world: World, me: int) -> Iterator[Step]:
+def begin(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     attempt_id = world.gateways[me].attempt_id
 
     def send_if_mine(world: World) -> World:
@@ -308,21 +305,25 @@ def begin(policy: Policy, world: World, me: int) -> Iterator[Step]:
         is_mine = (
             record is not None and record.attempt_id == attempt_id and record.says == IN_PROGRESS
         )
-        return doing_now(world, me, Doing.SENDING) if is_mine else told_the_record(idle(world, me))
+        return (
+            doing_now(world, me, Doing.SENDING)
+            if is_mine
+            else with_record_as_reply(idle(world, me))
+        )
 
     yield from write(
         policy, world, me, Write(Kind.BEGIN, IN_PROGRESS, attempt_id, me), send_if_mine
     )
 
 
-def doubt(policy: Policy, world: World, me: int) -> Iterator[Step]:
+def resolve_uncertain_commit(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     name, sending = NAMES[me], doing_now(world, me, Doing.SENDING)
-    match policy.in_doubt:
-        case CommitUncertain.BEGIN_AGAIN_OR_RENOUNCE:
+    match policy.on_uncertain_commit:
+        case CommitUncertain.BEGIN_AGAIN_OR_MARK_NEVER_SENT:
             yield from begin(policy, world, me)
-            first = Doing.RESTORING if policy.renouncing_takes_the_key else Doing.RENOUNCING
-            renouncing = doing_now(world, me, first)
-            yield refuse(policy, renouncing, f"{name} loses patience")
+            first = Doing.RESTORING if policy.marking_takes_the_key else Doing.MARKING
+            marking = doing_now(world, me, first)
+            yield refuse(policy, marking, f"{name} gives up, and marks it as never sent")
         case CommitUncertain.GIVE_UP:
             yield refuse(policy, idle(world, me), f"{name} gives up")
         case CommitUncertain.TAKE_ANY_RECORD:
@@ -334,18 +335,18 @@ def doubt(policy: Policy, world: World, me: int) -> Iterator[Step]:
             yield Step(f"{name} goes on", sending)
 
 
-def restore(policy: Policy, world: World, me: int) -> Iterator[Step]:
-    """Take the key, so that what was begun cannot be committed after all."""
+def restore(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
+    """Take the key, so that the uncertain begin cannot be committed later."""
     taking = Write(Kind.BEGIN, IN_PROGRESS, world.gateways[me].attempt_id, me)
-    yield from write(policy, world, me, taking, lambda done: doing_now(done, me, Doing.RENOUNCING))
+    yield from write(policy, world, me, taking, lambda done: doing_now(done, me, Doing.MARKING))
 
 
-def mark_never_sent(policy: Policy, world: World, me: int) -> Iterator[Step]:
-    renouncing = Write(Kind.MARK_NEVER_SENT, REJECTED, world.gateways[me].attempt_id)
-    yield from write(policy, world, me, renouncing, lambda done: idle(done, me))
+def mark_never_sent(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
+    marking = Write(Kind.MARK_NEVER_SENT, REJECTED, world.gateways[me].attempt_id)
+    yield from write(policy, world, me, marking, lambda done: idle(done, me))
 
 
-def look(policy: Policy, world: World, me: int) -> Iterator[Step]:
+def look_for_copy(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     if world.copies:
         found = conclude(policy, world, me, Outcome(Status.CREATED, world.copies))
         yield Step(f"{NAMES[me]} looks, and finds a copy", found)
@@ -354,7 +355,7 @@ def look(policy: Policy, world: World, me: int) -> Iterator[Step]:
         yield Step(f"{NAMES[me]} looks, and finds no copy", absent)
 
 
-def send(policy: Policy, world: World, me: int) -> Iterator[Step]:
+def send(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     requests = tuple(sorted((*world.requests, me)))
     sent = doing_now(world, me, Doing.WAITING)._replace(requests=requests)
     yield Step(f"{NAMES[me]} sends", sent)
@@ -362,8 +363,8 @@ def send(policy: Policy, world: World, me: int) -> Iterator[Step]:
     yield Step(f"{NAMES[me]} fails before the first byte", refused)
 
 
-def wait(policy: Policy, world: World, me: int) -> Iterator[Step]:
-    what, alone = f"{NAMES[me]} hears nothing", abandoned(world, me)
+def wait(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
+    what, alone = f"{NAMES[me]} receives nothing", abandoned(world, me)
     if policy.on_silence is Silence.REJECTED:
         taken = conclude(policy, alone, me, REJECTED)
         yield Step(f"{what}, and takes that for a refusal", taken)
@@ -374,55 +375,55 @@ def wait(policy: Policy, world: World, me: int) -> Iterator[Step]:
         yield Step(what, conclude(policy, alone, me, UNKNOWN))
 
 
-def hear(policy: Policy, world: World, me: int) -> Iterator[Step]:
+def receive(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     outcome = world.gateways[me].outcome
-    yield Step(f"{NAMES[me]} hears {outcome}", conclude(policy, world, me, outcome))
+    yield Step(f"{NAMES[me]} receives {outcome}", conclude(policy, world, me, outcome))
     yield from wait(policy, world, me)
 
 
-def settle(policy: Policy, world: World, me: int) -> Iterator[Step]:
+def settle(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     _, attempt_id, outcome = world.gateways[me]
 
     def answer(world: World) -> World:
         done = idle(world, me)
-        return done if policy.tells_before_commit else told_the_record(done)
+        return done if policy.replies_before_commit else with_record_as_reply(done)
 
     yield from write(policy, world, me, Write(Kind.SETTLE, outcome, attempt_id), answer)
 
 
-STEPS_OF_GATEWAY: Mapping[Doing, Callable[[Policy, World, int], Iterator[Step]]] = {
+STEPS_OF_GATEWAY: Mapping[Doing, Callable[[Policy, World, int], Iterator[Step[World]]]] = {
     Doing.NOTHING: ask,
     Doing.CONNECTING: connect,
-    Doing.DOUBTING: doubt,
+    Doing.UNCERTAIN: resolve_uncertain_commit,
     Doing.RESTORING: restore,
-    Doing.RENOUNCING: mark_never_sent,
-    Doing.LOOKING: look,
+    Doing.MARKING: mark_never_sent,
+    Doing.SEARCHING: look_for_copy,
     Doing.SENDING: send,
     Doing.WAITING: wait,
-    Doing.HEARING: hear,
+    Doing.RECEIVED: receive,
     Doing.SETTLING: settle,
 }
 
 
 def write(
     policy: Policy, world: World, me: int, statement: Write, then: Callable[[World], World]
-) -> Iterator[Step]:
-    """Either the ledger says that it is done, or no word of it comes."""
+) -> Iterator[Step[World]]:
+    """Either the ledger says that it is done, or the confirmation is lost."""
     what = f"{NAMES[me]}: {statement}"
     done = world._replace(record=committed(policy, world.record, statement))
     yield Step(f"{what}, done", then(done))
     if statement not in world.writes and len(world.writes) < MOST_LATE_WRITES:
         is_first = world.gateways[me].doing is Doing.CONNECTING
-        waiting = doing_now(world, me, Doing.DOUBTING) if is_first else world
-        doubted = waiting._replace(writes=world.writes | {statement})
-        yield Step(f"{what}, and no word of it comes", doubted)
+        waiting = doing_now(world, me, Doing.UNCERTAIN) if is_first else world
+        uncertain = waiting._replace(writes=world.writes | {statement})
+        yield Step(f"{what}, and the confirmation is lost", uncertain)
 
 
 def conclude(policy: Policy, world: World, me: int, outcome: Outcome) -> World:
     if outcome == ACCEPTED and policy.takes_promise_for_copy:
         outcome = Outcome(Status.CREATED, world.copies + world.promised)
     settling = doing_now(world, me, Doing.SETTLING, outcome=outcome)
-    return settling._replace(told=outcome) if policy.tells_before_commit else settling
+    return settling._replace(reply=outcome) if policy.replies_before_commit else settling
 
 
 def doing_now(
@@ -439,17 +440,17 @@ def idle(world: World, me: int) -> World:
     return doing_now(world, me, IDLE.doing, IDLE.attempt_id)
 
 
-def told_the_record(world: World) -> World:
-    return world if world.record is None else world._replace(told=world.record.says)
+def with_record_as_reply(world: World) -> World:
+    return world if world.record is None else world._replace(reply=world.record.says)
 
 
 def abandoned(world: World, me: int) -> World:
-    """With nobody left who waits for what the gateway has sent."""
+    """The world in which no gateway waits for these requests any more."""
     requests = sorted(-1 if waiting == me else waiting for waiting in world.requests)
     return world._replace(requests=tuple(requests))
 
 
-def unused_nonce(world: World) -> int:
+def unused_attempt_id(world: World) -> int:
     used = {gateway.attempt_id for gateway in world.gateways} | {
         write.attempt_id for write in world.writes
     }
@@ -460,7 +461,7 @@ def unused_nonce(world: World) -> int:
 # --- those around the gateways --------------------------------------------------------------------
 
 
-def steps_of_provider(world: World) -> Iterator[Step]:
+def steps_of_provider(world: World) -> Iterator[Step[World]]:
     for waiting in sorted(set(world.requests)):
         requests = list(world.requests)
         requests.remove(waiting)
@@ -484,10 +485,10 @@ def steps_of_provider(world: World) -> Iterator[Step]:
 def answered(world: World, waiting: int, outcome: Outcome) -> World:
     if waiting == -1:
         return world
-    return doing_now(world, waiting, Doing.HEARING, outcome=outcome)
+    return doing_now(world, waiting, Doing.RECEIVED, outcome=outcome)
 
 
-def steps_of_expiry(policy: Policy, world: World) -> Iterator[Step]:
+def steps_of_expiry(policy: Policy, world: World) -> Iterator[Step[World]]:
     """A dead owner is noticed sooner or later; one that lives may be taken for dead."""
     record = world.record
     if record is None or record.says != IN_PROGRESS:
@@ -495,9 +496,9 @@ def steps_of_expiry(policy: Policy, world: World) -> Iterator[Step]:
     is_dead = record.owner is None
     whose = "a dead gateway" if is_dead else "a gateway that lives"
     if policy.on_expiry is Expiry.BECOMES_UNKNOWN:
-        disowning = world._replace(writes=world.writes | {Write(Kind.TAKE_OVER_ABANDONED, UNKNOWN)})
-        if disowning != world:
-            yield Step(f"the record of {whose} is to be disowned", disowning, comes=is_dead)
+        takeover = world._replace(writes=world.writes | {Write(Kind.TAKE_OVER_ABANDONED, UNKNOWN)})
+        if takeover != world:
+            yield Step(f"the record of {whose} is to be taken over", takeover, comes=is_dead)
         return
 
     is_quiet = is_dead and not world.requests and not world.promised
@@ -505,17 +506,17 @@ def steps_of_expiry(policy: Policy, world: World) -> Iterator[Step]:
         return
     if not is_dead and world.misjudgements == MOST_MISJUDGEMENTS:
         return
-    doing = Doing.SENDING if policy.on_expiry is Expiry.SEND_AGAIN else Doing.LOOKING
+    doing = Doing.SENDING if policy.on_expiry is Expiry.SEND_AGAIN else Doing.SEARCHING
     judged = world._replace(misjudgements=world.misjudgements + (not is_dead))
     for me, gateway in enumerate(world.gateways):
         if gateway == IDLE and me != record.owner:
-            attempt_id = unused_nonce(world)
+            attempt_id = unused_attempt_id(world)
             taken = judged._replace(record=Record(attempt_id, me, IN_PROGRESS))
             what = f"{NAMES[me]} takes over the record of {whose}"
             yield Step(what, doing_now(taken, me, doing, attempt_id), comes=is_dead)
 
 
-def steps_of_reading(policy: Policy, world: World) -> Iterator[Step]:
+def steps_of_reading(policy: Policy, world: World) -> Iterator[Step[World]]:
     """The reader sees what has been made so far; more may come a moment later."""
     record = world.record
     if record is None or record.says not in {UNKNOWN, ACCEPTED} or not policy.can_read:
@@ -528,7 +529,7 @@ def steps_of_reading(policy: Policy, world: World) -> Iterator[Step]:
         yield Step("reading finds no copy", world._replace(writes=world.writes | {absent}))
 
 
-def steps_of_crashes(world: World) -> Iterator[Step]:
+def steps_of_crashes(world: World) -> Iterator[Step[World]]:
     if world.crashes == MOST_CRASHES:
         return
     record = world.record
@@ -547,13 +548,13 @@ def steps_of_crashes(world: World) -> Iterator[Step]:
         yield Step(f"{NAMES[me]} crashes", dead, comes=False)
 
 
-def steps_of_client(world: World) -> Iterator[Step]:
-    if world.record is not None and world.record.says != world.told:
+def steps_of_client(world: World) -> Iterator[Step[World]]:
+    if world.record is not None and world.record.says != world.reply:
         says = world.record.says
-        yield Step(f"the client asks, and is told {says}", world._replace(told=says), comes=False)
+        yield Step(f"the client asks, and gets {says}", world._replace(reply=says), comes=False)
 
 
-def steps(policy: Policy, world: World) -> Iterator[Step]:
+def steps(policy: Policy, world: World) -> Iterator[Step[World]]:
     for step in chain(
         *(
             STEPS_OF_GATEWAY[gateway.doing](policy, world, me)
@@ -566,7 +567,7 @@ def steps(policy: Policy, world: World) -> Iterator[Step]:
         steps_of_crashes(world),
         steps_of_client(world),
     ):
-        yield step._replace(world=simplified(policy, world, step.world))
+        yield step._replace(state=simplified(policy, world, step.state))
 
 
 def simplified(policy: Policy, before: World, after: World) -> World:
@@ -574,20 +575,20 @@ def simplified(policy: Policy, before: World, after: World) -> World:
     record = after.record
     if record is None:
         return without_key(policy, after)
-    # A client may ask at any moment, so what gets on record counts as told.
+    # A client may ask at any moment, so what gets on record counts as a reply.
     is_news = before.record is None or before.record.says != record.says
-    told = record.says if is_news else after.told
+    reply = record.says if is_news else after.reply
     if record.says != IN_PROGRESS:
         record = record._replace(owner=None)
-    # A guard that fails now fails for good, because records only move up.
+    # A guard that fails now always fails, because records only move up.
     writes = frozenset(each for each in after.writes if committed(policy, record, each) != record)
-    after = after._replace(record=record, told=told, writes=writes, is_off_record=False)
+    after = after._replace(record=record, reply=reply, writes=writes, is_off_record=False)
     return without_key(policy, after)
 
 
 def without_key(policy: Policy, world: World) -> World:
     """The client drops its key if it was asked to."""
-    drops = world.told is not None and retry(policy, world.told) is Retry.NEW_KEY
+    drops = world.reply is not None and retry(policy, world.reply) is Retry.NEW_KEY
     return world._replace(is_key_dropped=world.is_key_dropped or drops)
 
 
@@ -599,25 +600,27 @@ class Promise(Enum):
     TRUE_REJECTED = "REJECTED: there is no copy, and none can come"
     TRUE_CREATED = "CREATED: the copy is there"
     ONLY_UP = "a record only moves up"
-    NEVER_LESS = "what a client was told is never taken back"
-    SAME_COPY = "no client is told of two copies for one key"
+    NEVER_LESS = "a reply to the client is never taken back"
+    SAME_COPY = "no client gets two copies for one key"
     NOT_DENIED = "no reply says that nothing was made while there is a copy"
     NO_COPY_LEFT = "a client that was asked to use a new key has no copy under the old one, ever"
     ON_RECORD = "what has reached the provider is on record"
-    NOT_LEFT = "no record stays IN_PROGRESS when nobody is at it"
+    NOT_LEFT = "no record stays IN_PROGRESS when no gateway works on it"
 
 
-def said(world: World) -> list[Outcome]:
+def statements(world: World) -> list[Outcome]:
     """What stands in the record and what the client believes."""
-    return [each for each in (world.record and world.record.says, world.told) if each is not None]
+    return [each for each in (world.record and world.record.says, world.reply) if each is not None]
 
 
 def is_rejected_true(world: World) -> bool:
-    return REJECTED not in said(world) or not (world.copies or world.promised or world.requests)
+    return REJECTED not in statements(world) or not (
+        world.copies or world.promised or world.requests
+    )
 
 
 def is_created_true(world: World) -> bool:
-    named = [each.copy or 0 for each in said(world) if each.status is Status.CREATED]
+    named = [each.copy or 0 for each in statements(world) if each.status is Status.CREATED]
     return all(1 <= copy <= world.copies for copy in named)
 
 
@@ -631,95 +634,55 @@ def is_same_copy(before: Outcome | None, after: Outcome | None) -> bool:
     return not (before and after and before.copy and after.copy) or before.copy == after.copy
 
 
-ALWAYS: Mapping[Promise, Callable[[World], bool]] = {
-    Promise.ONE_COPY: lambda world: world.copies <= 1,
-    Promise.TRUE_REJECTED: is_rejected_true,
-    Promise.TRUE_CREATED: is_created_true,
-    Promise.NOT_DENIED: lambda world: not (world.told == REJECTED and world.copies),
-    Promise.NO_COPY_LEFT: lambda world: not (world.is_key_dropped and world.copies),
-}
-AT_EACH_STEP: Mapping[Promise, Callable[[World, World], bool]] = {
-    Promise.ONLY_UP: lambda before, after: is_up(
-        before.record and before.record.says, after.record and after.record.says
-    ),
-    Promise.NEVER_LESS: lambda before, after: is_up(before.told, after.told),
-    Promise.SAME_COPY: lambda before, after: is_same_copy(before.told, after.told),
-}
-AT_THE_END: Mapping[Promise, Callable[[World], bool]] = {
-    Promise.ON_RECORD: lambda world: not world.is_off_record,
-    Promise.NOT_LEFT: lambda world: world.record is None or world.record.says != IN_PROGRESS,
-}
+PROMISES = Promises[World](
+    always={
+        Promise.ONE_COPY: lambda world: world.copies <= 1,
+        Promise.TRUE_REJECTED: is_rejected_true,
+        Promise.TRUE_CREATED: is_created_true,
+        Promise.NOT_DENIED: lambda world: not (world.reply == REJECTED and world.copies),
+        Promise.NO_COPY_LEFT: lambda world: not (world.is_key_dropped and world.copies),
+    },
+    at_each_step={
+        Promise.ONLY_UP: lambda before, after: is_up(
+            before.record and before.record.says, after.record and after.record.says
+        ),
+        Promise.NEVER_LESS: lambda before, after: is_up(before.reply, after.reply),
+        Promise.SAME_COPY: lambda before, after: is_same_copy(before.reply, after.reply),
+    },
+    at_the_end={
+        Promise.ON_RECORD: lambda world: not world.is_off_record,
+        Promise.NOT_LEFT: lambda world: world.record is None or world.record.says != IN_PROGRESS,
+    },
+)
 
 
 # --- the search -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Findings:
-    """`ends` are the worlds in which nothing more has to come."""
-
-    worlds: int
-    ends: list[World]
-    broken: dict[Promise, str]
-
-    def __str__(self) -> str:
-        broken = [f"not kept: {each.value}\n{trace}" for each, trace in self.broken.items()]
-        return "\n\n".join([f"{self.worlds} worlds", *broken])
-
-
 @cache
-def search(policy: Policy, *until: Promise) -> Findings:
-    """Breadth first, so a broken promise comes with a shortest trace of how it was broken.
-
-    Goes everywhere, unless it is told until which promises are seen broken.
-    """
-    start = World()
-    ways: dict[World, tuple[World, str] | None] = {start: None}
-    ends: list[World] = []
-    broken: dict[Promise, str] = {}
-    ahead = deque([start])
-    while ahead and len(ways) < MOST_WORLDS and not (until and broken.keys() >= {*until}):
-        world = ahead.popleft()
-        is_end = True
-        for what, after, comes in steps(policy, world):
-            is_end = is_end and not comes
-            failed = [each for each, keeps in AT_EACH_STEP.items() if not keeps(world, after)]
-            if after not in ways:
-                ways[after] = (world, what)
-                ahead.append(after)
-                failed += [each for each, holds in ALWAYS.items() if not holds(after)]
-            for promise in failed:
-                if promise not in broken:
-                    broken[promise] = trace(ways, world, what, after)
-        if is_end:
-            ends.append(world)
-            for promise, holds in AT_THE_END.items():
-                if promise not in broken and not holds(world):
-                    broken[promise] = trace(ways, world, "nothing more comes", world)
-    return Findings(len(ways), ends, broken)
-
-
-def trace(
-    ways: Mapping[World, tuple[World, str] | None], world: World, last: str, end: World
-) -> str:
-    lines = [told_by(last, world, end)]
-    while (way := ways[world]) is not None:
-        before, what = way
-        lines.insert(0, told_by(what, before, world))
-        world = before
-    record = "none" if end.record is None else end.record.says
-    told = "nothing" if end.told is None else end.told
-    return "\n".join(
-        [f"{number:2}. {line}" for number, line in enumerate(lines, start=1)]
-        + [f"    record: {record}; the client was told: {told}; copies: {end.copies}"]
+def search(policy: Policy, *until: Promise) -> Findings[World]:
+    return model_checking.search(
+        World(),
+        partial(steps, policy),
+        PROMISES,
+        describe,
+        describe_step=with_reply,
+        until=until,
+        most_states=MOST_WORLDS,
     )
 
 
-def told_by(what: str, before: World, after: World) -> str:
-    """What happens, with what the client is told, unless it is what gets on record."""
-    is_on_record = after.record is not None and after.record.says == after.told
-    is_news = after.told != before.told and not is_on_record
-    return f"{what}; the client is told {after.told}" if is_news else what
+def describe(world: World) -> list[str]:
+    record = "none" if world.record is None else world.record.says
+    reply = "nothing" if world.reply is None else world.reply
+    return [f"record: {record}; reply to the client: {reply}; copies: {world.copies}"]
+
+
+def with_reply(what: str, before: World, after: World) -> str:
+    """What happens, with the reply to the client, unless the reply is what gets on record."""
+    is_on_record = after.record is not None and after.record.says == after.reply
+    is_news = after.reply != before.reply and not is_on_record
+    return f"{what}; the client gets {after.reply}" if is_news else what
 
 
 # --- what is found --------------------------------------------------------------------------------
@@ -765,12 +728,12 @@ BAD = [
         id="settle whatever the record says by now",
     ),
     pytest.param(
-        replace(OURS, guards_disowning=False),
+        replace(OURS, guards_takeover=False),
         {Promise.ONLY_UP, Promise.NEVER_LESS},
-        id="disown whatever the record says by now",
+        id="take over whatever the record says by now",
     ),
     pytest.param(
-        replace(OURS, tells_before_commit=True),
+        replace(OURS, replies_before_commit=True),
         {Promise.NEVER_LESS},
         id="answer, then commit",
     ),
@@ -795,24 +758,24 @@ BAD = [
         id="take a copy that is not there yet for a refusal",
     ),
     pytest.param(
-        replace(OURS, in_doubt=CommitUncertain.GIVE_UP),
+        replace(OURS, on_uncertain_commit=CommitUncertain.GIVE_UP),
         {Promise.NOT_LEFT},
-        id="the begin is in doubt: leave it",
+        id="the begin is uncertain: leave it",
     ),
     pytest.param(
-        replace(OURS, in_doubt=CommitUncertain.TAKE_ANY_RECORD),
+        replace(OURS, on_uncertain_commit=CommitUncertain.TAKE_ANY_RECORD),
         {Promise.ONE_COPY, Promise.TRUE_REJECTED},
-        id="the begin is in doubt: take any record for one's own",
+        id="the begin is uncertain: take any record for its own",
     ),
     pytest.param(
-        replace(OURS, in_doubt=CommitUncertain.SEND_ANYWAY),
+        replace(OURS, on_uncertain_commit=CommitUncertain.SEND_ANYWAY),
         {Promise.ONE_COPY, Promise.ON_RECORD},
-        id="the begin is in doubt: send all the same",
+        id="the begin is uncertain: send anyway",
     ),
     pytest.param(
-        replace(OURS, renouncing_takes_the_key=False),
+        replace(OURS, marking_takes_the_key=False),
         {Promise.NOT_LEFT},
-        id="renounce what is not there yet, and leave it",
+        id="mark a record that is not there yet, and leave it",
     ),
     pytest.param(
         replace(OURS, refusal=Refusal.REJECTED, looks_again_before_refusing=False),
@@ -835,15 +798,15 @@ RecordProperty = Callable[[str, object], None]
 
 
 @pytest.mark.parametrize("policy", CLEAN)
-def test_what_keeps_every_promise(policy: Policy, record_property: RecordProperty) -> None:
+def test_policy_keeps_every_promise(policy: Policy, record_property: RecordProperty) -> None:
     findings = search(policy)
-    record_property("worlds", findings.worlds)
+    record_property("worlds", findings.states)
     assert not findings.broken, f"\n{findings}"
-    assert findings.worlds < MOST_WORLDS, "the search has not been everywhere"
+    assert findings.states < MOST_WORLDS, "the search has not been everywhere"
 
 
 @pytest.mark.parametrize(("policy", "promises"), BAD)
-def test_what_breaks_which_promise(
+def test_policy_breaks_these_promises(
     policy: Policy, promises: set[Promise], record_property: RecordProperty
 ) -> None:
     findings = search(policy, *promises)
@@ -851,13 +814,13 @@ def test_what_breaks_which_promise(
     assert promises <= findings.broken.keys(), f"\n{findings}"
 
 
-def test_each_promise_can_be_broken() -> None:
+def test_every_promise_is_broken_by_some_policy() -> None:
     broken = [promises for case in BAD for promises in case.values if isinstance(promises, set)]
     assert set[Promise]().union(*broken) == set(Promise)
 
 
-def test_how_ours_ends() -> None:
-    """UNKNOWN and ACCEPTED are for good only where there is no copy to be found."""
+def test_final_states_of_our_policy() -> None:
+    """UNKNOWN and ACCEPTED stay only where there is no copy."""
     ends = {
         (world.record and world.record.says.status, world.copies) for world in search(OURS).ends
     }
@@ -870,7 +833,7 @@ def test_how_ours_ends() -> None:
     }
 
 
-def test_a_look_does_not_make_it_safe_to_send_again() -> None:
+def test_search_before_a_second_send_still_makes_two_copies() -> None:
     policy = replace(OURS, on_expiry=Expiry.LOOK_THEN_SEND_AGAIN)
     findings = search(policy, Promise.ONE_COPY)
     assert findings.broken[Promise.ONE_COPY].splitlines() == [
@@ -882,24 +845,24 @@ def test_a_look_does_not_make_it_safe_to_send_again() -> None:
         " 6. B sends",
         " 7. the provider makes copy 1",
         " 8. the provider makes copy 2",
-        "    record: IN_PROGRESS; the client was told: IN_PROGRESS; copies: 2",
+        "    record: IN_PROGRESS; reply to the client: IN_PROGRESS; copies: 2",
     ]
 
 
-def test_a_second_look_does_not_make_it_safe_to_free_a_key_without_a_record() -> None:
+def test_second_look_still_loses_a_copy_if_the_key_is_freed_without_a_record() -> None:
     findings = search(replace(OURS, refusal=Refusal.REJECTED), Promise.NO_COPY_LEFT)
     assert findings.broken[Promise.NO_COPY_LEFT].splitlines() == [
         " 1. the client asks A, which finds no record",
         " 2. the client asks B, which finds no record",
-        " 3. A has to refuse, finds no record, and asks for a NEW_KEY; the client is told REJECTED",
+        " 3. A has to refuse, finds no record, and asks for a NEW_KEY; the client gets REJECTED",
         " 4. B: begin as IN_PROGRESS, done",
         " 5. B sends",
         " 6. the provider makes copy 1",
-        "    record: IN_PROGRESS; the client was told: IN_PROGRESS; copies: 1",
+        "    record: IN_PROGRESS; reply to the client: IN_PROGRESS; copies: 1",
     ]
 
 
-def test_a_refusal_without_a_record_denies_the_copy_of_another_replica() -> None:
+def test_rejected_without_a_record_denies_the_copy_of_another_replica() -> None:
     policy = replace(OURS, refusal=Refusal.REJECTED, looks_again_before_refusing=False)
     findings = search(policy, Promise.NOT_DENIED)
     assert findings.broken[Promise.NOT_DENIED].splitlines() == [
@@ -907,7 +870,7 @@ def test_a_refusal_without_a_record_denies_the_copy_of_another_replica() -> None
         " 2. the client asks B, which finds no record",
         " 3. A: begin as IN_PROGRESS, done",
         " 4. A sends",
-        " 5. B has to refuse, and asks for a NEW_KEY; the client is told REJECTED",
+        " 5. B has to refuse, and asks for a NEW_KEY; the client gets REJECTED",
         " 6. the provider makes copy 1",
-        "    record: IN_PROGRESS; the client was told: REJECTED; copies: 1",
+        "    record: IN_PROGRESS; reply to the client: REJECTED; copies: 1",
     ]

@@ -1,4 +1,4 @@
-"""Several gateways at one PostgreSQL, asked for the same at the same time, and taken for dead."""
+"""Several gateways with one PostgreSQL get the same keys at the same time, or look dead."""
 
 import asyncio
 import random
@@ -14,25 +14,28 @@ from campaign_gateway.model import DuplicationStatus
 from support.faulty_provider import Provider
 from support.figures import Figures
 from support.gateways import (
-    SOON,
+    SHORT_INTERVALS,
     Gateway,
+    GatewayResponse,
     History,
     Intent,
-    Told,
     always,
     ask,
     configuration,
-    insist,
     intents,
     launch,
     listening,
     recorded,
+    retry_until_final,
 )
-from support.judge import hold
+from support.promises import check_promises
+
+# As in test_kills.py.
+pytestmark = pytest.mark.xdist_group("drills under load, second")
 
 ACCOUNTS = ("one", "two", "three", "four")
 RACES = 1000
-# In pairs, of which each takes one of an account's calls at once.
+# Pairs of requests. Each pair uses one of the account's concurrent calls.
 RACES_AT_ONCE = 100
 
 MIXED = [
@@ -51,23 +54,23 @@ async def replicas(
     folder: Path,
     ledger: str,
     provider: Provider,
-    tricks: list[dict[str, object] | None],
+    changes: list[dict[str, object] | None],
     timeout: float = 1,
 ) -> AsyncIterator[list[Gateway]]:
-    """As many gateways at one ledger as there are tricks to play on them."""
+    """Start one gateway for each of the changes, all with one ledger."""
     config = configuration(folder, ledger, dict.fromkeys(ACCOUNTS, provider.url), timeout=timeout)
-    gateways = [launch(config, each) for each in tricks]
+    gateways = [launch(config, change) for change in changes]
     try:
-        yield [await listening(each) for each in gateways]
+        yield [await listening(gateway) for gateway in gateways]
     finally:
-        for each in gateways:
-            each.kill()
+        for gateway in gateways:
+            gateway.kill()
 
 
-async def answered(http: httpx.AsyncClient, gateway: Gateway, intent: Intent) -> Told:
-    told = await ask(http, gateway.url, intent)
-    assert told is not None, gateway.said()
-    return told
+async def response_of(http: httpx.AsyncClient, gateway: Gateway, intent: Intent) -> GatewayResponse:
+    response = await ask(http, gateway.url, intent)
+    assert response is not None, gateway.output()
+    return response
 
 
 async def at_most(number: int, jobs: list[Callable[[], Awaitable[None]]]) -> None:
@@ -82,7 +85,7 @@ async def at_most(number: int, jobs: list[Callable[[], Awaitable[None]]]) -> Non
             tasks.create_task(work())
 
 
-async def test_two_gateways_that_are_sent_the_same_keys_at_once_make_one_copy_of_each(
+async def test_two_gateways_with_the_same_keys_at_the_same_time_make_one_copy_for_each(
     tmp_path: Path,
     postgres_url: str,
     provider: Provider,
@@ -92,19 +95,24 @@ async def test_two_gateways_that_are_sent_the_same_keys_at_once_make_one_copy_of
     wanted = intents(["none"] * RACES, ACCOUNTS)
     histories: list[History] = []
 
-    async with replicas(tmp_path, postgres_url, provider, [None, None]) as pair:
+    # No fault here takes long, so the timeout of a call is for busy machines only.
+    async with replicas(tmp_path, postgres_url, provider, [None, None], timeout=10) as pair:
 
         async def race(intent: Intent) -> None:
-            told = await asyncio.gather(*(answered(http, each, intent) for each in pair))
-            histories.extend(History(intent, [each]) for each in told)
-            assert {each.status for each in told} == {"CREATED"}, told
-            assert len({(each.campaign, each.duplication) for each in told}) == 1, told
-            assert sorted(each.replayed for each in told) == [False, True], told
+            responses = await asyncio.gather(
+                *(response_of(http, gateway, intent) for gateway in pair)
+            )
+            histories.extend(History(intent, [response]) for response in responses)
+            assert {response.status for response in responses} == {"CREATED"}, responses
+            assert (
+                len({(response.campaign, response.duplication) for response in responses}) == 1
+            ), responses
+            assert sorted(response.replayed for response in responses) == [False, True], responses
 
-        await at_most(RACES_AT_ONCE, [_later(race, each) for each in wanted])
+        await at_most(RACES_AT_ONCE, [_later(race, intent) for intent in wanted])
         records = await recorded(postgres_url)
-    hold(figures, provider, histories, records)
-    made = sum(len(each.copies) for each in provider.intents.values())
+    check_promises(figures, provider, histories, records)
+    made = sum(len(traffic.copies) for traffic in provider.intents.values())
     figures.measured["copies of keys that two gateways got at once"] = f"{made} of {RACES} keys"
     assert made == RACES
     assert len(records) == RACES
@@ -116,7 +124,7 @@ def _later(
     return lambda: job(intent)
 
 
-async def test_four_gateways_asked_at_the_same_instants_agree_whatever_the_provider_does(
+async def test_four_gateways_with_the_same_keys_give_the_same_final_response(
     tmp_path: Path,
     postgres_url: str,
     provider: Provider,
@@ -127,7 +135,7 @@ async def test_four_gateways_asked_at_the_same_instants_agree_whatever_the_provi
 
 
 @pytest.mark.long
-async def test_four_gateways_agree_on_thousands(
+async def test_four_gateways_give_the_same_final_response_for_thousands_of_keys(
     tmp_path: Path,
     postgres_url: str,
     provider: Provider,
@@ -149,55 +157,67 @@ async def _agree(
     wanted = intents((MIXED * keys)[:keys], ACCOUNTS)
     histories: list[History] = []
 
-    async with replicas(folder, ledger, provider, [None] * number) as gateways:
+    async with replicas(folder, ledger, provider, [None] * number, timeout=10) as gateways:
 
         async def race(intent: Intent) -> None:
             mine = [History(intent) for _ in gateways]
             histories.extend(mine)
             await asyncio.gather(
                 *(
-                    insist(http, always(gateway.url), provider, each)
+                    retry_until_final(http, always(gateway.url), provider, each)
                     for gateway, each in zip(gateways, mine, strict=True)
                 )
             )
-            assert len({(each.told[-1].status, each.told[-1].campaign) for each in mine}) == 1, mine
+            assert (
+                len(
+                    {
+                        (history.responses[-1].status, history.responses[-1].campaign)
+                        for history in mine
+                    }
+                )
+                == 1
+            ), mine
 
-        await at_most(RACES_AT_ONCE // 2, [_later(race, each) for each in wanted])
+        await at_most(RACES_AT_ONCE // 2, [_later(race, intent) for intent in wanted])
         records = await recorded(ledger)
-    hold(figures, provider, histories, records)
+    check_promises(figures, provider, histories, records)
     for each in wanted:
         assert records[each.name].status == each.expected, records[each.name]
 
 
-async def test_a_gateway_that_stands_still_before_its_first_byte_and_goes_on_makes_the_one_copy(
+async def test_gateway_paused_before_its_first_byte_makes_the_only_copy_when_it_resumes(
     tmp_path: Path,
     postgres_url: str,
     provider: Provider,
     http: httpx.AsyncClient,
     figures: Figures,
 ) -> None:
-    """It was taken for dead meanwhile, and nobody has sent in its place."""
+    """The other gateway takes it for dead, and sends nothing in its place."""
     (wanted,) = intents(["none"], ACCOUNTS)
-    stopping: dict[str, object] = {"timing": SOON, "at": "after-begin", "signal": "SIGSTOP"}
-    tricks: list[dict[str, object] | None] = [stopping, {"timing": SOON}]
-    async with replicas(tmp_path, postgres_url, provider, tricks, timeout=60) as (still, other):
+    stopping: dict[str, object] = {
+        "timing": SHORT_INTERVALS,
+        "at": "after-begin",
+        "signal": "SIGSTOP",
+    }
+    changes: list[dict[str, object] | None] = [stopping, {"timing": SHORT_INTERVALS}]
+    async with replicas(tmp_path, postgres_url, provider, changes, timeout=60) as (still, other):
         first = asyncio.create_task(ask(http, still.url, wanted))
         while not await recorded(postgres_url):
             await asyncio.sleep(0.05)
         history = History(wanted)
-        # Another gateway waits with its callers for as long as the first one seems to live.
-        history.told.append(await answered(http, other, wanted))
-        assert history.told[-1].status == "UNKNOWN"
+        # The other gateway keeps its caller waiting while the first one seems to live.
+        history.responses.append(await response_of(http, other, wanted))
+        assert history.responses[-1].status == "UNKNOWN"
         assert not provider.intents[wanted.name].posts
         still.signal(signal.SIGCONT)
         late = await first
         assert late is not None
-        history.told += [late, await answered(http, other, wanted)]
+        history.responses += [late, await response_of(http, other, wanted)]
         records = await recorded(postgres_url)
-    hold(figures, provider, [history], records, kind="stopped before the first byte")
+    check_promises(figures, provider, [history], records, kind="stopped before the first byte")
     figures.faults["stopped before the first byte"] += 1
-    assert [each.status for each in history.told] == ["UNKNOWN", "CREATED", "CREATED"]
-    assert {each.evidence for each in history.told[1:]} == {"RESPONSE"}
+    assert [response.status for response in history.responses] == ["UNKNOWN", "CREATED", "CREATED"]
+    assert {each.evidence for each in history.responses[1:]} == {"RESPONSE"}
     assert len(provider.intents[wanted.name].copies) == 1
 
 
@@ -205,7 +225,7 @@ async def test_a_gateway_that_stands_still_before_its_first_byte_and_goes_on_mak
     ("fault", "meanwhile", "status"),
     [("slow", "CREATED", "CREATED"), ("refusal-409", "UNKNOWN", "REJECTED")],
 )
-async def test_a_gateway_that_stands_still_before_its_answer_records_it_when_it_goes_on(
+async def test_gateway_paused_before_the_response_records_it_when_it_resumes(
     tmp_path: Path,
     postgres_url: str,
     provider: Provider,
@@ -216,28 +236,28 @@ async def test_a_gateway_that_stands_still_before_its_answer_records_it_when_it_
     status: str,
 ) -> None:
     (wanted,) = intents([fault], ACCOUNTS)
-    tricks: list[dict[str, object] | None] = [{"timing": SOON}] * 2
-    async with replicas(tmp_path, postgres_url, provider, tricks, timeout=60) as (still, other):
+    changes: list[dict[str, object] | None] = [{"timing": SHORT_INTERVALS}] * 2
+    async with replicas(tmp_path, postgres_url, provider, changes, timeout=60) as (still, other):
         provider.on_whole[wanted.name] = lambda: still.signal(signal.SIGSTOP)
         first = asyncio.create_task(ask(http, still.url, wanted))
         history = History(wanted)
         await asyncio.sleep(0.5)
-        await insist(http, always(other.url), provider, history)
-        assert history.told[-1].status == meanwhile
-        assert history.told[-1].evidence in {"INFERRED", None}
+        await retry_until_final(http, always(other.url), provider, history)
+        assert history.responses[-1].status == meanwhile
+        assert history.responses[-1].evidence in {"INFERRED", None}
         still.signal(signal.SIGCONT)
         late = await first
         assert late is not None
-        history.told += [late, await answered(http, other, wanted)]
+        history.responses += [late, await response_of(http, other, wanted)]
         records = await recorded(postgres_url)
-    hold(figures, provider, [history], records, kind="stopped before the answer")
-    figures.faults["stopped before the answer"] += 1
-    assert {each.status for each in history.told[-2:]} == {status}
-    assert history.told[-1].evidence == "RESPONSE"
+    check_promises(figures, provider, [history], records, kind="stopped before the response")
+    figures.faults["stopped before the response"] += 1
+    assert {each.status for each in history.responses[-2:]} == {status}
+    assert history.responses[-1].evidence == "RESPONSE"
     assert len(provider.intents[wanted.name].posts) == 1
 
 
-async def test_gateways_take_turns_at_reading_and_never_read_for_the_same_at_once(
+async def test_several_gateways_never_check_one_duplication_at_the_same_time(
     tmp_path: Path,
     postgres_url: str,
     provider: Provider,
@@ -247,26 +267,26 @@ async def test_gateways_take_turns_at_reading_and_never_read_for_the_same_at_onc
     wanted = [
         each
         for number in range(20)
-        # A group each, so that a list is read for one intent only; hanging makes reads overlap.
+        # One group for each, so that a list belongs to one intent. Checks of hanging lists overlap.
         for group in ("plain", "list-hang")
         for each in intents(["fin-before-copy"], ACCOUNTS, group=f"{group}--{number}")
     ]
     choice = random.Random(5)
     async with replicas(tmp_path, postgres_url, provider, [None] * 3) as gateways:
-        told = await asyncio.gather(
-            *(answered(http, choice.choice(gateways), each) for each in wanted)
+        responses = await asyncio.gather(
+            *(response_of(http, choice.choice(gateways), intent) for intent in wanted)
         )
-        assert {each.status for each in told} == {"UNKNOWN"}
+        assert {response.status for response in responses} == {"UNKNOWN"}
         await asyncio.sleep(5.5)
         for gateway in gateways:
             await gateway.stop()
         records = await recorded(postgres_url)
-    histories = [History(intent, [each]) for intent, each in zip(wanted, told, strict=True)]
-    hold(figures, provider, histories, records)
+    histories = [History(intent, [each]) for intent, each in zip(wanted, responses, strict=True)]
+    check_promises(figures, provider, histories, records)
     for each in wanted:
         assert provider.most_listing[each.group] == 1, each
         read, checks = len(provider.lists[each.group]), records[each.name].checks
-        # A last check may have been under way when its gateway was stopped.
+        # The last check may have been interrupted by the end of its gateway.
         assert checks <= read <= checks + 1, each
         assert 2 <= checks <= 4, each
         assert records[each.name].status is DuplicationStatus.UNKNOWN

@@ -1,6 +1,6 @@
-"""Faults between and after the requests of providers that take two, or a job, for one copy.
+"""Faults between and after the requests of providers that need two requests, or a job, for a copy.
 
-Whatever happens there, one copy is asked for, and its id is never without a record again.
+In all cases one copy is requested, and its id is never lost once it is on record.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from starlette.types import ASGIApp
 
 from campaign_gateway.model import DEFAULT_TIMING, Duplication, DuplicationStatus
 from campaign_gateway.sandbox.emulators import hubspot, mailchimp, marketo, meta, omnisend
-from support.crashing_gateway import STAYS
+from support.crashing_gateway import WAITS_AT_STEP
+from support.emulator_proxies import EmulatorProxies, EmulatorProxy, copies_at
 from support.figures import Figures
-from support.fronts import Front, Fronts, copies_at
 from support.gateways import (
-    SOON,
+    SHORT_INTERVALS,
     Gateway,
     configuration,
     launch,
@@ -42,34 +42,34 @@ EMULATORS: Mapping[str, Any] = {
     "meta": meta,
     "omnisend": omnisend,
 }
-# Providers that name a copy themselves, with a campaign each.
+# Providers that choose the name of a copy themselves, with a source campaign of each.
 RENAMING = {
     "mailchimp": "42694e9e57",
     "meta": "120210000000000101",
     "omnisend": "65f2c1d47a9b3e0012ab34cd",
 }
-LEFT = {name: ["NAME_NOT_APPLIED"] for name in RENAMING} | {
-    "meta": ["NAME_NOT_APPLIED", "DETAILS_UNKNOWN"]
+PENDING = {name: ["NAME_NOT_APPLIED"] for name in RENAMING} | {
+    "meta": ["DETAILS_UNKNOWN", "NAME_NOT_APPLIED"]
 }
 
-# How much later than promised an answer may be on a busy machine, in seconds.
+# How much later than promised a response may come on a busy machine, in seconds.
 SLACK = 3
 
-# A gateway that is to be killed at a step waits there, however slow the machine is, and those that
-# go on from there wait less than they do.
-PATIENT = {
+# A gateway that will be killed at a step waits there long enough for a slow machine, and its
+# successor does not wait that long.
+LONG_WAITS = {
     "completion_timeout": 60,
     "completion_due_after": 2,
-    **SOON,
+    **SHORT_INTERVALS,
 }
-ALONE = {**PATIENT, "reconcile_interval": 3600}
-OFTEN = {
+WITHOUT_RECONCILIATION = {**LONG_WAITS, "reconcile_interval": 3600}
+FREQUENT_CHECKS = {
     "timing": {
         "check_intervals": [0.5],
         "completion_retry_interval": 1,
     }
 }
-NOT_ALONE = {**PATIENT, "completion_due_after": 5}
+WITH_ANOTHER_GATEWAY = {**LONG_WAITS, "completion_due_after": 5}
 
 MUTATION = """
 mutation Copy($input: DuplicateCampaignInput!, $key: String!) {
@@ -92,7 +92,7 @@ async def until(is_so: Callable[[], bool], seconds: float = 40) -> None:
 
 @dataclass
 class Client:
-    """One wish for one copy, and all that was ever told of it."""
+    """A client that wants one copy, and the payloads that it received."""
 
     http: httpx.AsyncClient
     account: str
@@ -101,36 +101,36 @@ class Client:
     more: Mapping[str, object] = field(default_factory=dict)
     name: str = field(default_factory=lambda: f"Copy {uuid.uuid4()}")
     key: str = field(default_factory=lambda: str(uuid.uuid4()))
-    told: list[Payload] = field(default_factory=list)
+    payloads: list[Payload] = field(default_factory=list)
     took: float = 0
 
     async def ask(self, url: str) -> Payload | None:
-        """Ask with the same key as ever; None when there is no answer."""
+        """Send the mutation with the client's key. Return None if the connection fails."""
         campaign = {"account": self.account, "campaignId": self.source, "name": self.name}
         copy_input = {self.provider: {**campaign, **self.more}}
         variables = {"input": copy_input, "key": self.key}
-        asked_at = monotonic()
+        sent_at = monotonic()
         try:
             response = await self.http.post(
                 f"{url}/graphql", json={"query": MUTATION, "variables": variables}
             )
         except httpx.HTTPError:
             return None
-        self.took = monotonic() - asked_at
+        self.took = monotonic() - sent_at
         assert "errors" not in response.json(), response.text
         payload: Payload = response.json()["data"]["duplicateCampaign"]
-        self._hold(payload)
-        self.told.append(payload)
+        self._check_repeat(payload)
+        self.payloads.append(payload)
         return payload
 
-    def _hold(self, payload: Payload) -> None:
-        """What is told now, and what was told before: the same record, and the same copy."""
+    def _check_repeat(self, payload: Payload) -> None:
+        """Assert that all payloads name the same record and the same copy."""
         recorded = payload["duplication"] or {"id": None, "warnings": [], "campaign": None}
         assert payload["warnings"] == recorded["warnings"]
         assert (
             payload["campaign"] is None or payload["campaign"]["id"] == recorded["campaign"]["id"]
         )
-        for before in self.told:
+        for before in self.payloads:
             if before["duplication"] is not None:
                 assert payload["replayed"]
                 assert recorded["id"] == before["duplication"]["id"]
@@ -141,15 +141,15 @@ class Client:
         self, url: str, is_so: Callable[[Payload], bool], seconds: float = 40
     ) -> Payload:
         give_up_at = monotonic() + seconds
-        while not ((told := await self.ask(url)) and is_so(told)):
-            assert monotonic() < give_up_at, told
+        while not ((payload := await self.ask(url)) and is_so(payload)):
+            assert monotonic() < give_up_at, payload
             await asyncio.sleep(0.2)
-        return told
+        return payload
 
 
 def codes(payload: Payload | None) -> list[str]:
     assert payload is not None
-    return sorted(each["code"] for each in payload["warnings"])
+    return sorted(warning["code"] for warning in payload["warnings"])
 
 
 def is_created(payload: Payload) -> bool:
@@ -163,105 +163,105 @@ def is_finished(payload: Payload) -> bool:
 def configured(
     folder: Path,
     ledger: str,
-    fronts: Mapping[str, tuple[str, Front]],
+    proxies: Mapping[str, tuple[str, EmulatorProxy]],
     *,
     timeout: float = 20,
     deadline: float = 25,
 ) -> Path:
-    """A file for accounts by name, each with its provider and what stands for it."""
+    """Configure accounts by name, each with its provider and the proxy of its emulator."""
     tables = ""
-    for account, (provider, front) in fronts.items():
+    for account, (provider, proxy) in proxies.items():
         settings = EMULATORS[provider].ACCOUNTS[provider]
         secrets = "".join(f'{name} = "{value}"\n' for name, value in settings.items())
         tables += (
-            f'[accounts.{account}]\nprovider = "{provider}"\nbase_url = "{front.url}"\n'
+            f'[accounts.{account}]\nprovider = "{provider}"\nbase_url = "{proxy.url}"\n'
             f"timeout_seconds = {timeout}\n{secrets}"
         )
     return configuration(folder, ledger, {}, deadline=deadline, more=tables)
 
 
 @pytest.fixture(scope="module")
-def doors(serve: Callable[[ASGIApp], str]) -> Fronts:
-    fronts = Fronts()
-    fronts.url = serve(fronts)
-    return fronts
+def proxy_server(serve: Callable[[ASGIApp], str]) -> EmulatorProxies:
+    proxies = EmulatorProxies()
+    proxies.url = serve(proxies)
+    return proxies
 
 
-def new_front(doors: Fronts, provider: str) -> Front:
-    return doors.new(EMULATORS[provider].create_emulator())
+def new_proxy(proxy_server: EmulatorProxies, provider: str) -> EmulatorProxy:
+    return proxy_server.new(EMULATORS[provider].create_emulator())
 
 
-def names_of(fronts: Mapping[str, Front]) -> dict[str, tuple[str, Front]]:
-    """Accounts that are called like their providers."""
-    return {provider: (provider, front) for provider, front in fronts.items()}
+def names_of(proxies: Mapping[str, EmulatorProxy]) -> dict[str, tuple[str, EmulatorProxy]]:
+    """Name each account after its provider."""
+    return {provider: (provider, proxy) for provider, proxy in proxies.items()}
 
 
-async def one_copy(http: httpx.AsyncClient, front: Front, *clients: Client) -> None:
-    """One was asked for by each of them, and each knows which one it is."""
-    found = await copies_at(http, front)
+async def one_copy(http: httpx.AsyncClient, proxy: EmulatorProxy, *clients: Client) -> None:
+    """Assert that there is one copy for each client, and that each client knows its copy."""
+    found = await copies_at(http, proxy)
     assert found["asked"] == len(clients), found
-    made = {each["name"]: each["id"] for each in found["copies"]}
-    told = {each.name: each.told[-1]["campaign"]["id"] for each in clients}
-    assert made == told
+    made = {copy["name"]: copy["id"] for copy in found["copies"]}
+    payload = {client.name: client.payloads[-1]["campaign"]["id"] for client in clients}
+    assert made == payload
     assert found["count"] == len(clients)
 
 
-async def made_for(http: httpx.AsyncClient, front: Front) -> str:
-    """The id of the one copy."""
-    (copy,) = (await copies_at(http, front))["copies"]
+async def made_for(http: httpx.AsyncClient, proxy: EmulatorProxy) -> str:
+    """Return the id of the only copy."""
+    (copy,) = (await copies_at(http, proxy))["copies"]
     return str(copy["id"])
 
 
 @dataclass
 class Death:
-    """A gateway that is killed when all calls have come to one step.
+    """A gateway that is killed when all calls have reached one step.
 
-    The step is one of the gateway's own, or a kind of requests that is `asked`, or `done` and not
-    answered.
+    The step is one of the gateway's own, or a kind of requests with the state in which its proxy
+    holds them, as in `rename is asked`.
     """
 
     step: str
-    fronts: Sequence[Front]
+    proxies: Sequence[EmulatorProxy]
     calls: int
-    constants: Mapping[str, object] = field(default_factory=lambda: ALONE)
+    timing: Mapping[str, object] = field(default_factory=lambda: WITHOUT_RECONCILIATION)
     gateway: Gateway | None = None
 
     @property
     def is_at_provider(self) -> bool:
         return " is " in self.step
 
-    def tricks(self) -> dict[str, object]:
+    def changes(self) -> dict[str, object]:
         if self.is_at_provider:
             kind, _, state = self.step.partition(" is ")
-            for front in self.fronts:
-                front.held = (kind, state)
-            return {"timing": self.constants}
+            for proxy in self.proxies:
+                proxy.held = (kind, state)
+            return {"timing": self.timing}
         step, _, after = self.step.partition(" after ")
-        return {"timing": self.constants, "at": step, "after": int(after or 0)}
+        return {"timing": self.timing, "at": step, "after": int(after or 0)}
 
     def has_come(self) -> bool:
         assert self.gateway is not None
-        assert self.gateway.is_running, self.gateway.said()
+        assert self.gateway.is_running, self.gateway.output()
         if self.is_at_provider:
-            return sum(each.holding for each in self.fronts) >= self.calls
-        return self.gateway.said().count(STAYS) >= self.calls
+            return sum(proxy.holding for proxy in self.proxies) >= self.calls
+        return self.gateway.output().count(WAITS_AT_STEP) >= self.calls
 
     async def strike(self) -> None:
         assert self.gateway is not None
         self.gateway.kill()
         assert self.gateway.process.returncode == -signal.SIGKILL
-        # What it had sent must have been lost before others send the same.
-        await until(lambda: not any(each.holding for each in self.fronts))
-        for front in self.fronts:
-            front.held = None
+        # Its requests must be lost before the next gateway sends the same.
+        await until(lambda: not any(proxy.holding for proxy in self.proxies))
+        for proxy in self.proxies:
+            proxy.held = None
 
 
 async def started(
-    turn: asyncio.Semaphore, config: Path, tricks: Mapping[str, object] | None = None
+    turn: asyncio.Semaphore, config: Path, changes: Mapping[str, object] | None = None
 ) -> Gateway:
-    """Their start is work for a processor: there may be few at once."""
+    """Start a gateway. The semaphore limits how many start at the same time."""
     async with turn:
-        gateway = launch(config, tricks)
+        gateway = launch(config, changes)
         try:
             return await listening(gateway)
         except BaseException:
@@ -274,11 +274,11 @@ async def started(
 STEPS_OF_RENAMES = (
     "after-settle",
     "lookup is asked",
-    "after-second-answer",
+    "after-second-response",
     "rename is asked",
     "rename is done",
-    "before-amend",
-    "after-amend",
+    "before-update",
+    "after-update",
 )
 
 
@@ -286,82 +286,82 @@ async def die_over_names(
     step: str,
     ledger: str,
     folder: Path,
-    doors: Fronts,
+    proxy_server: EmulatorProxies,
     http: httpx.AsyncClient,
     turn: asyncio.Semaphore,
     *,
     others: int = 0,
 ) -> None:
-    """Copy at each provider and kill the gateway at the step; it or another one goes on."""
-    fronts = {provider: new_front(doors, provider) for provider in RENAMING}
-    config = configured(folder, ledger, names_of(fronts))
-    clients = [Client(http, each, each, source) for each, source in RENAMING.items()]
-    constants = NOT_ALONE if others else ALONE
-    death = Death(step, list(fronts.values()), len(clients), constants)
-    gateways = [await started(turn, config, death.tricks())]
+    """Copy at each provider and kill the gateway at the step. Another one finishes the work."""
+    proxies = {provider: new_proxy(proxy_server, provider) for provider in RENAMING}
+    config = configured(folder, ledger, names_of(proxies))
+    clients = [Client(http, provider, provider, source) for provider, source in RENAMING.items()]
+    timing = WITH_ANOTHER_GATEWAY if others else WITHOUT_RECONCILIATION
+    death = Death(step, list(proxies.values()), len(clients), timing)
+    gateways = [await started(turn, config, death.changes())]
     asking: list[asyncio.Task[Payload | None]] = []
     try:
         gateways += [await started(turn, config) for _ in range(others)]
         death.gateway = gateways[0]
-        asking = [asyncio.create_task(each.ask(death.gateway.url)) for each in clients]
+        asking = [asyncio.create_task(client.ask(death.gateway.url)) for client in clients]
         await until(death.has_come)
-        # As the next gateway will find it, while this one still lives.
+        # The record as the next gateway will find it, while this one still runs.
         records = await recorded(ledger)
-        for each in clients:
-            await is_on_record(http, fronts[each.provider], records[each.key], step)
+        for client in clients:
+            await is_on_record(http, proxies[client.provider], records[client.key], step)
         await death.strike()
         assert await asyncio.gather(*asking) == [None] * len(clients)
         if not others:
             gateways.append(await started(turn, config))
         living = gateways[-1].url
-        # At once, and long before the copy is finished.
-        for each in clients:
-            told = await each.ask(living)
-            assert told is not None
-            assert (told["status"], told["replayed"]) == ("CREATED", True), step
-            assert told["campaign"]["id"] == await made_for(http, fronts[each.provider])
-        for each in clients:
-            told = await each.ask_until(living, is_finished)
-            assert told["campaign"]["name"] == each.name, step
-            assert told["duplication"]["evidence"] == "RESPONSE"
+        # The copy is reported immediately, long before it is renamed.
+        for client in clients:
+            payload = await client.ask(living)
+            assert payload is not None
+            assert (payload["status"], payload["replayed"]) == ("CREATED", True), step
+            assert payload["campaign"]["id"] == await made_for(http, proxies[client.provider])
+        for client in clients:
+            payload = await client.ask_until(living, is_finished)
+            assert payload["campaign"]["name"] == client.name, step
+            assert payload["duplication"]["evidence"] == "RESPONSE"
     finally:
         for task in asking:
             task.cancel()
         for gateway in gateways:
             gateway.kill()
-    for each in clients:
-        await one_copy(http, fronts[each.provider], each)
-        # Who reads the copy first sees that it has its name already.
+    for client in clients:
+        await one_copy(http, proxies[client.provider], client)
+        # The lookup shows that the copy has its name already.
         renames = 2 if step == "rename is asked" else 1
-        assert fronts[each.provider].count("rename") == renames, (step, each.provider)
+        assert proxies[client.provider].count("rename") == renames, (step, client.provider)
 
 
 async def is_on_record(
-    http: httpx.AsyncClient, front: Front, record: Duplication, step: str
+    http: httpx.AsyncClient, proxy: EmulatorProxy, record: Duplication, step: str
 ) -> None:
-    """The copy, and what is left to do to it, while the gateway has not told anybody."""
+    """Assert that the copy and its pending steps are recorded before any response."""
     assert record.status is DuplicationStatus.CREATED, step
     assert record.campaign is not None
-    assert record.campaign.id == await made_for(http, front)
-    left = sorted(str(each.code) for each in record.warnings)
-    assert left == ([] if step == "after-amend" else LEFT[record.intent.provider]), step
+    assert record.campaign.id == await made_for(http, proxy)
+    left = sorted(str(warning.code) for warning in record.warnings)
+    assert left == ([] if step == "after-update" else PENDING[record.intent.provider]), step
 
 
-async def test_a_gateway_killed_at_any_step_of_naming_a_copy_is_followed_by_one_that_goes_on(
-    tmp_path: Path, doors: Fronts, http: httpx.AsyncClient, figures: Figures
+async def test_next_gateway_names_the_copy_after_a_kill_at_any_step(
+    tmp_path: Path, proxy_server: EmulatorProxies, http: httpx.AsyncClient, figures: Figures
 ) -> None:
     turn = asyncio.Semaphore(4)
     async with asyncio.TaskGroup() as tasks:
         for number, step in enumerate(STEPS_OF_RENAMES):
             ledger = f"sqlite:///{tmp_path}/ledger-{number}.db"
-            tasks.create_task(die_over_names(step, ledger, tmp_path, doors, http, turn))
+            tasks.create_task(die_over_names(step, ledger, tmp_path, proxy_server, http, turn))
             figures.faults[f"killed over a name: {step}"] += 1
 
 
-async def test_of_two_gateways_the_other_one_names_the_copy_when_the_first_is_killed(
+async def test_second_gateway_names_the_copy_when_the_first_is_killed(
     tmp_path: Path,
     postgres: Any,
-    doors: Fronts,
+    proxy_server: EmulatorProxies,
     http: httpx.AsyncClient,
     figures: Figures,
 ) -> None:
@@ -369,56 +369,60 @@ async def test_of_two_gateways_the_other_one_names_the_copy_when_the_first_is_ki
     async with asyncio.TaskGroup() as tasks:
         for step in ("after-settle", "rename is asked"):
             ledger = postgres.create_database()
-            tasks.create_task(die_over_names(step, ledger, tmp_path, doors, http, turn, others=1))
+            tasks.create_task(
+                die_over_names(step, ledger, tmp_path, proxy_server, http, turn, others=1)
+            )
             figures.faults[f"killed over a name: {step}"] += 1
 
 
-async def test_a_copy_whose_answer_died_with_the_gateway_is_settled_where_reading_can_tell(
-    tmp_path: Path, doors: Fronts, http: httpx.AsyncClient, figures: Figures
+async def test_copy_with_a_lost_response_is_settled_only_where_a_search_can_find_it(
+    tmp_path: Path, proxy_server: EmulatorProxies, http: httpx.AsyncClient, figures: Figures
 ) -> None:
-    """Meta tells what a copy was made from; the others do not, and have not named it yet."""
-    fronts = {provider: new_front(doors, provider) for provider in RENAMING}
+    """Meta reports the source of a copy. The others do not, and the copy has no name yet."""
+    proxies = {provider: new_proxy(proxy_server, provider) for provider in RENAMING}
     ledger = f"sqlite:///{tmp_path}/ledger.db"
-    config = configured(tmp_path, ledger, names_of(fronts))
-    clients = {each: Client(http, each, each, source) for each, source in RENAMING.items()}
-    death = Death("before-settle", list(fronts.values()), len(clients))
-    async with serving(config, death.tricks()) as dying:
+    config = configured(tmp_path, ledger, names_of(proxies))
+    clients = {
+        provider: Client(http, provider, provider, source) for provider, source in RENAMING.items()
+    }
+    death = Death("before-settle", list(proxies.values()), len(clients))
+    async with serving(config, death.changes()) as dying:
         death.gateway = dying
-        asking = [asyncio.create_task(each.ask(dying.url)) for each in clients.values()]
+        asking = [asyncio.create_task(client.ask(dying.url)) for client in clients.values()]
         await until(death.has_come)
         await death.strike()
         assert await asyncio.gather(*asking) == [None] * len(clients)
-    async with serving(config, OFTEN) as living:
-        told = await clients["meta"].ask_until(living.url, is_created)
-        assert told["duplication"]["evidence"] == "INFERRED"
-        # It may yet be somebody else's copy of the same source.
-        assert codes(told) == ["NAME_NOT_APPLIED"]
-        assert "Rename it there" in told["warnings"][0]["message"]
-        for each in (clients["mailchimp"], clients["omnisend"]):
-            # Nothing is looked for by a name that it does not have.
+    async with serving(config, FREQUENT_CHECKS) as living:
+        payload = await clients["meta"].ask_until(living.url, is_created)
+        assert payload["duplication"]["evidence"] == "INFERRED"
+        # It may be another user's copy of the same source.
+        assert codes(payload) == ["NAME_NOT_APPLIED"]
+        assert "Rename it there" in payload["warnings"][0]["message"]
+        for client in (clients["mailchimp"], clients["omnisend"]):
+            # A search by name cannot find a copy that has no name yet.
             async with asyncio.timeout(40):
-                while (await recorded(ledger))[each.key].checks < 2:
+                while (await recorded(ledger))[client.key].checks < 2:
                     await asyncio.sleep(0.2)
-            unknown = await each.ask(living.url)
+            unknown = await client.ask(living.url)
             assert unknown is not None
             assert (unknown["status"], unknown["replayed"]) == ("UNKNOWN", True)
             (error,) = unknown["userErrors"]
             assert (error["code"], error["retry"]) == ("OUTCOME_UNKNOWN", "WAIT")
-            # Nor can a new key make the second copy by mistake.
-            another = Client(http, each.account, each.provider, each.source, name=each.name)
+            # A new key cannot make a second copy by mistake.
+            another = Client(http, client.account, client.provider, client.source, name=client.name)
             refused = await another.ask(living.url)
             assert refused is not None
             assert refused["userErrors"][0]["code"] == "UNRESOLVED_DUPLICATION"
     for provider in RENAMING:
-        found = await copies_at(http, fronts[provider])
+        found = await copies_at(http, proxies[provider])
         assert (found["asked"], found["count"]) == (1, 1)
-        assert fronts[provider].count("rename") == 0
+        assert proxies[provider].count("rename") == 0
     figures.faults["killed over a name: before-settle"] += 1
 
 
-# What the second calls of a campaign come to: the warnings, the provider's words, whether the copy
-# has its name, and whether the gateway tries again.
-TROUBLES: Mapping[tuple[str, str], tuple[list[str], str | None, bool, bool]] = {
+# For each source campaign: the warnings, the provider's message, whether the copy has its name, and
+# whether the gateway tries again.
+FAILING_SECOND_CALLS: Mapping[tuple[str, str], tuple[list[str], str | None, bool, bool]] = {
     ("mailchimp", "rename-refused"): (
         ["NAME_NOT_APPLIED"],
         "The campaign could not be updated.",
@@ -458,57 +462,56 @@ TROUBLES: Mapping[tuple[str, str], tuple[list[str], str | None, bool, bool]] = {
 }
 
 
-async def test_a_second_call_that_comes_to_nothing_is_a_warning_beside_the_copy(
-    tmp_path: Path, doors: Fronts, http: httpx.AsyncClient, figures: Figures
+async def test_failed_second_call_becomes_a_warning_with_the_copy(
+    tmp_path: Path, proxy_server: EmulatorProxies, http: httpx.AsyncClient, figures: Figures
 ) -> None:
-    fronts = {provider: new_front(doors, provider) for provider in RENAMING}
-    config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", names_of(fronts))
+    proxies = {provider: new_proxy(proxy_server, provider) for provider in RENAMING}
+    config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", names_of(proxies))
     clients = {
         (provider, source): Client(http, provider, provider, source)
-        for provider, source in TROUBLES
+        for provider, source in FAILING_SECOND_CALLS
     }
-    async with serving(config, OFTEN) as gateway:
-        await asyncio.gather(*(each.ask(gateway.url) for each in clients.values()))
-        for (provider, source), each in clients.items():
-            warnings, said, is_named, _ = TROUBLES[provider, source]
-            (told,) = each.told
-            assert told["status"] == told["duplication"]["status"] == "CREATED"
-            assert told["userErrors"] == []
-            assert codes(told) == warnings, source
-            assert told["warnings"][0]["providerMessage"] == said
-            assert (told["campaign"]["name"] == each.name) == is_named
-            assert each.took < DEFAULT_TIMING.completion_timeout + SLACK
+    async with serving(config, FREQUENT_CHECKS) as gateway:
+        await asyncio.gather(*(client.ask(gateway.url) for client in clients.values()))
+        for (provider, source), client in clients.items():
+            warnings, output, is_named, _ = FAILING_SECOND_CALLS[provider, source]
+            (payload,) = client.payloads
+            assert payload["status"] == payload["duplication"]["status"] == "CREATED"
+            assert payload["userErrors"] == []
+            assert codes(payload) == warnings, source
+            assert payload["warnings"][0]["providerMessage"] == output
+            assert (payload["campaign"]["name"] == client.name) == is_named
+            assert client.took < DEFAULT_TIMING.completion_timeout + SLACK
             figures.faults[f"after the copy: {source}"] += 1
 
-        def tries(provider: str, each: Client) -> int:
-            kind = "lookup" if each.source == "read-back-fails" else "rename"
-            return fronts[provider].count(kind, f"/{each.told[0]['campaign']['id']}")
+        def tries(provider: str, client: Client) -> int:
+            kind = "lookup" if client.source == "read-back-fails" else "rename"
+            return proxies[provider].count(kind, f"/{client.payloads[0]['campaign']['id']}")
 
         again = [
-            (provider, each)
-            for (provider, source), each in clients.items()
-            # A try that hangs takes as long as a call may.
-            if TROUBLES[provider, source][3] and source != "rename-hangs"
+            (provider, client)
+            for (provider, source), client in clients.items()
+            # A hanging call takes its whole timeout.
+            if FAILING_SECOND_CALLS[provider, source][3] and source != "rename-hangs"
         ]
-        await until(lambda: all(tries(*each) >= 3 for each in again))
-        for (provider, source), each in clients.items():
-            told = (await each.ask(gateway.url)) or {}
-            assert codes(told) == TROUBLES[provider, source][0]
+        await until(lambda: all(tries(*renamed) >= 3 for renamed in again))
+        for (provider, source), client in clients.items():
+            payload = (await client.ask(gateway.url)) or {}
+            assert codes(payload) == FAILING_SECOND_CALLS[provider, source][0]
             if source == "rename-refused":
-                assert tries(provider, each) == 1, "a refusal is final"
-                assert told["warnings"] == each.told[0]["warnings"]
-    for provider, front in fronts.items():
-        found = await copies_at(http, front)
-        mine = [each for (other, _), each in clients.items() if other == provider]
+                assert tries(provider, client) == 1, "a refusal is final"
+                assert payload["warnings"] == client.payloads[0]["warnings"]
+    for provider, proxy in proxies.items():
+        found = await copies_at(http, proxy)
+        mine = [client for (other, _), client in clients.items() if other == provider]
         assert found["asked"] == found["count"] == len(mine)
-        assert {each["id"] for each in found["copies"]} == {
-            each.told[-1]["campaign"]["id"] for each in mine
+        assert {copy["id"] for copy in found["copies"]} == {
+            client.payloads[-1]["campaign"]["id"] for client in mine
         }
 
 
-# Kinds of requests, how they fail for a while, and what is warned of meanwhile. Of Meta's copies
-# only the id is known where they cannot be read, and Mailchimp takes no name from whoever cannot
-# repeat what else the copy is like.
+# For each kind of requests and its fault: the warnings until it works. If Meta's copy cannot be
+# read, only its id is known. Mailchimp's rename must repeat the other settings of the copy.
 RETRYABLE: Mapping[tuple[str, str], Mapping[str, list[str]]] = {
     ("rename", "500"): {name: ["NAME_NOT_APPLIED"] for name in RENAMING},
     ("rename", "cut-before-copy"): {name: ["NAME_NOT_APPLIED"] for name in RENAMING},
@@ -524,143 +527,147 @@ RETRYABLE: Mapping[tuple[str, str], Mapping[str, list[str]]] = {
         "meta": ["DETAILS_UNKNOWN"],
         "omnisend": [],
     },
-    ("lookup", "hang"): LEFT,
+    ("lookup", "hang"): PENDING,
 }
 
 
-async def test_a_second_call_that_fails_for_a_while_is_made_up_for_by_the_gateway_itself(
-    tmp_path: Path, doors: Fronts, http: httpx.AsyncClient, figures: Figures
+async def test_second_call_that_fails_for_a_while_is_repeated_by_the_gateway(
+    tmp_path: Path, proxy_server: EmulatorProxies, http: httpx.AsyncClient, figures: Figures
 ) -> None:
-    fronts: dict[str, tuple[str, Front]] = {}
+    proxies: dict[str, tuple[str, EmulatorProxy]] = {}
     clients: dict[str, Client] = {}
     expected: dict[str, list[str]] = {}
     for (kind, fault), warnings in RETRYABLE.items():
         for provider, source in RENAMING.items():
             account = f"{provider}-{kind}-{fault}"
-            fronts[account] = provider, new_front(doors, provider)
-            fronts[account][1].failing[kind] = fault
+            proxies[account] = provider, new_proxy(proxy_server, provider)
+            proxies[account][1].failing[kind] = fault
             clients[account] = Client(http, account, provider, source)
             expected[account] = warnings[provider]
-    # Longer than a caller waits for the second call, so that it is this wait which ends.
+    # Longer than a caller waits for the second call, so the wait ends before the call.
     timeout = DEFAULT_TIMING.completion_timeout + 1
-    config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", fronts, timeout=timeout)
-    async with serving(config, OFTEN) as gateway:
-        await asyncio.gather(*(each.ask(gateway.url) for each in clients.values()))
-        for account, each in clients.items():
-            (told,) = each.told
-            assert told["status"] == "CREATED"
-            assert codes(told) == expected[account], account
-            assert each.took < DEFAULT_TIMING.completion_timeout + SLACK
-        for _, front in fronts.values():
-            front.failing.clear()
-        for each in clients.values():
-            told = await each.ask_until(gateway.url, is_finished)
-            assert told["campaign"]["name"] == each.name
-    for account, each in clients.items():
-        await one_copy(http, fronts[account][1], each)
+    config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", proxies, timeout=timeout)
+    async with serving(config, FREQUENT_CHECKS) as gateway:
+        await asyncio.gather(*(client.ask(gateway.url) for client in clients.values()))
+        for account, client in clients.items():
+            (payload,) = client.payloads
+            assert payload["status"] == "CREATED"
+            assert codes(payload) == expected[account], account
+            assert client.took < DEFAULT_TIMING.completion_timeout + SLACK
+        for _, proxy in proxies.values():
+            proxy.failing.clear()
+        for client in clients.values():
+            payload = await client.ask_until(gateway.url, is_finished)
+            assert payload["campaign"]["name"] == client.name
+    for account, client in clients.items():
+        await one_copy(http, proxies[account][1], client)
         figures.faults[f"for a while: {account.partition('-')[2]}"] += 1
 
 
 # --- stopping -------------------------------------------------------------------------------------
 
 
-async def test_a_gateway_stopped_while_it_names_a_copy_ends_in_time_and_the_next_one_names_it(
-    tmp_path: Path, doors: Fronts, http: httpx.AsyncClient, figures: Figures
+async def test_gateway_stopped_during_a_rename_ends_in_time_and_the_next_one_renames(
+    tmp_path: Path, proxy_server: EmulatorProxies, http: httpx.AsyncClient, figures: Figures
 ) -> None:
-    fronts = {provider: new_front(doors, provider) for provider in RENAMING}
-    for front in fronts.values():
-        front.held = ("rename", "asked")
-    config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", names_of(fronts), timeout=5)
-    clients = [Client(http, each, each, source) for each, source in RENAMING.items()]
-    constants = {
+    proxies = {provider: new_proxy(proxy_server, provider) for provider in RENAMING}
+    for proxy in proxies.values():
+        proxy.held = ("rename", "asked")
+    config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", names_of(proxies), timeout=5)
+    clients = [Client(http, provider, provider, source) for provider, source in RENAMING.items()]
+    timing = {
         "completion_timeout": 2,
         "completion_retry_interval": 1,
     }
-    async with serving(config, {"timing": constants}) as stopping:
-        asking = [asyncio.create_task(each.ask(stopping.url)) for each in clients]
-        await until(lambda: all(each.holding for each in fronts.values()))
+    async with serving(config, {"timing": timing}) as stopping:
+        asking = [asyncio.create_task(client.ask(stopping.url)) for client in clients]
+        await until(lambda: all(proxy.holding for proxy in proxies.values()))
         stopping.signal(signal.SIGTERM)
-        told_at = monotonic()
-        # Fifteen seconds more than the longest call is what the README asks for.
-        assert await stopping.ended(5 + 15) == 0, stopping.said()
-        assert monotonic() - told_at < 2 + SLACK
-        for told in await asyncio.gather(*asking):
-            assert told is not None, "who has asked is answered"
-            assert told["status"] == "CREATED"
-            assert codes(told) == ["NAME_NOT_APPLIED"]
+        signalled_at = monotonic()
+        # The README requires fifteen seconds more than the longest call.
+        assert await stopping.ended(5 + 15) == 0, stopping.output()
+        assert monotonic() - signalled_at < 2 + SLACK
+        for payload in await asyncio.gather(*asking):
+            assert payload is not None, "every caller gets a response"
+            assert payload["status"] == "CREATED"
+            assert codes(payload) == ["NAME_NOT_APPLIED"]
         figures.faults["SIGTERM over a name"] += 1
-    for front in fronts.values():
-        front.held = None
+    for proxy in proxies.values():
+        proxy.held = None
     async with serving(config) as living:
-        for each in clients:
-            told = await each.ask_until(living.url, is_finished)
-            assert told["campaign"]["name"] == each.name
-            await one_copy(http, fronts[each.provider], each)
+        for client in clients:
+            payload = await client.ask_until(living.url, is_finished)
+            assert payload["campaign"]["name"] == client.name
+            await one_copy(http, proxies[client.provider], client)
 
 
 @pytest.mark.parametrize("end", ["the caller's deadline", "a second signal"])
-async def test_whoever_is_answered_before_the_name_is_given_is_told_of_the_copy_all_the_same(
-    tmp_path: Path, doors: Fronts, http: httpx.AsyncClient, figures: Figures, end: str
+async def test_caller_gets_the_copy_when_the_response_comes_before_the_rename(
+    tmp_path: Path,
+    proxy_server: EmulatorProxies,
+    http: httpx.AsyncClient,
+    figures: Figures,
+    end: str,
 ) -> None:
-    front, ledger = new_front(doors, "meta"), f"sqlite:///{tmp_path}/ledger.db"
-    front.held = ("rename", "asked")
+    proxy, ledger = new_proxy(proxy_server, "meta"), f"sqlite:///{tmp_path}/ledger.db"
+    proxy.held = ("rename", "asked")
     deadline = 1 if end == "the caller's deadline" else 25
-    config = configured(tmp_path, ledger, names_of({"meta": front}), deadline=deadline)
+    config = configured(tmp_path, ledger, names_of({"meta": proxy}), deadline=deadline)
     client = Client(http, "meta", "meta", RENAMING["meta"])
-    async with serving(config, {"timing": ALONE}) as gateway:
+    async with serving(config, {"timing": WITHOUT_RECONCILIATION}) as gateway:
         asking = asyncio.create_task(client.ask(gateway.url))
-        await until(lambda: front.holding > 0)
+        await until(lambda: proxy.holding > 0)
         if end == "a second signal":
             gateway.signal(signal.SIGTERM)
-            # Two that come at once are one to the kernel.
+            # The kernel merges two signals that come at the same time.
             await asyncio.sleep(0.2)
             gateway.signal(signal.SIGTERM)
             await gateway.ended(5 + SLACK)
-        told = await asking
-        assert told is not None
-        assert (told["status"], told["replayed"]) == ("CREATED", False)
-        assert codes(told) == LEFT["meta"]
-        assert told["campaign"]["id"] == await made_for(http, front)
-    await until(lambda: front.holding == 0)
-    front.held = None
+        payload = await asking
+        assert payload is not None
+        assert (payload["status"], payload["replayed"]) == ("CREATED", False)
+        assert codes(payload) == PENDING["meta"]
+        assert payload["campaign"]["id"] == await made_for(http, proxy)
+    await until(lambda: proxy.holding == 0)
+    proxy.held = None
     async with serving(config) as living:
         await client.ask_until(living.url, is_finished)
-    await one_copy(http, front, client)
+    await one_copy(http, proxy, client)
     figures.faults[f"over a name: {end}"] += 1
 
 
-async def test_a_gateway_stopped_while_it_tries_a_name_again_leaves_that_to_the_next_one(
-    tmp_path: Path, doors: Fronts, http: httpx.AsyncClient, figures: Figures
+async def test_gateway_stopped_during_a_repeated_rename_leaves_it_to_the_next_one(
+    tmp_path: Path, proxy_server: EmulatorProxies, http: httpx.AsyncClient, figures: Figures
 ) -> None:
-    front = new_front(doors, "omnisend")
-    front.failing["rename"] = "500"
-    config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", names_of({"omnisend": front}))
+    proxy = new_proxy(proxy_server, "omnisend")
+    proxy.failing["rename"] = "500"
+    config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", names_of({"omnisend": proxy}))
     client = Client(http, "omnisend", "omnisend", RENAMING["omnisend"])
-    constants = {
+    timing = {
         "completion_retry_interval": 1,
         "check_timeout": 2,
     }
-    async with serving(config, {"timing": constants}) as stopping:
+    async with serving(config, {"timing": timing}) as stopping:
         assert codes(await client.ask(stopping.url)) == ["NAME_NOT_APPLIED"]
-        # From here on it is the gateway by itself, of whose tries no caller knows.
-        front.failing.clear()
-        front.held = ("rename", "asked")
-        await until(lambda: front.holding > 0)
+        # From here on, the gateway renames in the background.
+        proxy.failing.clear()
+        proxy.held = ("rename", "asked")
+        await until(lambda: proxy.holding > 0)
         stopping.signal(signal.SIGTERM)
-        assert await stopping.ended(SLACK + SLACK) == 0, stopping.said()
-        await until(lambda: front.holding == 0)
-        front.held = None
+        assert await stopping.ended(SLACK + SLACK) == 0, stopping.output()
+        await until(lambda: proxy.holding == 0)
+        proxy.held = None
         figures.faults["SIGTERM over a name"] += 1
     async with serving(config) as living:
         await client.ask_until(living.url, is_finished)
-    await one_copy(http, front, client)
+    await one_copy(http, proxy, client)
 
 
 # --- a job ----------------------------------------------------------------------------------------
 
 LAUNCH = "6f1d2c3b-8a4e-4b7d-9c05-2e1f7a8b9c0d"
 
-# What becomes of the copies whose job the gateway can follow, and of those whose answer is lost.
+# The results if the gateway can follow the job, and if the response was lost.
 JOBS: Mapping[str, tuple[str, list[str]]] = {
     LAUNCH: ("CREATED", []),
     "job-is-partial": ("CREATED", ["PARTIAL_COPY"]),
@@ -675,117 +682,129 @@ STEPS_OF_JOBS = (
     "before-settle",
     "after-settle",
     "progress is asked",
-    "after-second-answer",
+    "after-second-response",
 )
 
 
 async def die_over_jobs(
-    step: str, folder: Path, doors: Fronts, http: httpx.AsyncClient, turn: asyncio.Semaphore
+    step: str,
+    folder: Path,
+    proxy_server: EmulatorProxies,
+    http: httpx.AsyncClient,
+    turn: asyncio.Semaphore,
 ) -> None:
-    front, ledger = new_front(doors, "hubspot"), f"sqlite:///{folder}/{step.replace(' ', '-')}.db"
-    config = configured(folder, ledger, names_of({"hubspot": front}))
+    proxy, ledger = (
+        new_proxy(proxy_server, "hubspot"),
+        f"sqlite:///{folder}/{step.replace(' ', '-')}.db",
+    )
+    config = configured(folder, ledger, names_of({"hubspot": proxy}))
     clients = [Client(http, "hubspot", "hubspot", source, {"kind": "CAMPAIGN"}) for source in JOBS]
     death = Death(
         step,
-        [front],
+        [proxy],
         len(clients),
-        {**PATIENT, "check_intervals": [0.5]},
+        {**LONG_WAITS, "check_intervals": [0.5]},
     )
-    gateways = [await started(turn, config, death.tricks())]
+    gateways = [await started(turn, config, death.changes())]
     asking: list[asyncio.Task[Payload | None]] = []
     try:
         death.gateway = gateways[0]
-        asking = [asyncio.create_task(each.ask(death.gateway.url)) for each in clients]
+        asking = [asyncio.create_task(client.ask(death.gateway.url)) for client in clients]
         await until(death.has_come)
         records = await recorded(ledger)
         await death.strike()
-        for told in await asyncio.gather(*asking):
+        for payload in await asyncio.gather(*asking):
             is_answered = step not in {"before-settle", "after-settle"}
-            assert (told is not None) == is_answered, step
-            assert told is None or (told["status"] == "ACCEPTED" and told["campaign"]["id"])
-        made = {each["name"]: each["id"] for each in (await copies_at(http, front))["copies"]}
-        ids = {each.name: record_id(records[each.key]) for each in clients}
-        # One job has an id and leaves no campaign, so the emulator does not count it.
+            assert (payload is not None) == is_answered, step
+            assert payload is None or (
+                payload["status"] == "ACCEPTED" and payload["campaign"]["id"]
+            )
+        made = {copy["name"]: copy["id"] for copy in (await copies_at(http, proxy))["copies"]}
+        ids = {client.name: record_id(records[client.key]) for client in clients}
+        # One job has an id and makes no campaign, so the emulator does not count it.
         if step != "before-settle":
             assert made == {name: ids[name] for name in made}, step
             assert None not in ids.values()
-        gateways.append(await started(turn, config, OFTEN))
+        gateways.append(await started(turn, config, FREQUENT_CHECKS))
         ends = JOBS_LOST if step == "before-settle" else JOBS
-        for each in clients:
-            status, warnings = ends[str(each.source)]
+        for client in clients:
+            status, warnings = ends[str(client.source)]
 
-            def is_so(told: Payload, wanted: str = status) -> bool:
-                return bool(told["status"] == wanted)
+            def is_so(payload: Payload, wanted: str = status) -> bool:
+                return bool(payload["status"] == wanted)
 
-            told = await each.ask_until(gateways[-1].url, is_so)
-            assert codes(told) == warnings, (step, each.source)
-            assert (told["campaign"] or {}).get("id") == made.get(each.name), (step, each.source)
+            payload = await client.ask_until(gateways[-1].url, is_so)
+            assert codes(payload) == warnings, (step, client.source)
+            assert (payload["campaign"] or {}).get("id") == made.get(client.name), (
+                step,
+                client.source,
+            )
             if status == "REJECTED":
-                assert told["userErrors"][0]["retry"] == "NEW_KEY"
-        # By then the others have been looked at again, and to no other end.
+                assert payload["userErrors"][0]["retry"] == "NEW_KEY"
+        # The unsettled ones are checked several times, and do not change.
         async with asyncio.timeout(40):
             while any(
-                each.checks < 5
-                for each in (await recorded(ledger)).values()
-                if each.status in {DuplicationStatus.ACCEPTED, DuplicationStatus.UNKNOWN}
+                record.checks < 5
+                for record in (await recorded(ledger)).values()
+                if record.status in {DuplicationStatus.ACCEPTED, DuplicationStatus.UNKNOWN}
             ):
                 await asyncio.sleep(0.2)
-        for each in clients:
-            told = (await each.ask(gateways[-1].url)) or {}
-            assert told["status"] == ends[str(each.source)][0]
+        for client in clients:
+            payload = (await client.ask(gateways[-1].url)) or {}
+            assert payload["status"] == ends[str(client.source)][0]
     finally:
         for task in asking:
             task.cancel()
         for gateway in gateways:
             gateway.kill()
-    found = await copies_at(http, front)
+    found = await copies_at(http, proxy)
     assert (found["asked"], found["count"]) == (len(JOBS), len(made))
-    assert front.count("copy") == len(JOBS)
+    assert proxy.count("copy") == len(JOBS)
 
 
 def record_id(record: Duplication) -> str | None:
     return record.campaign.id if record.campaign else None
 
 
-async def test_a_gateway_killed_while_the_provider_fills_a_copy_is_followed_by_one_that_goes_on(
-    tmp_path: Path, doors: Fronts, http: httpx.AsyncClient, figures: Figures
+async def test_next_gateway_follows_the_provider_s_job_after_a_kill(
+    tmp_path: Path, proxy_server: EmulatorProxies, http: httpx.AsyncClient, figures: Figures
 ) -> None:
     turn = asyncio.Semaphore(4)
     async with asyncio.TaskGroup() as tasks:
         for step in STEPS_OF_JOBS:
-            tasks.create_task(die_over_jobs(step, tmp_path, doors, http, turn))
+            tasks.create_task(die_over_jobs(step, tmp_path, proxy_server, http, turn))
             figures.faults[f"killed over a job: {step}"] += 1
 
 
-def shown(config: Path, duplication: str) -> str:
+def show_command(config: Path, duplication: str) -> str:
     command = [sys.executable, "-m", "campaign_gateway", "duplications", "show", duplication]
     return subprocess.run(
         [*command, "--config", str(config)], capture_output=True, text=True, check=True, timeout=60
     ).stdout
 
 
-async def test_a_person_is_shown_a_copy_that_is_being_filled_and_what_it_lacks(
-    tmp_path: Path, doors: Fronts, http: httpx.AsyncClient
+async def test_show_command_prints_an_unfinished_copy_and_its_warnings(
+    tmp_path: Path, proxy_server: EmulatorProxies, http: httpx.AsyncClient
 ) -> None:
-    front = new_front(doors, "hubspot")
-    front.held = ("progress", "asked")
-    config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", names_of({"hubspot": front}))
+    proxy = new_proxy(proxy_server, "hubspot")
+    proxy.held = ("progress", "asked")
+    config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", names_of({"hubspot": proxy}))
     client = Client(http, "hubspot", "hubspot", "job-is-partial", {"kind": "CAMPAIGN"})
-    async with serving(config, OFTEN) as gateway:
-        told = (await client.ask(gateway.url)) or {}
-        copy, duplication = told["campaign"]["id"], told["duplication"]["id"]
-        said = await asyncio.to_thread(shown, config, duplication)
-        assert f"copy                 {copy}  {client.name}\n" in said
-        assert "status               ACCEPTED\n" in said
-        front.held = None
-        await client.ask_until(gateway.url, lambda told: bool(told["status"] == "CREATED"))
-        said = await asyncio.to_thread(shown, config, duplication)
-        assert f"copy                 {copy}" in said
-        assert "warning              PARTIAL_COPY: " in said
-    await one_copy(http, front, client)
+    async with serving(config, FREQUENT_CHECKS) as gateway:
+        payload = (await client.ask(gateway.url)) or {}
+        copy, duplication = payload["campaign"]["id"], payload["duplication"]["id"]
+        output = await asyncio.to_thread(show_command, config, duplication)
+        assert f"copy                 {copy}  {client.name}\n" in output
+        assert "status               ACCEPTED\n" in output
+        proxy.held = None
+        await client.ask_until(gateway.url, lambda payload: bool(payload["status"] == "CREATED"))
+        output = await asyncio.to_thread(show_command, config, duplication)
+        assert f"copy                 {copy}" in output
+        assert "warning              PARTIAL_COPY: " in output
+    await one_copy(http, proxy, client)
 
 
-# --- signing in -----------------------------------------------------------------------------------
+# --- access tokens --------------------------------------------------------------------------------
 
 MARKETO = {"kind": "SMART_CAMPAIGN", "folderId": 640}
 
@@ -794,92 +813,96 @@ def at_marketo(http: httpx.AsyncClient, source: int) -> Client:
     return Client(http, "marketo", "marketo", source, MARKETO)
 
 
-async def test_a_token_that_has_expired_is_renewed_for_one_copy(
-    tmp_path: Path, doors: Fronts, http: httpx.AsyncClient, figures: Figures
+async def test_expired_token_is_renewed_and_one_copy_is_made(
+    tmp_path: Path, proxy_server: EmulatorProxies, http: httpx.AsyncClient, figures: Figures
 ) -> None:
-    front, client = new_front(doors, "marketo"), at_marketo(http, marketo.EXPIRING)
-    config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", names_of({"marketo": front}))
+    proxy, client = new_proxy(proxy_server, "marketo"), at_marketo(http, marketo.EXPIRING)
+    config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", names_of({"marketo": proxy}))
     async with serving(config) as gateway:
-        told = await client.ask(gateway.url)
-        assert told is not None
-        assert is_finished(told)
-        assert [front.count(kind) for kind in ("sign-in", "copy")] == [2, 2]
+        payload = await client.ask(gateway.url)
+        assert payload is not None
+        assert is_finished(payload)
+        assert [proxy.count(kind) for kind in ("token", "copy")] == [2, 2]
         assert await client.ask(gateway.url)
-        assert front.count("copy") == 2
-    await one_copy(http, front, client)
+        assert proxy.count("copy") == 2
+    await one_copy(http, proxy, client)
     figures.faults["expired token"] += 1
 
 
-# Where the gateway dies over an expired token, and how many copies there are then.
-STEPS_OF_SIGN_INS = {"after-answer": 0, "sign-in is asked": 0, "after-answer after 1": 1}
+# The step at which the gateway dies with an expired token, and the number of copies then.
+STEPS_OF_TOKENS = {"after-response": 0, "token is asked": 0, "after-response after 1": 1}
 
 
 async def die_over_a_token(
-    step: str, folder: Path, doors: Fronts, http: httpx.AsyncClient, turn: asyncio.Semaphore
+    step: str,
+    folder: Path,
+    proxy_server: EmulatorProxies,
+    http: httpx.AsyncClient,
+    turn: asyncio.Semaphore,
 ) -> None:
-    made, front = STEPS_OF_SIGN_INS[step], new_front(doors, "marketo")
+    made, proxy = STEPS_OF_TOKENS[step], new_proxy(proxy_server, "marketo")
     ledger = f"sqlite:///{folder}/{step.replace(' ', '-')}.db"
-    config = configured(folder, ledger, names_of({"marketo": front}))
+    config = configured(folder, ledger, names_of({"marketo": proxy}))
     client = at_marketo(http, marketo.EXPIRING)
-    death = Death(step, [front], 1)
-    tricks = death.tricks()
-    # The first sign-in has to come through.
-    front.held = None
-    gateways = [await started(turn, config, tricks)]
+    death = Death(step, [proxy], 1)
+    changes = death.changes()
+    # The first token request must succeed.
+    proxy.held = None
+    gateways = [await started(turn, config, changes)]
     try:
         death.gateway = gateways[0]
         if death.is_at_provider:
-            # A question signs in, so that the sign-in which is held is the second one.
+            # A query gets the first token, so the token request that is held is the second one.
             question = '{ campaign(account: "marketo", id: "1069") { id } }'
             answer = await http.post(f"{gateways[0].url}/graphql", json={"query": question})
             assert "1069" in answer.text
-            death.tricks()
+            death.changes()
         asking = asyncio.create_task(client.ask(gateways[0].url))
         await until(death.has_come)
         await death.strike()
         assert await asking is None
-        sent = front.count("copy")
-        # The one that was refused for its token, and perhaps the one behind it.
+        sent = proxy.count("copy")
+        # The request with the expired token, and perhaps its repetition.
         assert sent == 1 + made
-        gateways.append(await started(turn, config, OFTEN))
+        gateways.append(await started(turn, config, FREQUENT_CHECKS))
         if made:
-            told = await client.ask_until(gateways[1].url, is_finished)
-            assert told["duplication"]["evidence"] == "INFERRED"
-            await one_copy(http, front, client)
+            payload = await client.ask_until(gateways[1].url, is_finished)
+            assert payload["duplication"]["evidence"] == "INFERRED"
+            await one_copy(http, proxy, client)
         else:
             async with asyncio.timeout(40):
                 while (await recorded(ledger))[client.key].checks < 2:
                     await asyncio.sleep(0.2)
-            told = await client.ask(gateways[1].url) or {}
-            assert (told["status"], told["replayed"]) == ("UNKNOWN", True)
-        assert front.count("copy") == sent, "the same key sends nothing"
+            payload = await client.ask(gateways[1].url) or {}
+            assert (payload["status"], payload["replayed"]) == ("UNKNOWN", True)
+        assert proxy.count("copy") == sent, "a repeated key sends nothing"
     finally:
         for gateway in gateways:
             gateway.kill()
-    found = await copies_at(http, front)
+    found = await copies_at(http, proxy)
     assert found["asked"] == found["count"] == made
 
 
-async def test_a_gateway_killed_over_an_expired_token_makes_one_copy_at_most(
-    tmp_path: Path, doors: Fronts, http: httpx.AsyncClient, figures: Figures
+async def test_gateway_killed_with_an_expired_token_makes_at_most_one_copy(
+    tmp_path: Path, proxy_server: EmulatorProxies, http: httpx.AsyncClient, figures: Figures
 ) -> None:
     turn = asyncio.Semaphore(4)
     async with asyncio.TaskGroup() as tasks:
-        for step in STEPS_OF_SIGN_INS:
-            tasks.create_task(die_over_a_token(step, tmp_path, doors, http, turn))
+        for step in STEPS_OF_TOKENS:
+            tasks.create_task(die_over_a_token(step, tmp_path, proxy_server, http, turn))
             figures.faults[f"killed over a token: {step}"] += 1
 
 
-async def test_a_sign_in_that_is_refused_or_hangs_makes_nothing_and_the_same_key_works_later(
+async def test_failed_token_request_sends_nothing_and_the_same_key_works_later(
     tmp_path: Path,
-    doors: Fronts,
+    proxy_server: EmulatorProxies,
     http: httpx.AsyncClient,
     figures: Figures,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    front, client = new_front(doors, "marketo"), at_marketo(http, 1069)
+    proxy, client = new_proxy(proxy_server, "marketo"), at_marketo(http, 1069)
     ledger = f"sqlite:///{tmp_path}/ledger.db"
-    config = configured(tmp_path, ledger, names_of({"marketo": front}))
+    config = configured(tmp_path, ledger, names_of({"marketo": proxy}))
     monkeypatch.setattr(marketo, "CLIENT_SECRET", "another one since today")
     async with serving(config, {"timing": {"token_timeout": 2}}) as gateway:
         refused = await client.ask(gateway.url) or {}
@@ -888,20 +911,20 @@ async def test_a_sign_in_that_is_refused_or_hangs_makes_nothing_and_the_same_key
         assert (error["code"], error["retry"]) == ("AUTHENTICATION_FAILED", "SAME_KEY")
         assert error["providerMessage"] == "Bad client credentials"
         monkeypatch.undo()
-        front.held = ("sign-in", "asked")
+        proxy.held = ("token", "asked")
         silent = await client.ask(gateway.url) or {}
         assert (silent["status"], silent["duplication"]) == ("NOT_SENT", None)
         (error,) = silent["userErrors"]
         assert (error["code"], error["retry"]) == ("PROVIDER_UNAVAILABLE", "SAME_KEY")
         assert client.took < 2 + SLACK
-        # What was never sent leaves nothing behind that could stand in the way of the key.
+        # A request that was never sent leaves no record.
         assert await recorded(ledger) == {}
-        assert front.count("copy") == 0
-        front.held = None
-        told = await client.ask(gateway.url)
-        assert told is not None
-        assert is_finished(told)
-        assert not told["replayed"]
-    await one_copy(http, front, client)
-    figures.faults["refused sign-in"] += 1
-    figures.faults["hanging sign-in"] += 1
+        assert proxy.count("copy") == 0
+        proxy.held = None
+        payload = await client.ask(gateway.url)
+        assert payload is not None
+        assert is_finished(payload)
+        assert not payload["replayed"]
+    await one_copy(http, proxy, client)
+    figures.faults["refused token request"] += 1
+    figures.faults["hanging token request"] += 1

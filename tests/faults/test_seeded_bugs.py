@@ -1,10 +1,10 @@
-"""The suite is itself tried: each way to break the protocol makes some test of it fail."""
+"""The suite is itself tested: each way to break the protocol makes some test of it fail."""
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,261 +12,237 @@ import pytest
 
 import campaign_gateway
 from support.figures import Figures
+from support.seeding import Code, Edit, Misplaced, Sql, Text, seed
 
 TESTS = Path(__file__).parent.parent
 
-SPINE = ("spine/test_duplication.py",)
-LEDGER = ("ledger/test_contract.py",)
+ATTEMPT = "duplication/attempt.py"
+COPY_SEARCH = "duplication/copy_search.py"
+SERVICE = "duplication/service.py"
+SQL = "ledger/sql.py"
 
-
-def reading(test: str) -> Sequence[str]:
-    """One test alone, because all of them take longer."""
-    return (f"spine/test_reconciliation.py::{test}",)
+DUPLICATION = "spine/test_duplication.py"
+RECONCILIATION = "spine/test_reconciliation.py"
+LEDGER = "ledger/test_contract.py"
 
 
 @dataclass(frozen=True)
 class Bug:
-    """Edits of source files, each as a text and what takes its place, and who must notice."""
+    """One mistake, as edits of the sources, and a test that must fail with it.
+
+    Each run costs the start of a pytest, so it is one test and the quickest of those that fail.
+    """
 
     name: str
-    edits: Mapping[str, Sequence[tuple[str, str]]]
-    noticed_by: Sequence[str]
+    edits: Sequence[Edit]
+    noticed_by: str
 
 
 BUGS = [
     Bug(
         "send before commit",
-        {"duplication/attempt.py": [("await asyncio.shield(self.task)", "Begun()")]},
-        SPINE,
+        [Code(ATTEMPT, "_Recording.begin", "await asyncio.shield(self.task)", "")],
+        f"{DUPLICATION}::test_nothing_is_sent_when_the_intent_cannot_be_recorded",
     ),
     Bug(
         "resend on takeover",
-        {
-            "duplication/service.py": [
-                (
-                    "            if record is None:\n                return",
-                    (
-                        "            unknown = DuplicationStatus.UNKNOWN\n"
-                        "            if record is None or record.status is unknown:\n"
-                        "                return"
-                    ),
-                )
-            ],
-            "ledger/sql.py": [
-                (
-                    'ON CONFLICT DO NOTHING RETURNING id"\n)\nUNRESOLVED',
-                    (
-                        "ON CONFLICT (scope, key) DO UPDATE SET attempt_id = excluded.attempt_id,"
-                        " status = 'IN_PROGRESS' WHERE duplication.status = 'UNKNOWN'"
-                        ' RETURNING id"\n)\nUNRESOLVED'
-                    ),
-                ),
-                (
-                    "= coalesce(:override_of, '')",
-                    "IN (coalesce(:override_of, ''), (SELECT id FROM duplication WHERE key = :key))",
-                ),
-            ],
-        },
-        SPINE,
+        [
+            Code(
+                SERVICE,
+                "Duplicator._look_or_attempt",
+                "recorded = await self._ledger.find(intent.scope, intent.key)",
+                "recorded = await self._ledger.find(intent.scope, intent.key)\n"
+                "if recorded and recorded.status is DuplicationStatus.UNKNOWN:\n"
+                "    recorded = None",
+            ),
+            Sql(
+                SQL,
+                "ON CONFLICT DO NOTHING",
+                "ON CONFLICT (scope, key) DO UPDATE SET attempt_id = excluded.attempt_id,"
+                " status = 'IN_PROGRESS' WHERE duplication.status = 'UNKNOWN'",
+            ),
+            Sql(
+                SQL,
+                "= coalesce(:override_of, '')",
+                "IN (coalesce(:override_of, ''), (SELECT id FROM duplication WHERE key = :key))",
+            ),
+        ],
+        f"{DUPLICATION}::test_an_unknown_attempt_is_replayed_and_never_sent_again",
     ),
     Bug(
         "503 taken as certain",
-        {
-            "connectors/errors.py": [
-                ("    429: ErrorCode.RATE_LIMITED,\n", "    503: ErrorCode.RATE_LIMITED,\n")
-            ]
-        },
-        ("contract/test_responses.py",),
+        [Code("connectors/errors.py", "REFUSALS", "429", "503")],
+        "contract/test_connector_contract.py::test_each_recorded_answer_is_read_as_its_name_says"
+        "[braze/unknown.service-unavailable]",
     ),
     Bug(
         "answer before COMMIT",
-        {
-            "ledger/writer.py": [
-                (
-                    '                self.connection.execute("COMMIT")\n',
-                    (
-                        "                for write, result in zip(batch, results, strict=True):\n"
-                        "                    write.tell(result)\n"
-                        '                self.connection.execute("COMMIT")\n'
-                    ),
-                )
-            ]
-        },
-        ("ledger/test_sqlite.py",),
+        [
+            Code(
+                "ledger/writer.py",
+                "Writer._commit",
+                'self.connection.execute("COMMIT")',
+                "for write, result in zip(batch, results, strict=True):\n"
+                "    write.tell(result)\n"
+                'self.connection.execute("COMMIT")',
+            )
+        ],
+        "ledger/test_sqlite.py::test_nobody_hears_of_a_write_that_others_cannot_see_yet",
     ),
     Bug(
         "unguarded settle",
-        {
-            "ledger/sql.py": [
-                (
-                    "{row}.attempt_id = :attempt_id AND ({row}.status IN ('IN_PROGRESS', 'UNKNOWN')",
-                    "{row}.attempt_id = :attempt_id AND (1 = 1",
-                )
-            ]
-        },
-        LEDGER,
+        [Sql(SQL, "({row}.status IN ('IN_PROGRESS', 'UNKNOWN')", "(1 = 1")],
+        f"{LEDGER}::test_a_status_only_moves_up[sqlite]",
     ),
     Bug(
         "key not scoped",
-        {"ledger/sql.py": [("WHERE scope = :scope AND key = :key", "WHERE key = :key")]},
-        LEDGER,
+        [Sql(SQL, "scope = :scope AND key = :key", "key = :key")],
+        f"{LEDGER}::test_scopes_do_not_see_each_other[sqlite]",
     ),
     Bug(
         "fingerprint ignored",
-        {
-            "duplication/service.py": [
-                (
-                    (
-                        "    if record.intent.fingerprint != fingerprint:\n"
-                        "        raise Refused(KEY_REUSED)\n"
-                    ),
-                    "",
-                )
-            ]
-        },
-        SPINE,
+        [
+            Code(
+                SERVICE,
+                "_refuse_another",
+                "recorded.intent.fingerprint != intent.fingerprint",
+                "False",
+            )
+        ],
+        f"{DUPLICATION}::test_the_same_with_another_input_is_a_reused_key",
     ),
     Bug(
         "send in the request's task",
-        {
-            "duplication/service.py": [
-                (
-                    (
-                        "await asyncio.wait(\n            [running.task, self._end], "
-                        "timeout=self._deadline, return_when=asyncio.FIRST_COMPLETED\n        )\n"
-                    ),
-                    "await asyncio.wait_for(running.task, self._deadline)\n",
-                )
-            ]
-        },
-        SPINE,
+        [
+            Code(
+                SERVICE,
+                "Duplicator._join_or_start",
+                "await asyncio.wait([running.task, self._end], timeout=self._deadline,"
+                " return_when=asyncio.FIRST_COMPLETED)",
+                "await asyncio.wait_for(running.task, self._deadline)",
+            )
+        ],
+        f"{DUPLICATION}::test_a_caller_is_told_in_time_and_the_call_goes_on",
     ),
     Bug(
         "attempt_id ignored",
-        {
-            "ledger/ledger.py": [
-                ("is_ours = holder.intent.attempt_id == intent.attempt_id", "is_ours = True"),
-            ],
-        },
-        LEDGER,
+        [
+            Code(
+                "ledger/ledger.py",
+                "Ledger.begin",
+                "holder.intent.attempt_id == intent.attempt_id",
+                "True",
+            )
+        ],
+        f"{LEDGER}::test_an_intent_is_recorded_once[sqlite]",
     ),
     Bug(
         "retry after bytes left",
-        {
-            "transport/client.py": [
-                (
-                    "except (httpx.ConnectError, httpx.ConnectTimeout) as error:",
-                    "except httpx.HTTPError as error:",
-                ),
-                (
-                    "if pause is None or exchange.may_have_sent or _tls_failure(error):",
-                    "if pause is None:",
-                ),
-            ]
-        },
-        ("test_transport.py",),
+        [
+            Code(
+                "transport/client.py",
+                "Transport.send_once",
+                "(httpx.ConnectError, httpx.ConnectTimeout)",
+                "httpx.HTTPError",
+            ),
+            Code(
+                "transport/client.py",
+                "Transport.send_once",
+                "pause is None or exchange.may_have_sent or _tls_failure(error)",
+                "pause is None",
+            ),
+        ],
+        "test_transport.py::test_nothing_is_tried_again_once_the_line_is_crossed",
     ),
     Bug(
         "no second look before a refusal",
-        {
-            "duplication/service.py": [
-                (
-                    (
-                        "            record = await self._try_find(intent.scope, intent.key)\n"
-                        "            if record is None:\n                raise\n"
-                    ),
-                    "            raise\n",
-                )
-            ]
-        },
-        (
-            "spine/test_duplication.py::test_refusal_is_replaced_by_the_record_another_gateway_made_meanwhile",
-        ),
+        [Code(SERVICE, "Duplicator._look_or_attempt", "await self._try_find(intent)", "None")],
+        f"{DUPLICATION}::test_refusal_is_replaced_by_the_record_another_gateway_made_meanwhile",
     ),
     Bug(
         "a new key after a refusal without a record",
-        {
-            "model.py": [
-                (
-                    "RETRY_WITHOUT_RECORD.get(self.code, Retry.SAME_KEY)",
-                    "RETRY_WITHOUT_RECORD.get(self.code, Retry.NEW_KEY)",
-                )
-            ]
-        },
-        SPINE,
+        [Code("model.py", "UserError.retry", "Retry.SAME_KEY", "Retry.NEW_KEY")],
+        f"{DUPLICATION}::test_nothing_is_sent_when_the_intent_cannot_be_recorded",
     ),
     Bug(
         "two owners of one campaign",
-        {
-            "ledger/sql.py": [
-                ('AND {_FREE} RETURNING *"\n)\nOWNER', 'RETURNING *"\n)\nOWNER'),
-            ],
-            "ledger/migrations/sqlite/0004_owners.sql": [("CREATE UNIQUE INDEX", "CREATE INDEX")],
-            "ledger/migrations/postgres/0003_owners.sql": [("CREATE UNIQUE INDEX", "CREATE INDEX")],
-        },
-        LEDGER,
+        [
+            Sql(SQL, "owner.id <> :id", "owner.id <> :id AND 1 = 0"),
+            *(
+                Text(f"ledger/migrations/{file}", "CREATE UNIQUE INDEX", "CREATE INDEX")
+                for file in ("sqlite/0004_owners.sql", "postgres/0003_owners.sql")
+            ),
+        ],
+        f"{LEDGER}::test_answer_of_the_provider_takes_its_campaign_from_one_found_by_reading[sqlite]",
     ),
     Bug(
         "order by ids",
-        {
-            "ledger/sql.py": [
-                ('_NEWEST = "ORDER BY requested_at DESC, id DESC"', '_NEWEST = "ORDER BY id DESC"')
-            ]
-        },
-        LEDGER,
+        [Sql(SQL, "ORDER BY requested_at DESC, id DESC", "ORDER BY id DESC")],
+        f"{LEDGER}::test_order_rests_on_the_ledger_s_clock_and_not_on_ids[sqlite]",
     ),
     Bug(
         "the machine's clock",
-        {
-            "duplication/copy_search.py": [
-                ("        asked_at = now()\n", "        asked_at = datetime.now(UTC)\n"),
-                ("import datetime, timedelta\n", "import UTC, datetime, timedelta\n"),
-            ]
-        },
-        reading("test_times_are_the_ledger_s_and_not_this_machine_s"),
+        [
+            Code(
+                COPY_SEARCH,
+                "search_copies",
+                "now()",
+                "__import__('datetime').datetime.now(__import__('datetime').UTC)",
+            )
+        ],
+        f"{RECONCILIATION}::test_times_are_the_ledger_s_and_not_this_machine_s",
     ),
     Bug(
-        "a provider's clock that is read after its answer",
-        {
-            "duplication/copy_search.py": [
-                (
-                    "        ahead = _ahead(response, asked_at)\n",
-                    "        ahead = _ahead(response, now())\n",
-                )
-            ]
-        },
-        reading("test_slow_list_makes_no_older_campaign_look_newer"),
+        "a provider's clock that is read after its response",
+        [
+            Code(
+                COPY_SEARCH,
+                "search_copies",
+                "_ahead(response, asked_at)",
+                "_ahead(response, now())",
+            )
+        ],
+        f"{RECONCILIATION}::test_slow_list_makes_no_older_campaign_look_newer",
     ),
     Bug(
         "one host under two spellings",
-        {
-            "connectors/account_settings.py": [
-                ('    host = (parts.hostname or "").rstrip(".")\n', "    return parts.netloc\n")
-            ]
-        },
-        reading("test_one_host_has_one_spelling"),
+        [
+            Code(
+                "connectors/account_settings.py",
+                "canonical_address",
+                'host = (parts.hostname or "").rstrip(".")',
+                "return parts.netloc",
+            )
+        ],
+        f"{RECONCILIATION}::test_one_host_has_one_spelling",
     ),
     Bug(
         "checks without shares",
-        {
-            "duplication/reconciliation.py": [
-                ("CHECKS_AT_ONCE - under_way[name]", "CHECKS_AT_ONCE - under_way.total()")
-            ]
-        },
-        reading("test_provider_that_hangs_holds_up_no_other_account_s_checks"),
+        [
+            Code(
+                "duplication/reconciliation.py",
+                "reconcile",
+                "under_way[name]",
+                "under_way.total()",
+            )
+        ],
+        f"{RECONCILIATION}::test_provider_that_hangs_holds_up_no_other_account_s_checks",
     ),
 ]
 
 
 def run_tests(source: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(source)}
-    for name in [name for name in environment if name.startswith("COVERAGE")]:
-        del environment[name]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("COVERAGE", "PYTEST"))
+    }
+    options = ["-x", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *options]
     return subprocess.run(
-        [*command, *(str(TESTS / each) for each in tests)],
+        [*command, *(str(TESTS / test) for test in tests)],
         cwd=TESTS.parent,
-        env=environment,
+        env={**environment, "PYTHONPATH": str(source)},
         capture_output=True,
         text=True,
         timeout=900,
@@ -285,22 +261,61 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
-def test_a_broken_protocol_fails_the_suite(bug: Bug, source: Path, figures: Figures) -> None:
-    for name, edits in bug.edits.items():
-        file = source / "campaign_gateway" / name
-        text = file.read_text("utf-8")
-        for old, new in edits:
-            assert text.count(old) == 1, f"{name} no longer has {old!r} once"
-            text = text.replace(old, new)
-        file.write_text(text, "utf-8")
-    done = run_tests(source, bug.noticed_by)
-    # 1 is pytest's word for tests that failed; anything else would be a run that did not happen.
+def test_seeded_bug_makes_a_test_fail(bug: Bug, source: Path, figures: Figures) -> None:
+    for edit in bug.edits:
+        seed(source / "campaign_gateway", edit)
+    done = run_tests(source, [bug.noticed_by])
+    # Pytest exits with 1 if tests failed. Other codes mean that it did not run them.
     assert done.returncode == 1, done.stdout + done.stderr
     assert " failed" in done.stdout
     figures.count("seeded protocol bugs caught")
 
 
-def test_the_same_tests_pass_without_a_bug(source: Path) -> None:
-    every = sorted({test for bug in BUGS for test in bug.noticed_by})
-    done = run_tests(source, every)
+def test_same_tests_pass_without_a_bug(source: Path) -> None:
+    done = run_tests(source, sorted({bug.noticed_by for bug in BUGS}))
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+SOURCE = """
+LIMIT = {429: "late"}
+QUERY = f"SELECT *   FROM t WHERE {FREE} AND a = '{{}}'"
+
+class Engine:
+    def run(self):
+        if (self.is_ready and
+                not self.is_full):
+            self.write('a')
+        return self.is_ready
+"""
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        (Code("f.py", "LIMIT", "429", "503"), "LIMIT = {503: 'late'}"),
+        (Code("f.py", "Engine.run", "self.is_ready and not self.is_full", "True"), "if True:"),
+        (Code("f.py", "Engine.run", 'self.write("a")', ""), "            pass"),
+        (Code("f.py", "Engine.run", "return self.is_ready", "return 1"), "        return 1"),
+        (Sql("f.py", "* FROM t", "a FROM t"), "SELECT a FROM t WHERE {FREE} AND"),
+        (Sql("f.py", "WHERE {FREE} AND a = '{{}}'", "{ANY}"), "FROM t {ANY}"),
+        (Text("f.txt", "if (self.is_ready and not", "while ("), "while ( self.is_full)"),
+    ],
+)
+def test_edit_finds_its_code_in_any_layout(edit: Edit, expected: str) -> None:
+    assert expected in edit.apply(SOURCE)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        Code("f.py", "Engine.walk", "self.is_ready", "True"),
+        Code("f.py", "Engine.run", "self.is_empty", "True"),
+        Code("f.py", "Engine.run", "self.is_ready", "True"),
+        Sql("f.py", "WHERE b", ""),
+        Text("f.txt", "self", ""),
+    ],
+    ids=["no such place", "no such code", "the code is there twice", "no such SQL", "text twice"],
+)
+def test_edit_without_one_place_fails(edit: Edit) -> None:
+    with pytest.raises(Misplaced, match=r"expected"):
+        edit.apply(SOURCE)

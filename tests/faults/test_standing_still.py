@@ -1,4 +1,4 @@
-"""A gateway that is stopped for longer than a call may take, and then goes on."""
+"""A gateway that is paused for longer than the timeout of a call, and then resumes."""
 
 import asyncio
 import signal
@@ -18,14 +18,14 @@ from support.gateways import (
     recorded,
     serving,
 )
-from support.judge import hold
+from support.promises import check_promises
 
-# Of a call to the provider, in seconds.
+# The timeout of a call to the provider, in seconds.
 TIMEOUT = 1.0
 
 
 @pytest.mark.parametrize(("fault", "status"), [("none", "CREATED"), ("refusal-409", "REJECTED")])
-async def test_the_answer_that_came_while_a_gateway_stood_still_is_the_outcome(
+async def test_response_that_arrived_during_a_pause_is_the_outcome(
     tmp_path: Path,
     ledger_url: str,
     provider: Provider,
@@ -37,7 +37,7 @@ async def test_the_answer_that_came_while_a_gateway_stood_still_is_the_outcome(
     (wanted,) = intents([fault])
     config = configuration(tmp_path, ledger_url, {"main": provider.url}, timeout=TIMEOUT)
     async with serving(config) as gateway:
-        # It stands still before the provider answers, and the answer lies in its socket.
+        # It is paused before the provider responds, so the response waits in its socket.
         provider.on_whole[wanted.name] = lambda: gateway.signal(signal.SIGSTOP)
         asking = asyncio.create_task(ask(http, gateway.url, wanted))
         async with asyncio.timeout(30):
@@ -45,11 +45,17 @@ async def test_the_answer_that_came_while_a_gateway_stood_still_is_the_outcome(
                 await asyncio.sleep(0.05)
         await asyncio.sleep(2 * TIMEOUT)
         gateway.signal(signal.SIGCONT)
-        told = await asking
-        assert told is not None, gateway.said()
+        response = await asking
+        assert response is not None, gateway.output()
         records = await recorded(ledger_url)
-    hold(figures, provider, [History(wanted, [told])], records, kind="stopped beyond the deadline")
+    check_promises(
+        figures,
+        provider,
+        [History(wanted, [response])],
+        records,
+        kind="stopped beyond the deadline",
+    )
     figures.faults["stopped beyond the deadline"] += 1
-    assert (told.status, told.replayed) == (status, False)
+    assert (response.status, response.replayed) == (status, False)
     assert records[wanted.name].evidence is Evidence.RESPONSE
     assert len(provider.intents[wanted.name].posts) == 1

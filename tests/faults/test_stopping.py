@@ -1,4 +1,4 @@
-"""SIGTERM in the middle of work: what is under way is finished, and nothing new is begun."""
+"""SIGTERM during calls: running calls are finished, and new ones are refused."""
 
 import asyncio
 import random
@@ -11,24 +11,24 @@ import httpx
 import pytest
 
 from campaign_gateway.model import DuplicationStatus, Evidence
+from support.database_proxy import proxy_for
 from support.faulty_provider import Provider
 from support.figures import Figures
 from support.gateways import (
     Gateway,
     History,
-    all_insist,
     ask,
     calling,
     configuration,
-    insist,
     intents,
     launch,
     listening,
     recorded,
+    retry_all_until_final,
+    retry_until_final,
     serving,
 )
-from support.judge import hold
-from support.wire import wire_to
+from support.promises import check_promises
 
 ACCOUNTS = ("one", "two")
 UNDER_WAY = 40
@@ -41,12 +41,12 @@ async def until(is_so: Callable[[], bool], seconds: float = 20) -> None:
 
 
 async def status_of(gateway: Gateway, path: str) -> int:
-    """Over a new connection, as whoever watches a gateway makes one."""
+    """Request a path over a new connection, as a load balancer does."""
     async with calling() as new:
         return (await new.get(f"{gateway.url}{path}")).status_code
 
 
-async def test_a_gateway_told_to_stop_says_so_refuses_what_is_new_and_finishes_the_rest(
+async def test_sigterm_refuses_new_requests_and_finishes_running_ones(
     tmp_path: Path, ledger_url: str, provider: Provider, http: httpx.AsyncClient, figures: Figures
 ) -> None:
     held = intents(["held-after-copy"] * UNDER_WAY, ACCOUNTS)
@@ -54,22 +54,22 @@ async def test_a_gateway_told_to_stop_says_so_refuses_what_is_new_and_finishes_t
     config = configuration(tmp_path, ledger_url, dict.fromkeys(ACCOUNTS, provider.url), timeout=20)
     async with serving(config) as gateway:
         assert await status_of(gateway, "/readyz") == 200
-        asking = [asyncio.create_task(ask(http, gateway.url, each)) for each in held]
-        await until(lambda: all(provider.has_copy(each.name) for each in held))
+        asking = [asyncio.create_task(ask(http, gateway.url, intent)) for intent in held]
+        await until(lambda: all(provider.has_copy(intent.name) for intent in held))
         gateway.signal(signal.SIGTERM)
-        told_at = monotonic()
-        await until(lambda: monotonic() - told_at > 0.5)
-        refused = await asyncio.gather(*(ask(http, gateway.url, each) for each in late))
+        signalled_at = monotonic()
+        await until(lambda: monotonic() - signalled_at > 0.5)
+        refused = await asyncio.gather(*(ask(http, gateway.url, intent) for intent in late))
         again = [asyncio.create_task(ask(http, gateway.url, each)) for each in held[:5]]
-        while monotonic() - told_at < 2:
+        while monotonic() - signalled_at < 2:
             assert await status_of(gateway, "/readyz") == 503
             assert await status_of(gateway, "/healthz") == 200
             await asyncio.sleep(0.1)
-        assert gateway.is_running, gateway.said()
+        assert gateway.is_running, gateway.output()
         provider.released.set()
         released_at = monotonic()
         finished = await asyncio.gather(*asking)
-        assert await gateway.ended() == 0, gateway.said()
+        assert await gateway.ended() == 0, gateway.output()
         figures.measured[f"drain of {UNDER_WAY} calls, from the provider's last answer"] = (
             f"{monotonic() - released_at:.2f} s"
         )
@@ -82,22 +82,28 @@ async def test_a_gateway_told_to_stop_says_so_refuses_what_is_new_and_finishes_t
         )
         if each is not None
     ]
-    assert len(histories) == UNDER_WAY + 10 + 5, "everybody has been answered"
-    hold(figures, provider, histories, records, kind="SIGTERM with calls under way")
+    assert len(histories) == UNDER_WAY + 10 + 5, "every caller has a response"
+    check_promises(figures, provider, histories, records, kind="SIGTERM with calls under way")
     figures.faults["SIGTERM with calls under way"] += 1
-    assert {each.told[0].status for each in histories[:UNDER_WAY]} == {"CREATED"}
-    assert {each.evidence for each in records.values()} == {Evidence.RESPONSE}
-    for told in (each.told[0] for each in histories[UNDER_WAY : UNDER_WAY + 10]):
-        assert (told.status, told.code, told.duplication) == ("NOT_SENT", "OVERLOADED", None)
-        assert told.retry == "SAME_KEY"
-    assert not any(provider.intents[each.name].posts for each in late)
+    assert {each.responses[0].status for each in histories[:UNDER_WAY]} == {"CREATED"}
+    assert {record.evidence for record in records.values()} == {Evidence.RESPONSE}
+    for response in (each.responses[0] for each in histories[UNDER_WAY : UNDER_WAY + 10]):
+        assert (response.status, response.code, response.duplication) == (
+            "NOT_SENT",
+            "OVERLOADED",
+            None,
+        )
+        assert response.retry == "SAME_KEY"
+    assert not any(provider.intents[intent.name].posts for intent in late)
 
 
-async def test_gateways_stopped_again_and_again_under_load_leave_nothing_unknown(
+async def test_repeated_sigterm_under_load_leaves_nothing_unknown(
     tmp_path: Path, ledger_url: str, provider: Provider, http: httpx.AsyncClient, figures: Figures
 ) -> None:
     choice = random.Random(11)
-    config = configuration(tmp_path, ledger_url, dict.fromkeys(ACCOUNTS, provider.url))
+    # No fault here takes long, so the timeout of a call is for busy machines only.
+    accounts = dict.fromkeys(ACCOUNTS, provider.url)
+    config = configuration(tmp_path, ledger_url, accounts, timeout=10)
     wanted = intents(choice.choices(["none", "slow", "refusal-409"], k=200), ACCOUNTS)
     gateway = await listening(launch(config))
     drains: list[float] = []
@@ -105,29 +111,29 @@ async def test_gateways_stopped_again_and_again_under_load_leave_nothing_unknown
     def where() -> str:
         return gateway.url if gateway.is_running else ""
 
-    asking = asyncio.create_task(all_insist(http, where, provider, wanted, clients=20))
+    asking = asyncio.create_task(retry_all_until_final(http, where, provider, wanted, clients=20))
     try:
         while len(drains) < 2:
             await asyncio.sleep(choice.uniform(0.2, 0.6))
             gateway.signal(signal.SIGTERM)
-            told_at = monotonic()
-            assert await gateway.ended() == 0, gateway.said()
-            drains.append(monotonic() - told_at)
+            signalled_at = monotonic()
+            assert await gateway.ended() == 0, gateway.output()
+            drains.append(monotonic() - signalled_at)
             gateway = await listening(launch(config))
         histories = await asking
     finally:
         asking.cancel()
         gateway.kill()
     records = await recorded(ledger_url)
-    hold(figures, provider, histories, records, kind="SIGTERM under load")
+    check_promises(figures, provider, histories, records, kind="SIGTERM under load")
     figures.faults["SIGTERM under load"] += len(drains)
     figures.measured["SIGTERM to exit under load"] = f"{max(drains):.2f} s"
-    for each in wanted:
-        assert records[each.name].status == each.expected
-        assert records[each.name].evidence is Evidence.RESPONSE
+    for intent in wanted:
+        assert records[intent.name].status == intent.expected
+        assert records[intent.name].evidence is Evidence.RESPONSE
 
 
-async def test_a_second_sigterm_stops_at_once_and_what_it_cuts_off_is_found_by_reading(
+async def test_second_sigterm_ends_immediately_and_the_copy_is_found_by_search(
     tmp_path: Path, ledger_url: str, provider: Provider, http: httpx.AsyncClient, figures: Figures
 ) -> None:
     (wanted,) = intents(["held-after-copy"], ACCOUNTS)
@@ -145,47 +151,47 @@ async def test_a_second_sigterm_stops_at_once_and_what_it_cuts_off_is_found_by_r
             asking.cancel()
             provider.released.set()
     async with serving(config) as gateway:
-        history = await insist(http, lambda: gateway.url, provider, History(wanted))
+        history = await retry_until_final(http, lambda: gateway.url, provider, History(wanted))
         records = await recorded(ledger_url)
-    history.told[:0] = [cut_off] if cut_off else []
-    hold(figures, provider, [history], records, kind="SIGTERM twice")
+    history.responses[:0] = [cut_off] if cut_off else []
+    check_promises(figures, provider, [history], records, kind="SIGTERM twice")
     figures.faults["SIGTERM twice"] += 1
     assert records[wanted.name].status is DuplicationStatus.CREATED
     assert records[wanted.name].evidence is Evidence.INFERRED
 
 
 @pytest.mark.long
-async def test_an_outcome_that_cannot_be_recorded_before_the_end_is_told_and_found_by_reading(
+async def test_outcome_not_recorded_before_exit_is_found_by_search(
     tmp_path: Path,
     postgres_url: str,
     provider: Provider,
     http: httpx.AsyncClient,
     figures: Figures,
 ) -> None:
-    """The database is gone when the gateway is told to stop, and back when the next one starts."""
+    """The database is down when the gateway stops, and back when the next one starts."""
     (wanted,) = intents(["slow"], ACCOUNTS)
     history, accounts = History(wanted), dict.fromkeys(ACCOUNTS, provider.url)
-    with wire_to(postgres_url) as wire:
-        async with serving(configuration(tmp_path, wire.url, accounts)) as gateway:
+    with proxy_for(postgres_url) as database_proxy:
+        async with serving(configuration(tmp_path, database_proxy.url, accounts)) as gateway:
             asking = asyncio.create_task(ask(http, gateway.url, wanted))
             await until(lambda: provider.has_copy(wanted.name))
-            wire.is_cut = True
+            database_proxy.is_cut = True
             await asyncio.sleep(0.6)
             gateway.signal(signal.SIGTERM)
-            told_at = monotonic()
+            signalled_at = monotonic()
             try:
-                # A call takes a second at most, and what is left to do is given ten more.
+                # A call takes a second at most, and the rest gets ten more.
                 await gateway.ended(25)
-                told = await asking
+                response = await asking
             finally:
                 asking.cancel()
             figures.measured["SIGTERM to exit without a database"] = (
-                f"{monotonic() - told_at:.1f} s"
+                f"{monotonic() - signalled_at:.1f} s"
             )
-    history.told += [told] if told else []
+    history.responses += [response] if response else []
     async with serving(configuration(tmp_path, postgres_url, accounts)) as gateway:
-        await insist(http, lambda: gateway.url, provider, history)
+        await retry_until_final(http, lambda: gateway.url, provider, history)
         records = await recorded(postgres_url)
-    hold(figures, provider, [history], records, kind="SIGTERM without a database")
+    check_promises(figures, provider, [history], records, kind="SIGTERM without a database")
     figures.faults["SIGTERM without a database"] += 1
     assert records[wanted.name].status is DuplicationStatus.CREATED

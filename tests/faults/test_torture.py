@@ -1,4 +1,4 @@
-"""Everything goes wrong at once, as one number decides: clocks, limits, names, kills and drains."""
+"""Everything goes wrong at the same time, as one seed decides: clocks, limits, kills, drains."""
 
 import asyncio
 import random
@@ -14,37 +14,40 @@ import httpx
 import pytest
 
 from campaign_gateway.model import DuplicationStatus
-from support.faketime import faked_by
+from support.faketime import fake_clock
 from support.faulty_provider import Provider
 from support.figures import Figures
 from support.gateways import (
-    SOON,
+    SHORT_INTERVALS,
     Gateway,
     History,
     Intent,
     configuration,
-    follow,
+    follow_advice,
     intent,
     launch,
     listening,
     recorded,
 )
-from support.judge import count, judge
 from support.postgres import PostgresServer, postgres_server
-from support.tls_front import TlsFront, tls_in_front_of
+from support.promises import count, find_violations
+from support.tls_proxy import TlsProxy, tls_proxy_for
 
-CONSTANTS = {**SOON, "check_intervals": [0.5, 1, 1, 2]}
+# As in test_kills.py.
+pytestmark = pytest.mark.xdist_group("drills under load, first")
 
-# A caller waits so long for a permit before the gateway refuses.
+TIMING = {**SHORT_INTERVALS, "check_intervals": [0.5, 1, 1, 2]}
+
+# How long a caller waits for a permit, in seconds.
 DEADLINE = 1.5
 
-# One provider under three addresses. The first two differ in spelling only.
+# One provider with three addresses. The first two differ only in spelling.
 SHARED = {"shared_campaigns": "faulty"}
 NAMESAKES = ("near", "far", "elsewhere")
 MORE_OF: Mapping[str, Mapping[str, object]] = {
     "narrow": {"calls_at_once": 2},
     "rated": {"calls_per_minute": 3},
-    # Longer than a replica is stopped, so that its answers are still read.
+    # Longer than a replica is paused, so that it still reads the responses.
     "roomy": {"timeout_seconds": 6},
     "hung": {"timeout_seconds": 3, "calls_at_once": 2},
     **dict.fromkeys(NAMESAKES, SHARED),
@@ -69,15 +72,15 @@ LISTS = [*["plain"] * 8, "list-500", "list-hang"]
 GROUP_SIZE = 40
 
 CLIENTS = 40
-# So long reading goes on after the last press.
+# How long the search goes on after the last press, in seconds.
 SETTLE_SECONDS = 25.0
 
 
 @dataclass
 class Plan:
-    """What is asked for: intents of one entry are asked for at the same time.
+    """What is requested. Intents of one entry are requested at the same time.
 
-    The first intent of each of `crossings` is sent by a replica that is stopped before the answer.
+    The first intent of each of `crossings` is sent by a replica that is paused before the response.
     """
 
     entries: list[list[Intent]] = field(default_factory=list)
@@ -126,8 +129,8 @@ def _plan_equals(choice: random.Random, plan: Plan, provider: Provider, group: s
         for person in "abc"[: choice.choice([2, 2, 3])]
     ]
     if choice.random() < 0.5:
-        # The copies are made in the other order than they were asked for, and only the answer to
-        # the first is not lost.
+        # The copies are made in the reverse order of the requests, and only the response to the
+        # first one is not lost.
         provider.turns[first.name] = ["copied-last", "fin-after-copy", "status-503-after-copy"]
         plan.crossings.append(equals)
         return
@@ -137,11 +140,11 @@ def _plan_equals(choice: random.Random, plan: Plan, provider: Provider, group: s
 
 
 def _plan_namesakes(choice: random.Random, plan: Plan, provider: Provider, group: str) -> None:
-    """One of two that have one name makes its copy, and the other makes none that is known of."""
+    """Two intents have one name. One makes its copy, and the other makes none."""
     accounts = choice.sample(NAMESAKES, k=2)
     faults = ["none", choice.choice(["fin-before-copy", "rst-before-copy"])]
     pair = [intent(*each) for each in zip(faults, [group] * 2, accounts, strict=True)]
-    pair = [replace(each, called=pair[0].name) for each in pair]
+    pair = [replace(gateway, called=pair[0].name) for gateway in pair]
     provider.names[pair[1].name] = pair[0].name
     plan.entries.append(pair)
 
@@ -153,16 +156,16 @@ def _add_older(choice: random.Random, provider: Provider, wish: Intent) -> None:
 
 @dataclass(frozen=True)
 class Replica:
-    """How to start one, as often as it is killed."""
+    """How to start a gateway, each time that it was killed."""
 
     config: Path
-    tricks: Mapping[str, object]
-    environment: Mapping[str, str]
+    changes: Mapping[str, object]
+    environment: Mapping[str, str] | None = None
 
 
 @dataclass
 class Fleet:
-    """The gateways of one ledger, and those that are on their way out."""
+    """The gateways of one ledger, and those that are draining."""
 
     replicas: Sequence[Replica]
     gateways: list[Gateway]
@@ -170,7 +173,9 @@ class Fleet:
 
     @classmethod
     async def begin(cls, replicas: Sequence[Replica]) -> "Fleet":
-        gateways = [launch(each.config, each.tricks, each.environment) for each in replicas]
+        gateways = [
+            launch(replica.config, replica.changes, replica.environment) for replica in replicas
+        ]
         fleet = cls(replicas, gateways)
         try:
             for gateway in gateways:
@@ -186,7 +191,7 @@ class Fleet:
 
     async def restart(self, number: int) -> None:
         replica = self.replicas[number]
-        self.gateways[number] = launch(replica.config, replica.tricks, replica.environment)
+        self.gateways[number] = launch(replica.config, replica.changes, replica.environment)
         await listening(self.gateways[number])
 
     def kill(self) -> None:
@@ -194,12 +199,12 @@ class Fleet:
             each.kill()
 
 
-def addresses(provider: Provider, front: TlsFront) -> dict[str, str]:
+def addresses(provider: Provider, proxy: TlsProxy) -> dict[str, str]:
     port = provider.url.rpartition(":")[2]
     return {
         **dict.fromkeys(("narrow", "rated", "roomy", "flaky"), provider.url),
         "hung": provider.hanging_url,
-        "walled": front.url,
+        "walled": proxy.url,
         "near": f"http://localhost:{port}",
         "far": f"http://LOCALHOST:{port}",
         "elsewhere": provider.url,
@@ -207,13 +212,13 @@ def addresses(provider: Provider, front: TlsFront) -> dict[str, str]:
 
 
 def configured(
-    folder: Path, ledger: str, provider: Provider, front: TlsFront, *, is_cut_off: bool
+    folder: Path, ledger: str, provider: Provider, proxy: TlsProxy, *, is_cut_off: bool
 ) -> Path:
-    """The file of one replica. One that is cut off gets no connection for the account `flaky`."""
-    places = addresses(provider, front)
+    """Configure one replica. If it is cut off, the account `flaky` gets no connection."""
+    places = addresses(provider, proxy)
     if is_cut_off:
         places["flaky"] = provider.refusing_url
-    more_of = {**MORE_OF, "walled": {"ca_file": front.ca_file}}
+    more_of = {**MORE_OF, "walled": {"ca_file": proxy.ca_file}}
     return configuration(folder, ledger, places, deadline=DEADLINE, more_of=more_of)
 
 
@@ -223,16 +228,16 @@ def with_clocks(choice: random.Random, configs: Sequence[Path], clock: str) -> l
     choice.shuffle(shifts)
     print(f"clocks by {clock}: {shifts} seconds")
     if clock == "libfaketime":
-        fakes = [faked_by(shift) for shift in shifts]
+        fakes = [fake_clock(shift) for shift in shifts]
         pairs = zip(configs, fakes, strict=True)
-        return [Replica(config, {"timing": CONSTANTS}, fake) for config, fake in pairs]
-    tricks = [{"timing": CONSTANTS, "clock": shift} for shift in shifts]
-    return [Replica(config, each, {}) for config, each in zip(configs, tricks, strict=True)]
+        return [Replica(config, {"timing": TIMING}, fake) for config, fake in pairs]
+    changes = [{"timing": TIMING, "clock": shift} for shift in shifts]
+    return [Replica(config, each) for config, each in zip(configs, changes, strict=True)]
 
 
 @dataclass
 class Torture:
-    """One run: the people who press buttons, and what goes wrong meanwhile."""
+    """One run: the people who press buttons, and what goes wrong at the same time."""
 
     choice: random.Random
     fleet: Fleet
@@ -240,7 +245,7 @@ class Torture:
     provider: Provider
     http: httpx.AsyncClient
     figures: Figures
-    # So many seconds one person goes on.
+    # How long one person goes on, in seconds.
     patience: float
     histories: list[History] = field(default_factory=list)
     is_enough: bool = False
@@ -253,14 +258,14 @@ class Torture:
                 await asyncio.gather(*(self.press(each) for each in entry))
 
         async with asyncio.TaskGroup() as tasks:
-            chaos = tasks.create_task(self.torment(plan.crossings, tasks))
+            chaos = tasks.create_task(self.disturb(plan.crossings, tasks))
             people = [tasks.create_task(work()) for _ in range(CLIENTS)]
             await asyncio.wait(people)
             self.is_enough = True
             await chaos
 
     async def press(self, wish: Intent, first: Sequence[str] = ()) -> None:
-        """As one person: through one replica or several, or at first through the given one."""
+        """Act as one person, through one or several replicas. The first press goes to `first`."""
         at_first = iter([list(first)] if first else [])
 
         def where() -> list[str]:
@@ -268,9 +273,11 @@ class Torture:
             number = self.choice.choice([1, 2, 2, 3])
             return next(at_first, None) or self.choice.sample(urls, k=min(number, len(urls)))
 
-        self.histories += await follow(self.http, where, self.provider, wish, seconds=self.patience)
+        self.histories += await follow_advice(
+            self.http, where, self.provider, wish, seconds=self.patience
+        )
 
-    async def torment(self, crossings: list[list[Intent]], people: asyncio.TaskGroup) -> None:
+    async def disturb(self, crossings: list[list[Intent]], people: asyncio.TaskGroup) -> None:
         events = [self.kill, self.kill, self.drain, self.drain, self.stop, self.restart_database]
         ahead = self.choice.sample(events, k=len(events))
         batch = 1 + len(crossings) // 3
@@ -293,14 +300,14 @@ class Torture:
         await self.fleet.restart(number)
 
     async def drain(self, number: int) -> None:
-        """As in a deployment: the next one starts while this one refuses what is new."""
+        """Act as a deployment: the next gateway starts while this one refuses new requests."""
         gateway = self.fleet.gateways[number]
         self.fleet.draining.append(gateway)
         gateway.signal(signal.SIGTERM)
         await self.fleet.restart(number)
 
     async def stop(self, number: int) -> None:
-        """Sometimes for so long that the others take it for dead."""
+        """Pause a gateway, sometimes for so long that the others take it for dead."""
         self.fleet.gateways[number].signal(signal.SIGSTOP)
         await asyncio.sleep(self.choice.uniform(0.5, 3.5))
         self.fleet.gateways[number].signal(signal.SIGCONT)
@@ -310,7 +317,7 @@ class Torture:
         await asyncio.to_thread(self.database.start)
 
     async def cross(self, pairs: Sequence[Sequence[Intent]], people: asyncio.TaskGroup) -> None:
-        """Stop a replica that waits for the answer to the first of several equal intents."""
+        """Pause a replica that waits for the response to the first of several equal intents."""
         gateway = self.choice.choice(self.fleet.gateways)
         for first, *_ in pairs:
             people.create_task(self.press(first, [gateway.url]))
@@ -330,15 +337,15 @@ class Torture:
 
 
 async def settled(ledger: str, provider: Provider, findable: Sequence[Intent]) -> list[str]:
-    """Wait until every copy that can be told from all others is on record. Return what is not."""
+    """Wait until every copy that can be identified is on record. Return what is missing."""
     give_up_at = monotonic() + SETTLE_SECONDS
     while True:
         records = await recorded(ledger)
-        found = {each.campaign.id for each in records.values() if each.campaign}
+        found = {record.campaign.id for record in records.values() if record.campaign}
         missing = [
-            f"{each.name}: there is a copy, and no record has it"
-            for each in findable
-            if provider.intents[each.name].copies.keys() - found
+            f"{intent.name}: there is a copy, and no record has it"
+            for intent in findable
+            if provider.intents[intent.name].copies.keys() - found
         ]
         under_way = [
             f"{key}: under way"
@@ -350,61 +357,62 @@ async def settled(ledger: str, provider: Provider, findable: Sequence[Intent]) -
         await asyncio.sleep(0.5)
 
 
-def _stories(histories: Sequence[History], complaints: Sequence[str]) -> Iterator[str]:
-    """What was asked and answered of every intent that something is wrong with."""
-    names = {each.partition(":")[0] for each in complaints}
+def _histories_of(histories: Sequence[History], complaints: Sequence[str]) -> Iterator[str]:
+    """Return the responses of every intent that has a complaint."""
+    names = {complaint.partition(":")[0] for complaint in complaints}
     for history in histories:
         wanted = history.intent
         if {wanted.name, wanted.key} & names:
             yield f"{wanted.key} at {wanted.account} in {wanted.group}, {wanted.fault}:"
-            for each in history.told:
+            for response in history.responses:
                 yield (
-                    f"  {each.asked_at:.2f} to {each.told_at:.2f}: {each.status} {each.retry}"
-                    f" {each.code} {each.campaign} {each.evidence} {each.message}"
+                    f"  {response.sent_at:.2f} to {response.received_at:.2f}:"
+                    f" {response.status} {response.retry}"
+                    f" {response.code} {response.campaign} {response.evidence} {response.message}"
                 )
 
 
 @pytest.fixture
-def doomed() -> Iterator[PostgresServer]:
-    """A PostgreSQL that the torture may kill."""
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server that only this test uses, and may kill."""
     with postgres_server() as server:
         yield server
 
 
 @pytest.fixture
-def front(tmp_path: Path, provider: Provider) -> Iterator[TlsFront]:
+def proxy(tmp_path: Path, provider: Provider) -> Iterator[TlsProxy]:
     """The faulty provider behind TLS, for one of the accounts."""
-    with tls_in_front_of(provider.url, tmp_path) as found:
+    with tls_proxy_for(provider.url, tmp_path) as found:
         yield found
 
 
 @pytest.mark.parametrize(("seed", "clock"), [(10, "shifted in the process"), (11, "libfaketime")])
-async def test_nothing_that_happens_at_once_makes_a_second_copy(
+async def test_all_faults_together_make_no_second_copy(
     tmp_path: Path,
-    doomed: PostgresServer,
+    own_postgres: PostgresServer,
     provider: Provider,
-    front: TlsFront,
+    proxy: TlsProxy,
     http: httpx.AsyncClient,
     figures: Figures,
     seed: int,
     clock: str,
 ) -> None:
-    await torture(seed, 150, 3, 6, clock, tmp_path, doomed, provider, front, http, figures)
+    await torture(seed, 150, 3, 6, clock, tmp_path, own_postgres, provider, proxy, http, figures)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(100, 110))
-async def test_nothing_that_happens_at_once_makes_a_second_copy_of_thousands(
+async def test_all_faults_together_make_no_second_copy_of_thousands(
     tmp_path: Path,
-    doomed: PostgresServer,
+    own_postgres: PostgresServer,
     provider: Provider,
-    front: TlsFront,
+    proxy: TlsProxy,
     http: httpx.AsyncClient,
     figures: Figures,
     seed: int,
 ) -> None:
     clock = "libfaketime" if seed % 2 else "shifted in the process"
-    await torture(seed, 1000, 4, 25, clock, tmp_path, doomed, provider, front, http, figures)
+    await torture(seed, 1000, 4, 25, clock, tmp_path, own_postgres, provider, proxy, http, figures)
 
 
 async def torture(
@@ -416,14 +424,14 @@ async def torture(
     folder: Path,
     database: PostgresServer,
     provider: Provider,
-    front: TlsFront,
+    proxy: TlsProxy,
     http: httpx.AsyncClient,
     figures: Figures,
 ) -> None:
     print(f"seed {seed}")
     choice, ledger, started = random.Random(seed), database.create_database(), monotonic()
     configs = [
-        configured(folder, ledger, provider, front, is_cut_off=replica == 0)
+        configured(folder, ledger, provider, proxy, is_cut_off=replica == 0)
         for replica in range(number)
     ]
     replicas = with_clocks(choice, configs, clock)
@@ -438,26 +446,26 @@ async def torture(
         records = await recorded(ledger)
     finally:
         fleet.kill()
-    verdict = judge(provider, run.histories, records)
-    count(figures, verdict, run.histories, records)
+    violations = find_violations(provider, run.histories, records)
+    count(figures, violations, run.histories, records)
     figures.measured[f"torture, seed {seed}"] = (
         f"{size} intents, {number} replicas, clocks by {clock}: "
-        f"most copies {verdict.most_copies}, most owners {verdict.most_owners}, "
-        f"false {len(verdict.false)}, lost {len(verdict.lost)}, not found {len(missing)}, "
+        f"most copies {violations.most_copies}, most owners {violations.most_owners}, "
+        f"false {len(violations.false)}, lost {len(violations.lost)}, not found {len(missing)}, "
         f"{monotonic() - started:.0f} s"
     )
     refusals = Counter(
-        each.code or each.status
+        response.code or response.status
         for history in run.histories
-        for each in history.told
-        if not each.is_recorded
+        for response in history.responses
+        if not response.is_recorded
     )
     figures.measured[f"torture, seed {seed}, refused without a record"] = str(dict(refusals))
     print(figures.measured[f"torture, seed {seed}"])
-    if verdict.wrong:
-        print(*_stories(run.histories, verdict.wrong), sep="\n")
-    assert not verdict.wrong, "\n".join(sorted(set(verdict.wrong)))
-    assert verdict.most_copies <= 1
-    assert verdict.most_owners <= 1
+    if violations.all:
+        print(*_histories_of(run.histories, violations.all), sep="\n")
+    assert not violations.all, "\n".join(sorted(set(violations.all)))
+    assert violations.most_copies <= 1
+    assert violations.most_owners <= 1
     assert not missing, "\n".join(missing)
     assert not provider.complaints, provider.complaints[:5]

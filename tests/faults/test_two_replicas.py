@@ -1,4 +1,4 @@
-"""Single ways in which two replicas could break the promise, each tried with real processes."""
+"""Single ways in which two replicas could break the promise, with real processes."""
 
 import asyncio
 import signal
@@ -13,10 +13,10 @@ import httpx
 import pytest
 
 from campaign_gateway.model import DuplicationStatus, Evidence
-from support.faketime import faked_by
+from support.faketime import fake_clock
 from support.faulty_provider import Provider
 from support.gateways import (
-    SOON,
+    SHORT_INTERVALS,
     Gateway,
     ask,
     configuration,
@@ -26,19 +26,19 @@ from support.gateways import (
     recorded,
 )
 
-CONSTANTS = {**SOON, "check_intervals": [0.5, 1, 1, 2]}
+TIMING = {**SHORT_INTERVALS, "check_intervals": [0.5, 1, 1, 2]}
 
-# So many seconds the gateways look for a copy that is not to be found.
+# How long the gateways search for a copy that does not exist, in seconds.
 LOOKING_SECONDS = 6
 
 
 @asynccontextmanager
 async def replicas(
     config: Path,
-    environments: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {}),
-    constants: Mapping[str, object] = CONSTANTS,
+    environments: tuple[Mapping[str, str] | None, Mapping[str, str] | None] = (None, None),
+    timing: Mapping[str, object] = TIMING,
 ) -> AsyncIterator[tuple[Gateway, Gateway]]:
-    first, second = [launch(config, {"timing": constants}, each) for each in environments]
+    first, second = [launch(config, {"timing": timing}, each) for each in environments]
     try:
         yield await listening(first), await listening(second)
     finally:
@@ -55,7 +55,7 @@ async def until_sent(provider: Provider, name: str, times: int = 1) -> None:
 async def test_waiting_request_is_not_refused_after_another_replica_made_the_copy(
     tmp_path: Path, postgres_url: str, provider: Provider, http: httpx.AsyncClient
 ) -> None:
-    """It waits for a permit, and is then refused because its gateway stops."""
+    """The request waits for a permit, and its gateway stops."""
     limits = {"main": {"calls_at_once": 1}}
     config = configuration(
         tmp_path, postgres_url, {"main": provider.url}, timeout=3, more_of=limits
@@ -70,11 +70,11 @@ async def test_waiting_request_is_not_refused_after_another_replica_made_the_cop
         assert made is not None
         assert made.status == "CREATED"
         stopping.signal(signal.SIGTERM)
-        told = await waiting
+        response = await waiting
         await occupying
-    assert told is not None
-    assert (told.status, told.campaign) == ("CREATED", made.campaign)
-    assert told.replayed
+    assert response is not None
+    assert (response.status, response.campaign) == ("CREATED", made.campaign)
+    assert response.replayed
     assert len(provider.intents[wanted.name].posts) == 1
 
 
@@ -85,9 +85,9 @@ async def test_refusal_without_a_record_keeps_the_key(
     cut_off = config.read_text("utf-8")
     async with replicas(config) as (first, _):
         wanted = intent("none", "g", "main")
-        told = await ask(http, first.url, wanted)
-        assert told is not None
-        assert (told.status, told.retry, told.code) == (
+        response = await ask(http, first.url, wanted)
+        assert response is not None
+        assert (response.status, response.retry, response.code) == (
             "NOT_SENT",
             "SAME_KEY",
             "PROVIDER_UNAVAILABLE",
@@ -102,7 +102,7 @@ async def test_refusal_without_a_record_keeps_the_key(
 async def test_late_answer_and_search_never_give_one_campaign_two_owners(
     tmp_path: Path, postgres_url: str, provider: Provider, http: httpx.AsyncClient
 ) -> None:
-    """Two equal intents, whose copies are made in the other order, one by a stopped replica."""
+    """Two equal intents get their copies in the reverse order, one through a paused replica."""
     config = configuration(tmp_path, postgres_url, {"main": provider.url}, timeout=8)
     first = intent("none", "g", "main")
     second = replace(first, key=f"{first.key}-2", wish=f"{first.wish}-2")
@@ -115,8 +115,8 @@ async def test_late_answer_and_search_never_give_one_campaign_two_owners(
         assert lost is not None
         assert lost.status == "UNKNOWN"
         async with asyncio.timeout(20):
-            # The stopped one is taken for dead, and both copies are assigned by their age.
-            while {each.status for each in (await recorded(postgres_url)).values()} != {
+            # The paused replica is taken for dead, and both copies are assigned by their age.
+            while {record.status for record in (await recorded(postgres_url)).values()} != {
                 DuplicationStatus.CREATED
             }:
                 await asyncio.sleep(0.1)
@@ -127,9 +127,9 @@ async def test_late_answer_and_search_never_give_one_campaign_two_owners(
             while (await recorded(postgres_url))[first.key].evidence is not Evidence.RESPONSE:
                 await asyncio.sleep(0.1)
         records = await recorded(postgres_url)
-    assert {each.evidence for each in by_search.values()} == {Evidence.INFERRED}
-    assert {each.status for each in records.values()} == {DuplicationStatus.CREATED}
-    owned = [each.campaign.id for each in records.values() if each.campaign]
+    assert {record.evidence for record in by_search.values()} == {Evidence.INFERRED}
+    assert {record.status for record in records.values()} == {DuplicationStatus.CREATED}
+    owned = [record.campaign.id for record in records.values() if record.campaign]
     copies = provider.intents[first.name].copies
     assert sorted(owned) == sorted(copies), "each copy is on one record"
     made_last = max(copies, key=lambda each: copies[each])
@@ -146,15 +146,15 @@ async def test_older_campaign_is_not_taken_for_the_copy_when_a_clock_is_wrong(
     missing, made = intent("fin-before-copy", "g", "main"), intent("fin-after-copy", "g", "main")
     for each in (missing, made):
         provider.add_older_campaign(each.group, each.called, timedelta(seconds=120))
-    async with replicas(config, (faked_by(seconds), {})) as (wrong, right):
+    async with replicas(config, (fake_clock(seconds), {})) as (wrong, right):
         for each in (missing, made):
-            told = await ask(http, wrong.url, each)
-            assert told is not None
-            assert told.status == "UNKNOWN"
+            response = await ask(http, wrong.url, each)
+            assert response is not None
+            assert response.status == "UNKNOWN"
         ready = (await http.get(f"{wrong.url}/readyz")).text
         direction = "ahead of" if seconds > 0 else "behind"
         assert f"clock is {abs(seconds)} seconds {direction} the database's" in ready
-        assert "this gateway's clock" in wrong.said()
+        assert "this gateway's clock" in wrong.output()
         assert (await http.get(f"{right.url}/readyz")).text == "ready\n"
         async with asyncio.timeout(20):
             while (await recorded(postgres_url))[made.key].status is DuplicationStatus.UNKNOWN:
@@ -195,20 +195,20 @@ async def test_copy_is_not_claimed_through_another_address_of_its_provider(
     missing = replace(intent("fin-before-copy", "g", "far"), called=made.name)
     provider.names[missing.name] = made.name
     async with replicas(config) as (first, second):
-        told, lost = await asyncio.gather(
+        response, lost = await asyncio.gather(
             ask(http, first.url, made), ask(http, second.url, missing)
         )
-        assert told is not None
+        assert response is not None
         assert lost is not None
-        assert (told.status, lost.status) == ("CREATED", "UNKNOWN")
+        assert (response.status, lost.status) == ("CREATED", "UNKNOWN")
         await asyncio.sleep(LOOKING_SECONDS)
         records = await recorded(postgres_url)
-        assert "lead to different addresses" not in first.said()
+        assert "lead to different addresses" not in first.output()
     assert records[missing.key].status is DuplicationStatus.UNKNOWN
     assert records[missing.key].checks > 1
 
 
-async def test_accounts_that_may_show_the_same_campaigns_are_named_at_the_start(
+async def test_accounts_that_may_share_campaigns_are_logged_at_the_start(
     tmp_path: Path, postgres_url: str, provider: Provider
 ) -> None:
     port = provider.url.rpartition(":")[2]
@@ -218,47 +218,49 @@ async def test_accounts_that_may_show_the_same_campaigns_are_named_at_the_start(
         first,
         _,
     ):
-        said = first.said()
-    assert f"near (localhost:{port}), far (127.0.0.1:{port}) lead to different addresses" in said
-    assert "It is missing for far" in said
+        output = first.output()
+    assert f"near (localhost:{port}), far (127.0.0.1:{port}) lead to different addresses" in output
+    assert "It is missing for far" in output
 
 
-async def test_hanging_provider_does_not_slow_down_the_settling_at_another(
+async def test_hanging_provider_does_not_delay_checks_of_another_account(
     tmp_path: Path, postgres_url: str, provider: Provider, http: httpx.AsyncClient
 ) -> None:
     places = {"hung": provider.hanging_url, "main": provider.url}
-    # Nothing is shortened here: a check of the hanging provider takes as long as it may.
+    # All intervals are the product's own: a check of the hanging provider takes its whole time.
     limits = {"hung": {"timeout_seconds": 15, "calls_at_once": 500}}
     config = configuration(tmp_path, postgres_url, places, deadline=60, more_of=limits)
 
     async def seconds_to_settle(url: str) -> float:
-        """From the answer that has no id until the copy is found."""
+        """Measure the time from a response without an id until the copy is found."""
         wanted = [intent("body-without-id", f"g-{number}", "main") for number in range(8)]
-        asked_at = monotonic()
-        told = await asyncio.gather(*(ask(http, url, each) for each in wanted))
-        assert {each and each.status for each in told} == {"ACCEPTED"}
+        sent_at = monotonic()
+        responses = await asyncio.gather(*(ask(http, url, intent) for intent in wanted))
+        assert {response and response.status for response in responses} == {"ACCEPTED"}
         async with asyncio.timeout(60):
             while True:
                 records = await recorded(postgres_url)
-                if all(records[each.key].status is DuplicationStatus.CREATED for each in wanted):
-                    return monotonic() - asked_at
+                if all(
+                    records[intent.key].status is DuplicationStatus.CREATED for intent in wanted
+                ):
+                    return monotonic() - sent_at
                 await asyncio.sleep(0.05)
 
-    async with replicas(config, constants={}) as (first, _):
+    async with replicas(config, timing={}) as (first, _):
         alone = min([await seconds_to_settle(first.url) for _ in range(2)])
         hanging = [intent("none", f"hung-{number}", "hung") for number in range(500)]
-        asking = [asyncio.create_task(ask(http, first.url, each)) for each in hanging]
+        asking = [asyncio.create_task(ask(http, first.url, intent)) for intent in hanging]
         async with asyncio.timeout(10):
             while len(await recorded(postgres_url)) < len(hanging):
                 await asyncio.sleep(0.1)
         during = await seconds_to_settle(first.url)
-        assert not any(each.done() for each in asking), "the calls are still open"
+        assert not any(task.done() for task in asking), "the calls are still open"
         await asyncio.wait(asking)
         assert sum(
-            each.status is DuplicationStatus.UNKNOWN
-            for each in (await recorded(postgres_url)).values()
+            record.status is DuplicationStatus.UNKNOWN
+            for record in (await recorded(postgres_url)).values()
         ) == len(hanging)
         beside = min([await seconds_to_settle(first.url) for _ in range(2)])
     print("ALONE", alone, "DURING", during, "BESIDE", beside)
-    # The bound is wide, because the machine may be busy: without shares it takes minutes.
+    # The bound is wide for a busy machine. Without shares, it takes minutes.
     assert max(during, beside) < 2 * alone + 5, (alone, during, beside)

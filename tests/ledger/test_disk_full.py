@@ -32,14 +32,14 @@ from support.faulty_provider import faulty_provider
 from support.gateways import (
     LAUNCHER,
     History,
-    all_insist,
     calling,
     configuration,
-    insist,
     intents,
     launch,
     listening,
     recorded,
+    retry_all_until_final,
+    retry_until_final,
 )
 from support.gateways import ask as ask_gateway
 
@@ -438,7 +438,7 @@ async def on_a_small_disk_that_is_filled_a_gateway_records_every_response(
                     History(each, [answer] if answer else [])
                     for each, answer in zip(wanted, answers, strict=True)
                 ]
-                names = [history.intent.name for history in histories if history.told]
+                names = [history.intent.name for history in histories if history.responses]
                 assert len(names) >= 10 if is_killed else len(names) == len(wanted)
                 disk.free_space()
                 if is_killed:
@@ -449,15 +449,18 @@ async def on_a_small_disk_that_is_filled_a_gateway_records_every_response(
                     assert records[name].evidence is Evidence.RESPONSE
                 # The outcomes of calls in progress at the kill are found by search.
                 await asyncio.gather(
-                    *(insist(http, lambda: gateway.url, provider, each) for each in histories)
+                    *(
+                        retry_until_final(http, lambda: gateway.url, provider, each)
+                        for each in histories
+                    )
                 )
-                assert {history.told[-1].status for history in histories} == {"CREATED"}
+                assert {history.responses[-1].status for history in histories} == {"CREATED"}
                 records = await recorded(disk.ledger_url)
                 assert {record.status for record in records.values()} == {DuplicationStatus.CREATED}
                 assert len(records) == len(wanted)
-                (history,) = await all_insist(
+                (history,) = await retry_all_until_final(
                     http, lambda: gateway.url, provider, intents(["none"], ("one",))
                 )
-                assert history.told[-1].status == "CREATED"
+                assert history.responses[-1].status == "CREATED"
         finally:
             gateway.kill()

@@ -65,7 +65,6 @@ def renamed(record: Mapping[str, Any]) -> Duplication:
     fields = {
         **record,
         "intent": {"requested_name": None, **intent, "override_of": record.get("despite")},
-        "preexisting_ids": intent.get("preexisting_ids"),
         "evidence": EVIDENCE[record["evidence"]] if "evidence" in record else None,
         "warnings": warnings,
         "preexisting_ids": preexisting_ids,

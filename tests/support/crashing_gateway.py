@@ -1,11 +1,13 @@
-"""The gateway's own command, with a stroke of fate, another clock or less patience built in.
+"""The gateway's own command with changes: a death at a step, another clock, other constants, a bug.
 
-`crashing_gateway.py TRICKS serve --config FILE`, where TRICKS is JSON:
-`at` names a step, `after` how often it is passed before the process sends itself `signal` there;
-without a `signal` whoever comes to the step says so and stays there, until the process is killed;
-`timing` are fields of `Timing`; `constants` replaces values of modules that it does not have;
-`clock` shifts the wall clock by so many seconds, and
-SIGUSR1 shifts it by `jump` more; `bug` names a mistake that nobody should be able to make unseen.
+`crashing_gateway.py CHANGES serve --config FILE`. CHANGES is a JSON object with these keys:
+- `at` names a step of a call, see `STEPS`. The process sends itself `signal` there, after the step
+  was passed `after` times. Without a `signal`, each call that comes to the step writes a line to
+  the log and waits there.
+- `timing` has fields of `Timing`. `constants` maps the names of other module constants to their new
+  values.
+- `clock` shifts the wall clock by that many seconds. SIGUSR1 shifts it by `jump` more.
+- `bug` names one of `BUGS`, which the promise checks must find.
 """
 
 import asyncio
@@ -46,23 +48,23 @@ from campaign_gateway.transport.errors import NoResponse
 
 Hit = Callable[[], Awaitable[None]]
 
-# What is said by whoever stays at a step.
-STAYS = "stays at the step"
+# The line in the log for each call that waits at a step.
+WAITS_AT_STEP = "waits at the step"
 
 
 def main() -> None:
-    tricks = json.loads(sys.argv.pop(1))
-    if timing := tricks.get("timing"):
+    changes = json.loads(sys.argv.pop(1))
+    if timing := changes.get("timing"):
         _replace_timing(Timing(**timing))
-    for name, value in tricks.get("constants", {}).items():
+    for name, value in changes.get("constants", {}).items():
         _replace(name, value)
-    if step := tricks.get("at"):
-        number = signal.Signals[tricks["signal"]] if "signal" in tricks else None
-        STEPS[step](_struck_after(tricks.get("after", 0), number))
-    if bug := tricks.get("bug"):
+    if step := changes.get("at"):
+        number = signal.Signals[changes["signal"]] if "signal" in changes else None
+        STEPS[step](_struck_after(changes.get("after", 0), number))
+    if bug := changes.get("bug"):
         BUGS[bug]()
-    if "clock" in tricks:
-        _shift_clock(tricks["clock"], tricks.get("jump", 0))
+    if "clock" in changes:
+        _shift_clock(changes["clock"], changes.get("jump", 0))
     cli.main()
 
 
@@ -72,7 +74,7 @@ def _struck_after(times: int, number: signal.Signals | None) -> Hit:
     async def hit() -> None:
         passed = next(hits)
         if number is None and passed >= times:
-            sys.stderr.write(f"{STAYS}\n")
+            sys.stderr.write(f"{WAITS_AT_STEP}\n")
             await asyncio.Event().wait()
         elif passed == times and number is not None:
             os.kill(os.getpid(), number)
@@ -104,7 +106,7 @@ def _after(owner: type, name: str) -> Callable[[Hit], None]:
 
 
 def _on_event(event: str) -> Callable[[Hit], None]:
-    """When the HTTP library says so, of a request that may make a copy."""
+    """At an event of the HTTP library, for a request that may make a copy."""
 
     def install(hit: Hit) -> None:
         original = client._Exchange.trace
@@ -125,15 +127,15 @@ STEPS: dict[str, Callable[[Hit], None]] = {
     "after-headers": _on_event("http11.send_request_headers.complete"),
     "after-request": _on_event("http11.send_request_body.complete"),
     "after-status": _on_event("http11.receive_response_headers.complete"),
-    "after-answer": _after(client.Transport, "send_once"),
+    "after-response": _after(client.Transport, "send_once"),
     "before-settle": _before(Ledger, "settle"),
     "after-settle": _after(Ledger, "settle"),
-    "after-second-answer": _after(client.Transport, "send_idempotent"),
-    "before-amend": _before(Ledger, "update_copy"),
-    "after-amend": _after(Ledger, "update_copy"),
+    "after-second-response": _after(client.Transport, "send_idempotent"),
+    "before-update": _before(Ledger, "update_copy"),
+    "after-update": _after(Ledger, "update_copy"),
     "before-reply": _after(Duplicator, "duplicate"),
-    "before-reading-is-settled": _before(Ledger, "settle_from_evidence"),
-    "after-reading-is-settled": _after(Ledger, "settle_from_evidence"),
+    "before-evidence-is-settled": _before(Ledger, "settle_from_evidence"),
+    "after-evidence-is-settled": _after(Ledger, "settle_from_evidence"),
 }
 
 
@@ -217,7 +219,7 @@ def _replace(name: str, value: Any) -> None:
 
 
 def _shift_clock(seconds: float, jump: float) -> None:
-    """Every wall clock the gateway asks; the monotonic ones go on as they do on any machine."""
+    """Shift every wall clock that the gateway reads. The monotonic clocks stay right."""
     shift = [seconds]
     real_time, real_time_ns = time.time, time.time_ns
 

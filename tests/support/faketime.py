@@ -1,4 +1,4 @@
-"""Processes with a wrong wall clock, by Debian's libfaketime."""
+"""Gives a process a wrong wall clock, with Debian's libfaketime."""
 
 import os
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 FAKETIME = ("libfaketimeMT.so.1", "libfaketime.so.1")
 
 
-def faked_by(seconds: int) -> dict[str, str]:
-    """The environment in which a process has another wall clock, and the same monotonic one."""
+def fake_clock(seconds: int) -> dict[str, str]:
+    """Return an environment that shifts the wall clock of a process, not its monotonic clock."""
     return {
         "LD_PRELOAD": str(_libfaketime()),
         "FAKETIME": f"{seconds:+d}s",

@@ -1,9 +1,9 @@
-"""A Sonarly on real sockets that fails as it is told to, and counts what it really made.
+"""A provider with Sonarly's API on real sockets. It fails on request, and counts its copies.
 
-What becomes of a request rides in the id of its source campaign, `<fault>--<intent>`, and what
-becomes of a list in the group's id, `<list fault>--<anything>`. The intent is also the name that
-the copy is given, so copies can be counted by intent. Several idempotency keys may share an intent:
-the provider sees no keys, and counts the copies of all of them together.
+The id of the source campaign, `<fault>--<intent>`, selects the fault of a request. The id of the
+group, `<list fault>--<anything>`, selects the fault of a list. The copy gets the intent as its
+name, so copies are counted by intent. Several idempotency keys may share an intent: the provider
+sees no keys, and counts the copies of all of them together.
 """
 
 import asyncio
@@ -35,18 +35,18 @@ REQUEST_LINE = re.compile(
     rb"(?:/(?P<fault>[\w-]+?)--(?P<intent>[\w-]+)/duplicate)? HTTP/1\.1\r\n"
 )
 
-# Longer than a gateway under test waits for an answer.
+# Longer than a gateway under test waits for a response.
 HANG_SECONDS = 30.0
 DRIP_SECONDS = 0.03
-# For so long a list fails, or a copy is not listed or not even made.
+# How long a list fails, and how late a copy is listed or made.
 LATE_SECONDS = 1.5
-# For so long a copy that is to be the younger one waits for the other.
+# How long a copy that must be the younger one waits for the other.
 LAST_SECONDS = 2.0
 
 
 @dataclass
-class Seen:
-    """What the provider knows of one intent. `posts` are counted as soon as a head is there."""
+class Traffic:
+    """The requests and copies of one intent. `posts` has the time of each complete head."""
 
     posts: list[float] = field(default_factory=list)
     whole: int = 0
@@ -56,12 +56,12 @@ class Seen:
 
 @dataclass
 class Provider:
-    """Safe to look at from any thread.
+    """The state of the provider. Any thread may read it.
 
-    `on_whole` and `on_copy` have, by intent, what is to happen when a request or a copy is whole.
-    `names` has the name of an intent's copy where the intent itself is not the name. `turns` has
-    the faults of an intent's requests in order of arrival; a request beyond them has the fault of
-    its URL. `hanging_url` accepts connections and never answers.
+    `on_whole` and `on_copy` have callbacks by intent, for a complete request and a new copy.
+    `names` has the name of a copy if it is not the intent itself. `turns` has the faults of an
+    intent's requests in order of arrival. Further requests have the fault of their URL.
+    `hanging_url` accepts connections and never responds.
     """
 
     url: str = ""
@@ -71,7 +71,7 @@ class Provider:
     hanging_url: str = ""
     names: dict[str, str] = field(default_factory=dict)
     turns: dict[str, list[str]] = field(default_factory=dict)
-    intents: dict[str, Seen] = field(default_factory=lambda: defaultdict(Seen))
+    intents: dict[str, Traffic] = field(default_factory=lambda: defaultdict(Traffic))
     groups: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     lists: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     listing: Counter[str] = field(default_factory=Counter)
@@ -89,7 +89,7 @@ class Provider:
         return self.intents[intent].open == 0
 
     def add_older_campaign(self, group: str, name: str, age: timedelta) -> None:
-        """List a campaign of that name that no gateway asked for."""
+        """List a campaign of that name that no gateway requested."""
         campaign = _campaign(name, datetime.now(UTC) - age)
         self.groups[group].append(campaign | {"_listed_at": 0.0})
 
@@ -112,8 +112,8 @@ def _nothing() -> None: ...
 
 
 @dataclass
-class Visit:
-    """One request for a copy, as far as its handling has come."""
+class CopyRequest:
+    """One request for a copy, and how far its handling has come."""
 
     provider: Provider
     socket: socket.socket
@@ -126,7 +126,7 @@ class Visit:
         return self.provider.names.get(self.intent, self.intent)
 
     async def read(self) -> None:
-        """Take the whole request. Raises `ConnectionError` when its sender is gone before that."""
+        """Read the whole request. Raises `ConnectionError` if its sender closes earlier."""
         head, body = await _read_whole(self.socket)
         self.provider.intents[self.intent].whole += 1
         if complaint := _complaint(head, body, self.name):
@@ -141,26 +141,26 @@ class Visit:
         self.provider.groups[self.group].append(listed)
         self.provider.on_copy.pop(self.intent, _nothing)()
 
-    async def say(self, what: bytes) -> None:
+    async def send(self, what: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.socket, what)
 
-    async def hear_nothing_more(self, seconds: float) -> None:
-        """Until the other side has gone, or the time is over."""
+    async def wait_until_closed(self, seconds: float) -> None:
+        """Wait until the other side closes, or the time is over."""
         with suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(seconds):
                 while await asyncio.get_running_loop().sock_recv(self.socket, 65536):
                     pass
 
 
-Ending = Callable[[Visit], Awaitable[None]]
+Ending = Callable[[CopyRequest], Awaitable[None]]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """How a request for a copy ends, how many copies it makes, and what may honestly be said of it.
+    """How a request for a copy ends, and how many copies it makes.
 
-    `first` is what the gateway can know from the answer, `last` what it can know after reading.
-    `act` does everything, from reading the request on.
+    `first` is the status that the gateway can know from the response, `last` the status that it can
+    know after a search. `act` handles the request, from reading it on.
     """
 
     act: Ending
@@ -169,7 +169,7 @@ class Fault:
     copies: int = 0
 
 
-# --- what is said ---------------------------------------------------------------------------------
+# --- responses ------------------------------------------------------------------------------------
 
 
 def _response(status: int, body: bytes, headers: str = "") -> bytes:
@@ -192,91 +192,91 @@ def _error(status: int) -> bytes:
 # --- how a request ends ---------------------------------------------------------------------------
 
 
-async def _close(visit: Visit) -> None:
-    """With FIN, as everything ends that has nothing else to say."""
+async def _close(request: CopyRequest) -> None:
+    """Do nothing more: the connection is closed with FIN after every request."""
 
 
-async def _reset(visit: Visit) -> None:
-    _make_resetting(visit.socket)
+async def _reset(request: CopyRequest) -> None:
+    _make_resetting(request.socket)
 
 
-async def _hang(visit: Visit) -> None:
-    await visit.hear_nothing_more(HANG_SECONDS)
+async def _hang(request: CopyRequest) -> None:
+    await request.wait_until_closed(HANG_SECONDS)
 
 
-def _saying(raw: bytes) -> Ending:
-    async def say(visit: Visit) -> None:
-        await visit.say(raw)
+def _sending(raw: bytes) -> Ending:
+    async def send(request: CopyRequest) -> None:
+        await request.send(raw)
 
-    return say
+    return send
 
 
 def _status(number: int) -> Ending:
-    return _saying(_response(number, _error(number)))
+    return _sending(_response(number, _error(number)))
 
 
-async def _answer(visit: Visit) -> None:
-    await visit.say(_response(201, _success(visit.answer)))
+async def _answer(request: CopyRequest) -> None:
+    await request.send(_response(201, _success(request.answer)))
 
 
-async def _answer_after_hints(visit: Visit) -> None:
-    await visit.say(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n")
-    await _answer(visit)
+async def _answer_after_hints(request: CopyRequest) -> None:
+    await request.send(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n")
+    await _answer(request)
 
 
-async def _answer_cut_short(visit: Visit) -> None:
-    await visit.say(_response(201, _success(visit.answer))[:-40])
+async def _answer_cut_short(request: CopyRequest) -> None:
+    await request.send(_response(201, _success(request.answer))[:-40])
 
 
-async def _answer_in_bad_chunks(visit: Visit) -> None:
+async def _answer_in_bad_chunks(request: CopyRequest) -> None:
     head = b"HTTP/1.1 201 Created\r\ntransfer-encoding: chunked\r\n\r\n"
-    await visit.say(head + b'8\r\n{"succes\r\nnot-a-number\r\n')
+    await request.send(head + b'8\r\n{"succes\r\nnot-a-number\r\n')
 
 
-async def _drip(visit: Visit, whole: bytes, at_once: int) -> None:
-    await visit.say(whole[:at_once])
+async def _drip(request: CopyRequest, whole: bytes, at_once: int) -> None:
+    await request.send(whole[:at_once])
     for each in whole[at_once:]:
-        await visit.say(bytes([each]))
+        await request.send(bytes([each]))
         await asyncio.sleep(DRIP_SECONDS)
 
 
-async def _drip_all(visit: Visit) -> None:
-    await _drip(visit, _response(201, _success(visit.answer)), 0)
+async def _drip_all(request: CopyRequest) -> None:
+    await _drip(request, _response(201, _success(request.answer)), 0)
 
 
-async def _drip_body(visit: Visit) -> None:
-    whole = _response(201, _success(visit.answer))
-    await _drip(visit, whole, whole.index(b"\r\n\r\n") + 4)
+async def _drip_body(request: CopyRequest) -> None:
+    whole = _response(201, _success(request.answer))
+    await _drip(request, whole, whole.index(b"\r\n\r\n") + 4)
 
 
-async def _answer_hugely(visit: Visit) -> None:
-    await visit.say(
-        _response(201, _success(visit.answer | {"description": "x" * COPY_ANSWER_LIMIT}))
+async def _answer_hugely(request: CopyRequest) -> None:
+    await request.send(
+        _response(201, _success(request.answer | {"description": "x" * COPY_ANSWER_LIMIT}))
     )
 
 
-async def _answer_in_gzip(visit: Visit) -> None:
-    body = gzip.compress(_success(visit.answer))
-    await visit.say(_response(201, body, "content-encoding: gzip\r\n"))
+async def _answer_in_gzip(request: CopyRequest) -> None:
+    body = gzip.compress(_success(request.answer))
+    await request.send(_response(201, body, "content-encoding: gzip\r\n"))
 
 
-async def _answer_without_id(visit: Visit) -> None:
-    nameless = {name: value for name, value in visit.answer.items() if name != "id"}
-    await visit.say(_response(201, _success(nameless)))
+async def _answer_without_id(request: CopyRequest) -> None:
+    nameless = {name: value for name, value in request.answer.items() if name != "id"}
+    await request.send(_response(201, _success(nameless)))
 
 
-async def _redirect(visit: Visit, status: int) -> None:
-    # To where a copy would be made, if anybody went there.
-    location = f"/v1/accounts/{visit.group}/campaigns/none--{visit.intent}/duplicate"
-    await visit.say(_response(status, b"", f"location: {location}\r\n"))
+async def _redirect(request: CopyRequest, status: int) -> None:
+    # A client that follows it makes another copy.
+    location = f"/v1/accounts/{request.group}/campaigns/none--{request.intent}/duplicate"
+    await request.send(_response(status, b"", f"location: {location}\r\n"))
 
 
 def _redirecting(status: int) -> Ending:
-    return lambda visit: _redirect(visit, status)
+    return lambda request: _redirect(request, status)
 
 
-async def _hold(visit: Visit) -> None:
-    while not visit.provider.released.is_set():
+async def _hold(request: CopyRequest) -> None:
+    while not request.provider.released.is_set():
         await asyncio.sleep(0.01)
 
 
@@ -284,102 +284,102 @@ async def _hold(visit: Visit) -> None:
 
 
 def _without_copy(end: Ending) -> Ending:
-    async def act(visit: Visit) -> None:
-        await visit.read()
-        await end(visit)
+    async def act(request: CopyRequest) -> None:
+        await request.read()
+        await end(request)
 
     return act
 
 
 def _after_copy(end: Ending) -> Ending:
-    async def act(visit: Visit) -> None:
-        await visit.read()
-        visit.copy()
-        await end(visit)
+    async def act(request: CopyRequest) -> None:
+        await request.read()
+        request.copy()
+        await end(request)
 
     return act
 
 
-async def _close_unread(visit: Visit) -> None:
-    visit.socket.shutdown(socket.SHUT_WR)
+async def _close_unread(request: CopyRequest) -> None:
+    request.socket.shutdown(socket.SHUT_WR)
     # A socket that is closed with something unread sends RST, which would overtake the FIN.
     await asyncio.sleep(0.1)
 
 
-async def _close_after_head(visit: Visit) -> None:
-    head = visit.socket.recv(65536, socket.MSG_PEEK).partition(b"\r\n\r\n")[0]
-    visit.socket.recv(len(head) + 4)
-    await _close_unread(visit)
+async def _close_after_head(request: CopyRequest) -> None:
+    head = request.socket.recv(65536, socket.MSG_PEEK).partition(b"\r\n\r\n")[0]
+    request.socket.recv(len(head) + 4)
+    await _close_unread(request)
 
 
-async def _copy_late(visit: Visit) -> None:
-    await visit.read()
-    visit.socket.close()
+async def _copy_late(request: CopyRequest) -> None:
+    await request.read()
+    request.socket.close()
     await asyncio.sleep(LATE_SECONDS)
-    visit.copy()
+    request.copy()
 
 
-async def _list_late(visit: Visit) -> None:
-    await visit.read()
-    visit.copy(listed_after=LATE_SECONDS)
+async def _list_late(request: CopyRequest) -> None:
+    await request.read()
+    request.copy(listed_after=LATE_SECONDS)
 
 
-async def _hold_and_copy(visit: Visit) -> None:
-    await visit.read()
-    await _hold(visit)
-    visit.copy()
-    await _answer(visit)
+async def _hold_and_copy(request: CopyRequest) -> None:
+    await request.read()
+    await _hold(request)
+    request.copy()
+    await _answer(request)
 
 
-async def _copy_and_hold(visit: Visit) -> None:
-    await visit.read()
-    visit.copy()
-    await _hold(visit)
-    await _answer(visit)
+async def _copy_and_hold(request: CopyRequest) -> None:
+    await request.read()
+    request.copy()
+    await _hold(request)
+    await _answer(request)
 
 
-async def _copy_last(visit: Visit) -> None:
-    await visit.read()
-    copies = visit.provider.intents[visit.intent].copies
+async def _copy_last(request: CopyRequest) -> None:
+    await request.read()
+    copies = request.provider.intents[request.intent].copies
     with suppress(TimeoutError):
         async with asyncio.timeout(LAST_SECONDS):
             while not copies:
                 await asyncio.sleep(0.01)
-    visit.copy()
-    await _answer(visit)
+    request.copy()
+    await _answer(request)
 
 
-async def _answer_slowly(visit: Visit) -> None:
-    await visit.read()
-    visit.copy()
+async def _answer_slowly(request: CopyRequest) -> None:
+    await request.read()
+    request.copy()
     await asyncio.sleep(0.3)
-    await _answer(visit)
+    await _answer(request)
 
 
-# What tells nobody whether a copy was made.
-SILENCES: Mapping[str, Ending] = {
+# After these, the gateway cannot know whether a copy was made.
+UNCERTAIN_ENDINGS: Mapping[str, Ending] = {
     "fin": _close,
     "rst": _reset,
     "hang": _hang,
-    "half-a-status-line": _saying(b"HTTP/1.1 20"),
-    "garbage": _saying(b"\x15\x03\x01\x00\x02\x02\x0a not HTTP\r\n\r\n"),
-    "only-100": _saying(b"HTTP/1.1 100 Continue\r\n\r\n"),
-    "only-103": _saying(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"),
+    "half-a-status-line": _sending(b"HTTP/1.1 20"),
+    "garbage": _sending(b"\x15\x03\x01\x00\x02\x02\x0a not HTTP\r\n\r\n"),
+    "only-100": _sending(b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "only-103": _sending(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"),
     **{f"status-{number}": _status(number) for number in (408, 500, 502, 503, 504)},
-    # No document of the provider's knows these, so they are no yes.
-    "status-202": _saying(b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}"),
-    "status-204": _saying(b"HTTP/1.1 204 No Content\r\n\r\n"),
+    # The provider documents none of these, so they do not mean success.
+    "status-202": _sending(b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}"),
+    "status-204": _sending(b"HTTP/1.1 204 No Content\r\n\r\n"),
 }
-# What says yes and does not say what was made.
-HALF_ANSWERS: Mapping[str, Ending] = {
+# These mean success, and the id of the copy cannot be read.
+UNREADABLE_SUCCESSES: Mapping[str, Ending] = {
     "body-cut-short": _answer_cut_short,
     "body-in-bad-chunks": _answer_in_bad_chunks,
     "body-dripping": _drip_body,
     "body-huge": _answer_hugely,
     "body-in-gzip": _answer_in_gzip,
     "body-without-id": _answer_without_id,
-    "body-no-json": _saying(b'HTTP/1.1 201 Created\r\ncontent-length: 9\r\n\r\n{"data": '),
-    "body-other-json": _saying(b"HTTP/1.1 201 Created\r\ncontent-length: 6\r\n\r\n[1, 2]"),
+    "body-no-json": _sending(b'HTTP/1.1 201 Created\r\ncontent-length: 9\r\n\r\n{"data": '),
+    "body-other-json": _sending(b"HTTP/1.1 201 Created\r\ncontent-length: 6\r\n\r\n[1, 2]"),
 }
 REFUSALS = (400, 401, 403, 404, 409, 422, 429)
 REDIRECTS = (301, 302, 307, 308)
@@ -387,15 +387,15 @@ REDIRECTS = (301, 302, 307, 308)
 FAULTS: dict[str, Fault] = {
     **{
         f"{name}-before-copy": Fault(_without_copy(end), "UNKNOWN", "UNKNOWN")
-        for name, end in SILENCES.items()
+        for name, end in UNCERTAIN_ENDINGS.items()
     },
     **{
         f"{name}-after-copy": Fault(_after_copy(end), "UNKNOWN", "CREATED", 1)
-        for name, end in SILENCES.items()
+        for name, end in UNCERTAIN_ENDINGS.items()
     },
     **{
         name: Fault(_after_copy(end), "ACCEPTED", "CREATED", 1)
-        for name, end in HALF_ANSWERS.items()
+        for name, end in UNREADABLE_SUCCESSES.items()
     },
     **{
         f"refusal-{number}": Fault(_without_copy(_status(number)), "REJECTED", "REJECTED")
@@ -413,7 +413,7 @@ FAULTS: dict[str, Fault] = {
     "copied-late": Fault(_copy_late, "UNKNOWN", "CREATED", 1),
     "listed-late": Fault(_list_late, "UNKNOWN", "CREATED", 1),
 }
-# No faults, but what kills and outages are timed by.
+# These are no faults. Kills and outages are timed by them.
 PLAIN: dict[str, Fault] = {
     "none": Fault(_after_copy(_answer), "CREATED", "CREATED", 1),
     "slow": Fault(_answer_slowly, "CREATED", "CREATED", 1),
@@ -421,7 +421,7 @@ PLAIN: dict[str, Fault] = {
     "held-before-copy": Fault(_hold_and_copy, "CREATED", "CREATED", 1),
     "held-after-copy": Fault(_copy_and_hold, "CREATED", "CREATED", 1),
 }
-# What the lists of a group do at first.
+# How the lists of a group fail at first.
 LIST_FAULTS = ("list-500", "list-cut", "list-garbage", "list-hang")
 
 
@@ -430,7 +430,7 @@ LIST_FAULTS = ("list-500", "list-cut", "list-garbage", "list-hang")
 
 @contextmanager
 def faulty_provider() -> Iterator[Provider]:
-    """In a thread of its own, so that it outlives whatever happens to the gateways."""
+    """Run the provider in a thread of its own, so that it is independent of the test's loop."""
     provider = Provider()
     with (
         start_blocking_portal() as portal,
@@ -457,8 +457,8 @@ async def _serving(provider: Provider) -> AsyncIterator[None]:
 
     with ExitStack() as sockets:
         answers = (handle, close, reset, hang)
-        listeners = {each: sockets.enter_context(_listener()) for each in answers}
-        # Taken, and nobody listens there.
+        listeners = {response: sockets.enter_context(_listener()) for response in answers}
+        # The port is taken, and no process listens on it.
         deaf = sockets.enter_context(socket.socket())
         deaf.bind(("127.0.0.1", 0))
         (
@@ -473,8 +473,8 @@ async def _serving(provider: Provider) -> AsyncIterator[None]:
                 tasks.create_task(_accept(listener, each)) for each, listener in listeners.items()
             ]
             yield
-            for each in serving:
-                each.cancel()
+            for task in serving:
+                task.cancel()
 
 
 def _listener() -> socket.socket:
@@ -520,8 +520,8 @@ async def _handle(provider: Provider, connection: socket.socket) -> None:
     try:
         if turns := provider.turns.get(intent):
             fault = turns.pop(0)
-        visit = Visit(provider, connection, group, intent)
-        await (PLAIN | FAULTS)[fault].act(visit)
+        request = CopyRequest(provider, connection, group, intent)
+        await (PLAIN | FAULTS)[fault].act(request)
     finally:
         seen.open -= 1
 
@@ -534,19 +534,19 @@ async def _list(provider: Provider, connection: socket.socket, group: str) -> No
     try:
         await _read_whole(connection)
         fault = group.partition("--")[0] if monotonic() - asked[0] < LATE_SECONDS else ""
-        visit = Visit(provider, connection, group, "")
-        await visit.say(_listed(provider, group, fault))
+        request = CopyRequest(provider, connection, group, "")
+        await request.send(_listed(provider, group, fault))
         if fault == "list-hang":
-            await _hang(visit)
+            await _hang(request)
     finally:
         provider.listing[group] -= 1
 
 
 def _listed(provider: Provider, group: str, fault: str) -> bytes:
     items = [
-        {name: value for name, value in each.items() if name != "_listed_at"}
-        for each in provider.groups[group]
-        if each["_listed_at"] <= monotonic()
+        {name: value for name, value in campaign.items() if name != "_listed_at"}
+        for campaign in provider.groups[group]
+        if campaign["_listed_at"] <= monotonic()
     ]
     date = format_datetime(datetime.now(UTC), usegmt=True)
     whole = _response(200, _success({"items": items}), f"date: {date}\r\n")
@@ -563,7 +563,7 @@ def _listed(provider: Provider, group: str, fault: str) -> bytes:
 
 
 async def _peek(connection: socket.socket) -> bytes:
-    """The head of a request, which is left to be read."""
+    """Return the head of a request without taking it from the socket."""
     loop = asyncio.get_running_loop()
     head = b""
     while b"\r\n\r\n" not in head:
@@ -577,7 +577,7 @@ async def _peek(connection: socket.socket) -> bytes:
         if longer == head:
             await asyncio.sleep(0.001)
         if not longer:
-            raise ConnectionAbortedError("gone before a word")
+            raise ConnectionAbortedError("closed before the head")
         head = longer
     return head
 
@@ -592,12 +592,12 @@ async def _read_whole(connection: socket.socket) -> tuple[bytes, bytes]:
             return head, body
         more = await loop.sock_recv(connection, 65536)
         if not more:
-            raise ConnectionAbortedError("gone before the request was whole")
+            raise ConnectionAbortedError("closed before the end of the request")
         read += more
 
 
 def _complaint(head: bytes, body: bytes, name: str) -> str | None:
-    """What the provider would refuse; that it does not is only for the counting."""
+    """Return what is wrong with the request. It is not refused, so that copies are counted."""
     if not head.startswith(b"POST "):
         return f"not a POST: {head!r}"
     if f"\r\nauthorization: bearer {API_KEY}" not in head.decode().lower():

@@ -1,4 +1,4 @@
-"""Real gateways as processes that can be killed, and clients that never give up a key."""
+"""Starts real gateway processes, and acts as their clients."""
 
 import asyncio
 import json
@@ -21,11 +21,12 @@ import httpx
 from campaign_gateway.ledger import open_ledger
 from campaign_gateway.model import Duplication, Selection
 from support.faulty_provider import API_KEY, AUDIENCE, FAULTS, PLAIN, Provider
+from support.forked_gateways import ForkedProcess, forks
 
 LAUNCHER = Path(__file__).with_name("crashing_gateway.py")
 
-# So that what becomes of a dead gateway's calls is soon seen.
-SOON = {
+# A dead gateway is detected after seconds, and its calls are settled soon after.
+SHORT_INTERVALS = {
     "heartbeat_interval": 0.3,
     "dead_after": 2.0,
     "check_timeout": 3.0,
@@ -52,8 +53,9 @@ _numbers = count(1)
 class Intent:
     """One request for one copy.
 
-    The provider counts by `name`, which equal intents share. `called` is the name of the copy.
-    `wish` is what one person wants; a person who presses again with a new key keeps it.
+    The provider counts copies by `name`, which equal intents share. `called` is the name of the
+    copy. `wish` identifies what one person wants. A person who presses again with a new key still
+    has the same wish.
     """
 
     name: str
@@ -66,14 +68,14 @@ class Intent:
 
     @property
     def expected(self) -> str:
-        """What must be known in the end if nothing else goes wrong."""
+        """The final status if nothing else goes wrong."""
         return (PLAIN | FAULTS)[self.fault].last
 
 
 def intents(
     faults: Sequence[str], accounts: Sequence[str] = ("main",), *, group: str = "plain"
 ) -> list[Intent]:
-    """One for each fault that is named, over the accounts in turn, fifty to a group."""
+    """Return one intent for each fault, over the accounts in turn, fifty to a group."""
     return [
         intent(fault, f"{group}--{number // 50}", accounts[number % len(accounts)])
         for number, fault in enumerate(faults)
@@ -81,17 +83,17 @@ def intents(
 
 
 def intent(fault: str, group: str, account: str) -> Intent:
-    """A new one, whose name no other intent has."""
+    """Return an intent with a name that no other intent has."""
     name = f"intent-{next(_numbers)}"
     return Intent(name, fault, group, account, key=name, called=name, wish=name)
 
 
 @dataclass(frozen=True)
-class Told:
-    """One answer of a gateway to one request with an intent's key."""
+class GatewayResponse:
+    """The payload of one mutation with an intent's key. Times are of the monotonic clock."""
 
-    asked_at: float
-    told_at: float
+    sent_at: float
+    received_at: float
     status: str
     campaign: str | None
     duplication: str | None
@@ -103,21 +105,21 @@ class Told:
 
     @property
     def is_recorded(self) -> bool:
-        """Whether `duplication` is the record of the key that was asked with."""
+        """Whether `duplication` is the record of the key in the request."""
         return self.duplication is not None and self.status != "NOT_SENT"
 
 
 @dataclass
 class History:
-    """What the clients were told of an intent, in the order of hearing it."""
+    """The responses that one client received for an intent, in order of arrival."""
 
     intent: Intent
-    told: list[Told] = field(default_factory=list)
+    responses: list[GatewayResponse] = field(default_factory=list)
 
 
 @dataclass
 class Gateway:
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | ForkedProcess
     log: Path
     url: str = ""
 
@@ -125,7 +127,7 @@ class Gateway:
     def is_running(self) -> bool:
         return self.process.poll() is None
 
-    def said(self) -> str:
+    def output(self) -> str:
         return self.log.read_text("utf-8")
 
     def kill(self) -> None:
@@ -136,7 +138,7 @@ class Gateway:
         self.process.send_signal(number)
 
     async def ended(self, seconds: float = 60) -> int:
-        """Its exit code."""
+        """Wait for the end, and return the exit code."""
         async with asyncio.timeout(seconds):
             while (code := self.process.poll()) is None:
                 await asyncio.sleep(0.01)
@@ -159,9 +161,9 @@ def configuration(
     more: str = "",
     more_of: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
 ) -> Path:
-    """A file that `serve` takes; `accounts` are names with the URLs of their provider.
+    """Write a configuration file for `serve`. `accounts` maps names to the URLs of the provider.
 
-    `more` are lines for the ledger, `more_of` settings for single accounts.
+    `more` has lines for the ledger, `more_of` has settings for single accounts.
     """
     tables = ""
     for name, url in accounts.items():
@@ -186,26 +188,41 @@ def configuration(
 
 def launch(
     config: Path,
-    tricks: Mapping[str, object] | None = None,
-    environment: Mapping[str, str] = MappingProxyType({}),
+    changes: Mapping[str, object] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Gateway:
-    """Start one without waiting for it. `environment` adds to that of the tests."""
-    command = ["-m", "campaign_gateway"] if tricks is None else [str(LAUNCHER), json.dumps(tricks)]
+    """Start a gateway, and return before it listens.
+
+    `changes` are those of `crashing_gateway.py`. With an `environment`, which adds to that of the
+    tests, the gateway gets an interpreter of its own.
+    """
     log = config.with_name(f"{config.stem}-{next(_numbers)}.log")
+    serve = ["serve", "--config", str(config)]
+    if environment is None and not _is_coverage_measured():
+        log.write_bytes(b"")
+        return Gateway(forks().start([json.dumps(changes or {}), *serve], log), log)
+    command = (
+        ["-m", "campaign_gateway"] if changes is None else [str(LAUNCHER), json.dumps(changes)]
+    )
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, *command, "serve", "--config", str(config)],
+            [sys.executable, *command, *serve],
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
+            env={**os.environ, **(environment or {})},
         )
     return Gateway(process, log)
 
 
+def _is_coverage_measured() -> bool:
+    """Whether coverage is measured. It starts with an interpreter, so it does not see forks."""
+    return any(name.startswith("COVERAGE_PROCESS") for name in os.environ)
+
+
 async def listening(gateway: Gateway, seconds: float = 60) -> Gateway:
     async with asyncio.timeout(seconds):
-        while not (found := re.search(r"listening on \S+ port (\d+)", gateway.said())):
-            assert gateway.is_running, gateway.said()
+        while not (found := re.search(r"listening on \S+ port (\d+)", gateway.output())):
+            assert gateway.is_running, gateway.output()
             await asyncio.sleep(0.02)
     gateway.url = f"http://127.0.0.1:{found[1]}"
     return gateway
@@ -213,9 +230,11 @@ async def listening(gateway: Gateway, seconds: float = 60) -> Gateway:
 
 @asynccontextmanager
 async def serving(
-    config: Path, tricks: Mapping[str, object] | None = None
+    config: Path,
+    changes: Mapping[str, object] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Gateway]:
-    gateway = launch(config, tricks)
+    gateway = launch(config, changes, environment)
     try:
         yield await listening(gateway)
     finally:
@@ -225,12 +244,12 @@ async def serving(
 @asynccontextmanager
 async def calling() -> AsyncIterator[httpx.AsyncClient]:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-    async with httpx.AsyncClient(trust_env=False, timeout=60, limits=limits) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=60, limits=limits, verify=False) as http:
         yield http
 
 
-async def ask(http: httpx.AsyncClient, url: str, intent: Intent) -> Told | None:
-    """What a gateway says to the intent's mutation; None when it gives no answer."""
+async def ask(http: httpx.AsyncClient, url: str, intent: Intent) -> GatewayResponse | None:
+    """Send the intent's mutation. Return None if the connection fails."""
     campaign = {
         "account": intent.account,
         "accountGroupId": intent.group,
@@ -239,7 +258,7 @@ async def ask(http: httpx.AsyncClient, url: str, intent: Intent) -> Told | None:
         "name": intent.called,
     }
     variables = {"campaign": campaign, "key": intent.key}
-    asked_at = monotonic()
+    sent_at = monotonic()
     try:
         response = await http.post(
             f"{url}/graphql", json={"query": MUTATION, "variables": variables}
@@ -249,15 +268,15 @@ async def ask(http: httpx.AsyncClient, url: str, intent: Intent) -> Told | None:
     assert response.status_code == 200, f"{response.status_code}: {response.text}"
     answer = response.json()
     assert "errors" not in answer, answer
-    return _told(asked_at, answer["data"]["duplicateCampaign"])
+    return _parse_response(sent_at, answer["data"]["duplicateCampaign"])
 
 
-def _told(asked_at: float, payload: dict[str, Any]) -> Told:
+def _parse_response(sent_at: float, payload: dict[str, Any]) -> GatewayResponse:
     duplication = payload["duplication"] or {}
     error = payload["userErrors"][0] if payload["userErrors"] else {}
-    return Told(
-        asked_at=asked_at,
-        told_at=monotonic(),
+    return GatewayResponse(
+        sent_at=sent_at,
+        received_at=monotonic(),
         status=payload["status"],
         campaign=payload["campaign"] and payload["campaign"]["id"],
         duplication=duplication.get("id"),
@@ -276,7 +295,7 @@ def always(url: str) -> Where:
     return lambda: url
 
 
-async def insist(
+async def retry_until_final(
     http: httpx.AsyncClient,
     where: Where,
     provider: Provider,
@@ -284,35 +303,35 @@ async def insist(
     *,
     seconds: float = 60,
 ) -> History:
-    """Ask with the same key until all is known that ever can be, or the time is over.
+    """Repeat the request with the same key until the response is final or the time is over.
 
-    `where` gives the URL of a gateway, another one each time if need be, or "" while there is none.
+    `where` returns the URL of a gateway, which may change, or "" while no gateway listens.
     """
     give_up_at, pause, intent = monotonic() + seconds, 0.2, history.intent
     while monotonic() < give_up_at:
         url = where()
-        told = await ask(http, url, intent) if url else None
-        if told is None:
+        response = await ask(http, url, intent) if url else None
+        if response is None:
             await asyncio.sleep(0.05)
             continue
-        history.told.append(told)
-        if is_final(told, provider, intent):
+        history.responses.append(response)
+        if is_final(response, provider, intent):
             break
         await asyncio.sleep(pause)
         pause = min(2.0, 1.5 * pause)
     return history
 
 
-def is_final(told: Told, provider: Provider, intent: Intent) -> bool:
-    if not told.is_recorded or told.status == "IN_PROGRESS":
+def is_final(response: GatewayResponse, provider: Provider, intent: Intent) -> bool:
+    if not response.is_recorded or response.status == "IN_PROGRESS":
         return False
-    if told.status == "UNKNOWN" and told.replayed:
-        # Nobody will ever know more when there is nothing to be found.
+    if response.status == "UNKNOWN" and response.replayed:
+        # Without a copy there is nothing to find, so UNKNOWN stays.
         return provider.is_done_with(intent.name) and not provider.has_copy(intent.name)
-    return told.status in {"CREATED", "REJECTED"}
+    return response.status in {"CREATED", "REJECTED"}
 
 
-async def follow(
+async def follow_advice(
     http: httpx.AsyncClient,
     where: Callable[[], Sequence[str]],
     provider: Provider,
@@ -321,10 +340,10 @@ async def follow(
     presses: int = 2,
     seconds: float = 60,
 ) -> list[History]:
-    """Act as a frontend that does only what each answer says. Return a history for each key.
+    """Act as a frontend that does what each response says. Return a history for each key.
 
-    `where` gives the URLs of the gateways that a press of the button reaches, as behind a router
-    that sends requests again: each answers, and the frontend sees the last answer only.
+    `where` returns the URLs of the gateways that one press of the button reaches, as behind a
+    router that resends requests. Each gateway responds, and the frontend sees the last response.
     """
     give_up_at, histories, pause = monotonic() + seconds, [History(wish)], 0.2
     while monotonic() < give_up_at:
@@ -348,23 +367,27 @@ async def follow(
     return histories
 
 
-async def _press(http: httpx.AsyncClient, urls: Sequence[str], history: History) -> Told | None:
-    """Send one press to all of the gateways, and return the answer that arrives last."""
+async def _press(
+    http: httpx.AsyncClient, urls: Sequence[str], history: History
+) -> GatewayResponse | None:
+    """Send one press to all of the gateways, and return the response that arrives last."""
     arrived = await asyncio.gather(*(ask(http, url, history.intent) for url in urls))
-    answers = sorted((each for each in arrived if each), key=lambda each: each.told_at)
-    history.told += answers
+    answers = sorted(
+        (response for response in arrived if response), key=lambda each: each.received_at
+    )
+    history.responses += answers
     return answers[-1] if answers else None
 
 
 async def _wait(http: httpx.AsyncClient, url: str, duplication: str) -> None:
-    """Look at the duplication, as `WAIT` says. What became of it is asked with the key."""
+    """Query the duplication, as `WAIT` says. The outcome comes with the next mutation."""
     query = {"query": WAIT, "variables": {"id": duplication}}
-    # A gateway that dies meanwhile is no reason to give up.
+    # The gateway may be killed during the query.
     with suppress(httpx.HTTPError):
         await http.post(f"{url}/graphql", json=query)
 
 
-async def all_insist(
+async def retry_all_until_final(
     http: httpx.AsyncClient,
     where: Where,
     provider: Provider,
@@ -373,13 +396,13 @@ async def all_insist(
     clients: int = 24,
     seconds: float = 60,
 ) -> list[History]:
-    """So many clients at once, each with one intent after the other."""
-    histories = [History(each) for each in wanted]
+    """Run that many clients at the same time, each with one intent after the other."""
+    histories = [History(intent) for intent in wanted]
     waiting = iter(histories)
 
     async def work() -> None:
         for each in waiting:
-            await insist(http, where, provider, each, seconds=seconds)
+            await retry_until_final(http, where, provider, each, seconds=seconds)
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(clients):
@@ -388,10 +411,10 @@ async def all_insist(
 
 
 async def recorded(ledger_url: str) -> dict[str, Duplication]:
-    """The ledger by key, as somebody who visits it finds it."""
+    """Read all records of the ledger, by key, as an operator."""
     ledger = await open_ledger(ledger_url, as_operator=True)
     try:
         found = await ledger.list(None, Selection(), 1_000_000, None)
     finally:
         await ledger.close()
-    return {each.intent.key: each for each in found}
+    return {record.intent.key: record for record in found}

@@ -219,7 +219,7 @@ async def test_gateway_needs_the_private_ca_of_its_provider(
             (wanted,) = intents(["none"])
             told = await ask(http, gateway.url, wanted)
             assert told is not None
-            said = gateway.said()
+            said = gateway.output()
             keys = await recorded(ledger)
     if trusted != "nothing":
         assert (told.status, told.evidence) == ("CREATED", "RESPONSE")

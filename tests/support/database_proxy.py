@@ -1,4 +1,4 @@
-"""What lies between a gateway and its PostgreSQL, and may fail by itself."""
+"""A TCP proxy between a gateway and its PostgreSQL, which can fail by itself."""
 
 import asyncio
 from collections import Counter
@@ -9,26 +9,27 @@ from dataclasses import dataclass, field
 from anyio.from_thread import start_blocking_portal
 from psycopg.conninfo import conninfo_to_dict
 
-# Only the record of an intent holds the input, and only that of a copy the provider's word for it.
+# Statements are recognised by a part of their values: the input is only in the record of an
+# intent, and the provider's status only in that of a copy.
 BEGIN = b'"account_group_id"'
 SETTLE = b'"provider_status"'
 
 
 @dataclass
-class Wire:
-    """Statements are known by what they hold.
+class DatabaseProxy:
+    """How the proxy fails. Statements are given as bytes that they contain.
 
-    Those of `mute` are carried out, each so many times, and their answers are lost with the
-    connection. Those of `late` arrive so many seconds after they were sent. Before one of `events`
-    is passed on, something happens, once. `is_cut` refuses connections and ends those that are
-    there; `is_stalled` passes nothing on.
+    The database executes a statement of `lost_answers`, and the connection ends before the
+    confirmation, that many times. A statement of `late` is delayed once by that many seconds.
+    `events` has callbacks that run once, before the statement is passed on. `is_cut` ends all
+    connections and refuses new ones. `is_stalled` keeps them open and passes nothing on.
     """
 
     url: str = ""
-    mute: Counter[bytes] = field(default_factory=Counter)
+    lost_answers: Counter[bytes] = field(default_factory=Counter)
     late: dict[bytes, float] = field(default_factory=dict)
     events: dict[bytes, Callable[[], None]] = field(default_factory=dict)
-    muted: int = 0
+    answers_lost: int = 0
     is_cut: bool = False
     is_stalled: bool = False
 
@@ -41,41 +42,41 @@ class Wire:
             return
         from_client, to_client = client
         from_server, to_server = await asyncio.open_connection(*target)
-        is_mute = asyncio.Event()
+        is_lost = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._there(from_client, to_server, is_mute))
-                tasks.create_task(self._back(from_server, to_client, is_mute))
+                tasks.create_task(self._there(from_client, to_server, is_lost))
+                tasks.create_task(self._back(from_server, to_client, is_lost))
                 tasks.create_task(self._end_when_cut())
         finally:
-            # With FIN, behind what was written: a late statement must be read.
+            # FIN comes after the data, so the database still gets a late statement.
             to_server.close()
 
     async def _there(
-        self, client: asyncio.StreamReader, server: asyncio.StreamWriter, is_mute: asyncio.Event
+        self, client: asyncio.StreamReader, server: asyncio.StreamWriter, is_lost: asyncio.Event
     ) -> None:
-        while said := await client.read(65536):
-            for statement in [each for each in self.mute if each in said]:
-                if self.mute[statement] > 0:
-                    self.mute[statement] -= 1
-                    is_mute.set()
-            for statement in [each for each in self.events if each in said]:
+        while data := await client.read(65536):
+            for statement in [each for each in self.lost_answers if each in data]:
+                if self.lost_answers[statement] > 0:
+                    self.lost_answers[statement] -= 1
+                    is_lost.set()
+            for statement in [each for each in self.events if each in data]:
                 await asyncio.to_thread(self.events.pop(statement))
-            for statement in [each for each in self.late if each in said]:
+            for statement in [each for each in self.late if each in data]:
                 await asyncio.sleep(self.late.pop(statement))
             await self._while_stalled()
-            server.write(said)
+            server.write(data)
         raise ConnectionAbortedError
 
     async def _back(
-        self, server: asyncio.StreamReader, client: asyncio.StreamWriter, is_mute: asyncio.Event
+        self, server: asyncio.StreamReader, client: asyncio.StreamWriter, is_lost: asyncio.Event
     ) -> None:
-        while said := await server.read(65536):
+        while data := await server.read(65536):
             await self._while_stalled()
-            if is_mute.is_set():
-                self.muted += 1
+            if is_lost.is_set():
+                self.answers_lost += 1
                 break
-            client.write(said)
+            client.write(data)
         raise ConnectionAbortedError
 
     async def _end_when_cut(self) -> None:
@@ -89,22 +90,25 @@ class Wire:
 
 
 @contextmanager
-def wire_to(url: str) -> Iterator[Wire]:
-    """In a thread of its own, so that it goes on while a test waits."""
-    wire = Wire()
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(_carrying(wire, url)):
-        yield wire
+def proxy_for(url: str) -> Iterator[DatabaseProxy]:
+    """Run a proxy in a thread of its own, so that it works while a test blocks."""
+    database_proxy = DatabaseProxy()
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(_carrying(database_proxy, url)),
+    ):
+        yield database_proxy
 
 
 @asynccontextmanager
-async def _carrying(wire: Wire, url: str) -> AsyncIterator[None]:
+async def _carrying(database_proxy: DatabaseProxy, url: str) -> AsyncIterator[None]:
     parts = conninfo_to_dict(url)
     target = str(parts["host"]), int(parts["port"] or 5432)
     carrying: set[asyncio.Task[None]] = set()
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await wire.carry(target, (reader, writer))
+            await database_proxy.carry(target, (reader, writer))
         except* OSError:
             pass
         finally:
@@ -117,7 +121,9 @@ async def _carrying(wire: Wire, url: str) -> AsyncIterator[None]:
 
     server = await asyncio.start_server(begin, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    wire.url = f"postgresql://{parts['user']}@127.0.0.1:{port}/{parts['dbname']}?sslmode=disable"
+    database_proxy.url = (
+        f"postgresql://{parts['user']}@127.0.0.1:{port}/{parts['dbname']}?sslmode=disable"
+    )
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""A place in front of a provider that speaks TLS, with a certificate of a private CA."""
+"""A TLS proxy in front of a provider, with a certificate of a private CA."""
 
 import asyncio
 import ssl
@@ -13,16 +13,16 @@ from anyio.from_thread import start_blocking_portal
 
 
 @dataclass(frozen=True)
-class TlsFront:
-    """`ca_file` has the CA that no machine trusts by itself."""
+class TlsProxy:
+    """`ca_file` has the certificate of the CA, which no machine trusts by default."""
 
     url: str
     ca_file: str
 
 
 @contextmanager
-def tls_in_front_of(url: str, folder: Path) -> Iterator[TlsFront]:
-    """In a thread of its own. The CA's certificate is written to the folder."""
+def tls_proxy_for(url: str, folder: Path) -> Iterator[TlsProxy]:
+    """Run a proxy in a thread of its own, and write the CA's certificate to the folder."""
     ca, ca_file = trustme.CA(), folder / "private-ca.pem"
     ca.cert_pem.write_to_path(str(ca_file))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -34,7 +34,7 @@ def tls_in_front_of(url: str, folder: Path) -> Iterator[TlsFront]:
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(_passing_on(context, target)) as port,
     ):
-        yield TlsFront(f"https://127.0.0.1:{port}", str(ca_file))
+        yield TlsProxy(f"https://127.0.0.1:{port}", str(ca_file))
 
 
 @asynccontextmanager
@@ -59,7 +59,7 @@ async def _passing_on(context: ssl.SSLContext, target: tuple[str, int]) -> Async
 async def _pass_on(
     from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter, target: tuple[str, int]
 ) -> None:
-    """Until one of the sides ends: what has arrived from it is passed on first."""
+    """Pass on data in both directions until one side closes."""
     from_server, to_server = await asyncio.open_connection(*target)
     try:
         ways = [
@@ -69,8 +69,8 @@ async def _pass_on(
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for each in ways:
-                each.cancel()
+            for task in ways:
+                task.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
     finally:
         for writer in (to_server, to_client):
@@ -80,8 +80,8 @@ async def _pass_on(
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with suppress(OSError):
-        while said := await reader.read(65536):
-            writer.write(said)
+        while data := await reader.read(65536):
+            writer.write(data)
             await writer.drain()
 
 

@@ -1,4 +1,4 @@
-"""The judge of all these tests is tried itself: on made-up histories, and on broken gateways."""
+"""The promise checks themselves are tested, with made-up histories and broken gateways."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,24 +9,24 @@ import pytest
 
 from campaign_gateway.model import Campaign, Duplication, DuplicationStatus
 from campaign_gateway.model import Intent as RecordedIntent
-from support.faulty_provider import Provider, Seen
+from support.faulty_provider import Provider, Traffic
 from support.gateways import (
+    GatewayResponse,
     History,
     Intent,
-    Told,
-    all_insist,
     configuration,
     intents,
     launch,
     listening,
     recorded,
+    retry_all_until_final,
 )
-from support.judge import Verdict, judge
+from support.promises import Violations, find_violations
 
 WANTED = Intent("wish", "none", "plain--0", "one", key="wish", called="wish", wish="wish")
-CREATED = Told(
-    asked_at=1,
-    told_at=2,
+CREATED = GatewayResponse(
+    sent_at=1,
+    received_at=2,
     status="CREATED",
     campaign="c1",
     duplication="d1",
@@ -41,10 +41,10 @@ REJECTED = replace(UNKNOWN, status="REJECTED", code="CONFLICT", retry="NEW_KEY")
 NOT_SENT = replace(
     UNKNOWN, status="NOT_SENT", code="OVERLOADED", duplication=None, retry="SAME_KEY"
 )
-# Another intent's duplication stands in the way.
+# Another intent's duplication blocks the request.
 IN_THE_WAY = replace(NOT_SENT, code="UNRESOLVED_DUPLICATION", duplication="d9", retry="WAIT")
-MADE = Seen(posts=[1.1], copies={"c1": 1.2})
-NOT_MADE = Seen(posts=[1.1])
+MADE = Traffic(posts=[1.1], copies={"c1": 1.2})
+NOT_MADE = Traffic(posts=[1.1])
 
 
 def record(status: str, campaign: str | None = None, found_as: str = "d1") -> Duplication:
@@ -56,38 +56,40 @@ def record(status: str, campaign: str | None = None, found_as: str = "d1") -> Du
     )
 
 
-def later(told: Told) -> Told:
-    return replace(told, asked_at=told.asked_at + 5, told_at=told.told_at + 5)
+def later(response: GatewayResponse) -> GatewayResponse:
+    return replace(response, sent_at=response.sent_at + 5, received_at=response.received_at + 5)
 
 
-def judged(seen: Seen, told: list[Told], found: Duplication | None) -> Verdict:
+def check(seen: Traffic, responses: list[GatewayResponse], found: Duplication | None) -> Violations:
     provider = Provider(intents={"wish": seen})
     records = {} if found is None else {"wish": found}
-    return judge(provider, [History(WANTED, told)], records)
+    return find_violations(provider, [History(WANTED, responses)], records)
 
 
 @pytest.mark.parametrize(
-    ("seen", "told", "found"),
+    ("seen", "responses", "found"),
     [
         (MADE, [CREATED, later(CREATED)], record("CREATED", "c1")),
         (MADE, [UNKNOWN, later(CREATED)], record("CREATED", "c1")),
         (NOT_MADE, [UNKNOWN, later(UNKNOWN)], record("UNKNOWN")),
         (NOT_MADE, [REJECTED], record("REJECTED")),
-        (Seen(), [NOT_SENT], None),
-        (Seen(), [IN_THE_WAY], None),
-        # What was not sent says nothing about copies, and the same key finds what there is.
-        (MADE, [replace(NOT_SENT, asked_at=0, told_at=0.5), CREATED], record("CREATED", "c1")),
+        (Traffic(), [NOT_SENT], None),
+        (Traffic(), [IN_THE_WAY], None),
+        # NOT_SENT says nothing about copies, and the same key finds the copy.
+        (MADE, [replace(NOT_SENT, sent_at=0, received_at=0.5), CREATED], record("CREATED", "c1")),
         (MADE, [CREATED, later(NOT_SENT)], record("CREATED", "c1")),
         (MADE, [IN_THE_WAY, later(CREATED)], record("CREATED", "c1")),
         (MADE, [], record("UNKNOWN")),
     ],
 )
-def test_what_is_honest_passes(seen: Seen, told: list[Told], found: Duplication | None) -> None:
-    assert not judged(seen, told, found).wrong
+def test_honest_responses_break_no_promise(
+    seen: Traffic, responses: list[GatewayResponse], found: Duplication | None
+) -> None:
+    assert not check(seen, responses, found).all
 
 
 @pytest.mark.parametrize(
-    ("seen", "told", "found", "complaint"),
+    ("seen", "responses", "found", "complaint"),
     [
         (replace(MADE, copies={"c1": 1, "c2": 2}), [CREATED], record("CREATED", "c1"), "too_many"),
         (replace(MADE, posts=[1, 2]), [CREATED], record("CREATED", "c1"), "too_many"),
@@ -100,53 +102,56 @@ def test_what_is_honest_passes(seen: Seen, told: list[Told], found: Duplication 
         (NOT_MADE, [CREATED], record("CREATED", "c1"), "false"),
         (MADE, [], record("CREATED", "c2"), "false"),
         (MADE, [CREATED, later(REJECTED)], record("CREATED", "c1"), "false"),
-        # Said before the copy was made, and without a record.
+        # Sent before the copy was made, and without a record.
         (
             MADE,
-            [replace(REJECTED, duplication=None, asked_at=0, told_at=0.5)],
+            [replace(REJECTED, duplication=None, sent_at=0, received_at=0.5)],
             record("CREATED", "c1"),
             "false",
         ),
         (MADE, [replace(NOT_SENT, retry="NEW_KEY")], record("CREATED", "c1"), "false"),
-        (MADE, [CREATED, later(UNKNOWN)], record("CREATED", "c1"), "fallen"),
-        (MADE, [CREATED], record("UNKNOWN"), "fallen"),
-        (NOT_MADE, [REJECTED], record("UNKNOWN"), "fallen"),
+        (MADE, [CREATED, later(UNKNOWN)], record("CREATED", "c1"), "taken_back"),
+        (MADE, [CREATED], record("UNKNOWN"), "taken_back"),
+        (NOT_MADE, [REJECTED], record("UNKNOWN"), "taken_back"),
     ],
 )
-def test_what_breaks_a_promise_is_found(
-    seen: Seen, told: list[Told], found: Duplication | None, complaint: str
+def test_each_kind_of_broken_promise_is_found(
+    seen: Traffic, responses: list[GatewayResponse], found: Duplication | None, complaint: str
 ) -> None:
-    assert getattr(judged(seen, told, found), complaint)
+    assert getattr(check(seen, responses, found), complaint)
 
 
-def test_one_copy_for_two_intents_is_found() -> None:
+def test_one_copy_with_two_owners_is_found() -> None:
     provider = Provider(intents={"wish": MADE})
     records = {"wish": record("CREATED", "c1"), "other": record("CREATED", "c1")}
-    verdict = judge(provider, [History(WANTED, [CREATED])], records)
-    assert verdict.shared
-    assert verdict.most_owners == 2
+    violations = find_violations(provider, [History(WANTED, [CREATED])], records)
+    assert violations.shared
+    assert violations.most_owners == 2
 
 
 FIRST = replace(WANTED, key="a", wish="a")
 SECOND = replace(WANTED, key="b", wish="b")
-BOTH_MADE = Seen(posts=[1.1, 1.2], copies={"c1": 1.3, "c2": 1.4})
+BOTH_MADE = Traffic(posts=[1.1, 1.2], copies={"c1": 1.3, "c2": 1.4})
 CREATED_TOO = replace(CREATED, campaign="c2", duplication="d2")
 FOUND = replace(CREATED_TOO, campaign="c1", evidence="INFERRED")
 BOTH = {"a": record("CREATED", "c1"), "b": record("CREATED", "c2", "d2")}
 
 
-def judged_as_equals(
-    seen: Seen, first: list[Told], second: list[Told], records: dict[str, Duplication]
-) -> Verdict:
+def check_equal_intents(
+    seen: Traffic,
+    first: list[GatewayResponse],
+    second: list[GatewayResponse],
+    records: dict[str, Duplication],
+) -> Violations:
     histories = [History(FIRST, first), History(SECOND, second)]
-    return judge(Provider(intents={"wish": seen}), histories, records)
+    return find_violations(Provider(intents={"wish": seen}), histories, records)
 
 
 @pytest.mark.parametrize(
     ("seen", "first", "second", "records"),
     [
         (BOTH_MADE, [CREATED], [CREATED_TOO], BOTH),
-        # Reading has dealt one of them the other's copy, and an answer has put that right.
+        # A search assigned one of them the other's copy, and a response corrected it.
         (BOTH_MADE, [CREATED], [FOUND, later(CREATED_TOO)], BOTH),
         (
             MADE,
@@ -156,12 +161,15 @@ def judged_as_equals(
         ),
     ],
 )
-def test_equal_intents_may_have_a_copy_each(
-    seen: Seen, first: list[Told], second: list[Told], records: dict[str, Duplication]
+def test_equal_intents_may_have_one_copy_each(
+    seen: Traffic,
+    first: list[GatewayResponse],
+    second: list[GatewayResponse],
+    records: dict[str, Duplication],
 ) -> None:
-    verdict = judged_as_equals(seen, first, second, records)
-    assert not verdict.wrong
-    assert verdict.most_copies == 1
+    violations = check_equal_intents(seen, first, second, records)
+    assert not violations.all
+    assert violations.most_copies == 1
 
 
 @pytest.mark.parametrize(
@@ -172,30 +180,30 @@ def test_equal_intents_may_have_a_copy_each(
         (BOTH_MADE, [], [], {"a": record("CREATED", "c1")}, "lost"),
         (BOTH_MADE, [replace(REJECTED, duplication=None)], [], BOTH, "false"),
         (BOTH_MADE, [], [FOUND], BOTH | {"b": record("CREATED", "c1", "d2")}, "shared"),
-        # An answer of the provider's never gives way.
-        (BOTH_MADE, [], [replace(CREATED_TOO, campaign="c1")], BOTH, "fallen"),
+        # A response of the provider is never taken back.
+        (BOTH_MADE, [], [replace(CREATED_TOO, campaign="c1")], BOTH, "taken_back"),
     ],
 )
-def test_equal_intents_may_not_have_more_than_that(
-    seen: Seen,
-    first: list[Told],
-    second: list[Told],
+def test_equal_intents_with_more_copies_than_intents_are_found(
+    seen: Traffic,
+    first: list[GatewayResponse],
+    second: list[GatewayResponse],
     records: dict[str, Duplication],
     complaint: str,
 ) -> None:
-    assert getattr(judged_as_equals(seen, first, second, records), complaint)
+    assert getattr(check_equal_intents(seen, first, second, records), complaint)
 
 
-def test_a_person_who_presses_again_still_wants_one_copy() -> None:
+def test_second_press_with_a_new_key_still_wants_one_copy() -> None:
     again = replace(WANTED, key="wish.2")
     refused, made = History(WANTED, [REJECTED]), History(again, [CREATED_TOO])
     records = {"wish": record("REJECTED"), "wish.2": record("CREATED", "c2", "d2")}
-    once = Seen(posts=[1, 2], copies={"c2": 2})
-    assert not judge(Provider(intents={"wish": once}), [refused, made], records).wrong
-    verdict = judge(Provider(intents={"wish": BOTH_MADE}), [refused, made], records)
-    assert verdict.too_many
-    assert verdict.false
-    assert verdict.most_copies == 2
+    once = Traffic(posts=[1, 2], copies={"c2": 2})
+    assert not find_violations(Provider(intents={"wish": once}), [refused, made], records).all
+    violations = find_violations(Provider(intents={"wish": BOTH_MADE}), [refused, made], records)
+    assert violations.too_many
+    assert violations.false
+    assert violations.most_copies == 2
 
 
 @pytest.mark.parametrize(
@@ -204,11 +212,11 @@ def test_a_person_who_presses_again_still_wants_one_copy() -> None:
         ("sends again", "fin-after-copy", "too_many"),
         ("takes 503 for a refusal", "status-503-after-copy", "false"),
         ("sends before recording", "held-after-copy", "too_many"),
-        ("answers before recording", "none", "fallen"),
+        ("answers before recording", "none", "taken_back"),
         ("takes the newest campaign", "fin-after-copy", "false"),
     ],
 )
-async def test_a_gateway_with_a_mistake_in_it_does_not_pass(
+async def test_gateway_with_a_seeded_bug_breaks_a_promise(
     tmp_path: Path,
     provider: Provider,
     http: httpx.AsyncClient,
@@ -224,15 +232,17 @@ async def test_a_gateway_with_a_mistake_in_it_does_not_pass(
     if fault.startswith("held"):
         provider.on_copy[wanted[3].name] = gateway.process.kill
     try:
-        histories = await all_insist(
+        histories = await retry_all_until_final(
             http, lambda: first.url if first.is_running else "", provider, wanted, seconds=2
         )
         if not first.is_running:
             gateway = await listening(launch(config, {"bug": bug}))
             provider.released.set()
-            histories += await all_insist(http, lambda: gateway.url, provider, wanted, seconds=2)
+            histories += await retry_all_until_final(
+                http, lambda: gateway.url, provider, wanted, seconds=2
+            )
         records = await recorded(ledger)
     finally:
         gateway.kill()
-    verdict = judge(provider, histories, records)
-    assert getattr(verdict, complaint), verdict
+    violations = find_violations(provider, histories, records)
+    assert getattr(violations, complaint), violations

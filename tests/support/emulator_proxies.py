@@ -1,4 +1,4 @@
-"""Emulators behind a door that counts, holds and spoils what comes through it."""
+"""Proxies in front of emulators, which count requests, hold them and make them fail."""
 
 import re
 from dataclasses import dataclass, field
@@ -12,10 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from campaign_gateway.sandbox.emulation import misbehave
 
-# The first that fits a request, given as "METHOD path", says what it is for.
+# The kind of a request is the first whose pattern matches "METHOD path".
 KINDS = {
     "copy": r"POST .*/(replicate|copy|copies|clone|clone\.json)",
-    "sign-in": r"\w+ /identity/.*",
+    "token": r"\w+ /identity/.*",
     "rename": r"(POST|PATCH) .*",
     "progress": r"GET .*/status",
     "search": r"GET .*/(campaigns|copies|smartCampaigns\.json)",
@@ -25,18 +25,17 @@ KINDS = {
 
 def kind_of(method: str, path: str) -> str:
     if path.startswith("/_emulator/"):
-        return "question of the test's own"
-    return next(each for each in KINDS if re.fullmatch(KINDS[each], f"{method} {path}"))
+        return "test's own request"
+    return next(kind for kind in KINDS if re.fullmatch(KINDS[kind], f"{method} {path}"))
 
 
 @dataclass
-class Front:
-    """An emulator as gateways see it.
+class EmulatorProxy:
+    """An emulator as the gateways see it.
 
-    `held` is a kind of requests, and whether they stay there when they are `asked`, before the
-    emulator has seen them, or when they are `done` and not answered. What was held when its gateway
-    died never comes to the emulator. `failing` says how a kind of requests fails meanwhile: by a
-    status, or a fault of the sockets.
+    `held` is a kind of requests and a state. `asked` holds a request before the emulator gets it,
+    `done` holds its response. If its gateway dies, a held request never reaches the emulator.
+    `failing` maps a kind of requests to its fault: a status, or a fault of the sockets.
     """
 
     app: ASGIApp
@@ -47,18 +46,18 @@ class Front:
     failing: dict[str, str] = field(default_factory=dict)
 
     def count(self, kind: str, path: str = "") -> int:
-        """How many requests of the kind came, for paths with this in them."""
+        """Return how many requests of the kind came, of those whose path contains `path`."""
         return sum(each == kind and path in where for each, where in self.seen)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         kind = kind_of(request.method, request.url.path)
-        # Read here, or asking whether the caller is still there would swallow it.
+        # The body is read first, because `is_disconnected` would drop it.
         body = await request.body()
         self.seen.append((kind, request.url.path))
         if self.held == (kind, "asked"):
             await self._hold(request, (kind, "asked"))
-            # Lost on the way; or a dead gateway's request would take effect beside the next one's.
+            # Otherwise a dead gateway's request would take effect after the next gateway's.
             if await request.is_disconnected():
                 return await Response()(scope, receive, send)
         if fault := self.failing.get(kind):
@@ -93,23 +92,23 @@ async def _failed(fault: str, request: Request) -> Response:
 
 
 @dataclass
-class Fronts:
-    """Any number of fronts at one server, each below a folder of its own: `/1/...`."""
+class EmulatorProxies:
+    """Any number of proxies at one server, each below a path of its own: `/1/...`."""
 
     url: str = ""
-    fronts: list[Front] = field(default_factory=list)
+    proxies: list[EmulatorProxy] = field(default_factory=list)
 
-    def new(self, emulator: ASGIApp) -> Front:
-        self.fronts.append(Front(emulator, f"{self.url}/{len(self.fronts)}"))
-        return self.fronts[-1]
+    def new(self, emulator: ASGIApp) -> EmulatorProxy:
+        self.proxies.append(EmulatorProxy(emulator, f"{self.url}/{len(self.proxies)}"))
+        return self.proxies[-1]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         _, number, path = scope["path"].split("/", 2)
         below = {**scope, "path": f"/{path}", "raw_path": f"/{path}".encode()}
-        await self.fronts[int(number)](below, receive, send)
+        await self.proxies[int(number)](below, receive, send)
 
 
-async def copies_at(http: httpx.AsyncClient, front: Front) -> dict[str, Any]:
-    """How often the emulator was `asked` for a copy, and the `copies` that it has made."""
-    found: dict[str, Any] = (await http.get(f"{front.url}/_emulator/copies")).json()
+async def copies_at(http: httpx.AsyncClient, proxy: EmulatorProxy) -> dict[str, Any]:
+    """Return the emulator's own count: `asked`, how many requests came, and its `copies`."""
+    found: dict[str, Any] = (await http.get(f"{proxy.url}/_emulator/copies")).json()
     return found

@@ -1,0 +1,187 @@
+"""Starts gateways by fork from one process that has imported the package already.
+
+Each is a process of its own with its own sockets, files and threads, which can be killed or stopped
+like any other. A fork costs milliseconds. A fresh interpreter needs almost a second of CPU for the
+imports, and the drills start hundreds of gateways.
+
+As a script, `forked_gateways.py FD`, it is the process that forks. It takes requests over the
+socket FD, and ends with its children when the other end is closed.
+"""
+
+import atexit
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import httpx
+
+MESSAGE_LIMIT = 65536
+
+
+# --- in the tests ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Forks:
+    """The connection to the process that forks. Safe to use from any thread."""
+
+    connection: socket.socket
+    codes: dict[int, int] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def start(self, arguments: Sequence[str], log: Path) -> "ForkedProcess":
+        """Run `crashing_gateway.py` with the arguments, and add its output to the log."""
+        request = json.dumps({"arguments": arguments, "log": str(log)}).encode()
+        with self.lock:
+            self.connection.send(request)
+            while (pid := self._receive()) is None:
+                pass
+        return ForkedProcess(pid, self)
+
+    def exit_code(self, pid: int) -> int | None:
+        """The exit code of a child, negative for a signal. None while it runs."""
+        with self.lock:
+            self.connection.setblocking(False)
+            try:
+                while pid not in self.codes:
+                    self._receive()
+            except BlockingIOError:
+                return None
+            finally:
+                self.connection.setblocking(True)
+            return self.codes[pid]
+
+    def _receive(self) -> int | None:
+        """Take one message. Returns the pid that it reports if a child was started."""
+        message = self.connection.recv(MESSAGE_LIMIT)
+        assert message, "the process that forks gateways has ended"
+        report = json.loads(message)
+        if "code" not in report:
+            return int(report["pid"])
+        self.codes[report["pid"]] = report["code"]
+        return None
+
+
+@dataclass(frozen=True)
+class ForkedProcess:
+    """What the tests use of `subprocess.Popen`, for a child of another process."""
+
+    pid: int
+    forks: Forks
+
+    @property
+    def returncode(self) -> int | None:
+        return self.poll()
+
+    def poll(self) -> int | None:
+        return self.forks.exit_code(self.pid)
+
+    def wait(self) -> int:
+        while (code := self.poll()) is None:
+            time.sleep(0.001)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+@cache
+def forks() -> Forks:
+    """The one of this test process, which starts with the first gateway."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()]
+        )
+
+    def end() -> None:
+        ours.close()
+        process.wait()
+
+    atexit.register(end)
+    return Forks(ours)
+
+
+# --- in the process that forks --------------------------------------------------------------------
+
+
+def main() -> None:
+    gateway = import_module("crashing_gateway")
+    # Reading the machine's trusted CAs takes 20 ms for each account, and no drill needs them.
+    trusted = httpx.create_ssl_context()
+    setattr(httpx, "create_ssl_context", lambda: trusted)  # noqa: B010 - it is not meant to change
+    # Objects that no collection visits stay shared between the children.
+    gc.freeze()
+    arguments = _fork_for_each_request(socket.socket(fileno=int(sys.argv[1])))
+    if arguments is not None:
+        sys.argv[1:] = arguments
+        gateway.main()
+
+
+def _fork_for_each_request(requests: socket.socket) -> list[str] | None:
+    """Return its arguments in each child, and None in the parent when no more requests can come."""
+    woken, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno())
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    children: set[int] = set()
+    while True:
+        readable, _, _ = select.select([requests, woken], [], [])
+        if woken in readable:
+            woken.recv(MESSAGE_LIMIT)
+            for pid, code in _ended(children):
+                children.remove(pid)
+                with suppress(OSError):
+                    requests.send(json.dumps({"pid": pid, "code": code}).encode())
+        if requests in readable:
+            message = requests.recv(MESSAGE_LIMIT)
+            if not message:
+                for pid in children:
+                    os.kill(pid, signal.SIGKILL)
+                return None
+            request = json.loads(message)
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                for each in (requests, woken, wake):
+                    each.close()
+                _write_output_to(request["log"])
+                return list(request["arguments"])
+            children.add(pid)
+            requests.send(json.dumps({"pid": pid}).encode())
+
+
+def _ended(children: set[int]) -> list[tuple[int, int]]:
+    """The children that have ended, with their exit codes."""
+    waited = [os.waitpid(pid, os.WNOHANG) for pid in children]
+    return [(pid, os.waitstatus_to_exitcode(status)) for pid, status in waited if pid]
+
+
+def _write_output_to(log: str) -> None:
+    output = os.open(log, os.O_WRONLY | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(output, stream.fileno())
+    os.close(output)
+
+
+if __name__ == "__main__":
+    main()
