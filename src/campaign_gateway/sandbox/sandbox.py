@@ -63,9 +63,7 @@ async def sandbox(host: str, port: int, ledger: Path | None) -> AsyncIterator[Sa
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="campaign-gateway-"))
         rooms = {provider: _emulator_of(provider) for provider in CONNECTORS}
         # One server for all, because each takes a moment to stop.
-        mounts = [
-            Mount(f"/{provider}", room.create_emulator()) for provider, room in rooms.items()
-        ]
+        mounts = [Mount(f"/{provider}", room.create_emulator()) for provider, room in rooms.items()]
         emulators_url = await stack.enter_async_context(serving(Starlette(routes=mounts)))
         emulators = {provider: f"{emulators_url}/{provider}" for provider in rooms}
         settings = _settings(rooms, emulators, ledger or Path(folder) / "ledger.db")
