@@ -33,6 +33,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[FIGURES] = Figures()
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist hands its figures to the process that prints them."""
+    if output := getattr(session.config, "workeroutput", None):
+        output["figures"] = session.config.stash[FIGURES].dump()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    if figures := getattr(node, "workeroutput", {}).get("figures"):
+        node.config.stash[FIGURES].add(Figures.load(figures))
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
@@ -52,8 +64,11 @@ def figures(pytestconfig: pytest.Config) -> Figures:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A real PostgreSQL for the whole run; who stops or changes one takes one of their own."""
-    with postgres_server() as server:
+    """A real PostgreSQL for all tests of a worker; who stops or changes one has one of its own.
+
+    Nobody kills it, so nothing is lost although it waits for no disk.
+    """
+    with postgres_server(fsync="off") as server:
         yield server
 
 
