@@ -35,7 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A worker of pytest-xdist hands its figures to the process that prints them."""
-    if output := getattr(session.config, "workeroutput", None):
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
         output["figures"] = session.config.stash[FIGURES].dump()
 
 
