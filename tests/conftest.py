@@ -1,5 +1,6 @@
 """What any test may use: apps on real sockets, accounts that reach them, and recordings."""
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,6 +25,17 @@ from support.postgres import PostgresServer, postgres_server
 
 FIGURES = pytest.StashKey[Figures]()
 
+# Fixtures that take seconds of CPU. Tests that share one run in one worker: it is made once.
+EXPENSIVE = {
+    "audits",  # A whole run of a conformance suite.
+    "browser",
+    "composer",  # Of supergraphs.
+    "doomed",  # A PostgreSQL server of a module's own, as the next.
+    "frontend",  # Generated, and compiled by TypeScript.
+    "own_server",
+    "router",
+}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--figures", metavar="FILE", type=Path, help="write the report there")
@@ -31,6 +43,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[FIGURES] = Figures()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Twice as many as there are CPUs, because tests wait half of their time.
+
+    A few files or tests run in this process, which starts faster and can be debugged.
+    """
+    if chosen := os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return int(chosen)
+    if all(Path(each.partition("::")[0]).suffix == ".py" for each in config.args):
+        return 0
+    return 2 * (os.cpu_count() or 1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and (shared := EXPENSIVE & {*item.fixturenames}):
+            parameters = item.callspec.params if hasattr(item, "callspec") else {}
+            parts = [f"{name}-{parameters.get(name, '')}" for name in sorted(shared)]
+            item.add_marker(pytest.mark.xdist_group("-".join([item.module.__name__, *parts])))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

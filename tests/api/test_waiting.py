@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from support.edge import Edge, edge
+from support.plain import NO_CAS
 
 # One server for all the cases; its loop must outlive each of them.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -147,7 +148,7 @@ async def test_who_waits_keeps_nobody_else_waiting(gateway: Edge) -> None:
     unknown = await duplicated(gateway, SONARLY % "cut-before-copy")
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(
-        base_url=gateway.sandbox.url, timeout=60, trust_env=False, limits=limits
+        base_url=gateway.sandbox.url, timeout=60, trust_env=False, verify=NO_CAS, limits=limits
     ) as many:
         crowd = Edge(many, gateway.sandbox)
         waiters = [asyncio.create_task(watched(crowd, unknown, 6)) for _ in range(100)]
@@ -167,7 +168,7 @@ async def test_who_waits_keeps_nobody_else_waiting(gateway: Edge) -> None:
 async def test_who_hangs_up_while_waiting_disturbs_nobody(gateway: Edge) -> None:
     unknown = await duplicated(gateway, SONARLY % "cut-before-copy")
     async with httpx.AsyncClient(
-        base_url=gateway.sandbox.url, timeout=0.3, trust_env=False
+        base_url=gateway.sandbox.url, timeout=0.3, trust_env=False, verify=NO_CAS
     ) as impatient:
         for _ in range(5):
             with pytest.raises(httpx.ReadTimeout):

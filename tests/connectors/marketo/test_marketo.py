@@ -43,6 +43,7 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.sandbox.emulators import marketo
+from support.plain import NO_CAS
 
 Duplicate = Callable[[Account, Any], Awaitable[Outcome]]
 
@@ -297,7 +298,7 @@ async def test_an_expired_token_is_renewed_and_the_copy_made_once(
     monkeypatch.setattr(marketo, "TOKEN_SECONDS", 3600)
     assert isinstance(await duplicate(account, WANTED), Created)
     assert isinstance(await duplicate(account, replace(WANTED, campaign_id=9602)), Created)
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=url, trust_env=False, verify=NO_CAS) as client:
         made = (await client.get("/_emulator/copies")).json()
     assert [each["source"] for each in made["copies"]] == ["1069", "9602"]
 
@@ -534,7 +535,7 @@ def sent_to_emulator(
     """What it answers a clone with, and how many copies it has made then."""
     url = serve(marketo.create_emulator())
     secrets = {"grant_type": "client_credentials", **marketo.ACCOUNTS["marketo"]}
-    with httpx.Client(base_url=url, trust_env=False) as client:
+    with httpx.Client(base_url=url, trust_env=False, verify=NO_CAS) as client:
         # The documents' own way of asking for a token.
         token = client.get("/identity/oauth/token", params=secrets).json()["access_token"]
         answer = client.post(
