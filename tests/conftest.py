@@ -106,11 +106,8 @@ def figures(pytestconfig: pytest.Config) -> Figures:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A real PostgreSQL for all tests of a worker; who stops or changes one has one of its own.
-
-    Nobody kills it, so nothing is lost although it waits for no disk.
-    """
-    with postgres_server(fsync="off") as server:
+    """A real PostgreSQL for all tests of a worker; who stops or changes one has one of its own."""
+    with postgres_server() as server:
         yield server
 
 

@@ -313,7 +313,7 @@ def test_a_person_settles_what_nobody_knows_beside_a_running_gateway(
         assert "letters, digits" in refused("resolve", made, "--created", "../c7")
         shown = told("resolve", made, "--created", "c7")
         assert re.search(r"^status +CREATED$", shown, re.MULTILINE)
-        assert re.search(r"^evidence +PERSON$", shown, re.MULTILINE)
+        assert re.search(r"^evidence +OPERATOR$", shown, re.MULTILINE)
         assert "is the copy of another duplication" in refused("resolve", absent, "--created", "c7")
         assert re.search(r"^status +REJECTED$", told("resolve", absent, "--absent"), re.MULTILINE)
         assert "is REJECTED already" in refused("resolve", absent, "--created", "c8")
