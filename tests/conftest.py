@@ -24,6 +24,8 @@ from support.commands import running
 from support.figures import Figures
 from support.postgres import PostgresServer, postgres_server
 
+TESTS = Path(__file__).parent
+
 FIGURES = pytest.StashKey[Figures]()
 
 # Their tests share what takes seconds of CPU to make: a browser, a compiled frontend, a router.
@@ -56,6 +58,30 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     if all(Path(each.partition("::")[0]).suffix == ".py" for each in config.args):
         return 0
     return 2 * (os.cpu_count() or 1)
+
+
+# What takes most of the time: real processes, browsers and outages, and searches of many cases.
+SLOW = (
+    "bench",
+    "clients",
+    "conformance",
+    "e2e",
+    "faults",
+    "federation",
+    "api/test_fuzz.py",
+    "api/test_outage.py",
+    "ledger/test_disk_full.py",
+    "ledger/test_postgres.py",
+    "ledger/test_stateful.py",
+    "test_long_answers.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    slow = [TESTS / each for each in SLOW]
+    for item in items:
+        if any(item.path.is_relative_to(each) for each in slow):
+            item.add_marker("slow")
 
 
 class _Scheduling(LoadScopeScheduling):  # type: ignore[misc] # It is Any to mypy.
