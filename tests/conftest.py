@@ -1,5 +1,6 @@
 """What any test may use: apps on real sockets, accounts that reach them, and recordings."""
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any, cast
 import pytest
 from anyio.from_thread import start_blocking_portal
 from starlette.types import ASGIApp
+from xdist.scheduler import LoadScopeScheduling
 
 from campaign_gateway.accounts import Account, open_account
 from campaign_gateway.connectors.contract import ProviderResponse
@@ -22,7 +24,19 @@ from support.commands import running
 from support.figures import Figures
 from support.postgres import PostgresServer, postgres_server
 
+TESTS = Path(__file__).parent
+
 FIGURES = pytest.StashKey[Figures]()
+
+# Their tests share what takes seconds of CPU to make: a browser, a compiled frontend, a router.
+ONE_WORKER_EACH = (
+    "tests/clients/test_readme_frontend.py",
+    "tests/clients/test_typescript.py",
+    "tests/conformance/test_graphql_http.py",
+    "tests/e2e/test_graphiql.py",
+    "tests/federation/test_composition.py",
+    "tests/federation/test_routers.py",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,6 +45,72 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[FIGURES] = Figures()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Twice as many as there are CPUs, because tests wait half of their time.
+
+    A few files or tests run in this process, which starts faster and can be debugged.
+    """
+    if chosen := os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return int(chosen)
+    if all(Path(each.partition("::")[0]).suffix == ".py" for each in config.args):
+        return 0
+    return 2 * (os.cpu_count() or 1)
+
+
+# What takes most of the time: real processes, browsers and outages, and searches of many cases.
+SLOW = (
+    "bench",
+    "clients",
+    "conformance",
+    "e2e",
+    "faults",
+    "federation",
+    "api/test_fuzz.py",
+    "api/test_outage.py",
+    "ledger/test_disk_full.py",
+    "ledger/test_postgres.py",
+    "ledger/test_stateful.py",
+    "test_long_answers.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    slow = [TESTS / each for each in SLOW]
+    for item in items:
+        if any(item.path.is_relative_to(each) for each in slow):
+            item.add_marker("slow")
+
+
+class _Scheduling(LoadScopeScheduling):  # type: ignore[misc] # It is Any to mypy.
+    """Gives workers one test after the other, and the tests of some files together.
+
+    pytest-xdist has a mark for that, which does nothing with pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file.endswith(ONE_WORKER_EACH) else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _Scheduling(config, log)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist hands its figures to the process that prints them."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["figures"] = session.config.stash[FIGURES].dump()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    if figures := getattr(node, "workeroutput", {}).get("figures"):
+        node.config.stash[FIGURES].add(Figures.load(figures))
 
 
 def pytest_terminal_summary(
@@ -52,7 +132,7 @@ def figures(pytestconfig: pytest.Config) -> Figures:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A real PostgreSQL for the whole run; who stops or changes one takes one of their own."""
+    """A real PostgreSQL for all tests of a worker; who stops or changes one has one of its own."""
     with postgres_server() as server:
         yield server
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from campaign_gateway.sandbox.sandbox import Sandbox, sandbox
+from support.plain import NO_CAS
 
 FIELDS = """
   status replayed
@@ -68,6 +69,6 @@ def ledger_path(tmp_path: Path) -> Path:
 async def client(ledger_path: Path) -> AsyncIterator[Client]:
     async with (
         sandbox("127.0.0.1", 0, ledger_path) as running,
-        httpx.AsyncClient(base_url=running.url, timeout=30, trust_env=False) as http,
+        httpx.AsyncClient(base_url=running.url, timeout=30, trust_env=False, verify=NO_CAS) as http,
     ):
         yield Client(http, running)

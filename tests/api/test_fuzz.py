@@ -19,6 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis_graphql import Mode, mutations, nodes, queries
 
+from support.plain import NO_CAS
+
 SDL = (Path(__file__).parents[2] / "schema.graphql").read_text("utf-8")
 INSIDES = re.compile(r"Traceback|Error\(|object at 0x|NoneType|Internal error|\bsys\.|<class")
 
@@ -51,7 +53,7 @@ def schemas() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def http(sandbox_url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=sandbox_url, timeout=60, trust_env=False) as http:
+    with httpx.Client(base_url=sandbox_url, timeout=60, trust_env=False, verify=NO_CAS) as http:
         yield http
 
 

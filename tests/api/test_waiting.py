@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from support.edge import Edge, edge
+from support.plain import NO_CAS
 
 # One server for all tests, so its event loop must live longer than each of them.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -149,7 +150,7 @@ async def test_waiting_callers_do_not_delay_others(gateway: Edge) -> None:
     unknown = await duplicated(gateway, SONARLY % "cut-before-copy")
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(
-        base_url=gateway.sandbox.url, timeout=60, trust_env=False, limits=limits
+        base_url=gateway.sandbox.url, timeout=60, trust_env=False, verify=NO_CAS, limits=limits
     ) as many:
         crowd = Edge(many, gateway.sandbox)
         waiters = [asyncio.create_task(watched(crowd, unknown, 6)) for _ in range(100)]
@@ -169,7 +170,7 @@ async def test_waiting_callers_do_not_delay_others(gateway: Edge) -> None:
 async def test_waiting_client_that_disconnects_does_not_affect_others(gateway: Edge) -> None:
     unknown = await duplicated(gateway, SONARLY % "cut-before-copy")
     async with httpx.AsyncClient(
-        base_url=gateway.sandbox.url, timeout=0.3, trust_env=False
+        base_url=gateway.sandbox.url, timeout=0.3, trust_env=False, verify=NO_CAS
     ) as impatient:
         for _ in range(5):
             with pytest.raises(httpx.ReadTimeout):

@@ -10,6 +10,7 @@ import pytest
 
 from campaign_gateway.api.enums import DuplicateCampaignStatus
 from support.node import run_node
+from support.plain import NO_CAS
 from support.readmes import REPOSITORY, file_in_a_readme
 from support.typescript import STRICT, STRICTEST, Frontend
 
@@ -100,7 +101,9 @@ def test_a_lost_answer_makes_no_second_copy(built: Path, sandbox_url: str) -> No
 def requested(sandbox_url: str, name: str) -> list[str]:
     query = """{ duplications(filter: { provider: BRAZE }, first: 100) {
       edges { node { requestedName } } } }"""
-    answer = httpx.post(f"{sandbox_url}/graphql", json={"query": query}, trust_env=False).json()
+    answer = httpx.post(
+        f"{sandbox_url}/graphql", json={"query": query}, trust_env=False, verify=NO_CAS
+    ).json()
     names = [edge["node"]["requestedName"] for edge in answer["data"]["duplications"]["edges"]]
     return [each for each in names if each.startswith(name)]
 

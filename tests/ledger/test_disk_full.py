@@ -42,6 +42,7 @@ from support.gateways import (
     retry_until_final,
 )
 from support.gateways import ask as ask_gateway
+from support.plain import NO_CAS
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=1)
@@ -334,7 +335,9 @@ async def on_a_small_disk_a_gateway_sends_nothing_new_and_records_the_rest(
         base = f"http://127.0.0.1:{unused_tcp_port}"
         with started(command) as gateway:
             try:
-                async with httpx.AsyncClient(base_url=base, timeout=30, trust_env=False) as client:
+                async with httpx.AsyncClient(
+                    base_url=base, timeout=30, trust_env=False, verify=NO_CAS
+                ) as client:
                     await until_ready(client, 200)
                     await a_disk_fills_under(client, disk, provider)
             finally:

@@ -17,6 +17,7 @@ from campaign_gateway.model import Timing
 from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.sandbox.emulators.sonarly import ACCOUNTS, GROUP, create_emulator
 from campaign_gateway.settings import parse_settings
+from support.plain import NO_CAS
 from support.stub_provider import Copying, StubGateway, gateway_of
 
 
@@ -82,7 +83,7 @@ async def account(provider: str) -> AsyncIterator[Account]:
 @pytest.fixture
 def copies(provider: str) -> Any:
     async def count() -> int:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=NO_CAS) as client:
             answer = await client.get(f"{provider}/_emulator/copies")
         asked: int = answer.json()["asked"]
         return asked

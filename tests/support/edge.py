@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from campaign_gateway.sandbox.sandbox import Sandbox, sandbox
+from support.plain import NO_CAS
 
 JSON = "application/json"
 GRAPHQL_RESPONSE = "application/graphql-response+json"
@@ -66,6 +67,6 @@ class Edge:
 async def edge(folder: Path) -> AsyncIterator[Edge]:
     async with (
         sandbox("127.0.0.1", 0, folder / "ledger.db") as running,
-        httpx.AsyncClient(base_url=running.url, timeout=30, trust_env=False) as http,
+        httpx.AsyncClient(base_url=running.url, timeout=30, trust_env=False, verify=NO_CAS) as http,
     ):
         yield Edge(http, running)

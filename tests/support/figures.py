@@ -1,14 +1,16 @@
 """What the tests of the promise have counted and measured, for the report."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Self
 
 
 @dataclass
 class Figures:
     """Filled by tests as they run; a test asserts for itself and only counts here.
 
-    `measured` has what benchmarks and drills found, as lines of a name and a value.
+    `measured` has what benchmarks and drills measured, by name; `counted` what tests counted there.
     """
 
     intents: int = 0
@@ -20,9 +22,33 @@ class Figures:
     unknown: Counter[str] = field(default_factory=Counter)
     unknown_settled: Counter[str] = field(default_factory=Counter)
     measured: dict[str, str] = field(default_factory=dict)
+    counted: Counter[str] = field(default_factory=Counter)
 
     def count(self, what: str) -> None:
-        self.measured[what] = str(int(self.measured.get(what, "0")) + 1)
+        self.counted[what] += 1
+
+    def dump(self) -> str:
+        """All of them as text, for another process to add to its own."""
+        return json.dumps(vars(self))
+
+    @classmethod
+    def load(cls, text: str) -> Self:
+        found = json.loads(text)
+        counters = ("faults", "unknown", "unknown_settled", "counted")
+        return cls(**{**found, **{name: Counter(found[name]) for name in counters}})
+
+    def add(self, other: Self) -> None:
+        """Those of another process, whose tests were others."""
+        self.intents += other.intents
+        self.faults += other.faults
+        self.most_copies = max(self.most_copies, other.most_copies)
+        self.most_owners = max(self.most_owners, other.most_owners)
+        self.lost_outcomes += other.lost_outcomes
+        self.false_verdicts += other.false_verdicts
+        self.unknown += other.unknown
+        self.unknown_settled += other.unknown_settled
+        self.measured |= other.measured
+        self.counted += other.counted
 
     def lines(self) -> list[str]:
         """A Markdown table for each kind of figure that there is."""
@@ -46,8 +72,9 @@ class Figures:
                 for kind, count in sorted(self.faults.items())
             }
             found += ["", *_table("fault", "injected | UNKNOWN | settled by reading", kinds)]
-        if self.measured:
-            found += ["", *_table("measured", "figure", self.measured)]
+        measured = {**self.measured, **{name: str(count) for name, count in self.counted.items()}}
+        if measured:
+            found += ["", *_table("measured", "figure", dict(sorted(measured.items())))]
         return found
 
 

@@ -22,6 +22,7 @@ from campaign_gateway.ledger import open_ledger
 from campaign_gateway.model import Duplication, Selection
 from support.faulty_provider import API_KEY, AUDIENCE, FAULTS, PLAIN, Provider
 from support.forked_gateways import ForkedProcess, forks
+from support.plain import NO_CAS
 
 LAUNCHER = Path(__file__).with_name("crashing_gateway.py")
 
@@ -244,7 +245,7 @@ async def serving(
 @asynccontextmanager
 async def calling() -> AsyncIterator[httpx.AsyncClient]:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-    async with httpx.AsyncClient(trust_env=False, timeout=60, limits=limits, verify=False) as http:
+    async with httpx.AsyncClient(trust_env=False, verify=NO_CAS, timeout=60, limits=limits) as http:
         yield http
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import ssl
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
@@ -85,17 +86,23 @@ def _secret(setting: object) -> str:
 
 
 def _ca_file(path: str) -> str:
-    store = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        store.load_verify_locations(cafile=path)
-    except ssl.SSLError:
-        pass
+        holds_one = _holds_certificate(path, Path(path).stat().st_mtime_ns)
     except OSError as error:
         raise ValueError(f"file {path} cannot be read ({type(error).__name__})") from None
-    # A file that holds only a list of revoked certificates loads without an error.
-    if not store.cert_store_stats()["x509"]:
+    if not holds_one:
         raise ValueError(f"file {path} holds no certificate in PEM form")
     return path
+
+
+# Every account asks, mostly for one file, and the file of all public CAs takes 40 ms to load.
+@lru_cache
+def _holds_certificate(path: str, _changed_at: int) -> bool:
+    store = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with suppress(ssl.SSLError):
+        store.load_verify_locations(cafile=path)
+    # A file that holds only a list of revoked certificates loads without an error.
+    return store.cert_store_stats()["x509"] > 0
 
 
 def version_like(example: str, pattern: str) -> AfterValidator:

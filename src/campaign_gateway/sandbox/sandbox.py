@@ -14,6 +14,8 @@ from types import ModuleType
 from typing import Any
 
 import httpx
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from campaign_gateway.api import examples
 from campaign_gateway.app import create_app
@@ -60,10 +62,10 @@ async def sandbox(host: str, port: int, ledger: Path | None) -> AsyncIterator[Sa
         listener = stack.enter_context(listen(host, port))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="campaign-gateway-"))
         rooms = {provider: _emulator_of(provider) for provider in CONNECTORS}
-        emulators = {
-            provider: await stack.enter_async_context(serving(room.create_emulator()))
-            for provider, room in rooms.items()
-        }
+        # One server for all, because each takes a moment to stop.
+        mounts = [Mount(f"/{provider}", room.create_emulator()) for provider, room in rooms.items()]
+        emulators_url = await stack.enter_async_context(serving(Starlette(routes=mounts)))
+        emulators = {provider: f"{emulators_url}/{provider}" for provider in rooms}
         settings = _settings(rooms, emulators, ledger or Path(folder) / "ledger.db")
         notes = {provider: list(_notes(room)) for provider, room in rooms.items()}
         server = create_server(

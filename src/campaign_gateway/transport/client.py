@@ -5,12 +5,15 @@ It reports whether a failed request was certainly not sent.
 
 import asyncio
 import logging
+import os
 import random
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -204,6 +207,16 @@ def _connect_pauses() -> list[float | None]:
 
 def _trust(ca_file: str | None) -> ssl.SSLContext:
     """The CAs of the file alone, else those that the environment names, else the public ones."""
+    named = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    file = ca_file or named[0]
+    return _trust_once(ca_file, named, Path(file).stat().st_mtime_ns if file else 0)
+
+
+# Accounts share it, because loading the public CAs takes 40 ms.
+@lru_cache
+def _trust_once(
+    ca_file: str | None, _named: tuple[str | None, str | None], _changed_at: int
+) -> ssl.SSLContext:
     if ca_file is None:
         # It reads SSL_CERT_FILE and SSL_CERT_DIR, and nothing else of the environment.
         return httpx.create_ssl_context()

@@ -42,6 +42,7 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.sandbox.emulators import marketo
+from support.plain import NO_CAS
 from support.responses import respond
 
 Duplicate = Callable[[Account, Any], Awaitable[Outcome]]
@@ -292,7 +293,7 @@ async def test_expired_token_is_renewed_and_one_copy_made(
     monkeypatch.setattr(marketo, "TOKEN_SECONDS", 3600)
     assert isinstance(await duplicate(account, WANTED), Created)
     assert isinstance(await duplicate(account, replace(WANTED, campaign_id=9602)), Created)
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=url, trust_env=False, verify=NO_CAS) as client:
         made = (await client.get("/_emulator/copies")).json()
     assert [each["source"] for each in made["copies"]] == ["1069", "9602"]
 
@@ -527,7 +528,7 @@ def sent_to_emulator(
     """Return the emulator's response to a clone, and the number of copies after it."""
     url = serve(marketo.create_emulator())
     secrets = {"grant_type": "client_credentials", **marketo.ACCOUNTS["marketo"]}
-    with httpx.Client(base_url=url, trust_env=False) as client:
+    with httpx.Client(base_url=url, trust_env=False, verify=NO_CAS) as client:
         # The documents request a token so.
         token = client.get("/identity/oauth/token", params=secrets).json()["access_token"]
         answer = client.post(

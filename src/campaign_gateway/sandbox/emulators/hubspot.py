@@ -349,7 +349,9 @@ def _page(request: Request, items: list[dict[str, Any]], usual: int) -> Response
     answer: dict[str, Any] = {"total": len(items), "results": items[start : start + limit]}
     if start + limit < len(items):
         after = quote(base64.b64encode(str(start + limit).encode()))
-        link = f"https://api.hubapi.com{request.url.path}?after={after}"
+        # Below a mount, as in the sandbox, the URL's path is longer than HubSpot's.
+        path = request.url.path.removeprefix(request.scope["root_path"])
+        link = f"https://api.hubapi.com{path}?after={after}"
         answer["paging"] = {"next": {"after": after, "link": link}}
     return JSONResponse(answer)
 
