@@ -84,9 +84,9 @@ def choose_account(accounts: Mapping[str, Account], provider: str, name: str | N
     if len(candidates) == 1:
         return candidates[0]
     if name is not None:
-        message = f"There is no {provider} account of this name; see Query.accounts."
+        message = f"There is no {provider} account with this name: see Query.accounts."
     elif candidates:
-        message = f"There are several {provider} accounts; name one of Query.accounts."
+        message = f"There are several {provider} accounts. Set `account` to one of Query.accounts."
     else:
         message = f"No {provider} account is configured."
     path = ("input", provider, "account")

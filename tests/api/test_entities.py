@@ -310,7 +310,9 @@ async def test_record_of_a_newer_version_is_no_related_input_and_no_internal_err
     assert (await gateway.data(braze))["campaign"]["id"] == BRAZE_SOURCE
 
 
-async def test_so_many_representations(gateway: Edge, made: list[tuple[str, str]]) -> None:
+async def test_representations_of_one_request_are_limited(
+    gateway: Edge, made: list[tuple[str, str]]
+) -> None:
     keys = [duplication(made[number % 5][0]) for number in range(101)]
     assert ENTITY_LIMIT == 100
     assert all(await resolved(gateway, *keys[:100]))

@@ -179,7 +179,7 @@ async def test_campaign_is_read_from_its_provider(client: Any) -> None:
 
 async def test_campaign_that_cannot_be_read_is_an_error_or_null(client: Any) -> None:
     for account, campaign_id, message in [
-        ("no-such-account", "x", "There is no account of this name; see Query.accounts."),
+        ("no-such-account", "x", "There is no account with this name: see Query.accounts."),
         ("braze", "../x", "id must be 1 to 128 letters, digits, '-' or '_'."),
         ("braze", "\ud800", "id must be 1 to 128 letters, digits, '-' or '_'."),
         ("altcraft", "abc", "Altcraft's ids are whole numbers."),

@@ -101,7 +101,7 @@ async def test_secret_that_the_provider_echoes_is_in_no_outcome(
         token = connector.parse_token(token_response)
         assert isinstance(token, Token)
         body = token_response.body.replace(token.value.encode(), json.dumps(SECRET)[1:-1].encode())
-        account.transport._pass = None  # type: ignore[union-attr]
+        account.transport._cached_token = None  # type: ignore[union-attr]
         responses.append(Response(body, token_response.status, dict(token_response.headers)))
     headers = {
         name: SECRET if name.startswith("x-") else value

@@ -152,7 +152,7 @@ BUGS = [
                 "pause is None",
             ),
         ],
-        "test_transport.py::test_nothing_is_tried_again_once_the_line_is_crossed",
+        "transport/test_client.py::test_request_is_not_retried_after_the_hook",
     ),
     Bug(
         "no second look before a refusal",

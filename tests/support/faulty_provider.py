@@ -25,7 +25,7 @@ from typing import Any
 
 from anyio.from_thread import start_blocking_portal
 
-from campaign_gateway.transport.client import COPY_ANSWER_LIMIT
+from campaign_gateway.transport.client import COPY_RESPONSE_LIMIT
 
 API_KEY = "sk_live_faults_3f1c77"
 AUDIENCE = "507f1f77bcf86cd799439021"
@@ -251,7 +251,7 @@ async def _drip_body(request: CopyRequest) -> None:
 
 async def _answer_hugely(request: CopyRequest) -> None:
     await request.send(
-        _response(201, _success(request.answer | {"description": "x" * COPY_ANSWER_LIMIT}))
+        _response(201, _success(request.answer | {"description": "x" * COPY_RESPONSE_LIMIT}))
     )
 
 

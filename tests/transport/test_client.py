@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from campaign_gateway.connectors.contract import ProviderRequest
-from campaign_gateway.transport.client import COPY_ANSWER_LIMIT, Transport
+from campaign_gateway.transport.client import COPY_RESPONSE_LIMIT, Transport
 from campaign_gateway.transport.errors import NoResponse, NotSent
 
 SECRET = 'sk/live"a&b-12345'
@@ -275,7 +275,8 @@ async def test_missing_status_after_the_first_byte_is_no_response(name: str) -> 
         b"Transfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n",
         b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope",
-        b"Content-Length: %d\r\n\r\n%s" % (COPY_ANSWER_LIMIT + 1, b"x" * (COPY_ANSWER_LIMIT + 1)),
+        b"Content-Length: %d\r\n\r\n%s"
+        % (COPY_RESPONSE_LIMIT + 1, b"x" * (COPY_RESPONSE_LIMIT + 1)),
     ],
 )
 async def test_status_with_an_incomplete_body_is_a_response(rest: bytes) -> None:

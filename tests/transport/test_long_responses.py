@@ -26,10 +26,10 @@ from campaign_gateway.connectors.contract import (
 from campaign_gateway.duplication.copy_search import search_copies
 from campaign_gateway.duplication.intents import CopyCall, new_call
 from campaign_gateway.model import Rejected
-from campaign_gateway.transport.client import COPY_ANSWER_LIMIT, Transport
+from campaign_gateway.transport.client import COPY_RESPONSE_LIMIT, Transport
 from campaign_gateway.transport.redaction import LONGEST_FORM, WINDOW, create_redactor
 from campaign_gateway.transport.token_auth import TokenTransport, _CachedToken
-from campaign_gateway.transport.worker import LOOP_LIMIT, parsed
+from campaign_gateway.transport.worker import LOOP_LIMIT, run_parser
 
 SECRET = 'sk/live"a&b-12345'
 
@@ -164,7 +164,7 @@ async def test_long_list_that_is_invalid_raises_unexpected_response(
 @pytest.mark.parametrize("size", [LOOP_LIMIT, LOOP_LIMIT + 1])
 async def test_only_long_responses_are_parsed_in_another_thread(size: int) -> None:
     response = ProviderResponse(200, {}, b"x" * size)
-    is_here = await parsed(response, threading.get_ident) == threading.get_ident()
+    is_here = await run_parser(response, threading.get_ident) == threading.get_ident()
     assert is_here == (size == LOOP_LIMIT)
 
 
@@ -213,14 +213,14 @@ def test_secret_that_contains_another_secret_is_redacted_completely() -> None:
 
 
 def test_body_of_partial_matches_is_redacted_in_linear_time() -> None:
-    redact, harmless = create_redactor([SECRET]), b"." * COPY_ANSWER_LIMIT
+    redact, harmless = create_redactor([SECRET]), b"." * COPY_RESPONSE_LIMIT
 
     def seconds(body: bytes) -> float:
         began = perf_counter()
         assert redact(body) == body
         return perf_counter() - began
 
-    usual = min(seconds(b'{"name": "a slash"}, ' * (COPY_ANSWER_LIMIT // 21)) for _ in range(3))
+    usual = min(seconds(b'{"name": "a slash"}, ' * (COPY_RESPONSE_LIMIT // 21)) for _ in range(3))
     for hostile in (b"\\", b"&", b"%25", b"&amp;", b"&#0", b"sk/live"):
         body = hostile * (len(harmless) // len(hostile))
         assert min(seconds(body) for _ in range(3)) < max(0.5, 50 * usual), hostile
@@ -242,9 +242,9 @@ async def test_secret_and_token_are_redacted_in_a_long_response() -> None:
         def rejects_token(self, response: ProviderResponse) -> bool:
             return False
 
-    token, long = "token-of-the-account", b"." * (COPY_ANSWER_LIMIT - 5)
+    token, long = "token-of-the-account", b"." * (COPY_RESPONSE_LIMIT - 5)
     signed = TokenTransport(Transport([SECRET], 20), Connector())
-    signed._pass = _CachedToken(token, float("inf"), create_redactor([token]))
+    signed._cached_token = _CachedToken(token, float("inf"), create_redactor([token]))
     with answering(long + SECRET.encode() + long + token.encode()) as url:
         response = await signed.send_idempotent(ProviderRequest("GET", url, {}))
     await signed.close()

@@ -104,7 +104,7 @@ class Guarded(StubProvider):
         return Response(f"You sent {spelled}.", headers={"x-received": spelled})
 
 
-class Signing(Copying, UsesAccessTokens):
+class WithToken(Copying, UsesAccessTokens):
     secret = SECRET
 
     def parse_response(self, copy_input: StubInput, response: ProviderResponse) -> Outcome:
@@ -141,11 +141,11 @@ class Signing(Copying, UsesAccessTokens):
         return parsing.text(told, "code") == "601"
 
 
-class SigningAndNamed(Signing, Named):
+class WithTokenAndName(WithToken, Named):
     pass
 
 
-class SigningAndLooking(Signing, FoundWithoutAges):
+class WithTokenAndList(WithToken, FoundWithoutAges):
     pass
 
 
@@ -184,7 +184,7 @@ async def open_signed() -> AsyncIterator[Open]:
     async with AsyncExitStack() as opened:
 
         async def open_one(
-            kind: type[Signing] = Signing,
+            kind: type[WithToken] = WithToken,
             timeout: float = 5,
             provider: Guarded | None = None,
             token_timeout: float = 5,
@@ -210,7 +210,7 @@ async def open_gateway(ledger: Ledger) -> AsyncIterator[Callable[..., Awaitable[
     async with AsyncExitStack() as opened:
 
         async def open_one(
-            kind: type[Signing] = Signing, timeout: float = 5, **timing: Any
+            kind: type[WithToken] = WithToken, timeout: float = 5, **timing: Any
         ) -> StubGateway:
             gateway = gateway_of(kind, ledger, timeout, Guarded(), Timing(**timing))
             return await opened.enter_async_context(gateway)
@@ -389,7 +389,7 @@ async def test_late_rejection_uses_the_token_that_was_renewed_meanwhile(
 async def test_rejected_credentials_raise_refused_before_anything_is_sent(
     open_signed: Open,
 ) -> None:
-    class Wrong(Signing):
+    class Wrong(WithToken):
         secret = "another-secret-99"
 
     tried = await open_signed(Wrong)
@@ -404,7 +404,7 @@ async def test_rejected_credentials_raise_refused_before_anything_is_sent(
 async def test_secret_is_redacted_in_the_message_that_repeats_it(
     open_signed: Open,
 ) -> None:
-    class Wrong(Signing):
+    class Wrong(WithToken):
         def build_token_request(self) -> ProviderRequest:
             return self._post("token", secret=f"not {SECRET}")
 
@@ -419,7 +419,7 @@ async def test_rejected_credentials_leave_the_key_unused(
 ) -> None:
     gateway = await open_gateway()
     with monkeypatch.context() as patched:
-        patched.setattr(Signing, "secret", "another-secret-99")
+        patched.setattr(WithToken, "secret", "another-secret-99")
         answer = await gateway.ask()
     payload = DuplicateCampaignPayload.from_model(answer)
     assert payload.status.value == "NOT_SENT"
@@ -566,7 +566,7 @@ async def test_second_send_without_a_connection_is_rejected(open_gateway: Any) -
     assert gateway.provider.count("copy") == 1
 
 
-class UnreachableAfterwards(Signing):
+class UnreachableAfterwards(WithToken):
     """Sends its second token to an address where nothing listens."""
 
     def authorize(self, request: ProviderRequest, token: str) -> ProviderRequest:
@@ -608,7 +608,7 @@ async def test_refused_while_parsing_a_response_does_not_mean_not_sent(
     def broken(*_: object) -> Outcome:
         raise Refused(UserError(ErrorCode.INVALID_INPUT, "no such id"))
 
-    monkeypatch.setattr(Signing, "parse_response", broken)
+    monkeypatch.setattr(WithToken, "parse_response", broken)
     answer = await gateway.ask()
     assert answer.error is None
     assert answer.duplication.status is DuplicationStatus.UNKNOWN
@@ -618,8 +618,8 @@ async def test_refused_while_parsing_a_response_does_not_mean_not_sent(
 async def test_rejected_credentials_before_the_list_read_are_reported(
     open_gateway: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gateway = await open_gateway(SigningAndLooking)
-    monkeypatch.setattr(Signing, "secret", "another-secret-99")
+    gateway = await open_gateway(WithTokenAndList)
+    monkeypatch.setattr(WithToken, "secret", "another-secret-99")
     answer = await gateway.ask()
     assert answer.error.code is ErrorCode.AUTHENTICATION_FAILED
     assert await ledger.find("everyone", "k") is None
@@ -630,7 +630,7 @@ async def test_rejected_credentials_before_the_list_read_are_reported(
 async def test_copy_is_created_even_if_its_rename_gets_no_token(
     open_gateway: Any, status: int
 ) -> None:
-    gateway = await open_gateway(SigningAndNamed)
+    gateway = await open_gateway(WithTokenAndName)
     # The token is valid for one call, so that the rename needs its own token.
     guard(gateway).lifetime = 0
     gateway.provider.faults["token"] += [None, status, status]
@@ -688,7 +688,7 @@ async def test_token_is_in_no_repr_and_no_log(
 ) -> None:
     for name in ("campaign_gateway", "httpx", "asyncio"):
         caplog.set_level(logging.DEBUG, name)
-    gateway = await open_gateway(SigningAndNamed)
+    gateway = await open_gateway(WithTokenAndName)
     guard(gateway).refuses_all = True
     refused = await gateway.copy(key="refused")
     guard(gateway).refuses_all = False

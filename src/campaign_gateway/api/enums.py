@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from campaign_gateway.connectors.graphql import described_enum
+from campaign_gateway.connectors.graphql import register_enum
 from campaign_gateway.connectors.registry import CONNECTORS
 from campaign_gateway.model import (
     CampaignStatus,
@@ -14,7 +14,7 @@ from campaign_gateway.model import (
 )
 
 Provider = StrEnum("Provider", {name.upper(): name for name in sorted(CONNECTORS)})  # type: ignore[misc]
-described_enum(
+register_enum(
     Provider,
     "A marketing platform at which the gateway can copy campaigns.",
     {provider: f"{CONNECTORS[provider].title}." for provider in Provider},
@@ -32,7 +32,7 @@ DUPLICATION_STATUSES = {
     DuplicationStatus.REJECTED: "No copy was made, and this idempotency key never makes one. The "
     "error is recorded.",
 }
-described_enum(
+register_enum(
     DuplicationStatus,
     "The state of one intent to copy a campaign. It only moves towards CREATED or REJECTED.",
     DUPLICATION_STATUSES,
@@ -57,7 +57,7 @@ PAYLOAD_STATUSES = {
         for status, description in DUPLICATION_STATUSES.items()
     },
 }
-described_enum(
+register_enum(
     DuplicateCampaignStatus,
     "The status of the duplication that the idempotency key identifies. If the request was refused "
     "without a record, it is NOT_SENT.",
@@ -77,14 +77,14 @@ RETRIES = {
     Retry.NO: "Do not retry: the key was used for another input, or too long ago. Check at the "
     "provider what exists before you start a new intent with a new key.",
 }
-described_enum(
+register_enum(
     Retry,
     "What to do after an error. A client that follows it never makes two copies for one intent.",
     RETRIES,
     "DuplicateCampaignRetry",
 )
 
-described_enum(
+register_enum(
     Evidence,
     "How the gateway knows the status of a duplication.",
     {
@@ -97,7 +97,7 @@ described_enum(
     },
 )
 
-described_enum(
+register_enum(
     CampaignStatus,
     "The status of a campaign, in terms that are the same for every provider. `providerStatus` has "
     "the provider's own term.",
@@ -144,7 +144,7 @@ ERROR_CODES = {
     ErrorCode.UNKNOWN_ACCOUNT: "The account does not exist, or several accounts are possible and "
     "the input names none. Set `account` to a name from `Query.accounts`.",
 }
-described_enum(
+register_enum(
     ErrorCode,
     "Why there is no copy, or why it is not certain that there is one. No other codes exist. "
     "`retry` says whether to use the same key or a new one.",
@@ -163,7 +163,7 @@ WARNING_CODES = {
     "source.",
     WarningCode.PROVIDER_WARNING: "The provider returned a remark: see `providerMessage`.",
 }
-described_enum(
+register_enum(
     WarningCode,
     "What to know about a copy that exists. A warning is never a reason to request another copy.",
     WARNING_CODES,
@@ -176,7 +176,7 @@ class Capability(StrEnum):
     READ_CAMPAIGN = "READ_CAMPAIGN"
 
 
-described_enum(
+register_enum(
     Capability,
     "What the gateway can do with an account in addition to copying campaigns.",
     {

@@ -39,7 +39,7 @@ LEDGER_UNAVAILABLE = "LEDGER_UNAVAILABLE"
 
 
 @contextmanager
-def _reading() -> Iterator[None]:
+def _ledger_outage() -> Iterator[None]:
     """Raise `Outage` if the ledger is unavailable."""
     try:
         yield
@@ -64,7 +64,7 @@ class Page:
 
 async def duplication(context: Context, duplication_id: str) -> Duplication | None:
     canonical = canonical_id(duplication_id)
-    with _reading():
+    with _ledger_outage():
         return await context.ledger.get(context.scope, canonical) if canonical else None
 
 
@@ -123,7 +123,7 @@ async def duplications_by_id(
         for requested in duplication_ids
         if (duplication_id := canonical_id(requested))
     }
-    with _reading():
+    with _ledger_outage():
         recorded = await context.ledger.get_all(context.scope, set(canonical.values()))
     known = {duplication.intent.id: duplication for duplication in recorded}
     return {
@@ -134,7 +134,7 @@ async def duplications_by_id(
 
 
 async def duplication_by_key(context: Context, key: str) -> Duplication | None:
-    with _reading():
+    with _ledger_outage():
         recorded = await context.ledger.find(context.scope, key) if _is_storable(key) else None
     return None if recorded is None or recorded.expired else recorded
 
@@ -145,8 +145,8 @@ async def duplications(
     """Return a page, newest first. Raises `GraphQLError` for an invalid cursor or page size."""
     if not 1 <= first <= PAGE_LIMIT:
         raise GraphQLError(f"'first' must be between 1 and {PAGE_LIMIT}.")
-    before = None if after is None else _place_of(after)
-    with _reading():
+    before = None if after is None else _parse_cursor(after)
+    with _ledger_outage():
         # One more than requested shows whether there is a next page.
         recorded = await context.ledger.list(context.scope, selection, first + 1, before)
     return Page(recorded[:first], has_next=len(recorded) > first, has_previous=before is not None)
@@ -167,29 +167,31 @@ async def campaigns(
     if context.campaigns_left < 0:
         raise GraphQLError(f"One request reads up to {CAMPAIGN_LIMIT} campaigns from providers.")
     reads = [
-        _campaigns_at(context, account_name, campaign_ids)
+        _campaigns_of(context, account_name, campaign_ids)
         for account_name, campaign_ids in ids_by_account.items()
     ]
     return {key: result for part in await asyncio.gather(*reads) for key, result in part.items()}
 
 
-async def _campaigns_at(
+async def _campaigns_of(
     context: Context, account_name: str, campaign_ids: Collection[str]
 ) -> Mapping[tuple[str, str], model.Campaign | GraphQLError | None]:
     account = context.accounts.get(account_name)
     if account is None:
-        unknown = GraphQLError("There is no account of this name; see Query.accounts.")
+        unknown = GraphQLError("There is no account with this name: see Query.accounts.")
         return dict.fromkeys(((account_name, each) for each in campaign_ids), unknown)
     storable = [each for each in campaign_ids if _is_storable(each)]
     try:
-        with _reading():
+        with _ledger_outage():
             related = await context.ledger.find_related(context.scope, account.name, storable)
     except Outage as failure:
         # Without what it was copied with, a campaign may not be found at all.
         return dict.fromkeys(((account_name, each) for each in campaign_ids), failure)
     inputs = _related_inputs(account, related)
     read = await look_up_all(account, {each: inputs.get(each) for each in campaign_ids})
-    return {(account_name, each): _told(account, found) for each, found in read.items()}
+    return {
+        (account_name, each): _with_graphql_error(account, found) for each, found in read.items()
+    }
 
 
 def _related_inputs(
@@ -206,7 +208,7 @@ def _related_inputs(
     return inputs
 
 
-def _told(
+def _with_graphql_error(
     account: Account, found: model.Campaign | Refused | NoResponse | UnexpectedResponse | None
 ) -> model.Campaign | GraphQLError | None:
     match found:
@@ -224,7 +226,7 @@ def cursor_of(duplication: Duplication) -> str:
     return base64.urlsafe_b64encode(place).decode()
 
 
-def _place_of(cursor: str) -> Cursor:
+def _parse_cursor(cursor: str) -> Cursor:
     try:
         decoded = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
         requested_at = from_micros(int.from_bytes(decoded[:8]))

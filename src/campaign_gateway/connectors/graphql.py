@@ -9,7 +9,7 @@ import strawberry
 AnyEnum = TypeVar("AnyEnum", bound=type[Enum])
 
 
-def described_enum(
+def register_enum(
     enum: AnyEnum, description: str, values: Mapping[Any, str], name: str | None = None
 ) -> AnyEnum:
     """Register an enum with GraphQL. `values` has a description of every member."""

@@ -19,7 +19,7 @@ from campaign_gateway.connectors.contract import (
 )
 from campaign_gateway.model import Campaign, Refused
 from campaign_gateway.transport.errors import NoResponse
-from campaign_gateway.transport.worker import parsed
+from campaign_gateway.transport.worker import run_parser
 
 LOOKUPS_AT_ONCE = 8
 
@@ -39,7 +39,7 @@ async def look_up(
         raise UnexpectedResponse(f"{connector.title} has no call that reads one campaign")
     request = connector.build_lookup(campaign_id, related_input)
     response = await account.transport.send_idempotent(request)
-    return await parsed(response, connector.parse_lookup, response, campaign_id)
+    return await run_parser(response, connector.parse_lookup, response, campaign_id)
 
 
 async def look_up_all(
@@ -80,7 +80,7 @@ async def _look_up_in_lists(account: Account, related_inputs: RelatedInputs) -> 
             with suppress(NoResponse, Refused, UnexpectedResponse):
                 response = await account.transport.send_idempotent(request)
                 is_wanted = partial(_is_one_of, wanted)
-                page = await parsed(response, parse_page, connector, response, None, is_wanted)
+                page = await run_parser(response, parse_page, connector, response, None, is_wanted)
                 campaigns |= {campaign.id: campaign for campaign in page.campaigns}
     return campaigns
 

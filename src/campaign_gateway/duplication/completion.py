@@ -34,7 +34,7 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.transport.errors import NoResponse
-from campaign_gateway.transport.worker import parsed
+from campaign_gateway.transport.worker import run_parser
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ async def _read(call: CopyCall, copy: Created) -> tuple[Created, ProviderRespons
         return copy, None
     lookup = connector.build_lookup(copy.campaign.id, call.copy_input)
     lookup_response = await call.account.transport.send_idempotent(lookup)
-    campaign = await parsed(
+    campaign = await run_parser(
         lookup_response, connector.parse_lookup, lookup_response, copy.campaign.id
     )
     if campaign is None:
@@ -172,7 +172,7 @@ async def _rename(
     assert isinstance(connector, RenamesCopies), "only such connectors have this warning"
     request = connector.build_rename(call.copy_input, copy.campaign.id, lookup_response)
     response = await call.account.transport.send_idempotent(request)
-    refusal = await parsed(response, connector.parse_rename, response)
+    refusal = await run_parser(response, connector.parse_rename, response)
     copy = _without(copy, WarningCode.NAME_NOT_APPLIED)
     if refusal is None:
         return replace(copy, campaign=replace(copy.campaign, name=call.intent.requested_name))

@@ -21,7 +21,7 @@ from campaign_gateway.duplication.campaign_reads import look_up, parse_page
 from campaign_gateway.duplication.intents import CopyCall, recorded_call
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.model import Campaign, Duplication, DuplicationStatus, Intent
-from campaign_gateway.transport.worker import parsed
+from campaign_gateway.transport.worker import run_parser
 
 PAGES_A_SEARCH = 3
 
@@ -98,7 +98,7 @@ async def search_copies(call: CopyCall, now: Callable[[], datetime]) -> Listed:
         asked_at = now()
         response = await transport.send_idempotent(connector.build_search(call.copy_input, cursor))
         ahead = _ahead(response, asked_at)
-        page = await parsed(response, parse_page, connector, response, cursor, is_match)
+        page = await run_parser(response, parse_page, connector, response, cursor, is_match)
         campaigns += page.campaigns
         cursor = page.next_cursor
         if cursor is None:

@@ -38,7 +38,7 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.transport.errors import NoResponse
-from campaign_gateway.transport.worker import parsed
+from campaign_gateway.transport.worker import run_parser
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ async def _progress(account: Account, duplication: Duplication) -> Created | Acc
     copy_input = recorded_call(account, duplication).copy_input
     request = connector.build_progress(copy_input, copy.id)
     response = await account.transport.send_idempotent(request)
-    outcome = await parsed(response, connector.parse_progress, copy_input, copy.id, response)
+    outcome = await run_parser(response, connector.parse_progress, copy_input, copy.id, response)
     if isinstance(outcome, Rejected) and isinstance(connector, ReadsCampaigns):
         # A failed copy may have left a campaign.
         partial_copy = await look_up(account, copy.id, copy_input)

@@ -61,13 +61,15 @@ async def sandbox(host: str, port: int, ledger: Path | None) -> AsyncIterator[Sa
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(listen(host, port))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="campaign-gateway-"))
-        rooms = {provider: _emulator_of(provider) for provider in CONNECTORS}
+        modules = {provider: _emulator_module(provider) for provider in CONNECTORS}
         # One server for all, because each takes a moment to stop.
-        mounts = [Mount(f"/{provider}", room.create_emulator()) for provider, room in rooms.items()]
+        mounts = [
+            Mount(f"/{provider}", module.create_emulator()) for provider, module in modules.items()
+        ]
         emulators_url = await stack.enter_async_context(serving(Starlette(routes=mounts)))
-        emulators = {provider: f"{emulators_url}/{provider}" for provider in rooms}
-        settings = _settings(rooms, emulators, ledger or Path(folder) / "ledger.db")
-        notes = {provider: list(_notes(room)) for provider, room in rooms.items()}
+        emulators = {provider: f"{emulators_url}/{provider}" for provider in modules}
+        settings = _settings(modules, emulators, ledger or Path(folder) / "ledger.db")
+        notes = {provider: list(_notes(module)) for provider, module in modules.items()}
         server = create_server(
             await create_app(settings, cors_origin_regex=LOOPBACK_ORIGINS, notes=notes)
         )
@@ -86,12 +88,12 @@ def _url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _emulator_of(provider: str) -> ModuleType:
+def _emulator_module(provider: str) -> ModuleType:
     return importlib.import_module(f"campaign_gateway.sandbox.emulators.{provider}")
 
 
 def _settings(
-    rooms: Mapping[str, ModuleType], emulators: Mapping[str, str], ledger: Path
+    modules: Mapping[str, ModuleType], emulators: Mapping[str, str], ledger: Path
 ) -> Settings:
     accounts = {
         name: {
@@ -100,8 +102,8 @@ def _settings(
             "timeout_seconds": TIMEOUT_SECONDS,
             **fields,
         }
-        for provider, room in rooms.items()
-        for name, fields in room.ACCOUNTS.items()
+        for provider, module in modules.items()
+        for name, fields in module.ACCOUNTS.items()
     }
     # The environment may contain secrets of real accounts, which no emulator should get.
     return parse_settings({"ledger": {"url": f"sqlite:///{ledger}"}, "accounts": accounts}, {})

@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 
 # Bytes of a response body. A longer body counts as incomplete.
-COPY_ANSWER_LIMIT = 1024 * 1024
-READ_ANSWER_LIMIT = 8 * 1024 * 1024
+COPY_RESPONSE_LIMIT = 1024 * 1024
+READ_RESPONSE_LIMIT = 8 * 1024 * 1024
 
 CONNECT_SECONDS = 3.0
 CONNECT_TRIES = 3
@@ -110,7 +110,7 @@ class Transport:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self._client = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(
-                verify=_trust(ca_file),
+                verify=_tls_context(ca_file),
                 trust_env=False,
                 limits=limits,
                 socket_options=_socket_options(),
@@ -142,7 +142,7 @@ class Transport:
                 exchange.before_first_byte = record_and_mark_sent
                 for pause in _connect_pauses():
                     try:
-                        return await self._exchange(request, exchange, COPY_ANSWER_LIMIT)
+                        return await self._exchange(request, exchange, COPY_RESPONSE_LIMIT)
                     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                         # A retry does not help against a wrong certificate or protocol.
                         if pause is None or exchange.may_have_sent or _tls_failure(error):
@@ -162,12 +162,12 @@ class Transport:
     async def send_idempotent(self, request: ProviderRequest) -> ProviderResponse:
         """Send a request that may be sent twice without harm. Raises `NoResponse`.
 
-        The response may be long, so parse it with `parsed`.
+        The response may be long, so parse it with `run_parser`.
         """
         try:
             async with deadline(self._timeout_seconds) as mark_sent:
                 mark_sent()
-                return await self._exchange(request, _Exchange(), READ_ANSWER_LIMIT)
+                return await self._exchange(request, _Exchange(), READ_RESPONSE_LIMIT)
         except (httpx.HTTPError, TimeoutError) as error:
             raise NoResponse(_reason(request, error)) from error
 
@@ -205,16 +205,16 @@ def _connect_pauses() -> list[float | None]:
     return [*(jitter * tries for tries in range(1, CONNECT_TRIES)), None]
 
 
-def _trust(ca_file: str | None) -> ssl.SSLContext:
+def _tls_context(ca_file: str | None) -> ssl.SSLContext:
     """The CAs of the file alone, else those that the environment names, else the public ones."""
     named = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     file = ca_file or named[0]
-    return _trust_once(ca_file, named, Path(file).stat().st_mtime_ns if file else 0)
+    return _cached_tls_context(ca_file, named, Path(file).stat().st_mtime_ns if file else 0)
 
 
 # Accounts share it, because loading the public CAs takes 40 ms.
 @lru_cache
-def _trust_once(
+def _cached_tls_context(
     ca_file: str | None, _named: tuple[str | None, str | None], _changed_at: int
 ) -> ssl.SSLContext:
     if ca_file is None:

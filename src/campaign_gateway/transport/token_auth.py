@@ -15,7 +15,7 @@ from campaign_gateway.model import DEFAULT_TIMING, Refused, Rejected
 from campaign_gateway.transport.client import Transport, deadline
 from campaign_gateway.transport.errors import NoResponse, NotSent
 from campaign_gateway.transport.redaction import Redactor, create_redactor, redact_body
-from campaign_gateway.transport.worker import parsed
+from campaign_gateway.transport.worker import run_parser
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class TokenTransport:
         self._transport = transport
         self._token_timeout = token_timeout
         self._connector = connector
-        self._pass: _CachedToken | None = None
+        self._cached_token: _CachedToken | None = None
         self._lock = asyncio.Lock()
 
     async def close(self) -> None:
@@ -79,7 +79,7 @@ class TokenTransport:
         """
         first = await self._get_token(None)
         response = await self._transport.send_idempotent(self._authorize(request, first))
-        if not await parsed(response, self._connector.rejects_token, response):
+        if not await run_parser(response, self._connector.rejects_token, response):
             return await _redact(response, first)
         second = await self._get_token(first)
         response = await self._transport.send_idempotent(self._authorize(request, second))
@@ -96,17 +96,17 @@ class TokenTransport:
             async with deadline(self._token_timeout) as mark_sent:
                 mark_sent()
                 async with self._lock:
-                    cached = self._pass
+                    cached = self._cached_token
                     if cached and cached is not rejected and loop.time() < cached.expires_at:
                         return cached
-                    self._pass = await self._request_token(loop.time())
-                    return self._pass
+                    self._cached_token = await self._request_token(loop.time())
+                    return self._cached_token
         except TimeoutError:
             raise NoResponse("timeout") from None
 
     async def _request_token(self, requested_at: float) -> _CachedToken:
         response = await self._transport.send_idempotent(self._connector.build_token_request())
-        token = await parsed(response, self._connector.parse_token, response)
+        token = await run_parser(response, self._connector.parse_token, response)
         if isinstance(token, Rejected):
             raise Refused(token.error)
         if not re.fullmatch(r"[\x21-\x7e]+", token.value):

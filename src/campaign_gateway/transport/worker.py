@@ -18,7 +18,7 @@ LOOP_LIMIT = 64 * 1024
 _WORKER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="long-responses")
 
 
-async def parsed(
+async def run_parser(
     response: ProviderResponse, parse: Callable[..., Result], *arguments: object
 ) -> Result:
     """Return the result of `parse(*arguments)`. A long response is parsed in the worker."""

@@ -22,7 +22,7 @@ from campaign_gateway.connectors.contract import (
     SearchPage,
     UnexpectedResponse,
 )
-from campaign_gateway.connectors.graphql import account_field, described_enum, optional_field
+from campaign_gateway.connectors.graphql import account_field, optional_field, register_enum
 from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome
 
 
@@ -31,7 +31,7 @@ class AltcraftCampaignKind(StrEnum):
     CAMPAIGN = "CAMPAIGN"
 
 
-described_enum(
+register_enum(
     AltcraftCampaignKind,
     "The kind of campaign. It decides which of Altcraft's two methods makes the copy.",
     {

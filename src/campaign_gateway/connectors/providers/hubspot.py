@@ -21,7 +21,7 @@ from campaign_gateway.connectors.contract import (
     SearchPage,
     UnexpectedResponse,
 )
-from campaign_gateway.connectors.graphql import account_field, described_enum, optional_field
+from campaign_gateway.connectors.graphql import account_field, optional_field, register_enum
 from campaign_gateway.model import (
     Accepted,
     Campaign,
@@ -40,7 +40,7 @@ class HubspotCampaignKind(StrEnum):
     CAMPAIGN = "CAMPAIGN"
 
 
-described_enum(
+register_enum(
     HubspotCampaignKind,
     "What to copy. It decides which of HubSpot's two calls makes the copy.",
     {

@@ -24,7 +24,7 @@ from campaign_gateway.connectors.contract import (
     UnexpectedResponse,
     UsesAccessTokens,
 )
-from campaign_gateway.connectors.graphql import account_field, described_enum, optional_field
+from campaign_gateway.connectors.graphql import account_field, optional_field, register_enum
 from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome, Rejected
 
 
@@ -33,7 +33,7 @@ class MarketoCampaignKind(StrEnum):
     PROGRAM = "PROGRAM"
 
 
-described_enum(
+register_enum(
     MarketoCampaignKind,
     "What to copy. Marketo numbers the two kinds separately.",
     {
@@ -50,7 +50,7 @@ class MarketoFolderType(StrEnum):
     PROGRAM = "PROGRAM"
 
 
-described_enum(
+register_enum(
     MarketoFolderType,
     "The kind of place for the copy.",
     {

@@ -21,7 +21,7 @@ from campaign_gateway.connectors.contract import (
     SearchPage,
     UnexpectedResponse,
 )
-from campaign_gateway.connectors.graphql import account_field, described_enum, optional_field
+from campaign_gateway.connectors.graphql import account_field, optional_field, register_enum
 from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome, Rejected, Unknown
 
 
@@ -37,7 +37,7 @@ class MetaRenameStrategy(StrEnum):
     NO_RENAME = "NO_RENAME"
 
 
-described_enum(
+register_enum(
     MetaStatusOption,
     "The status of a new copy.",
     {
@@ -47,7 +47,7 @@ described_enum(
         "campaign can spend money immediately.",
     },
 )
-described_enum(
+register_enum(
     MetaRenameStrategy,
     "Which names get the prefix and the suffix.",
     {
