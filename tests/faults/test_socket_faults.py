@@ -82,7 +82,7 @@ async def some(
     }
     ledgers = [f"sqlite:///{folder}/ledger-{each}.db" for each in range(number)]
     # Shorter than the head of a dripping response takes.
-    gateways = [launch(configuration(folder, ledger, accounts, timeout=2)) for ledger in ledgers]
+    gateways = [launch(configuration(folder, ledger, accounts, timeout=4)) for ledger in ledgers]
     try:
         for gateway in gateways:
             await listening(gateway)
