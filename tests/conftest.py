@@ -82,6 +82,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(item.path.is_relative_to(each) for each in slow):
             item.add_marker("slow")
+    # First, so that no worker begins a long one when the others are done.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 class _Scheduling(LoadScopeScheduling):  # type: ignore[misc] # It is Any to mypy.
