@@ -41,19 +41,19 @@ class Bug:
 BUGS = [
     Bug(
         "send before commit",
-        [Code(ATTEMPT, "_Recording.begin", "await asyncio.shield(self.task)", "")],
-        f"{DUPLICATION}::test_nothing_is_sent_when_the_intent_cannot_be_recorded",
+        [Code(ATTEMPT, "_Recording.begin", "await asyncio.shield(self.task)", "Begun()")],
+        f"{DUPLICATION}::test_intent_that_cannot_be_recorded_is_not_sent",
     ),
     Bug(
         "resend on takeover",
         [
             Code(
                 SERVICE,
-                "Duplicator._look_or_attempt",
-                "recorded = await self._ledger.find(intent.scope, intent.key)",
-                "recorded = await self._ledger.find(intent.scope, intent.key)\n"
-                "if recorded and recorded.status is DuplicationStatus.UNKNOWN:\n"
-                "    recorded = None",
+                "Duplicator._run",
+                "record = await self._ledger.find(call.intent.scope, call.intent.key)",
+                "record = await self._ledger.find(call.intent.scope, call.intent.key)\n"
+                "if record and record.status is DuplicationStatus.UNKNOWN:\n"
+                "    record = None",
             ),
             Sql(
                 SQL,
@@ -67,12 +67,12 @@ BUGS = [
                 "IN (coalesce(:override_of, ''), (SELECT id FROM duplication WHERE key = :key))",
             ),
         ],
-        f"{DUPLICATION}::test_an_unknown_attempt_is_replayed_and_never_sent_again",
+        f"{DUPLICATION}::test_unknown_attempt_is_replayed_and_not_sent_again",
     ),
     Bug(
         "503 taken as certain",
         [Code("connectors/errors.py", "REFUSALS", "429", "503")],
-        "contract/test_connector_contract.py::test_each_recorded_answer_is_read_as_its_name_says"
+        "contract/test_responses.py::test_recorded_response_gives_the_outcome_in_its_name"
         "[braze/unknown.service-unavailable]",
     ),
     Bug(
@@ -87,17 +87,17 @@ BUGS = [
                 'self.connection.execute("COMMIT")',
             )
         ],
-        "ledger/test_sqlite.py::test_nobody_hears_of_a_write_that_others_cannot_see_yet",
+        "ledger/test_sqlite.py::test_write_is_confirmed_only_after_its_commit",
     ),
     Bug(
         "unguarded settle",
         [Sql(SQL, "({row}.status IN ('IN_PROGRESS', 'UNKNOWN')", "(1 = 1")],
-        f"{LEDGER}::test_a_status_only_moves_up[sqlite]",
+        f"{LEDGER}::test_settled_record_keeps_its_status[sqlite]",
     ),
     Bug(
         "key not scoped",
         [Sql(SQL, "scope = :scope AND key = :key", "key = :key")],
-        f"{LEDGER}::test_scopes_do_not_see_each_other[sqlite]",
+        f"{LEDGER}::test_records_are_visible_in_their_scope_only[sqlite]",
     ),
     Bug(
         "fingerprint ignored",
@@ -105,11 +105,11 @@ BUGS = [
             Code(
                 SERVICE,
                 "_refuse_another",
-                "recorded.intent.fingerprint != intent.fingerprint",
+                "record.intent.fingerprint != fingerprint",
                 "False",
             )
         ],
-        f"{DUPLICATION}::test_the_same_with_another_input_is_a_reused_key",
+        f"{DUPLICATION}::test_key_that_another_gateway_begins_with_another_input_is_reused",
     ),
     Bug(
         "send in the request's task",
@@ -122,7 +122,7 @@ BUGS = [
                 "await asyncio.wait_for(running.task, self._deadline)",
             )
         ],
-        f"{DUPLICATION}::test_a_caller_is_told_in_time_and_the_call_goes_on",
+        f"{DUPLICATION}::test_caller_gets_in_progress_at_the_deadline_and_the_call_continues",
     ),
     Bug(
         "attempt_id ignored",
@@ -134,7 +134,7 @@ BUGS = [
                 "True",
             )
         ],
-        f"{LEDGER}::test_an_intent_is_recorded_once[sqlite]",
+        f"{LEDGER}::test_second_attempt_with_a_key_conflicts[sqlite]",
     ),
     Bug(
         "retry after bytes left",
@@ -156,13 +156,20 @@ BUGS = [
     ),
     Bug(
         "no second look before a refusal",
-        [Code(SERVICE, "Duplicator._look_or_attempt", "await self._try_find(intent)", "None")],
+        [
+            Code(
+                SERVICE,
+                "Duplicator._attempt",
+                "await self._try_find(intent.scope, intent.key)",
+                "None",
+            )
+        ],
         f"{DUPLICATION}::test_refusal_is_replaced_by_the_record_another_gateway_made_meanwhile",
     ),
     Bug(
         "a new key after a refusal without a record",
         [Code("model.py", "UserError.retry", "Retry.SAME_KEY", "Retry.NEW_KEY")],
-        f"{DUPLICATION}::test_nothing_is_sent_when_the_intent_cannot_be_recorded",
+        f"{DUPLICATION}::test_intent_that_cannot_be_recorded_is_not_sent",
     ),
     Bug(
         "two owners of one campaign",
@@ -173,12 +180,12 @@ BUGS = [
                 for file in ("sqlite/0004_owners.sql", "postgres/0003_owners.sql")
             ),
         ],
-        f"{LEDGER}::test_answer_of_the_provider_takes_its_campaign_from_one_found_by_reading[sqlite]",
+        f"{LEDGER}::test_response_takes_its_campaign_from_a_searched_duplication[sqlite]",
     ),
     Bug(
         "order by ids",
         [Sql(SQL, "ORDER BY requested_at DESC, id DESC", "ORDER BY id DESC")],
-        f"{LEDGER}::test_order_rests_on_the_ledger_s_clock_and_not_on_ids[sqlite]",
+        f"{LEDGER}::test_order_is_by_the_ledger_s_clock_instead_of_ids[sqlite]",
     ),
     Bug(
         "the machine's clock",
