@@ -32,7 +32,7 @@ class CampaignStatus(StrEnum):
 
 
 class ErrorCode(StrEnum):
-    """A closed list: each code tells the caller what to do next."""
+    """A closed list: each code says what the caller does next."""
 
     INVALID_INPUT = "INVALID_INPUT"
     CAMPAIGN_NOT_FOUND = "CAMPAIGN_NOT_FOUND"

@@ -1,7 +1,6 @@
 """The ledger keeps a provider's input as JSON and a hash: both must outlive the process."""
 
 import types
-from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum, StrEnum
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
@@ -15,6 +14,7 @@ from campaign_gateway.duplication.intents import (
     fingerprint,
     load_input,
 )
+from support.connectors import example_of
 
 # The hash of each provider's example. A changed hash makes a retry across an update
 # IDEMPOTENCY_KEY_REUSED. A new option must be null by default, because only then does it leave the
@@ -57,8 +57,8 @@ WHOLE = [
 ]
 
 
-def test_example_is_equal_after_it_was_recorded_and_loaded(campaign: Any) -> None:
-    _assert_survives(campaign)
+def test_example_is_equal_after_it_was_recorded_and_loaded(copy_input: Any) -> None:
+    _assert_survives(copy_input)
 
 
 @pytest.mark.parametrize("copy_input", WHOLE)
@@ -128,11 +128,8 @@ def test_input_of_another_version_is_unreadable(recorded: str) -> None:
 
 
 @pytest.mark.parametrize("provider", sorted(CONNECTORS))
-def test_fingerprint_of_the_example_is_the_one_of_older_versions(
-    provider: str, first_connector: Callable[[str], tuple[Any, Any]]
-) -> None:
-    _, example = first_connector(provider)
-    assert fingerprint(provider, "main", example) == FINGERPRINTS[provider]
+def test_fingerprint_of_the_example_is_the_one_of_older_versions(provider: str) -> None:
+    assert fingerprint(provider, "main", example_of(provider)) == FINGERPRINTS[provider]
 
 
 def test_fingerprint_differs_for_another_provider_account_or_option() -> None:

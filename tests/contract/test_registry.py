@@ -18,6 +18,7 @@ from campaign_gateway.api.schema import client_sdl
 from campaign_gateway.connectors.account_settings import AccountSettings
 from campaign_gateway.connectors.contract import (
     Connector,
+    HasIdNamespaces,
     ListsCampaigns,
     ReadsCampaigns,
     RenamesCopies,
@@ -87,7 +88,14 @@ def test_provider_is_named_only_in_its_files_and_two_lists(provider: str) -> Non
     assert naming == {"connectors/registry.py": 2, "api/inputs.py": 2}
 
 
-CAPABILITIES = [ListsCampaigns, ReadsCampaigns, RenamesCopies, ReportsProgress, UsesAccessTokens]
+CAPABILITIES = [
+    HasIdNamespaces,
+    ListsCampaigns,
+    ReadsCampaigns,
+    RenamesCopies,
+    ReportsProgress,
+    UsesAccessTokens,
+]
 
 
 @pytest.mark.parametrize("connector", CONNECTORS.values())

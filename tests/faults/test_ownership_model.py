@@ -577,7 +577,7 @@ class Promise(Enum):
     OWN_COPY = "a record with the evidence RESPONSE has the copy that its own request made"
     REAL_COPY = "CREATED: the copy is there"
     NOT_WEAKENED = "no definite answer gives way to weaker evidence"
-    NOT_LOST = "an answer that came in to a replica that lives ends on record, as RESPONSE"
+    NOT_LOST = "an answer that came in to a replica that lives ends in the ledger, as RESPONSE"
     ALL_ASSIGNED = "a copy is on no record only where counting cannot tell whose it is"
 
 
@@ -754,7 +754,7 @@ BAD = [
     pytest.param(
         GONE_MEANS_DONE,
         {Promise.NOT_LOST, Promise.ALL_ASSIGNED},
-        id="an owner that is gone means that the answer is on record",
+        id="an owner that is gone means that the answer is in the ledger",
     ),
 ]
 

@@ -575,7 +575,7 @@ def simplified(policy: Policy, before: World, after: World) -> World:
     record = after.record
     if record is None:
         return without_key(policy, after)
-    # A client may ask at any moment, so what gets on record counts as a reply.
+    # A client may ask at any moment, so what is recorded counts as a reply.
     is_news = before.record is None or before.record.says != record.says
     reply = record.says if is_news else after.reply
     if record.says != IN_PROGRESS:
@@ -604,7 +604,7 @@ class Promise(Enum):
     SAME_COPY = "no client gets two copies for one key"
     NOT_DENIED = "no reply says that nothing was made while there is a copy"
     NO_COPY_LEFT = "a client that was asked to use a new key has no copy under the old one, ever"
-    ON_RECORD = "what has reached the provider is on record"
+    ON_RECORD = "what has reached the provider is in the ledger"
     NOT_LEFT = "no record stays IN_PROGRESS when no gateway works on it"
 
 
@@ -679,7 +679,7 @@ def describe(world: World) -> list[str]:
 
 
 def with_reply(what: str, before: World, after: World) -> str:
-    """What happens, with the reply to the client, unless the reply is what gets on record."""
+    """What happens, with the reply to the client, unless the reply is what is recorded."""
     is_on_record = after.record is not None and after.record.says == after.reply
     is_news = after.reply != before.reply and not is_on_record
     return f"{what}; the client gets {after.reply}" if is_news else what

@@ -1,6 +1,6 @@
 """Faults between and after the requests of providers that need two requests, or a job, for a copy.
 
-In all cases one copy is requested, and its id is never lost once it is on record.
+In all cases one copy is requested, and its id is never lost once it is in the ledger.
 """
 
 import asyncio
@@ -397,7 +397,7 @@ async def test_copy_with_a_lost_response_is_settled_only_where_a_search_can_find
         assert payload["duplication"]["evidence"] == "INFERRED"
         # It may be another user's copy of the same source.
         assert codes(payload) == ["NAME_NOT_APPLIED"]
-        assert "Rename it there" in payload["warnings"][0]["message"]
+        assert "Rename it at " in payload["warnings"][0]["message"]
         for client in (clients["mailchimp"], clients["omnisend"]):
             # A search by name cannot find a copy that has no name yet.
             async with asyncio.timeout(40):

@@ -337,7 +337,7 @@ class Torture:
 
 
 async def settled(ledger: str, provider: Provider, findable: Sequence[Intent]) -> list[str]:
-    """Wait until every copy that can be identified is on record. Return what is missing."""
+    """Wait until every copy that can be identified is in the ledger. Return what is missing."""
     give_up_at = monotonic() + SETTLE_SECONDS
     while True:
         records = await recorded(ledger)

@@ -70,7 +70,7 @@ ROWS: dict[str, dict[str, object]] = {
 }
 
 # Fields that version 1 did not record.
-NEWER = {"preexisting_ids", "id_namespace"}
+NEWER = {"override_of", "id_namespace"}
 
 # Columns that version 1 gave other names.
 OLD_NAMES = {"attempt_id": "nonce"}

@@ -103,7 +103,7 @@ def _unrecorded(
     seen: Traffic, keys: Collection[str], records: Mapping[str, Duplication]
 ) -> Iterable[str]:
     if min(len(seen.posts), len(keys)) > len(keys & records.keys()):
-        yield "sent, and not on record"
+        yield "sent, and not recorded"
 
 
 def _denied(
@@ -119,7 +119,7 @@ def _denied(
     for key, answers in responses.items():
         record = records.get(key)
         if record is not None and record.status is DuplicationStatus.REJECTED:
-            denied[key] = f"{key} on record as REJECTED"
+            denied[key] = f"{key} recorded as REJECTED"
         for response in answers:
             if response.status == "REJECTED" or response.retry == "NEW_KEY":
                 denied[key] = (
@@ -165,11 +165,11 @@ def _taken_back(
     if firm and record is not None:
         best = max(firm, key=lambda each: RANK[each.status])
         if RANK[record.status.value] < RANK[best.status]:
-            yield f"{best.status} in a response, and {record.status} on record"
+            yield f"{best.status} in a response, and {record.status} in the ledger"
         if best.status in {"CREATED", "REJECTED"} and record.status.value != best.status:
-            yield f"{best.status} in a response, and {record.status} on record"
+            yield f"{best.status} in a response, and {record.status} in the ledger"
         if best.campaign and record.campaign and best.campaign != record.campaign.id:
-            yield "one copy in a response, and another on record"
+            yield "one copy in a response, and another in the ledger"
 
 
 def count(

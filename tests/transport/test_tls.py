@@ -206,16 +206,15 @@ async def test_idempotent_request_explains_the_tls_failure(ca: trustme.CA) -> No
 
 @pytest.mark.parametrize("trusted", ["setting", "environment", "nothing"])
 async def test_gateway_needs_the_private_ca_of_its_provider(
-    ca: trustme.CA, ca_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: str
+    ca: trustme.CA, ca_file: str, tmp_path: Path, trusted: str
 ) -> None:
     ledger = f"sqlite:///{tmp_path}/ledger.db"
     async with tls_provider(ca.issue_cert("localhost")) as provider, calling() as http:
         config = configuration(tmp_path, ledger, {"main": provider.url}, timeout=5)
         if trusted == "setting":
             config.write_text(f'{config.read_text("utf-8")}ca_file = "{ca_file}"\n', "utf-8")
-        elif trusted == "environment":
-            monkeypatch.setenv("SSL_CERT_FILE", ca_file)
-        async with serving(config) as gateway:
+        environment = {"SSL_CERT_FILE": ca_file} if trusted == "environment" else {}
+        async with serving(config, environment=environment) as gateway:
             (wanted,) = intents(["none"])
             told = await ask(http, gateway.url, wanted)
             assert told is not None

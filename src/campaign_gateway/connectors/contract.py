@@ -78,7 +78,7 @@ class Connector(Protocol[AnyInput]):
     """The code for one provider: pure translation without I/O.
 
     `build_request` raises `Refused` if the provider cannot express the input.
-    `parse_response` never raises, whatever the provider sends.
+    `parse_response` never raises, even for a response that no document describes.
     `example` is the input of GraphiQL's example: GraphQL fields, one per line.
 
     Inputs that come from the ledger may hold an enum's value as text. Compare enums with `==`.

@@ -73,7 +73,7 @@ def not_reached(title: str, failure: Exception) -> UserError:
 
 
 def outcome_unknown(what_happened: str) -> UserError:
-    """`what_happened` is a clause, such as "Braze sent no response"."""
+    """`what_happened` is a clause, such as "The provider sent no response"."""
     return UserError(
         ErrorCode.OUTCOME_UNKNOWN,
         f"{what_happened}, so the copy may or may not exist. Read the duplication before you ask "

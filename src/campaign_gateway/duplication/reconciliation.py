@@ -44,7 +44,8 @@ log = logging.getLogger(__name__)
 
 Checked = TypeVar("Checked")
 
-# At once for each account, so that a provider that hangs does not delay other accounts' checks.
+# Checks of one account at the same time. A provider that hangs then does not delay the checks of
+# other accounts.
 CHECKS_AT_ONCE = 8
 
 

@@ -141,7 +141,8 @@ class Duplicator:
                 return await attempt(self._ledger, call, request)
             except CommitUncertain:
                 # The record may exist, and then it would be IN_PROGRESS for ever. Another gateway
-                # may have recorded and sent the same key, so nobody may say that nothing was made.
+                # may have recorded and sent the same key. So the response must not say that nothing
+                # was made.
                 task = asyncio.create_task(mark_never_sent(self._ledger, call.intent))
                 self._marking.add(task)
                 task.add_done_callback(self._marking.discard)

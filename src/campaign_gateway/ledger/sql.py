@@ -116,7 +116,7 @@ WHERE mine.id = :id AND owner.campaign_id = :campaign_id
 """
 
 # Weaker evidence gives way to a response of the provider. The duplication that loses its campaign
-# is due at once, because its own copy has to be searched for again.
+# is due immediately, because its own copy has to be searched for again.
 _RELEASE = """
 UPDATE duplication SET
     status = coalesce(settled_from, 'UNKNOWN'),

@@ -163,4 +163,7 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
 
 
 def emulator(copies: Copies, *routes: Route) -> Starlette:
-    return Starlette(routes=[*routes, copies.route()])
+    app = Starlette(routes=[*routes, copies.route()])
+    # A provider has a path or has it not.
+    app.router.redirect_slashes = False
+    return app

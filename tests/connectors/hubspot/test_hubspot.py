@@ -156,17 +156,19 @@ def test_all_fields_of_a_campaign_are_sent_with_hubspots_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "place"),
+    ("version", "place", "list_path"),
     [
-        ("v3", "/marketing/v3/emails"),
-        ("2026-03", "/marketing/emails/2026-03"),
-        ("2026-09-beta", "/marketing/emails/2026-09-beta"),
+        ("v3", "/marketing/v3/emails", "/marketing/v3/emails/"),
+        ("2026-03", "/marketing/emails/2026-03", "/marketing/emails/2026-03"),
+        ("2026-09-beta", "/marketing/emails/2026-09-beta", "/marketing/emails/2026-09-beta"),
     ],
 )
-def test_version_is_in_the_place_that_hubspot_documents(version: str, place: str) -> None:
+def test_version_is_in_the_place_that_hubspot_documents(
+    version: str, place: str, list_path: str
+) -> None:
     dated = connector(emails_version=version)
     assert dated.build_request(EMAIL).url == f"{ROOT}{place}/clone"
-    assert urlsplit(dated.build_search(EMAIL, None).url).path == place
+    assert urlsplit(dated.build_search(EMAIL, None).url).path == list_path
     assert urlsplit(dated.build_lookup("67", None).url).path == f"{place}/67"
 
 

@@ -83,8 +83,8 @@ class AltcraftConnector(
 ):
     """Source: guides.altcraft.com, "Clone campaign" and "Clone a trigger campaign", v72 to v75.
 
-    Every method is a POST below /api/v1.1. If the number `error` is not 0, the call has failed,
-    whatever the HTTP status. Altcraft does not document the status then, so both are parsed.
+    Every method is a POST below /api/v1.1. If the number `error` is not 0, the call has failed
+    with any HTTP status. Altcraft does not document the status then, so both are parsed.
     """
 
     provider = "altcraft"

@@ -279,7 +279,9 @@ class HubspotConnector(
         page = {"sort": "-createdAt", "limit": PAGE_SIZE} | ({"after": cursor} if cursor else {})
         if copy_input.kind == HubspotCampaignKind.EMAIL:
             query = {"includedProperties": EMAIL_PROPERTIES, **page}
-            return self._request("GET", f"{self._emails}?{urlencode(query, doseq=True)}")
+            # Only the description of version 3 ends the path of the list with a slash.
+            slash = "/" if self.account.emails_version[0] == "v" else ""
+            return self._request("GET", f"{self._emails}{slash}?{urlencode(query, doseq=True)}")
         # The filter matches any part of a name. Without blanks it also finds a trimmed name.
         name = (copy_input.name or "").strip()
         named = {"name": name, "properties": CAMPAIGN_PROPERTIES, **page}

@@ -15,6 +15,7 @@ from campaign_gateway.connectors import account_settings, building, errors, pars
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
 from campaign_gateway.connectors.contract import (
     Connector,
+    HasIdNamespaces,
     ListsCampaigns,
     ProviderRequest,
     ProviderResponse,
@@ -191,6 +192,7 @@ class MarketoConnector(
     UsesAccessTokens,
     ListsCampaigns[MarketoCampaignInput],
     ReadsCampaigns[MarketoCampaignInput],
+    HasIdNamespaces[MarketoCampaignInput],
 ):
     """Source: experienceleague.adobe.com, Marketo developer guide ("Smart Campaigns", "Programs",
     "Error Codes", "Authentication") and swagger-asset.json of AdobeDocs/marketo-apis, read 2026-11.
@@ -238,10 +240,12 @@ class MarketoConnector(
         trace_id = parsing.text(body, "requestId")
         messages = parsing.texts(body, "warnings") or ()
         outcome = None
-        if _succeeds(body):
+        record = next(iter(parsing.items(body, "result") or ()), None)
+        # A record of which Marketo skipped the operation has `reasons` ("Error Codes").
+        if _succeeds(body) and not parsing.items(record, "reasons"):
             outcome = errors.success(
                 response,
-                _parse_campaign(next(iter(parsing.items(body, "result") or ()), None)),
+                _parse_campaign(record),
                 str(copy_input.campaign_id),
                 # `success` is Marketo's yes, with any status. But for an unknown id other calls
                 # report success and a warning.

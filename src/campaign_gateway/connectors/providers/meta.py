@@ -212,7 +212,7 @@ class MetaConnector(
         return self._request("GET", f"/{source}/copies?{urlencode(query)}")
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
-        """The copies of one campaign, whatever their name. Their order is undocumented."""
+        """The copies of one campaign, with any name. Their order is undocumented."""
         if _error_in(response) is not None:
             raise UnexpectedResponse("an error in place of a list")
         campaigns = parsing.campaigns(response, _parse_campaign, "data")

@@ -17,7 +17,7 @@ from campaign_gateway.connectors.contract import (
     SearchPage,
 )
 from campaign_gateway.connectors.graphql import account_field, optional_field
-from campaign_gateway.model import Campaign, CampaignStatus, Outcome
+from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome
 
 
 @strawberry.input(description="A SendGrid Single Send to copy.")
@@ -100,7 +100,9 @@ class SendgridConnector(
         message = "; ".join(parsing.remarks(body, "errors"))
         return errors.success(
             response, FIELDS.parse(body), copy_input.campaign_id, warnings=warnings
-        ) or errors.failure(self.title, response, provider_message=message)
+        ) or errors.failure(
+            self.title, response, _code_of(response, message), provider_message=message
+        )
 
     def build_search(
         self, copy_input: SendgridCampaignInput, cursor: str | None
@@ -129,6 +131,17 @@ class SendgridConnector(
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
         headers = {"authorization": f"Bearer {self.account.api_key.get_secret_value()}"}
         return building.api_request(method, self.account.base_url + PATH + path, headers, body)
+
+
+def _code_of(response: ProviderResponse, message: str) -> ErrorCode | None:
+    """Return the code for two statuses of SendGrid's page "Errors" (read 2026-11)."""
+    # "Temporary block" after too many bad requests. Other responses with 403 lack a permission.
+    if response.status == 403 and "temporary block" in message.lower():
+        return ErrorCode.RATE_LIMITED
+    # The base URL is that of the other region.
+    if response.status == 451 and "data residency restrictions" in message.lower():
+        return ErrorCode.AUTHENTICATION_FAILED
+    return None
 
 
 def _require_id(campaign_id: str, field_name: str) -> str:

@@ -92,8 +92,10 @@ OUTCOMES: dict[Any, str] = {
     ),
     "job-is-partial": _as_campaign("copied in part", "Launch in part"),
     "job-never-ends": _as_campaign("copied, but the job never ends", "Launch without end"),
-    "job-is-done-at-once": _as_campaign("copied at once", "Launch at once"),
-    "job-is-partial-at-once": _as_campaign("copied in part at once", "Launch in part at once"),
+    "job-is-done-at-once": _as_campaign("copied immediately", "Launch immediately"),
+    "job-is-partial-at-once": _as_campaign(
+        "copied in part immediately", "Launch in part immediately"
+    ),
     **WORDS,
     **{word: _as_campaign(WORDS[name], f"Launch: {name}") for word, name in CAMPAIGN_WORDS.items()},
 }
@@ -379,7 +381,7 @@ def create_emulator() -> Starlette:
     emails, campaigns = "/marketing/v3/emails", "/marketing/campaigns/2026-09-beta"
     return emulator(
         hubspot.copies,
-        Route(emails, hubspot.list_emails, methods=["GET"]),
+        Route(f"{emails}/", hubspot.list_emails, methods=["GET"]),
         Route(f"{emails}/clone", hubspot.clone_email, methods=["POST"]),
         Route(f"{emails}/{{email_id}}", hubspot.show_email, methods=["GET"]),
         Route(campaigns, hubspot.list_campaigns, methods=["GET"]),
