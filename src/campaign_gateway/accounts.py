@@ -68,9 +68,9 @@ def unclear_addresses(accounts: Iterable[Account]) -> Iterator[str]:
             places = ", ".join(f"{account.name} ({account.address})" for account in group)
             unset = ", ".join(account.name for account in unclear)
             yield (
-                f"the {provider} accounts {places} lead to different addresses. If they show the "
-                "same campaigns, give them the same shared_campaigns, else different ones. It is "
-                f"missing for {unset}"
+                f"the {provider} accounts {places} have different addresses. If they show the same "
+                "campaigns, set the same shared_campaigns for all of them. Otherwise set different "
+                f"values. Accounts without shared_campaigns: {unset}"
             )
 
 

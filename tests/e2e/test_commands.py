@@ -307,7 +307,7 @@ def test_a_person_settles_what_nobody_knows_beside_a_running_gateway(
         assert made not in told("list", "--status", "CREATED")
         assert f"resolve {made} --created CAMPAIGN_ID" in told("show", made)
 
-        assert "is the campaign that was to be copied" in refused(
+        assert "is the source campaign, so it cannot be the copy" in refused(
             "resolve", made, "--created", "c1"
         )
         assert "letters, digits" in refused("resolve", made, "--created", "../c7")

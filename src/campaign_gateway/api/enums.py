@@ -34,7 +34,8 @@ DUPLICATION_STATUSES = {
 }
 register_enum(
     DuplicationStatus,
-    "The state of one intent to copy a campaign. It only moves towards CREATED or REJECTED.",
+    "The state of one intent to copy a campaign. It moves towards CREATED or REJECTED. A later "
+    "response of the provider can correct a status whose evidence is INFERRED or OPERATOR.",
     DUPLICATION_STATUSES,
 )
 
@@ -65,10 +66,10 @@ register_enum(
 )
 
 RETRIES = {
-    Retry.SAME_KEY: "Nothing is recorded under this key. Send exactly this request again with the "
-    "same key, after a pause or after `retryAfterSeconds`. If the input is wrong, correct it and "
-    "keep the key. With OUTCOME_UNKNOWN, the gateway could not look up the key: do not change the "
-    "input.",
+    Retry.SAME_KEY: "This request recorded nothing. Send it again with the same key, after "
+    "`retryAfterSeconds` or after a pause. If the input is wrong, correct it first and keep the "
+    "key. Exception: with OUTCOME_UNKNOWN, the gateway could not look up the key, so send exactly "
+    "the same input.",
     Retry.NEW_KEY: "The error is recorded: this key makes no copy, now or later. The only "
     "exception is an operator who recorded by mistake that there is no copy. Correct the cause and "
     "use a new key.",
@@ -91,9 +92,11 @@ register_enum(
         Evidence.RESPONSE: "The provider's own response to the call.",
         Evidence.INFERRED: "The gateway found the copy among the provider's campaigns. If the "
         "provider reports what a campaign was copied from, the source is the same. Otherwise the "
-        "name is the requested one. The copy was created no earlier than the call and belongs to "
-        "no other duplication. A later response of the provider can correct this.",
-        Evidence.OPERATOR: "An operator checked the provider and recorded the result.",
+        "name is the requested one. The copy was created at the time of the call or within a day "
+        "after it, or it is missing in a list from before the call. It belongs to no other "
+        "duplication. A later response of the provider can correct this.",
+        Evidence.OPERATOR: "An operator checked the provider and recorded the result. A later "
+        "response of the provider can correct this.",
     },
 )
 
@@ -122,16 +125,17 @@ ERROR_CODES = {
     "operator of the gateway must correct the configuration.",
     ErrorCode.PERMISSION_DENIED: "The account's credentials lack a permission. An administrator of "
     "the account at the provider must grant it.",
-    ErrorCode.QUOTA_EXCEEDED: "The account's plan allows no more campaigns. Extend the plan, or "
-    "delete what is no longer needed.",
+    ErrorCode.QUOTA_EXCEEDED: "The account's plan allows no more campaigns, or no more calls for "
+    "now. Extend the plan, delete campaigns that are no longer needed, or wait.",
     ErrorCode.CONFLICT: "The campaign, or an object that belongs to it, is in a state that forbids "
     "copying now. Change that state, then follow `retry`.",
     ErrorCode.RATE_LIMITED: "Too many calls. Wait `retryAfterSeconds` if it is set, then follow "
     "`retry`.",
     ErrorCode.OVERLOADED: "The gateway cannot take the call now. Try again; `retry` says with "
     "which key.",
-    ErrorCode.PROVIDER_UNAVAILABLE: "The provider could not be reached, or does not offer the "
-    "call. Try again later; `retry` says with which key.",
+    ErrorCode.PROVIDER_UNAVAILABLE: "The provider could not be reached, did not process the call, "
+    "or does not offer it. Or an operator recorded that there is no copy. Try again later; `retry` "
+    "says with which key.",
     ErrorCode.OUTCOME_UNKNOWN: "A copy may or may not exist. Do not request another one: query "
     "`duplication(id)`, or check the provider. If there is no duplication, the gateway could not "
     "look up the key: send the request again with the same key.",
@@ -139,8 +143,9 @@ ERROR_CODES = {
     "new key. For a retry, send exactly the first input.",
     ErrorCode.IDEMPOTENCY_KEY_EXPIRED: "The key was used so long ago that its result is no longer "
     "stored. Check at the provider whether the copy exists. For a new intent, use a new key.",
-    ErrorCode.UNRESOLVED_DUPLICATION: "An earlier attempt at the same copy is still UNKNOWN: see "
-    "`duplication` of the payload. Nothing was sent. Wait until that duplication is settled.",
+    ErrorCode.UNRESOLVED_DUPLICATION: "An earlier request for the same copy is UNKNOWN, or its "
+    "copy was found in the meantime: see `duplication` of the payload. Nothing was sent. Wait "
+    "until that duplication is settled.",
     ErrorCode.UNKNOWN_ACCOUNT: "The account does not exist, or several accounts are possible and "
     "the input names none. Set `account` to a name from `Query.accounts`.",
 }
@@ -154,11 +159,12 @@ register_enum(
 
 
 WARNING_CODES = {
-    WarningCode.NAME_NOT_APPLIED: "The copy does not have the requested name, because renaming "
-    "takes a second call. The gateway tries for ten minutes, unless the provider rejects the name "
-    "or the copy was found only by reading. After that, rename the copy at the provider.",
-    WarningCode.DETAILS_UNKNOWN: "Only the copy's id is known. The gateway could not read the copy "
-    "from the provider so far.",
+    WarningCode.NAME_NOT_APPLIED: "The copy does not have the requested name: the second call, "
+    "which sets it, has not succeeded. The gateway tries for ten minutes, unless the provider "
+    "rejects the name or the copy was found only by reading. After that, rename the copy at the "
+    "provider.",
+    WarningCode.DETAILS_UNKNOWN: "Only the copy's id is known. The gateway has not been able to "
+    "read the copy. It tries for ten minutes. After that, check the copy at the provider.",
     WarningCode.PARTIAL_COPY: "The provider did not copy everything. Compare the copy with its "
     "source.",
     WarningCode.PROVIDER_WARNING: "The provider returned a remark: see `providerMessage`.",

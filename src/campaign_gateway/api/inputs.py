@@ -24,8 +24,8 @@ def member(title: str) -> Any:
 
 @strawberry.input(
     one_of=True,
-    description="The campaign to copy, as its provider describes it. Set exactly one member. Leave "
-    "out all others, instead of setting them to null.",
+    description="The campaign to copy, in the terms of its provider. Set exactly one member. Omit "
+    "all others: do not set them to null.",
 )
 class DuplicateCampaignInput:
     altcraft: AltcraftCampaignInput | None = member("Altcraft")

@@ -179,18 +179,19 @@ async def _campaigns_of(
     account = context.accounts.get(account_name)
     if account is None:
         unknown = GraphQLError("There is no account with this name: see Query.accounts.")
-        return dict.fromkeys(((account_name, each) for each in campaign_ids), unknown)
-    storable = [each for each in campaign_ids if _is_storable(each)]
+        return {(account_name, campaign_id): unknown for campaign_id in campaign_ids}
+    storable = [campaign_id for campaign_id in campaign_ids if _is_storable(campaign_id)]
     try:
         with _ledger_outage():
             related = await context.ledger.find_related(context.scope, account.name, storable)
     except Outage as failure:
         # Without what it was copied with, a campaign may not be found at all.
-        return dict.fromkeys(((account_name, each) for each in campaign_ids), failure)
+        return {(account_name, campaign_id): failure for campaign_id in campaign_ids}
     inputs = _related_inputs(account, related)
-    read = await look_up_all(account, {each: inputs.get(each) for each in campaign_ids})
+    results = await look_up_all(account, {key: inputs.get(key) for key in campaign_ids})
     return {
-        (account_name, each): _with_graphql_error(account, found) for each, found in read.items()
+        (account_name, campaign_id): _with_graphql_error(account, result)
+        for campaign_id, result in results.items()
     }
 
 
@@ -209,15 +210,15 @@ def _related_inputs(
 
 
 def _with_graphql_error(
-    account: Account, found: model.Campaign | Refused | NoResponse | UnexpectedResponse | None
+    account: Account, result: model.Campaign | Refused | NoResponse | UnexpectedResponse | None
 ) -> model.Campaign | GraphQLError | None:
-    match found:
+    match result:
         case Refused():
-            return GraphQLError(found.error.message)
+            return GraphQLError(result.error.message)
         case NoResponse() | UnexpectedResponse():
-            return GraphQLError(f"{account.connector.title} could not be read: {found}.")
+            return GraphQLError(f"{account.connector.title} could not be read: {result}.")
         case _:
-            return found
+            return result
 
 
 def cursor_of(duplication: Duplication) -> str:

@@ -73,7 +73,10 @@ class Query:
     def accounts(self, info: Info) -> list[Account]:
         return [Account.from_model(account) for account in info.context.accounts.values()]
 
-    @strawberry.field(description="A duplication by its id. Null if there is none.")
+    @strawberry.field(
+        description="A duplication by its id. Null if there is none, or if its details are no "
+        "longer stored."
+    )
     async def duplication(
         self,
         info: Info,
@@ -92,7 +95,10 @@ class Query:
         recorded = await queries.settled(info.context, id, wait_seconds)
         return None if recorded is None else Duplication.from_model(recorded)
 
-    @strawberry.field(description="A duplication by its idempotency key. Null if there is none.")
+    @strawberry.field(
+        description="A duplication by its idempotency key. Null if there is none, or if its "
+        "details are no longer stored. So null does not prove that the key is unused."
+    )
     async def duplication_by_key(
         self,
         info: Info,
@@ -123,8 +129,8 @@ class Query:
         return DuplicationConnection.from_model(page)
 
     @strawberry.field(
-        description="A campaign, read from its provider now. Null if there is no such campaign. An "
-        "error if the account lacks the capability READ_CAMPAIGN."
+        description="A campaign, read from its provider now. Null if there is no such campaign. "
+        "The result is an error if the account lacks the capability READ_CAMPAIGN."
     )
     async def campaign(
         self,
@@ -163,10 +169,10 @@ class Mutation:
         override_duplication_id: Annotated[
             strawberry.ID | None,
             argument(
-                description="Normally omitted. After UNRESOLVED_DUPLICATION, a person can request "
-                "another copy, even if there are two copies then: check the provider first, then "
-                "pass the id of `duplication` from that payload. Each id works once. A program "
-                "must not set it without a person's decision."
+                description="Normally omitted. It requests another copy after "
+                "UNRESOLVED_DUPLICATION, so there may be two copies then. A person must check the "
+                "provider first and decide. Then pass the id of `duplication` from that payload. "
+                "Each id works once. A program must not set it without a person's decision."
             ),
         ] = strawberry.UNSET,
     ) -> DuplicateCampaignPayload:

@@ -110,7 +110,7 @@ class DuplicateCampaignError:
     message: str = strawberry.field(description="For people, in English. It may change.")
     field: list[str] | None = strawberry.field(
         description="The path of the wrong field in the mutation's arguments, such as "
-        '["input", PROVIDER, "campaignId"]. Null if it is not known.'
+        '["input", "braze", "campaignId"]. Null if it is not known.'
     )
     retry: Retry = strawberry.field(
         description="What to do next. A client that follows it never makes two copies for one "
@@ -173,7 +173,7 @@ class Duplication:
     )
     status: DuplicationStatus = strawberry.field(description="The current status.")
     evidence: Evidence | None = strawberry.field(
-        description="How the gateway knows the status. Null while it does not."
+        description="How the gateway knows the result. Null while the result is not known."
     )
     campaign: Campaign | None = strawberry.field(
         description="The copy, as it was when the gateway first read it. Null until its id is "
@@ -257,8 +257,8 @@ class DuplicateCampaignPayload:
         description="The status of the intent. If it is CREATED, `campaign` is set."
     )
     campaign: Campaign | None = strawberry.field(
-        description="The copy. Null until the provider has returned its id. If the status is "
-        "ACCEPTED, the provider is still making this copy."
+        description="The copy. Null until its id is known. If the status is ACCEPTED, the provider "
+        "is still making this copy."
     )
     warnings: list[DuplicationWarning] = strawberry.field(
         description="What to know about the copy, such as that it does not have the requested name."

@@ -43,7 +43,7 @@ def require_text(value: str, field_name: str) -> str:
     # XML 1.0 cannot represent these characters, and a lone surrogate has no encoding at all.
     if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]", value):
         raise invalid_input(
-            field_name, f"{field_name} must not contain characters that XML cannot represent."
+            field_name, f"{field_name} must not contain control or other invalid characters."
         )
     return value
 

@@ -80,8 +80,6 @@ class Connector(Protocol[AnyInput]):
     `build_request` raises `Refused` if the provider cannot express the input.
     `parse_response` never raises, even for a response that no document describes.
     `example` is the input of GraphiQL's example: GraphQL fields, one per line.
-
-    Inputs that come from the ledger may hold an enum's value as text. Compare enums with `==`.
     """
 
     provider: ClassVar[str]

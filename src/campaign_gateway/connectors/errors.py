@@ -59,7 +59,7 @@ MESSAGES: Mapping[ErrorCode, str] = {
     ErrorCode.PROVIDER_UNAVAILABLE: "{title} did not process the call: it is unavailable now, or "
     "it does not offer the call at the configured address.",
     ErrorCode.OUTCOME_UNKNOWN: "The response of {title} was not clear: the copy may or may not "
-    "exist. Check the duplication before you request another copy.",
+    "exist. Wait for the result, or check at {title}, before you request another copy.",
 }
 
 # Each message with its ends: while the gateway still tries, and when the warning is final.

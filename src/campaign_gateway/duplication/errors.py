@@ -19,9 +19,9 @@ KEY_EXPIRED = UserError(
 )
 UNRESOLVED = UserError(
     ErrorCode.UNRESOLVED_DUPLICATION,
-    "An earlier attempt at the same copy (`duplication`) has made it, or has an unknown result. "
-    "Nothing was sent now. Wait until it is settled. To make another copy anyway, look at the "
-    "provider first, then pass its id as `overrideDuplicationId` while it is UNKNOWN.",
+    "An earlier request has made this copy, or its result is still unknown. Nothing was sent now. "
+    "Wait until the result is known. To make another copy anyway, check at the provider first. "
+    "While the earlier `duplication` is UNKNOWN, send its id as `overrideDuplicationId`.",
 )
 OVERRIDE_ALREADY_USED = UserError(
     ErrorCode.UNRESOLVED_DUPLICATION,
@@ -76,6 +76,6 @@ def outcome_unknown(what_happened: str) -> UserError:
     """`what_happened` is a clause, such as "The provider sent no response"."""
     return UserError(
         ErrorCode.OUTCOME_UNKNOWN,
-        f"{what_happened}, so the copy may or may not exist. Read the duplication before you ask "
-        "for another copy.",
+        f"{what_happened}, so the copy may or may not exist. Wait for the result, or check at the "
+        "provider, before you request another copy.",
     )

@@ -60,7 +60,7 @@ async def resolve_as_created(ledger: Ledger, duplication_id: str, campaign_id: s
     known = [candidate for candidate in candidates if candidate.id == campaign_id]
     campaign = known[0] if known else Campaign(campaign_id, duplication.intent.requested_name)
     if campaign_id == duplication.intent.source_campaign_id:
-        raise CannotResolve(f"{campaign_id} is the campaign that was to be copied")
+        raise CannotResolve(f"{campaign_id} is the source campaign, so it cannot be the copy")
     copy = Created(campaign)
     if not await ledger.settle_from_evidence(
         duplication, copy, Evidence.OPERATOR, ledger.now(), None
@@ -97,8 +97,8 @@ async def _unsettled(ledger: Ledger, duplication_id: str) -> Duplication:
     duplication = await _get(ledger, duplication_id)
     if duplication.status is DuplicationStatus.IN_PROGRESS:
         raise CannotResolve(
-            f"{duplication_id} is IN_PROGRESS: wait for its call to end, or, if its gateway is "
-            "gone, for another one to start"
+            f"{duplication_id} is IN_PROGRESS: wait until its call ends. If its gateway is gone, "
+            "wait until another gateway takes over, or start one"
         )
     if duplication.status not in UNSETTLED:
         raise CannotResolve(f"{duplication_id} is {duplication.status} already")
@@ -148,7 +148,7 @@ def _lines(duplication: Duplication) -> Iterator[str]:
         message = f" ({_one_line(remark.provider_message)})" if remark.provider_message else ""
         yield f"{'warning':<20} {remark.code}: {remark.message}{message}"
     for candidate in duplication.candidates:
-        made = f", made {_in_utc(candidate.created_at)}" if candidate.created_at else ""
+        made = f", created {_in_utc(candidate.created_at)}" if candidate.created_at else ""
         yield f"{'candidate':<20} {candidate.id}  {_one_line(candidate.name)}{made}"
     if duplication.status in {DuplicationStatus.UNKNOWN, DuplicationStatus.ACCEPTED}:
         yield ""

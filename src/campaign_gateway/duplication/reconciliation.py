@@ -191,8 +191,11 @@ async def _check_with_timeout(
     try:
         async with asyncio.timeout(account.timing.check_timeout):
             return await check
-    except (NoResponse, UnexpectedResponse, UnreadableInput, Refused, TimeoutError) as failure:
+    except (NoResponse, UnexpectedResponse, Refused, TimeoutError) as failure:
         log.warning("duplication %s could not be checked: %s", duplication.intent.id, failure)
+    except UnreadableInput as failure:
+        # No later check by this version of the gateway can succeed.
+        log.error("duplication %s cannot be checked: %s", duplication.intent.id, failure)
     except LedgerUnavailable:
         raise
     except Exception:

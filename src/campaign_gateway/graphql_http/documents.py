@@ -78,7 +78,7 @@ class Document:
             raise InvalidRequest(self.errors)
         if names:
             choices = " or ".join(names[:NAMES_SHOWN])
-            message = f"Set 'operationName' to the operation of the document to run: {choices}."
+            message = f"Set 'operationName' to the name of the operation to run: {choices}."
         else:
             message = "Omit 'operationName': the document has no operation with a name."
         raise InvalidRequest([GraphQLError(message).formatted])

@@ -103,7 +103,7 @@ def _check_operation(operation: OperationDefinitionNode, measure: "_Measure") ->
     _check(len(roots), ROOT_FIELD_LIMIT, "top-level fields")
     depth, values = measure.of(operation.selection_set)
     _check(depth, DEPTH_LIMIT, "levels of fields")
-    _check(round(values), VALUE_LIMIT, "values in its response")
+    _check(round(values), VALUE_LIMIT, "values in its longest possible response")
 
 
 def _check(count: int, limit: int, what: str) -> None:

@@ -56,7 +56,7 @@ class OneOfMemberVariables(ValidationRule):
             definition = definitions.get(name)
             if type_ and definition and not isinstance(definition.type, NonNullTypeNode):
                 message = (
-                    f"Variable '${name}' is used as a member of {type_}, which cannot be null. "
+                    f"Variable '${name}' is used as a member of {type_}. A member cannot be null. "
                     f"Declare it as '{usage.type}!'."
                 )
                 self.report_error(GraphQLError(message, [definition, usage.node]))

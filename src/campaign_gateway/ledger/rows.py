@@ -43,19 +43,20 @@ USER_ERROR: TypeAdapter[UserError] = TypeAdapter(UserError)
 
 ABANDONED = UserError(
     ErrorCode.OUTCOME_UNKNOWN,
-    "The gateway stopped before the provider answered, so the copy may or may not exist. Look at "
-    "the duplication before asking for another copy.",
+    "The gateway stopped before the provider responded, so the copy may or may not exist. Wait for "
+    "the result, or check at the provider, before you request another copy.",
 )
 RELEASED = UserError(
     ErrorCode.OUTCOME_UNKNOWN,
-    "The campaign that was taken for the copy is another duplication's, as its provider has "
-    "confirmed. The gateway searches again. Look at the duplication before asking for another "
-    "copy.",
+    "The gateway found a campaign and recorded it as this copy. The provider has now confirmed "
+    "that it is the copy of another request. The gateway searches again. Wait for the result, or "
+    "check at the provider, before you request another copy.",
 )
 SAME_CAMPAIGN = UserError(
     ErrorCode.OUTCOME_UNKNOWN,
-    "The provider answered with a campaign that is already the copy of another duplication. So "
-    "this copy may or may not exist. Look at the duplication before asking for another copy.",
+    "The provider returned a campaign that is already the copy of another request. So this copy "
+    "may or may not exist. Wait for the result, or check at the provider, before you request "
+    "another copy.",
 )
 
 

@@ -50,7 +50,8 @@ class AltcraftCampaignInput:
         default=AltcraftCampaignKind.TRIGGER, description="The kind of campaign."
     )
     name: str | None = optional_field(
-        'The name of the copy. Without it Altcraft names the copy "Clone of ...".'
+        'The name of the copy. Without it Altcraft names the copy "Clone of ...". If a response is '
+        "lost, the gateway can find the copy only by a name that no other campaign has."
     )
     is_active: bool | None = optional_field(
         "If true, the copied trigger reacts to live events immediately, so it can send "

@@ -75,8 +75,8 @@ class HubspotCampaignInput:
         default=HubspotCampaignKind.EMAIL, description="What to copy."
     )
     name: str | None = optional_field(
-        "The name of the copy. A campaign needs a name that no other campaign has. For "
-        "an email without a name HubSpot chooses one."
+        "The name of the copy. Kind CAMPAIGN requires a name, and no other campaign may have it. "
+        "For kind EMAIL, HubSpot chooses a name if you omit it."
     )
     language: str | None = optional_field(
         'The language of the copied email, such as "en". Only for kind EMAIL.'
@@ -85,19 +85,19 @@ class HubspotCampaignInput:
         "The assets to copy too. Without them no asset is copied."
     )
     should_clone_draft_nodes: bool | None = _only_for_campaigns(
-        "Whether draft nodes are copied too. They are, if omitted."
+        "Whether draft nodes are copied too. If omitted, they are copied."
     )
     should_clone_edges: bool | None = _only_for_campaigns(
-        "Whether edges are copied too. They are, if omitted."
+        "Whether edges are copied too. If omitted, they are copied."
     )
     should_clone_sticky_notes: bool | None = _only_for_campaigns(
-        "Whether sticky notes are copied too. They are, if omitted."
+        "Whether sticky notes are copied too. If omitted, they are copied."
     )
     should_clone_tasks: bool | None = _only_for_campaigns(
-        "Whether tasks are copied too. They are, if omitted."
+        "Whether tasks are copied too. If omitted, they are copied."
     )
     should_clone_tracking_urls: bool | None = _only_for_campaigns(
-        "Whether tracking URLs are copied too. They are, if omitted."
+        "Whether tracking URLs are copied too. If omitted, they are copied."
     )
     audience: str | None = _only_for_campaigns("The target audience of the copy.")
     currency_code: str | None = _only_for_campaigns(

@@ -54,8 +54,8 @@ READ_FIELDS = ("id", "status", "create_time", "settings.title")
 REQUIRED_SETTINGS = ("subject_line", "from_name", "reply_to")
 
 DETAILS_UNKNOWN = (
-    "Mailchimp requires the subject and the sender of the copy together with its title. The "
-    "gateway could not read them, so it did not send a title that could change them."
+    "Mailchimp takes a new title only together with the subject and the sender of the copy. The "
+    "gateway could not read these, so it did not send the title."
 )
 
 FIELDS = parsing.CampaignFields(
@@ -88,7 +88,8 @@ class MailchimpAccount(AccountSettings):
     def _has_an_address(self) -> Self:
         if self.base_url is None and self._data_centre is None:
             raise ValueError(
-                'needs the data centre: set api_key with its end (such as "-us21"), or base_url'
+                'needs the data centre: set the whole api_key, with an end such as "-us21", '
+                "or set base_url"
             )
         return self
 

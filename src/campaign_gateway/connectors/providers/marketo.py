@@ -83,7 +83,7 @@ class MarketoCampaignInput:
     )
     folder_type: MarketoFolderType = strawberry.field(
         default=MarketoFolderType.FOLDER,
-        description="Whether folderId is a folder or a program. Only FOLDER for kind PROGRAM.",
+        description="Whether folderId is a folder or a program. Kind PROGRAM requires FOLDER.",
     )
     description: str | None = optional_field(
         "The description of the copy. A smart campaign's description has at most 2,000 characters."

@@ -73,11 +73,11 @@ class MetaCampaignInput:
     )
     deep_copy: bool = strawberry.field(
         default=False,
-        description="If true, the campaign's ad sets and ads are copied too. Meta allows three at "
-        "most and rejects more. If false or omitted, only the campaign is copied.",
+        description="If true, the campaign's ad sets and ads are copied too. Meta allows three of "
+        "them together at most and rejects more. If false, only the campaign is copied.",
     )
     rename_strategy: MetaRenameStrategy | None = optional_field(
-        "Which names get the prefix and the suffix. Without it only the campaign's."
+        "Which names get the prefix and the suffix. If omitted, only the name of the campaign."
     )
     rename_prefix: str | None = optional_field("Text to put before a copied name.")
     rename_suffix: str | None = optional_field(
