@@ -16,7 +16,7 @@ database with another clock.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from enum import Enum, StrEnum, auto
+from enum import Enum, auto
 from functools import cache, partial
 from itertools import product
 from math import floor
@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import pytest
 
-from support.model_checking import Findings, search_each
+from support.model_checking import Findings, Word, search_each
 
 # All times are in seconds. The true time of the request is 0.
 MINUTE = 60
@@ -54,7 +54,7 @@ CHECK_INTERVALS = (2, 30, HOUR)
 # --- the worlds -----------------------------------------------------------------------------------
 
 
-class Clock(StrEnum):
+class Clock(Word):
     SENDER = auto()
     READER = auto()
     PROVIDER = auto()
@@ -173,7 +173,7 @@ OURS = Policy()
 # --- the decisions --------------------------------------------------------------------------------
 
 
-class Campaign(StrEnum):
+class Campaign(Word):
     COPY = "our copy"
     STRANGER = "another user's campaign"
 

@@ -32,9 +32,6 @@ from support.gateways import (
 from support.postgres import PostgresServer
 from support.promises import check_promises
 
-# With pytest-xdist, drills that load the machine run one after the other.
-pytestmark = pytest.mark.xdist_group("drills under load, first")
-
 # How many scenarios run at the same time. Each starts two gateways, which needs CPU.
 AT_ONCE = 6
 

@@ -22,7 +22,7 @@ is with a copy that it has accepted and named; four equal intents or more.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from enum import Enum, StrEnum, auto
+from enum import Enum, auto
 from functools import cache, partial
 from itertools import chain
 from typing import NamedTuple
@@ -30,10 +30,9 @@ from typing import NamedTuple
 import pytest
 
 from support import model_checking
-from support.model_checking import Findings, Promises, Step
+from support.model_checking import Findings, Promises, Step, Word
 
 # Several tests need the same search, which is kept in the process.
-pytestmark = pytest.mark.xdist_group("ownership model")
 
 # Where a search ends that has not found what it was to find.
 MOST_WORLDS = 200_000
@@ -42,7 +41,7 @@ MOST_WORLDS = 200_000
 # --- the world ------------------------------------------------------------------------------------
 
 
-class Status(StrEnum):
+class Status(Word):
     IN_PROGRESS = "IN_PROGRESS"
     UNKNOWN = "UNKNOWN"
     ACCEPTED = "ACCEPTED"
@@ -50,7 +49,7 @@ class Status(StrEnum):
     REJECTED = "REJECTED"
 
 
-class Evidence(StrEnum):
+class Evidence(Word):
     INFERRED = "INFERRED"
     RESPONSE = "RESPONSE"
 
@@ -96,14 +95,14 @@ READ = {Status.UNKNOWN, Status.ACCEPTED}
 DEFINITE = {Status.CREATED, Status.REJECTED}
 
 
-class Request(StrEnum):
+class Request(Word):
     NOT_SENT = auto()
     ON_ITS_WAY = auto()
     PROMISED = auto()
     OVER = auto()
 
 
-class Sender(StrEnum):
+class Sender(Word):
     IDLE = auto()
     WAITING = auto()
     ANSWERED = auto()
@@ -122,7 +121,7 @@ class Check(NamedTuple):
     competing: tuple[Rival, ...] | None = None
 
 
-class At(StrEnum):
+class At(Word):
     """The statement of settling that comes next."""
 
     SETTLE = auto()

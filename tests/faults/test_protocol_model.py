@@ -17,7 +17,7 @@ takes for the copy; a ledger that loses what it has committed.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from enum import Enum, StrEnum, auto
+from enum import Enum, auto
 from functools import cache, partial
 from itertools import chain, count
 from typing import NamedTuple
@@ -25,10 +25,9 @@ from typing import NamedTuple
 import pytest
 
 from support import model_checking
-from support.model_checking import Findings, Promises, Step
+from support.model_checking import Findings, Promises, Step, Word
 
 # Several tests need the same search, which is kept in the process.
-pytestmark = pytest.mark.xdist_group("protocol model")
 
 # How often the adversary may do what is not a delay or a loss. This bounds the search.
 MOST_CRASHES = 2
@@ -43,7 +42,7 @@ MOST_WORLDS = 50_000
 # --- the world ------------------------------------------------------------------------------------
 
 
-class Status(StrEnum):
+class Status(Word):
     IN_PROGRESS = "IN_PROGRESS"
     UNKNOWN = "UNKNOWN"
     ACCEPTED = "ACCEPTED"
@@ -84,7 +83,7 @@ class Record(NamedTuple):
     says: Outcome
 
 
-class Retry(StrEnum):
+class Retry(Word):
     """What a reply asks the client to do next."""
 
     SAME_KEY = "SAME_KEY"
@@ -93,7 +92,7 @@ class Retry(StrEnum):
     NO = "NO"
 
 
-class Kind(StrEnum):
+class Kind(Word):
     BEGIN = auto()
     SETTLE = auto()
     MARK_NEVER_SENT = auto()
@@ -113,7 +112,7 @@ class Write(NamedTuple):
         return f"{self.kind.replace('_', ' ')} as {self.says}"
 
 
-class Doing(StrEnum):
+class Doing(Word):
     NOTHING = auto()
     CONNECTING = auto()
     UNCERTAIN = auto()  # whether its record is committed

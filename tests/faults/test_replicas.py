@@ -30,9 +30,6 @@ from support.gateways import (
 )
 from support.promises import check_promises
 
-# As in test_kills.py.
-pytestmark = pytest.mark.xdist_group("drills under load, second")
-
 ACCOUNTS = ("one", "two", "three", "four")
 RACES = 1000
 # Pairs of requests. Each pair uses one of the account's concurrent calls.

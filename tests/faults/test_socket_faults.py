@@ -28,9 +28,6 @@ from support.gateways import (
 )
 from support.promises import check_promises
 
-# As in test_kills.py.
-pytestmark = pytest.mark.xdist_group("drills under load, second")
-
 # Each account limits its concurrent calls. Several accounts avoid a queue.
 ACCOUNTS = ("one", "two", "three", "four", "five", "six")
 OF_EACH = 10

@@ -33,9 +33,6 @@ from support.postgres import PostgresServer, postgres_server
 from support.promises import count, find_violations
 from support.tls_proxy import TlsProxy, tls_proxy_for
 
-# As in test_kills.py.
-pytestmark = pytest.mark.xdist_group("drills under load, first")
-
 TIMING = {**SHORT_INTERVALS, "check_intervals": [0.5, 1, 1, 2]}
 
 # How long a caller waits for a permit, in seconds.

@@ -4,13 +4,20 @@ A model has states, which are values, and the steps between them. The search goe
 a broken promise comes with a shortest trace: the steps from the start to where it is broken.
 """
 
+import gc
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Generic, NamedTuple, TypeVar
 
 State = TypeVar("State", bound=Hashable)
+
+
+class Word(StrEnum):
+    """An enum for states. A search hashes millions of them, and an enum's own hash is slow."""
+
+    __hash__ = str.__hash__
 
 
 class Step(NamedTuple, Generic[State]):
@@ -95,6 +102,8 @@ def search(  # noqa: C901 - one loop, which reads best as a whole
     """
     found = _Search(start, describe_step, describe_state)
     ways, ahead, ends = found.ways, deque([start]), list[State]()
+    # States make no cycles, and each collection would visit all of them.
+    gc.disable()
     while ahead and len(ways) < most_states and not (until and found.broken.keys() >= {*until}):
         state = ahead.popleft()
         is_end = True
@@ -114,6 +123,7 @@ def search(  # noqa: C901 - one loop, which reads best as a whole
             for promise, holds in promises.at_the_end.items():
                 if not holds(state):
                     found.report(promise, state, "nothing more comes", state)
+    gc.enable()
     return Findings(len(ways), found.broken, ends)
 
 
