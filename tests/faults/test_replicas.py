@@ -65,7 +65,9 @@ async def replicas(
 
 
 async def response_of(http: httpx.AsyncClient, gateway: Gateway, intent: Intent) -> GatewayResponse:
-    response = await ask(http, gateway.url, intent)
+    # A gateway closes a connection that it has kept for some seconds. If that happens just when a
+    # request is sent, a client repeats the request.
+    response = await ask(http, gateway.url, intent) or await ask(http, gateway.url, intent)
     assert response is not None, gateway.output()
     return response
 

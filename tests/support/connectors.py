@@ -3,7 +3,7 @@
 import importlib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -166,7 +166,7 @@ def assert_valid(outcome: Outcome) -> None:
         assert error.retry_after is None or error.code is ErrorCode.RATE_LIMITED
         assert len(error.provider_message or "") <= 200
         assert len(error.provider_code or "") <= 100
-    for text in texts_in(asdict(outcome)):
+    for text in texts_in(outcome):
         text.encode("utf-8")
 
 
@@ -176,7 +176,7 @@ def assert_valid_campaign(campaign: Campaign) -> None:
         assert value is None or isinstance(value, str)
     for instant in (campaign.created_at, campaign.updated_at):
         assert instant is None or instant.utcoffset() == timedelta(0)
-    for text in texts_in(asdict(campaign)):
+    for text in texts_in(campaign):
         text.encode("utf-8")
 
 
@@ -190,6 +190,9 @@ def texts_in(value: object) -> Iterator[str]:
         case list() | tuple():
             for item in value:
                 yield from texts_in(item)
+        case _ if is_dataclass(value):
+            for field in fields(value):
+                yield from texts_in(getattr(value, field.name))
 
 
 def assert_blames(refusal: Refused, field: str) -> None:

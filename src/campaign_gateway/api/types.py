@@ -109,8 +109,8 @@ class DuplicateCampaignError:
     )
     message: str = strawberry.field(description="For people, in English. It may change.")
     field: list[str] | None = strawberry.field(
-        description="The path of the wrong field in the mutation's arguments, such as "
-        '["input", "braze", "campaignId"]. Null if it is not known.'
+        description="The path of the wrong field in the mutation's arguments: `input`, the "
+        "provider's member and the field, such as `campaignId`. Null if it is not known."
     )
     retry: Retry = strawberry.field(
         description="What to do next. A client that follows it never makes two copies for one "
