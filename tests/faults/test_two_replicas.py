@@ -103,7 +103,7 @@ async def test_late_answer_and_search_never_give_one_campaign_two_owners(
     tmp_path: Path, postgres_url: str, provider: Provider, http: httpx.AsyncClient
 ) -> None:
     """Two equal intents get their copies in the reverse order, one through a paused replica."""
-    config = configuration(tmp_path, postgres_url, {"main": provider.url}, timeout=8)
+    config = configuration(tmp_path, postgres_url, {"main": provider.url}, timeout=30)
     first = intent("none", "g", "main")
     second = replace(first, key=f"{first.key}-2", wish=f"{first.wish}-2")
     provider.turns[first.name] = ["copied-last", "fin-after-copy"]
