@@ -24,16 +24,20 @@ from support.commands import running
 from support.figures import Figures
 from support.postgres import PostgresServer, postgres_server
 
-TESTS = Path(__file__).parent
+# The tests start hundreds of processes. Without it, each would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 FIGURES = pytest.StashKey[Figures]()
 
-# Their tests share what takes seconds of CPU to make: a browser, a compiled frontend, a router.
+# Their tests share what takes seconds of CPU to make: a browser, a compiled frontend, a router, a
+# search of a model.
 ONE_WORKER_EACH = (
     "tests/clients/test_readme_frontend.py",
     "tests/clients/test_typescript.py",
     "tests/conformance/test_graphql_http.py",
     "tests/e2e/test_graphiql.py",
+    "tests/faults/test_ownership_model.py",
+    "tests/faults/test_protocol_model.py",
     "tests/federation/test_composition.py",
     "tests/federation/test_routers.py",
 )
@@ -62,25 +66,24 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 # What takes most of the time: real processes, browsers and outages, and searches of many cases.
 SLOW = (
-    "bench",
-    "clients",
-    "conformance",
-    "e2e",
-    "faults",
-    "federation",
-    "api/test_fuzz.py",
-    "api/test_outage.py",
-    "ledger/test_disk_full.py",
-    "ledger/test_postgres.py",
-    "ledger/test_stateful.py",
-    "test_long_answers.py",
+    "tests/bench/",
+    "tests/clients/",
+    "tests/conformance/",
+    "tests/e2e/",
+    "tests/faults/",
+    "tests/federation/",
+    "tests/api/test_fuzz.py",
+    "tests/api/test_outage.py",
+    "tests/ledger/test_disk_full.py",
+    "tests/ledger/test_postgres.py",
+    "tests/ledger/test_stateful.py",
+    "tests/transport/test_long_responses.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    slow = [TESTS / each for each in SLOW]
     for item in items:
-        if any(item.path.is_relative_to(each) for each in slow):
+        if item.nodeid.startswith(SLOW):
             item.add_marker("slow")
     # First, so that no worker begins a long one when the others are done.
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
@@ -93,8 +96,10 @@ class _Scheduling(LoadScopeScheduling):  # type: ignore[misc] # It is Any to myp
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return file if file.endswith(ONE_WORKER_EACH) else nodeid
+        if nodeid.startswith(ONE_WORKER_EACH):
+            return nodeid.partition("::")[0]
+        # The cases of a quick test stay together: it costs to hand out thousands of them.
+        return nodeid if nodeid.startswith(SLOW) else nodeid.partition("[")[0]
 
 
 @pytest.hookimpl(optionalhook=True)

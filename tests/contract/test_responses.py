@@ -187,7 +187,7 @@ def test_undocumented_success_without_a_copy_is_unknown(
     documented, changes = DOCUMENTED.get(connector.provider, (None, ""))
     inputs = [copy_input, example_of(connector.provider, changes)]
     for status in range(200, 300):
-        for body in CHEAP if status != documented else ():
+        for body in CHEAP[status % 4 :: 4] if status != documented else ():
             response = ProviderResponse(status, {}, body, is_complete)
             for one in inputs:
                 outcome = connector.parse_response(one, response)
@@ -199,8 +199,9 @@ def test_unreadable_response_is_judged_by_its_status_alone(
     connector: Connector[Any], copy_input: Any, *, is_complete: bool
 ) -> None:
     some = [200, 201, 202, 404, 408, 500]
-    tries = [(status, body) for status in range(200, 600) for body in CHEAP]
-    tries += [(status, body) for status in some for body in COSTLY]
+    # Each status meets some of the bodies, and each body meets statuses of every kind.
+    tries = [(status, body) for status in range(200, 600) for body in CHEAP[status % 4 :: 4]]
+    tries += [(status, body) for status in some for body in (*CHEAP, *COSTLY)]
     for status, body in tries:
         response = ProviderResponse(status, {}, body, is_complete)
         outcome = connector.parse_response(copy_input, response)

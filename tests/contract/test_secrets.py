@@ -3,8 +3,9 @@
 import base64
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -136,7 +137,8 @@ def echo(serve: Callable[[ASGIApp], str]) -> tuple[str, list[Response], list[str
     return serve(app), responses, received
 
 
-def spellings(secret: str) -> list[str]:
+@cache
+def spellings(secret: str) -> Sequence[str]:
     """The secret as JSON, XML and URLs can escape it, once or repeatedly, and in base64."""
     in_json = json.dumps(secret)[1:-1]
     in_xml = escape(secret, {'"': "&quot;", "'": "&apos;"})

@@ -1,9 +1,6 @@
 """The suite is itself tested: each way to break the protocol makes some test of it fail."""
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +9,7 @@ import pytest
 
 import campaign_gateway
 from support.figures import Figures
+from support.preloaded_pytest import run_pytest
 from support.seeding import Code, Edit, Misplaced, Sql, Text, seed
 
 TESTS = Path(__file__).parent.parent
@@ -238,23 +236,13 @@ BUGS = [
 ]
 
 
-def run_tests(source: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("COVERAGE", "PYTEST"))
-    }
-    options = ["-x", "-q", "-p", "no:cacheprovider"]
-    command = [sys.executable, "-m", "pytest", *options]
-    return subprocess.run(
-        [*command, *(str(TESTS / test) for test in tests)],
-        cwd=TESTS.parent,
-        env={**environment, "PYTHONPATH": str(source)},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
+def run_tests(source: Path, tests: Sequence[str]) -> tuple[int, str]:
+    """Run the tests with the package in the folder. Return the exit code and the output."""
+    output = source / "output"
+    options = ["-x", "-q", "-p", "no:cacheprovider", f"--rootdir={TESTS.parent}"]
+    paths = [str(TESTS / test) for test in tests]
+    code = run_pytest([*options, *paths], source=source, output=output, timeout=900)
+    return code, output.read_text("utf-8")
 
 
 @pytest.fixture
@@ -271,16 +259,16 @@ def source(tmp_path: Path) -> Path:
 def test_seeded_bug_makes_a_test_fail(bug: Bug, source: Path, figures: Figures) -> None:
     for edit in bug.edits:
         seed(source / "campaign_gateway", edit)
-    done = run_tests(source, [bug.noticed_by])
+    code, output = run_tests(source, [bug.noticed_by])
     # Pytest exits with 1 if tests failed. Other codes mean that it did not run them.
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert " failed" in done.stdout
+    assert code == 1, output
+    assert " failed" in output
     figures.count("seeded protocol bugs caught")
 
 
 def test_same_tests_pass_without_a_bug(source: Path) -> None:
-    done = run_tests(source, sorted({bug.noticed_by for bug in BUGS}))
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, output = run_tests(source, sorted({bug.noticed_by for bug in BUGS}))
+    assert code == 0, output
 
 
 SOURCE = """

@@ -691,14 +691,14 @@ def check(run: Runs, open_gateways: OpenGateways, how_long: settings) -> None:
     run_state_machine_as_test(machine, settings=how_long)
 
 
-@pytest.mark.parametrize("size", lengths(300))
+@pytest.mark.parametrize("size", lengths(200))
 def test_no_sequence_makes_a_second_copy_or_a_false_record_in_sqlite(
     run: Runs, size: tuple[int, int]
 ) -> None:
     check(run, at_sqlite, length(*size))
 
 
-@pytest.mark.parametrize("size", lengths(150))
+@pytest.mark.parametrize("size", lengths(100))
 def test_no_sequence_makes_a_second_copy_or_a_false_record_in_postgres(
     run: Runs, size: tuple[int, int], postgres_url: str
 ) -> None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from datetime import timedelta
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -155,6 +155,7 @@ def flat(hint: Any) -> Iterator[Any]:
         yield from flat(argument)
 
 
+@lru_cache
 def assert_valid(outcome: Outcome) -> None:
     """The ledger can store the outcome, and a caller can receive it."""
     if isinstance(outcome, Created):

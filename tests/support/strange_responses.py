@@ -75,6 +75,7 @@ def damaged(response: ProviderResponse) -> Iterator[tuple[str, ProviderResponse]
 
 
 _REMOVED = object()
+_PLACE = "the place of the wrong value"
 _WRONG_VALUES: list[Any] = [
     _REMOVED, None, "", " ", "no id!", "../97", "9" * 1_000, "\ud800", "\x00", True, False, -1, 0.5,
     10**30, -(10**30), [], {}, ["no id!"], {"id": "no id!"}, "2026-05-01T12:00:00",
@@ -85,18 +86,27 @@ _WRONG_VALUES: list[Any] = [
 def _damaged_json(body: bytes) -> Iterator[tuple[str, bytes]]:
     whole = json.loads(body)
     for path in _paths_in(whole):
+        # The rest of the body is the same for each wrong value.
+        around = json.dumps(_changed(whole, path, _PLACE))
         for wrong in _WRONG_VALUES:
-            holder = {"whole": copy.deepcopy(whole)}
-            *way, last = ["whole", *path]
-            target: Any = holder
-            for step in way:
-                target = target[step]
             if wrong is _REMOVED:
-                del target[last]
+                changed = json.dumps(_changed(whole, path, _REMOVED))
             else:
-                target[last] = wrong
-            changed = json.dumps(holder.get("whole")).encode()
-            yield f"{path} became {str(wrong)[:40]!r}", changed
+                changed = around.replace(f'"{_PLACE}"', json.dumps(wrong))
+            yield f"{path} became {str(wrong)[:40]!r}", changed.encode()
+
+
+def _changed(value: Any, path: tuple[Any, ...], new: object) -> Any:
+    """The value with another one, or with none, at the path."""
+    if not path:
+        return None if new is _REMOVED else new
+    step, *rest = path
+    copied = copy.copy(value)
+    if rest or new is not _REMOVED:
+        copied[step] = _changed(value[step], tuple(rest), new)
+    else:
+        del copied[step]
+    return copied
 
 
 def _paths_in(value: object, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -121,11 +131,13 @@ _WRONG_ELEMENTS = [
 def _damaged_xml(body: bytes) -> Iterator[tuple[str, bytes]]:
     count = sum(1 for _ in ET.fromstring(body).iter())
     for number in range(count):
+        root = ET.fromstring(body)
+        element = list(root.iter())[number]
+        tag, tail = element.tag, element.tail
+        element.clear()
+        element.tag, element.tail = "damaged", tail
+        # The rest of the body is the same for each wrong element.
+        around = ET.tostring(root)
         for wrong in _WRONG_ELEMENTS:
-            root = ET.fromstring(body)
-            element = list(root.iter())[number]
-            tag, tail = element.tag, element.tail
-            element.clear()
-            element.tag, element.tail = "damaged", tail
-            changed = ET.tostring(root).replace(b"<damaged />", wrong.format(tag).encode())
+            changed = around.replace(b"<damaged />", wrong.format(tag).encode())
             yield f"{tag} became {wrong[:40]}", changed
