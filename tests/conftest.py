@@ -86,7 +86,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
-class _Scheduling(LoadScopeScheduling):  # type: ignore[misc] # It is Any to mypy.
+class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no py.typed
     """Gives workers one test after the other, and the tests of some files together.
 
     pytest-xdist has a mark for that, which does nothing with pytest 9.2.

@@ -9,6 +9,7 @@ import tokenize
 from collections.abc import Iterator, Mapping
 from io import StringIO
 from pathlib import Path
+from string import ascii_letters
 from typing import NamedTuple
 
 import pytest
@@ -100,8 +101,8 @@ def _prose_of_token(token: tokenize.TokenInfo) -> str:
         return token.string
     if kind != "STRING":
         return ""
-    prefix, quoted = re.fullmatch(r"([a-zA-Z]*)(.*)", token.string, re.DOTALL).groups()  # type: ignore[union-attr]
-    text: str = quoted.strip(quoted[0])
+    quoted = token.string.lstrip(ascii_letters)
+    prefix, text = token.string[: -len(quoted)], quoted.strip(quoted[0])
     # Before Python 3.12 an f-string is one token, with the code in its braces.
     return re.sub(r"\{[^{}]*\}", " ", text) if "f" in prefix.lower() else text
 

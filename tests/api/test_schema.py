@@ -84,7 +84,8 @@ async def test_sandbox_allows_cors_only_for_local_origins(client: Any) -> None:
             "access-control-request-method": "POST",
             "access-control-request-headers": "content-type",
         }
-        return await client.http.options("/graphql", headers=headers)  # type: ignore[no-any-return]
+        response: httpx.Response = await client.http.options("/graphql", headers=headers)
+        return response
 
     for origin in ("http://localhost:5173", "http://127.0.0.1:3000", "http://[::1]:8080"):
         answer = await preflight(origin)

@@ -30,6 +30,7 @@ from campaign_gateway.connectors.contract import (
 )
 from campaign_gateway.model import Outcome
 from campaign_gateway.settings import parse_settings
+from campaign_gateway.transport.token_auth import TokenTransport
 from support.connectors import (
     ROOMS,
     ReadRecording,
@@ -101,7 +102,8 @@ async def test_secret_that_the_provider_echoes_is_in_no_outcome(
         token = connector.parse_token(token_response)
         assert isinstance(token, Token)
         body = token_response.body.replace(token.value.encode(), json.dumps(SECRET)[1:-1].encode())
-        account.transport._cached_token = None  # type: ignore[union-attr]
+        assert isinstance(account.transport, TokenTransport)
+        account.transport._cached_token = None
         responses.append(Response(body, token_response.status, dict(token_response.headers)))
     headers = {
         name: SECRET if name.startswith("x-") else value

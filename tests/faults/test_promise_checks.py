@@ -212,7 +212,7 @@ def test_second_press_with_a_new_key_still_wants_one_copy() -> None:
         ("sends again", "fin-after-copy", "too_many"),
         ("takes 503 for a refusal", "status-503-after-copy", "false"),
         ("sends before recording", "held-after-copy", "too_many"),
-        ("answers before recording", "none", "taken_back"),
+        ("responds before recording", "none", "taken_back"),
         ("takes the newest campaign", "fin-after-copy", "false"),
     ],
 )

@@ -44,7 +44,7 @@ async def ledger(url: str, open_at: Callable[..., Awaitable[Ledger]]) -> Ledger:
 
 @pytest.fixture
 def intent() -> Callable[..., Intent]:
-    def make(key: str, **changes: object) -> Intent:
+    def make(key: str, **changes: Any) -> Intent:
         return replace(
             Intent(
                 id=new_id(),
@@ -59,7 +59,7 @@ def intent() -> Callable[..., Intent]:
                 input="{}",
                 id_namespace="rest.example.com",
             ),
-            **changes,  # type: ignore[arg-type]
+            **changes,
         )
 
     return make

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import psycopg
@@ -95,8 +95,8 @@ async def test_time_is_from_the_database_if_the_machine_s_clock_is_wrong(
 
     class Behind(datetime):
         @classmethod
-        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
-            return datetime.now(tz) - timedelta(minutes=5)
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) - timedelta(minutes=5)
 
     # A server that tests share may run with fsync = off, which is a warning too.
     before = await ledger.check()

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import strawberry
 
 from campaign_gateway.accounts import Account, open_account
 from campaign_gateway.connectors.providers.sonarly import SonarlyCampaignInput
@@ -94,12 +95,12 @@ def copies(provider: str) -> Any:
 @pytest.fixture
 def campaign() -> Any:
     def make(campaign_id: str = "507f1f77bcf86cd799439011", **fields: Any) -> SonarlyCampaignInput:
-        given = {"account": None, "name": "Copy", "lead_ids": None, **fields}
+        options = {"account": None, "name": "Copy", "lead_ids": None, **fields}
         return SonarlyCampaignInput(
-            account_group_id=GROUP,  # type: ignore[arg-type]
-            campaign_id=campaign_id,  # type: ignore[arg-type]
-            audience_id="507f1f77bcf86cd799439021",  # type: ignore[arg-type]
-            **given,
+            account_group_id=strawberry.ID(GROUP),
+            campaign_id=strawberry.ID(campaign_id),
+            audience_id=strawberry.ID("507f1f77bcf86cd799439021"),
+            **options,
         )
 
     return make

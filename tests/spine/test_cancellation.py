@@ -73,7 +73,7 @@ def _steps_of(
         thrown = None
         try:
             yield awaited
-        except BaseException as error:  # noqa: BLE001 - a cancellation is what this is about
+        except BaseException as error:  # noqa: BLE001 - a CancelledError must reach the coroutine
             thrown = error
 
 

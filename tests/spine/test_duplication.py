@@ -296,13 +296,16 @@ async def test_bug_after_the_send_is_unknown(
 
 
 async def test_bug_before_the_send_is_raised_and_sends_nothing(
-    duplicator: Duplicator, account: Account, campaign: Any, copies: Any
+    duplicator: Duplicator,
+    account: Account,
+    campaign: Any,
+    copies: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def broken(*_: object) -> None:
         raise RuntimeError("a bug in the transport")
 
-    faulty = replace(account, transport=account.transport)
-    faulty.transport.send_once = broken  # type: ignore[assignment, method-assign]
+    monkeypatch.setattr(account.transport, "send_once", broken)
     with pytest.raises(RuntimeError, match="a bug in the transport"):
         await ask(duplicator, campaign())
     assert await copies() == 0

@@ -86,7 +86,8 @@ def undated(campaign_id: str) -> Campaign:
 
 
 def listing_account(account: Account, listing: Listing) -> Account:
-    return replace(account, connector=listing, transport=listing)  # type: ignore[arg-type]
+    stub: Any = listing
+    return replace(account, connector=stub, transport=stub)
 
 
 INTENT = Intent(

@@ -359,30 +359,29 @@ async def test_parallel_rejections_share_one_renewal(open_signed: Open) -> None:
 
 
 async def test_late_rejection_uses_the_token_that_was_renewed_meanwhile(
-    open_signed: Open,
+    open_signed: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = await open_signed()
     await tried.read()
-    there, go_on = asyncio.Event(), asyncio.Event()
-    connector = tried.transport._connector
-    refuses = connector.rejects_token
+    has_arrived, may_continue = asyncio.Event(), asyncio.Event()
+    rejects_token = tried.transport._connector.rejects_token
+    send_idempotent = tried.transport._transport.send_idempotent
 
     async def late(request: ProviderRequest) -> ProviderResponse:
-        response = await exchange(request)
-        there.set()
-        await go_on.wait()
+        response = await send_idempotent(request)
+        has_arrived.set()
+        await may_continue.wait()
         return response
 
-    # Delayed in the transport, because a socket cannot delay responses in a fixed order.
-    exchange = tried.transport._transport.send_idempotent
     tried.provider.revoke()
-    tried.transport._transport.send_idempotent = late  # type: ignore[method-assign]
-    reading = asyncio.create_task(tried.read())
-    await asyncio.wait_for(there.wait(), 10)
-    tried.transport._transport.send_idempotent = exchange  # type: ignore[method-assign]
+    # Delayed in the transport, because a socket cannot delay responses in a fixed order.
+    with monkeypatch.context() as patched:
+        patched.setattr(tried.transport._transport, "send_idempotent", late)
+        reading = asyncio.create_task(tried.read())
+        await asyncio.wait_for(has_arrived.wait(), 10)
     assert not is_refusal(await tried.send())
-    go_on.set()
-    assert not refuses(await reading)
+    may_continue.set()
+    assert not rejects_token(await reading)
     assert tried.provider.count("token") == 2
 
 

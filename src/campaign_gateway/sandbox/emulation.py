@@ -128,6 +128,7 @@ _connections: dict[tuple[object, object], asyncio.Transport] = {}
 class _Protocol(H11Protocol):
     """Keeps the connection of each request, which ASGI does not pass to applications."""
 
+    # uvicorn narrows the parameter of asyncio's protocol in the same way.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         _connections[(self.client, self.server)] = transport

@@ -105,8 +105,7 @@ def test_xml_request_has_the_documented_form() -> None:
 
 @pytest.mark.parametrize(("requested", "sent_flag"), [(None, False), (False, False), (True, True)])
 def test_copied_trigger_is_active_only_if_requested(
-    requested: bool | None,  # noqa: FBT001
-    sent_flag: bool,  # noqa: FBT001
+    *, requested: bool | None, sent_flag: bool
 ) -> None:
     assert sent(is_active=requested)["is_active"] is sent_flag
     assert sent_in_xml(is_active=requested)["is_active"] == str(sent_flag).lower()
