@@ -286,7 +286,7 @@ async def test_success_without_a_readable_body_is_accepted_if_the_status_is_spec
     client: Any,
 ) -> None:
     """The statuses 201 and 202 alone mean success. Altcraft's 200 does not."""
-    for fault in ("empty", "unreadable", "cut-in-answer"):
+    for fault in ("empty", "unreadable", "cut-in-response"):
         assert (await client.duplicate(braze(fault)))["status"] == "ACCEPTED"
         assert (await client.duplicate(sonarly(fault)))["status"] == "ACCEPTED"
     for number in (9005, 9007, 9008):
@@ -303,12 +303,12 @@ async def test_success_without_a_readable_body_is_accepted_if_the_status_is_spec
     ],
 )
 async def test_copy_whose_response_was_lost_is_found_by_reading(client: Any, fields: str) -> None:
-    payload = await client.duplicate(fields, "lost-answer")
+    payload = await client.duplicate(fields, "lost-response")
     assert payload["status"] == "UNKNOWN"
 
     await settled(client, payload["duplication"]["id"])
 
-    again = await client.duplicate(fields, "lost-answer")
+    again = await client.duplicate(fields, "lost-response")
     counted = await client.counted(fields.split(":", maxsplit=1)[0])
     assert (counted["asked"], counted["count"]) == (1, 1)
     assert again["status"] == "CREATED"

@@ -45,6 +45,7 @@ enum Kind { SOME }
 COMPOSERS_OWN = """
 directive @link(url: String!, import: [String!]) on SCHEMA
 directive @key(fields: String!) repeatable on OBJECT
+directive @shareable on OBJECT
 """
 
 # Federation defines these names, and clients never see them.

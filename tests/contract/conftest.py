@@ -107,6 +107,6 @@ def emulated(
     # "copied, with kind: CAMPAIGN" names the other fields that the input needs.
     _, _, changes = description.partition(", with ")
     copy_input = replace(example_of(provider, changes), campaign_id=source)
-    timeout = 0.5 if "never answered" in description else 5
+    timeout = 0.5 if "no response" in description else 5
     settings = {"timeout_seconds": timeout, **emulator.ACCOUNTS[name]}
     return open_at(provider, emulator_url(provider), **settings), copy_input, description

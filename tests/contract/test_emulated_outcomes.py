@@ -36,7 +36,7 @@ FAULTS: dict[str, tuple[types.UnionType | type, int]] = {
     "hang": (NoResponse, 0),
     "cut-before-copy": (NoResponse, 0),
     "cut-after-copy": (NoResponse, 1),
-    "cut-in-answer": (Accepted | Unknown, 1),
+    "cut-in-response": (Accepted | Unknown, 1),
     "garbage": (NoResponse, 1),
     "unreadable": (Accepted | Unknown, 1),
     "empty": (Accepted | Unknown, 1),

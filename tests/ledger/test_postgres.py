@@ -265,7 +265,7 @@ async def test_intent_that_a_halted_database_may_still_record_never_begins(
     try:
         # The driver takes ten more seconds to cancel the statement.
         async with asyncio.timeout(15):
-            with pytest.raises(CommitUncertain, match="did not answer in time"):
+            with pytest.raises(CommitUncertain, match="did not respond in time"):
                 await ledger.begin(mine, NOW, None)
     finally:
         own_server.resume()

@@ -194,6 +194,7 @@ async def test_identical_intents_get_copies_without_creation_times_by_id(
         ([copy("c1", timedelta(hours=25))], None),
         ([replace(copy("c1"), created_at=None)], None),
         ([copy("c1", name="copy")], None),
+        ([copy("Source")], None),
         ([copy("c1"), copy("c2")], None),
         ([copy("x", name="y")] * 2 * PAGES_A_SEARCH + [copy("c1")], None),
     ],
