@@ -33,6 +33,7 @@ WORDS: Mapping[str, str] = {
     "nobody": "no caller, no operator, no process",
     "none of them is": "no campaign is, no account is",
     # They have two meanings, of which a reader has to find the right one.
+    "answer|answers|answered|answering": "response, responds, result",
     "at once": "immediately; at the same time",
     "beside": "next to; in addition to",
     "for good": "permanently",
@@ -55,9 +56,12 @@ WORDS: Mapping[str, str] = {
     "mend|mends|mended|mending": "fix, correct",
 }
 
-# Quoted texts that contain one of the words, by the file that quotes them: of providers, and the
-# names of files that earlier versions wrote. The only exceptions.
-QUOTES: dict[str, tuple[str, ...]] = {"src/campaign_gateway/ledger/sqlite.py": ("-ballast",)}
+# Quoted texts that contain one of the words, by the file that quotes them: of providers, and names
+# in earlier versions. The only exceptions.
+QUOTES: dict[str, tuple[str, ...]] = {
+    ".github/CHANGELOG.md": ("Evidence.ANSWER", "cut-in-answer"),
+    "src/campaign_gateway/ledger/sqlite.py": ("-ballast",),
+}
 
 
 class Finding(NamedTuple):
