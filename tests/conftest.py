@@ -134,7 +134,14 @@ def figures(pytestconfig: pytest.Config) -> Figures:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A real PostgreSQL for all tests of a worker; who stops or changes one has one of its own."""
+    """A real PostgreSQL server that all tests of a worker share, and none stops or configures."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server that only this module uses. Its tests may stop and configure it."""
     with postgres_server() as server:
         yield server
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from campaign_gateway.sandbox.sandbox import Sandbox, sandbox
+from support.edge import Edge, edge
 from support.plain import NO_CAS
 
 FIELDS = """
@@ -58,6 +60,13 @@ class Client:
         url = f"{self.sandbox.emulators[provider]}/_emulator/copies"
         counted: dict[str, Any] = (await self.http.get(url)).json()
         return counted
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
+    """One gateway for a module. Its tests use the module's event loop, which lives as long."""
+    async with edge(tmp_path_factory.mktemp("gateway")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 import json
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from campaign_gateway.connectors.contract import ProviderRequest, ProviderRespon
 from campaign_gateway.duplication.campaign_reads import LOOKUPS_AT_ONCE
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.transport.client import Transport
-from support.edge import PYTHON_WORDS, Edge, edge
+from support.edge import PYTHON_WORDS, Edge
 
 # One server for all tests, so its event loop must live longer than each of them.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -36,12 +35,6 @@ ENTITY = """{ __typename
 HOP = f"query Hop($keys: [_Any!]!) {{ _entities(representations: $keys) {ENTITY} }}"
 
 Key = dict[str, object]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
-    async with edge(tmp_path_factory.mktemp("entities")) as running:
-        yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 from graphql import GraphQLError, get_introspection_query, parse
 
 from campaign_gateway.api.schema import build_schema
@@ -23,7 +22,7 @@ from campaign_gateway.graphql_http.variables import VARIABLE_VALUE_LIMIT
 from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.sandbox.emulators.sonarly import ACCOUNTS, create_emulator
 from campaign_gateway.settings import parse_settings
-from support.edge import Edge, edge
+from support.edge import Edge
 
 # One server for all tests, so its event loop must live longer than each of them.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -32,12 +31,6 @@ SONARLY = (
     '{ sonarly: { accountGroupId: "507f1f77bcf86cd799439001", audienceId:'
     ' "507f1f77bcf86cd799439021", campaignId: "507f1f77bcf86cd799439011" } }'
 )
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
-    async with edge(tmp_path_factory.mktemp("limits")) as running:
-        yield running
 
 
 def times(count: int, written: str) -> str:

@@ -1,15 +1,13 @@
 """@oneOf, after the GraphQL specification of September 2025: the result of each kind of request."""
 
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from campaign_gateway.api.schema import client_sdl
 from campaign_gateway.connectors.registry import CONNECTORS
-from support.edge import Edge, edge
+from support.edge import Edge
 
 # One server for all tests, so its event loop must live longer than each of them.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -27,12 +25,6 @@ SONARLY = (
     ' audienceId: "507f1f77bcf86cd799439021" }'
 )
 BRAZE = '{ campaignId: "0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10", name: "Second" }'
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
-    async with edge(tmp_path_factory.mktemp("one-of")) as running:
-        yield running
 
 
 def field(value: str) -> str:

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
 from time import monotonic
@@ -12,13 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.ledger.sqlite import SqliteEngine
 from support.edge import Edge, edge
 from support.gateways import Gateway, ask, calling, configuration, intents, serving
-from support.postgres import PostgresServer, postgres_server
+from support.postgres import PostgresServer
 
 # One server for all tests, so its event loop must live longer than each of them.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -60,12 +58,6 @@ class Outage:
             return await real(engine, *arguments)
 
         monkeypatch.setattr(SqliteEngine, "read", read)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
-    async with edge(tmp_path_factory.mktemp("outage")) as running:
-        yield running
 
 
 @pytest.fixture
@@ -195,13 +187,6 @@ async def test_ledger_changed_by_a_newer_version_is_reported_as_unavailable(
 # --- PostgreSQL -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def doomed() -> Iterator[PostgresServer]:
-    """A PostgreSQL that these tests may kill."""
-    with postgres_server() as server:
-        yield server
-
-
 async def read(http: httpx.AsyncClient, gateway: Gateway, field: str) -> dict[str, Any]:
     query = READS[field].replace("braze", "main")
     answer = await http.post(f"{gateway.url}/graphql", json={"query": f"{{ {query} }}"})
@@ -213,18 +198,18 @@ async def read(http: httpx.AsyncClient, gateway: Gateway, field: str) -> dict[st
 @pytest.mark.asyncio(loop_scope="function")
 @pytest.mark.parametrize("failure", ["killed", "paused"])
 async def test_reads_fail_while_postgres_is_gone_and_work_again_afterwards(
-    tmp_path: Path, doomed: PostgresServer, failure: str
+    tmp_path: Path, own_postgres: PostgresServer, failure: str
 ) -> None:
     patience = {"timing": {"statement_timeout": 1.0}}
     # No provider is needed, so nothing listens on this port.
-    config = configuration(tmp_path, doomed.create_database(), {"main": "http://127.0.0.1:9"})
+    config = configuration(tmp_path, own_postgres.create_database(), {"main": "http://127.0.0.1:9"})
     async with serving(config, patience) as gateway, calling() as http:
         await ask(http, gateway.url, intents(["none"], ["main"])[0])
-        doomed.kill() if failure == "killed" else doomed.pause()
+        own_postgres.kill() if failure == "killed" else own_postgres.pause()
         try:
             answers = await asyncio.gather(*(read(http, gateway, each) for each in READS))
         finally:
-            doomed.start() if failure == "killed" else doomed.resume()
+            own_postgres.start() if failure == "killed" else own_postgres.resume()
         for answer in answers:
             check_error(answer["errors"][0])
         assert gateway.output().count("the ledger cannot be read") == len(READS)

@@ -3,14 +3,12 @@
 import asyncio
 import signal
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from support.edge import Edge, edge
 from support.plain import NO_CAS
@@ -28,12 +26,6 @@ SOURCE = "507f1f77bcf86cd799439011"
 
 WATCH = """query Watch($id: ID!, $wait: Int! = 0) {
   duplication(id: $id, waitSeconds: $wait) { status evidence campaign { name } settledAt } }"""
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
-    async with edge(tmp_path_factory.mktemp("waiting")) as running:
-        yield running
 
 
 async def duplicated(gateway: Edge, campaign: str, key: str | None = None) -> str:

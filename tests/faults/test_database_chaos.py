@@ -25,7 +25,7 @@ from support.gateways import (
     retry_until_final,
     serving,
 )
-from support.postgres import PostgresServer, postgres_server
+from support.postgres import PostgresServer
 from support.promises import check_promises
 
 ACCOUNTS = ("one", "two")
@@ -39,13 +39,6 @@ LOAD = ["none", "none", "slow", "refusal-409", "fin-after-copy", "rst-before-cop
 def database_proxy(postgres_url: str) -> Iterator[DatabaseProxy]:
     with proxy_for(postgres_url) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def own_postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL server that only these tests use, and may kill."""
-    with postgres_server() as server:
-        yield server
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ from support.gateways import (
     recorded,
     serving,
 )
+from support.waiting import until
 
 Payload = dict[str, Any]
 
@@ -82,12 +83,6 @@ mutation Copy($input: DuplicateCampaignInput!, $key: String!) {
   }
 }
 """
-
-
-async def until(is_so: Callable[[], bool], seconds: float = 40) -> None:
-    async with asyncio.timeout(seconds):
-        while not is_so():
-            await asyncio.sleep(0.01)
 
 
 @dataclass

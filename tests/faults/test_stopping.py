@@ -3,7 +3,6 @@
 import asyncio
 import random
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
@@ -29,15 +28,10 @@ from support.gateways import (
     serving,
 )
 from support.promises import check_promises
+from support.waiting import until
 
 ACCOUNTS = ("one", "two")
 UNDER_WAY = 40
-
-
-async def until(is_so: Callable[[], bool], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not is_so():
-            await asyncio.sleep(0.01)
 
 
 async def status_of(gateway: Gateway, path: str) -> int:

@@ -29,7 +29,7 @@ from support.gateways import (
     listening,
     recorded,
 )
-from support.postgres import PostgresServer, postgres_server
+from support.postgres import PostgresServer
 from support.promises import count, find_violations
 from support.tls_proxy import TlsProxy, tls_proxy_for
 
@@ -367,13 +367,6 @@ def _histories_of(histories: Sequence[History], complaints: Sequence[str]) -> It
                     f" {response.status} {response.retry}"
                     f" {response.code} {response.campaign} {response.evidence} {response.message}"
                 )
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL server that only this test uses, and may kill."""
-    with postgres_server() as server:
-        yield server
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from campaign_gateway.model import (
     UserError,
     WarningCode,
 )
+from support.ledgers import as_listed
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=1)
@@ -50,11 +51,6 @@ REJECTED = Rejected(
 
 MakeIntent = Callable[..., Intent]
 Open = Callable[..., Awaitable[Ledger]]
-
-
-def shown(record: Duplication) -> Duplication:
-    """Return the record as lists have it."""
-    return replace(record, intent=replace(record.intent, input=""), preexisting_ids=None)
 
 
 async def begun(ledger: Ledger, intent: Intent) -> Duplication:
@@ -112,10 +108,10 @@ async def test_records_are_visible_in_their_scope_only(ledger: Ledger, intent: M
     assert await ledger.find("others", "k") == theirs
     assert await ledger.find("nobody", "k") is None
     assert await ledger.get("others", ours.intent.id) is None
-    assert await ledger.list("others", Selection(), 10, None) == [shown(theirs)]
-    assert await ledger.list(None, Selection(), 10, None) == [shown(theirs), shown(ours)]
+    assert await ledger.list("others", Selection(), 10, None) == [as_listed(theirs)]
+    assert await ledger.list(None, Selection(), 10, None) == [as_listed(theirs), as_listed(ours)]
     ids = {ours.intent.id, theirs.intent.id, "unknown"}
-    assert await ledger.get_all("everyone", ids) == [shown(ours)]
+    assert await ledger.get_all("everyone", ids) == [as_listed(ours)]
     assert await ledger.get_all("everyone", []) == []
 
 
@@ -843,7 +839,7 @@ async def test_operator_reads_and_settles_while_a_gateway_runs(
     unknown = await settled(ledger, intent("lost", requested_name="Lost"), UNKNOWN)
     operator = await open_at(url, as_operator=True)
     listed = await operator.list(None, Selection(), 10, None)
-    assert listed == [shown(unknown), shown(under_way)]
+    assert listed == [as_listed(unknown), as_listed(under_way)]
     assert await operator.settle_from_evidence(
         unknown, Created(COPY), Evidence.OPERATOR, LATER, None
     )

@@ -1,9 +1,7 @@
 """Ledgers of earlier versions are migrated with all of their records."""
 
 import hashlib
-import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib import resources
@@ -27,6 +25,7 @@ from campaign_gateway.model import (
     Intent,
     Selection,
 )
+from support.ledgers import connected
 from support.postgres import PostgresServer
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -94,12 +93,6 @@ def intent_of(status: str) -> Intent:
         # The migration gives rows without a namespace their account as the namespace.
         id_namespace="braze@braze",
     )
-
-
-@contextmanager
-def connected(path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        yield connection
 
 
 @pytest.fixture

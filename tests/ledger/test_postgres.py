@@ -3,7 +3,7 @@
 import asyncio
 import re
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Self
@@ -26,7 +26,9 @@ from campaign_gateway.model import (
     Unknown,
     UserError,
 )
-from support.postgres import PostgresServer, postgres_server
+from support.ledgers import status_of
+from support.postgres import PostgresServer
+from support.waiting import until
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=1)
@@ -35,13 +37,6 @@ UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
 
 MakeIntent = Callable[..., Intent]
 Open = Callable[..., Awaitable[Ledger]]
-
-
-@pytest.fixture(scope="module")
-def own_server() -> Iterator[PostgresServer]:
-    """A server that these tests may stop and reconfigure."""
-    with postgres_server() as server:
-        yield server
 
 
 @pytest.fixture
@@ -72,11 +67,6 @@ def age(url: str, ledger: Ledger) -> None:
     last_seen = "clock_timestamp() - interval '1 minute'"
     owner = engine_of(ledger)._owner
     run(url, f"UPDATE replica SET last_seen = {last_seen} WHERE id = %s", owner)
-
-
-async def status_of(ledger: Ledger, key: str) -> DuplicationStatus | None:
-    record = await ledger.find("everyone", key)
-    return None if record is None else record.status
 
 
 async def until_unknown(ledger: Ledger, key: str) -> None:
@@ -113,12 +103,6 @@ async def test_time_is_from_the_database_if_the_machine_s_clock_is_wrong(
         assert caplog.text.count("300 seconds behind") == 1, "one warning in total"
     caplog.set_level("INFO")
     await until(lambda: "agrees with the database's again" in caplog.text)
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not holds():
-            await asyncio.sleep(0.01)
 
 
 async def test_only_attempts_of_a_dead_gateway_become_unknown(
@@ -198,13 +182,13 @@ async def test_operator_takes_nothing_over_and_has_no_replica_row(
 
 @pytest.mark.parametrize("patience", [1.0, 30.0])
 async def test_no_gateway_counts_as_dead_right_after_an_outage(
-    own_server: PostgresServer,
+    own_postgres: PostgresServer,
     open_at: Open,
     intent: MakeIntent,
     patience: float,
 ) -> None:
     """With the longer patience, the heartbeat is retried until the database is back."""
-    url, dead_after = own_server.create_database(), 2.0
+    url, dead_after = own_postgres.create_database(), 2.0
     other, watching = [
         await open_at(
             url, statement_timeout=patience, heartbeat_interval=0.05, dead_after=dead_after
@@ -216,9 +200,9 @@ async def test_no_gateway_counts_as_dead_right_after_an_outage(
     await asyncio.sleep(dead_after + 0.1)
     # It runs, but its next heartbeat is late.
     die(other)
-    own_server.kill()
+    own_postgres.kill()
     await asyncio.sleep(dead_after + 0.2)
-    own_server.start()
+    own_postgres.start()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(dead_after / 2):
             await until_unknown(watching, "k")
@@ -226,10 +210,10 @@ async def test_no_gateway_counts_as_dead_right_after_an_outage(
 
 
 async def test_calls_survive_restarts_of_the_database(
-    own_server: PostgresServer, open_at: Open, intent: MakeIntent
+    own_postgres: PostgresServer, open_at: Open, intent: MakeIntent
 ) -> None:
     # On a busy machine, the start after a crash may take longer than the default.
-    ledger = await open_at(own_server.create_database(), statement_timeout=60)
+    ledger = await open_at(own_postgres.create_database(), statement_timeout=60)
     is_over, done = asyncio.Event(), list[str]()
 
     async def call(caller: int) -> None:
@@ -246,8 +230,8 @@ async def test_calls_survive_restarts_of_the_database(
         for _ in range(2):
             before = len(done)
             await asyncio.sleep(0.5)
-            await asyncio.to_thread(own_server.kill)
-            await asyncio.to_thread(own_server.start)
+            await asyncio.to_thread(own_postgres.kill)
+            await asyncio.to_thread(own_postgres.start)
             while len(done) < before + 50:
                 await asyncio.sleep(0.05)
         is_over.set()
@@ -258,17 +242,17 @@ async def test_calls_survive_restarts_of_the_database(
 
 @pytest.mark.long
 async def test_intent_that_a_halted_database_may_still_record_never_begins(
-    own_server: PostgresServer, open_at: Open, intent: MakeIntent
+    own_postgres: PostgresServer, open_at: Open, intent: MakeIntent
 ) -> None:
-    ledger, mine = await open_at(own_server.create_database(), statement_timeout=1), intent("k")
-    own_server.pause()
+    ledger, mine = await open_at(own_postgres.create_database(), statement_timeout=1), intent("k")
+    own_postgres.pause()
     try:
         # The driver takes ten more seconds to cancel the statement.
         async with asyncio.timeout(15):
             with pytest.raises(CommitUncertain, match="did not respond in time"):
                 await ledger.begin(mine, NOW, None)
     finally:
-        own_server.resume()
+        own_postgres.resume()
     await ledger.mark_never_sent(mine, UserError(ErrorCode.OVERLOADED, "never sent"), LATER)
     await asyncio.sleep(0.5)
     assert await status_of(ledger, "k") is DuplicationStatus.REJECTED
@@ -411,30 +395,30 @@ async def test_locked_row_is_skipped_by_claims_and_awaited_by_settle(
 
 @pytest.mark.parametrize("setting", ["synchronous_commit", "fsync", "full_page_writes"])
 async def test_settings_that_weaken_the_promise_cause_a_warning(
-    own_server: PostgresServer, open_at: Open, setting: str
+    own_postgres: PostgresServer, open_at: Open, setting: str
 ) -> None:
-    ledger = await open_at(own_server.create_database())
+    ledger = await open_at(own_postgres.create_database())
     assert await ledger.check() == []
-    own_server.set(setting, "off")
+    own_postgres.set(setting, "off")
     try:
         async with asyncio.timeout(10):
             while not (warnings := await ledger.check()):
                 await asyncio.sleep(0.05)
     finally:
-        own_server.set(setting, "on")
+        own_postgres.set(setting, "on")
     (warning,) = warnings
     assert f"{setting} = off" in warning
     assert "second copy" in warning
 
 
 async def test_read_only_database_is_unavailable(
-    own_server: PostgresServer, open_at: Open, intent: MakeIntent
+    own_postgres: PostgresServer, open_at: Open, intent: MakeIntent
 ) -> None:
     """A standby is read-only, and so is a primary that became a standby."""
-    url = own_server.create_database()
+    url = own_postgres.create_database()
     ledger = await open_at(url, statement_timeout=1)
     await ledger.begin(intent("k"), NOW, None)
-    own_server.set("default_transaction_read_only", "on")
+    own_postgres.set("default_transaction_read_only", "on")
     try:
         async with asyncio.timeout(10):
             while True:
@@ -451,7 +435,7 @@ async def test_read_only_database_is_unavailable(
         with pytest.raises(LedgerUnavailable, match="read-only"):
             await open_at(url)
     finally:
-        with psycopg.connect(own_server.url(), autocommit=True) as connection:
+        with psycopg.connect(own_postgres.url(), autocommit=True) as connection:
             connection.execute("SET default_transaction_read_only = off")
             connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
             connection.execute("SELECT pg_reload_conf()")
@@ -490,10 +474,10 @@ SECRET = "hunter2swordfish"
 
 
 @pytest.fixture
-def guarded(own_server: PostgresServer) -> str:
+def guarded(own_postgres: PostgresServer) -> str:
     """Return a URL with a wrong password, for a user who needs one."""
-    url = own_server.create_database()
-    rules = own_server._data / "pg_hba.conf"
+    url = own_postgres.create_database()
+    rules = own_postgres._data / "pg_hba.conf"
     if "careful" not in rules.read_text():
         run(url, "CREATE ROLE careful LOGIN PASSWORD 'another'")
         rule = "host all careful 127.0.0.1/32 scram-sha-256\n"

@@ -7,8 +7,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from campaign_gateway.model import (
     Unknown,
     UserError,
 )
+from support.ledgers import connected, status_of
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=1)
@@ -52,11 +53,6 @@ async def ledger(sqlite_url: str, open_at: Open) -> Ledger:
     return await open_at(sqlite_url)
 
 
-async def status_of(ledger: Ledger, key: str) -> DuplicationStatus | None:
-    record = await ledger.find("everyone", key)
-    return None if record is None else record.status
-
-
 def snapshot(path: Path, to: Path, torn: bytes) -> None:
     """Copy the ledger, with a log that ends in the middle of a frame."""
     shutil.copy(path, to)
@@ -71,13 +67,6 @@ def is_there(path: Path) -> bool:
 
 def delete(path: Path) -> None:
     path.unlink()
-
-
-@contextmanager
-def connected(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open another connection."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        yield connection
 
 
 def engine_of(ledger: Ledger) -> SqliteEngine:

@@ -41,8 +41,8 @@ from support.stub_provider import (
     Renaming,
     StubGateway,
     StubInput,
-    until,
 )
+from support.waiting import until_async
 
 NAME_NOT_APPLIED, DETAILS_UNKNOWN = WarningCode.NAME_NOT_APPLIED, WarningCode.DETAILS_UNKNOWN
 NOW = datetime.now(UTC)
@@ -281,7 +281,7 @@ async def test_crash_around_the_rename_loses_nothing_and_repeats_no_copy(
     # Only what is on record is told, even if the provider has done more.
     assert (again.duplication.warnings == ()) is (method == "update_copy" and after)
     async with gateway.reconciling():
-        await until(lambda: is_finished(gateway))
+        await until_async(lambda: is_finished(gateway))
     assert name(await gateway.recorded()) == "Wanted"
     assert await gateway.due() == []
     assert gateway.provider.campaigns.keys() == {"c1"}
@@ -296,20 +296,14 @@ async def test_crash_during_the_rename_loses_nothing_and_repeats_no_copy(
     open_gateway: Open,
 ) -> None:
     gateway = await open_gateway(Named, **AT_ONCE)
-    there = asyncio.Event()
-
-    async def notice() -> None:
-        there.set()
-
-    gateway.provider.meanwhile["rename"] = notice
-    gateway.provider.faults["rename"].append("hang")
+    received = gateway.provider.hang("rename")
     asking = asyncio.create_task(gateway.ask())
-    await asyncio.wait_for(there.wait(), 10)
+    await asyncio.wait_for(received.wait(), 10)
     await gateway.crash()
     await asyncio.wait([asking])
     assert copy_id(await gateway.recorded()) == "c1"
     async with gateway.reconciling():
-        await until(lambda: is_finished(gateway))
+        await until_async(lambda: is_finished(gateway))
     assert name(await gateway.recorded()) == "Wanted"
     assert gateway.provider.calls == ["copy", "read c1", "rename c1", "read c1", "rename c1"]
 
@@ -325,15 +319,11 @@ async def test_copy_is_found_by_search_after_a_crash_before_its_record(
     await asyncio.wait([asking])
     assert (await gateway.recorded()).status is DuplicationStatus.UNKNOWN
     async with gateway.reconciling():
-        await until(lambda: is_found(gateway))
+        await until_async(gateway.is_created)
     found = await gateway.recorded()
     assert (copy_id(found), found.evidence) == ("c1", Evidence.INFERRED)
     assert codes(found) == [NAME_NOT_APPLIED]
     assert gateway.provider.count("copy") == 1
-
-
-async def is_found(gateway: StubGateway) -> bool:
-    return (await gateway.recorded()).status is DuplicationStatus.CREATED
 
 
 @pytest.mark.parametrize(("minutes", "goes_on"), [(9, True), (11, False)])
@@ -782,15 +772,9 @@ async def test_draining_gateway_waits_for_the_completion(open_gateway: Open) -> 
 
 async def test_draining_gateway_does_not_wait_for_a_rename_that_hangs(open_gateway: Open) -> None:
     gateway = await open_gateway(Named, timeout=20, completion_timeout=0.5)
-    there = asyncio.Event()
-
-    async def notice() -> None:
-        there.set()
-
-    gateway.provider.meanwhile["rename"] = notice
-    gateway.provider.faults["rename"].append("hang")
+    received = gateway.provider.hang("rename")
     asking = asyncio.create_task(gateway.ask())
-    await asyncio.wait_for(there.wait(), 10)
+    await asyncio.wait_for(received.wait(), 10)
     async with asyncio.timeout(5):
         await gateway.duplicator.drain()
     answer = await asking

@@ -28,8 +28,8 @@ from support.stub_provider import (
     Tracked,
     TrackedAndFound,
     Tracking,
-    until,
 )
+from support.waiting import until_async
 
 ACCEPTED, CREATED, REJECTED = (
     DuplicationStatus.ACCEPTED,
@@ -296,26 +296,16 @@ async def test_restarted_gateway_continues_to_check_the_copy(
     assert (record.status, copy_id(record)) == (ACCEPTED, "c1")
     becomes(gateway, "COMPLETE")
     async with gateway.reconciling():
-        await until(lambda: is_created(gateway))
+        await until_async(gateway.is_created)
     assert gateway.provider.count("copy") == 1
-
-
-async def is_created(gateway: StubGateway) -> bool:
-    return (await gateway.recorded()).status is CREATED
 
 
 async def test_crash_during_a_check_loses_nothing(open_gateway: Open, ledger: Any) -> None:
     gateway = await open_gateway(Tracked)
     before = await gateway.copy()
-    there = asyncio.Event()
-
-    async def notice() -> None:
-        there.set()
-
-    gateway.provider.meanwhile["progress"] = notice
-    gateway.provider.faults["progress"].append("hang")
+    received = gateway.provider.hang("progress")
     checking = asyncio.create_task(gateway.check())
-    await asyncio.wait_for(there.wait(), 10)
+    await asyncio.wait_for(received.wait(), 10)
     checking.cancel()
     await asyncio.wait([checking])
     await ledger.reopen()
@@ -432,10 +422,10 @@ async def test_reconciler_settles_many_copies(
         await gateway.copy(StubInput(name=key), key)
     gateway.provider.faults["progress"] += [503, "cut-before-copy", "proxy"] * 3
     async with gateway.reconciling():
-        await until(lambda: is_followed(gateway, 2 * len(keys)))
+        await until_async(lambda: is_followed(gateway, 2 * len(keys)))
         for number, each in enumerate(gateway.provider.campaigns.values()):
             each["state"] = ends[number % 4]
-        await until(lambda: are_ended(gateway, keys))
+        await until_async(lambda: are_ended(gateway, keys))
     for number, key in enumerate(keys):
         record = await gateway.recorded(key)
         assert copy_id(record) == f"c{number + 1}"

@@ -2,7 +2,7 @@
 
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +11,8 @@ import httpx
 import strawberry
 
 from campaign_gateway.connectors.contract import ProviderRequest
-from support.connectors import flat
+from campaign_gateway.model import Refused
+from support.connectors import assert_blames, flat
 
 HOSTILE_IDS = [
     "", " ", ".", "..", "a/b", "../admin", "a\\b", "x?y", "a#b", "a&b", "a=b", "a;b", "a:b",
@@ -49,6 +50,17 @@ def hostile_inputs(copy_input: Any) -> Iterator[tuple[str, Any]]:
     """The name of a GraphQL field, and the input with a hostile id in it."""
     for name, hostile in with_ids(copy_input, HOSTILE_IDS, HOSTILE_NUMBERS):
         yield re.sub(r"_(\w)", lambda match: match[1].upper(), name), hostile
+
+
+def assert_same_place(build: Callable[[Any], ProviderRequest], copy_input: Any) -> None:
+    """No hostile id in the input changes the place of the built request. It may be refused."""
+    for name, hostile in hostile_inputs(copy_input):
+        try:
+            request = build(hostile)
+        except Refused as refusal:
+            assert_blames(refusal, name)
+        else:
+            assert place_of(request) == place_of(build(copy_input))
 
 
 def shown(text: str) -> str:

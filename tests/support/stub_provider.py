@@ -83,6 +83,17 @@ class StubProvider:
     def count(self, kind: str) -> int:
         return sum(each.split()[0] == kind for each in self.calls)
 
+    def hang(self, kind: str) -> asyncio.Event:
+        """Let the next call of this kind hang. The event is set when the provider receives it."""
+        received = asyncio.Event()
+
+        async def set_received() -> None:
+            received.set()
+
+        self.meanwhile[kind] = set_received
+        self.faults[kind].append("hang")
+        return received
+
     def add(self, source: str | None = SOURCE, name: str | None = None, **more: Any) -> str:
         campaign_id = f"c{len(self.campaigns) + 1}"
         self.campaigns[campaign_id] = {
@@ -343,6 +354,9 @@ class StubGateway:
         assert found is not None
         return found
 
+    async def is_created(self) -> bool:
+        return (await self.recorded()).status is DuplicationStatus.CREATED
+
     async def due(self, by: datetime | None = None) -> Sequence[Duplication]:
         """Return the duplications that are due by then, or at any time."""
         at = by or datetime.now(UTC) + timedelta(days=365)
@@ -391,9 +405,3 @@ async def gateway_of(
         account_at(kind(url), timeout, timing=timing) as account,
     ):
         yield StubGateway(url, provider, account, ledger)
-
-
-async def until(condition: Callable[[], Awaitable[object]], seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():
-            await asyncio.sleep(0.01)

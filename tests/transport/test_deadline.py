@@ -18,6 +18,7 @@ from campaign_gateway.model import Rejected
 from campaign_gateway.transport.client import LAST_SECONDS, Transport
 from campaign_gateway.transport.errors import NoResponse, NotSent
 from campaign_gateway.transport.token_auth import TokenTransport
+from support.waiting import until
 
 TIMEOUT = 0.5
 
@@ -205,11 +206,6 @@ async def test_deadline_before_the_first_byte_prevents_the_request(
     assert received == [b""]
 
 
-async def _until(holds: Callable[[], bool]) -> None:
-    while not holds():
-        await asyncio.sleep(0.01)
-
-
 async def test_deadline_before_the_first_byte_ends_the_call_immediately() -> None:
     async with silent() as (url, _), transport() as opened:
         began = monotonic()
@@ -258,9 +254,7 @@ async def test_cancelled_caller_ends_the_call_immediately() -> None:
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(sending, 10)
     # No task waits for the deadline of a call that has ended.
-    await asyncio.wait_for(
-        _until(lambda: not any(map(_waits_for_a_deadline, asyncio.all_tasks()))), 10
-    )
+    await until(lambda: not any(map(_waits_for_a_deadline, asyncio.all_tasks())))
 
 
 def _waits_for_a_deadline(task: asyncio.Task[object]) -> bool:

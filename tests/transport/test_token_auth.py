@@ -467,15 +467,9 @@ async def test_token_request_that_hangs_delays_each_call_only_until_its_timeout(
 
 async def test_cancelled_token_request_does_not_block_other_calls(open_signed: Open) -> None:
     tried = await open_signed(timeout=20)
-    there = asyncio.Event()
-
-    async def notice() -> None:
-        there.set()
-
-    tried.provider.meanwhile["token"] = notice
-    tried.provider.faults["token"].append("hang")
+    received = tried.provider.hang("token")
     leaving = asyncio.create_task(tried.send())
-    await asyncio.wait_for(there.wait(), 10)
+    await asyncio.wait_for(received.wait(), 10)
     waiting = asyncio.create_task(tried.send())
     leaving.cancel()
     assert not is_refusal(await asyncio.wait_for(waiting, 10))
