@@ -55,7 +55,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     if chosen := os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
         return int(chosen)
-    if all(Path(each.partition("::")[0]).suffix == ".py" for each in config.args):
+    if all(Path(argument.partition("::")[0]).suffix == ".py" for argument in config.args):
         return 0
     return 2 * (os.cpu_count() or 1)
 
@@ -73,14 +73,14 @@ SLOW = (
     "ledger/test_disk_full.py",
     "ledger/test_postgres.py",
     "ledger/test_stateful.py",
-    "test_long_answers.py",
+    "transport/test_long_responses.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    slow = [TESTS / each for each in SLOW]
+    slow = [TESTS / path for path in SLOW]
     for item in items:
-        if any(item.path.is_relative_to(each) for each in slow):
+        if any(item.path.is_relative_to(path) for path in slow):
             item.add_marker("slow")
     # First, so that no worker begins a long one when the others are done.
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)

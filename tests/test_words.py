@@ -115,13 +115,13 @@ def texts() -> Iterator[tuple[str, str]]:
     """Yield each checked file's path, as it is shown and in `QUOTES`, and its prose."""
     for file in sorted(PACKAGE.rglob("*.py")):
         yield f"src/campaign_gateway/{file.relative_to(PACKAGE)}", prose_of(file.read_text("utf-8"))
-    folders = [each for each in (ROOT / "tests").iterdir() if each.name != "node_modules"]
+    folders = [path for path in (ROOT / "tests").iterdir() if path.name != "node_modules"]
     for file in (
         ROOT / "README.md",
         ROOT / "schema.graphql",
         *sorted(ROOT.glob(".github/**/*.md")),
-        *sorted(each for folder in folders for each in folder.rglob("README.md")),
-        *(each for each in [ROOT / "tests" / "README.md"] if each.exists()),
+        *sorted(file for folder in folders for file in folder.rglob("README.md")),
+        *(file for file in [ROOT / "tests" / "README.md"] if file.exists()),
     ):
         yield str(file.relative_to(ROOT)), file.read_text("utf-8")
     for file in sorted(PACKAGE.rglob("README.md")):

@@ -38,13 +38,13 @@ class Client:
             "/graphql", content=body, headers={"content-type": "application/json"}
         )
         assert response.status_code == 200, response.text
-        answer: dict[str, Any] = response.json()
-        return answer
+        content: dict[str, Any] = response.json()
+        return content
 
     async def ask(self, query: str, **variables: object) -> Any:
-        answer = await self.execute(query, **variables)
-        assert "errors" not in answer, answer["errors"]
-        return answer["data"]
+        content = await self.execute(query, **variables)
+        assert "errors" not in content, content["errors"]
+        return content["data"]
 
     async def duplicate(self, fields: str, key: str | None = None) -> dict[str, Any]:
         """Return the payload for an input in GraphQL, such as `braze: {...}`."""

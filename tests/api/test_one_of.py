@@ -336,22 +336,22 @@ async def test_introspection_reports_which_input_is_one_of(gateway: Edge) -> Non
         args { type { kind isOneOf ofType { name isOneOf } } } } }
     } }"""
     introspection = (await gateway.data(query))["__schema"]
-    marks = {each["name"]: each["isOneOf"] for each in introspection["types"]}
-    inputs = {each["name"] for each in introspection["types"] if each["kind"] == "INPUT_OBJECT"}
+    marks = {type_["name"]: type_["isOneOf"] for type_ in introspection["types"]}
+    inputs = {type_["name"] for type_ in introspection["types"] if type_["kind"] == "INPUT_OBJECT"}
     assert {name for name, mark in marks.items() if mark is True} == {TYPE}
     assert {name for name, mark in marks.items() if mark is False} == inputs - {TYPE}
-    assert inputs > {each.Input.__name__ for each in CONNECTORS.values()}
+    assert inputs > {connector.Input.__name__ for connector in CONNECTORS.values()}
 
-    fields = [field for each in introspection["types"] for field in each["inputFields"] or ()]
-    wrappers = [each["type"] for each in fields if each["type"]["kind"] in {"LIST", "NON_NULL"}]
+    fields = [field for type_ in introspection["types"] for field in type_["inputFields"] or ()]
+    wrappers = [field["type"] for field in fields if field["type"]["kind"] in {"LIST", "NON_NULL"}]
     (mutation_field,) = introspection["mutationType"]["fields"]
     (argument,) = (
-        each["type"]
-        for each in mutation_field["args"]
-        if each["type"]["ofType"] and each["type"]["ofType"]["name"] == TYPE
+        argument["type"]
+        for argument in mutation_field["args"]
+        if argument["type"]["ofType"] and argument["type"]["ofType"]["name"] == TYPE
     )
-    assert {each["kind"] for each in wrappers} == {"LIST", "NON_NULL"}
-    assert all(each["isOneOf"] is None for each in [*wrappers, mutation_field["type"]])
+    assert {wrapper["kind"] for wrapper in wrappers} == {"LIST", "NON_NULL"}
+    assert all(type_["isOneOf"] is None for type_ in [*wrappers, mutation_field["type"]])
     assert argument == {
         "kind": "NON_NULL",
         "isOneOf": None,

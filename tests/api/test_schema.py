@@ -59,16 +59,16 @@ async def test_internal_error_is_masked_and_logged(
         raise RuntimeError("inner workings")
 
     monkeypatch.setattr(queries, "duplication", broken)
-    answer = await client.execute('{ duplication(id: "x") { id } }')
-    assert [error["message"] for error in answer["errors"]] == ["Internal error."]
+    content = await client.execute('{ duplication(id: "x") { id } }')
+    assert [error["message"] for error in content["errors"]] == ["Internal error."]
     assert "inner workings" in caplog.text
 
 
 async def test_error_of_the_caller_is_reported_and_not_logged(
     client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = await client.execute("{ nonsense }")
-    assert "nonsense" in answer["errors"][0]["message"]
+    content = await client.execute("{ nonsense }")
+    assert "nonsense" in content["errors"][0]["message"]
     assert "nonsense" not in caplog.text
 
 

@@ -60,7 +60,7 @@ function shortenAndCountTheWaits() {
 }
 
 const scenarios = {
-  async found() {
+  async created() {
     return [await press({ campaignId, name })];
   },
 

@@ -19,13 +19,13 @@ export async function runSteps(createRun) {
 }
 
 export function isMutation(document) {
-  return document.definitions.some((each) => each.operation === 'mutation');
+  return document.definitions.some((definition) => definition.operation === 'mutation');
 }
 
 export function outcome({ data = null, graphQLErrors = [], networkError = null }) {
   return {
     data,
-    graphQLErrors: graphQLErrors.map((each) => each.message),
+    graphQLErrors: graphQLErrors.map((error) => error.message),
     networkError: networkError && String(networkError),
   };
 }

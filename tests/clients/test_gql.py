@@ -83,6 +83,6 @@ def test_two_members_by_variables_are_refused_by_the_gateway(client: Any, other:
 def test_waiting_takes_one_request(client: Any) -> None:
     copy = ask(client, "Copy", intent("braze"))
     assert copy["status"] == "ACCEPTED"
-    found = ask(client, "Wait", {"id": copy["duplication"]["id"], "seconds": 20})
-    assert found["status"] == "CREATED"
-    assert found["campaign"]["account"] == "braze"
+    settled = ask(client, "Wait", {"id": copy["duplication"]["id"], "seconds": 20})
+    assert settled["status"] == "CREATED"
+    assert settled["campaign"]["account"] == "braze"

@@ -71,7 +71,7 @@ def statuses(press: dict[str, Any]) -> list[str]:
 
 
 def test_the_copy_is_shown_when_it_is_found(built: Path) -> None:
-    name, (pressed,) = press(built, "found")
+    name, (pressed,) = press(built, "created")
     assert statuses(pressed) == ["ACCEPTED", "CREATED"]
     assert pressed["shown"][-1]["words"] == f"Copied: {name}"
     assert pressed["failure"] is None
@@ -101,11 +101,11 @@ def test_a_lost_answer_makes_no_second_copy(built: Path, sandbox_url: str) -> No
 def requested(sandbox_url: str, name: str) -> list[str]:
     query = """{ duplications(filter: { provider: BRAZE }, first: 100) {
       edges { node { requestedName } } } }"""
-    answer = httpx.post(
+    response = httpx.post(
         f"{sandbox_url}/graphql", json={"query": query}, trust_env=False, verify=NO_CAS
     ).json()
-    names = [edge["node"]["requestedName"] for edge in answer["data"]["duplications"]["edges"]]
-    return [each for each in names if each.startswith(name)]
+    names = [edge["node"]["requestedName"] for edge in response["data"]["duplications"]["edges"]]
+    return [requested_name for requested_name in names if requested_name.startswith(name)]
 
 
 def test_a_corrected_form_is_sent_with_the_same_key(built: Path) -> None:
@@ -143,4 +143,4 @@ def test_what_stays_unknown_is_kept(built: Path) -> None:
     assert statuses(pressed) == ["UNKNOWN"] * 4
     assert len(pressed["waits"]) == 3
     assert pressed["after"] == pressed["during"][0]
-    assert len({each["key"] for each in pressed["during"]}) == 1
+    assert len({open_intent["key"] for open_intent in pressed["during"]}) == 1

@@ -195,8 +195,8 @@ def strictest(frontend: Frontend) -> dict[str, list[Mistake]]:
 
 @pytest.fixture(params=["strict", "strictest"])
 def mistakes(request: pytest.FixtureRequest) -> dict[str, list[Mistake]]:
-    found: dict[str, list[Mistake]] = request.getfixturevalue(request.param)
-    return found
+    by_file: dict[str, list[Mistake]] = request.getfixturevalue(request.param)
+    return by_file
 
 
 @pytest.mark.parametrize("name", REFUSED)

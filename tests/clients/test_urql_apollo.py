@@ -43,7 +43,7 @@ def test_each_provider_runs_and_a_retry_is_replayed(run: Run, account: str) -> N
     (name,) = (campaign["name"] for campaign in wanted["input"].values())
 
     first, again = (
-        data(each, "duplicateCampaign") for each in run(("Copy", wanted), ("Copy", wanted))
+        data(outcome, "duplicateCampaign") for outcome in run(("Copy", wanted), ("Copy", wanted))
     )
 
     assert first["status"] == STATUSES[account]
@@ -85,10 +85,10 @@ def test_waiting_takes_one_request(run: Run) -> None:
     waiting = {"id": copy["duplication"]["id"], "seconds": 20}
     waited, again = run(("Wait", waiting), ("Copy", wanted))
 
-    found = data(waited, "duplication")
-    assert found["status"] == "CREATED"
-    assert found["campaign"]["name"] == wanted["input"]["braze"]["name"]
-    assert data(again, "duplicateCampaign")["campaign"]["id"] == found["campaign"]["id"]
+    settled = data(waited, "duplication")
+    assert settled["status"] == "CREATED"
+    assert settled["campaign"]["name"] == wanted["input"]["braze"]["name"]
+    assert data(again, "duplicateCampaign")["campaign"]["id"] == settled["campaign"]["id"]
 
 
 def test_a_list_is_read(run: Run) -> None:

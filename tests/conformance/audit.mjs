@@ -7,9 +7,9 @@ const [url] = process.argv.slice(2);
 // An audit throws when it cannot even judge the answer.
 const judge = (audit) => audit.fn().catch((error) => ({ status: 'error', reason: String(error) }));
 
-const found = [];
+const results = [];
 for (const audit of serverAudits({ url })) {
   const { status, reason = null } = await judge(audit);
-  found.push({ id: audit.id, name: audit.name, status, reason });
+  results.push({ id: audit.id, name: audit.name, status, reason });
 }
-console.log(JSON.stringify(found));
+console.log(JSON.stringify(results));

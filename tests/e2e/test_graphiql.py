@@ -166,9 +166,9 @@ def test_every_example_has_a_tab_and_runs(page: Page, sandbox_url: str) -> None:
         show_tab(page, index)
         response = execute(page)
         assert sent_variables(response) == example["variables"]
-        answer = response.json()
-        assert "errors" not in answer
-        status = answer["data"]["duplicateCampaign"]["status"]
+        content = response.json()
+        assert "errors" not in content
+        status = content["data"]["duplicateCampaign"]["status"]
         assert status in {"CREATED", "ACCEPTED"}
         expect(page.locator(".graphiql-response")).to_contain_text(status)
 

@@ -46,11 +46,11 @@ every_readme = pytest.mark.parametrize("readme", READMES.values(), ids=READMES)
 
 def execute(url: str, document: str, **variables: str) -> Any:
     body = {"query": document, "variables": variables}
-    answer = httpx.post(
+    content = httpx.post(
         f"{url}/graphql", json=body, timeout=30, trust_env=False, verify=NO_CAS
     ).json()
-    assert "errors" not in answer
-    return answer["data"]
+    assert "errors" not in content
+    return content["data"]
 
 
 # Examples of GraphQL
@@ -117,8 +117,8 @@ def test_the_curl_command_runs(sandbox_url: str, shell: Callable[[str], str]) ->
         for block in readme.blocks("sh")
         if block.startswith("curl")
     )
-    answer = json.loads(shell(command.replace("http://127.0.0.1:8000", sandbox_url)))
-    assert answer["data"]["duplicateCampaign"]["status"] == "ACCEPTED"
+    content = json.loads(shell(command.replace("http://127.0.0.1:8000", sandbox_url)))
+    assert content["data"]["duplicateCampaign"]["status"] == "ACCEPTED"
 
 
 # Commands of others, whose arguments these tests do not know.
@@ -147,9 +147,9 @@ def test_each_command_exists_with_its_options_and_paths(block: str) -> None:
             case "campaign-gateway", _:
                 assert _parser().parse_args(arguments).run
             case "python", ["-m", "pytest", *options]:
-                paths = [each for each in options if each.startswith("tests/")]
-                missing = [each for each in paths if not (REPOSITORY / each).exists()]
-                assert [each for each in missing if not each.endswith("/NAME")] == []
+                paths = [option for option in options if option.startswith("tests/")]
+                missing = [path for path in paths if not (REPOSITORY / path).exists()]
+                assert [path for path in missing if not path.endswith("/NAME")] == []
             case (("pip" | "ruff" | "mypy" | "lint-imports"), _):
                 pass
             case other, _:
@@ -214,7 +214,7 @@ def test_the_table_of_settings_is_whole_and_true() -> None:
 
 def test_the_table_of_permissions_has_every_provider() -> None:
     (rows,) = (rows for header, rows in HOUSE.tables() if header == PERMISSIONS)
-    assert [row[0] for row in rows] == [each.title for each in CONNECTORS.values()]
+    assert [row[0] for row in rows] == [connector.title for connector in CONNECTORS.values()]
 
 
 PERMISSIONS = ["Provider", "The secret must allow"]
@@ -245,7 +245,7 @@ def test_the_table_of_limits_is_true() -> None:
     rows = dict(
         re.findall(rf"^\| ([a-z][a-z ;,]+) \| ({number}(?:; {number})*)", text, re.MULTILINE)
     )
-    shown = {name: "; ".join(f"{each:,}" for each in LIMITS[name]) for name in LIMITS}
+    shown = {name: "; ".join(f"{limit:,}" for limit in LIMITS[name]) for name in LIMITS}
     assert {name: rows.get(name) for name in LIMITS} == shown
     assert request.REQUEST_LIMIT == 64 * 1024
 
@@ -296,7 +296,7 @@ def test_the_main_readme_is_short() -> None:
 
 def test_every_provider_has_a_maturity() -> None:
     (rows,) = (rows for header, rows in MAIN.tables() if header[-1] == "Maturity")
-    assert [row[0] for row in rows] == [each.title for each in CONNECTORS.values()]
+    assert [row[0] for row in rows] == [connector.title for connector in CONNECTORS.values()]
     for row in rows:
         assert re.findall(r"documented|inferred|beta|live", row[-1])
 
@@ -313,8 +313,8 @@ def test_every_outcome_that_the_sandbox_readme_names_exists() -> None:
 
 def test_the_table_of_rooms_is_whole() -> None:
     package = Path(campaign_gateway.__file__).parent
-    rooms = {f"{each.parent.name}/" for each in package.glob("*/__init__.py")}
-    modules = {each.name for each in package.glob("*.py")} - {"__init__.py"}
+    rooms = {f"{file.parent.name}/" for file in package.glob("*/__init__.py")}
+    modules = {file.name for file in package.glob("*.py")} - {"__init__.py"}
     (rows,) = (rows for header, rows in HOUSE.tables() if header == ["Room", "Duty"])
     named = {name for row in rows for name in re.findall(r"`([^`]+)`", row[0])}
     assert named == rooms | modules
@@ -348,7 +348,7 @@ def test_the_order_of_imports_is_the_one_that_is_checked() -> None:
 
 def test_the_table_of_test_rooms_is_whole() -> None:
     tests = REPOSITORY / "tests"
-    rooms = {f"{each.parent.name}/" for each in tests.glob("*/*.py")} | {"connectors/"}
+    rooms = {f"{file.parent.name}/" for file in tests.glob("*/*.py")} | {"connectors/"}
     (rows,) = (
         rows for header, rows in READMES["tests/README.md"].tables() if header[0] == "Folder"
     )
@@ -383,8 +383,8 @@ def test_every_room_readme_is_linked_from_another() -> None:
         for target in readme.links()
     }
     # Those of recordings are found by their path.
-    rooms = [each for each in READMES.values() if "recordings" not in each.name]
-    unlinked = [each.name for each in rooms if each.path.resolve() not in linked]
+    rooms = [readme for readme in READMES.values() if "recordings" not in readme.name]
+    unlinked = [room.name for room in rooms if room.path.resolve() not in linked]
     assert unlinked in ([], ["README.md"])
 
 

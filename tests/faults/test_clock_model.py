@@ -264,12 +264,12 @@ def broken_by(policy: Policy, world: World) -> Iterator[Promise]:
 def broken_by_reading(policy: Policy, world: Reading) -> Iterator[Promise]:
     if not is_comparable(world):
         return
-    found = chosen(policy, world)
-    if found is Campaign.STRANGER:
+    choice = chosen(policy, world)
+    if choice is Campaign.STRANGER:
         yield Promise.NOT_A_STRANGER
     is_listed = Campaign.COPY in dict(listed(world))
     # A slow answer may leave the copy to the next check.
-    if is_listed and found is not Campaign.COPY and world.answer is Answer.QUICK:
+    if is_listed and choice is not Campaign.COPY and world.answer is Answer.QUICK:
         yield Promise.FOUND
 
 
@@ -284,26 +284,26 @@ def is_comparable(world: Reading) -> bool:
 def clocks(*, provider: bool = False) -> list[Clocks]:
     """Every combination. The fewest and least wrong clocks come first."""
     combined = product(AHEAD, AHEAD, PROVIDER_AHEAD if provider else (0,), AHEAD)
-    found = [Clocks(*each) for each in combined]
-    right = [[ahead == 0 for ahead in each] for each in found]
-    wrong = [sum(map(abs, each)) for each in found]
-    order = sorted(range(len(found)), key=lambda n: (-sum(right[n]), wrong[n], right[n]))
-    return [found[n] for n in order]
+    combinations = [Clocks(*offsets) for offsets in combined]
+    right = [[ahead == 0 for ahead in campaign] for campaign in combinations]
+    wrong = [sum(map(abs, campaign)) for campaign in combinations]
+    order = sorted(range(len(combinations)), key=lambda n: (-sum(right[n]), wrong[n], right[n]))
+    return [combinations[n] for n in order]
 
 
 def readings() -> Iterator[Reading]:
     others = [*product(AGES, MADE_AFTER, READ_AFTER, Answer, (True, False))]
-    for each, other in product(clocks(provider=True), others):
-        yield Reading(each, *other)
+    for offsets, other in product(clocks(provider=True), others):
+        yield Reading(offsets, *other)
 
 
 def worlds() -> Iterator[World]:
-    for each, gap in product(clocks(), GAPS):
-        yield Repeat(each, gap)
-    for each, tried in product(clocks(), TRIED):
-        yield Rename(each, tried)
-    for each, pause, late in product(clocks(), CHECK_INTERVALS, (-1, 0, 1)):
-        yield Pause(each, pause, pause + late)
+    for offsets, gap in product(clocks(), GAPS):
+        yield Repeat(offsets, gap)
+    for offsets, tried in product(clocks(), TRIED):
+        yield Rename(offsets, tried)
+    for offsets, pause, late in product(clocks(), CHECK_INTERVALS, (-1, 0, 1)):
+        yield Pause(offsets, pause, pause + late)
     yield from readings()
 
 
@@ -402,12 +402,14 @@ def test_every_promise_is_broken_by_a_policy_with_one_difference() -> None:
 
 def test_without_a_date_our_error_is_the_difference_between_provider_and_database() -> None:
     """A campaign is taken for the copy if the provider's clock makes it seem younger than that."""
-    alone = [each for each in readings() if each.made_after is None and not each.has_date]
-    for each in alone:
-        fast = each.clocks.provider - each.clocks.database
-        seems_new = each.age is not None and fast - each.age >= EARLIEST_COPY
-        assert (chosen(OURS, each) is Campaign.STRANGER) is seems_new, str(each)
-    assert any(chosen(OURS, each) is Campaign.STRANGER for each in alone)
+    alone = [
+        reading for reading in readings() if reading.made_after is None and not reading.has_date
+    ]
+    for reading in alone:
+        fast = reading.clocks.provider - reading.clocks.database
+        seems_new = reading.age is not None and fast - reading.age >= EARLIEST_COPY
+        assert (chosen(OURS, reading) is Campaign.STRANGER) is seems_new, str(reading)
+    assert any(chosen(OURS, reading) is Campaign.STRANGER for reading in alone)
 
 
 def test_shortest_trace_to_a_foreign_campaign_by_a_slow_sender() -> None:

@@ -37,14 +37,14 @@ LOAD = ["none", "none", "slow", "refusal-409", "fin-after-copy", "rst-before-cop
 
 @pytest.fixture
 def database_proxy(postgres_url: str) -> Iterator[DatabaseProxy]:
-    with proxy_for(postgres_url) as found:
-        yield found
+    with proxy_for(postgres_url) as running:
+        yield running
 
 
 @pytest.fixture
 def own_database_proxy(own_postgres: PostgresServer) -> Iterator[DatabaseProxy]:
-    with proxy_for(own_postgres.create_database()) as found:
-        yield found
+    with proxy_for(own_postgres.create_database()) as running:
+        yield running
 
 
 @asynccontextmanager
@@ -163,12 +163,12 @@ async def test_callers_get_responses_while_the_database_is_stalled_and_nothing_i
     async with gateway_at(
         tmp_path, database_proxy.url, provider, SHORT_WAITS, deadline=3
     ) as gateway:
-        histories = [History(each) for each in [*held, *new]]
+        histories = [History(intent) for intent in [*held, *new]]
         asking = [asyncio.create_task(ask(http, gateway.url, intent)) for intent in held]
         await copies_are_made(provider, held)
         database_proxy.is_stalled = True
         provider.released.set()
-        asking += [asyncio.create_task(ask(http, gateway.url, each)) for each in new]
+        asking += [asyncio.create_task(ask(http, gateway.url, intent)) for intent in new]
         await asyncio.sleep(seconds)
         database_proxy.is_stalled = False
         for history, task in zip(histories, asking, strict=True):
@@ -297,6 +297,8 @@ async def _kill_database(
     check_promises(figures, provider, histories, records, kind="database killed under load")
     figures.faults["database killed under load"] += kills
     for history in histories:
-        found = records.get(history.intent.name)
-        assert found is not None, "an intent that is repeated until it is final has a record"
-        assert (found.status is DuplicationStatus.CREATED) == provider.has_copy(history.intent.name)
+        record = records.get(history.intent.name)
+        assert record is not None, "an intent that is repeated until it is final has a record"
+        assert (record.status is DuplicationStatus.CREATED) == provider.has_copy(
+            history.intent.name
+        )

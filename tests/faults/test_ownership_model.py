@@ -303,16 +303,16 @@ def settled_by_reading(policy: Policy, world: World, write: Write) -> World:
     if policy.reading_guards_owner and holder(world, write.copy, write.who) is not None:
         return world
     before = record.status if record.status in READ else record.status_before
-    found = Record(Status.CREATED, write.copy, Evidence.INFERRED, before)
-    return with_record(world, write.who, found)
+    created = Record(Status.CREATED, write.copy, Evidence.INFERRED, before)
+    return with_record(world, write.who, created)
 
 
 def steps_of_database(policy: Policy, world: World) -> Iterator[Step[World]]:
-    for each in sorted(world.writes):
-        rest = world._replace(writes=world.writes - {each})
-        what = f"reading's write of copy {each.copy} for {NAMES[each.who]}"
+    for write in sorted(world.writes):
+        rest = world._replace(writes=world.writes - {write})
+        what = f"reading's write of copy {write.copy} for {NAMES[write.who]}"
         yield Step(f"{what} is lost", rest)
-        yield Step(f"{what} is committed", settled_by_reading(policy, rest, each))
+        yield Step(f"{what} is committed", settled_by_reading(policy, rest, write))
 
 
 # --- the replicas that send -----------------------------------------------------------------------
@@ -484,7 +484,7 @@ def steps_of_reading(policy: Policy, world: World, me: int) -> Iterator[Step[Wor
     elif check.competing is None:
         # In the order of the product: a record settled in between is a rival, or its claim is seen.
         competing = rivals_now(world)
-        names = " and ".join(NAMES[each.who] for each in competing) or "no record"
+        names = " and ".join(NAMES[other.who] for other in competing) or "no record"
         preexisting_ids = intent._replace(check=check._replace(competing=competing))
         yield Step(
             f"the check of {name} finds waiting: {names}", with_intent(world, me, preexisting_ids)
@@ -518,9 +518,9 @@ def chosen(
 ) -> int | None:
     """The copy at the record's own place, if there are as many copies as records that wait."""
     copies = free_copies(world, listed) if policy.looks_at_claims else [*range(1, listed + 1)]
-    promised = [each for each in competing if each.is_promised]
+    promised = [other for other in competing if other.is_promised]
     for owners in (competing, promised):
-        order = [each.who for each in owners]
+        order = [owner.who for owner in owners]
         if me in order and len(order) == len(copies):
             return copies[order.index(me)]
     return None
@@ -557,7 +557,7 @@ def simplified(policy: Policy, world: World) -> World:
     for who, intent in enumerate(world.intents):
         if (intent.check or world.writes) and is_definite(intent.record):
             world = with_intent(world, who, intent._replace(check=None))
-            writes = frozenset(each for each in world.writes if each.who != who)
+            writes = frozenset(write for write in world.writes if write.who != who)
             world = world._replace(writes=writes)
     return world
 
@@ -642,7 +642,7 @@ def is_all_assigned(world: World) -> bool:
     """
     free = len(free_copies(world, len(world.makers)))
     waiting = rivals_now(world)
-    promised = [each for each in waiting if each.is_promised]
+    promised = [record for record in waiting if record.is_promised]
     return free == 0 or (free < len(waiting) and free != len(promised))
 
 

@@ -253,11 +253,11 @@ def committed(policy: Policy, record: Record | None, write: Write) -> Record | N
 
 
 def steps_of_ledger(policy: Policy, world: World) -> Iterator[Step[World]]:
-    for each in sorted(world.writes, key=str):
-        rest = world._replace(writes=world.writes - {each})
-        yield Step(f"the late {each} is lost", rest)
-        late = rest._replace(record=committed(policy, world.record, each))
-        yield Step(f"the late {each} is committed", late)
+    for write in sorted(world.writes, key=str):
+        rest = world._replace(writes=world.writes - {write})
+        yield Step(f"the late {write} is lost", rest)
+        late = rest._replace(record=committed(policy, world.record, write))
+        yield Step(f"the late {write} is committed", late)
 
 
 # --- a gateway ------------------------------------------------------------------------------------
@@ -347,8 +347,8 @@ def mark_never_sent(policy: Policy, world: World, me: int) -> Iterator[Step[Worl
 
 def look_for_copy(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     if world.copies:
-        found = conclude(policy, world, me, Outcome(Status.CREATED, world.copies))
-        yield Step(f"{NAMES[me]} looks, and finds a copy", found)
+        concluded = conclude(policy, world, me, Outcome(Status.CREATED, world.copies))
+        yield Step(f"{NAMES[me]} looks, and finds a copy", concluded)
     else:
         absent = doing_now(world, me, Doing.SENDING)
         yield Step(f"{NAMES[me]} looks, and finds no copy", absent)
@@ -520,10 +520,10 @@ def steps_of_reading(policy: Policy, world: World) -> Iterator[Step[World]]:
     record = world.record
     if record is None or record.says not in {UNKNOWN, ACCEPTED} or not policy.can_read:
         return
-    found = Write(Kind.SETTLE_FROM_EVIDENCE, Outcome(Status.CREATED, world.copies))
+    write = Write(Kind.SETTLE_FROM_EVIDENCE, Outcome(Status.CREATED, world.copies))
     absent = Write(Kind.SETTLE_FROM_EVIDENCE, REJECTED)
-    if world.copies == 1 and found not in world.writes:
-        yield Step("reading finds the copy", world._replace(writes=world.writes | {found}))
+    if world.copies == 1 and write not in world.writes:
+        yield Step("reading finds the copy", world._replace(writes=world.writes | {write}))
     if policy.takes_absence_for_refusal and not world.copies and absent not in world.writes:
         yield Step("reading finds no copy", world._replace(writes=world.writes | {absent}))
 
@@ -541,7 +541,7 @@ def steps_of_crashes(world: World) -> Iterator[Step[World]]:
             crashes=world.crashes + 1,
             record=record._replace(owner=None) if record is not None and owns else record,
             writes=frozenset(
-                each._replace(owner=None) if each.owner == me else each for each in world.writes
+                write._replace(owner=None) if write.owner == me else write for write in world.writes
             ),
         )
         yield Step(f"{NAMES[me]} crashes", dead, comes=False)
@@ -580,7 +580,9 @@ def simplified(policy: Policy, before: World, after: World) -> World:
     if record.says != IN_PROGRESS:
         record = record._replace(owner=None)
     # A guard that fails now always fails, because records only move up.
-    writes = frozenset(each for each in after.writes if committed(policy, record, each) != record)
+    writes = frozenset(
+        write for write in after.writes if committed(policy, record, write) != record
+    )
     after = after._replace(record=record, reply=reply, writes=writes, is_off_record=False)
     return without_key(policy, after)
 
@@ -609,7 +611,11 @@ class Promise(Enum):
 
 def statements(world: World) -> list[Outcome]:
     """What stands in the record and what the client believes."""
-    return [each for each in (world.record and world.record.says, world.reply) if each is not None]
+    return [
+        outcome
+        for outcome in (world.record and world.record.says, world.reply)
+        if outcome is not None
+    ]
 
 
 def is_rejected_true(world: World) -> bool:
@@ -619,7 +625,7 @@ def is_rejected_true(world: World) -> bool:
 
 
 def is_created_true(world: World) -> bool:
-    named = [each.copy or 0 for each in statements(world) if each.status is Status.CREATED]
+    named = [outcome.copy or 0 for outcome in statements(world) if outcome.status is Status.CREATED]
     return all(1 <= copy <= world.copies for copy in named)
 
 

@@ -140,7 +140,7 @@ def _plan_namesakes(choice: random.Random, plan: Plan, provider: Provider, group
     """Two intents have one name. One makes its copy, and the other makes none."""
     accounts = choice.sample(NAMESAKES, k=2)
     faults = ["none", choice.choice(["fin-before-copy", "rst-before-copy"])]
-    pair = [intent(*each) for each in zip(faults, [group] * 2, accounts, strict=True)]
+    pair = [intent(*arguments) for arguments in zip(faults, [group] * 2, accounts, strict=True)]
     pair = [replace(gateway, called=pair[0].name) for gateway in pair]
     provider.names[pair[1].name] = pair[0].name
     plan.entries.append(pair)
@@ -184,7 +184,7 @@ class Fleet:
 
     def urls(self) -> list[str]:
         every = [*self.gateways, *self.draining]
-        return [each.url for each in every if each.url and each.is_running]
+        return [replica.url for replica in every if replica.url and replica.is_running]
 
     async def restart(self, number: int) -> None:
         replica = self.replicas[number]
@@ -192,8 +192,8 @@ class Fleet:
         await listening(self.gateways[number])
 
     def kill(self) -> None:
-        for each in [*self.gateways, *self.draining]:
-            each.kill()
+        for gateway in [*self.gateways, *self.draining]:
+            gateway.kill()
 
 
 def addresses(provider: Provider, proxy: TlsProxy) -> dict[str, str]:
@@ -229,7 +229,7 @@ def with_clocks(choice: random.Random, configs: Sequence[Path], clock: str) -> l
         pairs = zip(configs, fakes, strict=True)
         return [Replica(config, {"timing": TIMING}, fake) for config, fake in pairs]
     changes = [{"timing": TIMING, "clock": shift} for shift in shifts]
-    return [Replica(config, each) for config, each in zip(configs, changes, strict=True)]
+    return [Replica(config, change) for config, change in zip(configs, changes, strict=True)]
 
 
 @dataclass
@@ -252,7 +252,7 @@ class Torture:
 
         async def work() -> None:
             for entry in waiting:
-                await asyncio.gather(*(self.press(each) for each in entry))
+                await asyncio.gather(*(self.press(intent) for intent in entry))
 
         async with asyncio.TaskGroup() as tasks:
             chaos = tasks.create_task(self.disturb(plan.crossings, tasks))
@@ -326,8 +326,8 @@ class Torture:
         gateway.signal(signal.SIGSTOP)
         others = [url for url in self.fleet.urls() if url != gateway.url]
         for _, *equals in pairs:
-            for each in equals:
-                people.create_task(self.press(each, [self.choice.choice(others)]))
+            for pair in equals:
+                people.create_task(self.press(pair, [self.choice.choice(others)]))
         await asyncio.sleep(self.choice.uniform(1.5, 3.5))
         gateway.signal(signal.SIGCONT)
         self.figures.faults["torture: equal intents crossed"] += len(pairs)
@@ -338,16 +338,16 @@ async def settled(ledger: str, provider: Provider, findable: Sequence[Intent]) -
     give_up_at = monotonic() + SETTLE_SECONDS
     while True:
         records = await recorded(ledger)
-        found = {record.campaign.id for record in records.values() if record.campaign}
+        known = {record.campaign.id for record in records.values() if record.campaign}
         missing = [
             f"{intent.name}: there is a copy, and no record has it"
             for intent in findable
-            if provider.intents[intent.name].copies.keys() - found
+            if provider.intents[intent.name].copies.keys() - known
         ]
         under_way = [
             f"{key}: under way"
-            for key, each in records.items()
-            if each.status is DuplicationStatus.IN_PROGRESS
+            for key, record in records.items()
+            if record.status is DuplicationStatus.IN_PROGRESS
         ]
         if not (missing or under_way) or monotonic() > give_up_at:
             return missing
@@ -372,8 +372,8 @@ def _histories_of(histories: Sequence[History], complaints: Sequence[str]) -> It
 @pytest.fixture
 def proxy(tmp_path: Path, provider: Provider) -> Iterator[TlsProxy]:
     """The faulty provider behind TLS, for one of the accounts."""
-    with tls_proxy_for(provider.url, tmp_path) as found:
-        yield found
+    with tls_proxy_for(provider.url, tmp_path) as running:
+        yield running
 
 
 @pytest.mark.parametrize(("seed", "clock"), [(10, "shifted in the process"), (11, "libfaketime")])

@@ -60,20 +60,23 @@ class Router:
     def execute(self, query: str, **variables: object) -> dict[str, Any]:
         body = {"query": query, "variables": variables}
         response = httpx.post(self.url, json=body, timeout=60, trust_env=False, verify=NO_CAS)
-        answer: dict[str, Any] = response.json()
-        return answer
+        content: dict[str, Any] = response.json()
+        return content
 
     def ask(self, query: str, **variables: object) -> Any:
-        answer = self.execute(query, **variables)
-        assert "errors" not in answer, answer["errors"]
-        return answer["data"]
+        content = self.execute(query, **variables)
+        assert "errors" not in content, content["errors"]
+        return content["data"]
 
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
     with running("sandbox", "--port", "0") as command:
         url = command.wait_for(r"GraphQL +(http://\S+)")[1]
-        copies = {each: command.wait_for(rf"copies at {each} +(\S+)")[1] for each in CONNECTORS}
+        copies = {
+            provider: command.wait_for(rf"copies at {provider} +(\S+)")[1]
+            for provider in CONNECTORS
+        }
         yield Sandbox(url, copies)
         # To a terminal it leaves at once; a router would be given time to notice.
         assert command.stop(signal.SIGINT) == 0
@@ -101,9 +104,9 @@ def listening_to(target: str, requests: list[dict[str, Any]]) -> Starlette:
         kept = {"accept", "content-type"}
         headers = {name: value for name, value in request.headers.items() if name in kept}
         async with httpx.AsyncClient(timeout=60, trust_env=False, verify=NO_CAS) as client:
-            answer = await client.post(target, content=await request.body(), headers=headers)
+            response = await client.post(target, content=await request.body(), headers=headers)
         return Response(
-            answer.content, answer.status_code, media_type=answer.headers["content-type"]
+            response.content, response.status_code, media_type=response.headers["content-type"]
         )
 
     return Starlette(routes=[Route("/graphql", pass_on, methods=["POST"])])

@@ -21,8 +21,8 @@ INPUT = "DuplicateCampaignInput"
 def served_sdl(sandbox_url: str) -> str:
     """What a composer is given that asks the running gateway."""
     body = {"query": "{ _service { sdl } }"}
-    answer = httpx.post(f"{sandbox_url}/graphql", json=body, trust_env=False, verify=NO_CAS)
-    sdl: str = answer.json()["data"]["_service"]["sdl"]
+    response = httpx.post(f"{sandbox_url}/graphql", json=body, trust_env=False, verify=NO_CAS)
+    sdl: str = response.json()["data"]["_service"]["sdl"]
     return sdl
 
 
@@ -85,8 +85,9 @@ def test_one_of_survives_all_but_apollo_s(composed: Any, composer: str) -> None:
 
 def is_marked(sdl: str) -> bool:
     (definition,) = (
-        each
-        for each in graphql.parse(sdl).definitions
-        if isinstance(each, graphql.InputObjectTypeDefinitionNode) and each.name.value == INPUT
+        definition
+        for definition in graphql.parse(sdl).definitions
+        if isinstance(definition, graphql.InputObjectTypeDefinitionNode)
+        and definition.name.value == INPUT
     )
     return "oneOf" in [directive.name.value for directive in definition.directives or ()]

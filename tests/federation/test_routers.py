@@ -37,8 +37,8 @@ def name(router: Any) -> str:
 
 def duplicate(router: Any, provider: str, name: str, key: str | None = None) -> Any:
     campaign = {**SOURCES[provider], "name": name}
-    answer = router.ask(COPY, input={provider: campaign}, key=key or str(uuid.uuid4()))
-    return answer["duplicateCampaign"]
+    content = router.ask(COPY, input={provider: campaign}, key=key or str(uuid.uuid4()))
+    return content["duplicateCampaign"]
 
 
 def reviewed(account: str, campaign: Any, name: str) -> dict[str, Any]:
@@ -99,47 +99,53 @@ def test_the_same_key_again_is_the_same_copy(router: Any, provider: str, name: s
 def representations(router: Any) -> list[Any]:
     """The keys of the entities that the router has asked for, request by request."""
     variables = [request.get("variables") or {} for request in router.requests]
-    return [value for each in variables for value in each.values() if isinstance(value, list)]
+    return [
+        value for variable in variables for value in variable.values() if isinstance(value, list)
+    ]
 
 
 def test_campaigns_that_reviews_name_are_asked_for_at_once(router: Any, name: str) -> None:
-    made = [duplicate(router, "altcraft", f"{name} {each}")["campaign"]["id"] for each in (1, 2)]
+    made = [
+        duplicate(router, "altcraft", f"{name} {number}")["campaign"]["id"] for number in (1, 2)
+    ]
     ids = [made[0], UNKNOWN_CAMPAIGN, made[1]]
     router.requests.clear()
 
     # Nothing stands in for a status that is not there, so that the whole entry has to be null.
     query = """query Reviewed($ids: [ID!]!) { reviewed(account: "altcraft", ids: $ids) {
       id name status score headline } }"""
-    answer = router.execute(query, ids=ids)
+    content = router.execute(query, ids=ids)
 
-    first, unknown, second = answer["data"]["reviewed"]
+    first, unknown, second = content["data"]["reviewed"]
     assert [first["id"], second["id"]] == made
     assert [first["headline"], second["headline"]] == [
-        f"Much praised: {name} {each}" for each in (1, 2)
+        f"Much praised: {name} {number}" for number in (1, 2)
     ]
-    assert {each["status"] for each in (first, second)} == {"PAUSED"}
+    assert {campaign["status"] for campaign in (first, second)} == {"PAUSED"}
     assert unknown is None
-    assert blamed(answer) <= {("reviewed", 1)}
-    keys = [{"__typename": "Campaign", "account": "altcraft", "id": each} for each in ids]
+    assert blamed(content) <= {("reviewed", 1)}
+    keys = [{"__typename": "Campaign", "account": "altcraft", "id": entity_id} for entity_id in ids]
     assert representations(router) == [keys]
 
 
 def test_duplications_that_reviews_name_are_asked_for_at_once(router: Any, name: str) -> None:
-    made = [duplicate(router, each, f"{name} {each}") for each in ("altcraft", "sonarly")]
+    made = [
+        duplicate(router, provider, f"{name} {provider}") for provider in ("altcraft", "sonarly")
+    ]
     ids = [made[0]["duplication"]["id"], UNKNOWN_DUPLICATION, made[1]["duplication"]["id"]]
     router.requests.clear()
 
     query = """query Approved($ids: [ID!]!) { approved(ids: $ids) {
       id account requestedName approvals { of } campaign { id score } } }"""
-    answer = router.execute(query, ids=ids)
+    content = router.execute(query, ids=ids)
 
-    assert answer["data"]["approved"] == [
+    assert content["data"]["approved"] == [
         {
             "id": ids[0],
             "account": "altcraft",
             "requestedName": f"{name} altcraft",
             "approvals": [{"of": ids[0]}],
-            "campaign": {each: made[0]["campaign"][each] for each in ("id", "score")},
+            "campaign": {field: made[0]["campaign"][field] for field in ("id", "score")},
         },
         None,
         {
@@ -147,11 +153,11 @@ def test_duplications_that_reviews_name_are_asked_for_at_once(router: Any, name:
             "account": "sonarly",
             "requestedName": f"{name} sonarly",
             "approvals": [{"of": ids[2]}],
-            "campaign": {each: made[1]["campaign"][each] for each in ("id", "score")},
+            "campaign": {field: made[1]["campaign"][field] for field in ("id", "score")},
         },
     ]
-    assert blamed(answer) <= {("approved", 1)}
-    keys = [{"__typename": "Duplication", "id": each} for each in ids]
+    assert blamed(content) <= {("approved", 1)}
+    keys = [{"__typename": "Duplication", "id": entity_id} for entity_id in ids]
     assert representations(router) == [keys]
 
 
@@ -160,19 +166,19 @@ def test_a_campaign_that_cannot_be_read_spoils_no_other(router: Any, name: str) 
     query = """query Reviewed($ids: [ID!]!) { reviewed(account: "sonarly", ids: $ids) {
       id name score } }"""
 
-    answer = router.execute(query, ids=[made, "elsewhere"])
+    content = router.execute(query, ids=[made, "elsewhere"])
 
-    assert answer["data"]["reviewed"] == [
+    assert content["data"]["reviewed"] == [
         {"id": made, "name": name, "score": len(made)},
         {"id": "elsewhere", "name": None, "score": len("elsewhere")},
     ]
-    (error,) = answer["errors"]
+    (error,) = content["errors"]
     assert error["message"].startswith("Sonarly reads a campaign only within its account group")
 
 
-def blamed(answer: dict[str, Any]) -> set[tuple[Any, ...]]:
+def blamed(response: dict[str, Any]) -> set[tuple[Any, ...]]:
     """The entries of a list that errors speak of. A router may add one where an entity is null."""
-    return {tuple(error["path"][:2]) for error in answer.get("errors", [])}
+    return {tuple(error["path"][:2]) for error in response.get("errors", [])}
 
 
 # All with one key: what is malformed is not recorded, so no mistake stands in another's way.
@@ -238,11 +244,11 @@ def refused(router: Any, query: str, variables: dict[str, Any], *members: str) -
     before = router.sandbox.asked()
     router.requests.clear()
 
-    answer = router.execute(query, **variables)
+    content = router.execute(query, **variables)
 
-    assert not answer.get("data")
+    assert not content.get("data")
     assert router.sandbox.asked() == before
-    messages: list[str] = [error["message"] for error in answer["errors"]]
+    messages: list[str] = [error["message"] for error in content["errors"]]
     # Hive knows @oneOf. Apollo's drops it, so there only an unknown member does not get through.
     is_ours = router.name == "apollo" and UNKNOWN_MEMBER not in members
     assert bool(router.requests) is is_ours

@@ -131,7 +131,7 @@ def test_released_migrations_are_unchanged() -> None:
 @pytest.mark.parametrize("engine", ["sqlite", "postgres"])
 def test_migrations_are_numbered_without_a_gap(engine: str) -> None:
     listed = resources.files(folder).joinpath(engine).iterdir()
-    names = sorted(each.name for each in listed if each.name.endswith(".sql"))
+    names = sorted(record.name for record in listed if record.name.endswith(".sql"))
     assert [name[:5] for name in names] == [f"{number:04}_" for number in range(1, len(names) + 1)]
     assert len(migrations(engine)) == len(names)
 
@@ -171,7 +171,7 @@ async def test_ledger_of_version_1_is_read_whole(
     assert (rejected.error.code, rejected.error.retry_after) == (ErrorCode.RATE_LIMITED, 30)
 
     due = await ledger.claim_due("braze", datetime.now(UTC), 10, upgraded_at + timedelta(hours=1))
-    assert {each.intent.key for each in due} == {"IN_PROGRESS", "UNKNOWN", "ACCEPTED"}
+    assert {record.intent.key for record in due} == {"IN_PROGRESS", "UNKNOWN", "ACCEPTED"}
 
 
 # Two rows of one host, of which one has weaker evidence. Two rows of one host and port, both from
@@ -252,7 +252,7 @@ async def assert_each_campaign_has_one_owner(ledger: Ledger) -> None:
     assert (loser.campaign, loser.evidence, loser.settled_at) == (None, None, None)
     assert loser.error is not None
     assert loser.error.code is ErrorCode.OUTCOME_UNKNOWN
-    assert [each.intent.key for each in await ledger.claim_due("braze", NOW, 10, NOW)] == ["k0"]
+    assert [record.intent.key for record in await ledger.claim_due("braze", NOW, 10, NOW)] == ["k0"]
 
 
 async def test_upgraded_ledger_of_version_1_records_and_expires(
@@ -269,7 +269,7 @@ async def test_upgraded_ledger_of_version_1_records_and_expires(
     assert await ledger.expire(NOW + timedelta(days=1), 10) == 3
     assert await ledger.forget(NOW + timedelta(days=1), 10) == 3
     left = await ledger.list(None, Selection(), 10, None)
-    assert {each.intent.key for each in left} == {"UNKNOWN", "ACCEPTED"}
+    assert {record.intent.key for record in left} == {"UNKNOWN", "ACCEPTED"}
 
 
 async def test_each_migration_is_applied_once(sqlite_url: str, path: Path, open_at: Open) -> None:
@@ -340,5 +340,5 @@ async def test_failed_upgrade_changes_nothing(sqlite_url: str, path: Path, open_
         await open_at(sqlite_url)
     with connected(path) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
-        columns = [each[1] for each in connection.execute("PRAGMA table_info(duplication)")]
+        columns = [column[1] for column in connection.execute("PRAGMA table_info(duplication)")]
     assert "owner" not in columns

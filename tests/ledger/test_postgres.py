@@ -111,8 +111,8 @@ async def test_only_attempts_of_a_dead_gateway_become_unknown(
     dead, living, third = [
         await open_at(postgres_url, heartbeat_interval=0.05, dead_after=3) for _ in range(3)
     ]
-    for each, key in ((dead, "dead"), (living, "living"), (third, "third")):
-        await each.begin(intent(key), NOW, None)
+    for ledger, key in ((dead, "dead"), (living, "living"), (third, "third")):
+        await ledger.begin(intent(key), NOW, None)
     die(dead)
     await asyncio.sleep(0.5)
     assert await status_of(living, "dead") is DuplicationStatus.IN_PROGRESS, "not dead long enough"
@@ -122,7 +122,7 @@ async def test_only_attempts_of_a_dead_gateway_become_unknown(
     due = await living.claim_due(
         "braze", datetime.now(UTC), 10, datetime.now(UTC) + timedelta(minutes=1)
     )
-    assert [each.intent.key for each in due] == ["dead"]
+    assert [record.intent.key for record in due] == ["dead"]
     assert due[0].error is not None
     assert due[0].error.code is ErrorCode.OUTCOME_UNKNOWN
 
@@ -236,7 +236,7 @@ async def test_calls_survive_restarts_of_the_database(
                 await asyncio.sleep(0.05)
         is_over.set()
     records = await ledger.list(None, Selection(), 100_000, None)
-    assert sorted(each.intent.key for each in records) == sorted(done)
+    assert sorted(record.intent.key for record in records) == sorted(done)
     assert await ledger.check() == []
 
 
@@ -295,7 +295,7 @@ async def swallowing(url: str, statement: bytes) -> AsyncIterator[tuple[str, lis
     port = listening.sockets[0].getsockname()[1]
     async with listening:
         yield there._replace(netloc=f"{there.username}@127.0.0.1:{port}").geturl(), swallowed
-        await asyncio.gather(*(each for each in relays if each))
+        await asyncio.gather(*(relay for relay in relays if relay))
 
 
 async def test_unconfirmed_intent_is_recorded_once(
@@ -376,13 +376,13 @@ async def test_locked_row_is_skipped_by_claims_and_awaited_by_settle(
 ) -> None:
     ledger = await open_at(postgres_url, statement_timeout=1)
     held, free = intent("held", requested_name="Held"), intent("free")
-    for each in (held, free):
-        await ledger.begin(each, NOW, None)
-        await ledger.settle(each, UNKNOWN, NOW, NOW)
+    for begun_intent in (held, free):
+        await ledger.begin(begun_intent, NOW, None)
+        await ledger.settle(begun_intent, UNKNOWN, NOW, NOW)
     with psycopg.connect(postgres_url) as other:
         other.execute("SELECT id FROM duplication WHERE key = 'held' FOR UPDATE")
         taken = await ledger.claim_due("braze", LATER, 10, LATER + timedelta(minutes=1))
-        assert [each.intent.key for each in taken] == ["free"]
+        assert [record.intent.key for record in taken] == ["free"]
         with pytest.raises(CommitUncertain):
             await ledger.settle(held, Created(COPY), LATER, None)
         other.rollback()
@@ -447,8 +447,8 @@ async def test_gateways_that_start_together_migrate_once(
     ledgers = await asyncio.gather(*(open_at(postgres_url) for _ in range(4)))
     versions = run(postgres_url, "SELECT version FROM ledger_version ORDER BY version")
     assert versions == [(number + 1,) for number in range(len(migrations("postgres")))]
-    for number, each in enumerate(ledgers):
-        await each.begin(intent(f"k{number}"), NOW, None)
+    for number, ledger in enumerate(ledgers):
+        await ledger.begin(intent(f"k{number}"), NOW, None)
 
 
 @pytest.mark.parametrize("as_operator", [False, True])

@@ -85,8 +85,8 @@ async def account(provider: str) -> AsyncIterator[Account]:
 def copies(provider: str) -> Any:
     async def count() -> int:
         async with httpx.AsyncClient(trust_env=False, verify=NO_CAS) as client:
-            answer = await client.get(f"{provider}/_emulator/copies")
-        asked: int = answer.json()["asked"]
+            response = await client.get(f"{provider}/_emulator/copies")
+        asked: int = response.json()["asked"]
         return asked
 
     return count

@@ -101,7 +101,7 @@ def truth(provider: str) -> Any:
     async def look(name: str) -> Truth:
         async with httpx.AsyncClient(trust_env=False, verify=NO_CAS) as client:
             copies = (await client.get(f"{provider}/_emulator/copies")).json()
-        return Truth(copies["asked"], sum(each["name"] == name for each in copies["copies"]))
+        return Truth(copies["asked"], sum(copy["name"] == name for copy in copies["copies"]))
 
     return look
 
@@ -129,23 +129,23 @@ async def assert_true_and_never_repeated(
         assert_says(record, there)
 
     retrying = Duplicator({"sonarly": account}, ledger.ledger, deadline=0.05)
-    answer = await ask(retrying, campaign)
+    result = await ask(retrying, campaign)
     if record is not None:
-        assert answer.duplication == record
-        assert answer.replayed
+        assert result.duplication == record
+        assert result.replayed
 
     await retrying.drain()
     await ledger.reopen()
     after = Duplicator({"sonarly": account}, ledger.ledger, deadline=5)
-    answer = await ask(after, campaign)
+    result = await ask(after, campaign)
     there = await truth(campaign.name)
     assert there.asked <= asked_before + 1
-    assert answer.replayed
-    assert answer.duplication is not None
-    assert answer.duplication.status is not DuplicationStatus.IN_PROGRESS
-    assert_says(answer.duplication, there)
+    assert result.replayed
+    assert result.duplication is not None
+    assert result.duplication.status is not DuplicationStatus.IN_PROGRESS
+    assert_says(result.duplication, there)
     if record is not None and record.status is DuplicationStatus.IN_PROGRESS:
-        assert answer.duplication.status is DuplicationStatus.UNKNOWN
+        assert result.duplication.status is DuplicationStatus.UNKNOWN
 
 
 def assert_says(record: Duplication, there: Truth) -> None:

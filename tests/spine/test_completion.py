@@ -56,7 +56,7 @@ AT_ONCE: dict[str, float] = {"completion_due_after": 0, "completion_retry_interv
 
 
 def codes(record: Duplication) -> list[WarningCode]:
-    return [each.code for each in record.warnings]
+    return [warning.code for warning in record.warnings]
 
 
 def name(record: Duplication) -> str | None:
@@ -218,7 +218,7 @@ async def test_warning_has_the_provider_s_newest_message(open_gateway: Open) -> 
     await gateway.copy()
     await gateway.check()
     record = await gateway.recorded()
-    assert [(each.code, each.provider_message) for each in record.warnings] == [
+    assert [(warning.code, warning.provider_message) for warning in record.warnings] == [
         (NAME_NOT_APPLIED, "Refused with 422")
     ]
     assert await gateway.due() == []
@@ -320,9 +320,9 @@ async def test_copy_is_found_by_search_after_a_crash_before_its_record(
     assert (await gateway.recorded()).status is DuplicationStatus.UNKNOWN
     async with gateway.reconciling():
         await until_async(gateway.is_created)
-    found = await gateway.recorded()
-    assert (copy_id(found), found.evidence) == ("c1", Evidence.INFERRED)
-    assert codes(found) == [NAME_NOT_APPLIED]
+    record = await gateway.recorded()
+    assert (copy_id(record), record.evidence) == ("c1", Evidence.INFERRED)
+    assert codes(record) == [NAME_NOT_APPLIED]
     assert gateway.provider.count("copy") == 1
 
 
@@ -378,7 +378,7 @@ async def test_another_key_with_the_same_input_makes_another_copy(open_gateway: 
     first, second = await gateway.copy(key="first"), await gateway.copy(key="second")
     assert [copy_id(first), copy_id(second)] == ["c1", "c2"]
     first_calls, second_calls = (
-        ["copy", f"read {each}", f"rename {each}"] for each in ("c1", "c2")
+        ["copy", f"read {campaign_id}", f"rename {campaign_id}"] for campaign_id in ("c1", "c2")
     )
     assert gateway.provider.calls == first_calls + second_calls
 
@@ -574,10 +574,10 @@ async def test_copy_found_by_search_is_not_renamed(open_gateway: Open) -> None:
     gateway.provider.faults["copy"].append("cut-after-copy")
     await gateway.lose()
     assert await gateway.check() == 1
-    found = await gateway.recorded()
-    assert (copy_id(found), name(found)) == ("c1", "Copy of source")
-    assert found.evidence is Evidence.INFERRED
-    (left,) = found.warnings
+    record = await gateway.recorded()
+    assert (copy_id(record), name(record)) == ("c1", "Copy of source")
+    assert record.evidence is Evidence.INFERRED
+    (left,) = record.warnings
     assert (left.code, left.is_final) == (NAME_NOT_APPLIED, True)
     assert "Rename it at Stub" in left.message
     assert await gateway.due() == []
@@ -623,9 +623,9 @@ async def test_lost_copy_is_found_by_its_source_id(open_gateway: Open, asked: st
     gateway.provider.faults["copy"].append("cut-after-copy")
     await gateway.lose(StubInput(name=asked))
     await gateway.check()
-    found = await gateway.recorded()
-    assert (found.status, copy_id(found)) == (DuplicationStatus.CREATED, "c2")
-    assert codes(found) == ([NAME_NOT_APPLIED] if asked else [])
+    record = await gateway.recorded()
+    assert (record.status, copy_id(record)) == (DuplicationStatus.CREATED, "c2")
+    assert codes(record) == ([NAME_NOT_APPLIED] if asked else [])
 
 
 async def test_copy_of_another_source_is_not_matched_by_name(open_gateway: Open) -> None:
@@ -689,7 +689,9 @@ async def test_two_different_intents_on_one_source_get_no_copy_by_search(
     for key in ("one", "other"):
         record = await gateway.recorded(key)
         assert record.status is DuplicationStatus.UNKNOWN
-        assert {each.id for each in record.candidates} == gateway.provider.campaigns.keys()
+        assert {
+            candidate.id for candidate in record.candidates
+        } == gateway.provider.campaigns.keys()
     assert gateway.provider.count("rename") == 0
 
 
@@ -701,7 +703,7 @@ async def test_copy_of_another_intent_leaves_the_other_candidate(open_gateway: O
     await gateway.check()
     await gateway.check()
     assert [copy_id(await gateway.recorded(key)) for key in ("one", "other")] == ["c1", "c2"]
-    names = [each["name"] for each in gateway.provider.campaigns.values()]
+    names = [campaign["name"] for campaign in gateway.provider.campaigns.values()]
     assert names == ["Copy of source", "Other"]
 
 
@@ -777,9 +779,9 @@ async def test_draining_gateway_does_not_wait_for_a_rename_that_hangs(open_gatew
     await asyncio.wait_for(received.wait(), 10)
     async with asyncio.timeout(5):
         await gateway.duplicator.drain()
-    answer = await asking
-    assert answer.duplication is not None
-    assert (copy_id(answer.duplication), codes(answer.duplication)) == ("c1", [NAME_NOT_APPLIED])
+    result = await asking
+    assert result.duplication is not None
+    assert (copy_id(result.duplication), codes(result.duplication)) == ("c1", [NAME_NOT_APPLIED])
 
 
 async def test_caller_at_the_deadline_gets_the_copy_while_it_is_renamed(
@@ -793,10 +795,10 @@ async def test_caller_at_the_deadline_gets_the_copy_while_it_is_renamed(
 
     gateway.provider.meanwhile["rename"] = hold
     hasty = Duplicator(gateway.accounts, gateway.ledger, deadline=0.5)
-    answer = await hasty.duplicate("everyone", "k", "stub", StubInput())
-    assert answer.duplication is not None
-    assert (copy_id(answer.duplication), codes(answer.duplication)) == ("c1", [NAME_NOT_APPLIED])
-    assert not answer.replayed
+    result = await hasty.duplicate("everyone", "k", "stub", StubInput())
+    assert result.duplication is not None
+    assert (copy_id(result.duplication), codes(result.duplication)) == ("c1", [NAME_NOT_APPLIED])
+    assert not result.replayed
     go_on.set()
     await hasty.drain()
     assert name(await gateway.recorded()) == "Wanted"

@@ -50,10 +50,10 @@ def becomes(gateway: StubGateway, state: str, **more: str) -> None:
 
 async def test_accepted_copy_is_shown_with_its_id_at_once(open_gateway: Open) -> None:
     gateway = await open_gateway(Tracked)
-    answer = await gateway.ask()
-    assert answer.error is None
+    result = await gateway.ask()
+    assert result.error is None
     record = await gateway.recorded()
-    assert answer.duplication == record
+    assert result.duplication == record
     assert (record.status, copy_id(record), record.evidence) == (ACCEPTED, "c1", Evidence.RESPONSE)
     assert (record.settled_at, record.error, record.provider_trace_id) == (None, None, "T-1")
     id_namespace = record.intent.id_namespace
@@ -72,8 +72,8 @@ async def test_caller_gets_the_accepted_copy(
     gateway = await open_gateway(Tracked)
     # The schema knows the registered providers alone.
     monkeypatch.setattr(Copying, "provider", "sonarly")
-    answer = await gateway.duplicator.duplicate("everyone", "k", "sonarly", StubInput())
-    payload = DuplicateCampaignPayload.from_model(answer)
+    result = await gateway.duplicator.duplicate("everyone", "k", "sonarly", StubInput())
+    payload = DuplicateCampaignPayload.from_model(result)
     assert payload.status.value == "ACCEPTED"
     assert payload.campaign is not None
     assert payload.campaign.id == "c1"
@@ -121,7 +121,7 @@ async def test_partial_copy_is_created_with_a_warning(open_gateway: Open) -> Non
     await gateway.check()
     record = await gateway.recorded()
     assert (record.status, copy_id(record), record.evidence) == (CREATED, "c1", Evidence.RESPONSE)
-    assert [(each.code, each.provider_message) for each in record.warnings] == [
+    assert [(warning.code, warning.provider_message) for warning in record.warnings] == [
         (WarningCode.PARTIAL_COPY, "Two images are missing")
     ]
     assert await gateway.due() == []
@@ -134,11 +134,11 @@ async def test_partial_copy_is_renamed_and_keeps_its_warning(open_gateway: Open)
     assert gateway.provider.count("rename") == 0
     becomes(gateway, "PARTIAL")
     await gateway.check()
-    codes = [each.code for each in (await gateway.recorded()).warnings]
+    codes = [warning.code for warning in (await gateway.recorded()).warnings]
     assert codes == [WarningCode.PARTIAL_COPY, WarningCode.NAME_NOT_APPLIED]
     await gateway.check()
     record = await gateway.recorded()
-    assert [each.code for each in record.warnings] == [WarningCode.PARTIAL_COPY]
+    assert [warning.code for warning in record.warnings] == [WarningCode.PARTIAL_COPY]
     assert record.campaign is not None
     assert record.campaign.name == "Wanted"
     assert await gateway.due() == []
@@ -149,7 +149,7 @@ async def test_complete_copy_with_only_an_id_is_looked_up(open_gateway: Open) ->
     await gateway.copy()
     becomes(gateway, "COMPLETE", name="")
     await gateway.check()
-    assert [each.code for each in (await gateway.recorded()).warnings] == [
+    assert [warning.code for warning in (await gateway.recorded()).warnings] == [
         WarningCode.DETAILS_UNKNOWN
     ]
     becomes(gateway, "COMPLETE", name="Wanted")
@@ -203,7 +203,7 @@ async def test_failed_copy_that_left_a_campaign_is_partial(open_gateway: Open) -
     record = await gateway.recorded()
     # REJECTED would let the caller make a second one beside it.
     assert (record.status, copy_id(record), record.error) == (CREATED, "c1", None)
-    assert [(each.code, each.provider_message) for each in record.warnings] == [
+    assert [(warning.code, warning.provider_message) for warning in record.warnings] == [
         (WarningCode.PARTIAL_COPY, "The source is broken")
     ]
 
@@ -423,8 +423,8 @@ async def test_reconciler_settles_many_copies(
     gateway.provider.faults["progress"] += [503, "cut-before-copy", "proxy"] * 3
     async with gateway.reconciling():
         await until_async(lambda: is_followed(gateway, 2 * len(keys)))
-        for number, each in enumerate(gateway.provider.campaigns.values()):
-            each["state"] = ends[number % 4]
+        for number, campaign in enumerate(gateway.provider.campaigns.values()):
+            campaign["state"] = ends[number % 4]
         await until_async(lambda: are_ended(gateway, keys))
     for number, key in enumerate(keys):
         record = await gateway.recorded(key)
@@ -439,4 +439,4 @@ async def is_followed(gateway: StubGateway, times: int) -> bool:
 
 async def are_ended(gateway: StubGateway, keys: list[str]) -> bool:
     records = [await gateway.recorded(key) for key in keys]
-    return sum(each.status is CREATED for each in records) == 15
+    return sum(record.status is CREATED for record in records) == 15

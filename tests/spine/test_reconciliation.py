@@ -115,8 +115,8 @@ async def unsettled(
     intent = replace(INTENT, id=new_id(), attempt_id=new_id(), scope=new_id(), key=new_id())
     intent = replace(intent, **changes)
     await ledger.begin(intent, requested_at, preexisting_ids)
-    found: Duplication = await ledger.settle(intent, outcome, requested_at, requested_at)
-    return found
+    record: Duplication = await ledger.settle(intent, outcome, requested_at, requested_at)
+    return record
 
 
 async def test_candidates_are_kept_for_an_operator_when_several_match(
@@ -125,13 +125,13 @@ async def test_candidates_are_kept_for_an_operator_when_several_match(
     lost = await unsettled(ledger)
     listing = Listing([copy("c1"), copy("c2")])
     await reconciliation.check_one({"sonarly": listing_account(account, listing)}, ledger, lost)
-    found = await ledger.get(None, lost.intent.id)
-    assert found.status is DuplicationStatus.UNKNOWN
-    assert [each.id for each in found.candidates] == ["c1", "c2"]
+    record = await ledger.get(None, lost.intent.id)
+    assert record.status is DuplicationStatus.UNKNOWN
+    assert [candidate.id for candidate in record.candidates] == ["c1", "c2"]
     assert "may be one of the campaigns c1, c2" in caplog.text
     listing.error = NoResponse("no answer in time")
-    await reconciliation.check_one({"sonarly": listing_account(account, listing)}, ledger, found)
-    assert (await ledger.get(None, lost.intent.id)).candidates == found.candidates
+    await reconciliation.check_one({"sonarly": listing_account(account, listing)}, ledger, record)
+    assert (await ledger.get(None, lost.intent.id)).candidates == record.candidates
 
 
 async def test_account_that_has_another_provider_now_is_not_searched(
@@ -164,8 +164,8 @@ async def test_copy_without_creation_times_is_the_one_that_did_not_exist_before(
 ) -> None:
     lost = await unsettled(ledger, preexisting_ids=preexisting_ids)
     listing = Listing(campaigns, reports_creation_time=False)
-    found = await find_copy(listing_account(account, listing), ledger, lost)
-    assert (found.id if found else None) == expected
+    campaign = await find_copy(listing_account(account, listing), ledger, lost)
+    assert (campaign.id if campaign else None) == expected
 
 
 async def test_identical_intents_get_copies_without_creation_times_by_id(
@@ -175,8 +175,8 @@ async def test_identical_intents_get_copies_without_creation_times_by_id(
     second = await unsettled(ledger, Accepted(), preexisting_ids=())
     listing = Listing([undated("10"), undated("9")], reports_creation_time=False)
     both = listing_account(account, listing)
-    found = [await find_copy(both, ledger, each) for each in (first, second)]
-    assert [each.id for each in found if each] == ["9", "10"]
+    copies = [await find_copy(both, ledger, duplication) for duplication in (first, second)]
+    assert [campaign.id for campaign in copies if campaign] == ["9", "10"]
 
 
 @pytest.mark.parametrize(
@@ -203,8 +203,8 @@ async def test_only_the_one_possible_copy_is_found(
     account: Account, ledger: Any, campaigns: Sequence[Campaign], expected: str | None
 ) -> None:
     duplication = await unsettled(ledger)
-    found = await find_copy(listing_account(account, Listing(campaigns)), ledger, duplication)
-    assert (found.id if found else None) == expected
+    campaign = await find_copy(listing_account(account, Listing(campaigns)), ledger, duplication)
+    assert (campaign.id if campaign else None) == expected
 
 
 async def test_copy_without_a_requested_name_is_not_found_by_name(
@@ -222,9 +222,9 @@ async def test_copy_of_another_duplication_is_no_candidate(account: Account, led
     one = listing_account(account, Listing([copy("c1")]))
     assert await find_copy(one, ledger, duplication) is None
     two = listing_account(account, Listing([copy("c1"), copy("c2")]))
-    found = await find_copy(two, ledger, duplication)
-    assert found is not None
-    assert found.id == "c2"
+    campaign = await find_copy(two, ledger, duplication)
+    assert campaign is not None
+    assert campaign.id == "c2"
 
 
 async def test_identical_intents_get_copies_only_when_the_counts_are_equal(
@@ -236,8 +236,8 @@ async def test_identical_intents_get_copies_only_when_the_counts_are_equal(
     assert await find_copy(one, ledger, first) is None
     assert await find_copy(one, ledger, second) is None
     both = listing_account(account, Listing([later, copy("early")]))
-    found = [await find_copy(both, ledger, each) for each in (first, second)]
-    assert [each.id for each in found if each] == ["early", "late"]
+    copies = [await find_copy(both, ledger, duplication) for duplication in (first, second)]
+    assert [campaign.id for campaign in copies if campaign] == ["early", "late"]
 
 
 async def test_intents_with_one_name_and_different_sources_compete(
@@ -257,8 +257,8 @@ async def test_accepted_duplication_gets_the_copy_before_an_identical_unknown_on
     promised = await unsettled(ledger, Accepted())
     listing = listing_account(account, Listing([copy("c1", timedelta(seconds=2))]))
     assert await find_copy(listing, ledger, lost) is None
-    found = await find_copy(listing, ledger, promised)
-    assert found is not None
+    campaign = await find_copy(listing, ledger, promised)
+    assert campaign is not None
     await unsettled(ledger, Accepted())
     assert await find_copy(listing, ledger, promised) is None
 
@@ -289,9 +289,9 @@ async def test_accounts_that_share_campaigns_do_not_claim_each_other_s_copies(
     await unsettled(ledger, Created(copy("c1")), account="second", id_namespace="api.example.com")
     await unsettled(ledger, Created(copy("c2")), account="third", id_namespace="cdp.example.com")
     listing = Listing([copy("c1"), copy("c2")])
-    found = await find_copy(listing_account(account, listing), ledger, lost)
-    assert found is not None
-    assert found.id == "c2"
+    campaign = await find_copy(listing_account(account, listing), ledger, lost)
+    assert campaign is not None
+    assert campaign.id == "c2"
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_one_host_has_one_spelling(url: str) -> None:
 def test_other_ports_and_addresses_are_different_places() -> None:
     urls = ["https://h:8443", "http://h:443", "https://h", "http://[::1]:8000", "http://h/One/"]
     hosts = ["h:8443", "h:443", "h", "[::1]:8000", "h/One"]
-    assert [canonical_address(each) for each in urls] == hosts
+    assert [canonical_address(url) for url in urls] == hosts
     assert canonical_address("http://[0:0:0:0:0:0:0:1]:8000") == "[::1]:8000"
 
 
@@ -354,7 +354,10 @@ async def test_times_are_the_ledger_s_and_not_this_machine_s(
     intent = replace(INTENT, id=new_id(), attempt_id=new_id(), key="k")
     await ledger.begin(intent, now, None)
     lost = await ledger.settle(intent, UNKNOWN, now, now)
-    older, ours = [Campaign(each, "Copy", created_at=datetime.now(UTC)) for each in ("old", "new")]
+    older, ours = [
+        Campaign(campaign_id, "Copy", created_at=datetime.now(UTC))
+        for campaign_id in ("old", "new")
+    ]
     older = replace(older, created_at=datetime.now(UTC) - timedelta(seconds=90))
     assert await find_copy(listing_account(account, Listing([older])), ledger, lost) is None
     listing = listing_account(account, Listing([older, ours]))

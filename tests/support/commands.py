@@ -35,11 +35,11 @@ class Command:
         self._lines.put(None)
 
     def wait_for(self, pattern: str, seconds: float = 60) -> re.Match[str]:
-        while not (found := re.search(pattern, self.output)):
+        while not (match := re.search(pattern, self.output)):
             line = self._lines.get(timeout=seconds)
             assert line is not None, f"ended without {pattern!r}:\n{self.output}"
             self.output += line
-        return found
+        return match
 
     def kill(self) -> None:
         self.process.kill()

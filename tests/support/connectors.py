@@ -90,7 +90,7 @@ def accounts_with(capability: type) -> list[tuple[str, str]]:
 
 def first_connector(provider: str) -> tuple[Connector[Any], Any]:
     """A provider's connector, for its first account, and its example."""
-    name = next(name for each, name in ACCOUNTS if each == provider)
+    name = next(name for candidate, name in ACCOUNTS if candidate == provider)
     return connect(provider, name), example_of(provider)
 
 

@@ -56,13 +56,13 @@ class DatabaseProxy:
         self, client: asyncio.StreamReader, server: asyncio.StreamWriter, is_lost: asyncio.Event
     ) -> None:
         while data := await client.read(65536):
-            for statement in [each for each in self.lost_answers if each in data]:
+            for statement in [part for part in self.lost_answers if part in data]:
                 if self.lost_answers[statement] > 0:
                     self.lost_answers[statement] -= 1
                     is_lost.set()
-            for statement in [each for each in self.events if each in data]:
+            for statement in [part for part in self.events if part in data]:
                 await asyncio.to_thread(self.events.pop(statement))
-            for statement in [each for each in self.late if each in data]:
+            for statement in [part for part in self.late if part in data]:
                 await asyncio.sleep(self.late.pop(statement))
             await self._while_stalled()
             server.write(data)
@@ -128,7 +128,7 @@ async def _carrying(database_proxy: DatabaseProxy, url: str) -> AsyncIterator[No
         yield
     finally:
         server.close()
-        for each in list(carrying):
-            each.cancel()
+        for running in list(carrying):
+            running.cancel()
         with suppress(asyncio.CancelledError):
             await asyncio.gather(*carrying, return_exceptions=True)

@@ -236,8 +236,8 @@ async def _answer_in_bad_chunks(request: CopyRequest) -> None:
 
 async def _drip(request: CopyRequest, whole: bytes, at_once: int) -> None:
     await request.send(whole[:at_once])
-    for each in whole[at_once:]:
-        await request.send(bytes([each]))
+    for byte in whole[at_once:]:
+        await request.send(bytes([byte]))
         await asyncio.sleep(DRIP_SECONDS)
 
 
@@ -471,7 +471,7 @@ async def _serving(provider: Provider) -> AsyncIterator[None]:
         provider.refusing_url = _url_of(deaf)
         async with asyncio.TaskGroup() as tasks:
             serving = [
-                tasks.create_task(_accept(listener, each)) for each, listener in listeners.items()
+                tasks.create_task(_accept(listener, url)) for url, listener in listeners.items()
             ]
             yield
             for task in serving:
@@ -506,15 +506,15 @@ async def _to_its_end(
 
 async def _handle(provider: Provider, connection: socket.socket) -> None:
     head = await _peek(connection)
-    found = REQUEST_LINE.match(head)
-    if found is None:
+    match = REQUEST_LINE.match(head)
+    if match is None:
         provider.complaints.append(f"no request for a campaign: {head!r}")
         return
-    group = found["group"].decode()
-    if found["intent"] is None:
+    group = match["group"].decode()
+    if match["intent"] is None:
         await _list(provider, connection, group)
         return
-    fault, intent = found["fault"].decode(), found["intent"].decode()
+    fault, intent = match["fault"].decode(), match["intent"].decode()
     seen = provider.intents[intent]
     seen.posts.append(monotonic())
     seen.open += 1

@@ -33,9 +33,9 @@ class Figures:
 
     @classmethod
     def load(cls, text: str) -> Self:
-        found = json.loads(text)
+        fields = json.loads(text)
         counters = ("faults", "unknown", "unknown_settled", "counted")
-        return cls(**{**found, **{name: Counter(found[name]) for name in counters}})
+        return cls(**{**fields, **{name: Counter(fields[name]) for name in counters}})
 
     def add(self, other: Self) -> None:
         """Those of another process, whose tests were others."""
@@ -52,7 +52,7 @@ class Figures:
 
     def lines(self) -> list[str]:
         """A Markdown table for each kind of figure that there is."""
-        found: list[str] = []
+        tables: list[str] = []
         if self.intents:
             rows = {
                 "intents": self.intents,
@@ -66,16 +66,16 @@ class Figures:
                     self.unknown_settled.total(), self.unknown.total()
                 ),
             }
-            found += _table("promise", "figure", rows)
+            tables += _table("promise", "figure", rows)
             kinds = {
                 kind: f"{count} | {self.unknown[kind]} | {self.unknown_settled[kind]}"
                 for kind, count in sorted(self.faults.items())
             }
-            found += ["", *_table("fault", "injected | UNKNOWN | settled by reading", kinds)]
+            tables += ["", *_table("fault", "injected | UNKNOWN | settled by reading", kinds)]
         measured = {**self.measured, **{name: str(count) for name, count in self.counted.items()}}
         if measured:
-            found += ["", *_table("measured", "figure", dict(sorted(measured.items())))]
-        return found
+            tables += ["", *_table("measured", "figure", dict(sorted(measured.items())))]
+        return tables
 
 
 def _share(part: int, whole: int) -> str:

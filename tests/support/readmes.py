@@ -43,12 +43,12 @@ class Readme:
     def anchors(self) -> set[str]:
         """The anchors that GitHub gives the headings."""
         headings = re.findall(r"^#+ (.+)$", self.prose, re.MULTILINE)
-        return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+        return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
     def links(self) -> list[str]:
         """The targets of links and images, without those to other hosts."""
         targets = re.findall(r"\]\(([^)\s]+)\)", self.prose)
-        return [each for each in targets if not each.startswith("https://")]
+        return [target for target in targets if not target.startswith("https://")]
 
 
 def _collect() -> Iterator[Readme]:

@@ -116,7 +116,7 @@ def _find(tree: ast.Module, file: str, place: str) -> ast.AST:
     """The definition of that qualified name. Raises `Misplaced`."""
     node: ast.AST = tree
     for name in place.split("."):
-        inner = [each for each in ast.iter_child_nodes(node) if name in _names_of(each)]
+        inner = [child for child in ast.iter_child_nodes(node) if name in _names_of(child)]
         if len(inner) != 1:
             raise Misplaced(f"{file} has {len(inner)} definitions of {place}, and one was expected")
         (node,) = inner
@@ -128,7 +128,7 @@ def _names_of(node: ast.AST) -> list[str]:
         case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
             return [node.name]
         case ast.Assign():
-            return [each.id for each in node.targets if isinstance(each, ast.Name)]
+            return [target.id for target in node.targets if isinstance(target, ast.Name)]
         case ast.AnnAssign(target=ast.Name() as name):
             return [name.id]
     return []

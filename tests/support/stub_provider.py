@@ -81,7 +81,7 @@ class StubProvider:
     takes_names: bool = False
 
     def count(self, kind: str) -> int:
-        return sum(each.split()[0] == kind for each in self.calls)
+        return sum(call.split()[0] == kind for call in self.calls)
 
     def hang(self, kind: str) -> asyncio.Event:
         """Let the next call of this kind hang. The event is set when the provider receives it."""
@@ -154,8 +154,8 @@ class StubProvider:
         return JSONResponse({})
 
     def _read(self, request: Request, said: Any) -> Response:
-        found = self.campaigns.get(request.path_params["id"])
-        return JSONResponse(found or {"message": "No such campaign"}, 200 if found else 404)
+        campaign = self.campaigns.get(request.path_params["id"])
+        return JSONResponse(campaign or {"message": "No such campaign"}, 200 if campaign else 404)
 
     def _list(self, request: Request, said: Any) -> Response:
         return JSONResponse({"campaigns": list(self.campaigns.values())})
@@ -339,10 +339,10 @@ class StubGateway:
         return await self.duplicator.duplicate("everyone", key, "stub", asked, override_of)
 
     async def copy(self, campaign: StubInput | None = None, key: str = "k") -> Duplication:
-        answer = await self.ask(campaign, key)
-        assert answer.error is None
-        assert answer.duplication is not None
-        return answer.duplication
+        result = await self.ask(campaign, key)
+        assert result.error is None
+        assert result.duplication is not None
+        return result.duplication
 
     async def lose(self, campaign: StubInput | None = None, key: str = "k") -> Duplication:
         lost = await self.copy(campaign, key)
@@ -350,9 +350,9 @@ class StubGateway:
         return lost
 
     async def recorded(self, key: str = "k") -> Duplication:
-        found: Duplication | None = await self.ledger.find("everyone", key)
-        assert found is not None
-        return found
+        record: Duplication | None = await self.ledger.find("everyone", key)
+        assert record is not None
+        return record
 
     async def is_created(self) -> bool:
         return (await self.recorded()).status is DuplicationStatus.CREATED
@@ -368,8 +368,8 @@ class StubGateway:
     async def check(self) -> int:
         """Check every unsettled duplication once, as the reconciler does."""
         due = await self.due()
-        for each in due:
-            await reconciliation.check_one(self.accounts, self.ledger, each)
+        for record in due:
+            await reconciliation.check_one(self.accounts, self.ledger, record)
         return len(due)
 
     @asynccontextmanager
@@ -382,7 +382,7 @@ class StubGateway:
 
     async def crash(self) -> None:
         """Stop as if killed, with nothing finished, and start again."""
-        tasks = [each.task for each in self.duplicator._running.values()]
+        tasks = [running.task for running in self.duplicator._running.values()]
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)

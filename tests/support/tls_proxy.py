@@ -51,8 +51,8 @@ async def _passing_on(context: ssl.SSLContext, target: tuple[str, int]) -> Async
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        for each in list(connections):
-            each.cancel()
+        for connection in list(connections):
+            connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
 
 

@@ -60,7 +60,7 @@ class Frontend:
         config = {"compilerOptions": {**options, "noEmit": True}, "include": ["src", "codegen.ts"]}
         self.write("tsconfig.json", json.dumps(config))
         done = self._run("typescript/bin/tsc", "--pretty", "false")
-        found: dict[str, list[Mistake]] = {}
+        by_file: dict[str, list[Mistake]] = {}
         for block in re.split(r"^(?=\S)", done.stdout, flags=re.MULTILINE)[1:]:
             place = re.match(r"(\S+)\((\d+),(\d+)\): error (TS\d+): (.*)", block, re.DOTALL)
             # A mistake that is in no file is in our own configuration.
@@ -69,9 +69,9 @@ class Frontend:
             source = (self.folder / file).read_text("utf-8").splitlines()[int(line) - 1]
             word = re.match(r"\w*", source[int(column) - 1 :])
             assert word
-            found.setdefault(file, []).append(Mistake(code, word[0], message.strip()))
-        assert done.returncode == 0 or found, f"the compiler failed:\n{done.stdout}{done.stderr}"
-        return found
+            by_file.setdefault(file, []).append(Mistake(code, word[0], message.strip()))
+        assert done.returncode == 0 or by_file, f"the compiler failed:\n{done.stdout}{done.stderr}"
+        return by_file
 
     def build(self) -> Path:
         """The folder with the JavaScript, as modules that Node.js loads without a bundler."""

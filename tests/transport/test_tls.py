@@ -113,7 +113,7 @@ async def test_private_ca_of_ssl_cert_dir_is_trusted(
 ) -> None:
     # OpenSSL looks for a file whose name is a hash of the CA's name in lower case.
     subject = x509.load_pem_x509_certificate(ca.cert_pem.bytes()).subject
-    lowered = x509.Name(x509.NameAttribute(each.oid, each.value.lower()) for each in subject)
+    lowered = x509.Name(x509.NameAttribute(name.oid, name.value.lower()) for name in subject)
     digest = hashlib.sha1(lowered.public_bytes()[2:]).digest()
     ca.cert_pem.write_to_path(str(tmp_path / f"{digest[3::-1].hex()}.0"))
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
@@ -160,7 +160,7 @@ async def test_invalid_certificate_is_explained_and_tried_once(
         async with tls_provider(certificate) as provider:
             assert await failure(provider.url, trusted) == expected
             assert (provider.handshakes, provider.requests) == (1, 0)
-        (line,) = [each for each in caplog.records if each.levelno == logging.WARNING]
+        (line,) = [record for record in caplog.records if record.levelno == logging.WARNING]
         host = provider.url.removeprefix("https://")
         assert line.getMessage() == f"no TLS connection to {host}: {expected}"
 

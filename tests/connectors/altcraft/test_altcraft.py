@@ -54,7 +54,7 @@ def sent(**changes: Any) -> Any:
 def sent_in_xml(**changes: Any) -> dict[str, str | None]:
     root = ET.fromstring(connector("xml").build_request(replace(WANTED, **changes)).body)
     assert root.tag == "xml"
-    return {each.tag: each.text for each in root}
+    return {element.tag: element.text for element in root}
 
 
 def read(body: object, status: int = 200, **changes: Any) -> Outcome:
@@ -246,8 +246,10 @@ def test_malicious_xml_is_not_parsed(bomb: str) -> None:
 
 def test_keys_are_parsed_in_any_case() -> None:
     item = {"Id": 97, "NAME": "A copy", "Is_Active": True, "Groups": [{"Id": 0}]}
-    (found,) = connector().parse_search(respond(200, {"data": [item], "error": 0}), None).campaigns
-    assert found == Campaign(id="97", name="A copy", status=CampaignStatus.ACTIVE)
+    (campaign,) = (
+        connector().parse_search(respond(200, {"data": [item], "error": 0}), None).campaigns
+    )
+    assert campaign == Campaign(id="97", name="A copy", status=CampaignStatus.ACTIVE)
 
 
 def test_search_starts_after_the_source() -> None:
@@ -265,8 +267,8 @@ def test_search_starts_after_the_source() -> None:
 def test_next_page_starts_at_next_from_id_or_after_a_full_page() -> None:
     def page(count: int, **more: int) -> str | None:
         items = [{"id": 100 + number, "name": "A copy"} for number in range(count)]
-        answer = respond(200, {"data": items, "error": 0, **more})
-        return connector().parse_search(answer, None).next_cursor
+        response = respond(200, {"data": items, "error": 0, **more})
+        return connector().parse_search(response, None).next_cursor
 
     assert page(2, next_from_id=102) == "102"
     assert page(1000, next_from_id=1100) == "1100"
@@ -296,18 +298,18 @@ async def test_search_reads_every_page(
         made.append(outcome.campaign.id)
     connector = account.connector
     assert isinstance(connector, AltcraftConnector)
-    found: list[str] = []
+    ids: list[str] = []
     cursor: str | None = None
     for _ in range(10):
-        answer = await account.transport.send_idempotent(connector.build_search(wanted, cursor))
-        page = connector.parse_search(answer, cursor)
+        response = await account.transport.send_idempotent(connector.build_search(wanted, cursor))
+        page = connector.parse_search(response, cursor)
         assert len(page.campaigns) <= 2
-        found += [each.id for each in page.campaigns]
+        ids += [campaign.id for campaign in page.campaigns]
         cursor = page.next_cursor
         if cursor is None:
             break
-    assert [each for each in found if each in made] == made
-    assert len(found) == len(set(found))
+    assert [campaign_id for campaign_id in ids if campaign_id in made] == made
+    assert len(ids) == len(set(ids))
 
 
 def test_lookup_uses_the_method_of_the_kind() -> None:
