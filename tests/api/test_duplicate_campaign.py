@@ -76,12 +76,12 @@ async def test_accepted_copy_is_found_by_reading_and_becomes_created(client: Any
 async def test_two_identical_intents_get_different_copies(client: Any) -> None:
     first, second = await asyncio.gather(client.duplicate(BRAZE), client.duplicate(BRAZE))
 
-    duplication = [
+    duplications = [
         await settled(client, payload["duplication"]["id"]) for payload in (first, second)
     ]
 
     made = {copy["id"] for copy in (await client.counted("braze"))["copies"]}
-    assert {settled_one["campaign"]["id"] for settled_one in duplication} == made
+    assert {duplication["campaign"]["id"] for duplication in duplications} == made
     assert len(made) == 2
 
 

@@ -88,8 +88,8 @@ async def test_sandbox_allows_cors_only_for_local_origins(client: Any) -> None:
         return response
 
     for origin in ("http://localhost:5173", "http://127.0.0.1:3000", "http://[::1]:8080"):
-        answer = await preflight(origin)
-        assert answer.headers["access-control-allow-origin"] == origin
+        allowed = await preflight(origin)
+        assert allowed.headers["access-control-allow-origin"] == origin
     for origin in ("https://example.com", "http://localhost.example.com", "null"):
-        answer = await preflight(origin)
-        assert "access-control-allow-origin" not in answer.headers
+        refused = await preflight(origin)
+        assert "access-control-allow-origin" not in refused.headers

@@ -1,10 +1,10 @@
-// Every audit of GraphQL over HTTP against a server: `audit.mjs URL`.
+// Runs every audit of GraphQL over HTTP against a server: `audit.mjs URL`.
 
 import { serverAudits } from 'graphql-http';
 
 const [url] = process.argv.slice(2);
 
-// An audit throws when it cannot even judge the answer.
+// An audit throws if it cannot assess the response.
 const judge = (audit) => audit.fn().catch((error) => ({ status: 'error', reason: String(error) }));
 
 const results = [];

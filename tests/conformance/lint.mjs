@@ -1,4 +1,4 @@
-// All of the linter's rules over one schema: `lint.mjs FILE`.
+// Applies all rules of the linter to one schema: `lint.mjs FILE`.
 
 import { readFileSync } from 'node:fs';
 import linter from 'graphql-schema-linter';

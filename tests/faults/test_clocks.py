@@ -111,7 +111,7 @@ async def test_gateways_with_clocks_twenty_minutes_apart_make_no_second_copy(
         if intent.fault in {"none", "slow", "refusal-409"}:
             assert records[intent.name].status == intent.expected
         elif intent.name not in began_ahead:
-            assert records[intent.name].status == intent.expected, "it is found as ever"
+            assert records[intent.name].status == intent.expected, "it is found as without a jump"
 
 
 @pytest.mark.parametrize(

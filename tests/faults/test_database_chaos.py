@@ -81,14 +81,14 @@ async def test_write_with_a_lost_confirmation_is_repeated_and_takes_effect_once(
 ) -> None:
     wanted = intents(["none"] * 20, ACCOUNTS)
     async with gateway_at(tmp_path, database_proxy.url, provider) as gateway:
-        database_proxy.lost_answers[statement] = 15
+        database_proxy.lost_confirmations[statement] = 15
         histories = await retry_all_until_final(
             http, lambda: gateway.url, provider, wanted, clients=5
         )
         records = await recorded(postgres_url)
     check_promises(figures, provider, histories, records, kind=f"confirmation of the {name} lost")
-    figures.faults[f"confirmation of the {name} lost"] += database_proxy.answers_lost
-    assert database_proxy.answers_lost == 15
+    figures.faults[f"confirmation of the {name} lost"] += database_proxy.confirmations_lost
+    assert database_proxy.confirmations_lost == 15
     assert [[response.status for response in history.responses] for history in histories] == [
         ["CREATED"]
     ] * 20
@@ -106,9 +106,9 @@ async def test_intent_recorded_without_confirmation_becomes_rejected_after_an_ou
     """The database takes the record, and is then unreachable for longer than the gateway waits."""
     (wanted,) = intents(["none"], ACCOUNTS)
     async with gateway_at(tmp_path, database_proxy.url, provider, SHORT_WAITS) as gateway:
-        database_proxy.lost_answers[BEGIN] = 1
+        database_proxy.lost_confirmations[BEGIN] = 1
         asking = asyncio.create_task(ask(http, gateway.url, wanted))
-        while not database_proxy.answers_lost:
+        while not database_proxy.confirmations_lost:
             await asyncio.sleep(0.005)
         database_proxy.is_cut = True
         refused = await asking

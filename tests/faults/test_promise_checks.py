@@ -60,7 +60,9 @@ def later(response: GatewayResponse) -> GatewayResponse:
     return replace(response, sent_at=response.sent_at + 5, received_at=response.received_at + 5)
 
 
-def check(seen: Traffic, responses: list[GatewayResponse], recorded: Duplication | None) -> Violations:
+def check(
+    seen: Traffic, responses: list[GatewayResponse], recorded: Duplication | None
+) -> Violations:
     provider = Provider(intents={"wish": seen})
     records = {} if recorded is None else {"wish": recorded}
     return find_violations(provider, [History(WANTED, responses)], records)

@@ -112,7 +112,9 @@ async def test_two_gateways_with_the_same_keys_at_the_same_time_make_one_copy_fo
         records = await recorded(postgres_url)
     check_promises(figures, provider, histories, records)
     made = sum(len(traffic.copies) for traffic in provider.intents.values())
-    figures.measured["copies of keys that two gateways got at once"] = f"{made} of {RACES} keys"
+    figures.measured["copies of keys that two gateways got at the same time"] = (
+        f"{made} of {RACES} keys"
+    )
     assert made == RACES
     assert len(records) == RACES
 

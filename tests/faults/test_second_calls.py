@@ -709,8 +709,8 @@ async def die_over_jobs(
         records = await recorded(ledger)
         await death.strike()
         for payload in await asyncio.gather(*asking):
-            is_answered = step not in {"before-settle", "after-settle"}
-            assert (payload is not None) == is_answered, step
+            has_response = step not in {"before-settle", "after-settle"}
+            assert (payload is not None) == has_response, step
             assert payload is None or (
                 payload["status"] == "ACCEPTED" and payload["campaign"]["id"]
             )

@@ -76,7 +76,7 @@ BUGS = [
         "[braze/unknown.service-unavailable]",
     ),
     Bug(
-        "answer before COMMIT",
+        "respond before COMMIT",
         [
             Code(
                 "ledger/writer.py",

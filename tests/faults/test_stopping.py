@@ -64,7 +64,7 @@ async def test_sigterm_refuses_new_requests_and_finishes_running_ones(
         released_at = monotonic()
         finished = await asyncio.gather(*asking)
         assert await gateway.ended() == 0, gateway.output()
-        figures.measured[f"drain of {UNDER_WAY} calls, from the provider's last answer"] = (
+        figures.measured[f"drain of {UNDER_WAY} calls, from the provider's last response"] = (
             f"{monotonic() - released_at:.2f} s"
         )
         repeated = await asyncio.gather(*again)

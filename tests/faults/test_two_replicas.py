@@ -101,7 +101,7 @@ async def test_refusal_without_a_record_keeps_the_key(
     assert (again.status, again.replayed) == ("CREATED", False)
 
 
-async def test_late_answer_and_search_never_give_one_campaign_two_owners(
+async def test_late_response_and_search_never_give_one_campaign_two_owners(
     tmp_path: Path, postgres_url: str, provider: Provider, http: httpx.AsyncClient
 ) -> None:
     """Two equal intents get their copies in the reverse order, one through a paused replica."""
@@ -137,7 +137,7 @@ async def test_late_answer_and_search_never_give_one_campaign_two_owners(
     made_last = max(copies, key=lambda campaign_id: copies[campaign_id])
     campaign = records[first.key].campaign
     assert campaign is not None
-    assert campaign.id == made_last, "the provider's answer counts"
+    assert campaign.id == made_last, "the provider's response counts"
 
 
 @pytest.mark.parametrize("seconds", [-300, 300])

@@ -1,4 +1,4 @@
-"""A router over our subgraph and another one, and all that passes between it and the gateway."""
+"""A router with our subgraph and another one, and its requests to the gateway."""
 
 import json
 import os
@@ -29,7 +29,7 @@ REPORTING = ("APOLLO_", "HIVE_")
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A sandbox of these tests' own, because they count what its emulators are asked."""
+    """A sandbox that only these tests use, because they count the requests to its emulators."""
 
     url: str
     copies: dict[str, str]
@@ -50,7 +50,7 @@ class Sandbox:
 
 @dataclass(frozen=True)
 class Router:
-    """What a client of the supergraph can do, and what the router asked our gateway for that."""
+    """A client of the supergraph. `requests` has the requests of the router to our gateway."""
 
     name: str
     url: str
@@ -78,7 +78,7 @@ def sandbox() -> Iterator[Sandbox]:
             for provider in CONNECTORS
         }
         yield Sandbox(url, copies)
-        # To a terminal it leaves at once; a router would be given time to notice.
+        # SIGINT is the signal of a terminal, so it stops without waiting for load balancers.
         assert command.stop(signal.SIGINT) == 0
 
 
@@ -90,14 +90,14 @@ def router(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Router]:
     requests: list[dict[str, Any]] = []
-    ours = serve(listening_to(sandbox.url, requests)) + "/graphql"
+    ours = serve(recording_proxy(sandbox.url, requests)) + "/graphql"
     supergraph = tmp_path_factory.mktemp("federation") / f"{request.param}.graphql"
     with started(SCRIPT, request.param, ours, str(supergraph)) as served:
         yield Router(request.param, served["url"], sandbox, requests)
 
 
-def listening_to(target: str, requests: list[dict[str, Any]]) -> Starlette:
-    """Passes everything on, unchanged but for keeping what was asked."""
+def recording_proxy(target: str, requests: list[dict[str, Any]]) -> Starlette:
+    """Return a proxy that records the requests and passes them on unchanged."""
 
     async def pass_on(request: Request) -> Response:
         requests.append(await request.json())
@@ -114,15 +114,15 @@ def listening_to(target: str, requests: list[dict[str, Any]]) -> Starlette:
 
 @contextmanager
 def started(script: Path, *arguments: str) -> Iterator[Any]:
-    """What a script prints once it serves; it stops, with all that it started, in the end."""
-    # Keys of somebody's account would have the routers report there what the tests do.
+    """Yield what a script prints when it serves. In the end it must stop, with its processes."""
+    # With the keys of a developer's account, the routers would report to that account.
     kept = {name: value for name, value in os.environ.items() if not name.startswith(REPORTING)}
     with subprocess.Popen(
         [node(), script, *arguments],
         env=kept,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        # A group of its own, so that a router that does not stop can be found and killed.
+        # Its own process group, so that a router that does not stop can be found and killed.
         start_new_session=True,
     ) as process:
         try:

@@ -25,7 +25,7 @@ def url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def open_at() -> AsyncIterator[Callable[..., Awaitable[Ledger]]]:
-    """Opens ledgers, and closes them after the test; more is fields of `Timing`."""
+    """Opens ledgers, and closes them after the test. `timing` has fields of `Timing`."""
     opened: list[Ledger] = []
 
     async def open_one(url: str, *, as_operator: bool = False, **timing: Any) -> Ledger:

@@ -44,7 +44,7 @@ COPY = Campaign(
     created_at=NOW,
 )
 LEFT = CopyWarning(WarningCode.NAME_NOT_APPLIED, "It has another name.", "Bad title")
-UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no response"))
 REJECTED = Rejected(
     UserError(ErrorCode.RATE_LIMITED, "slow down", ("input", "braze"), 30, "429", "Slow!"), "trace"
 )
@@ -446,14 +446,14 @@ async def test_response_takes_its_campaign_from_a_searched_duplication(
         copy = Created(replace(COPY, id=copy_id), warnings=(LEFT,))
         assert await ledger.settle_from_evidence(record, copy, Evidence.INFERRED, NOW, None)
 
-    answered = await ledger.settle(late, Created(replace(COPY, id="c1"), "T"), LATER, None)
-    assert (answered.status, answered.evidence) == (DuplicationStatus.CREATED, Evidence.RESPONSE)
-    assert answered.campaign == replace(COPY, id="c1")
+    responded = await ledger.settle(late, Created(replace(COPY, id="c1"), "T"), LATER, None)
+    assert (responded.status, responded.evidence) == (DuplicationStatus.CREATED, Evidence.RESPONSE)
+    assert responded.campaign == replace(COPY, id="c1")
     exchanged = await stored(ledger, other)
     assert (exchanged.status, exchanged.evidence) == (DuplicationStatus.CREATED, Evidence.INFERRED)
     assert (exchanged.campaign, exchanged.warnings) == (replace(COPY, id="c2"), (LEFT,))
     again = await ledger.settle(late, Created(replace(COPY, id="c1"), "T"), LATER, None)
-    assert again == answered
+    assert again == responded
     assert await stored(ledger, other) == exchanged
 
 
@@ -474,8 +474,8 @@ async def test_outcome_is_recorded_if_the_owner_loses_the_campaign_meanwhile(
         return record
 
     monkeypatch.setattr(ledger, "_one", settle_the_other_and_find_one)
-    answered = await ledger.settle(late, Created(COPY), LATER, None)
-    assert (answered.status, answered.campaign) == (DuplicationStatus.CREATED, COPY)
+    responded = await ledger.settle(late, Created(COPY), LATER, None)
+    assert (responded.status, responded.campaign) == (DuplicationStatus.CREATED, COPY)
     assert (await stored(ledger, other)).campaign == replace(COPY, id="c2")
 
 
@@ -538,8 +538,8 @@ async def test_duplication_that_loses_its_campaign_is_due_again(
     record = await settled(ledger, other, before)
     assert await ledger.settle_from_evidence(record, Created(COPY), evidence, NOW, None)
 
-    answered = await ledger.settle(late, Created(COPY), LATER, None)
-    assert (answered.status, answered.campaign) == (DuplicationStatus.CREATED, COPY)
+    responded = await ledger.settle(late, Created(COPY), LATER, None)
+    assert (responded.status, responded.campaign) == (DuplicationStatus.CREATED, COPY)
     released = await stored(ledger, other)
     assert (released.status, released.campaign, released.evidence) == (record.status, None, None)
     assert released.settled_at is None

@@ -174,8 +174,8 @@ async def test_ledger_of_version_1_is_read_whole(
     assert {record.intent.key for record in due} == {"IN_PROGRESS", "UNKNOWN", "ACCEPTED"}
 
 
-# Two rows of one host, of which one has weaker evidence. Two rows of one host and port, both from
-# responses, so the port serves two tenants. One row of a kind of campaign.
+# Two rows of one host, one of them with weaker evidence. Two rows of one host and port, both from
+# responses, so two tenants share the port. One row with a kind of campaign.
 OWNED = [
     ("API.example.com:443", "INFERRED"),
     ("api.example.com", "ANSWER"),

@@ -33,7 +33,7 @@ from support.waiting import until
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=1)
 COPY = Campaign("c9", name="Copy")
-UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no response"))
 
 MakeIntent = Callable[..., Intent]
 Open = Callable[..., Awaitable[Ledger]]

@@ -36,7 +36,7 @@ from support.ledgers import connected, status_of
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=1)
 COPY = Campaign("c9", name="Copy")
-UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no response"))
 REJECTED = Rejected(UserError(ErrorCode.CONFLICT, "no"))
 
 MakeIntent = Callable[..., Intent]

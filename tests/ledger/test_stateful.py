@@ -60,7 +60,7 @@ from support.memory import memory_folder
 START = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 CHECK_TIMEOUT = timedelta(seconds=60)
 
-UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no response"))
 REFUSED = Rejected(UserError(ErrorCode.CONFLICT, "no"), "trace")
 NEVER_SENT = UserError(ErrorCode.OVERLOADED, "never sent")
 ABSENT = UserError(ErrorCode.PROVIDER_UNAVAILABLE, "checked")
@@ -110,7 +110,7 @@ class Attempt:
     is_sent: bool = False
     is_in_flight: bool = False
     is_promised: bool = False
-    answer: Outcome | None = None
+    response: Outcome | None = None
     copy: Campaign | None = None
 
 
@@ -275,7 +275,7 @@ class Copying(RuleBasedStateMachine):
         for attempt in mine:
             self._send(attempt)
             self._receive(attempt, verdict)
-            self._answer(attempt, at, is_lost=is_lost)
+            self._receive_response(attempt, at, is_lost=is_lost)
 
     def _send(self, attempt: Attempt) -> None:
         record = self._record(attempt)
@@ -297,12 +297,12 @@ class Copying(RuleBasedStateMachine):
         attempt.is_in_flight = False
         if verdict == "made":
             attempt.copy = self._new_campaign(attempt)
-            attempt.answer = Created(attempt.copy, "trace")
+            attempt.response = Created(attempt.copy, "trace")
         elif verdict == "promised":
             attempt.is_promised = True
-            attempt.answer = Accepted("trace")
+            attempt.response = Accepted("trace")
         elif verdict == "refused":
-            attempt.answer = REFUSED
+            attempt.response = REFUSED
 
     @precondition(lambda self: self._promised())
     @rule(which=ANY, is_kept=st.booleans())
@@ -316,10 +316,10 @@ class Copying(RuleBasedStateMachine):
     @rule(which=ANY, at=ANY, is_lost=st.booleans())
     def a_response_arrives(self, which: int, at: int, *, is_lost: bool) -> None:
         """It may be late, repeated, or after the takeover from its gateway."""
-        self._answer(chosen(which, self._sent()), at, is_lost=is_lost)
+        self._receive_response(chosen(which, self._sent()), at, is_lost=is_lost)
 
-    def _answer(self, attempt: Attempt, at: int, *, is_lost: bool) -> None:
-        outcome = UNKNOWN if is_lost or attempt.answer is None else attempt.answer
+    def _receive_response(self, attempt: Attempt, at: int, *, is_lost: bool) -> None:
+        outcome = UNKNOWN if is_lost or attempt.response is None else attempt.response
         before = self._record(attempt)
         self.held.pop(attempt.intent.id, None)
         key_is_taken = before is None and self.run(
@@ -450,7 +450,7 @@ class Copying(RuleBasedStateMachine):
                 assert attempt.copy is not None
                 assert record.expired or record.campaign == attempt.copy
             if record.status is DuplicationStatus.ACCEPTED:
-                assert isinstance(attempt.answer, Accepted)
+                assert isinstance(attempt.response, Accepted)
         self.records = recorded
 
     # --- helpers ----------------------------------------------------------------------------------

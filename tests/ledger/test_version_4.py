@@ -40,7 +40,7 @@ from support.ledgers import as_listed, connected
 FOLDER = Path(__file__).parent
 FROZEN: dict[str, Any] = json.loads((FOLDER / "version_4.json").read_text("utf-8"))
 
-# What the present version calls what version 4 has written.
+# The names of the present version for what version 4 wrote.
 FIELDS = {"nonce": "attempt_id", "platform": "id_namespace"}
 EVIDENCE = {"ANSWER": "RESPONSE", "PERSON": "OPERATOR", "INFERRED": "INFERRED"}
 WARNINGS = {
@@ -112,7 +112,7 @@ def load_into_postgres(path: Path, url: str) -> None:
 def upgrade(
     request: pytest.FixtureRequest, path: Path, sqlite_url: str, open_at: Open
 ) -> Callable[[], Awaitable[tuple[Ledger, Sequence[Duplication]]]]:
-    """Opens the ledger with the present version; gives it and the records that it has to have."""
+    """Opens the ledger with the present version. Returns it, and the records it must contain."""
 
     async def open_upgraded() -> tuple[Ledger, Sequence[Duplication]]:
         if request.param == "sqlite":
@@ -197,7 +197,7 @@ def again(intent: Intent, override_of: str | None = None) -> Intent:
     return replace(intent, id=new_id(), attempt_id=new_id(), key=new_id(), override_of=override_of)
 
 
-async def test_work_goes_on_in_a_ledger_of_version_4(upgrade: Upgrade) -> None:
+async def test_ledger_of_version_4_can_be_used_after_the_upgrade(upgrade: Upgrade) -> None:
     ledger, records = await upgrade()
     now = ledger.now()
     for record in records:
@@ -209,7 +209,7 @@ async def test_work_goes_on_in_a_ledger_of_version_4(upgrade: Upgrade) -> None:
     for key in ("operator-absent", "operator-created", "inferred"):
         intent = by_key(key).intent
         settled = await ledger.settle(intent, Created(Campaign(f"of-{key}")), now, None)
-        assert settled.evidence is Evidence.RESPONSE, "a response outweighs weaker evidence"
+        assert settled.evidence is Evidence.RESPONSE, "a response replaces weaker evidence"
         assert settled.campaign == Campaign(f"of-{key}")
 
     unknown = await ledger.find("everyone", "candidates")
@@ -250,8 +250,8 @@ def make_recent(path: Path) -> None:
         )
 
 
-async def test_a_key_of_version_4_is_replayed_over_http(path: Path) -> None:
-    """The fingerprint of the same input is the same, or a retry would be refused as another's."""
+async def test_key_of_version_4_is_replayed_over_http(path: Path) -> None:
+    """The fingerprint of the same input must be the same. Otherwise a retry would be refused."""
     make_recent(path)
     async with (
         sandbox("127.0.0.1", 0, path) as running,

@@ -1,4 +1,4 @@
-"""The inner rooms by themselves: an account at an emulator, a ledger that fails when told to."""
+"""The duplication without HTTP: an account at an emulator, and a ledger that can fail."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -23,7 +23,7 @@ from support.stub_provider import Copying, StubGateway, gateway_of
 
 
 class Flaky:
-    """A real ledger whose named methods fail as often as told, before or after having done it."""
+    """A real ledger. `failures` says how often a method fails, `failures_after` after its work."""
 
     def __init__(self, ledger: Ledger, url: str) -> None:
         self.ledger = ledger
@@ -32,7 +32,7 @@ class Flaky:
         self.failures_after: dict[str, int] = {}
 
     async def reopen(self) -> None:
-        """As the next gateway would, after this one has gone."""
+        """Open the ledger as the next gateway does, after this one has stopped."""
         await self.ledger.close()
         self.ledger = await open_ledger(self.url)
 
@@ -108,7 +108,7 @@ def campaign() -> Any:
 
 @pytest.fixture
 async def open_gateway(ledger: Flaky) -> AsyncIterator[Callable[..., Awaitable[StubGateway]]]:
-    """Opens a gateway in front of a stub provider of a kind; more is fields of `Timing`."""
+    """Opens a gateway with a stub provider of a kind. `timing` has fields of `Timing`."""
     async with AsyncExitStack() as opened:
 
         async def open_one(kind: type[Copying], timeout: float = 5, **timing: Any) -> StubGateway:

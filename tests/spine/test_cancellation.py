@@ -1,4 +1,4 @@
-"""One call, cancelled at each of its awaits in turn, as a client or a violent end would."""
+"""One call, cancelled at each of its awaits, as by a client that leaves or a gateway that stops."""
 
 import asyncio
 import types
@@ -19,13 +19,13 @@ from support.plain import NO_CAS
 
 SOURCE = "507f1f77bcf86cd799439011"
 
-# More awaits than this has no call; a harness that never gets through would go on for ever.
+# No call has more awaits. Without this limit, a test that never ends a call would run for ever.
 MOST_AWAITS = 300
 
 
 @dataclass
 class Interruption:
-    """Cancels the first task of that name when it waits for the `at`-th time."""
+    """Cancels the first task with this name when it waits for the `at`-th time."""
 
     name: str
     at: int
@@ -62,7 +62,7 @@ async def _watched(coroutine: Coroutine[Any, Any, Any], before_wait: Callable[[]
 def _steps_of(
     coroutine: Coroutine[Any, Any, Any], before_wait: Callable[[], None]
 ) -> Generator[Any, Any, Any]:
-    """Runs it as a task would, and says so each time it is about to wait."""
+    """Run the coroutine as a task does, and call `before_wait` before each wait."""
     thrown: BaseException | None = None
     while True:
         try:
@@ -96,7 +96,7 @@ class Truth:
 
 @pytest.fixture
 def truth(provider: str) -> Any:
-    """How often the provider was asked, and how many copies of that name it has made."""
+    """Returns how many copies were requested in total, and how many copies of a name exist."""
 
     async def look(name: str) -> Truth:
         async with httpx.AsyncClient(trust_env=False, verify=NO_CAS) as client:
@@ -114,8 +114,8 @@ async def assert_true_and_never_repeated(
     truth: Any,
     asked_before: int,
 ) -> None:
-    """What holds after a call that was cut anywhere, now and after a restart."""
-    # Whatever the writer of the ledger still has, and the provider has received, takes effect.
+    """Assert what must be true after a cancelled call, before and after a restart."""
+    # Pending writes of the ledger and requests at the provider still take effect.
     await ledger.ledger.check()
     await asyncio.sleep(0.03)
     assert account.rate_limiter._slots._value == CALLS_AT_ONCE
@@ -174,7 +174,7 @@ async def test_caller_that_leaves_at_any_await_does_not_change_the_outcome(
                 await asyncio.create_task(ask(duplicator, mine))
         await duplicator.drain()
         record = await ledger.ledger.find("everyone", mine.name)
-        assert record is not None, "the call went on without its caller"
+        assert record is not None, "the call continued without its caller"
         assert record.status is not DuplicationStatus.IN_PROGRESS
         assert (await truth(mine.name)).asked == before + 1
         await assert_true_and_never_repeated(duplicator, account, ledger, mine, truth, before)
@@ -189,7 +189,7 @@ async def test_caller_that_leaves_at_any_await_does_not_change_the_outcome(
 async def test_call_cancelled_at_any_await_is_never_sent_twice(
     account: Account, ledger: Any, campaign: Any, truth: Any, name: str, source: str
 ) -> None:
-    """Without a grace, as when a gateway that stops is told to stop at once."""
+    """The gateway stops without waiting for its calls."""
     statuses = set()
     for at in count(1):
         assert at < MOST_AWAITS
@@ -206,4 +206,6 @@ async def test_call_cancelled_at_any_await_is_never_sent_twice(
             break
     assert interruption.is_taken
     assert at > 1
-    assert DuplicationStatus.UNKNOWN in statuses, "some were cut after their record was written"
+    assert DuplicationStatus.UNKNOWN in statuses, (
+        "some were cancelled after their record was written"
+    )

@@ -1,4 +1,4 @@
-"""The spine where something goes wrong around the send."""
+"""One call with failures before, during and after the send."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -45,7 +45,7 @@ def code(result: DuplicationResult) -> ErrorCode:
 
 
 def begin_elsewhere(ledger: Any, theirs: Intent) -> None:
-    """As another replica would, between our look at the ledger and our own begin."""
+    """Let another gateway begin its intent between our `find` and our `begin`."""
     find = ledger.ledger.find
 
     async def find_and_begin(*arguments: str) -> object:
@@ -143,7 +143,7 @@ async def test_unknown_attempt_is_replayed_and_not_sent_again(
 async def test_key_is_replayed_after_the_accounts_have_changed(
     account: Account, ledger: Any, campaign: Any, copies: Any, named: str | None
 ) -> None:
-    """Whoever retries a lost answer must not be told that nothing was made."""
+    """A caller that retries after a lost response must not hear that nothing was made."""
     asked = campaign("cut-after-copy", account=named)
     lost = await ask(Duplicator({"sonarly": account}, ledger, deadline=5), asked)
     assert status(lost) is DuplicationStatus.UNKNOWN
@@ -163,7 +163,7 @@ async def test_key_is_replayed_after_the_accounts_have_changed(
 async def test_orphan_of_a_dead_gateway_is_replayed_as_unknown(
     duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    """What a gateway that is gone has begun is UNKNOWN to the next."""
+    """An attempt of a dead gateway is UNKNOWN to the next gateway."""
     orphan = make_intent("everyone", "k", account, campaign())
     await ledger.begin(orphan, datetime.now(UTC), None)
     await ledger.reopen()
@@ -357,7 +357,7 @@ async def test_override_works_for_one_of_several_callers(
 ) -> None:
     lost = make_intent("everyone", "lost", account, campaign())
     await ledger.begin(lost, datetime.now(UTC), None)
-    unknown = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+    unknown = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no response"))
     await ledger.settle(lost, unknown, datetime.now(UTC), None)
     asking = [
         duplicator.duplicate("everyone", f"k{number}", "sonarly", campaign(), lost.id)

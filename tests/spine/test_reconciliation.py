@@ -1,4 +1,4 @@
-"""What reading the provider may and may not conclude."""
+"""The search for a copy: which results it may and may not conclude."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -33,13 +33,13 @@ from campaign_gateway.transport.errors import NoResponse
 from support.stub_provider import StubInput
 
 NOW = datetime.now(UTC)
-UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no response"))
 OFTEN = Timing(reconcile_interval=0.01)
 
 
 @dataclass
 class Listing:
-    """A connector and a transport whose provider shows the given campaigns, two a page."""
+    """A connector and a transport whose provider lists these campaigns, two on a page."""
 
     campaigns: Sequence[Campaign]
     title: str = "Listing"
@@ -65,7 +65,7 @@ class Listing:
 
     async def send_idempotent(self, request: ProviderRequest) -> ProviderResponse:
         self.asked += 1
-        # Like any server: the header is written when the request has come.
+        # Like a server, it writes the header when the request arrives.
         headers = {"date": format_datetime(datetime.now(UTC))} | dict(self.headers)
         await asyncio.sleep(self.takes)
         if self.error:
@@ -111,7 +111,7 @@ async def unsettled(
     preexisting_ids: tuple[str, ...] | None = None,
     **changes: Any,
 ) -> Duplication:
-    # In a scope of its own no UNKNOWN is in the way of another copy.
+    # In another scope, no UNKNOWN duplication blocks this copy.
     intent = replace(INTENT, id=new_id(), attempt_id=new_id(), scope=new_id(), key=new_id())
     intent = replace(intent, **changes)
     await ledger.begin(intent, requested_at, preexisting_ids)
@@ -129,7 +129,7 @@ async def test_candidates_are_kept_for_an_operator_when_several_match(
     assert record.status is DuplicationStatus.UNKNOWN
     assert [candidate.id for candidate in record.candidates] == ["c1", "c2"]
     assert "may be one of the campaigns c1, c2" in caplog.text
-    listing.error = NoResponse("no answer in time")
+    listing.error = NoResponse("no response in time")
     await reconciliation.check_one({"sonarly": listing_account(account, listing)}, ledger, record)
     assert (await ledger.get(None, lost.intent.id)).candidates == record.candidates
 
@@ -266,7 +266,7 @@ async def test_accepted_duplication_gets_the_copy_before_an_identical_unknown_on
 async def test_accepted_duplication_competes_with_a_different_one_of_the_same_name(
     account: Account, ledger: Any
 ) -> None:
-    """What was never clearly answered may yet be made, and before what was promised."""
+    """The copy of the UNKNOWN one may still be made, even before the promised copy."""
     await unsettled(ledger, source_campaign_id="other", fingerprint="g")
     promised = await unsettled(ledger, Accepted())
     listing = listing_account(account, Listing([copy("c1", timedelta(seconds=2))]))
@@ -323,7 +323,7 @@ def test_other_ports_and_addresses_are_different_places() -> None:
         (timedelta(hours=2), timedelta(hours=2), True),
         (timedelta(hours=2), timedelta(hours=2, minutes=-1), False),
         (timedelta(days=-9), timedelta(days=-9), True),
-        # One of its two clocks is wrong, and nobody knows which.
+        # One of the two clocks is wrong, and the gateway cannot know which.
         (timedelta(days=-9), timedelta(0), False),
         (None, timedelta(0), True),
     ],
@@ -348,7 +348,7 @@ async def test_copy_is_found_although_the_provider_s_clock_is_wrong(
 async def test_times_are_the_ledger_s_and_not_this_machine_s(
     account: Account, ledger: Any, shift: timedelta, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ledger's clock is off by `shift` from the machine's, and the provider's is right."""
+    """The ledger's clock differs from the machine's by `shift`. The provider's clock is right."""
     monkeypatch.setattr(ledger.ledger.engine, "now", lambda: datetime.now(UTC) + shift)
     now = ledger.now()
     intent = replace(INTENT, id=new_id(), attempt_id=new_id(), key="k")
@@ -371,7 +371,7 @@ async def test_slow_list_makes_no_older_campaign_look_newer(account: Account, le
     assert await find_copy(listing, ledger, lost) is None
 
 
-async def test_provider_that_hangs_holds_up_no_other_account_s_checks(
+async def test_provider_that_hangs_does_not_delay_checks_of_other_accounts(
     account: Account, ledger: Any
 ) -> None:
     for number in range(50):
@@ -406,7 +406,7 @@ async def test_call_in_progress_competes(account: Account, ledger: Any) -> None:
 async def test_failed_checks_are_logged_and_repeated(
     account: Account, ledger: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    listing = Listing([], error=NoResponse("no answer in time"))
+    listing = Listing([], error=NoResponse("no response in time"))
     nobody = await unsettled(
         ledger, account="no longer configured", id_namespace="nowhere.example.com"
     )
@@ -430,7 +430,7 @@ async def test_failed_checks_are_logged_and_repeated(
         while (await ledger.get(None, failing.intent.id)).status is not (DuplicationStatus.CREATED):
             await asyncio.sleep(0.05)
     reading.cancel()
-    assert "could not be checked: no answer in time" in caplog.text
+    assert "could not be checked: no response in time" in caplog.text
     still = await ledger.get(None, nobody.intent.id)
     assert still.status is DuplicationStatus.UNKNOWN
     assert still.checks == 0, "it is left to gateways that have the account"

@@ -107,7 +107,7 @@ def _after(owner: type, name: str) -> Callable[[Hit], None]:
 
 
 def _on_event(event: str) -> Callable[[Hit], None]:
-    """At an event of the HTTP library, for a request that may make a copy."""
+    """Return a step at an event of the HTTP library, for a request that may make a copy."""
 
     def install(hit: Hit) -> None:
         original = client._Exchange.trace

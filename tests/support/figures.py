@@ -1,4 +1,4 @@
-"""What the tests of the promise have counted and measured, for the report."""
+"""What the tests count and measure, for the report."""
 
 import json
 from collections import Counter
@@ -8,9 +8,9 @@ from typing import Self
 
 @dataclass
 class Figures:
-    """Filled by tests as they run; a test asserts for itself and only counts here.
+    """The figures of all tests of a run. Tests add to them, and make their assertions themselves.
 
-    `measured` has what benchmarks and drills measured, by name; `counted` what tests counted there.
+    `measured` has results of benchmarks and drills by name, and `counted` has counts by name.
     """
 
     intents: int = 0
@@ -28,7 +28,7 @@ class Figures:
         self.counted[what] += 1
 
     def dump(self) -> str:
-        """All of them as text, for another process to add to its own."""
+        """Return all figures as text, which another process can load and add to its own."""
         return json.dumps(vars(self))
 
     @classmethod
@@ -38,7 +38,7 @@ class Figures:
         return cls(**{**fields, **{name: Counter(fields[name]) for name in counters}})
 
     def add(self, other: Self) -> None:
-        """Those of another process, whose tests were others."""
+        """Add the figures of another process, which ran other tests."""
         self.intents += other.intents
         self.faults += other.faults
         self.most_copies = max(self.most_copies, other.most_copies)
@@ -51,7 +51,7 @@ class Figures:
         self.counted += other.counted
 
     def lines(self) -> list[str]:
-        """A Markdown table for each kind of figure that there is."""
+        """Return a Markdown table for each kind of figures, if there are any."""
         tables: list[str] = []
         if self.intents:
             rows = {

@@ -52,7 +52,7 @@ class Forks:
         return ForkedProcess(pid, self)
 
     def exit_code(self, pid: int) -> int | None:
-        """The exit code of a child, negative for a signal. None while it runs."""
+        """Return the exit code of a child, negative for a signal. None while it runs."""
         with self.lock:
             self.connection.setblocking(False)
             try:
@@ -105,7 +105,7 @@ class ForkedProcess:
 
 @cache
 def forks() -> Forks:
-    """The one of this test process, which starts with the first gateway."""
+    """Return the forking process of this test process. It starts with the first gateway."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         process = subprocess.Popen(
@@ -171,7 +171,7 @@ def _fork_for_each_request(requests: socket.socket) -> list[str] | None:
 
 
 def _ended(children: set[int]) -> list[tuple[int, int]]:
-    """The children that have ended, with their exit codes."""
+    """Return the children that have ended, with their exit codes."""
     waited = [os.waitpid(pid, os.WNOHANG) for pid in children]
     return [(pid, os.waitstatus_to_exitcode(status)) for pid, status in waited if pid]
 

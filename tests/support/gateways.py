@@ -373,11 +373,11 @@ async def _press(
 ) -> GatewayResponse | None:
     """Send one press to all of the gateways, and return the response that arrives last."""
     arrived = await asyncio.gather(*(ask(http, url, history.intent) for url in urls))
-    answers = sorted(
+    in_order = sorted(
         (response for response in arrived if response), key=lambda response: response.received_at
     )
-    history.responses += answers
-    return answers[-1] if answers else None
+    history.responses += in_order
+    return in_order[-1] if in_order else None
 
 
 async def _wait(http: httpx.AsyncClient, url: str, duplication: str) -> None:

@@ -25,7 +25,7 @@ VALID_NUMBERS = [1, 2**31 - 1]
 
 
 def id_fields(copy_input: Any) -> tuple[list[str], list[str]]:
-    """The fields that hold ids: as text, in lists or alone, and as numbers."""
+    """Return the names of the fields with ids: those of texts or lists of them, and of numbers."""
     hints = typing.get_type_hints(type(copy_input))
     texts = [name for name, hint in hints.items() if strawberry.ID in flat(hint)]
     numbers = [name for name, hint in hints.items() if hint is int and name.endswith("_id")]
@@ -33,7 +33,7 @@ def id_fields(copy_input: Any) -> tuple[list[str], list[str]]:
 
 
 def with_ids(copy_input: Any, texts: list[str], numbers: list[int]) -> Iterator[tuple[str, Any]]:
-    """The input with one id after the other in each field that can hold an id."""
+    """Yield the input with each of the ids in each field that can hold one."""
     text_fields, number_fields = id_fields(copy_input)
     hints = typing.get_type_hints(type(copy_input))
     for name in text_fields:
@@ -47,7 +47,7 @@ def with_ids(copy_input: Any, texts: list[str], numbers: list[int]) -> Iterator[
 
 
 def hostile_inputs(copy_input: Any) -> Iterator[tuple[str, Any]]:
-    """The name of a GraphQL field, and the input with a hostile id in it."""
+    """Yield the name of a GraphQL field, and the input with a hostile id in that field."""
     for name, hostile in with_ids(copy_input, HOSTILE_IDS, HOSTILE_NUMBERS):
         yield re.sub(r"_(\w)", lambda match: match[1].upper(), name), hostile
 
@@ -64,12 +64,15 @@ def assert_same_place(build: Callable[[Any], ProviderRequest], copy_input: Any) 
 
 
 def shown(text: str) -> str:
-    """The name of a case in pytest's reports."""
+    """Return the name of a case for pytest's reports."""
     return ascii(text)[:40]
 
 
 def place_of(request: ProviderRequest) -> tuple[str, str, int, int]:
-    """Method, host and shape of the path. The HTTP client and the standard library must agree."""
+    """Return method, host and shape of the URL.
+
+    The HTTP client and the standard library must parse the URL in the same way.
+    """
     url = httpx.URL(request.url)
     parts = urlsplit(request.url)
     assert (url.scheme, url.host) == (parts.scheme, parts.hostname)

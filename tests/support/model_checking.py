@@ -86,7 +86,7 @@ def _say(what: str, _before: object, _after: object) -> str:
     return what
 
 
-def search(  # noqa: C901 - one loop, which reads best as a whole
+def search(  # noqa: C901 - one loop with one state, which parts would have to share
     start: State,
     steps: Callable[[State], Iterator[Step[State]]],
     promises: Promises[State],

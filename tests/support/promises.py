@@ -124,11 +124,11 @@ def _denied(
     NOT_SENT says nothing about copies. Neither does a response that asks for the same key.
     """
     denied: dict[str, str] = {}
-    for key, answers in responses.items():
+    for key, of_key in responses.items():
         record = records.get(key)
         if record is not None and record.status is DuplicationStatus.REJECTED:
             denied[key] = f"{key} recorded as REJECTED"
-        for response in answers:
+        for response in of_key:
             if response.status == "REJECTED" or response.retry == "NEW_KEY":
                 denied[key] = (
                     f"{key} in a response as {response.status}, {response.retry} ({response.code})"

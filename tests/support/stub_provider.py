@@ -68,7 +68,7 @@ class StubProvider:
 
     A fault is a status that the provider sends without doing anything, or a name that `misbehave`
     knows. None lets one call pass. `meanwhile` runs in each call of a kind before anything else.
-    `tells` are the fields in the response to a copy.
+    `response_fields` are the fields in the response to a copy.
     """
 
     campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class StubProvider:
         default_factory=lambda: defaultdict(deque)
     )
     meanwhile: dict[str, Step] = field(default_factory=dict)
-    tells: tuple[str, ...] = ("id", "name")
+    response_fields: tuple[str, ...] = ("id", "name")
     takes_names: bool = False
 
     def count(self, kind: str) -> int:
@@ -147,7 +147,7 @@ class StubProvider:
         made = self.campaigns[
             self.add(said["source"], said.get("name") if self.takes_names else None)
         ]
-        return JSONResponse({name: made[name] for name in self.tells}, 201)
+        return JSONResponse({name: made[name] for name in self.response_fields}, 201)
 
     def _rename(self, request: Request, said: Any) -> Response:
         self.campaigns[request.path_params["id"]]["name"] = said["name"]

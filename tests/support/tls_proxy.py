@@ -87,7 +87,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def _close(writer: asyncio.StreamWriter) -> None:
     writer.close()
-    # The other side may never answer the end of TLS.
+    # The other side may never respond to the end of TLS.
     with suppress(TimeoutError):
         async with asyncio.timeout(1):
             await writer.wait_closed()

@@ -33,15 +33,15 @@ async def nothing_to_record() -> None: ...
 
 
 @contextmanager
-def answering(body: bytes, block: Blocking, context: ssl.SSLContext | None) -> Iterator[str]:
+def responding(body: bytes, block: Blocking, context: ssl.SSLContext | None) -> Iterator[str]:
     """A provider in its own thread, which responds while `block` blocks the event loop."""
     loop = asyncio.get_running_loop()
-    answered = threading.Event()
+    responded = threading.Event()
     blocked = threading.Event()
 
     def stand_still() -> None:
         blocked.set()
-        answered.wait(SLACK)
+        responded.wait(SLACK)
         block()
 
     def serve() -> None:
@@ -53,7 +53,7 @@ def answering(body: bytes, block: Blocking, context: ssl.SSLContext | None) -> I
             blocked.wait(SLACK)
             head = b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n" % len(body)
             connection.sendall(head + body[:1024])
-            answered.set()
+            responded.set()
             connection.sendall(body[1024:])
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -97,7 +97,7 @@ async def test_response_that_has_arrived_by_the_deadline_is_read(
     """The same happens if the process is stopped for longer than the deadline."""
     context, ca_file = _certified(tmp_path) if is_tls else (None, None)
     body = b"x" * size
-    with answering(body, lambda: time.sleep(TIMEOUT + 0.1), context) as url:
+    with responding(body, lambda: time.sleep(TIMEOUT + 0.1), context) as url:
         async with transport(ca_file=ca_file) as opened:
             response = await call(opened, url)
     assert (response.status, response.complete, response.body) == (201, True, body)
@@ -123,7 +123,7 @@ class TokenConnector:
 
 
 async def test_token_that_has_arrived_by_the_deadline_is_read() -> None:
-    with answering(b"token", lambda: time.sleep(TIMEOUT + 0.1), None) as url:
+    with responding(b"token", lambda: time.sleep(TIMEOUT + 0.1), None) as url:
         async with transport(timeout=60) as opened:
             cached = await TokenTransport(opened, TokenConnector(url), TIMEOUT)._get_token(None)
     assert cached.token == "token"
@@ -141,7 +141,7 @@ async def test_response_is_read_even_if_one_turn_of_the_loop_is_very_long() -> N
         time.sleep(TIMEOUT)
         turns.append(asyncio.create_task(take_long()))
 
-    with answering(b"{}", block, None) as url:
+    with responding(b"{}", block, None) as url:
         async with transport() as opened:
             response = await send(opened, url)
             turns[0].cancel()

@@ -40,7 +40,7 @@ LONGEST_STALL = 0.05
 
 
 @contextmanager
-def answering(body: bytes) -> Iterator[str]:
+def responding(body: bytes) -> Iterator[str]:
     """A provider in its own thread that responds to each request with the body."""
 
     def serve() -> None:
@@ -137,7 +137,7 @@ async def test_long_list_does_not_block_the_event_loop(
 ) -> None:
     make, settings, fields = LISTS[provider]
     body = make()
-    with answering(body) as url:
+    with responding(body) as url:
         account = open_at(provider, url, **settings, timeout_seconds=60)
         call = new_call("everyone", "key", account, account.connector.Input(**fields))
         assert isinstance(account.connector, ListsCampaigns)
@@ -153,7 +153,7 @@ async def test_long_list_that_is_invalid_raises_unexpected_response(
     open_at: Callable[..., Account],
 ) -> None:
     _, settings, fields = LISTS["sonarly"]
-    with answering(b"[" + b'"a", ' * LOOP_LIMIT) as url:
+    with responding(b"[" + b'"a", ' * LOOP_LIMIT) as url:
         account = open_at("sonarly", url, **settings)
         call = new_call("everyone", "key", account, account.connector.Input(**fields))
         with pytest.raises(UnexpectedResponse):
@@ -247,7 +247,7 @@ async def test_secret_and_token_are_redacted_in_a_long_response() -> None:
     token, long = "token-of-the-account", b"." * (COPY_RESPONSE_LIMIT - 5)
     signed = TokenTransport(Transport([SECRET], 20), Connector())
     signed._cached_token = _CachedToken(token, float("inf"), create_redactor([token]))
-    with answering(long + SECRET.encode() + long + token.encode()) as url:
+    with responding(long + SECRET.encode() + long + token.encode()) as url:
         response = await signed.send_idempotent(ProviderRequest("GET", url, {}))
     await signed.close()
     assert response.body == long + b"[redacted]" + long + b"[redacted]"

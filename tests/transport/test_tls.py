@@ -56,7 +56,7 @@ class TlsProvider:
     def greet(self, *_: object) -> None:
         self.handshakes += 1
 
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         self.requests += 1
         data = {"id": "0" * 24, "name": "a copy", "status": "draft"}
@@ -72,7 +72,7 @@ async def tls_provider(certificate: trustme.LeafCert) -> AsyncIterator[TlsProvid
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
     context.sni_callback = provider.greet
-    server = await asyncio.start_server(provider.answer, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(provider.respond, "127.0.0.1", 0, ssl=context)
     async with server:
         provider.url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
         yield provider
