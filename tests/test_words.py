@@ -1,7 +1,8 @@
 """Checks that the project's texts use plain technical English, by a short list of words to avoid.
 
-It reads the docstrings, comments and strings of the package, the published schema, and the texts
-for users and contributors. It does not check names in code.
+It reads the docstrings, comments and strings of the package, the docstrings and comments of the
+tests, the published schema, and the texts for users and contributors. It does not check names in
+code.
 """
 
 import re
@@ -61,6 +62,8 @@ WORDS: Mapping[str, str] = {
 QUOTES: dict[str, tuple[str, ...]] = {
     ".github/CHANGELOG.md": ("Evidence.ANSWER", "cut-in-answer"),
     "src/campaign_gateway/ledger/sqlite.py": ("-ballast",),
+    # The name of a Unix user.
+    "tests/support/postgres.py": ("`nobody`",),
 }
 
 
@@ -87,14 +90,22 @@ def words_in(path: str, text: str) -> list[Finding]:
     return sorted(findings)
 
 
-def prose_of(source: str) -> str:
-    """Return the comments and strings of Python source, each on its line, and nothing else."""
+def prose_of(source: str, *, has_quotes: bool = False) -> str:
+    """Return the comments and strings of Python source, each on its line, and nothing else.
+
+    `has_quotes`: strings that are not in triple quotes are omitted, because they may be quotes.
+    """
     lines = [""] * (source.count("\n") + 2)
     for token in tokenize.generate_tokens(StringIO(source).readline):
-        prose = _prose_of_token(token)
+        prose = "" if has_quotes and _may_be_quote(token) else _prose_of_token(token)
         for offset, part in enumerate(prose.split("\n")):
             lines[token.start[0] - 1 + offset] += f" {part}"
     return "\n".join(lines)
+
+
+def _may_be_quote(token: tokenize.TokenInfo) -> bool:
+    is_string = tokenize.tok_name[token.type] in {"STRING", "FSTRING_MIDDLE"}
+    return is_string and '"""' not in token.string
 
 
 def _prose_of_token(token: tokenize.TokenInfo) -> str:
@@ -115,13 +126,18 @@ def texts() -> Iterator[tuple[str, str]]:
     """Yield each checked file's path, as it is shown and in `QUOTES`, and its prose."""
     for file in sorted(PACKAGE.rglob("*.py")):
         yield f"src/campaign_gateway/{file.relative_to(PACKAGE)}", prose_of(file.read_text("utf-8"))
-    folders = [path for path in (ROOT / "tests").iterdir() if path.name != "node_modules"]
+    tests = ROOT / "tests"
+    folders = [path for path in tests.iterdir() if path.is_dir() and path.name != "node_modules"]
+    modules = [*tests.glob("*.py"), *(file for folder in folders for file in folder.rglob("*.py"))]
+    # This file contains the words.
+    for file in sorted({*modules} - {Path(__file__)}):
+        yield str(file.relative_to(ROOT)), prose_of(file.read_text("utf-8"), has_quotes=True)
     for file in (
         ROOT / "README.md",
         ROOT / "schema.graphql",
         *sorted(ROOT.glob(".github/**/*.md")),
         *sorted(file for folder in folders for file in folder.rglob("README.md")),
-        *(file for file in [ROOT / "tests" / "README.md"] if file.exists()),
+        tests / "README.md",
     ):
         yield str(file.relative_to(ROOT)), file.read_text("utf-8")
     for file in sorted(PACKAGE.rglob("README.md")):
@@ -130,7 +146,7 @@ def texts() -> Iterator[tuple[str, str]]:
 
 def test_texts_use_the_preferred_words() -> None:
     checked = dict(texts())
-    assert len(checked) > 90
+    assert len(checked) > 180
     for path, quotes in QUOTES.items():
         assert [quote for quote in quotes if quote not in checked[path]] == [], path
     findings = [finding for path, text in checked.items() for finding in words_in(path, text)]
@@ -160,6 +176,16 @@ def test_planted_words_in_a_module_are_found_with_their_lines() -> None:
         (8, "beside"),
     ]
     assert str(findings[0]).startswith("planted.py:2: write 'reported, ")
+
+
+def test_planted_words_in_a_test_are_found_in_docstrings_and_comments_only() -> None:
+    findings = words_in("tests/planted.py", prose_of(PLANTED, has_quotes=True))
+    assert [(finding.line, finding.word) for finding in findings] == [
+        (2, "said"),
+        (4, "All the same"),
+        (5, "told"),
+        (8, "beside"),
+    ]
 
 
 @pytest.mark.parametrize("word", "|".join(WORDS).split("|"))

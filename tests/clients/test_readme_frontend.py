@@ -36,7 +36,7 @@ def frontend(tmp_path_factory: pytest.TempPathFactory, sandbox_url: str) -> Fron
     made.write("schema.graphql", (REPOSITORY / "schema.graphql").read_text("utf-8"))
     made.write("codegen.ts", file_in_a_readme("codegen.ts"))
     copying = file_in_a_readme("src/copying.ts")
-    # Otherwise the example would use whatever server has this address.
+    # Otherwise the example would use any server that has this address.
     assert ADDRESS in copying
     made.write("src/copying.ts", copying.replace(ADDRESS, sandbox_url))
     made.write("src/more.ts", MORE)

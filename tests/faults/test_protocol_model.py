@@ -2,8 +2,8 @@
 
 Two gateways share a ledger and are asked for one copy under one key. The provider's call is not
 idempotent. Anything may be late: a request arrives after its sender's death, a write is committed
-after its writer has given it up, a gateway that was taken for dead goes on. Requests, responses and
-the ledger's confirmations may be lost, and gateways crash.
+after its writer has given it up, a gateway that was taken for dead continues. Requests, responses
+and the ledger's confirmations may be lost, and gateways crash.
 
 The client follows the replies. For SAME_KEY it repeats the request, perhaps at the other gateway.
 For NEW_KEY it drops the key, and the next press is a new intent. For WAIT it reads the record.

@@ -186,7 +186,7 @@ async def _at_random(four: Gateways, figures: Figures, number: int, seed: int) -
     )
     check_promises(figures, four.provider, histories, records)
     for history in histories:
-        # So many at once can outlast the gateway's patience, before or after the request is sent.
+        # So many faults in parallel can exceed the gateway's timeouts, before or after the send.
         may_be = {history.intent.expected}
         if not four.provider.has_copy(history.intent.name):
             may_be.add("UNKNOWN")

@@ -69,7 +69,7 @@ LISTS = [*["plain"] * 8, "list-500", "list-hang"]
 GROUP_SIZE = 40
 
 CLIENTS = 40
-# How long the search goes on after the last press, in seconds.
+# How long the search continues after the last press, in seconds.
 SETTLE_SECONDS = 25.0
 
 
@@ -242,7 +242,7 @@ class Torture:
     provider: Provider
     http: httpx.AsyncClient
     figures: Figures
-    # How long one person goes on, in seconds.
+    # How long one person presses again, in seconds.
     patience: float
     histories: list[History] = field(default_factory=list)
     is_enough: bool = False
