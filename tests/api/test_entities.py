@@ -259,10 +259,10 @@ async def test_provider_that_fails_does_not_affect_the_others(
 async def test_account_that_changed_its_provider_does_not_affect_the_others(
     gateway: Edge, made: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    near = Ledger.find_related
+    find_related = Ledger.find_related
 
     async def of_another(*arguments: Any) -> Any:
-        result = await near(*arguments)
+        result = await find_related(*arguments)
         return {
             key: replace(record, intent=replace(record.intent, provider="altcraft"))
             for key, record in result.items()

@@ -89,19 +89,19 @@ async def interrupted(name: str, at: int) -> AsyncIterator[Interruption]:
 
 
 @dataclass
-class Truth:
+class Counts:
     asked: int
     made: int
 
 
 @pytest.fixture
-def truth(provider: str) -> Any:
+def count_copies(provider: str) -> Any:
     """Returns how many copies were requested in total, and how many copies of a name exist."""
 
-    async def look(name: str) -> Truth:
+    async def look(name: str) -> Counts:
         async with httpx.AsyncClient(trust_env=False, verify=NO_CAS) as client:
             copies = (await client.get(f"{provider}/_emulator/copies")).json()
-        return Truth(copies["asked"], sum(copy["name"] == name for copy in copies["copies"]))
+        return Counts(copies["asked"], sum(copy["name"] == name for copy in copies["copies"]))
 
     return look
 
@@ -111,7 +111,7 @@ async def assert_true_and_never_repeated(
     account: Account,
     ledger: Any,
     campaign: Any,
-    truth: Any,
+    count_copies: Any,
     asked_before: int,
 ) -> None:
     """Assert what must be true after a cancelled call, before and after a restart."""
@@ -121,12 +121,12 @@ async def assert_true_and_never_repeated(
     assert account.rate_limiter._slots._value == CALLS_AT_ONCE
     assert duplicator._running == {}
     record = await ledger.ledger.find("everyone", campaign.name)
-    there = await truth(campaign.name)
-    assert there.asked <= asked_before + 1
+    counts = await count_copies(campaign.name)
+    assert counts.asked <= asked_before + 1
     if record is None:
-        assert there.asked == asked_before, "nothing is sent without a record"
+        assert counts.asked == asked_before, "nothing is sent without a record"
     else:
-        assert_says(record, there)
+        assert_matches(record, counts)
 
     retrying = Duplicator({"sonarly": account}, ledger.ledger, deadline=0.05)
     result = await ask(retrying, campaign)
@@ -138,19 +138,19 @@ async def assert_true_and_never_repeated(
     await ledger.reopen()
     after = Duplicator({"sonarly": account}, ledger.ledger, deadline=5)
     result = await ask(after, campaign)
-    there = await truth(campaign.name)
-    assert there.asked <= asked_before + 1
+    counts = await count_copies(campaign.name)
+    assert counts.asked <= asked_before + 1
     assert result.replayed
     assert result.duplication is not None
     assert result.duplication.status is not DuplicationStatus.IN_PROGRESS
-    assert_says(result.duplication, there)
+    assert_matches(result.duplication, counts)
     if record is not None and record.status is DuplicationStatus.IN_PROGRESS:
         assert result.duplication.status is DuplicationStatus.UNKNOWN
 
 
-def assert_says(record: Duplication, there: Truth) -> None:
-    assert there.made <= 1
-    if there.made:
+def assert_matches(record: Duplication, counts: Counts) -> None:
+    assert counts.made <= 1
+    if counts.made:
         assert record.status is not DuplicationStatus.REJECTED
     else:
         assert record.status is not DuplicationStatus.CREATED
@@ -162,13 +162,13 @@ async def ask(duplicator: Duplicator, campaign: Any) -> DuplicationResult:
 
 @pytest.mark.parametrize("source", [SOURCE, "cut-after-copy", "not-found"])
 async def test_caller_that_leaves_at_any_await_does_not_change_the_outcome(
-    account: Account, ledger: Any, campaign: Any, truth: Any, source: str
+    account: Account, ledger: Any, campaign: Any, count_copies: Any, source: str
 ) -> None:
     for at in count(1):
         assert at < MOST_AWAITS
         mine = campaign(source, name=f"Copy-{at}")
         duplicator = Duplicator({"sonarly": account}, ledger.ledger, deadline=5)
-        before = (await truth(mine.name)).asked
+        before = (await count_copies(mine.name)).asked
         async with interrupted("ask", at) as interruption:
             with suppress(asyncio.CancelledError):
                 await asyncio.create_task(ask(duplicator, mine))
@@ -176,8 +176,10 @@ async def test_caller_that_leaves_at_any_await_does_not_change_the_outcome(
         record = await ledger.ledger.find("everyone", mine.name)
         assert record is not None, "the call continued without its caller"
         assert record.status is not DuplicationStatus.IN_PROGRESS
-        assert (await truth(mine.name)).asked == before + 1
-        await assert_true_and_never_repeated(duplicator, account, ledger, mine, truth, before)
+        assert (await count_copies(mine.name)).asked == before + 1
+        await assert_true_and_never_repeated(
+            duplicator, account, ledger, mine, count_copies, before
+        )
         if not interruption.is_done:
             break
     assert at > 1
@@ -187,7 +189,7 @@ async def test_caller_that_leaves_at_any_await_does_not_change_the_outcome(
 @pytest.mark.parametrize("name", ["Duplicator._run", "Ledger.begin"])
 @pytest.mark.parametrize("source", [SOURCE, "cut-after-copy"])
 async def test_call_cancelled_at_any_await_is_never_sent_twice(
-    account: Account, ledger: Any, campaign: Any, truth: Any, name: str, source: str
+    account: Account, ledger: Any, campaign: Any, count_copies: Any, name: str, source: str
 ) -> None:
     """The gateway stops without waiting for its calls."""
     statuses = set()
@@ -195,11 +197,13 @@ async def test_call_cancelled_at_any_await_is_never_sent_twice(
         assert at < MOST_AWAITS
         mine = campaign(source, name=f"Copy-{at}")
         duplicator = Duplicator({"sonarly": account}, ledger.ledger, deadline=5)
-        before = (await truth(mine.name)).asked
+        before = (await count_copies(mine.name)).asked
         async with interrupted(name, at) as interruption:
             with suppress(asyncio.CancelledError):
                 await ask(duplicator, mine)
-        await assert_true_and_never_repeated(duplicator, account, ledger, mine, truth, before)
+        await assert_true_and_never_repeated(
+            duplicator, account, ledger, mine, count_copies, before
+        )
         record = await ledger.ledger.find("everyone", mine.name)
         statuses.add(record.status)
         if not interruption.is_done:

@@ -90,17 +90,17 @@ async def unfinished(gateway: StubGateway, at: datetime, campaign_id: str = "c1"
 
 def halt(ledger: Any, method: str, *, after: bool) -> asyncio.Event:
     """Let calls of a method of the ledger hang until a restart. The event is set at the first."""
-    there, real = asyncio.Event(), getattr(ledger.ledger, method)
+    received, real = asyncio.Event(), getattr(ledger.ledger, method)
 
     async def halting(*arguments: Any) -> object:
         if after:
             await real(*arguments)
-        there.set()
+        received.set()
         return await asyncio.Event().wait()
 
     # Only on the ledger that is open now: a restarted gateway opens another one.
     setattr(ledger.ledger, method, halting)
-    return there
+    return received
 
 
 async def test_copy_is_recorded_with_its_id_before_the_rename_is_sent(
@@ -266,9 +266,9 @@ async def test_crash_around_the_rename_loses_nothing_and_repeats_no_copy(
     renames: int,
 ) -> None:
     gateway = await open_gateway(Named, **AT_ONCE)
-    there = halt(ledger, method, after=after)
+    received = halt(ledger, method, after=after)
     asking = asyncio.create_task(gateway.ask())
-    await asyncio.wait_for(there.wait(), 10)
+    await asyncio.wait_for(received.wait(), 10)
     assert gateway.provider.count("rename") == renames
     await gateway.crash()
     await asyncio.wait([asking])
@@ -312,9 +312,9 @@ async def test_copy_is_found_by_search_after_a_crash_before_its_record(
     open_gateway: Open, ledger: Any
 ) -> None:
     gateway = await open_gateway(Found, **AT_ONCE)
-    there = halt(ledger, "settle", after=False)
+    received = halt(ledger, "settle", after=False)
     asking = asyncio.create_task(gateway.ask())
-    await asyncio.wait_for(there.wait(), 10)
+    await asyncio.wait_for(received.wait(), 10)
     await gateway.crash()
     await asyncio.wait([asking])
     assert (await gateway.recorded()).status is DuplicationStatus.UNKNOWN
@@ -753,20 +753,20 @@ async def test_copy_of_a_removed_account_is_not_completed_at_another(open_gatewa
 
 async def test_draining_gateway_waits_for_the_completion(open_gateway: Open) -> None:
     gateway = await open_gateway(Named)
-    there, go_on = asyncio.Event(), asyncio.Event()
+    received, may_continue = asyncio.Event(), asyncio.Event()
 
     async def hold() -> None:
-        there.set()
-        await go_on.wait()
+        received.set()
+        await may_continue.wait()
 
     gateway.provider.meanwhile["rename"] = hold
     asking = asyncio.create_task(gateway.ask())
-    await asyncio.wait_for(there.wait(), 10)
+    await asyncio.wait_for(received.wait(), 10)
     draining = asyncio.create_task(gateway.duplicator.drain())
     # Any end before the rename is too early, so this wait can be short.
     await asyncio.wait([draining], timeout=0.2)
     assert not draining.done()
-    go_on.set()
+    may_continue.set()
     await asyncio.wait_for(draining, 10)
     assert name(await gateway.recorded()) == "Wanted"
     assert (await asking).error is None
@@ -788,10 +788,10 @@ async def test_caller_at_the_deadline_gets_the_copy_while_it_is_renamed(
     open_gateway: Open,
 ) -> None:
     gateway = await open_gateway(Named)
-    go_on = asyncio.Event()
+    may_continue = asyncio.Event()
 
     async def hold() -> None:
-        await go_on.wait()
+        await may_continue.wait()
 
     gateway.provider.meanwhile["rename"] = hold
     hasty = Duplicator(gateway.accounts, gateway.ledger, deadline=0.5)
@@ -799,6 +799,6 @@ async def test_caller_at_the_deadline_gets_the_copy_while_it_is_renamed(
     assert result.duplication is not None
     assert (copy_id(result.duplication), codes(result.duplication)) == ("c1", [NAME_NOT_APPLIED])
     assert not result.replayed
-    go_on.set()
+    may_continue.set()
     await hasty.drain()
     assert name(await gateway.recorded()) == "Wanted"

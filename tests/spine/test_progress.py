@@ -278,17 +278,17 @@ async def test_restarted_gateway_continues_to_check_the_copy(
     open_gateway: Open, ledger: Any
 ) -> None:
     gateway = await open_gateway(Tracked, first_check_after=0)
-    there, real = asyncio.Event(), ledger.ledger.settle
+    received, real = asyncio.Event(), ledger.ledger.settle
 
     async def halt(*arguments: Any) -> None:
         await real(*arguments)
-        there.set()
+        received.set()
         await asyncio.Event().wait()
 
     # The caller gets no response, and the record is written.
     ledger.ledger.settle = halt
     asking = asyncio.create_task(gateway.ask())
-    await asyncio.wait_for(there.wait(), 10)
+    await asyncio.wait_for(received.wait(), 10)
     await gateway.crash()
     await asyncio.wait([asking])
     record = await gateway.recorded()

@@ -125,7 +125,7 @@ class StubProvider:
     ) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
             self.calls.append(f"{kind} {request.path_params.get('id', '')}".strip())
-            said = json.loads(await request.body() or "null")
+            body = json.loads(await request.body() or "null")
             if refusal := self.refusal(kind, request):
                 return refusal
             if kind in self.meanwhile:
@@ -137,27 +137,27 @@ class StubProvider:
                 return HTMLResponse("<h1>Not Found</h1>", 404)
 
             async def copy() -> Response:
-                return carry_out(request, said)
+                return carry_out(request, body)
 
             return await misbehave(fault, request, copy)
 
         return handle
 
-    def _copy(self, request: Request, said: Any) -> Response:
+    def _copy(self, request: Request, body: Any) -> Response:
         made = self.campaigns[
-            self.add(said["source"], said.get("name") if self.takes_names else None)
+            self.add(body["source"], body.get("name") if self.takes_names else None)
         ]
         return JSONResponse({name: made[name] for name in self.response_fields}, 201)
 
-    def _rename(self, request: Request, said: Any) -> Response:
-        self.campaigns[request.path_params["id"]]["name"] = said["name"]
+    def _rename(self, request: Request, body: Any) -> Response:
+        self.campaigns[request.path_params["id"]]["name"] = body["name"]
         return JSONResponse({})
 
-    def _read(self, request: Request, said: Any) -> Response:
+    def _read(self, request: Request, body: Any) -> Response:
         campaign = self.campaigns.get(request.path_params["id"])
         return JSONResponse(campaign or {"message": "No such campaign"}, 200 if campaign else 404)
 
-    def _list(self, request: Request, said: Any) -> Response:
+    def _list(self, request: Request, body: Any) -> Response:
         return JSONResponse({"campaigns": list(self.campaigns.values())})
 
 

@@ -216,22 +216,22 @@ async def test_gateway_needs_the_private_ca_of_its_provider(
         environment = {"SSL_CERT_FILE": ca_file} if trusted == "environment" else {}
         async with serving(config, environment=environment) as gateway:
             (wanted,) = intents(["none"])
-            told = await ask(http, gateway.url, wanted)
-            assert told is not None
-            said = gateway.output()
+            response = await ask(http, gateway.url, wanted)
+            assert response is not None
+            output = gateway.output()
             keys = await recorded(ledger)
     if trusted != "nothing":
-        assert (told.status, told.evidence) == ("CREATED", "RESPONSE")
+        assert (response.status, response.evidence) == ("CREATED", "RESPONSE")
         assert provider.requests == 1
         return
-    assert (told.status, told.code, told.retry) == (
+    assert (response.status, response.code, response.retry) == (
         "NOT_SENT",
         "PROVIDER_UNAVAILABLE",
         "SAME_KEY",
     )
-    assert told.message is not None
-    assert f"Sonarly could not be reached ({NO_ISSUER})" in told.message
-    assert f"{provider.url.removeprefix('https://')}: {NO_ISSUER}" in said
+    assert response.message is not None
+    assert f"Sonarly could not be reached ({NO_ISSUER})" in response.message
+    assert f"{provider.url.removeprefix('https://')}: {NO_ISSUER}" in output
     assert (provider.requests, len(keys)) == (0, 0)
 
 

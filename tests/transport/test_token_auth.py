@@ -109,9 +109,11 @@ class WithToken(Copying, UsesAccessTokens):
 
     def parse_response(self, copy_input: StubInput, response: ProviderResponse) -> Outcome:
         if self.rejects_token(response):
-            said = parsing.text(parsing.json_object(response), "message")
+            provider_message = parsing.text(parsing.json_object(response), "message")
             return Rejected(
-                UserError(ErrorCode.AUTHENTICATION_FAILED, "refused", provider_message=said)
+                UserError(
+                    ErrorCode.AUTHENTICATION_FAILED, "refused", provider_message=provider_message
+                )
             )
         return super().parse_response(copy_input, response)
 
@@ -119,26 +121,26 @@ class WithToken(Copying, UsesAccessTokens):
         return self._post("token", secret=self.secret)
 
     def parse_token(self, response: ProviderResponse) -> Token | Rejected:
-        told = parsing.json_object(response)
+        content = parsing.json_object(response)
         if not response.is_success:
-            message = parsing.text(told, "message")
+            message = parsing.text(content, "message")
             failure = errors.failure("Stub", response, provider_message=message)
-            if isinstance(failure, Rejected) and told is not None:
+            if isinstance(failure, Rejected) and content is not None:
                 return failure
-        token = told.get("token") if told else None
+        token = content.get("token") if content else None
         if token is None:
             raise UnexpectedResponse("no token")
-        return Token(token, self.lifetime(told))
+        return Token(token, self.lifetime(content))
 
-    def lifetime(self, told: Any) -> float:
-        return float(told["lifetime"])
+    def lifetime(self, content: Any) -> float:
+        return float(content["lifetime"])
 
     def authorize(self, request: ProviderRequest, token: str) -> ProviderRequest:
         return replace(request, headers={**request.headers, "x-token": token})
 
     def rejects_token(self, response: ProviderResponse) -> bool:
-        told = parsing.json_object(response)
-        return parsing.text(told, "code") == "601"
+        content = parsing.json_object(response)
+        return parsing.text(content, "code") == "601"
 
 
 class WithTokenAndName(WithToken, Named):

@@ -136,11 +136,11 @@ def test_copy_has_the_requested_state(changes: dict[str, Any], status: CampaignS
     assert read(saved(97), **changes) == Created(Campaign(id="97", name="A copy", status=status))
 
 
-@pytest.mark.parametrize("answered", ["json", "xml"])
+@pytest.mark.parametrize("body_format", ["json", "xml"])
 @pytest.mark.parametrize("format_", ["json", "xml"])
-def test_json_and_xml_are_parsed_whatever_the_accounts_format(format_: str, answered: str) -> None:
+def test_json_and_xml_are_parsed_with_either_account_format(format_: str, body_format: str) -> None:
     in_xml = "<xml><data><saved_id>97</saved_id></data><error>0</error></xml>"
-    body = in_xml if answered == "xml" else saved(97)
+    body = in_xml if body_format == "xml" else saved(97)
     outcome = connector(format_).parse_response(WANTED, respond(200, body))
     assert isinstance(outcome, Created)
     assert outcome.campaign.id == "97"
@@ -313,8 +313,8 @@ async def test_search_reads_every_page(
 
 
 def test_lookup_uses_the_method_of_the_kind() -> None:
-    def method(near: AltcraftCampaignInput | None) -> str:
-        return connector().build_lookup("97", near).url.partition("/api/v1.1")[2]
+    def method(related_input: AltcraftCampaignInput | None) -> str:
+        return connector().build_lookup("97", related_input).url.partition("/api/v1.1")[2]
 
     assert method(None) == "/campaigns/get"
     assert method(WANTED) == "/campaigns/triggers/get"

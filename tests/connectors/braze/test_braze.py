@@ -191,9 +191,7 @@ def test_undocumented_success_is_unknown(status: int, body: object) -> None:
         ("", ErrorCode.INVALID_INPUT),
     ],
 )
-def test_400_is_an_unknown_campaign_only_if_its_message_says_so(
-    message: str, code: ErrorCode
-) -> None:
+def test_400_is_an_unknown_campaign_only_with_such_a_message(message: str, code: ErrorCode) -> None:
     outcome = read(400, {"message": message})
     assert isinstance(outcome, Rejected)
     assert outcome.error.code == code
@@ -201,7 +199,7 @@ def test_400_is_an_unknown_campaign_only_if_its_message_says_so(
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_server_error_is_unknown_whatever_its_message(status: int) -> None:
+def test_server_error_is_unknown_with_any_message(status: int) -> None:
     # Braze's pages advise a retry, which would make a second draft.
     assert isinstance(read(status, {"message": "Invalid Campaign ID"}), Unknown)
 

@@ -403,9 +403,9 @@ def test_fields_of_a_campaign_come_from_its_properties(word: str, status: Campai
     assert campaign == Campaign(GUID, "Launch", "Soon", status, word)
 
 
-def test_lookup_without_an_input_tells_email_and_campaign_by_the_id() -> None:
-    def place(campaign_id: str, near: HubspotCampaignInput | None) -> str:
-        return urlsplit(connector().build_lookup(campaign_id, near).url).path
+def test_lookup_without_an_input_chooses_the_kind_by_the_id() -> None:
+    def place(campaign_id: str, related_input: HubspotCampaignInput | None) -> str:
+        return urlsplit(connector().build_lookup(campaign_id, related_input).url).path
 
     assert place("67", None) == "/marketing/v3/emails/67"
     assert place(GUID, None) == f"/marketing/campaigns/2026-09-beta/{GUID}"
@@ -484,7 +484,7 @@ async def left_behind(live: Account, outcome: Outcome) -> Campaign | None:
         ("job-never-ends", Accepted, True),
     ],
 )
-async def test_job_of_the_emulator_ends_as_its_source_says(
+async def test_job_of_the_emulator_has_the_outcome_of_its_source(
     live: Account,
     duplicate: Duplicate,
     monkeypatch: pytest.MonkeyPatch,

@@ -193,7 +193,7 @@ def test_status_keeps_klaviyos_word(word: str, status: CampaignStatus) -> None:
         ({"definition": {"name": "A copy", "archived": True}}, None),
     ],
 )
-def test_archived_campaign_is_archived_whatever_its_status(
+def test_archived_campaign_is_archived_with_any_status(
     attributes: dict[str, Any], word: str | None
 ) -> None:
     campaign = look_up({"data": resource(**attributes)})

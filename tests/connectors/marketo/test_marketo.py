@@ -246,7 +246,7 @@ def test_rejected_secrets_are_an_authentication_failure(error: str, status: int)
     assert (rejection.error.provider_code, rejection.error.provider_message) == (error, "no")
 
 
-def test_401_is_rejected_whatever_its_body_holds() -> None:
+def test_401_is_rejected_with_any_body() -> None:
     rejection = connector().parse_token(respond(401, b"<html></html>"))
     assert isinstance(rejection, Rejected)
     assert rejection.error.code is ErrorCode.AUTHENTICATION_FAILED
@@ -361,7 +361,7 @@ def test_success_without_a_copy_is_accepted() -> None:
 
 
 def test_success_with_a_warning_and_no_copy_is_unknown() -> None:
-    """Other calls report an unknown id so."""
+    """Other calls report an unknown id in this way."""
     outcome = read(succeeded(warnings=["No assets found for the given search criteria."]))
     assert isinstance(outcome, Unknown)
     assert outcome.error.provider_message == "No assets found for the given search criteria."
@@ -447,8 +447,8 @@ def test_full_page_has_a_next_one() -> None:
 def test_lookup_uses_the_kind_of_the_related_input() -> None:
     program = connector().build_lookup("1221", replace(WANTED, kind=PROGRAM))
     assert program.url == f"{HOST}/rest/asset/v1/program/1221.json"
-    for near in (WANTED, None):
-        smart_campaign = connector().build_lookup("1077", near)
+    for related_input in (WANTED, None):
+        smart_campaign = connector().build_lookup("1077", related_input)
         assert smart_campaign.url == f"{HOST}/rest/asset/v1/smartCampaign/1077.json"
 
 
@@ -531,7 +531,7 @@ def sent_to_emulator(
     url = serve(marketo.create_emulator())
     secrets = {"grant_type": "client_credentials", **marketo.ACCOUNTS["marketo"]}
     with httpx.Client(base_url=url, trust_env=False, verify=NO_CAS) as client:
-        # The documents request a token so.
+        # The documents request a token in this way.
         token = client.get("/identity/oauth/token", params=secrets).json()["access_token"]
         response = client.post(
             f"/rest/asset/v1/{path}/clone.json",

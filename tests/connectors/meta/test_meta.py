@@ -230,7 +230,7 @@ def test_no_code_turns_another_status_into_a_rejection(
 
 
 @pytest.mark.parametrize("code", [1, 2, 5000, -1, -3])
-def test_error_without_a_meaning_is_unknown_whatever_the_status(code: int) -> None:
+def test_error_without_a_meaning_is_unknown_with_any_status(code: int) -> None:
     for status in (400, 403, 500, 503):
         assert isinstance(failed(status, code), Unknown)
 
