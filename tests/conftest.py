@@ -1,4 +1,4 @@
-"""What any test may use: apps on real sockets, accounts that reach them, and recordings."""
+"""Fixtures for all tests: servers on real sockets, accounts that reach them, recordings."""
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -29,8 +29,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 FIGURES = pytest.StashKey[Figures]()
 
-# Their tests share what takes seconds of CPU to make: a browser, a compiled frontend, a router, a
-# search of a model.
+# The tests of each of these files share a thing that costs seconds of CPU: a browser, a compiled
+# frontend, a router, a search of a model.
 ONE_WORKER_EACH = (
     "tests/clients/test_readme_frontend.py",
     "tests/clients/test_typescript.py",
@@ -53,18 +53,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Twice as many as there are CPUs, because tests wait half of their time.
+    """Return twice the number of CPUs, because tests wait half of their time.
 
-    A few files or tests run in this process, which starts faster and can be debugged.
+    If only files or tests are named, they run in this process, which starts faster.
     """
     if chosen := os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
         return int(chosen)
-    if all(Path(each.partition("::")[0]).suffix == ".py" for each in config.args):
+    if all(Path(argument.partition("::")[0]).suffix == ".py" for argument in config.args):
         return 0
     return 2 * (os.cpu_count() or 1)
 
 
-# What takes most of the time: real processes, browsers and outages, and searches of many cases.
+# The slow tests: with processes, browsers and outages, and with searches of many cases.
 SLOW = (
     "tests/bench/",
     "tests/clients/",
@@ -85,14 +85,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.startswith(SLOW):
             item.add_marker("slow")
-    # First, so that no worker begins a long one when the others are done.
+    # Slow tests come first, so that no worker begins one when the others are done.
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
-class _Scheduling(LoadScopeScheduling):  # type: ignore[misc] # It is Any to mypy.
-    """Gives workers one test after the other, and the tests of some files together.
+class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no py.typed
+    """Gives each test to the next free worker, but all tests of some files to one worker.
 
-    pytest-xdist has a mark for that, which does nothing with pytest 9.2.
+    The mark of pytest-xdist for this has no effect with pytest 9.2.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -108,7 +108,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A worker of pytest-xdist hands its figures to the process that prints them."""
+    """Send the figures of a worker of pytest-xdist to the process that prints them."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["figures"] = session.config.stash[FIGURES].dump()
@@ -139,28 +139,35 @@ def figures(pytestconfig: pytest.Config) -> Figures:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A real PostgreSQL for all tests of a worker; who stops or changes one has one of its own."""
+    """A real PostgreSQL server that all tests of a worker share, and none stops or configures."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server that only this module uses. Its tests may stop and configure it."""
     with postgres_server() as server:
         yield server
 
 
 @pytest.fixture
 def postgres_url(postgres: PostgresServer) -> str:
-    """A database of its own."""
+    """The URL of a new database."""
     return postgres.create_database()
 
 
 @pytest.fixture(scope="module")
 def serve() -> Iterator[Callable[[ASGIApp], str]]:
-    """Serves an app until the module's tests are done, and gives its base URL."""
-    # In a thread of its own, because a test's event loop ends with the test.
+    """Serves an app until the end of the module, and returns its base URL."""
+    # In another thread, because a test's event loop ends with the test.
     with start_blocking_portal() as portal, ExitStack() as servers:
         yield lambda app: servers.enter_context(portal.wrap_async_context_manager(serving(app)))
 
 
 @pytest.fixture
 async def open_at() -> AsyncIterator[Callable[..., Account]]:
-    """Opens an account of a provider at a URL; more settings go in by name."""
+    """Opens an account of a provider at a URL, with more settings by name."""
     opened: list[Account] = []
 
     def open_one(provider: str, url: str, **settings: object) -> Account:
@@ -174,7 +181,7 @@ async def open_at() -> AsyncIterator[Callable[..., Account]]:
 
 
 class _Record:
-    """In place of a ledger: what has become of one copy."""
+    """Replaces the ledger, and keeps the newest state of one copy."""
 
     def __init__(self, outcome: Created) -> None:
         self.outcome = outcome
@@ -190,13 +197,13 @@ class _Record:
 
 @pytest.fixture
 def duplicate() -> Callable[[Account, Any], Awaitable[Outcome]]:
-    """Asks the provider for one copy, as the gateway does. Raises what the transport raises."""
+    """Makes and completes one copy as the gateway does. Raises the errors of the transport."""
 
     async def once(account: Account, campaign: Any) -> Outcome:
-        async def cross() -> None: ...
+        async def nothing_to_record() -> None: ...
 
         request = account.connector.build_request(campaign)
-        response = await account.transport.send_once(request, cross)
+        response = await account.transport.send_once(request, nothing_to_record)
         outcome = account.connector.parse_response(campaign, response)
         if not isinstance(outcome, Created):
             return outcome
@@ -219,7 +226,7 @@ def duplicate() -> Callable[[Account, Any], Awaitable[Outcome]]:
 
 @pytest.fixture
 def read_recording() -> Callable[[Path], ProviderResponse]:
-    """A recorded answer as the transport hands it to a connector."""
+    """Reads a recorded response as the transport passes it to a connector."""
 
     def read(path: Path) -> ProviderResponse:
         head, _, body = path.read_bytes().partition(b"\n\n")

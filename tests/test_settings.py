@@ -156,7 +156,7 @@ def test_every_error_is_listed_with_its_place_and_what_to_do(tmp_path: Path) -> 
         "accounts.e f: must be named with up to 64 letters, digits, '.', '_' or '-'",
     ]
     for line in expected:
-        assert any(each.startswith(line) for each in listed), (line, listed)
+        assert any(error.startswith(line) for error in listed), (line, listed)
     assert len(listed) == len(expected)
     assert "secret" not in "\n".join(listed).replace("send the secret", "")
 

@@ -34,7 +34,7 @@ from campaign_gateway.settings import Settings
 log = logging.getLogger(__name__)
 
 # How long a background task may take to end, in seconds.
-CHORE_SECONDS = 2.0
+BACKGROUND_TASK_SECONDS = 2.0
 
 # By how many seconds a stopping gateway waits longer than the slowest timeout for running calls. A
 # call that is not recorded by then becomes UNKNOWN.
@@ -74,7 +74,7 @@ class Gateway:
 
     async def close(self) -> None:
         if self.background_tasks:
-            await asyncio.wait(self.background_tasks, timeout=CHORE_SECONDS)
+            await asyncio.wait(self.background_tasks, timeout=BACKGROUND_TASK_SECONDS)
         for account in self.accounts.values():
             await account.transport.close()
         await self.ledger.close()

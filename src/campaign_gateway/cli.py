@@ -4,9 +4,10 @@ import argparse
 import asyncio
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Awaitable, Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypeVar
 
@@ -51,9 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="campaign-gateway",
         description="One GraphQL mutation that copies a campaign at any marketing platform.",
     )
-    parser.add_argument(
-        "--version", action="version", version=f"campaign-gateway {version('campaign-gateway')}"
-    )
+    parser.add_argument("--version", action="version", version=f"campaign-gateway {_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="serve the configured accounts")
@@ -109,6 +108,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     schema.set_defaults(run=_schema)
     return parser
+
+
+def _version() -> str:
+    try:
+        return version("campaign-gateway")
+    except PackageNotFoundError:
+        return "without a version: the package is not installed"
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:
@@ -179,8 +185,19 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    lines = _with_ledger(arguments, lambda ledger: show(ledger, arguments.id))
+    resolve = shlex.join(
+        [*_program(), "duplications", "resolve", "--config", str(_config_of(arguments))]
+    )
+    lines = _with_ledger(arguments, lambda ledger: show(ledger, arguments.id, resolve))
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _program() -> list[str]:
+    """Return how this program was started, for commands that the operator may paste."""
+    script = Path(sys.argv[0])
+    return (
+        [str(script)] if script.name == "campaign-gateway" else [sys.executable, "-m", __package__]
+    )
 
 
 def _resolve(arguments: argparse.Namespace) -> None:

@@ -68,7 +68,7 @@ class Retry(StrEnum):
     NO = "NO"
 
 
-# Errors without a record to which another request with the same key would get the same error.
+# What to do after errors that no record has, and that the same key would get again.
 RETRY_WITHOUT_RECORD = {
     ErrorCode.IDEMPOTENCY_KEY_REUSED: Retry.NO,
     ErrorCode.IDEMPOTENCY_KEY_EXPIRED: Retry.NO,
@@ -134,6 +134,11 @@ class Campaign:
     created_at: datetime | None = None
     updated_at: datetime | None = None
     copied_from: str | None = None
+
+
+def is_same_id(one: str, other: str) -> bool:
+    """Whether two ids name the same campaign. Providers ignore upper and lower case in ids."""
+    return one.lower() == other.lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,11 +249,12 @@ class Timing:
     # A request for a token, and the wait for another caller's. A call's own timeout comes after it.
     token_timeout: float = 5.0
 
-    # From a response without the copy's id, or without its end, to the first check.
+    # From the end of a call whose result is not known yet to the first check.
     first_check_after: float = 1.0
     # How long a caller waits for the completion of the copy. After that the reconciler does it.
     completion_timeout: float = 5.0
-    # When the reconciler takes over a completion: after the gateway that made the copy ended it.
+    # From the response to the reconciler's first try of a completion that is not done by then. It
+    # is longer than `completion_timeout`, so only one of the two tries at a time.
     completion_due_after: float = 10.0
     # Between two tries of a step of the completion that failed.
     completion_retry_interval: float = 15.0
@@ -257,21 +263,21 @@ class Timing:
     reconcile_interval: float = 0.5
     # Between the checks of one duplication; the last interval repeats.
     check_intervals: tuple[float, ...] = (2, 3, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
-    # A check takes no longer. During this time no other gateway checks the same duplication.
+    # The longest check. During this time no other gateway checks the same duplication.
     check_timeout: float = 30.0
 
-    # How often old records are removed, and how many in one statement: few, so that it hardly
-    # delays the calls in progress.
+    # How often old records are removed, and how many in one statement. Few, so that the statement
+    # hardly delays the calls in progress.
     retention_interval: float = 60.0
     retention_batch: int = 500
-    # How long a background task that has failed rests.
+    # How long a background task that has failed waits until it restarts.
     restart_pause: float = 1.0
 
     # How long a statement is tried, over lost connections and restarts of PostgreSQL.
     statement_timeout: float = 10.0
     heartbeat_interval: float = 2.0
-    # A gateway without a heartbeat for so long counts as dead, and what it has sent as UNKNOWN. If
-    # it is alive, it still settles what it has sent.
+    # A gateway without a heartbeat for this long counts as dead, and its calls in progress become
+    # UNKNOWN. If it still runs, it still settles them.
     dead_after: float = 15.0
 
 

@@ -51,8 +51,7 @@ def _ledger_url(setting: object) -> str:
         raise ValueError('must look like "sqlite:///campaign-gateway.db" or "postgresql://host/db"')
     if find_spec("psycopg") is None:
         raise ValueError("PostgreSQL needs: pip install 'campaign-gateway[postgres]'")
-    # psycopg is an extra that not every installation has.
-    from campaign_gateway.ledger.postgres import UNREADABLE, is_readable  # noqa: PLC0415
+    from campaign_gateway.ledger.postgres import UNREADABLE, is_readable  # noqa: PLC0415 - an extra
 
     if not is_readable(value):
         raise ValueError(UNREADABLE)

@@ -9,8 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from campaign_gateway.sandbox.sandbox import Sandbox, sandbox
+from support.edge import Edge, edge
 from support.plain import NO_CAS
 
 FIELDS = """
@@ -36,13 +38,13 @@ class Client:
             "/graphql", content=body, headers={"content-type": "application/json"}
         )
         assert response.status_code == 200, response.text
-        answer: dict[str, Any] = response.json()
-        return answer
+        content: dict[str, Any] = response.json()
+        return content
 
     async def ask(self, query: str, **variables: object) -> Any:
-        answer = await self.execute(query, **variables)
-        assert "errors" not in answer, answer["errors"]
-        return answer["data"]
+        content = await self.execute(query, **variables)
+        assert "errors" not in content, content["errors"]
+        return content["data"]
 
     async def duplicate(self, fields: str, key: str | None = None) -> dict[str, Any]:
         """Return the payload for an input in GraphQL, such as `braze: {...}`."""
@@ -58,6 +60,13 @@ class Client:
         url = f"{self.sandbox.emulators[provider]}/_emulator/copies"
         counted: dict[str, Any] = (await self.http.get(url)).json()
         return counted
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
+    """One gateway for a module. Its tests use the module's event loop, which lives as long."""
+    async with edge(tmp_path_factory.mktemp("gateway")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -76,10 +76,12 @@ async def test_accepted_copy_is_found_by_reading_and_becomes_created(client: Any
 async def test_two_identical_intents_get_different_copies(client: Any) -> None:
     first, second = await asyncio.gather(client.duplicate(BRAZE), client.duplicate(BRAZE))
 
-    duplication = [await settled(client, each["duplication"]["id"]) for each in (first, second)]
+    duplications = [
+        await settled(client, payload["duplication"]["id"]) for payload in (first, second)
+    ]
 
     made = {copy["id"] for copy in (await client.counted("braze"))["copies"]}
-    assert {each["campaign"]["id"] for each in duplication} == made
+    assert {duplication["campaign"]["id"] for duplication in duplications} == made
     assert len(made) == 2
 
 
@@ -182,14 +184,14 @@ async def test_omitted_null_and_default_account_are_the_same_input(client: Any) 
 
 
 REFUSED = [
-    (braze("not-duplication"), "CAMPAIGN_NOT_FOUND"),
+    (braze("not-found"), "CAMPAIGN_NOT_FOUND"),
     (braze("no-such-campaign"), "CAMPAIGN_NOT_FOUND"),
     (braze("invalid"), "INVALID_INPUT"),
     (braze("unauthorized"), "AUTHENTICATION_FAILED"),
     (braze("forbidden"), "PERMISSION_DENIED"),
     (braze("rate-limited"), "RATE_LIMITED"),
     (BRAZE.replace("name:", 'tagNames: ["no-such-tag"], name:'), "INVALID_INPUT"),
-    (sonarly("not-duplication"), "CAMPAIGN_NOT_FOUND"),
+    (sonarly("not-found"), "CAMPAIGN_NOT_FOUND"),
     (sonarly("507f1f77bcf86cd799439012"), "CAMPAIGN_NOT_FOUND"),
     (sonarly("invalid"), "INVALID_INPUT"),
     (sonarly("unauthorized"), "AUTHENTICATION_FAILED"),
@@ -286,7 +288,7 @@ async def test_success_without_a_readable_body_is_accepted_if_the_status_is_spec
     client: Any,
 ) -> None:
     """The statuses 201 and 202 alone mean success. Altcraft's 200 does not."""
-    for fault in ("empty", "unreadable", "cut-in-answer"):
+    for fault in ("empty", "unreadable", "cut-in-response"):
         assert (await client.duplicate(braze(fault)))["status"] == "ACCEPTED"
         assert (await client.duplicate(sonarly(fault)))["status"] == "ACCEPTED"
     for number in (9005, 9007, 9008):
@@ -303,12 +305,12 @@ async def test_success_without_a_readable_body_is_accepted_if_the_status_is_spec
     ],
 )
 async def test_copy_whose_response_was_lost_is_found_by_reading(client: Any, fields: str) -> None:
-    payload = await client.duplicate(fields, "lost-answer")
+    payload = await client.duplicate(fields, "lost-response")
     assert payload["status"] == "UNKNOWN"
 
     await settled(client, payload["duplication"]["id"])
 
-    again = await client.duplicate(fields, "lost-answer")
+    again = await client.duplicate(fields, "lost-response")
     counted = await client.counted(fields.split(":", maxsplit=1)[0])
     assert (counted["asked"], counted["count"]) == (1, 1)
     assert again["status"] == "CREATED"
@@ -478,14 +480,14 @@ async def test_altcraft_copy_is_active_only_if_requested(client: Any) -> None:
 async def test_secrets_are_in_no_response_no_log_and_no_ledger_file(
     client: Any, ledger_path: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answers = [
+    payloads = [
         await client.duplicate(fields)
         for fields in (BRAZE, SONARLY, TRIGGER, XML, braze("unauthorized"), altcraft(9401))
     ]
     accounts = client.sandbox.settings.accounts
     for name, account in accounts.items():
         document = examples.mutation(CONNECTORS[account.provider], name)
-        answers.append(await client.ask(document, idempotencyKey=f"secret-{name}"))
+        payloads.append(await client.ask(document, idempotencyKey=f"secret-{name}"))
     secrets = {secret for account in accounts.values() for secret in account.secrets()}
     assert len(secrets) > len(CONNECTORS)
     files = [path for path in ledger_path.parent.iterdir() if path.is_file()]
@@ -493,9 +495,9 @@ async def test_secrets_are_in_no_response_no_log_and_no_ledger_file(
     written = b"".join(path.read_bytes() for path in files).decode("latin-1")
     assert "Wave two" in written
     for secret in secrets:
-        assert secret not in json.dumps(answers)
+        assert secret not in json.dumps(payloads)
         assert secret not in written
         assert secret not in caplog.text
         assert secret not in repr(client.sandbox.settings)
-    unauthorized = answers[4]["userErrors"][0]
+    unauthorized = payloads[4]["userErrors"][0]
     assert unauthorized["providerMessage"] == "Invalid API key: [redacted]"

@@ -4,7 +4,6 @@ import asyncio
 import json
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from campaign_gateway.connectors.contract import ProviderRequest, ProviderRespon
 from campaign_gateway.duplication.campaign_reads import LOOKUPS_AT_ONCE
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.transport.client import Transport
-from support.edge import PYTHON_WORDS, Edge, edge
+from support.edge import PYTHON_WORDS, Edge
 
 # One server for all tests, so its event loop must live longer than each of them.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -36,12 +35,6 @@ ENTITY = """{ __typename
 HOP = f"query Hop($keys: [_Any!]!) {{ _entities(representations: $keys) {ENTITY} }}"
 
 Key = dict[str, object]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
-    async with edge(tmp_path_factory.mktemp("entities")) as running:
-        yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -112,11 +105,11 @@ async def test_duplications_of_a_request_are_one_read_of_the_ledger(
 
     for name in ("get", "get_all", "find", "list"):
         counted(name)
-    ids = [each for each, _ in made]
+    ids = [duplication_id for duplication_id, _ in made]
     asked = [ids[3], ids[0], UNKNOWN_ID, ids[4], ids[0].upper(), "no id", "", ids[0], ids[1]]
     result = await resolved(gateway, *map(duplication, asked))
     assert looks == {"get_all": 1}
-    names = [each and (each["id"], each["requestedName"]) for each in result]
+    names = [entity and (entity["id"], entity["requestedName"]) for entity in result]
     assert names == [
         (ids[3], "Copy 3"),
         (ids[0], "Copy 0"),
@@ -134,18 +127,20 @@ async def test_duplications_cause_no_read_at_a_provider(
     gateway: Edge, made: list[tuple[str, str]], reads: Reads
 ) -> None:
     assert await resolved(gateway) == []
-    assert await resolved(gateway, *(duplication(each) for each, _ in made))
+    assert await resolved(gateway, *(duplication(duplication_id) for duplication_id, _ in made))
     assert reads.urls == []
 
 
 async def test_campaigns_of_one_account_group_are_one_read_at_the_provider(
     gateway: Edge, made: list[tuple[str, str]], reads: Reads
 ) -> None:
-    ids = [each for _, each in reversed(made)]
-    result = await resolved(gateway, *(campaign("sonarly", each) for each in [*ids, ids[0]]))
+    ids = [campaign_id for _, campaign_id in reversed(made)]
+    result = await resolved(
+        gateway, *(campaign("sonarly", campaign_id) for campaign_id in [*ids, ids[0]])
+    )
     expected = [f"Copy {number}" for number in (4, 3, 2, 1, 0, 4)]
-    assert [each["name"] for each in result] == expected
-    assert [each["id"] for each in result] == [*ids, ids[0]]
+    assert [entity["name"] for entity in result] == expected
+    assert [entity["id"] for entity in result] == [*ids, ids[0]]
     (url,) = reads.urls
     assert url.endswith("/campaigns")
 
@@ -156,7 +151,7 @@ async def test_other_campaigns_are_one_read_each_with_bounded_concurrency(
     unknown = [campaign("braze", f"unknown-{number}") for number in range(20)]
     source = campaign("braze", BRAZE_SOURCE)
     result = await resolved(gateway, *unknown[:10], source, *unknown[10:], source)
-    assert [each and each["name"] for each in result] == [
+    assert [entity and entity["name"] for entity in result] == [
         *[None] * 10,
         "Spring sale",
         *[None] * 10,
@@ -180,7 +175,7 @@ async def test_mixed_references_are_resolved_in_their_order(
         duplication(7),
         campaign("altcraft", 12345),
     )
-    assert [each and (each["__typename"], each["id"]) for each in result] == [
+    assert [entity and (entity["__typename"], entity["id"]) for entity in result] == [
         ("Campaign", "96"),
         ("Duplication", first),
         ("Campaign", "96"),
@@ -201,7 +196,7 @@ async def test_representations_may_be_literals_in_the_document(
       {{ __typename: "Campaign", account: "altcraft", id: 96 }}
     ]) {ENTITY} }}"""
     result = (await gateway.data(query, {"key": duplication(first)}))["_entities"]
-    assert [each["id"] for each in result] == [first, first, "96"]
+    assert [entity["id"] for entity in result] == [first, first, "96"]
 
 
 async def test_campaign_that_cannot_be_read_does_not_affect_the_others(
@@ -223,15 +218,15 @@ async def test_campaign_that_cannot_be_read_does_not_affect_the_others(
         campaign("braze", "x" * 50_000),
     ]
     response = await gateway.post(HOP, {"keys": keys})
-    answer = response.json()
+    content = response.json()
     assert response.status_code == 200
-    result = answer["data"]["_entities"]
-    assert [each and each["id"] for each in result] == [
+    result = content["data"]["_entities"]
+    assert [entity and entity["id"] for entity in result] == [
         *[None, first, None, None, copy],
         *[None] * 5,
     ]
-    messages = {error["path"][1]: error["message"] for error in answer["errors"]}
-    assert all(error["path"][0] == "_entities" for error in answer["errors"])
+    messages = {error["path"][1]: error["message"] for error in content["errors"]}
+    assert all(error["path"][0] == "_entities" for error in content["errors"])
     assert messages.keys() - {7} == {0, 2, 3, 5, 6, 8, 9}
     assert "no account" in messages[0]
     assert "account group" in messages[3]
@@ -251,9 +246,12 @@ async def test_provider_that_fails_does_not_affect_the_others(
 
     monkeypatch.setattr(Transport, "send_idempotent", read)
     keys = [campaign("braze", BRAZE_SOURCE), campaign("sonarly", made[1][1])]
-    answer = (await gateway.post(HOP, {"keys": keys})).json()
-    assert [each and each["name"] for each in answer["data"]["_entities"]] == [None, "Copy 1"]
-    (error,) = answer["errors"]
+    content = (await gateway.post(HOP, {"keys": keys})).json()
+    assert [entity and entity["name"] for entity in content["data"]["_entities"]] == [
+        None,
+        "Copy 1",
+    ]
+    (error,) = content["errors"]
     assert error["path"] == ["_entities", 0]
     assert error["message"].startswith("Braze could not be read")
 
@@ -261,22 +259,22 @@ async def test_provider_that_fails_does_not_affect_the_others(
 async def test_account_that_changed_its_provider_does_not_affect_the_others(
     gateway: Edge, made: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    near = Ledger.find_related
+    find_related = Ledger.find_related
 
     async def of_another(*arguments: Any) -> Any:
-        result = await near(*arguments)
+        result = await find_related(*arguments)
         return {
-            key: replace(each, intent=replace(each.intent, provider="altcraft"))
-            for key, each in result.items()
+            key: replace(record, intent=replace(record.intent, provider="altcraft"))
+            for key, record in result.items()
         }
 
     monkeypatch.setattr(Ledger, "find_related", of_another)
     keys = [campaign("sonarly", made[0][1]), duplication(made[1][0])]
-    answer = (await gateway.post(HOP, {"keys": keys})).json()
-    (error,) = answer["errors"]
+    content = (await gateway.post(HOP, {"keys": keys})).json()
+    (error,) = content["errors"]
     assert error["path"] == ["_entities", 0]
     assert "account group" in error["message"]
-    assert answer["data"]["_entities"][1] is not None
+    assert content["data"]["_entities"][1] is not None
 
 
 async def test_record_of_a_newer_version_is_no_related_input_and_no_internal_error(
@@ -298,11 +296,11 @@ async def test_record_of_a_newer_version_is_no_related_input_and_no_internal_err
 
     monkeypatch.setattr(Ledger, "find_related", of_newer_version)
     keys = [campaign("sonarly", made[0][1]), duplication(made[1][0])]
-    answer = (await gateway.post(HOP, {"keys": keys})).json()
-    (error,) = answer["errors"]
+    content = (await gateway.post(HOP, {"keys": keys})).json()
+    (error,) = content["errors"]
     # Sonarly reads a campaign only with its account group, which is in the related input.
     assert "account group" in error["message"]
-    assert answer["data"]["_entities"][1] is not None
+    assert content["data"]["_entities"][1] is not None
     query = 'query One($id: ID!) { campaign(account: "sonarly", id: $id) { name } }'
     (error,) = (await gateway.post(query, {"id": made[0][1]})).json()["errors"]
     assert "account group" in error["message"]
@@ -316,9 +314,9 @@ async def test_representations_of_one_request_are_limited(
     keys = [duplication(made[number % 5][0]) for number in range(101)]
     assert ENTITY_LIMIT == 100
     assert all(await resolved(gateway, *keys[:100]))
-    answer = (await gateway.post(HOP, {"keys": keys})).json()
-    (error,) = answer["errors"]
-    assert answer["data"] is None
+    content = (await gateway.post(HOP, {"keys": keys})).json()
+    (error,) = content["errors"]
+    assert content["data"] is None
     assert "up to 100" in error["message"]
 
 
@@ -332,8 +330,8 @@ async def test_representations_are_limited_over_all_aliases_together(
     # One list may be split into several, so only the sum limits the cost of a request.
     keys = [duplication(made[0][0])] * 51
     assert await gateway.data(query, {"some": keys[:50], "more": keys[:50]})
-    answer = (await gateway.post(query, {"some": keys, "more": keys})).json()
-    messages = [error["message"] for error in answer.get("errors", [])]
+    content = (await gateway.post(query, {"some": keys, "more": keys})).json()
+    messages = [error["message"] for error in content.get("errors", [])]
     assert any("up to 100" in message for message in messages), messages
 
 
@@ -342,9 +340,9 @@ async def test_campaigns_of_one_request_are_limited(gateway: Edge, reads: Reads)
     assert CAMPAIGN_LIMIT == 50
     assert await resolved(gateway, *keys[:50], *keys[:50]) == [None] * 100
     assert len(reads.urls) == 50
-    answer = (await gateway.post(HOP, {"keys": keys})).json()
-    (error,) = answer["errors"]
-    assert answer["data"] is None
+    content = (await gateway.post(HOP, {"keys": keys})).json()
+    (error,) = content["errors"]
+    assert content["data"] is None
     assert "up to 50 campaigns" in error["message"]
     assert len(reads.urls) == 50
 
@@ -359,8 +357,8 @@ async def test_campaigns_are_limited_over_all_fields_together(gateway: Edge, rea
     result = await gateway.data(query, {"some": keys[:25], "more": keys[25:49]})
     assert result["one"] is None
     assert len(reads.urls) == 50
-    answer = (await gateway.post(query, {"some": keys[:25], "more": keys[25:]})).json()
-    assert any("up to 50 campaigns" in error["message"] for error in answer["errors"])
+    content = (await gateway.post(query, {"some": keys[:25], "more": keys[25:]})).json()
+    assert any("up to 50 campaigns" in error["message"] for error in content["errors"])
     assert len(reads.urls) <= 100
 
 
@@ -419,10 +417,10 @@ async def test_malformed_representation_is_an_error_of_the_field(
         keys: list[object] = [duplication(made[0][0])] * 3
         keys[place] = hostile
         response = await gateway.post(HOP, {"keys": keys})
-        answer = response.json()
-        assert response.status_code == 200, answer
-        assert answer["data"] is None
-        (error,) = answer["errors"]
+        content = response.json()
+        assert response.status_code == 200, content
+        assert content["data"] is None
+        (error,) = content["errors"]
         assert f"representations[{place}]" in error["message"], error
         assert error["path"] == ["_entities"]
         assert not PYTHON_WORDS.search(response.text), response.text
@@ -446,7 +444,7 @@ async def test_id_that_no_database_accepts_is_not_found(gateway: Edge) -> None:
 async def test_id_in_upper_case_is_found(gateway: Edge, made: list[tuple[str, str]]) -> None:
     first = made[0][0]
     result = await resolved(gateway, duplication(first.upper()), duplication(first))
-    assert [each["id"] for each in result] == [first, first]
+    assert [entity["id"] for entity in result] == [first, first]
 
 
 async def test_duplication_of_another_scope_is_not_found(
@@ -457,7 +455,7 @@ async def test_duplication_of_another_scope_is_not_found(
     keys = [duplication(first), campaign("sonarly", copy), duplication(first.upper())]
     own = await entities.resolve(mine.context(), keys)
     others = await entities.resolve(replace(mine.context(), scope="another caller"), keys)
-    assert [getattr(each, "id", None) for each in own] == [first, copy, first]
+    assert [getattr(entity, "id", None) for entity in own] == [first, copy, first]
     assert (others[0], others[2]) == (None, None)
     # Only the record of the other scope has the account group, which the read needs.
     assert isinstance(others[1], Exception)
@@ -467,6 +465,6 @@ async def test_schema_has_the_fields_that_routers_query(gateway: Edge) -> None:
     query = """{ __type(name: "_Entity") { kind possibleTypes { name } } _service { sdl } }"""
     result = await gateway.data(query)
     assert result["__type"]["kind"] == "UNION"
-    names = {each["name"] for each in result["__type"]["possibleTypes"]}
+    names = {type_["name"] for type_ in result["__type"]["possibleTypes"]}
     assert names == {"Duplication", "Campaign"}
     assert json.dumps(result["_service"]["sdl"]).count("@key(") == 2

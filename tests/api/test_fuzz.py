@@ -35,9 +35,9 @@ def schemas() -> dict[str, str]:
     """
     definitions = parse(SDL).definitions
     (choice,) = (
-        each
-        for each in definitions
-        if isinstance(each, InputObjectTypeDefinitionNode) and each.directives
+        definition
+        for definition in definitions
+        if isinstance(definition, InputObjectTypeDefinitionNode) and definition.directives
     )
     by_member = {}
     for member in choice.fields or ():
@@ -46,7 +46,7 @@ def schemas() -> dict[str, str]:
             name=member.name, type=NonNullTypeNode(type=member.type), directives=()
         )
         alone = InputObjectTypeDefinitionNode(name=choice.name, fields=(forced,), directives=())
-        changed = tuple(alone if each is choice else each for each in definitions)
+        changed = tuple(alone if definition is choice else definition for definition in definitions)
         by_member[member.name.value] = print_ast(DocumentNode(definitions=changed))
     return by_member
 
@@ -58,15 +58,15 @@ def http(sandbox_url: str) -> Iterator[httpx.Client]:
 
 
 def ask(http: httpx.Client, document: object) -> dict[str, object]:
-    answer = http.post(
+    response = http.post(
         "/graphql",
         json={"query": document},
         headers={"accept": "application/graphql-response+json"},
     )
-    assert answer.status_code in {200, 400}, document
-    assert not INSIDES.search(answer.text), (document, answer.text)
-    content: dict[str, object] = answer.json()
-    assert ("data" in content) == (answer.status_code == 200), document
+    assert response.status_code in {200, 400}, document
+    assert not INSIDES.search(response.text), (document, response.text)
+    content: dict[str, object] = response.json()
+    assert ("data" in content) == (response.status_code == 200), document
     return content
 
 
@@ -92,14 +92,14 @@ def test_random_query_never_causes_an_internal_error(http: httpx.Client, mode: M
 
 @pytest.mark.parametrize("member", schemas())
 def test_random_mutation_never_causes_an_internal_error(http: httpx.Client, member: str) -> None:
-    answered = 0
+    executed = 0
 
     @examples(100)
     @given(document=mutations(schemas()[member], custom_scalars=SCALARS))
     def run(document: object) -> None:
-        nonlocal answered
-        answered += "data" in ask(http, document)
+        nonlocal executed
+        executed += "data" in ask(http, document)
 
     run()
     # The other documents exceed a limit.
-    assert answered > 50
+    assert executed > 50

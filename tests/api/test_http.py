@@ -45,10 +45,10 @@ class HttpResponse:
         assert "charset=utf-8" in self.headers["content-type"]
         assert int(self.headers["content-length"]) == len(self.body)
         assert not PYTHON_WORDS.search(self.body.decode("utf-8")), self.body
-        answer = self.json()
-        assert answer.keys() == {"errors"}, answer
-        assert {error["extensions"]["code"] for error in answer["errors"]} == {"INVALID_REQUEST"}
-        messages = [error["message"] for error in answer["errors"]]
+        content = self.json()
+        assert content.keys() == {"errors"}, content
+        assert {error["extensions"]["code"] for error in content["errors"]} == {"INVALID_REQUEST"}
+        messages = [error["message"] for error in content["errors"]]
         assert all(isinstance(message, str) and message for message in messages)
         return messages
 
@@ -97,7 +97,7 @@ def get(send: Send) -> Callable[..., HttpResponse]:
 
 
 def accepting(*accepts: str) -> Headers:
-    return [*AS_JSON, *(("accept", each) for each in accepts)]
+    return [*AS_JSON, *(("accept", accept) for accept in accepts)]
 
 
 @pytest.mark.parametrize(
@@ -161,13 +161,13 @@ def accepting(*accepts: str) -> Headers:
 def test_accept_header_selects_the_media_type_of_the_response(
     send: Send, accepts: list[str], expected: str | None
 ) -> None:
-    answer = send(accepting(*accepts))
+    response = send(accepting(*accepts))
     if expected:
-        assert (answer.status, answer.media_type) == (200, expected)
-        assert answer.json() == EXPECTED
+        assert (response.status, response.media_type) == (200, expected)
+        assert response.json() == EXPECTED
     else:
-        (message,) = answer.messages()
-        assert answer.status == 406
+        (message,) = response.messages()
+        assert response.status == 406
         assert JSON in message
         assert GRAPHQL_RESPONSE in message
 
@@ -225,9 +225,9 @@ def test_executed_request_has_data_and_status_200(send: Send, accept: str) -> No
             {"__typename": "Query", "campaign": None},
         ),
     ]:
-        answer = send(accepting(accept), json.dumps({"query": query}).encode())
-        assert (answer.status, answer.media_type) == (200, accept), query
-        content = answer.json()
+        response = send(accepting(accept), json.dumps({"query": query}).encode())
+        assert (response.status, response.media_type) == (200, accept), query
+        content = response.json()
         assert content.keys() == {"errors", "data"}, query
         assert content["data"] == expected, query
         assert content["errors"][0]["path"], query
@@ -239,11 +239,11 @@ def test_response_must_not_be_cached(get: Callable[..., HttpResponse]) -> None:
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "QUERY"])
 def test_unsupported_method_is_405_with_the_allowed_methods(send: Send, method: str) -> None:
-    answer = send(AS_JSON, QUERY, method=method)
-    assert answer.status == 405
-    assert {each.strip() for each in answer.headers["allow"].split(",")} == {"GET", "POST"}
+    response = send(AS_JSON, QUERY, method=method)
+    assert response.status == 405
+    assert {allowed.strip() for allowed in response.headers["allow"].split(",")} == {"GET", "POST"}
     if method != "HEAD":
-        assert answer.messages()
+        assert response.messages()
 
 
 @pytest.mark.parametrize(
@@ -261,18 +261,18 @@ def test_mutation_with_get_is_refused(
     get: Callable[..., HttpResponse], query: str, accept: str
 ) -> None:
     operation = {"operationName": "B"} if "mutation B" in query else {}
-    answer = get([("accept", accept)], query=query, **operation)
-    (message,) = answer.messages()
-    assert answer.status == 405
-    assert answer.headers["allow"] == "POST"
+    response = get([("accept", accept)], query=query, **operation)
+    (message,) = response.messages()
+    assert response.status == 405
+    assert response.headers["allow"] == "POST"
     assert "POST" in message
 
 
 def test_query_next_to_a_mutation_may_be_sent_with_get(get: Callable[..., HttpResponse]) -> None:
-    answer = get(
+    response = get(
         query=f"query A {{ __typename }} {MUTATION[:8]} B {MUTATION[8:]}", operationName="A"
     )
-    assert answer.json() == EXPECTED
+    assert response.json() == EXPECTED
 
 
 @pytest.mark.parametrize(
@@ -300,13 +300,13 @@ def test_query_next_to_a_mutation_may_be_sent_with_get(get: Callable[..., HttpRe
 def test_get_parameters_are_checked(
     get: Callable[..., HttpResponse], parameters: dict[str, str], status: int, named: str | None
 ) -> None:
-    answer = get(**parameters)
-    assert answer.status == status
+    response = get(**parameters)
+    assert response.status == status
     if named:
-        (message,) = answer.messages()
+        (message,) = response.messages()
         assert f"'{named}'" in message
     else:
-        assert answer.json() == EXPECTED
+        assert response.json() == EXPECTED
 
 
 def test_get_request_may_have_variables(get: Callable[..., HttpResponse]) -> None:
@@ -319,8 +319,8 @@ def test_get_request_may_have_variables(get: Callable[..., HttpResponse]) -> Non
 
 def test_get_parameters_with_invalid_bytes_are_refused(send: Send) -> None:
     for query in ("%FF%FE", "{__typename}%00", "%ED%A0%80", "%", "{__typename}%ZZ"):
-        answer = send([], b"", method="GET", path=f"/graphql?query={query}")
-        assert answer.messages(), query
+        response = send([], b"", method="GET", path=f"/graphql?query={query}")
+        assert response.messages(), query
     whole = quote("{ __typename }")
     assert send([], b"", method="GET", path=f"/graphql?query={whole}&x=%FF").json() == EXPECTED
 
@@ -351,9 +351,9 @@ def test_get_parameters_with_invalid_bytes_are_refused(send: Send) -> None:
     ],
 )
 def test_content_type_other_than_json_in_utf_8_is_415(send: Send, content_type: str | None) -> None:
-    answer = send([] if content_type is None else [("content-type", content_type)])
-    (message,) = answer.messages()
-    assert answer.status == 415
+    response = send([] if content_type is None else [("content-type", content_type)])
+    (message,) = response.messages()
+    assert response.status == 415
     assert JSON in message
     assert "UTF-8" in message
 
@@ -376,9 +376,9 @@ def test_every_spelling_of_json_in_utf_8_is_accepted(send: Send, content_type: s
 
 def test_body_with_a_content_encoding_is_415(send: Send) -> None:
     for encoding in ("gzip", "deflate", "br", "GZIP", "identity, gzip", "nonsense"):
-        answer = send([*AS_JSON, ("content-encoding", encoding)])
-        assert answer.status == 415, encoding
-        assert "content-encoding" in answer.messages()[0]
+        response = send([*AS_JSON, ("content-encoding", encoding)])
+        assert response.status == 415, encoding
+        assert "content-encoding" in response.messages()[0]
     assert send([*AS_JSON, ("content-encoding", "Identity")]).json() == EXPECTED
 
 
@@ -404,17 +404,17 @@ def test_body_of_exactly_the_limit_is_accepted(send: Send) -> None:
 )
 def test_body_above_the_limit_is_413(send: Send, body: Any) -> None:
     # Like most clients, this one sends the whole body before it reads.
-    answer = send(AS_JSON, body)
-    (message,) = answer.messages()
-    assert answer.status == 413
+    response = send(AS_JSON, body)
+    (message,) = response.messages()
+    assert response.status == 413
     assert str(REQUEST_LIMIT) in message
 
 
 def test_batch_is_refused(send: Send) -> None:
     for body in (b"[]", b"[%b]" % QUERY, b"[%b,%b]" % (QUERY, QUERY), b"[1]"):
-        answer = send(AS_JSON, body)
-        (message,) = answer.messages()
-        assert answer.status == 400, body
+        response = send(AS_JSON, body)
+        (message,) = response.messages()
+        assert response.status == 400, body
         assert message.startswith("Batches are not supported"), body
 
 
@@ -455,9 +455,9 @@ def test_batch_is_refused(send: Send) -> None:
 )
 @pytest.mark.parametrize("accept", [JSON, GRAPHQL_RESPONSE])
 def test_body_that_is_no_graphql_request_is_400(send: Send, body: bytes, accept: str) -> None:
-    answer = send(accepting(accept), body)
-    assert len(answer.messages()) == 1
-    assert (answer.status, answer.media_type) == (400, accept)
+    response = send(accepting(accept), body)
+    assert len(response.messages()) == 1
+    assert (response.status, response.media_type) == (400, accept)
 
 
 @pytest.mark.parametrize(
@@ -473,9 +473,9 @@ def test_parameter_of_the_wrong_type_is_400_and_named(
     send: Send, name: str, wrong: list[object]
 ) -> None:
     for value in wrong:
-        answer = send(AS_JSON, json.dumps({"query": "{ __typename }", name: value}).encode())
-        (message,) = answer.messages()
-        assert answer.status == 400, value
+        response = send(AS_JSON, json.dumps({"query": "{ __typename }", name: value}).encode())
+        (message,) = response.messages()
+        assert response.status == 400, value
         assert f"'{name}'" in message, value
     misspelled = send(AS_JSON, QUERY.replace(b"query", b"Query"))
     assert "'query'" in misspelled.messages()[0]
@@ -527,13 +527,13 @@ SURROGATE = "\ud800"
     ],
 )
 def test_surrogates_and_huge_numbers_get_a_valid_response(send: Send, request_: Any) -> None:
-    answer = send(accepting(GRAPHQL_RESPONSE), json.dumps(request_).encode())
-    assert answer.status in {200, 400}
-    assert answer.media_type == GRAPHQL_RESPONSE
-    assert not PYTHON_WORDS.search(answer.body.decode("utf-8")), answer.body
+    response = send(accepting(GRAPHQL_RESPONSE), json.dumps(request_).encode())
+    assert response.status in {200, 400}
+    assert response.media_type == GRAPHQL_RESPONSE
+    assert not PYTHON_WORDS.search(response.body.decode("utf-8")), response.body
     # Not every JSON parser accepts the escape of a lone surrogate.
-    assert json.loads(answer.body)
-    assert len(answer.body) < 5000
+    assert json.loads(response.body)
+    assert len(response.body) < 5000
 
 
 def nested(depth: int, opening: str, closing: str, core: str = "1") -> str:
@@ -563,14 +563,14 @@ def test_deeply_nested_request_never_causes_an_internal_error(send: Send, depth:
         f"query ($v: {nested(depth, '[', ']', 'Int')}) {{ __typename }}",
         f"query ($v: ID = {deep_list}) {{ __typename }}",
     ]
-    requests += [json.dumps({"query": each}) for each in documents]
+    requests += [json.dumps({"query": document}) for document in documents]
     for request in requests:
-        answer = send(accepting(GRAPHQL_RESPONSE), request.encode())
-        shown = f"{request[:100]}: {answer.status} {answer.body[:500]!r}"
-        assert answer.status in {200, 400}, shown
-        assert answer.media_type == GRAPHQL_RESPONSE, shown
-        assert b"Internal error" not in answer.body, shown
-        assert not PYTHON_WORDS.search(answer.body.decode("utf-8")), shown
+        response = send(accepting(GRAPHQL_RESPONSE), request.encode())
+        shown = f"{request[:100]}: {response.status} {response.body[:500]!r}"
+        assert response.status in {200, 400}, shown
+        assert response.media_type == GRAPHQL_RESPONSE, shown
+        assert b"Internal error" not in response.body, shown
+        assert not PYTHON_WORDS.search(response.body.decode("utf-8")), shown
 
 
 @pytest.mark.parametrize(
@@ -588,9 +588,9 @@ def test_deeply_nested_request_never_causes_an_internal_error(send: Send, depth:
 def test_ambiguous_operation_name_is_refused_with_the_choices(
     send: Send, request_: Any, parts: list[str]
 ) -> None:
-    answer = send(accepting(GRAPHQL_RESPONSE), json.dumps(request_).encode())
-    (message,) = answer.messages()
-    assert answer.status == 400
+    response = send(accepting(GRAPHQL_RESPONSE), json.dumps(request_).encode())
+    (message,) = response.messages()
+    assert response.status == 400
     assert all(part in message for part in parts), message
 
 
@@ -602,9 +602,9 @@ def test_named_operation_is_executed(send: Send) -> None:
 
 def test_subscription_is_refused(send: Send, get: Callable[..., HttpResponse]) -> None:
     for query in ("subscription { __typename }", "subscription A { accounts { name } }"):
-        answer = send(accepting(GRAPHQL_RESPONSE), json.dumps({"query": query}).encode())
-        assert answer.status == 400, query
-        assert any("subscription" in message for message in answer.messages()), query
+        response = send(accepting(GRAPHQL_RESPONSE), json.dumps({"query": query}).encode())
+        assert response.status == 400, query
+        assert any("subscription" in message for message in response.messages()), query
         linked = get([("accept", GRAPHQL_RESPONSE)], query=query)
         assert linked.status in {400, 405}, query
         assert not any("mutation" in message.lower() for message in linked.messages()), query

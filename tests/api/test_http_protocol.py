@@ -11,7 +11,7 @@ import pytest
 from campaign_gateway.server.server import listen
 
 BODY = b'{"query":"{ __typename }"}'
-ANSWER = b'{"data":{"__typename":"Query"}}'
+DATA = b'{"data":{"__typename":"Query"}}'
 
 # Java's own client and `curl --http2` send these headers.
 UPGRADE = (
@@ -60,12 +60,12 @@ def test_upgrade_header_is_ignored_and_the_request_is_served(
         [request[:head], request[head:]],
         [request[:40], request[40 : head + 5], request[head + 5 :]],
     ):
-        assert exchange(sandbox_url, pieces) == [(200, ANSWER)]
+        assert exchange(sandbox_url, pieces) == [(200, DATA)]
 
 
 def test_connection_stays_usable_after_an_upgrade_header(sandbox_url: str) -> None:
     requests = [[post(UPGRADE)], [post(b"")], [post(UPGRADE, chunked=True)]]
-    assert exchange(sandbox_url, *requests) == [(200, ANSWER)] * 3
+    assert exchange(sandbox_url, *requests) == [(200, DATA)] * 3
 
 
 def test_connect_method_is_refused(sandbox_url: str) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 from graphql import GraphQLError, get_introspection_query, parse
 
 from campaign_gateway.api.schema import build_schema
@@ -23,7 +22,7 @@ from campaign_gateway.graphql_http.variables import VARIABLE_VALUE_LIMIT
 from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.sandbox.emulators.sonarly import ACCOUNTS, create_emulator
 from campaign_gateway.settings import parse_settings
-from support.edge import Edge, edge
+from support.edge import Edge
 
 # One server for all tests, so its event loop must live longer than each of them.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -32,12 +31,6 @@ SONARLY = (
     '{ sonarly: { accountGroupId: "507f1f77bcf86cd799439001", audienceId:'
     ' "507f1f77bcf86cd799439021", campaignId: "507f1f77bcf86cd799439011" } }'
 )
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
-    async with edge(tmp_path_factory.mktemp("limits")) as running:
-        yield running
 
 
 def times(count: int, written: str) -> str:
@@ -230,10 +223,10 @@ async def test_internal_error_before_execution_is_masked_and_logged(
         raise RuntimeError("inner workings")
 
     monkeypatch.setattr(documents, "check_limits", broken)
-    answer = await gateway.post("query NeverSentBefore { __typename }")
-    assert answer.status_code == 500
+    response = await gateway.post("query NeverSentBefore { __typename }")
+    assert response.status_code == 500
     error = {"message": "Internal error.", "extensions": {"code": "INTERNAL_ERROR"}}
-    assert answer.json() == {"errors": [error]}
+    assert response.json() == {"errors": [error]}
     assert "inner workings" in caplog.text
 
 
@@ -247,18 +240,18 @@ async def test_body_that_does_not_arrive_in_time_is_408(
 
     monkeypatch.setattr(request, "BODY_SECONDS", 0.2)
     headers = {"content-type": "application/json"}
-    answer = await gateway.http.post("/graphql", content=trickle(), headers=headers)
-    assert answer.status_code == 408
-    assert "did not arrive" in answer.json()["errors"][0]["message"]
+    response = await gateway.http.post("/graphql", content=trickle(), headers=headers)
+    assert response.status_code == 408
+    assert "did not arrive" in response.json()["errors"][0]["message"]
 
 
 async def test_cached_document_has_no_locations(gateway: Edge) -> None:
     """Each error would scan the whole text for its location, for each of a hundred entities."""
     query = "query Q($a: [_Any!]!) { _entities(representations: $a) { __typename } }"
     key = {"__typename": "Campaign", "account": "no-such-account", "id": "1"}
-    answer = (await gateway.post("\n" * 1000 + query, {"a": [key] * 3})).json()
-    assert [error["path"] for error in answer["errors"]] == [["_entities", n] for n in range(3)]
-    assert not any("locations" in error for error in answer["errors"])
+    content = (await gateway.post("\n" * 1000 + query, {"a": [key] * 3})).json()
+    assert [error["path"] for error in content["errors"]] == [["_entities", n] for n in range(3)]
+    assert not any("locations" in error for error in content["errors"])
     errors = (await gateway.post("\n" * 1000 + "{ nonsense }")).json()["errors"]
     assert errors[0]["locations"] == [{"line": 1001, "column": 3}]
 
@@ -329,7 +322,7 @@ async def test_introspection_of_tools_is_allowed(gateway: Edge) -> None:
     for query in (get_introspection_query(), GRAPHIQL, EVERYTHING):
         introspection = (await gateway.data(query))["__schema"]
         assert {"Query", "Mutation", "Duplication"} <= {
-            each["name"] for each in introspection["types"]
+            type_["name"] for type_ in introspection["types"]
         }
     assert "sdl" in (await gateway.data("{ _service { sdl } }"))["_service"]
 
@@ -456,12 +449,14 @@ async def test_document_is_parsed_and_validated_once(
         ("query Fresh {", {0}),
     ]:
         counts.update(dict.fromkeys(counts, 0))
-        answers = [await gateway.post(query, {"id": each}) for each in ("a", "b", "c")]
+        responses = [
+            await gateway.post(query, {"id": duplication_id}) for duplication_id in ("a", "b", "c")
+        ]
         # Once with locations for its errors, and once without for the cache.
         assert counts["parse"] in {1, 2}, query
         assert counts["check_limits"] <= 1, query
         assert counts["validate"] in times_validated, query
-        assert len({(each.status_code, each.content) for each in answers}) == 1, query
+        assert len({(response.status_code, response.content) for response in responses}) == 1, query
 
 
 async def test_document_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -520,9 +515,9 @@ async def test_disabled_introspection_refuses_queries_of_the_schema(
         get_introspection_query(),
         EVERYTHING,
     ):
-        answer = await closed(query, "A" if "query A" in query else None)
-        assert answer.keys() == {"errors"}, query
-        messages = {error["message"] for error in answer["errors"]}
+        content = await closed(query, "A" if "query A" in query else None)
+        assert content.keys() == {"errors"}, query
+        messages = {error["message"] for error in content["errors"]}
         assert "Introspection is disabled on this gateway." in messages, query
     assert (await closed("{ __typename }")) == {"data": {"__typename": "Query"}}
 
@@ -570,8 +565,8 @@ GUESSES: list[tuple[str, dict[str, Any], list[str]]] = [
 async def test_disabled_introspection_suggests_no_names(
     closed: Callable[..., Any], query: str, variables: dict[str, Any], names: list[str]
 ) -> None:
-    answer = await closed(query, **variables)
-    messages = " ".join(error["message"] for error in answer["errors"])
+    content = await closed(query, **variables)
+    messages = " ".join(error["message"] for error in content["errors"])
     assert messages
     assert "Did you mean" not in messages
     # Only whole words count, because a guess contains most of the name that it is similar to.
@@ -582,8 +577,8 @@ async def test_disabled_introspection_suggests_no_names(
 async def test_disabled_introspection_still_executes_requests(closed: Callable[..., Any]) -> None:
     query = "mutation { duplicateCampaign(input: %s, idempotencyKey: %s) { %s } }"
     key = json.dumps(str(uuid.uuid4()))
-    answer = await closed(query % (SONARLY, key, "__typename status duplication { id }"))
-    payload = answer["data"]["duplicateCampaign"]
+    content = await closed(query % (SONARLY, key, "__typename status duplication { id }"))
+    payload = content["data"]["duplicateCampaign"]
     assert payload["status"] == "CREATED"
     keys = [{"__typename": "Duplication", "id": payload["duplication"]["id"]}]
     hop = BY_KEYS.replace("__typename }", "__typename ... on Duplication { status } }")

@@ -1,15 +1,13 @@
 """@oneOf, after the GraphQL specification of September 2025: the result of each kind of request."""
 
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from campaign_gateway.api.schema import client_sdl
 from campaign_gateway.connectors.registry import CONNECTORS
-from support.edge import Edge, edge
+from support.edge import Edge
 
 # One server for all tests, so its event loop must live longer than each of them.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -27,12 +25,6 @@ SONARLY = (
     ' audienceId: "507f1f77bcf86cd799439021" }'
 )
 BRAZE = '{ campaignId: "0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10", name: "Second" }'
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
-    async with edge(tmp_path_factory.mktemp("one-of")) as running:
-        yield running
 
 
 def field(value: str) -> str:
@@ -344,22 +336,22 @@ async def test_introspection_reports_which_input_is_one_of(gateway: Edge) -> Non
         args { type { kind isOneOf ofType { name isOneOf } } } } }
     } }"""
     introspection = (await gateway.data(query))["__schema"]
-    marks = {each["name"]: each["isOneOf"] for each in introspection["types"]}
-    inputs = {each["name"] for each in introspection["types"] if each["kind"] == "INPUT_OBJECT"}
+    marks = {type_["name"]: type_["isOneOf"] for type_ in introspection["types"]}
+    inputs = {type_["name"] for type_ in introspection["types"] if type_["kind"] == "INPUT_OBJECT"}
     assert {name for name, mark in marks.items() if mark is True} == {TYPE}
     assert {name for name, mark in marks.items() if mark is False} == inputs - {TYPE}
-    assert inputs > {each.Input.__name__ for each in CONNECTORS.values()}
+    assert inputs > {connector.Input.__name__ for connector in CONNECTORS.values()}
 
-    fields = [field for each in introspection["types"] for field in each["inputFields"] or ()]
-    wrappers = [each["type"] for each in fields if each["type"]["kind"] in {"LIST", "NON_NULL"}]
+    fields = [field for type_ in introspection["types"] for field in type_["inputFields"] or ()]
+    wrappers = [field["type"] for field in fields if field["type"]["kind"] in {"LIST", "NON_NULL"}]
     (mutation_field,) = introspection["mutationType"]["fields"]
     (argument,) = (
-        each["type"]
-        for each in mutation_field["args"]
-        if each["type"]["ofType"] and each["type"]["ofType"]["name"] == TYPE
+        argument["type"]
+        for argument in mutation_field["args"]
+        if argument["type"]["ofType"] and argument["type"]["ofType"]["name"] == TYPE
     )
-    assert {each["kind"] for each in wrappers} == {"LIST", "NON_NULL"}
-    assert all(each["isOneOf"] is None for each in [*wrappers, mutation_field["type"]])
+    assert {wrapper["kind"] for wrapper in wrappers} == {"LIST", "NON_NULL"}
+    assert all(type_["isOneOf"] is None for type_ in [*wrappers, mutation_field["type"]])
     assert argument == {
         "kind": "NON_NULL",
         "isOneOf": None,

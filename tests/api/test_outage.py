@@ -4,7 +4,6 @@ import asyncio
 import logging
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
 from time import monotonic
@@ -12,13 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.ledger.sqlite import SqliteEngine
 from support.edge import Edge, edge
 from support.gateways import Gateway, ask, calling, configuration, intents, serving
-from support.postgres import PostgresServer, postgres_server
+from support.postgres import PostgresServer
 
 # One server for all tests, so its event loop must live longer than each of them.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -62,12 +60,6 @@ class Outage:
         monkeypatch.setattr(SqliteEngine, "read", read)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
-    async with edge(tmp_path_factory.mktemp("outage")) as running:
-        yield running
-
-
 @pytest.fixture
 def outage(monkeypatch: pytest.MonkeyPatch) -> Outage:
     return Outage(monkeypatch)
@@ -87,8 +79,8 @@ def check_error(error: dict[str, Any]) -> None:
 
 
 def check_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    errors = [each for each in caplog.records if "cannot be read" in each.getMessage()]
-    assert [(each.levelno, each.exc_info) for each in errors] == [(logging.ERROR, None)]
+    errors = [record for record in caplog.records if "cannot be read" in record.getMessage()]
+    assert [(error.levelno, error.exc_info) for error in errors] == [(logging.ERROR, None)]
     assert "an internal error of the gateway" not in caplog.text
 
 
@@ -96,14 +88,14 @@ def check_logged_once(caplog: pytest.LogCaptureFixture) -> None:
 async def test_read_during_an_outage_has_the_code_ledger_unavailable(
     gateway: Edge, outage: Outage, caplog: pytest.LogCaptureFixture, read: str
 ) -> None:
-    answer = await gateway.post(f"{{ {READS[read]} }}")
-    assert answer.status_code == 200
-    (error,) = answer.json()["errors"]
+    response = await gateway.post(f"{{ {READS[read]} }}")
+    assert response.status_code == 200
+    (error,) = response.json()["errors"]
     check_error(error)
     assert error["path"] == [read]
     check_logged_once(caplog)
     assert "disk I/O error" in caplog.text
-    assert "disk I/O error" not in answer.text
+    assert "disk I/O error" not in response.text
 
 
 async def test_outage_is_logged_once_per_request(
@@ -113,10 +105,10 @@ async def test_outage_is_logged_once_per_request(
         f"a{number}: {field}"
         for number, field in enumerate([READS["duplication"], READS["duplicationByKey"]] * 4)
     )
-    answer = (await gateway.post(f"{{ accounts {{ name }} {fields} }}")).json()
-    assert answer["data"]["accounts"], "a field that needs no ledger has data"
-    assert len(answer["errors"]) == 8
-    for error in answer["errors"]:
+    content = (await gateway.post(f"{{ accounts {{ name }} {fields} }}")).json()
+    assert content["data"]["accounts"], "a field that needs no ledger has data"
+    assert len(content["errors"]) == 8
+    for error in content["errors"]:
         check_error(error)
     check_logged_once(caplog)
 
@@ -130,9 +122,9 @@ async def test_each_entity_that_needs_the_ledger_gets_its_own_error(
         {"__typename": "Campaign", "account": "braze", "id": "c1"},
         {"__typename": "Duplication", "id": "no id"},
     ]
-    answer = (await gateway.post(HOP, {"keys": keys})).json()
-    assert answer["data"] == {"_entities": [None] * 4}
-    by_place = {error["path"][-1]: error for error in answer["errors"]}
+    content = (await gateway.post(HOP, {"keys": keys})).json()
+    assert content["data"] == {"_entities": [None] * 4}
+    by_place = {error["path"][-1]: error for error in content["errors"]}
     assert by_place.keys() == {0, 1, 2, 3}
     assert "There is no account" in by_place.pop(1)["message"]
     for error in by_place.values():
@@ -156,9 +148,9 @@ async def test_wait_that_ends_during_an_outage_returns_its_error(
     gateway: Edge, outage: Outage, caplog: pytest.LogCaptureFixture
 ) -> None:
     began = monotonic()
-    answer = (await gateway.post(WATCH, {"id": UNKNOWN_ID, "wait": 1})).json()
+    content = (await gateway.post(WATCH, {"id": UNKNOWN_ID, "wait": 1})).json()
     assert monotonic() - began >= 1
-    (error,) = answer["errors"]
+    (error,) = content["errors"]
     check_error(error)
     assert outage.reads > 1
     check_logged_once(caplog)
@@ -172,8 +164,8 @@ async def test_wait_ends_even_if_the_ledger_hangs(
 
     monkeypatch.setattr(SqliteEngine, "read", hang)
     async with asyncio.timeout(10):
-        answer = (await gateway.post(WATCH, {"id": UNKNOWN_ID, "wait": 1})).json()
-    check_error(answer["errors"][0])
+        content = (await gateway.post(WATCH, {"id": UNKNOWN_ID, "wait": 1})).json()
+    check_error(content["errors"][0])
     check_logged_once(caplog)
 
 
@@ -195,38 +187,31 @@ async def test_ledger_changed_by_a_newer_version_is_reported_as_unavailable(
 # --- PostgreSQL -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def doomed() -> Iterator[PostgresServer]:
-    """A PostgreSQL that these tests may kill."""
-    with postgres_server() as server:
-        yield server
-
-
 async def read(http: httpx.AsyncClient, gateway: Gateway, field: str) -> dict[str, Any]:
     query = READS[field].replace("braze", "main")
-    answer = await http.post(f"{gateway.url}/graphql", json={"query": f"{{ {query} }}"})
-    assert answer.status_code == 200
-    content: dict[str, Any] = answer.json()
+    response = await http.post(f"{gateway.url}/graphql", json={"query": f"{{ {query} }}"})
+    assert response.status_code == 200
+    content: dict[str, Any] = response.json()
     return content
 
 
 @pytest.mark.asyncio(loop_scope="function")
 @pytest.mark.parametrize("failure", ["killed", "paused"])
 async def test_reads_fail_while_postgres_is_gone_and_work_again_afterwards(
-    tmp_path: Path, doomed: PostgresServer, failure: str
+    tmp_path: Path, own_postgres: PostgresServer, failure: str
 ) -> None:
     patience = {"timing": {"statement_timeout": 1.0}}
     # No provider is needed, so nothing listens on this port.
-    config = configuration(tmp_path, doomed.create_database(), {"main": "http://127.0.0.1:9"})
+    config = configuration(tmp_path, own_postgres.create_database(), {"main": "http://127.0.0.1:9"})
     async with serving(config, patience) as gateway, calling() as http:
         await ask(http, gateway.url, intents(["none"], ["main"])[0])
-        doomed.kill() if failure == "killed" else doomed.pause()
+        own_postgres.kill() if failure == "killed" else own_postgres.pause()
         try:
-            answers = await asyncio.gather(*(read(http, gateway, each) for each in READS))
+            responses = await asyncio.gather(*(read(http, gateway, field) for field in READS))
         finally:
-            doomed.start() if failure == "killed" else doomed.resume()
-        for answer in answers:
-            check_error(answer["errors"][0])
+            own_postgres.start() if failure == "killed" else own_postgres.resume()
+        for response in responses:
+            check_error(response["errors"][0])
         assert gateway.output().count("the ledger cannot be read") == len(READS)
         assert "Traceback" not in gateway.output()
         async with asyncio.timeout(30):

@@ -11,7 +11,7 @@ GROUP = 'accountGroupId: "507f1f77bcf86cd799439001", audienceId: "507f1f77bcf86c
 SONARLY = f'sonarly: {{ {GROUP}, campaignId: "507f1f77bcf86cd799439011", name: "Q3" }}'
 TRIGGER = 'altcraft: { account: "altcraft", campaignId: 96, name: "Cart" }'
 MAILING = 'altcraft: { account: "altcraft-xml", campaignId: 87, kind: CAMPAIGN, name: "News" }'
-REFUSED = 'braze: { campaignId: "not-result", name: "None" }'
+REFUSED = 'braze: { campaignId: "not-found", name: "None" }'
 
 CAMPAIGN = """query Read($account: String!, $id: ID!) {
   campaign(account: $account, id: $id) { account id provider name status providerStatus createdAt }
@@ -21,14 +21,14 @@ CAMPAIGN = """query Read($account: String!, $id: ID!) {
 async def test_accounts_are_listed_with_their_capabilities(client: Any) -> None:
     result = (await client.ask("{ accounts { name provider capabilities } }"))["accounts"]
     accounts = client.sandbox.settings.accounts
-    assert {each["name"]: each["provider"] for each in result} == {
+    assert {account["name"]: account["provider"] for account in result} == {
         name: account.provider.upper() for name, account in accounts.items()
     }
     assert len(result) > len(CONNECTORS)
-    # These providers name a copy themselves, so a lost one cannot be result by its name.
-    without = {each["name"] for each in result if "FIND_COPY" not in each["capabilities"]}
+    # These providers name a copy themselves, so a lost copy cannot be found by its name.
+    without = {account["name"] for account in result if "FIND_COPY" not in account["capabilities"]}
     assert without == {"mailchimp", "omnisend"}
-    assert all("READ_CAMPAIGN" in each["capabilities"] for each in result)
+    assert all("READ_CAMPAIGN" in account["capabilities"] for account in result)
 
 
 async def test_duplication_is_found_by_id_and_by_key(client: Any) -> None:
@@ -125,8 +125,8 @@ async def test_duplications_are_filtered_by_each_field(client: Any) -> None:
     ],
 )
 async def test_invalid_page_argument_is_an_error(client: Any, variables: Any, message: str) -> None:
-    answer = await client.execute(PAGE, **variables)
-    assert answer["errors"][0]["message"].startswith(message)
+    content = await client.execute(PAGE, **variables)
+    assert content["errors"][0]["message"].startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -151,10 +151,10 @@ async def test_invalid_page_argument_is_an_error(client: Any, variables: Any, me
 async def test_only_times_in_rfc_3339_are_accepted(
     client: Any, written: object, *, is_read: bool
 ) -> None:
-    answer = await client.execute(PAGE, first=1, filter={"requestedSince": written})
-    assert ("errors" not in answer) is is_read
+    content = await client.execute(PAGE, first=1, filter={"requestedSince": written})
+    assert ("errors" not in content) is is_read
     if not is_read:
-        assert answer["errors"][0]["message"].endswith("include the time zone.")
+        assert content["errors"][0]["message"].endswith("include the time zone.")
 
 
 async def test_campaign_is_read_from_its_provider(client: Any) -> None:
@@ -185,12 +185,12 @@ async def test_campaign_that_cannot_be_read_is_an_error_or_null(client: Any) -> 
         ("altcraft", "abc", "Altcraft's ids are whole numbers."),
         ("sonarly", "507f1f77bcf86cd799439011", "Sonarly reads a campaign only within its account"),
     ]:
-        answer = await client.execute(CAMPAIGN, account=account, id=campaign_id)
-        assert answer["data"] == {"campaign": None}
-        assert answer["errors"][0]["message"].startswith(message)
+        content = await client.execute(CAMPAIGN, account=account, id=campaign_id)
+        assert content["data"] == {"campaign": None}
+        assert content["errors"][0]["message"].startswith(message)
     for account, campaign_id in [("braze", "unknown"), ("altcraft", "12345")]:
-        answer = await client.execute(CAMPAIGN, account=account, id=campaign_id)
-        assert answer == {"data": {"campaign": None}}
+        content = await client.execute(CAMPAIGN, account=account, id=campaign_id)
+        assert content == {"data": {"campaign": None}}
 
 
 async def test_entities_are_resolved_from_their_keys(client: Any) -> None:

@@ -59,16 +59,16 @@ async def test_internal_error_is_masked_and_logged(
         raise RuntimeError("inner workings")
 
     monkeypatch.setattr(queries, "duplication", broken)
-    answer = await client.execute('{ duplication(id: "x") { id } }')
-    assert [error["message"] for error in answer["errors"]] == ["Internal error."]
+    content = await client.execute('{ duplication(id: "x") { id } }')
+    assert [error["message"] for error in content["errors"]] == ["Internal error."]
     assert "inner workings" in caplog.text
 
 
 async def test_error_of_the_caller_is_reported_and_not_logged(
     client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = await client.execute("{ nonsense }")
-    assert "nonsense" in answer["errors"][0]["message"]
+    content = await client.execute("{ nonsense }")
+    assert "nonsense" in content["errors"][0]["message"]
     assert "nonsense" not in caplog.text
 
 
@@ -84,11 +84,12 @@ async def test_sandbox_allows_cors_only_for_local_origins(client: Any) -> None:
             "access-control-request-method": "POST",
             "access-control-request-headers": "content-type",
         }
-        return await client.http.options("/graphql", headers=headers)  # type: ignore[no-any-return]
+        response: httpx.Response = await client.http.options("/graphql", headers=headers)
+        return response
 
     for origin in ("http://localhost:5173", "http://127.0.0.1:3000", "http://[::1]:8080"):
-        answer = await preflight(origin)
-        assert answer.headers["access-control-allow-origin"] == origin
+        allowed = await preflight(origin)
+        assert allowed.headers["access-control-allow-origin"] == origin
     for origin in ("https://example.com", "http://localhost.example.com", "null"):
-        answer = await preflight(origin)
-        assert "access-control-allow-origin" not in answer.headers
+        refused = await preflight(origin)
+        assert "access-control-allow-origin" not in refused.headers

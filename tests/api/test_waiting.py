@@ -3,14 +3,12 @@
 import asyncio
 import signal
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from support.edge import Edge, edge
 from support.plain import NO_CAS
@@ -28,12 +26,6 @@ SOURCE = "507f1f77bcf86cd799439011"
 
 WATCH = """query Watch($id: ID!, $wait: Int! = 0) {
   duplication(id: $id, waitSeconds: $wait) { status evidence campaign { name } settledAt } }"""
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
-    async with edge(tmp_path_factory.mktemp("waiting")) as running:
-        yield running
 
 
 async def duplicated(gateway: Edge, campaign: str, key: str | None = None) -> str:
@@ -54,7 +46,7 @@ async def watched(gateway: Edge, duplication_id: str, wait: int) -> tuple[Any, f
 
 
 async def test_settled_duplication_is_returned_immediately(gateway: Edge) -> None:
-    for source, status in ((SOURCE, "CREATED"), ("not-duplication", "REJECTED")):
+    for source, status in ((SOURCE, "CREATED"), ("not-found", "REJECTED")):
         duplication, took = await watched(gateway, await duplicated(gateway, SONARLY % source), 20)
         assert duplication["status"] == status
         assert duplication["settledAt"]
@@ -114,9 +106,9 @@ async def test_wait_seconds_outside_the_limits_are_an_error(gateway: Edge) -> No
     duplication_id = await duplicated(gateway, SONARLY % SOURCE)
     for wait in (-1, 21, -(2**31), 2**31 - 1):
         for asked in (duplication_id, "unknown"):
-            answer = (await gateway.post(WATCH, {"id": asked, "wait": wait})).json()
-            (error,) = answer["errors"]
-            assert answer["data"] == {"duplication": None}, wait
+            content = (await gateway.post(WATCH, {"id": asked, "wait": wait})).json()
+            (error,) = content["errors"]
+            assert content["data"] == {"duplication": None}, wait
             assert error["path"] == ["duplication"]
             assert "'waitSeconds'" in error["message"], error
             assert "between 0 and 20" in error["message"], error
@@ -137,13 +129,13 @@ async def test_waits_of_one_request_run_in_parallel(gateway: Edge) -> None:
     unknown = await duplicated(gateway, SONARLY % "cut-before-copy")
     settled = await duplicated(gateway, SONARLY % SOURCE)
     fields = "".join(
-        f'a{number}: duplication(id: "{each}", waitSeconds: 1) {{ status }} '
-        for number, each in enumerate([unknown, settled] * 5)
+        f'a{number}: duplication(id: "{duplication_id}", waitSeconds: 1) {{ status }} '
+        for number, duplication_id in enumerate([unknown, settled] * 5)
     )
     began = monotonic()
     data = await gateway.data(f"{{ {fields} }}")
     assert monotonic() - began < 1 + IMMEDIATELY
-    assert [each["status"] for each in data.values()] == ["UNKNOWN", "CREATED"] * 5
+    assert [duplication["status"] for duplication in data.values()] == ["UNKNOWN", "CREATED"] * 5
 
 
 async def test_waiting_callers_do_not_delay_others(gateway: Edge) -> None:
@@ -161,7 +153,7 @@ async def test_waiting_callers_do_not_delay_others(gateway: Edge) -> None:
             assert await duplicated(gateway, SONARLY % SOURCE)
             assert (await gateway.http.get("/readyz")).status_code == 200
             assert monotonic() - began < IMMEDIATELY
-        assert not any(each.done() for each in waiters)
+        assert not any(waiter.done() for waiter in waiters)
         results = await asyncio.gather(*waiters)
     assert {duplication["status"] for duplication, _ in results} == {"UNKNOWN"}
     assert max(took for _, took in results) < 6 + IMMEDIATELY

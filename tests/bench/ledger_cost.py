@@ -130,6 +130,7 @@ def _batches_of(ledger: Ledger) -> list[int]:
             sizes.append(len(batch))
             commit(batch)
 
+        # The writer has no hook for its batches.
         writer._commit = count_and_commit  # type: ignore[method-assign]
     return sizes
 
@@ -139,8 +140,8 @@ def _server_processes(url: str) -> list[Path]:
     if url.startswith("sqlite:"):
         return []
     with psycopg.connect(url) as connection:
-        found = connection.execute("SELECT pid FROM pg_stat_activity").fetchall()
-    processes = [Path(f"/proc/{pid}") for (pid,) in found]
+        rows = connection.execute("SELECT pid FROM pg_stat_activity").fetchall()
+    processes = [Path(f"/proc/{pid}") for (pid,) in rows]
     return [process for process in processes if _is_postgres(process)]
 
 
@@ -163,7 +164,7 @@ def _cpu_of(processes: list[Path]) -> float:
 def _own_ledgers() -> Iterator[list[str]]:
     # The import path of a script is its own folder, and `support` is one folder up.
     sys.path.append(str(Path(__file__).parents[1]))
-    from support.postgres import postgres_server  # noqa: PLC0415
+    from support.postgres import postgres_server  # noqa: PLC0415 - needs the new path
 
     with ExitStack() as opened:
         # The usual temporary folder may be in memory.

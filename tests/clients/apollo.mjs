@@ -1,9 +1,9 @@
-// The steps with @apollo/client.
+// Runs the steps with @apollo/client.
 
 import { ApolloClient, CombinedGraphQLErrors, HttpLink, InMemoryCache } from '@apollo/client';
 import { isMutation, outcome, runSteps } from './steps.mjs';
 
-// A campaign's id is its provider's, and two accounts may have the same one.
+// A campaign's id comes from its provider, so two accounts may have the same id.
 const typePolicies = { Campaign: { keyFields: ['account', 'id'] } };
 
 function createRun(url) {

@@ -1,5 +1,5 @@
 // Presses the button of the README's form: `pressing.mjs BUILT_FOLDER SCENARIO NAME_OF_THE_COPY`.
-// It prints what the form has shown, and what it keeps afterwards.
+// It prints what the form showed, and which intent it keeps afterwards.
 
 import { join } from 'node:path';
 
@@ -8,7 +8,7 @@ const campaignId = '0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10';
 
 const realFetch = globalThis.fetch;
 const kept = new Map();
-// Node.js has none, or one that wants a file.
+// Node.js has none, or one that needs a file.
 Object.defineProperty(globalThis, 'sessionStorage', {
   value: {
     getItem: (key) => kept.get(key) ?? null,
@@ -35,8 +35,8 @@ async function press(braze, ask = copyAtBraze) {
   return { shown, failure, during: intents, after: openIntent() };
 }
 
-/** The next request reaches the gateway, and its answer does not reach us. */
-function loseTheNextAnswer() {
+/** The next request reaches the gateway, and its response is lost. */
+function loseTheNextResponse() {
   globalThis.fetch = async (...request) => {
     globalThis.fetch = realFetch;
     await (await realFetch(...request)).text();
@@ -44,7 +44,7 @@ function loseTheNextAnswer() {
   };
 }
 
-/** Urql sends what reads as GET, with the query in the address. */
+/** urql sends queries with GET, so the query is in the URL. */
 function shortenAndCountTheWaits() {
   const waits = [];
   globalThis.fetch = (url, options) => {
@@ -60,7 +60,7 @@ function shortenAndCountTheWaits() {
 }
 
 const scenarios = {
-  async found() {
+  async created() {
     return [await press({ campaignId, name })];
   },
 
@@ -72,7 +72,7 @@ const scenarios = {
   },
 
   async lost() {
-    loseTheNextAnswer();
+    loseTheNextResponse();
     const first = await press({ campaignId, name });
     return [first, await press({ campaignId, name: `${name}, edited meanwhile` })];
   },
@@ -88,7 +88,7 @@ const scenarios = {
     shortenAndCountTheWaits();
     const braze = { campaignId: 'cut-before-copy', name };
     const stuck = await press(braze);
-    // As in another tab, which does not know of the first key.
+    // As in another tab of the browser, which does not have the first key.
     kept.clear();
     const elsewhere = await press(braze);
     const [refused] = elsewhere.shown;
@@ -97,9 +97,9 @@ const scenarios = {
 
   async earlier() {
     const braze = { campaignId: 'cut-after-copy', name };
-    loseTheNextAnswer();
+    loseTheNextResponse();
     const lost = await press(braze);
-    // As in another tab, which does not know of the first key.
+    // As in another tab of the browser, which does not have the first key.
     kept.clear();
     return [lost, await press(braze)];
   },

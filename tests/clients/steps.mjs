@@ -1,6 +1,6 @@
-// Runs operations one after the other, as a client's own: `CLIENT.mjs URL STEPS`, both of them text.
-// A step is `{ operation, variables }`, by a name in operations.graphql. What came of the steps is
-// printed as a JSON list of `{ data, graphQLErrors, networkError }`.
+// Runs operations one after the other with a client: `CLIENT.mjs URL STEPS`.
+// `STEPS` is a JSON list of `{ operation, variables }`, with names of operations.graphql. It prints the
+// results as a JSON list of `{ data, graphQLErrors, networkError }`.
 
 import { readFileSync } from 'node:fs';
 import { parse, separateOperations } from 'graphql';
@@ -19,13 +19,13 @@ export async function runSteps(createRun) {
 }
 
 export function isMutation(document) {
-  return document.definitions.some((each) => each.operation === 'mutation');
+  return document.definitions.some((definition) => definition.operation === 'mutation');
 }
 
 export function outcome({ data = null, graphQLErrors = [], networkError = null }) {
   return {
     data,
-    graphQLErrors: graphQLErrors.map((each) => each.message),
+    graphQLErrors: graphQLErrors.map((error) => error.message),
     networkError: networkError && String(networkError),
   };
 }

@@ -1,4 +1,4 @@
-"""Python's gql against a running gateway, with the schema that it fetches from it."""
+"""Python's gql with a running gateway and the schema that the gateway serves."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,8 +24,8 @@ TWO_MEMBERS = """mutation { duplicateCampaign(
 
 @pytest.fixture
 def client(sandbox_url: str) -> Iterator[Any]:
-    """A session. The argument has it ask for what marks an input as one of several."""
-    # No proxy of the environment's leads to our own machine.
+    """A session. `input_object_one_of` lets the client query which inputs are @oneOf."""
+    # Without `trust_env`, because a proxy of the environment does not lead to this machine.
     transport = HTTPXTransport(url=f"{sandbox_url}/graphql", timeout=30, trust_env=False)
     with Client(
         transport=transport,
@@ -42,14 +42,16 @@ def ask(client: Any, operation: str, variables: dict[str, Any]) -> Any:
     return field
 
 
-def test_the_fetched_schema_knows_the_choice(client: Any) -> None:
+def test_fetched_schema_marks_the_input_as_one_of(client: Any) -> None:
     chosen = client.client.schema.type_map["DuplicateCampaignInput"]
     assert isinstance(chosen, GraphQLInputObjectType)
     assert chosen.is_one_of
 
 
 @pytest.mark.parametrize("account", INPUTS)
-def test_each_provider_runs_and_a_retry_is_replayed(client: Any, account: str) -> None:
+def test_copy_at_each_provider_succeeds_and_its_retry_is_replayed(
+    client: Any, account: str
+) -> None:
     wanted = intent(account)
     first = ask(client, "Copy", wanted)
     again = ask(client, "Copy", wanted)
@@ -60,7 +62,7 @@ def test_each_provider_runs_and_a_retry_is_replayed(client: Any, account: str) -
         assert first["campaign"]["account"] == account
 
 
-def test_a_refusal_is_data(client: Any) -> None:
+def test_rejection_is_data_and_no_error(client: Any) -> None:
     payload = ask(client, "Copy", intent("braze", campaignId="not-found"))
     assert payload["status"] == "REJECTED"
     (error,) = payload["userErrors"]
@@ -69,7 +71,7 @@ def test_a_refusal_is_data(client: Any) -> None:
 
 @pytest.mark.parametrize("other", ["null", "{ campaignId: 1 }"])
 def test_two_members_are_refused_before_anything_is_sent(client: Any, other: str) -> None:
-    # In the words of the client's own rule; the gateway's are others.
+    # This is the message of the client's own rule. The gateway has another message.
     with pytest.raises(GraphQLError, match="exactly one field must be specified"):
         client.execute(GraphQLRequest(TWO_MEMBERS.replace("OTHER", other)))
 
@@ -80,9 +82,9 @@ def test_two_members_by_variables_are_refused_by_the_gateway(client: Any, other:
         ask(client, "Copy", with_two_members(other))
 
 
-def test_waiting_takes_one_request(client: Any) -> None:
+def test_one_query_waits_for_the_copy(client: Any) -> None:
     copy = ask(client, "Copy", intent("braze"))
     assert copy["status"] == "ACCEPTED"
-    found = ask(client, "Wait", {"id": copy["duplication"]["id"], "seconds": 20})
-    assert found["status"] == "CREATED"
-    assert found["campaign"]["account"] == "braze"
+    settled = ask(client, "Wait", {"id": copy["duplication"]["id"], "seconds": 20})
+    assert settled["status"] == "CREATED"
+    assert settled["campaign"]["account"] == "braze"

@@ -1,4 +1,4 @@
-"""The frontend in a README is compiled and run as it stands there."""
+"""The frontend in a README is compiled and run as it is written there."""
 
 import re
 import uuid
@@ -17,7 +17,7 @@ from support.typescript import STRICT, STRICTEST, Frontend
 PRESSING = Path(__file__).parent / "pressing.mjs"
 ADDRESS = "http://127.0.0.1:8000"
 
-# What a page may add; the README's own example has no time in it.
+# A page may add this. The README's own example has no DateTime.
 MORE = """\
 import { graphql } from './gql';
 import type { BrazeCampaignInput, WhenQuery } from './gql/graphql';
@@ -36,7 +36,7 @@ def frontend(tmp_path_factory: pytest.TempPathFactory, sandbox_url: str) -> Fron
     made.write("schema.graphql", (REPOSITORY / "schema.graphql").read_text("utf-8"))
     made.write("codegen.ts", file_in_a_readme("codegen.ts"))
     copying = file_in_a_readme("src/copying.ts")
-    # Else the example would run against whatever is at the address.
+    # Otherwise the example would use any server that has this address.
     assert ADDRESS in copying
     made.write("src/copying.ts", copying.replace(ADDRESS, sandbox_url))
     made.write("src/more.ts", MORE)
@@ -50,17 +50,17 @@ def built(frontend: Frontend) -> Path:
 
 
 @pytest.mark.parametrize("options", [STRICT, STRICTEST], ids=["strict", "strictest"])
-def test_it_compiles(frontend: Frontend, options: dict[str, object]) -> None:
+def test_frontend_compiles(frontend: Frontend, options: dict[str, object]) -> None:
     assert frontend.mistakes(options) == {}
 
 
-def test_it_has_words_for_every_status() -> None:
+def test_frontend_has_a_text_for_every_status() -> None:
     words = re.findall(r"case '(\w+)'", file_in_a_readme("src/copying.ts"))
     assert set(words) == set(DuplicateCampaignStatus)
 
 
 def press(built: Path, scenario: str) -> tuple[str, list[dict[str, Any]]]:
-    """The name of the copy, and what came of each press of the button."""
+    """Return the name of the copy, and the result of each press of the button."""
     name = f"Copy {uuid.uuid4()}"
     presses: list[dict[str, Any]] = run_node(PRESSING, str(built), scenario, name)
     return name, presses
@@ -70,8 +70,8 @@ def statuses(press: dict[str, Any]) -> list[str]:
     return [copy["status"] for copy in press["shown"]]
 
 
-def test_the_copy_is_shown_when_it_is_found(built: Path) -> None:
-    name, (pressed,) = press(built, "found")
+def test_copy_is_shown_when_it_is_created(built: Path) -> None:
+    name, (pressed,) = press(built, "created")
     assert statuses(pressed) == ["ACCEPTED", "CREATED"]
     assert pressed["shown"][-1]["words"] == f"Copied: {name}"
     assert pressed["failure"] is None
@@ -79,7 +79,7 @@ def test_the_copy_is_shown_when_it_is_found(built: Path) -> None:
     assert pressed["after"] is None
 
 
-def test_a_refusal_is_shown_and_the_next_press_is_a_new_intent(built: Path) -> None:
+def test_rejection_is_shown_and_the_next_press_is_a_new_intent(built: Path) -> None:
     _, (refused, corrected) = press(built, "refused")
     assert statuses(refused) == ["REJECTED"]
     assert refused["shown"][0]["words"].startswith("Braze does not know the campaign")
@@ -87,8 +87,8 @@ def test_a_refusal_is_shown_and_the_next_press_is_a_new_intent(built: Path) -> N
     assert statuses(corrected)[-1] == "CREATED"
 
 
-def test_a_lost_answer_makes_no_second_copy(built: Path, sandbox_url: str) -> None:
-    """Even if the form was edited meanwhile: what is sent again is what was sent."""
+def test_lost_response_makes_no_second_copy(built: Path, sandbox_url: str) -> None:
+    """The retry sends the first input, even if the form was edited in the meantime."""
     name, (lost, again) = press(built, "lost")
     assert "the connection was lost" in lost["failure"]
     assert lost["shown"] == []
@@ -101,14 +101,14 @@ def test_a_lost_answer_makes_no_second_copy(built: Path, sandbox_url: str) -> No
 def requested(sandbox_url: str, name: str) -> list[str]:
     query = """{ duplications(filter: { provider: BRAZE }, first: 100) {
       edges { node { requestedName } } } }"""
-    answer = httpx.post(
+    response = httpx.post(
         f"{sandbox_url}/graphql", json={"query": query}, trust_env=False, verify=NO_CAS
     ).json()
-    names = [edge["node"]["requestedName"] for edge in answer["data"]["duplications"]["edges"]]
-    return [each for each in names if each.startswith(name)]
+    names = [edge["node"]["requestedName"] for edge in response["data"]["duplications"]["edges"]]
+    return [requested_name for requested_name in names if requested_name.startswith(name)]
 
 
-def test_a_corrected_form_is_sent_with_the_same_key(built: Path) -> None:
+def test_corrected_form_is_sent_with_the_same_key(built: Path) -> None:
     """Nothing is recorded for a request that was not sent, and another gateway may use its key."""
     name, (refused, corrected) = press(built, "corrected")
     assert statuses(refused) == ["NOT_SENT"]
@@ -119,7 +119,7 @@ def test_a_corrected_form_is_sent_with_the_same_key(built: Path) -> None:
     assert statuses(corrected)[-1] == "CREATED"
 
 
-def test_a_person_can_ask_for_another_copy_after_one_that_stays_unknown(built: Path) -> None:
+def test_user_can_request_another_copy_after_one_that_stays_unknown(built: Path) -> None:
     _, (stuck, elsewhere, anyway) = press(built, "anyway")
     assert statuses(stuck)[-1] == "UNKNOWN"
     assert statuses(elsewhere) == ["NOT_SENT"], "a new key alone is refused"
@@ -133,14 +133,14 @@ def test_a_person_can_ask_for_another_copy_after_one_that_stays_unknown(built: P
 def test_earlier_attempt_that_made_the_copy_ends_the_intent(built: Path, sandbox_url: str) -> None:
     name, (lost, elsewhere) = press(built, "earlier")
     assert lost["shown"] == []
-    assert statuses(elsewhere) == ["NOT_SENT", "CREATED"], "it waits, and asks for no other copy"
+    assert statuses(elsewhere) == ["NOT_SENT", "CREATED"], "it waits, and requests no other copy"
     assert elsewhere["after"] is None
     assert requested(sandbox_url, name) == [name]
 
 
-def test_what_stays_unknown_is_kept(built: Path) -> None:
+def test_intent_that_stays_unknown_is_kept(built: Path) -> None:
     _, (pressed,) = press(built, "unknown")
     assert statuses(pressed) == ["UNKNOWN"] * 4
     assert len(pressed["waits"]) == 3
     assert pressed["after"] == pressed["during"][0]
-    assert len({each["key"] for each in pressed["during"]}) == 1
+    assert len({open_intent["key"] for open_intent in pressed["during"]}) == 1

@@ -1,4 +1,4 @@
-"""What a frontend's compiler knows of the contract: types generated from it refuse mistakes."""
+"""The types that are generated from the schema: the compiler refuses wrong uses of them."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from support.typescript import STRICT, STRICTEST, Frontend, Mistake
 SCHEMA = str(Path(__file__).parents[2] / "schema.graphql")
 OPERATIONS = (Path(__file__).parent / "operations.graphql").read_text("utf-8")
 
-# What a frontend has to say, as the README does.
+# The configuration of scalars that a frontend needs, as in the README.
 SCALARS = {"ID": "string", "DateTime": "string"}
 
 START = """\
@@ -47,7 +47,7 @@ CODES = {
 
 
 def switch_over(codes: set[str]) -> str:
-    # The compiler takes `left` only if no code is left over.
+    # The compiler accepts `left` only if every code has a case.
     cases = "".join(f"\n    case '{code}': return 1;" for code in sorted(codes))
     return f"""\
 export function rank(code: DuplicateCampaignErrorCode): number {{
@@ -58,13 +58,13 @@ export function rank(code: DuplicateCampaignErrorCode): number {{
 """
 
 
-# Each by what the compiler has to point at and to say. The error's number is not enough: one
-# number stands for most of them.
+# Name -> the code, the word that the compiler must point at, and a part of its message. The number
+# of the error is not enough, because most errors have the same number.
 REFUSED = {
     "two-members": ("send({ input: { braze, sonarly }, key });", "input", "'sonarly'"),
     "no-member": ("send({ input: {}, key });", "input", "'DuplicateCampaignInput'"),
     "null-input": ("send({ input: null, key });", "input", "'null'"),
-    # What lacks a member is pointed at where it opens, with a brace.
+    # If a member is missing, the compiler points at the opening brace.
     "no-input": ("send({ key });", "", "'input' is missing"),
     "null-member": (
         "send({ input: { braze: null }, key });",
@@ -123,7 +123,7 @@ REFUSED = {
         "copy",
         "have no overlap",
     ),
-    # One type for all outcomes: no status tells the compiler that there is a campaign.
+    # All outcomes have one type, so a status does not show the compiler that there is a campaign.
     "campaign-may-be-null": (
         "if (copy.status === 'CREATED') copy.campaign.id;",
         "copy",
@@ -155,7 +155,7 @@ names.join(recent.duplications.pageInfo.endCursor ?? '');
 """,
 }
 
-# What a form makes that keeps a member for each provider. JSON leaves it out, so it is harmless.
+# A form with a member for each provider makes this. JSON omits it, so it is harmless.
 UNDEFINED = "send({ input: { braze, sonarly: undefined }, key });"
 
 
@@ -164,7 +164,7 @@ def frontend(tmp_path_factory: pytest.TempPathFactory) -> Frontend:
     made = Frontend(tmp_path_factory.mktemp("typescript") / "frontend")
     configure(made, SCHEMA)
     made.generate()
-    # Each in a module of its own, so that none hides another's mistake.
+    # Each is its own module, so that no error hides another.
     snippets = {name: text for name, (text, _, _) in REFUSED.items()} | COMPILES
     for name, text in (snippets | {"undefined": UNDEFINED}).items():
         made.write(f"src/{name}.ts", START + text)
@@ -172,7 +172,7 @@ def frontend(tmp_path_factory: pytest.TempPathFactory) -> Frontend:
 
 
 def configure(frontend: Frontend, schema: object, *, strict: bool = True) -> None:
-    """Where strict, a scalar that is new in the contract is an error."""
+    """With `strict`, a scalar without a configured type is an error."""
     options = {"scalars": SCALARS, "strictScalars": strict, "useTypeImports": True}
     config = {
         "schema": schema,
@@ -195,12 +195,12 @@ def strictest(frontend: Frontend) -> dict[str, list[Mistake]]:
 
 @pytest.fixture(params=["strict", "strictest"])
 def mistakes(request: pytest.FixtureRequest) -> dict[str, list[Mistake]]:
-    found: dict[str, list[Mistake]] = request.getfixturevalue(request.param)
-    return found
+    by_file: dict[str, list[Mistake]] = request.getfixturevalue(request.param)
+    return by_file
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_mistake_does_not_compile(mistakes: dict[str, list[Mistake]], name: str) -> None:
+def test_wrong_use_does_not_compile(mistakes: dict[str, list[Mistake]], name: str) -> None:
     _, place, words = REFUSED[name]
     (mistake,) = mistakes[f"src/{name}.ts"]
     assert mistake.place == place
@@ -208,15 +208,15 @@ def test_a_mistake_does_not_compile(mistakes: dict[str, list[Mistake]], name: st
 
 
 @pytest.mark.parametrize("name", COMPILES)
-def test_what_is_right_compiles(mistakes: dict[str, list[Mistake]], name: str) -> None:
+def test_correct_use_compiles(mistakes: dict[str, list[Mistake]], name: str) -> None:
     assert mistakes.get(f"src/{name}.ts") is None
 
 
-def test_only_the_snippets_are_wrong(mistakes: dict[str, list[Mistake]]) -> None:
+def test_errors_are_only_in_the_wrong_uses(mistakes: dict[str, list[Mistake]]) -> None:
     assert set(mistakes) - {"src/undefined.ts"} == {f"src/{name}.ts" for name in REFUSED}
 
 
-def test_undefined_is_refused_by_exact_optional_properties_alone(
+def test_undefined_is_refused_only_with_exact_optional_properties(
     strict: dict[str, list[Mistake]], strictest: dict[str, list[Mistake]]
 ) -> None:
     assert "src/undefined.ts" not in strict
@@ -243,23 +243,25 @@ BRAZE = 'braze: { campaignId: "b", name: "n" }'
     ],
     ids=["no-key", "no-input", "two-members", "null-member"],
 )
-def test_the_generator_refuses_an_operation(tmp_path: Path, arguments: str, complaint: str) -> None:
+def test_generator_refuses_a_wrong_operation(
+    tmp_path: Path, arguments: str, complaint: str
+) -> None:
     other = Frontend(tmp_path / "frontend")
     configure(other, SCHEMA)
     wrong = f"mutation Wrong {{ duplicateCampaign({arguments}) {{ status }} }}"
     other.write("src/wrong.graphql", wrong)
-    # It quotes and wraps as its logger pleases.
-    said = " ".join((other.complaint() or "").replace('"', "'").split())
-    assert complaint in said
+    # The quotes and line breaks depend on its logger.
+    output = " ".join((other.complaint() or "").replace('"', "'").split())
+    assert complaint in output
 
 
 @pytest.fixture
 def generated_from(tmp_path: Path) -> Callable[[object], str]:
-    """The types for another way to name the schema."""
+    """Returns the types that are generated from a schema at this place."""
 
     def types(schema: object) -> str:
         other = Frontend(tmp_path / "frontend")
-        # What is served has federation's scalars too, which no frontend uses.
+        # The served schema has the scalars of federation too, which no frontend uses.
         configure(other, schema, strict=False)
         other.generate()
         return other.generated()
@@ -267,15 +269,15 @@ def generated_from(tmp_path: Path) -> Callable[[object], str]:
     return types
 
 
-def test_a_running_gateway_gives_the_same_types(
+def test_types_from_a_running_gateway_are_the_same(
     sandbox_url: str, frontend: Frontend, generated_from: Callable[[object], str]
 ) -> None:
     from_url = generated_from([{f"{sandbox_url}/graphql": {"oneOf": True}}])
     assert from_url == frontend.generated()
 
 
-def test_without_being_asked_for_one_of_they_are_optional(
+def test_members_are_optional_without_the_option_one_of(
     sandbox_url: str, generated_from: Callable[[object], str]
 ) -> None:
-    """The generator's default, for which the README has its warning."""
+    """This is the generator's default. The README warns of it."""
     assert "braze?: BrazeCampaignInput | null" in generated_from(f"{sandbox_url}/graphql")

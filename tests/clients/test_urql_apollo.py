@@ -1,4 +1,4 @@
-"""The clients that frontends use, against a running gateway."""
+"""The GraphQL clients of frontends, with a running gateway."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Run = Callable[..., list[dict[str, Any]]]
 
 @pytest.fixture(params=["urql", "apollo"])
 def run(request: pytest.FixtureRequest, sandbox_url: str) -> Run:
-    """Takes steps, each an operation's name and its variables."""
+    """Runs steps with a client. Each is the name of an operation, with variables."""
 
     def steps(*steps: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
         script = HERE / f"{request.param}.mjs"
@@ -32,18 +32,18 @@ def run(request: pytest.FixtureRequest, sandbox_url: str) -> Run:
 
 
 def data(outcome: dict[str, Any], field: str) -> Any:
-    """What came as data alone: neither of the client's two kinds of errors is there."""
+    """Return the data of a field. The outcome must have no error of either kind."""
     assert (outcome["graphQLErrors"], outcome["networkError"]) == ([], None)
     return outcome["data"][field]
 
 
 @pytest.mark.parametrize("account", INPUTS)
-def test_each_provider_runs_and_a_retry_is_replayed(run: Run, account: str) -> None:
+def test_copy_at_each_provider_succeeds_and_its_retry_is_replayed(run: Run, account: str) -> None:
     wanted = intent(account)
     (name,) = (campaign["name"] for campaign in wanted["input"].values())
 
     first, again = (
-        data(each, "duplicateCampaign") for each in run(("Copy", wanted), ("Copy", wanted))
+        data(outcome, "duplicateCampaign") for outcome in run(("Copy", wanted), ("Copy", wanted))
     )
 
     assert first["status"] == STATUSES[account]
@@ -56,7 +56,7 @@ def test_each_provider_runs_and_a_retry_is_replayed(run: Run, account: str) -> N
         assert again["campaign"] == first["campaign"]
 
 
-def test_a_refusal_is_data(run: Run) -> None:
+def test_rejection_is_data_and_no_error(run: Run) -> None:
     (outcome,) = run(("Copy", intent("braze", campaignId="not-found")))
     payload = data(outcome, "duplicateCampaign")
     assert (payload["status"], payload["campaign"]) == ("REJECTED", None)
@@ -66,7 +66,7 @@ def test_a_refusal_is_data(run: Run) -> None:
 
 @pytest.mark.parametrize("other", [None, *INPUTS["sonarly"].values()], ids=["null", "two"])
 def test_two_members_are_a_graphql_error(run: Run, other: object) -> None:
-    """A network error would have a frontend try again what can never succeed."""
+    """After a network error, a frontend would retry a request that can never succeed."""
     (outcome,) = run(("Copy", with_two_members(other)))
     assert outcome["networkError"] is None
     assert outcome["data"] is None
@@ -77,7 +77,7 @@ def test_two_members_are_a_graphql_error(run: Run, other: object) -> None:
     assert "Received: braze, sonarly" in message
 
 
-def test_waiting_takes_one_request(run: Run) -> None:
+def test_one_query_waits_for_the_copy(run: Run) -> None:
     wanted = intent("braze")
     copy = data(run(("Copy", wanted))[0], "duplicateCampaign")
     assert (copy["status"], copy["campaign"]) == ("ACCEPTED", None)
@@ -85,13 +85,13 @@ def test_waiting_takes_one_request(run: Run) -> None:
     waiting = {"id": copy["duplication"]["id"], "seconds": 20}
     waited, again = run(("Wait", waiting), ("Copy", wanted))
 
-    found = data(waited, "duplication")
-    assert found["status"] == "CREATED"
-    assert found["campaign"]["name"] == wanted["input"]["braze"]["name"]
-    assert data(again, "duplicateCampaign")["campaign"]["id"] == found["campaign"]["id"]
+    settled = data(waited, "duplication")
+    assert settled["status"] == "CREATED"
+    assert settled["campaign"]["name"] == wanted["input"]["braze"]["name"]
+    assert data(again, "duplicateCampaign")["campaign"]["id"] == settled["campaign"]["id"]
 
 
-def test_a_list_is_read(run: Run) -> None:
+def test_list_has_the_newest_copy_first(run: Run) -> None:
     wanted = intent("sonarly")
     copied, listed = run(("Copy", wanted), ("Recent", {"filter": {"provider": "SONARLY"}}))
     newest = data(listed, "duplications")["edges"][0]["node"]
@@ -99,8 +99,8 @@ def test_a_list_is_read(run: Run) -> None:
     assert newest["requestedName"] == wanted["input"]["sonarly"]["name"]
 
 
-def test_campaigns_of_two_accounts_are_kept_apart(run: Run) -> None:
-    """A cache that knows a campaign by its id alone shows one for the other."""
+def test_campaigns_with_one_id_in_two_accounts_are_cached_separately(run: Run) -> None:
+    """A cache that identifies a campaign only by its id would mix them up."""
     (outcome,) = run(("SameIdAtTwoAccounts", {"id": "96"}))
     assert data(outcome, "json") == {"__typename": "Campaign", "account": "altcraft", "id": "96"}
     assert data(outcome, "xml")["account"] == "altcraft-xml"

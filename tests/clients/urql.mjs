@@ -1,4 +1,4 @@
-// The steps with @urql/core.
+// Runs the steps with @urql/core.
 
 import { Client, cacheExchange, fetchExchange } from '@urql/core';
 import { isMutation, outcome, runSteps } from './steps.mjs';

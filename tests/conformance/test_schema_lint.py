@@ -45,6 +45,7 @@ enum Kind { SOME }
 COMPOSERS_OWN = """
 directive @link(url: String!, import: [String!]) on SCHEMA
 directive @key(fields: String!) repeatable on OBJECT
+directive @shareable on OBJECT
 """
 
 # Federation defines these names, and clients never see them.
@@ -58,7 +59,9 @@ def lint(tmp_path: Path) -> Callable[[str], set[tuple[str, str]]]:
     def lint(sdl: str) -> set[tuple[str, str]]:
         file = tmp_path / "schema.graphql"
         file.write_text(sdl, "utf-8")
-        findings = {(each["rule"], each["message"]) for each in run_node(SCRIPT, str(file))}
+        findings = {
+            (finding["rule"], finding["message"]) for finding in run_node(SCRIPT, str(file))
+        }
         return {(rule, message) for rule, message in findings if rule not in BY_ALPHABET}
 
     return lint

@@ -28,7 +28,7 @@ from support.connectors import (
 
 @pytest.fixture(scope="module", params=ACCOUNTS, ids=as_id)
 def account(request: pytest.FixtureRequest) -> Any:
-    """Provider and name of an account. A file about one capability replaces this fixture."""
+    """The provider and name of an account. A file about one capability replaces this fixture."""
     return request.param
 
 
@@ -60,7 +60,7 @@ def success_recording(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(scope="module")
 def emulator_url(serve: Callable[[ASGIApp], str]) -> Callable[[str], str]:
-    """The base URL of a provider's emulator, one for the whole module."""
+    """Returns the base URL of a provider's emulator. The whole module shares the emulator."""
 
     @cache
     def url_of(provider: str) -> str:
@@ -82,7 +82,7 @@ def live(
 
 @pytest.fixture
 def counted(emulator_url: Callable[[str], str]) -> Callable[[str], dict[str, Any]]:
-    """Asks a provider's emulator for every copy that it has really made."""
+    """Returns the copies that a provider's emulator has made, by the emulator's own count."""
 
     def ask(provider: str) -> dict[str, Any]:
         connection = HTTPConnection(urlsplit(emulator_url(provider)).netloc, timeout=10)
@@ -100,13 +100,13 @@ def emulated(
     emulator_url: Callable[[str], str],
     open_at: Callable[..., Account],
 ) -> tuple[Account, Any, str]:
-    """An account at its emulator, an input that leads to one of its outcomes, and its words."""
+    """An account at its emulator, an input for one of its outcomes, and the description."""
     provider, name, source = request.param
     emulator = emulator_of(provider)
     description = emulator.OUTCOMES[source]
     # "copied, with kind: CAMPAIGN" names the other fields that the input needs.
     _, _, changes = description.partition(", with ")
     copy_input = replace(example_of(provider, changes), campaign_id=source)
-    timeout = 0.5 if "never answered" in description else 5
+    timeout = 0.5 if "no response" in description else 5
     settings = {"timeout_seconds": timeout, **emulator.ACCOUNTS[name]}
     return open_at(provider, emulator_url(provider), **settings), copy_input, description

@@ -36,7 +36,7 @@ FAULTS: dict[str, tuple[types.UnionType | type, int]] = {
     "hang": (NoResponse, 0),
     "cut-before-copy": (NoResponse, 0),
     "cut-after-copy": (NoResponse, 1),
-    "cut-in-answer": (Accepted | Unknown, 1),
+    "cut-in-response": (Accepted | Unknown, 1),
     "garbage": (NoResponse, 1),
     "unreadable": (Accepted | Unknown, 1),
     "empty": (Accepted | Unknown, 1),
@@ -85,7 +85,7 @@ PENDING = {WarningCode.NAME_NOT_APPLIED, WarningCode.DETAILS_UNKNOWN}
 
 
 def pending_steps(description: str) -> set[WarningCode]:
-    """The steps that fail after a copy, by the emulator's own description."""
+    """Return the steps that fail after a copy, by the emulator's own description."""
     _, _, failure = description.partition("copied, then ")
     words = {
         "the new name": WarningCode.NAME_NOT_APPLIED,
@@ -97,7 +97,7 @@ def pending_steps(description: str) -> set[WarningCode]:
 def expected_result(
     source: object, description: str, refusals: dict[int, ErrorCode]
 ) -> tuple[types.UnionType | type, int]:
-    """The type of the outcome and the number of copies, by the emulator's own description."""
+    """Return the type of the outcome and the number of copies, by the emulator's description."""
     for word in (str(source), description.partition(":")[0]):
         if word in FAULTS:
             return FAULTS[word]
@@ -110,7 +110,7 @@ def expected_result(
 
 
 def number_in(description: str) -> int:
-    """The last status or error in a description; 0 if there is none."""
+    """Return the last status or error number in a description, or 0 if there is none."""
     return int((re.findall(r"\b[1-5]\d\d\b", description) or ["0"])[-1])
 
 
@@ -122,7 +122,7 @@ async def test_copy_is_found_and_read_again(
     counted: Counted,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # At a provider that makes copies after its response.
+    # For a provider that makes copies after its response.
     monkeypatch.setattr(emulator, "CREATION_SECONDS", 0.1, raising=False)
     copy_input = replace(copy_input, name=f"Found again {random.randrange(10**9)}")
     outcome = await duplicate(live, copy_input)
@@ -147,7 +147,7 @@ async def test_copy_is_found_and_read_again(
 async def search(
     account: Account, connector: ListsCampaigns[Any], copy_input: Any
 ) -> list[Campaign]:
-    """The campaigns with the copy's name on all pages. Waits for the first one."""
+    """Wait until the list has campaigns with the copy's name, and return those of all pages."""
     campaigns: list[Campaign] = []
     for _ in range(40):
         cursor: str | None = None

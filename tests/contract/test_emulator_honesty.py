@@ -1,4 +1,4 @@
-"""Every emulator responds as its provider was recorded, and rejects what its provider rejects.
+"""Every emulator responds like the recordings of its provider, and rejects the same requests.
 
 The recordings are independent of both: without them a connector and its emulator could share one
 mistake. The requests are in `tests/connectors/<provider>/requests.toml`.
@@ -138,7 +138,7 @@ def content_of(response: ProviderResponse) -> Any:
 
 
 def element_of(element: ET.Element) -> Any:
-    """The value that an element's text looks like, or its children: a list for each name."""
+    """Return the children as a list for each name, or else the text as the type it looks like."""
     if not len(element):
         text = (element.text or "").strip()
         if text.isdigit():
@@ -154,7 +154,7 @@ def element_of(element: ET.Element) -> Any:
 
 
 def assert_same_shape(recorded: Any, emulated: Any, place: str = "") -> None:
-    """The same names and types at every level. Lists must have items of the same shape, if any."""
+    """Assert the same names and types at every level, and items of the same shape in lists."""
     if isinstance(recorded, dict) and isinstance(emulated, dict):
         assert emulated.keys() == recorded.keys(), place
         for name, value in recorded.items():

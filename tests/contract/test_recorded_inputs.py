@@ -1,4 +1,4 @@
-"""The ledger keeps a provider's input as JSON and a hash: both must outlive the process."""
+"""The ledger keeps a provider's input as JSON and as a hash, which later versions must read."""
 
 import types
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -34,7 +34,7 @@ FINGERPRINTS = {
 
 
 def _whole(annotation: Any, member: int = 0) -> Any:
-    """A value of a type in which everything is set, with the enums' members number `member`."""
+    """Return a value with every option set. `member` is the number of the enums' members."""
     if get_origin(annotation) in {Union, types.UnionType}:
         return _whole(get_args(annotation)[0], member)
     if get_origin(annotation) is list:
@@ -46,7 +46,7 @@ def _whole(annotation: Any, member: int = 0) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         members = list(annotation)
         return members[member % len(members)]
-    # Not the types' own defaults.
+    # These differ from the types' own defaults.
     return {int: 7, bool: True}.get(annotation, "text ☃")
 
 

@@ -165,12 +165,12 @@ def test_every_connector_has_recordings_of_each_kind(provider: str) -> None:
     kinds = {path.name.partition(".")[0] for path in recordings.glob("*.http")}
     assert kinds & {"created", "accepted"}
     assert kinds >= {"rejected", "unknown"}
-    # What is documented, what was recorded and what is inferred stands there.
+    # It says what is documented, what was recorded and what is inferred.
     assert "Inferred" in (recordings / "README.md").read_text("utf-8")
     assert (TESTS / "connectors" / provider / "requests.toml").exists()
 
 
-def test_no_tests_are_left_of_a_provider_that_is_gone() -> None:
+def test_every_folder_of_connector_tests_has_a_connector() -> None:
     assert folders_in(TESTS / "connectors") == set(CONNECTORS)
 
 

@@ -53,8 +53,8 @@ from support.connectors import (
 from support.responses import CHEAP, COSTLY
 from support.strange_responses import RANDOM, damaged
 
-# The status that each provider documents for a copy, where it is a yes whatever the body holds, and
-# the input that it is for. At the other providers only a body can be a yes.
+# The providers that document a status which alone proves a copy: that status, and its input. At
+# the other providers, only the body can prove a copy.
 DOCUMENTED = {
     "braze": (202, ""),
     "hubspot": (201, 'kind: CAMPAIGN, name: "A copy"'),
@@ -99,7 +99,7 @@ async def test_recorded_response_gives_the_same_outcome_from_a_socket(
 
 
 def token_path_of(connector: object) -> str | None:
-    """The path of the token request, without the path of the base URL."""
+    """Return the path of the token request, without the path of the base URL."""
     if not isinstance(connector, UsesAccessTokens):
         return None
     return urlsplit(connector.build_token_request().url).path.removeprefix("/behind/a/path")
@@ -170,7 +170,7 @@ def test_success_that_was_cut_off_is_not_created(
 
 @pytest.mark.parametrize("provider", DOCUMENTED)
 @pytest.mark.parametrize("body", CHEAP, ids=range(len(CHEAP)))
-def test_documented_success_is_accepted_whatever_its_body_holds(provider: str, body: bytes) -> None:
+def test_documented_success_is_accepted_with_any_body(provider: str, body: bytes) -> None:
     connector, _ = first_connector(provider)
     status, changes = DOCUMENTED[provider]
     for is_complete in (True, False):
@@ -214,17 +214,17 @@ def assert_by_status(outcome: Outcome, status: int, refusals: dict[int, ErrorCod
         assert isinstance(outcome, Accepted | Unknown), status
     elif status in refusals:
         assert isinstance(outcome, Rejected), status
-        # A 404 that no API has written means a wrong address, not an unknown campaign.
+        # A 404 that does not come from the API means a wrong address, not an unknown campaign.
         assert outcome.error.code in {refusals[status], CODES_WITHOUT_BODY.get(status)}
     else:
         assert isinstance(outcome, Unknown), status
 
 
 CODES_WITHOUT_BODY = {
-    # At a provider that documents such a response for throttling.
+    # One provider documents such a response for throttling.
     403: ErrorCode.RATE_LIMITED,
     404: ErrorCode.PROVIDER_UNAVAILABLE,
-    # At a provider that documents such a response for a retired version of the API.
+    # One provider documents such a response for a retired version of its API.
     410: ErrorCode.PROVIDER_UNAVAILABLE,
 }
 

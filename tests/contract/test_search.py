@@ -12,12 +12,10 @@ from campaign_gateway.connectors.contract import (
     ProviderResponse,
     UnexpectedResponse,
 )
-from campaign_gateway.model import Refused
 from support.connectors import (
     ReadRecording,
     accounts_with,
     as_id,
-    assert_blames,
     assert_valid_campaign,
     connect,
     first_connector,
@@ -25,7 +23,7 @@ from support.connectors import (
     recording_name,
     recordings,
 )
-from support.ids import hostile_inputs, place_of
+from support.ids import assert_same_place, place_of
 from support.responses import UNREADABLE
 from support.strange_responses import RANDOM, damaged
 
@@ -63,7 +61,7 @@ def test_recorded_search_gives_the_campaign_in_its_name(
     if expected == "none":
         assert not campaigns
     else:
-        (campaign,) = (one for one in campaigns if one.id == expected)
+        (campaign,) = (candidate for candidate in campaigns if candidate.id == expected)
         assert campaign.name
 
 
@@ -110,10 +108,4 @@ def test_random_search_raises_nothing_unexpected(
 def test_hostile_ids_never_change_where_a_search_goes(
     connector: ListsCampaigns[Any], copy_input: Any
 ) -> None:
-    for name, hostile in hostile_inputs(copy_input):
-        try:
-            request = connector.build_search(hostile, None)
-        except Refused as refusal:
-            assert_blames(refusal, name)
-        else:
-            assert place_of(request) == place_of(connector.build_search(copy_input, None))
+    assert_same_place(lambda searched: connector.build_search(searched, None), copy_input)

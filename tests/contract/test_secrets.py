@@ -31,6 +31,7 @@ from campaign_gateway.connectors.contract import (
 )
 from campaign_gateway.model import Outcome
 from campaign_gateway.settings import parse_settings
+from campaign_gateway.transport.token_auth import TokenTransport
 from support.connectors import (
     ROOMS,
     ReadRecording,
@@ -40,7 +41,7 @@ from support.connectors import (
     texts_in,
 )
 
-# Every format has to escape a part of it.
+# Every format must escape a part of this secret.
 SECRET = "k\"e&y<1>'2/%3+\\4=;tail"
 
 
@@ -102,7 +103,8 @@ async def test_secret_that_the_provider_echoes_is_in_no_outcome(
         token = connector.parse_token(token_response)
         assert isinstance(token, Token)
         body = token_response.body.replace(token.value.encode(), json.dumps(SECRET)[1:-1].encode())
-        account.transport._cached_token = None  # type: ignore[union-attr]
+        assert isinstance(account.transport, TokenTransport)
+        account.transport._cached_token = None
         responses.append(Response(body, token_response.status, dict(token_response.headers)))
     headers = {
         name: SECRET if name.startswith("x-") else value
@@ -139,7 +141,7 @@ def echo(serve: Callable[[ASGIApp], str]) -> tuple[str, list[Response], list[str
 
 @cache
 def spellings(secret: str) -> Sequence[str]:
-    """The secret as JSON, XML and URLs can escape it, once or repeatedly, and in base64."""
+    """Return the secret as JSON, XML and URLs escape it, once or repeatedly, and in base64."""
     in_json = json.dumps(secret)[1:-1]
     in_xml = escape(secret, {'"': "&quot;", "'": "&apos;"})
     in_url = quote(secret, safe="")
@@ -163,7 +165,7 @@ def spellings(secret: str) -> Sequence[str]:
 
 
 def revealed(text: str) -> str:
-    """The text together with the content of Basic authentication (RFC 7617)."""
+    """Return the text together with the decoded content of Basic authentication (RFC 7617)."""
     encoded = re.findall(r"Basic ([A-Za-z0-9+/]+=*)", text)
     return " ".join([text, *(base64.b64decode(part).decode() for part in encoded)])
 
@@ -173,7 +175,7 @@ def leaks(text: str) -> bool:
 
 
 def with_text_at_leaves(response: ProviderResponse, text: str) -> tuple[bytes, bytes]:
-    """The body with the text in place of every text, and in place of every value."""
+    """Return the body with the text in place of every string, and in place of every value."""
     if b"<" in response.body[:1]:
         root = ET.fromstring(response.body)
         leaves = [element for element in root.iter() if not len(element)]

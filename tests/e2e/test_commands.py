@@ -33,29 +33,33 @@ def duplicate(url: str, fields: str, key: str) -> dict[str, Any]:
         " { status replayed campaign { id name } duplication { id status evidence }"
         " userErrors { code message retry providerMessage } } }"
     )
-    answer = httpx.post(
+    response = httpx.post(
         f"{url}/graphql", json={"query": query}, timeout=30, trust_env=False, verify=NO_CAS
     )
-    payload: dict[str, Any] = answer.json()["data"]["duplicateCampaign"]
+    payload: dict[str, Any] = response.json()["data"]["duplicateCampaign"]
     return payload
 
 
+Respond = Callable[[http.server.BaseHTTPRequestHandler], None]
+
+
 class Provider:
-    """A Sonarly of someone else's making: what it answers next, and what it was asked."""
+    """Sonarly's API, independent of our emulator: the requests, and how it responds to the next."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
-        self.answer: Callable[[http.server.BaseHTTPRequestHandler], None] = self.created
+        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.copy: Respond = self.created
+        self.list: Respond = self.listed
         provider = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
-                provider.asked.append(("POST", self.path, dict(self.headers), body))
-                provider.answer(self)
+                provider.requests.append(("POST", self.path, dict(self.headers), body))
+                provider.copy(self)
 
             def do_GET(self) -> None:
-                provider.asked.append(("GET", self.path, dict(self.headers), b""))
+                provider.requests.append(("GET", self.path, dict(self.headers), b""))
                 provider.list(self)
 
             def log_message(self, *_: object) -> None:
@@ -66,29 +70,34 @@ class Provider:
         self.items: list[dict[str, Any]] = []
 
     def created(self, handler: http.server.BaseHTTPRequestHandler) -> None:
-        self.send(handler, 201, {"success": True, "data": self.copy(), "error": None})
+        self.send(handler, 201, {"success": True, "data": self.make_copy(), "error": None})
 
-    def copy(self) -> dict[str, Any]:
+    def make_copy(self) -> dict[str, Any]:
         now = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
-        name = json.loads(self.asked[-1][3])["name"]
-        item = {"id": f"copy{len(self.asked)}", "name": name, "status": "draft", "createdAt": now}
+        name = json.loads(self.requests[-1][3])["name"]
+        item = {
+            "id": f"copy{len(self.requests)}",
+            "name": name,
+            "status": "draft",
+            "createdAt": now,
+        }
         self.items.append(item)
         return item
 
-    def list(self, handler: http.server.BaseHTTPRequestHandler) -> None:
+    def listed(self, handler: http.server.BaseHTTPRequestHandler) -> None:
         self.send(handler, 200, {"success": True, "data": {"items": self.items}, "error": None})
 
     def send(
         self, handler: http.server.BaseHTTPRequestHandler, status: int, body: dict[str, Any]
     ) -> None:
-        written = json.dumps(body).encode()
+        content = json.dumps(body).encode()
         handler.send_response(status)
-        handler.send_header("content-length", str(len(written)))
+        handler.send_header("content-length", str(len(content)))
         handler.end_headers()
-        handler.wfile.write(written)
+        handler.wfile.write(content)
 
     def posts(self) -> int:
-        return len([each for each in self.asked if each[0] == "POST"])
+        return len([request for request in self.requests if request[0] == "POST"])
 
 
 @pytest.fixture
@@ -130,7 +139,7 @@ def address(command: Any) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def test_the_sandbox_copies_at_every_account(running: Any) -> None:
+def test_sandbox_copies_with_every_account(running: Any) -> None:
     with running("sandbox", "--port", "0") as command:
         command.wait_for("Ctrl-C stops the sandbox")
         table = command.output
@@ -146,14 +155,14 @@ def test_the_sandbox_copies_at_every_account(running: Any) -> None:
         assert "Traceback" not in command.output
 
 
-def test_the_sandbox_s_curl_line_works_when_pasted(running: Any, shell: Any) -> None:
+def test_curl_line_of_the_sandbox_works_when_pasted(running: Any, shell: Any) -> None:
     with running("sandbox", "--port", "0") as command:
-        answer = json.loads(shell(command.wait_for(r"(?m)^curl .*$")[0]))
-    payload = answer["data"]["duplicateCampaign"]
+        response = json.loads(shell(command.wait_for(r"(?m)^curl .*$")[0]))
+    payload = response["data"]["duplicateCampaign"]
     assert (payload["status"], payload["replayed"]) == ("CREATED", False)
 
 
-def test_the_sandbox_leaves_nothing_behind(running: Any, tmp_path: Path) -> None:
+def test_stopped_sandbox_leaves_no_files(running: Any, tmp_path: Path) -> None:
     with running("sandbox", "--port", "0", environment={"TMPDIR": str(tmp_path)}) as command:
         command.wait_for("GraphiQL")
         assert list(tmp_path.iterdir())
@@ -161,7 +170,7 @@ def test_the_sandbox_leaves_nothing_behind(running: Any, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_port_that_is_taken(provider: Provider) -> None:
+def test_port_in_use_is_an_error_that_names_the_option(provider: Provider) -> None:
     port = str(provider.server.server_address[1])
     done = gateway("sandbox", "--port", port)
     assert done.returncode == 1
@@ -170,12 +179,12 @@ def test_a_port_that_is_taken(provider: Provider) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_schema_prints_both() -> None:
+def test_schema_command_prints_the_client_and_the_federation_schema() -> None:
     assert gateway("schema").stdout == client_sdl()
     assert gateway("schema", "--federation").stdout == federation_sdl()
 
 
-def test_a_wrong_configuration_stops_the_start(tmp_path: Path) -> None:
+def test_errors_of_the_configuration_are_printed_without_secrets(tmp_path: Path) -> None:
     path = tmp_path / "wrong.toml"
     path.write_text(
         f'[server]\nprot = 1\n[accounts.a]\nprovider = "sonarly"\napi_key = "{SECRET} "\n'
@@ -189,7 +198,7 @@ def test_a_wrong_configuration_stops_the_start(tmp_path: Path) -> None:
     assert "--config" in gateway("serve").stderr
 
 
-def test_serve_sends_what_the_provider_documents(
+def test_request_to_the_provider_is_as_documented(
     running: Any, config: Path, provider: Provider
 ) -> None:
     fields = f'sonarly: {{ {GROUP}, campaignId: "c1", name: "Copy", leadIds: ["l1", "l2"] }}'
@@ -199,7 +208,7 @@ def test_serve_sends_what_the_provider_documents(
         assert payload["status"] == "CREATED"
         assert payload["campaign"] == {"id": "copy1", "name": "Copy"}
         assert duplicate(url, fields, "k1")["replayed"] is True
-        ((_, path, headers, body),) = provider.asked
+        ((_, path, headers, body),) = provider.requests
         assert path == "/v1/accounts/g1/campaigns/c1/duplicate"
         assert headers["authorization"] == f"Bearer {SECRET}"
         assert json.loads(body) == {"name": "Copy", "audienceId": "a1", "leadIds": ["l1", "l2"]}
@@ -207,7 +216,7 @@ def test_serve_sends_what_the_provider_documents(
         assert SECRET not in command.output
 
 
-def test_a_second_gateway_on_the_same_ledger(running: Any, config: Path) -> None:
+def test_second_gateway_on_the_same_ledger_does_not_start(running: Any, config: Path) -> None:
     with serve(running, config) as first:
         address(first)
         with serve(running, config) as second:
@@ -215,43 +224,43 @@ def test_a_second_gateway_on_the_same_ledger(running: Any, config: Path) -> None
             assert second.process.wait(10) == 1
 
 
-def test_a_stop_waits_for_the_call_under_way(
+def test_stopping_gateway_waits_for_the_running_call(
     running: Any, config: Path, provider: Provider
 ) -> None:
     def slowly(handler: http.server.BaseHTTPRequestHandler) -> None:
         time.sleep(1.5)
         provider.created(handler)
 
-    provider.answer = slowly
+    provider.copy = slowly
     fields = f'sonarly: {{ {GROUP}, campaignId: "c1", name: "Copy" }}'
-    answers: list[dict[str, Any]] = []
+    payloads: list[dict[str, Any]] = []
     with serve(running, config) as command:
         url = address(command)
-        asking = threading.Thread(target=lambda: answers.append(duplicate(url, fields, "k1")))
+        asking = threading.Thread(target=lambda: payloads.append(duplicate(url, fields, "k1")))
         asking.start()
-        while not provider.asked:
+        while not provider.requests:
             time.sleep(0.02)
         assert command.stop() == 0
         asking.join()
-    assert answers[0]["status"] == "CREATED"
+    assert payloads[0]["status"] == "CREATED"
     with serve(running, config) as command:
         again = duplicate(address(command), fields, "k1")
     assert (again["status"], again["replayed"]) == ("CREATED", True)
     assert provider.posts() == 1
 
 
-def test_a_kill_between_post_and_answer_is_found_by_reading(
+def test_copy_is_found_by_search_after_a_kill_before_the_response(
     running: Any, config: Path, provider: Provider
 ) -> None:
     copied = threading.Event()
     killed = threading.Event()
 
     def copy_and_hang(_handler: http.server.BaseHTTPRequestHandler) -> None:
-        provider.copy()
+        provider.make_copy()
         copied.set()
         killed.wait(20)
 
-    provider.answer = copy_and_hang
+    provider.copy = copy_and_hang
     fields = f'sonarly: {{ {GROUP}, campaignId: "c1", name: "Copy" }}'
 
     def ask(url: str) -> None:
@@ -276,18 +285,18 @@ def test_a_kill_between_post_and_answer_is_found_by_reading(
     assert provider.posts() == 1
 
 
-def test_a_person_settles_what_nobody_knows_beside_a_running_gateway(
-    running: Any, config: Path, provider: Provider
+def test_operator_settles_unknown_duplications_while_the_gateway_runs(
+    running: Any, config: Path, provider: Provider, shell: Any
 ) -> None:
-    provider.answer = lambda _handler: None
-    provider.list = lambda handler: provider.send(handler, 500, {})  # type: ignore[method-assign]
+    provider.copy = lambda _handler: None
+    provider.list = lambda handler: provider.send(handler, 500, {})
 
-    def told(*arguments: str) -> str:
+    def output_of(*arguments: str) -> str:
         done = gateway("duplications", *arguments, "--config", str(config))
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def refused(*arguments: str) -> str:
+    def error_of(*arguments: str) -> str:
         done = gateway("duplications", *arguments, "--config", str(config))
         assert done.returncode == 1
         assert "Traceback" not in done.stderr
@@ -299,27 +308,34 @@ def test_a_person_settles_what_nobody_knows_beside_a_running_gateway(
             name: duplicate(url, f'sonarly: {{ {GROUP}, campaignId: "c1", name: "{name}" }}', name)
             for name in ("Made", "Absent")
         }
-        made, absent = (each["duplication"]["id"] for each in lost.values())
-        listed = told("list").splitlines()
+        made, absent = (payload["duplication"]["id"] for payload in lost.values())
+        listed = output_of("list").splitlines()
         assert listed[0].startswith("ID ")
         assert [line.split()[0] for line in listed[1:]] == [absent, made]
-        assert "UNKNOWN" in told("list", "--status", "UNKNOWN")
-        assert made not in told("list", "--status", "CREATED")
-        assert f"resolve {made} --created CAMPAIGN_ID" in told("show", made)
-
-        assert "is the source campaign, so it cannot be the copy" in refused(
-            "resolve", made, "--created", "c1"
+        assert "UNKNOWN" in output_of("list", "--status", "UNKNOWN")
+        assert made not in output_of("list", "--status", "CREATED")
+        assert f"{made} --created CAMPAIGN_ID" in output_of("show", made)
+        (absent_command,) = re.findall(
+            r"^ +(.* --absent)$", output_of("show", absent), re.MULTILINE
         )
-        assert "letters, digits" in refused("resolve", made, "--created", "../c7")
-        shown = told("resolve", made, "--created", "c7")
+
+        for source in ("c1", "C1"):
+            assert "is the source campaign, so it cannot be the copy" in error_of(
+                "resolve", made, "--created", source
+            )
+        assert "letters, digits" in error_of("resolve", made, "--created", "../c7")
+        shown = output_of("resolve", made, "--created", "c7")
         assert re.search(r"^status +CREATED$", shown, re.MULTILINE)
         assert re.search(r"^evidence +OPERATOR$", shown, re.MULTILINE)
-        assert "is the copy of another duplication" in refused("resolve", absent, "--created", "c7")
-        assert re.search(r"^status +REJECTED$", told("resolve", absent, "--absent"), re.MULTILINE)
-        assert "is REJECTED already" in refused("resolve", absent, "--created", "c8")
-        assert "there is no duplication 123" in refused("show", "123")
-        assert len(told("list").splitlines()) == 1
-        assert len(told("list", "--all").splitlines()) == 3
+        assert "is the copy of another duplication" in error_of(
+            "resolve", absent, "--created", "c7"
+        )
+        # The operator pastes the command that `show` prints.
+        assert re.search(r"^status +REJECTED$", shell(absent_command), re.MULTILINE)
+        assert "is REJECTED already" in error_of("resolve", absent, "--created", "c8")
+        assert "there is no duplication 123" in error_of("show", "123")
+        assert len(output_of("list").splitlines()) == 1
+        assert len(output_of("list", "--all").splitlines()) == 3
 
         for name, status in (("Made", "CREATED"), ("Absent", "REJECTED")):
             fields = f'sonarly: {{ {GROUP}, campaignId: "c1", name: "{name}" }}'
@@ -328,10 +344,10 @@ def test_a_person_settles_what_nobody_knows_beside_a_running_gateway(
             assert again["duplication"]["evidence"] == "OPERATOR"
         assert provider.posts() == 2
         assert command.stop() == 0
-    assert "CREATED" in told("list", "--all")
+    assert "CREATED" in output_of("list", "--all")
 
 
-def test_a_ledger_that_is_not_there_is_not_made_by_looking(config: Path, tmp_path: Path) -> None:
+def test_list_command_does_not_create_a_missing_ledger(config: Path, tmp_path: Path) -> None:
     done = gateway("duplications", "list", "--config", str(config))
     assert done.returncode == 1
     assert "does not exist" in done.stderr
@@ -354,7 +370,7 @@ def test_settled_duplications_expire_as_configured(
     assert provider.posts() == 1
 
 
-def test_a_provider_that_cannot_be_reached_leaves_the_key_unused(
+def test_unreachable_provider_leaves_the_key_unused(
     running: Any, config: Path, provider: Provider
 ) -> None:
     port = provider.server.server_address[1]

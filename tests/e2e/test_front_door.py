@@ -1,14 +1,14 @@
-"""What a newcomer tries first: the version, and the address without a path."""
+"""What a new user tries first: the version, and the address without a path."""
 
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import httpx
 import pytest
 
-from campaign_gateway import app
+from campaign_gateway import app, cli
 from campaign_gateway.explorer import explorer_routes
 from campaign_gateway.settings import parse_settings
 
@@ -17,6 +17,19 @@ def test_version_option_prints_the_installed_version() -> None:
     command = [sys.executable, "-m", "campaign_gateway", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == f"campaign-gateway {version('campaign-gateway')}\n"
+
+
+def test_version_option_works_in_a_source_tree_that_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(cli, "version", missing)
+    monkeypatch.setattr(sys, "argv", ["campaign-gateway", "--version"])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    assert "the package is not installed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

@@ -1,4 +1,4 @@
-"""Drives the GraphiQL page in a real Chromium, the way somebody who tries the gateway does."""
+"""Uses the GraphiQL page in a real Chromium, as a person who tries the gateway does."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def give_up(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-# Not wider than the module: pytest-asyncio cannot start a loop while Playwright's own one is open.
+# The scope is the module, because pytest-asyncio cannot start a loop while Playwright's loop runs.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     candidates = [os.environ.get("CHROMIUM"), *map(shutil.which, CHROMIUM_NAMES)]
@@ -62,7 +62,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, sandbox_url: str) -> Iterator[Page]:
-    """Whatever a test does with the page, nothing may leave the gateway, fail or complain."""
+    """A new page. No request may go to another host or fail, and the console must stay empty."""
     if httpx.get(f"{sandbox_url}/graphiql").status_code == 503:
         give_up("the GraphiQL bundle is not built; reinstall with Node or npm's registry at hand")
     page = browser.new_page(viewport={"width": 1400, "height": 900})
@@ -83,7 +83,7 @@ def page(browser: Browser, sandbox_url: str) -> Iterator[Page]:
             complaints.append(f"console {message.type}: {message.text}")
 
     def on_failure(request: Request) -> None:
-        # The browser itself gives up what is still loading when a test leaves the page.
+        # The browser cancels what is still loading when a test leaves the page.
         if request.failure != "net::ERR_ABORTED":
             complaints.append(f"failed: {request.url} {request.failure}")
 
@@ -99,7 +99,7 @@ def page(browser: Browser, sandbox_url: str) -> Iterator[Page]:
 
 
 def open_page(page: Page, sandbox_url: str) -> list[dict[str, Any]]:
-    """Returns the examples that this very load was given."""
+    """Open the page, and return the examples that it received."""
     with (
         page.expect_response("**/graphiql/examples.json") as examples,
         page.expect_response("**/graphql") as introspection,
@@ -158,7 +158,7 @@ def wait_for_marked_error(page: Page, part: str) -> list[str]:
     raise AssertionError(f"no error about {part!r} in {errors}")
 
 
-def test_every_example_has_a_tab_and_runs(page: Page, sandbox_url: str) -> None:
+def test_every_example_has_a_tab_and_succeeds(page: Page, sandbox_url: str) -> None:
     examples = open_page(page, sandbox_url)
     assert examples
     expect(page.get_by_role("tab")).to_have_count(len(examples))
@@ -166,14 +166,14 @@ def test_every_example_has_a_tab_and_runs(page: Page, sandbox_url: str) -> None:
         show_tab(page, index)
         response = execute(page)
         assert sent_variables(response) == example["variables"]
-        answer = response.json()
-        assert "errors" not in answer
-        status = answer["data"]["duplicateCampaign"]["status"]
+        content = response.json()
+        assert "errors" not in content
+        status = content["data"]["duplicateCampaign"]["status"]
         assert status in {"CREATED", "ACCEPTED"}
         expect(page.locator(".graphiql-response")).to_contain_text(status)
 
 
-def test_a_visit_never_brings_back_an_old_idempotency_key(page: Page, sandbox_url: str) -> None:
+def test_new_visit_has_new_idempotency_keys(page: Page, sandbox_url: str) -> None:
     open_page(page, sandbox_url)
     sent_first = sent_variables(execute(page))["idempotencyKey"]
     # GraphiQL stores its tabs half a second after a change.
@@ -186,7 +186,7 @@ def test_a_visit_never_brings_back_an_old_idempotency_key(page: Page, sandbox_ur
     assert sent_next != sent_first
 
 
-def test_the_look_of_the_page_outlives_a_visit(page: Page, sandbox_url: str) -> None:
+def test_theme_is_kept_for_the_next_visit(page: Page, sandbox_url: str) -> None:
     open_page(page, sandbox_url)
     page.get_by_role("button", name="Open settings dialog").click()
     page.get_by_role("button", name="Dark").click()
@@ -195,12 +195,12 @@ def test_the_look_of_the_page_outlives_a_visit(page: Page, sandbox_url: str) -> 
     expect(page.locator("body")).to_have_class(DARK)
 
 
-def test_the_editor_refuses_two_members_of_a_oneof_input(page: Page, sandbox_url: str) -> None:
+def test_editor_marks_two_members_of_a_one_of_input(page: Page, sandbox_url: str) -> None:
     open_page(page, sandbox_url)
     write_operation(page, document(TWO_MEMBERS))
     wait_for_marked_error(page, "exactly one")
 
-    # The unknown field shows that the editor has judged this document, and found nothing else.
+    # The error for the unknown field shows that the editor checked this document.
     write_operation(page, document(ONE_MEMBER, "status unheardOf"))
     assert len(wait_for_marked_error(page, "unheardOf")) == 1
 
@@ -210,7 +210,7 @@ def test_the_editor_refuses_two_members_of_a_oneof_input(page: Page, sandbox_url
     assert marked_errors(page) == []
 
 
-def test_the_page_opens_when_the_examples_cannot_be_read(page: Page, sandbox_url: str) -> None:
+def test_page_opens_if_the_examples_cannot_be_read(page: Page, sandbox_url: str) -> None:
     page.route("**/graphiql/examples.json", lambda route: route.fulfill(body="not json"))
     page.goto(f"{sandbox_url}/graphiql")
     expect(page.get_by_role("tab")).to_have_count(1)

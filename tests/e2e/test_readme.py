@@ -1,4 +1,4 @@
-"""The READMEs say only what works: their examples are run, their tables compared with the code."""
+"""Checks the READMEs: their examples are run, and their tables are compared with the code."""
 
 import ast
 import json
@@ -46,31 +46,31 @@ every_readme = pytest.mark.parametrize("readme", READMES.values(), ids=READMES)
 
 def execute(url: str, document: str, **variables: str) -> Any:
     body = {"query": document, "variables": variables}
-    answer = httpx.post(
+    content = httpx.post(
         f"{url}/graphql", json=body, timeout=30, trust_env=False, verify=NO_CAS
     ).json()
-    assert "errors" not in answer
-    return answer["data"]
+    assert "errors" not in content
+    return content["data"]
 
 
 # Examples of GraphQL
 
 
-def test_there_is_an_input_for_every_provider() -> None:
+def test_every_provider_has_an_example_input() -> None:
     for provider in CONNECTORS:
         assert any(f" {provider}: {{" in text for text in [*MUTATIONS, *INPUTS])
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
-def test_each_mutation_runs(sandbox_url: str, mutation: str) -> None:
+def test_each_mutation_succeeds(sandbox_url: str, mutation: str) -> None:
     payload = execute(sandbox_url, mutation, key=str(uuid.uuid4()))["duplicateCampaign"]
     assert payload["status"] in {"CREATED", "ACCEPTED"}
     assert payload["userErrors"] == []
 
 
 @pytest.mark.parametrize("text", INPUTS)
-def test_each_input_is_accepted(sandbox_url: str, text: str) -> None:
-    # Where there are several accounts of a provider.
+def test_each_input_makes_a_copy(sandbox_url: str, text: str) -> None:
+    # Two providers have several accounts in the sandbox.
     text = text.replace("{ altcraft: {", '{ altcraft: { account: "altcraft"')
     text = text.replace("{ klaviyo: {", '{ klaviyo: { account: "klaviyo"')
     document = (
@@ -98,7 +98,7 @@ def test_each_graphql_block_is_valid(block: str) -> None:
     assert graphql.validate(graphql.build_schema(client_sdl()), graphql.parse(document)) == []
 
 
-def test_the_query_waits_for_a_copy_that_is_promised(sandbox_url: str) -> None:
+def test_wait_query_returns_the_accepted_copy(sandbox_url: str) -> None:
     (query,) = (block for block in GRAPHQL if block.startswith("query Wait"))
     (mutation,) = (block for block in MUTATIONS if " braze: {" in block)
     made = execute(sandbox_url, mutation, key=str(uuid.uuid4()))["duplicateCampaign"]
@@ -110,15 +110,15 @@ def test_the_query_waits_for_a_copy_that_is_promised(sandbox_url: str) -> None:
 # Commands
 
 
-def test_the_curl_command_runs(sandbox_url: str, shell: Callable[[str], str]) -> None:
+def test_curl_command_makes_a_copy(sandbox_url: str, shell: Callable[[str], str]) -> None:
     (command,) = (
         block
         for readme in READMES.values()
         for block in readme.blocks("sh")
         if block.startswith("curl")
     )
-    answer = json.loads(shell(command.replace("http://127.0.0.1:8000", sandbox_url)))
-    assert answer["data"]["duplicateCampaign"]["status"] == "ACCEPTED"
+    content = json.loads(shell(command.replace("http://127.0.0.1:8000", sandbox_url)))
+    assert content["data"]["duplicateCampaign"]["status"] == "ACCEPTED"
 
 
 # Commands of others, whose arguments these tests do not know.
@@ -126,7 +126,7 @@ OTHER_COMMANDS = {"apt-get", "curl", "npm", "python3", "sqlite3", "sudo"}
 
 
 def commands_in(block: str) -> list[list[str]]:
-    """The words of each command, without what follows `>`."""
+    """Return the words of each command, without what follows `>`."""
     text = block.replace("\\\n", " ")
     # One command may have line breaks in quotes.
     lines = [text] if text.startswith("curl") else text.splitlines()
@@ -147,9 +147,9 @@ def test_each_command_exists_with_its_options_and_paths(block: str) -> None:
             case "campaign-gateway", _:
                 assert _parser().parse_args(arguments).run
             case "python", ["-m", "pytest", *options]:
-                paths = [each for each in options if each.startswith("tests/")]
-                missing = [each for each in paths if not (REPOSITORY / each).exists()]
-                assert [each for each in missing if not each.endswith("/NAME")] == []
+                paths = [option for option in options if option.startswith("tests/")]
+                missing = [path for path in paths if not (REPOSITORY / path).exists()]
+                assert [path for path in missing if not path.endswith("/NAME")] == []
             case (("pip" | "ruff" | "mypy" | "lint-imports"), _):
                 pass
             case other, _:
@@ -157,7 +157,7 @@ def test_each_command_exists_with_its_options_and_paths(block: str) -> None:
 
 
 @pytest.mark.parametrize("block", code_blocks("python"))
-def test_each_python_block_is_python(block: str) -> None:
+def test_each_python_block_can_be_parsed(block: str) -> None:
     assert ast.parse(block).body
 
 
@@ -177,18 +177,18 @@ def test_each_configuration_is_accepted(block: str, monkeypatch: pytest.MonkeyPa
         url = "postgresql://user:password@host/database"
         assert settings.ledger.url.get_secret_value() == url
     else:
-        # What an example shows of the server and the ledger are the defaults.
+        # The settings of the server and the ledger in an example are the defaults.
         assert settings.server == ServerSettings()
         assert settings.ledger == LedgerSettings()
 
 
-def test_there_is_an_account_of_every_provider() -> None:
+def test_configuration_has_an_account_of_every_provider() -> None:
     (block,) = HOUSE.blocks("toml")
     accounts = tomllib.loads(block)["accounts"].values()
     assert {account["provider"] for account in accounts} == set(CONNECTORS)
 
 
-def test_the_table_of_settings_is_whole_and_true() -> None:
+def test_table_of_settings_has_every_setting_and_its_default() -> None:
     (rows,) = (rows for header, rows in HOUSE.tables() if header[0] == "Setting")
     shown = {row[0].strip("`"): row[1] for row in rows}
     sections: dict[str, type[BaseModel]] = {
@@ -212,9 +212,9 @@ def test_the_table_of_settings_is_whole_and_true() -> None:
         assert shown[name].startswith(f"`{written}`")
 
 
-def test_the_table_of_permissions_has_every_provider() -> None:
+def test_table_of_permissions_has_every_provider() -> None:
     (rows,) = (rows for header, rows in HOUSE.tables() if header == PERMISSIONS)
-    assert [row[0] for row in rows] == [each.title for each in CONNECTORS.values()]
+    assert [row[0] for row in rows] == [connector.title for connector in CONNECTORS.values()]
 
 
 PERMISSIONS = ["Provider", "The secret must allow"]
@@ -239,18 +239,18 @@ LIMITS = {
 }
 
 
-def test_the_table_of_limits_is_true() -> None:
+def test_table_of_limits_has_the_values_of_the_code() -> None:
     number = r"\d+(?:,\d{3})*"
     text = READMES["src/campaign_gateway/graphql_http/README.md"].text
     rows = dict(
         re.findall(rf"^\| ([a-z][a-z ;,]+) \| ({number}(?:; {number})*)", text, re.MULTILINE)
     )
-    shown = {name: "; ".join(f"{each:,}" for each in LIMITS[name]) for name in LIMITS}
+    shown = {name: "; ".join(f"{limit:,}" for limit in LIMITS[name]) for name in LIMITS}
     assert {name: rows.get(name) for name in LIMITS} == shown
     assert request.REQUEST_LIMIT == 64 * 1024
 
 
-# The header's first cell, and what the rows must have in theirs.
+# The first cell of a table's header, and the enum that the first cells of its rows must have.
 TABLES: dict[str, type[StrEnum]] = {
     "`code`": ErrorCode,
     "`evidence`": Evidence,
@@ -261,7 +261,7 @@ TABLES: dict[str, type[StrEnum]] = {
 
 
 @pytest.mark.parametrize("title", TABLES)
-def test_every_table_of_an_enum_is_whole(title: str) -> None:
+def test_table_of_an_enum_has_every_value(title: str) -> None:
     tables = [
         rows
         for readme in READMES.values()
@@ -282,7 +282,7 @@ STATE_DIAGRAMS = [
 
 
 @pytest.mark.parametrize("diagram", STATE_DIAGRAMS)
-def test_every_state_diagram_has_the_states_of_a_duplication(diagram: str) -> None:
+def test_state_diagram_has_every_status_of_a_duplication(diagram: str) -> None:
     arrows = re.findall(r"^ +(\S+) --> (\S+?)(?::.*)?$", diagram, re.MULTILINE)
     assert {state for arrow in arrows for state in arrow} - {"[*]"} == set(DuplicationStatus)
 
@@ -290,18 +290,18 @@ def test_every_state_diagram_has_the_states_of_a_duplication(diagram: str) -> No
 # Providers and rooms
 
 
-def test_the_main_readme_is_short() -> None:
+def test_main_readme_has_at_most_250_lines() -> None:
     assert len(MAIN.text.splitlines()) <= 250
 
 
-def test_every_provider_has_a_maturity() -> None:
+def test_table_of_providers_has_a_maturity_for_each() -> None:
     (rows,) = (rows for header, rows in MAIN.tables() if header[-1] == "Maturity")
-    assert [row[0] for row in rows] == [each.title for each in CONNECTORS.values()]
+    assert [row[0] for row in rows] == [connector.title for connector in CONNECTORS.values()]
     for row in rows:
         assert re.findall(r"documented|inferred|beta|live", row[-1])
 
 
-def test_every_outcome_that_the_sandbox_readme_names_exists() -> None:
+def test_every_outcome_in_the_sandbox_readme_exists() -> None:
     readme = READMES["src/campaign_gateway/sandbox/README.md"]
     (rows,) = (rows for header, rows in readme.tables() if header[0] == "ids")
     named = {word for row in rows for word in re.findall(r"`([^`]+)`", row[0])}
@@ -311,10 +311,10 @@ def test_every_outcome_that_the_sandbox_readme_names_exists() -> None:
     assert {word for word in named if f'"{word}"' not in sources} == set()
 
 
-def test_the_table_of_rooms_is_whole() -> None:
+def test_table_of_rooms_has_every_room_and_module() -> None:
     package = Path(campaign_gateway.__file__).parent
-    rooms = {f"{each.parent.name}/" for each in package.glob("*/__init__.py")}
-    modules = {each.name for each in package.glob("*.py")} - {"__init__.py"}
+    rooms = {f"{file.parent.name}/" for file in package.glob("*/__init__.py")}
+    modules = {file.name for file in package.glob("*.py")} - {"__init__.py"}
     (rows,) = (rows for header, rows in HOUSE.tables() if header == ["Room", "Duty"])
     named = {name for row in rows for name in re.findall(r"`([^`]+)`", row[0])}
     assert named == rooms | modules
@@ -329,7 +329,7 @@ FILE_TABLES = {
 
 
 @pytest.mark.parametrize("name", FILE_TABLES)
-def test_every_table_of_a_room_s_files_is_whole(name: str) -> None:
+def test_table_of_files_has_every_file_of_the_room(name: str) -> None:
     room = READMES[name].path.parent
     files = {path.name for path in room.glob("*.py")} - {"__init__.py"}
     named = {file for file in FILE_TABLES[name] if "/" not in file}
@@ -338,7 +338,7 @@ def test_every_table_of_a_room_s_files_is_whole(name: str) -> None:
     assert [folder for folder in folders if not (room / folder).is_dir()] == []
 
 
-def test_the_order_of_imports_is_the_one_that_is_checked() -> None:
+def test_order_of_imports_is_the_one_of_the_configuration() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
     layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
     (order,) = re.findall(r"^`__main__` →[^\n]*\n[^\n]*$", HOUSE.text, re.MULTILINE)
@@ -346,9 +346,9 @@ def test_the_order_of_imports_is_the_one_that_is_checked() -> None:
     assert shown == [layer.split(" | ") for layer in layers]
 
 
-def test_the_table_of_test_rooms_is_whole() -> None:
+def test_table_of_test_rooms_has_every_room() -> None:
     tests = REPOSITORY / "tests"
-    rooms = {f"{each.parent.name}/" for each in tests.glob("*/*.py")} | {"connectors/"}
+    rooms = {f"{file.parent.name}/" for file in tests.glob("*/*.py")} | {"connectors/"}
     (rows,) = (
         rows for header, rows in READMES["tests/README.md"].tables() if header[0] == "Folder"
     )
@@ -382,16 +382,16 @@ def test_every_room_readme_is_linked_from_another() -> None:
         for readme in READMES.values()
         for target in readme.links()
     }
-    # Those of recordings are found by their path.
-    rooms = [each for each in READMES.values() if "recordings" not in each.name]
-    unlinked = [each.name for each in rooms if each.path.resolve() not in linked]
+    # The READMEs of recordings need no link.
+    rooms = [readme for readme in READMES.values() if "recordings" not in readme.name]
+    unlinked = [room.name for room in rooms if room.path.resolve() not in linked]
     assert unlinked in ([], ["README.md"])
 
 
 # The licence
 
 
-def test_the_licence_is_whole_and_named_by_the_package() -> None:
+def test_licence_is_complete_and_declared_by_the_package() -> None:
     text = (REPOSITORY / "src" / "LICENSE").read_text("utf-8")
     assert "Apache License\n                           Version 2.0, January 2004" in text
     assert text.rstrip().endswith("limitations under the License.")

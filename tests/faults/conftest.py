@@ -12,14 +12,14 @@ from support.gateways import calling
 
 @pytest.fixture
 def provider() -> Iterator[Provider]:
-    with faulty_provider() as found:
-        yield found
+    with faulty_provider() as running:
+        yield running
 
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with calling() as found:
-        yield found
+    async with calling() as client:
+        yield client
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -7,7 +7,7 @@ records is the newest, when to give up a rename, and when the next check is due.
 A policy says whose clock is read for what. `OURS` is the product's: one comparison uses one clock,
 the database's. The others differ from it in one thing or two.
 
-If the provider's answer has no `Date`, `OURS` has to assume that the provider's clock and the
+If the provider's response has no `Date`, `OURS` has to assume that the provider's clock and the
 database's agree. Its promises then hold only where they do, which is their condition here.
 
 Not in the model: a clock that jumps or runs fast while something is waited for, and a failover to a
@@ -42,7 +42,7 @@ PROVIDER_AHEAD = (*AHEAD, 2 * HOUR, -2 * HOUR)
 AGES = (None, 1 - EARLIEST_COPY, MINUTE, 4 * MINUTE, 9 * MINUTE, 30 * MINUTE)
 MADE_AFTER = (None, 0, 30)
 
-# `Date` has whole seconds, so the time of a reading is one of which that cuts off a lot.
+# `Date` has whole seconds, so this time loses almost a second.
 READ_AFTER = (1.9, 600.9)
 SLOW = 20
 
@@ -62,7 +62,7 @@ class Clock(Word):
 
 
 class Clocks(NamedTuple):
-    """By how much each is ahead of the true time."""
+    """By how many seconds each clock is ahead of the true time."""
 
     sender: int = 0
     reader: int = 0
@@ -81,12 +81,12 @@ class Clocks(NamedTuple):
         return ", ".join(wrong) or "all clocks are right"
 
 
-class Answer(Enum):
-    """How long the provider's list takes to come, and when in that time its `Date` was taken."""
+class Response(Enum):
+    """How long the response with the list takes, and when during that time its `Date` was taken."""
 
-    QUICK = "a quick answer"
-    SLOW_WITH_EARLY_DATE = "a slow answer with the time of its start"
-    SLOW_WITH_LATE_DATE = "a slow answer with the time of its end"
+    QUICK = "a quick response"
+    SLOW_WITH_EARLY_DATE = "a slow response with the time of its start"
+    SLOW_WITH_LATE_DATE = "a slow response with the time of its end"
 
 
 class Reading(NamedTuple):
@@ -96,18 +96,18 @@ class Reading(NamedTuple):
     age: int | None
     made_after: int | None
     read_after: float
-    answer: Answer
+    response: Response
     has_date: bool
 
     def __str__(self) -> str:
         stranger = "" if self.age is None else f"; another user's campaign is {self.age} s older"
         copy = "" if self.made_after is None else f"; the copy is made after {self.made_after} s"
-        read = f"; read after {self.read_after} s by {self.answer.value}"
+        read = f"; read after {self.read_after} s by {self.response.value}"
         return f"{self.clocks}{stranger}{copy}{read}, with{'' if self.has_date else 'out'} a Date"
 
 
 class Repeat(NamedTuple):
-    """Two records of one copy are UNKNOWN: one of the sender's, and a later one of the reader's."""
+    """Two records of one copy are UNKNOWN: one by the sender, and a later one by the reader."""
 
     clocks: Clocks
     gap: int
@@ -117,7 +117,7 @@ class Repeat(NamedTuple):
 
 
 class Rename(NamedTuple):
-    """The sender's replica has recorded the copy, and the reader's tries the rename once more."""
+    """The sender has recorded the copy, and the reader tries the rename once more."""
 
     clocks: Clocks
     tried: int
@@ -127,7 +127,7 @@ class Rename(NamedTuple):
 
 
 class Pause(NamedTuple):
-    """The sender's replica has checked a record, and the reader's asks what is due."""
+    """The sender has checked a record, and the reader reads what is due."""
 
     clocks: Clocks
     pause: int
@@ -144,7 +144,7 @@ World = Reading | Repeat | Rename | Pause
 
 
 class Noted(Enum):
-    """When the time is noted that `Date` is compared with."""
+    """When the time that `Date` is compared with is read."""
 
     BEFORE_READING = auto()
     AFTER_READING = auto()
@@ -152,7 +152,7 @@ class Noted(Enum):
 
 @dataclass(frozen=True)
 class Policy:
-    """`most_ahead` is the largest difference that a `Date` is believed with; None believes any.
+    """`most_ahead` is the largest accepted difference of a `Date`; None accepts any.
 
     `gives_up_by` and `is_due_by` are the database's clock, or the one of each replica.
     """
@@ -179,7 +179,7 @@ class Campaign(Word):
 
 
 def chosen(policy: Policy, world: Reading) -> Campaign | None:
-    """The only campaign that seems to be made in the time of the call."""
+    """Return the campaign that seems to be made during the call, if there is only one."""
     seems_ahead = provider_ahead(policy, world)
     requested_at = world.clocks.ahead(policy.requested_by)
     candidates = []
@@ -191,7 +191,7 @@ def chosen(policy: Policy, world: Reading) -> Campaign | None:
 
 
 def listed(world: Reading) -> Iterator[tuple[Campaign, int]]:
-    """The campaigns that there are, with the true time they were made."""
+    """Yield the campaigns that exist, with the true time of their creation."""
     if world.age is not None:
         yield Campaign.STRANGER, -world.age
     if world.made_after is not None and world.made_after <= world.read_after:
@@ -199,21 +199,21 @@ def listed(world: Reading) -> Iterator[tuple[Campaign, int]]:
 
 
 def provider_ahead(policy: Policy, world: Reading) -> float:
-    """How far the provider's clock seems to be ahead of the one that is compared with."""
+    """Return by how much the provider's clock seems to be ahead of the other clock."""
     if not (world.has_date and policy.reads_date):
         return 0
-    # The provider may note its time at the start or at the end of a slow answer.
-    stamped_after = SLOW if world.answer is Answer.SLOW_WITH_LATE_DATE else 0
+    # The provider may read its clock at the start or at the end of a slow response.
+    stamped_after = SLOW if world.response is Response.SLOW_WITH_LATE_DATE else 0
     date = floor(world.read_after + stamped_after + world.clocks.provider)
-    is_late = policy.noted is Noted.AFTER_READING and world.answer is not Answer.QUICK
+    is_late = policy.noted is Noted.AFTER_READING and world.response is not Response.QUICK
     noted_after = SLOW if is_late else 0
     ahead = date - (world.read_after + noted_after + world.clocks.ahead(policy.now_by))
     return 0 if policy.most_ahead is not None and abs(ahead) >= policy.most_ahead else ahead
 
 
 def finds_newest(policy: Policy, world: Repeat) -> bool:
-    """Whether the record that seems to be the newest is the second one."""
-    # An id has the time of the replica that made it. For the same time, chance decides.
+    """Return whether the second record seems to be the newest."""
+    # An id contains the time of its replica. Ids of the same time have a random order.
     first_by, second_by = two_replicas(world.clocks, own=policy.newest_by_id)
     return world.gap + second_by > first_by
 
@@ -229,7 +229,7 @@ def is_due(policy: Policy, world: Pause) -> bool:
 
 
 def two_replicas(clocks: Clocks, *, own: bool) -> tuple[int, int]:
-    """By how much the clocks are ahead that two replicas use one after the other."""
+    """Return by how much the clocks of the two replicas are ahead, in their order."""
     return (clocks.sender, clocks.reader) if own else (clocks.database, clocks.database)
 
 
@@ -238,7 +238,7 @@ def two_replicas(clocks: Clocks, *, own: bool) -> tuple[int, int]:
 
 class Promise(Enum):
     NOT_A_STRANGER = "a campaign that was made before the request is never taken for the copy"
-    FOUND = "the copy is found if the list has it and comes quickly"
+    FOUND = "the copy is found if a quick response lists it"
     NEWEST = "the newest UNKNOWN record is the one that was begun last"
     NOT_TOO_SOON = "a rename is not given up before ten minutes are over"
     AT_LAST = "a rename is given up when ten minutes are over"
@@ -264,17 +264,17 @@ def broken_by(policy: Policy, world: World) -> Iterator[Promise]:
 def broken_by_reading(policy: Policy, world: Reading) -> Iterator[Promise]:
     if not is_comparable(world):
         return
-    found = chosen(policy, world)
-    if found is Campaign.STRANGER:
+    choice = chosen(policy, world)
+    if choice is Campaign.STRANGER:
         yield Promise.NOT_A_STRANGER
     is_listed = Campaign.COPY in dict(listed(world))
-    # A slow answer may leave the copy to the next check.
-    if is_listed and found is not Campaign.COPY and world.answer is Answer.QUICK:
+    # With a slow response, only the next check may find the copy.
+    if is_listed and choice is not Campaign.COPY and world.response is Response.QUICK:
         yield Promise.FOUND
 
 
 def is_comparable(world: Reading) -> bool:
-    """The condition: the answer has the provider's time, or the provider has the database's."""
+    """Return whether the clocks can be compared: by a `Date`, or because they are equal."""
     return world.has_date or world.clocks.provider == world.clocks.database
 
 
@@ -282,28 +282,28 @@ def is_comparable(world: Reading) -> bool:
 
 
 def clocks(*, provider: bool = False) -> list[Clocks]:
-    """Every combination. The fewest and least wrong clocks come first."""
+    """Return every combination. Those with the fewest and least wrong clocks come first."""
     combined = product(AHEAD, AHEAD, PROVIDER_AHEAD if provider else (0,), AHEAD)
-    found = [Clocks(*each) for each in combined]
-    right = [[ahead == 0 for ahead in each] for each in found]
-    wrong = [sum(map(abs, each)) for each in found]
-    order = sorted(range(len(found)), key=lambda n: (-sum(right[n]), wrong[n], right[n]))
-    return [found[n] for n in order]
+    combinations = [Clocks(*offsets) for offsets in combined]
+    right = [[ahead == 0 for ahead in campaign] for campaign in combinations]
+    wrong = [sum(map(abs, campaign)) for campaign in combinations]
+    order = sorted(range(len(combinations)), key=lambda n: (-sum(right[n]), wrong[n], right[n]))
+    return [combinations[n] for n in order]
 
 
 def readings() -> Iterator[Reading]:
-    others = [*product(AGES, MADE_AFTER, READ_AFTER, Answer, (True, False))]
-    for each, other in product(clocks(provider=True), others):
-        yield Reading(each, *other)
+    others = [*product(AGES, MADE_AFTER, READ_AFTER, Response, (True, False))]
+    for offsets, other in product(clocks(provider=True), others):
+        yield Reading(offsets, *other)
 
 
 def worlds() -> Iterator[World]:
-    for each, gap in product(clocks(), GAPS):
-        yield Repeat(each, gap)
-    for each, tried in product(clocks(), TRIED):
-        yield Rename(each, tried)
-    for each, pause, late in product(clocks(), CHECK_INTERVALS, (-1, 0, 1)):
-        yield Pause(each, pause, pause + late)
+    for offsets, gap in product(clocks(), GAPS):
+        yield Repeat(offsets, gap)
+    for offsets, tried in product(clocks(), TRIED):
+        yield Rename(offsets, tried)
+    for offsets, pause, late in product(clocks(), CHECK_INTERVALS, (-1, 0, 1)):
+        yield Pause(offsets, pause, pause + late)
     yield from readings()
 
 
@@ -316,7 +316,7 @@ def search(policy: Policy, *until: Promise) -> Findings[World]:
 
 BAD = [
     pytest.param(
-        # What the gateway did before all times came from one clock.
+        # The policy of the gateway before all times came from one clock.
         Policy(
             requested_by=Clock.SENDER,
             now_by=Clock.READER,
@@ -357,7 +357,7 @@ BAD = [
     pytest.param(
         replace(OURS, noted=Noted.AFTER_READING),
         {Promise.NOT_A_STRANGER},
-        id="Date is compared with the time when the answer has come",
+        id="Date is compared with the time when the response has come",
     ),
     pytest.param(
         replace(OURS, newest_by_id=True),
@@ -395,24 +395,26 @@ def test_policy_breaks_these_promises(
 
 
 def test_every_promise_is_broken_by_a_policy_with_one_difference() -> None:
-    """By a policy that differs from ours in one thing."""
+    """Each of these policies differs from ours in one thing."""
     broken = [promises for case in BAD[1:] for promises in case.values if isinstance(promises, set)]
     assert set[Promise]().union(*broken) == set(Promise)
 
 
 def test_without_a_date_our_error_is_the_difference_between_provider_and_database() -> None:
-    """A campaign is taken for the copy if the provider's clock makes it seem younger than that."""
-    alone = [each for each in readings() if each.made_after is None and not each.has_date]
-    for each in alone:
-        fast = each.clocks.provider - each.clocks.database
-        seems_new = each.age is not None and fast - each.age >= EARLIEST_COPY
-        assert (chosen(OURS, each) is Campaign.STRANGER) is seems_new, str(each)
-    assert any(chosen(OURS, each) is Campaign.STRANGER for each in alone)
+    """An older campaign is taken for the copy only if that difference makes it seem new enough."""
+    alone = [
+        reading for reading in readings() if reading.made_after is None and not reading.has_date
+    ]
+    for reading in alone:
+        fast = reading.clocks.provider - reading.clocks.database
+        seems_new = reading.age is not None and fast - reading.age >= EARLIEST_COPY
+        assert (chosen(OURS, reading) is Campaign.STRANGER) is seems_new, str(reading)
+    assert any(chosen(OURS, reading) is Campaign.STRANGER for reading in alone)
 
 
 def test_shortest_trace_to_a_foreign_campaign_by_a_slow_sender() -> None:
     findings = search(replace(OURS, requested_by=Clock.SENDER), Promise.NOT_A_STRANGER)
     assert findings.broken[Promise.NOT_A_STRANGER].strip() == (
         "the sender's clock is 180 s slow; another user's campaign is 6 s older; "
-        "read after 1.9 s by a quick answer, with a Date"
+        "read after 1.9 s by a quick response, with a Date"
     )

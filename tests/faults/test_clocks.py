@@ -96,13 +96,13 @@ async def test_gateways_with_clocks_twenty_minutes_apart_make_no_second_copy(
         places = [ahead.url, behind.url] * len(wanted)
         await asyncio.gather(
             *(
-                retry_until_final(http, always(url), provider, each, seconds=8)
-                for url, each in zip(places, histories, strict=True)
+                retry_until_final(http, always(url), provider, history, seconds=8)
+                for url, history in zip(places, histories, strict=True)
             )
         )
         records = await recorded(postgres_url)
         began_ahead = {
-            name for name, each in records.items() if each.requested_at > datetime.now(UTC)
+            name for name, record in records.items() if record.requested_at > datetime.now(UTC)
         }
     check_promises(figures, provider, histories, records)
     figures.faults["clocks 20 minutes apart"] += 1
@@ -111,7 +111,7 @@ async def test_gateways_with_clocks_twenty_minutes_apart_make_no_second_copy(
         if intent.fault in {"none", "slow", "refusal-409"}:
             assert records[intent.name].status == intent.expected
         elif intent.name not in began_ahead:
-            assert records[intent.name].status == intent.expected, "it is found as ever"
+            assert records[intent.name].status == intent.expected, "it is found as without a jump"
 
 
 @pytest.mark.parametrize(
@@ -125,10 +125,12 @@ async def test_clock_jump_of_an_hour_expires_nothing_early_and_sends_nothing_twi
     figures: Figures,
     jump: float,
 ) -> None:
-    before = [History(each) for each in intents(MIXED[:3] * 4, ACCOUNTS)]
+    before = [History(intent) for intent in intents(MIXED[:3] * 4, ACCOUNTS)]
     # A clock ahead of the provider's makes a copy look older than its request.
-    found = ["fin-after-copy", "body-without-id"] if jump < 0 else []
-    after = [History(each) for each in intents([*MIXED[:3], "rst-before-copy", *found], ACCOUNTS)]
+    findable = ["fin-after-copy", "body-without-id"] if jump < 0 else []
+    after = [
+        History(intent) for intent in intents([*MIXED[:3], "rst-before-copy", *findable], ACCOUNTS)
+    ]
     keep_days = timedelta(minutes=90) / timedelta(days=1)
     async with gateways_with_clocks(
         tmp_path, ledger_url, provider, [0], jump=jump, keep_days=keep_days
@@ -160,8 +162,8 @@ async def test_key_expired_by_a_clock_jump_is_refused_and_not_sent_again(
     http: httpx.AsyncClient,
     figures: Figures,
 ) -> None:
-    settled = [History(each) for each in intents(MIXED[:3] * 4, ACCOUNTS)]
-    open_ones = [History(each) for each in intents(["rst-before-copy"] * 4, ACCOUNTS)]
+    settled = [History(intent) for intent in intents(MIXED[:3] * 4, ACCOUNTS)]
+    open_ones = [History(intent) for intent in intents(["rst-before-copy"] * 4, ACCOUNTS)]
     keep_days = timedelta(minutes=30) / timedelta(days=1)
     async with gateways_with_clocks(
         tmp_path, ledger_url, provider, [0], jump=HOUR, keep_days=keep_days

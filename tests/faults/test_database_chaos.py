@@ -25,7 +25,7 @@ from support.gateways import (
     retry_until_final,
     serving,
 )
-from support.postgres import PostgresServer, postgres_server
+from support.postgres import PostgresServer
 from support.promises import check_promises
 
 ACCOUNTS = ("one", "two")
@@ -37,21 +37,14 @@ LOAD = ["none", "none", "slow", "refusal-409", "fin-after-copy", "rst-before-cop
 
 @pytest.fixture
 def database_proxy(postgres_url: str) -> Iterator[DatabaseProxy]:
-    with proxy_for(postgres_url) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def own_postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL server that only these tests use, and may kill."""
-    with postgres_server() as server:
-        yield server
+    with proxy_for(postgres_url) as running:
+        yield running
 
 
 @pytest.fixture
 def own_database_proxy(own_postgres: PostgresServer) -> Iterator[DatabaseProxy]:
-    with proxy_for(own_postgres.create_database()) as found:
-        yield found
+    with proxy_for(own_postgres.create_database()) as running:
+        yield running
 
 
 @asynccontextmanager
@@ -88,14 +81,14 @@ async def test_write_with_a_lost_confirmation_is_repeated_and_takes_effect_once(
 ) -> None:
     wanted = intents(["none"] * 20, ACCOUNTS)
     async with gateway_at(tmp_path, database_proxy.url, provider) as gateway:
-        database_proxy.lost_answers[statement] = 15
+        database_proxy.lost_confirmations[statement] = 15
         histories = await retry_all_until_final(
             http, lambda: gateway.url, provider, wanted, clients=5
         )
         records = await recorded(postgres_url)
     check_promises(figures, provider, histories, records, kind=f"confirmation of the {name} lost")
-    figures.faults[f"confirmation of the {name} lost"] += database_proxy.answers_lost
-    assert database_proxy.answers_lost == 15
+    figures.faults[f"confirmation of the {name} lost"] += database_proxy.confirmations_lost
+    assert database_proxy.confirmations_lost == 15
     assert [[response.status for response in history.responses] for history in histories] == [
         ["CREATED"]
     ] * 20
@@ -113,9 +106,9 @@ async def test_intent_recorded_without_confirmation_becomes_rejected_after_an_ou
     """The database takes the record, and is then unreachable for longer than the gateway waits."""
     (wanted,) = intents(["none"], ACCOUNTS)
     async with gateway_at(tmp_path, database_proxy.url, provider, SHORT_WAITS) as gateway:
-        database_proxy.lost_answers[BEGIN] = 1
+        database_proxy.lost_confirmations[BEGIN] = 1
         asking = asyncio.create_task(ask(http, gateway.url, wanted))
-        while not database_proxy.answers_lost:
+        while not database_proxy.confirmations_lost:
             await asyncio.sleep(0.005)
         database_proxy.is_cut = True
         refused = await asking
@@ -170,12 +163,12 @@ async def test_callers_get_responses_while_the_database_is_stalled_and_nothing_i
     async with gateway_at(
         tmp_path, database_proxy.url, provider, SHORT_WAITS, deadline=3
     ) as gateway:
-        histories = [History(each) for each in [*held, *new]]
+        histories = [History(intent) for intent in [*held, *new]]
         asking = [asyncio.create_task(ask(http, gateway.url, intent)) for intent in held]
         await copies_are_made(provider, held)
         database_proxy.is_stalled = True
         provider.released.set()
-        asking += [asyncio.create_task(ask(http, gateway.url, each)) for each in new]
+        asking += [asyncio.create_task(ask(http, gateway.url, intent)) for intent in new]
         await asyncio.sleep(seconds)
         database_proxy.is_stalled = False
         for history, task in zip(histories, asking, strict=True):
@@ -304,6 +297,8 @@ async def _kill_database(
     check_promises(figures, provider, histories, records, kind="database killed under load")
     figures.faults["database killed under load"] += kills
     for history in histories:
-        found = records.get(history.intent.name)
-        assert found is not None, "an intent that is repeated until it is final has a record"
-        assert (found.status is DuplicationStatus.CREATED) == provider.has_copy(history.intent.name)
+        record = records.get(history.intent.name)
+        assert record is not None, "an intent that is repeated until it is final has a record"
+        assert (record.status is DuplicationStatus.CREATED) == provider.has_copy(
+            history.intent.name
+        )

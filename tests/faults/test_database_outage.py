@@ -1,7 +1,7 @@
 """A long outage of PostgreSQL, after which the gateway must be ready soon."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
@@ -20,7 +20,7 @@ from support.gateways import (
     retry_until_final,
     serving,
 )
-from support.postgres import PostgresServer, postgres_server
+from support.postgres import PostgresServer
 from support.promises import check_promises
 
 # How long after the database the gateway may take to be ready, in seconds.
@@ -30,13 +30,6 @@ OUTAGES: dict[str, tuple[Callable[[PostgresServer], None], Callable[[PostgresSer
     "killed": (PostgresServer.kill, PostgresServer.start),
     "paused": (PostgresServer.pause, PostgresServer.resume),
 }
-
-
-@pytest.fixture(scope="module")
-def own_postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL server that only these tests use, and may kill."""
-    with postgres_server() as server:
-        yield server
 
 
 async def probe(http: httpx.AsyncClient, gateway: Gateway) -> int | None:

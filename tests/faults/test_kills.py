@@ -146,7 +146,7 @@ async def die_once(
         dying = await lives.begin({"timing": SHORT_INTERVALS, **death})
         if by_provider:
             moments = provider.on_copy if step.endswith("the copy") else provider.on_whole
-            moments.update({each.name: dying.process.kill for each in wanted[at:]})
+            moments.update({intent.name: dying.process.kill for intent in wanted[at:]})
         asking = asyncio.create_task(
             retry_all_until_final(http, lives.where, provider, wanted, seconds=90)
         )

@@ -1,23 +1,23 @@
-"""Equal intents and their copies as a model, with every way it can go searched exhaustively.
+"""Equal intents and their copies as a model, whose states are searched exhaustively.
 
-Two clients ask for equal copies under the keys A and B, each through a replica of its own. The
-provider makes each copy or does not, in either order. Answers may be late or lost. A replica that
-was stopped is taken for dead, and may later record the answer that it had. Reading cannot see whose
-copy a campaign is, so it assigns the copies by counting, in order of age.
+Two clients request equal copies with the keys A and B, each through its own replica. The provider
+makes each copy or does not, in either order. Responses may be late or lost. A replica that was
+stopped is taken for dead, and may record the response that it received later. Reading cannot see
+to whom a copy belongs, so it assigns the copies by counting, in order of age.
 
-A replica settles by an answer in several statements. Other replicas write between them.
+A replica settles a response with several statements. Other replicas write between them.
 
-A policy is what the replicas and the database do. `OURS` is the product's. The others differ from
-it in one thing or two.
+A policy is what the replicas and the database do. `OURS` is the policy of the gateway. The others
+differ from it in one or two things.
 
-A copy that reading has found is not certain: the provider's answer may give the record another one.
+A copy that reading has found is not certain: a response may give the record another one.
 
-A third intent, C, makes too many worlds, so with three intents there are fewer kinds of events.
-`THREE` names them.
+A third intent, C, would make too many worlds with all events. `THREE` names the fewer kinds of
+events that worlds with three intents have.
 
-Not in the model: one key at two replicas, which has a model of its own; wrong clocks, which have
-one too; a stranger's campaign with the same name; a person's decision; expiry; how far the provider
-is with a copy that it has accepted and named; four equal intents or more.
+Not in the model: one key at two replicas and wrong clocks, which have their own models; another
+user's campaign with the same name; an operator's decision; expiry; the progress of a copy that was
+accepted with its id; four or more equal intents.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -32,9 +32,9 @@ import pytest
 from support import model_checking
 from support.model_checking import Findings, Promises, Step, Word
 
-# Several tests need the same search, which is kept in the process.
+# Several tests need the same search, so its result is cached in the process.
 
-# Where a search ends that has not found what it was to find.
+# The search stops at this number of worlds.
 MOST_WORLDS = 200_000
 
 
@@ -54,8 +54,8 @@ class Evidence(Word):
     RESPONSE = "RESPONSE"
 
 
-class Answer(NamedTuple):
-    """The provider's own answer. Copies are numbered in order of age, from 1.
+class Response(NamedTuple):
+    """The provider's response. Copies are numbered in order of age, from 1.
 
     ACCEPTED may name the copy.
     """
@@ -105,7 +105,7 @@ class Request(Word):
 class Sender(Word):
     IDLE = auto()
     WAITING = auto()
-    ANSWERED = auto()
+    RESPONDED = auto()
     DONE = auto()
 
 
@@ -133,7 +133,7 @@ class At(Word):
 
 
 class Settling(NamedTuple):
-    """How far a sender is with its answer, and what it has read.
+    """The next statement of a sender that settles a response, and what it has read.
 
     `owner` is the intent whose record had the copy. `own` is the copy that its own record had.
     """
@@ -144,18 +144,18 @@ class Settling(NamedTuple):
 
 
 class Intent(NamedTuple):
-    """`answer` is what the sender has received; None if that was lost."""
+    """`response` is what the sender has received; None if it was lost."""
 
     record: Record | None = None
     request: Request = Request.NOT_SENT
     sender: Sender = Sender.IDLE
-    answer: Answer | None = None
+    response: Response | None = None
     settling: Settling = Settling()
     check: Check | None = None
 
 
 class Write(NamedTuple):
-    """A statement of reading's: `who` is CREATED with `copy`. It may be committed late or never."""
+    """Reading writes that `who` is CREATED with `copy`. The commit may be late or never come."""
 
     who: int
     copy: int
@@ -167,7 +167,7 @@ NAMES = "ABC"
 class World(NamedTuple):
     """`makers` are the intents whose requests have made the copies, the oldest copy first.
 
-    `is_truthful` is False if the provider may name one copy in two answers. It then promises none.
+    `is_truthful` is False if the provider may name one copy in two responses. Then it accepts none.
     """
 
     intents: tuple[Intent, ...] = (Intent(), Intent())
@@ -182,8 +182,8 @@ class World(NamedTuple):
 
 TWO = World()
 UNTRUE = World(is_truthful=False)
-# All three are sent and taken for dead. Each request makes a copy or is lost. A check reads all at
-# once, and only its write may come late.
+# All three are sent, and their replicas are taken for dead. Each request makes a copy or is lost. A
+# check reads everything in one step, and only its write may be late.
 THREE = World(
     (Intent(Record(Status.UNKNOWN), request=Request.ON_ITS_WAY, sender=Sender.WAITING),) * 3
 )
@@ -193,7 +193,7 @@ THREE = World(
 
 
 class Collision(Enum):
-    """What is done when an answer names a copy that another record holds by weaker evidence."""
+    """What happens if a response names a copy that another record has by weaker evidence."""
 
     EXCHANGE = auto()
     RELEASE = auto()
@@ -209,7 +209,7 @@ class Policy:
     reading_guards_status: bool = True
     reading_guards_named: bool = True
     looks_at_claims: bool = True
-    answer_keeps_found_copy: bool = False
+    response_keeps_found_copy: bool = False
     takes_promise_for_copy: bool = False
     settles_again_without_owner: bool = True
     releases_only_for_open: bool = True
@@ -239,43 +239,43 @@ def holder(world: World, copy: int | None, other_than: int) -> int | None:
     return None
 
 
-def is_open(world: World, me: int, answer: Answer) -> bool:
-    """Whether the record is still one that the answer may settle."""
+def is_open(world: World, me: int, response: Response) -> bool:
+    """Return whether the response may still settle the record."""
     record = world.intents[me].record
     assert record is not None, "an intent is recorded before it is sent"
     is_inferred = record.evidence is Evidence.INFERRED
     if record.status in {Status.IN_PROGRESS, Status.UNKNOWN}:
         return True
-    if answer.status in DEFINITE:
+    if response.status in DEFINITE:
         return record.status is Status.ACCEPTED or is_inferred
-    # A yes without an id says no more than the copy that reading has found.
-    return is_inferred and answer.status is Status.ACCEPTED and answer.copy is not None
+    # An acceptance without an id adds nothing to a copy that reading has found.
+    return is_inferred and response.status is Status.ACCEPTED and response.copy is not None
 
 
-def settled(policy: Policy, world: World, me: int, answer: Answer) -> World | None:
-    """After the one statement that records an answer; None if it has written nothing."""
+def settled(policy: Policy, world: World, me: int, response: Response) -> World | None:
+    """Return the world after the statement that records a response; None if it wrote nothing."""
     record = world.intents[me].record
     assert record is not None, "an intent is recorded before it is sent"
-    if not is_open(world, me, answer):
+    if not is_open(world, me, response):
         return None
     is_inferred = record.evidence is Evidence.INFERRED
-    if is_inferred and policy.answer_keeps_found_copy and answer.status is Status.CREATED:
+    if is_inferred and policy.response_keeps_found_copy and response.status is Status.CREATED:
         return with_record(world, me, record._replace(evidence=Evidence.RESPONSE))
-    is_owned = holder(world, answer.copy, me) is not None
+    is_owned = holder(world, response.copy, me) is not None
     if is_owned and policy.on_collision is not Collision.BOTH_OWN_IT:
         return None
-    evidence = None if answer.status is Status.UNKNOWN else Evidence.RESPONSE
-    return with_record(world, me, Record(answer.status, answer.copy, evidence))
+    evidence = None if response.status is Status.UNKNOWN else Evidence.RESPONSE
+    return with_record(world, me, Record(response.status, response.copy, evidence))
 
 
 def taken_over(
-    policy: Policy, world: World, me: int, answer: Answer, settling: Settling
+    policy: Policy, world: World, me: int, response: Response, settling: Settling
 ) -> tuple[World, bool]:
-    """After the one transaction that takes a copy from its owner, and whether that settled."""
-    other = holder(world, answer.copy, me)
-    if other is not None and (is_open(world, me, answer) or not policy.releases_only_for_open):
+    """Return the world after the transaction that takes over a copy, and whether it settled."""
+    other = holder(world, response.copy, me)
+    if other is not None and (is_open(world, me, response) or not policy.releases_only_for_open):
         world = released(policy, world, other)
-    after = settled(policy, world, me, answer)
+    after = settled(policy, world, me, response)
     world = world if after is None else after
     if policy.on_collision is Collision.EXCHANGE and settling.own is not None:
         assert settling.owner is not None, "it is read first"
@@ -284,7 +284,7 @@ def taken_over(
 
 
 def released(policy: Policy, world: World, who: int) -> World:
-    """Without the copy that the record had, if only reading has found it."""
+    """Return the world in which the record has lost its copy, if only reading had found it."""
     record = world.intents[who].record
     assert record is not None, "it has a copy"
     if record.evidence is not Evidence.INFERRED:
@@ -303,16 +303,16 @@ def settled_by_reading(policy: Policy, world: World, write: Write) -> World:
     if policy.reading_guards_owner and holder(world, write.copy, write.who) is not None:
         return world
     before = record.status if record.status in READ else record.status_before
-    found = Record(Status.CREATED, write.copy, Evidence.INFERRED, before)
-    return with_record(world, write.who, found)
+    created = Record(Status.CREATED, write.copy, Evidence.INFERRED, before)
+    return with_record(world, write.who, created)
 
 
 def steps_of_database(policy: Policy, world: World) -> Iterator[Step[World]]:
-    for each in sorted(world.writes):
-        rest = world._replace(writes=world.writes - {each})
-        what = f"reading's write of copy {each.copy} for {NAMES[each.who]}"
+    for write in sorted(world.writes):
+        rest = world._replace(writes=world.writes - {write})
+        what = f"reading's write of copy {write.copy} for {NAMES[write.who]}"
         yield Step(f"{what} is lost", rest)
-        yield Step(f"{what} is committed", settled_by_reading(policy, rest, each))
+        yield Step(f"{what} is committed", settled_by_reading(policy, rest, write))
 
 
 # --- the replicas that send -----------------------------------------------------------------------
@@ -326,24 +326,24 @@ def steps_of_sender(policy: Policy, world: World, me: int) -> Iterator[Step[Worl
             sent = Intent(Record(Status.IN_PROGRESS), Request.ON_ITS_WAY, Sender.WAITING)
             yield Step(f"{name} is recorded and sent", with_intent(world, me, sent), comes=False)
         case Sender.WAITING:
-            yield without_answer(world, me)
-        case Sender.ANSWERED:
+            yield without_response(world, me)
+        case Sender.RESPONDED:
             yield step_of_settling(policy, world, me)
-            yield without_answer(world, me)
+            yield without_response(world, me)
     if record is not None and record.status is Status.IN_PROGRESS:
         dead = with_record(world, me, Record(Status.UNKNOWN))
         yield Step(f"{name}'s replica is taken for dead", dead, comes=False)
 
 
 def step_of_settling(policy: Policy, world: World, me: int) -> Step[World]:
-    """The next statement, with what the sender makes of it."""
+    """Return the next statement of the sender, and its effect."""
     intent = world.intents[me]
-    answer = intent.answer
-    assert answer is not None, "it was received"
-    if answer == Answer(Status.ACCEPTED) and policy.takes_promise_for_copy:
-        answer = Answer(Status.CREATED, len(world.makers) + 1)
-        world = with_intent(world, me, intent._replace(answer=answer))
-    return STATEMENTS[intent.settling.at](policy, world, me, answer)
+    response = intent.response
+    assert response is not None, "it was received"
+    if response == Response(Status.ACCEPTED) and policy.takes_promise_for_copy:
+        response = Response(Status.CREATED, len(world.makers) + 1)
+        world = with_intent(world, me, intent._replace(response=response))
+    return STATEMENTS[intent.settling.at](policy, world, me, response)
 
 
 def done(world: World, me: int) -> World:
@@ -356,23 +356,23 @@ def step_to(what: str, world: World, me: int, settling: Settling) -> Step[World]
     return Step(f"{NAMES[me]}'s replica {what}", ahead)
 
 
-def settle(policy: Policy, world: World, me: int, answer: Answer) -> Step[World]:
-    after = settled(policy, world, me, answer)
+def settle(policy: Policy, world: World, me: int, response: Response) -> Step[World]:
+    after = settled(policy, world, me, response)
     if after is not None:
-        return Step(f"{NAMES[me]}'s answer is recorded: {answer}", done(after, me))
+        return Step(f"{NAMES[me]}'s response is recorded: {response}", done(after, me))
     if policy.on_collision is Collision.WEAKER_KEEPS_IT:
-        return Step(f"{NAMES[me]}'s answer gives way: {answer}", done(world, me))
-    return step_to(f"cannot record its answer: {answer}", world, me, Settling(At.IS_OPEN))
+        return Step(f"{NAMES[me]}'s response gives way: {response}", done(world, me))
+    return step_to(f"cannot record its response: {response}", world, me, Settling(At.IS_OPEN))
 
 
-def see_whether_open(_: Policy, world: World, me: int, answer: Answer) -> Step[World]:
-    if is_open(world, me, answer):
+def see_whether_open(_: Policy, world: World, me: int, response: Response) -> Step[World]:
+    if is_open(world, me, response):
         return step_to("sees that its record is open", world, me, Settling(At.OWNER))
     return Step(f"{NAMES[me]}'s replica sees that its record is not open", done(world, me))
 
 
-def see_owner(policy: Policy, world: World, me: int, answer: Answer) -> Step[World]:
-    owner = holder(world, answer.copy, me)
+def see_owner(policy: Policy, world: World, me: int, response: Response) -> Step[World]:
+    owner = holder(world, response.copy, me)
     if owner is None:
         if policy.settles_again_without_owner:
             return step_to("sees no owner", world, me, Settling())
@@ -381,13 +381,13 @@ def see_owner(policy: Policy, world: World, me: int, answer: Answer) -> Step[Wor
     return step_to(f"sees that the owner is {NAMES[owner]}", world, me, Settling(at, owner))
 
 
-def settle_as_unknown(policy: Policy, world: World, me: int, _: Answer) -> Step[World]:
-    after = settled(policy, world, me, Answer(Status.UNKNOWN))
+def settle_as_unknown(policy: Policy, world: World, me: int, _: Response) -> Step[World]:
+    after = settled(policy, world, me, Response(Status.UNKNOWN))
     what = f"{NAMES[me]}'s replica records that the provider has named a copy twice"
     return Step(what, done(world if after is None else after, me))
 
 
-def see_own_copy(_: Policy, world: World, me: int, __: Answer) -> Step[World]:
+def see_own_copy(_: Policy, world: World, me: int, __: Response) -> Step[World]:
     intent = world.intents[me]
     assert intent.record is not None, "an intent is recorded before it is sent"
     own = intent.record.copy
@@ -395,14 +395,14 @@ def see_own_copy(_: Policy, world: World, me: int, __: Answer) -> Step[World]:
     return step_to(what, world, me, Settling(At.TAKE_OVER, intent.settling.owner, own))
 
 
-def take_over(policy: Policy, world: World, me: int, answer: Answer) -> Step[World]:
-    after, has_settled = taken_over(policy, world, me, answer, world.intents[me].settling)
+def take_over(policy: Policy, world: World, me: int, response: Response) -> Step[World]:
+    after, has_settled = taken_over(policy, world, me, response, world.intents[me].settling)
     if has_settled:
-        return Step(f"{NAMES[me]}'s replica takes copy {answer.copy} over", done(after, me))
+        return Step(f"{NAMES[me]}'s replica takes copy {response.copy} over", done(after, me))
     return step_to("cannot take the copy over", after, me, Settling())
 
 
-STATEMENTS: Mapping[At, Callable[[Policy, World, int, Answer], Step[World]]] = {
+STATEMENTS: Mapping[At, Callable[[Policy, World, int, Response], Step[World]]] = {
     At.SETTLE: settle,
     At.IS_OPEN: see_whether_open,
     At.OWNER: see_owner,
@@ -412,12 +412,12 @@ STATEMENTS: Mapping[At, Callable[[Policy, World, int, Answer], Step[World]]] = {
 }
 
 
-def without_answer(world: World, me: int) -> Step[World]:
-    """By a timeout, or because the replica dies, which is noticed sooner or later."""
-    intent = world.intents[me]._replace(sender=Sender.DONE, answer=None, settling=Settling())
+def without_response(world: World, me: int) -> Step[World]:
+    """The response is lost by a timeout, or because the replica dies, which is detected later."""
+    intent = world.intents[me]._replace(sender=Sender.DONE, response=None, settling=Settling())
     if intent.record is not None and intent.record.status is Status.IN_PROGRESS:
         intent = intent._replace(record=Record(Status.UNKNOWN))
-    return Step(f"{NAMES[me]}'s answer is lost", with_intent(world, me, intent))
+    return Step(f"{NAMES[me]}'s response is lost", with_intent(world, me, intent))
 
 
 # --- the provider ---------------------------------------------------------------------------------
@@ -431,21 +431,21 @@ def steps_of_provider(world: World, me: int) -> Iterator[Step[World]]:
     match intent.request:
         case Request.ON_ITS_WAY:
             yield Step(f"{name}'s request is lost", with_intent(world, me, over))
-            created = answered(over, Answer(Status.CREATED, copy))
+            created = with_response(over, Response(Status.CREATED, copy))
             yield Step(f"the provider makes copy {copy} for {name}", with_intent(made, me, created))
             if world.has_few_events:
                 return
-            refused = answered(over, Answer(Status.REJECTED))
+            refused = with_response(over, Response(Status.REJECTED))
             yield Step(f"the provider refuses {name}", with_intent(world, me, refused))
-            named = answered(over, Answer(Status.ACCEPTED, copy))
+            named = with_response(over, Response(Status.ACCEPTED, copy))
             what = f"the provider makes copy {copy} for {name}, and says that it is not done"
             yield Step(what, with_intent(made, me, named))
             if world.is_truthful:
                 promised = intent._replace(request=Request.PROMISED)
-                accepted = answered(promised, Answer(Status.ACCEPTED))
+                accepted = with_response(promised, Response(Status.ACCEPTED))
                 yield Step(f"the provider promises {name} a copy", with_intent(world, me, accepted))
             elif world.makers:
-                again = answered(over, Answer(Status.CREATED, 1))
+                again = with_response(over, Response(Status.CREATED, 1))
                 yield Step(f"the provider names copy 1 for {name}", with_intent(world, me, again))
         case Request.PROMISED:
             yield Step(f"the provider never makes {name}'s copy", with_intent(world, me, over))
@@ -453,16 +453,19 @@ def steps_of_provider(world: World, me: int) -> Iterator[Step[World]]:
             yield Step(f"the provider makes copy {copy} for {name}, as promised", kept)
 
 
-def answered(intent: Intent, answer: Answer) -> Intent:
+def with_response(intent: Intent, response: Response) -> Intent:
     is_received = intent.sender is Sender.WAITING
-    return intent._replace(sender=Sender.ANSWERED, answer=answer) if is_received else intent
+    return intent._replace(sender=Sender.RESPONDED, response=response) if is_received else intent
 
 
 # --- reading --------------------------------------------------------------------------------------
 
 
 def steps_of_reading(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
-    """A check: list the copies, look for rivals, look for claims, write. Anything comes between."""
+    """A check lists the copies, reads the competing records and the owners, and writes.
+
+    Any other step may happen between these.
+    """
     name, intent = NAMES[me], world.intents[me]
     record, check = intent.record, intent.check
     if check is None:
@@ -477,14 +480,14 @@ def steps_of_reading(policy: Policy, world: World, me: int) -> Iterator[Step[Wor
                 yield Step(f"the check of {name} chooses copy {copy}", writing, comes)
         else:
             listed = intent._replace(check=Check(len(world.makers)))
-            # Reading is repeated, but a check that finds nothing new keeps nothing from its end.
+            # Checks are repeated. One that finds nothing new does not keep the world from its end.
             comes = would_settle(policy, world, me)
             what = f"the check of {name} lists {len(world.makers)}"
             yield Step(what, with_intent(world, me, listed), comes)
     elif check.competing is None:
-        # In the order of the product: a record settled in between is a rival, or its claim is seen.
+        # In the order of the gateway: a record settled in between competes, or its copy is known.
         competing = rivals_now(world)
-        names = " and ".join(NAMES[each.who] for each in competing) or "no record"
+        names = " and ".join(NAMES[other.who] for other in competing) or "no record"
         preexisting_ids = intent._replace(check=check._replace(competing=competing))
         yield Step(
             f"the check of {name} finds waiting: {names}", with_intent(world, me, preexisting_ids)
@@ -500,7 +503,7 @@ def steps_of_reading(policy: Policy, world: World, me: int) -> Iterator[Step[Wor
 
 
 def rivals_now(world: World) -> tuple[Rival, ...]:
-    """The records without a copy, the oldest record first."""
+    """Return the records without a copy, the oldest first."""
     return tuple(
         Rival(who, is_promised=intent.record.status is not Status.UNKNOWN)
         for who, intent in enumerate(world.intents)
@@ -509,25 +512,25 @@ def rivals_now(world: World) -> tuple[Rival, ...]:
 
 
 def free_copies(world: World, listed: int) -> list[int]:
-    """Those that no record has, the oldest first."""
+    """Return the copies that no record has, the oldest first."""
     return [copy for copy in range(1, listed + 1) if holder(world, copy, -1) is None]
 
 
 def chosen(
     policy: Policy, world: World, me: int, listed: int, competing: tuple[Rival, ...]
 ) -> int | None:
-    """The copy at the record's own place, if there are as many copies as records that wait."""
+    """Return the copy at the place of the record, if copies and waiting records are as many."""
     copies = free_copies(world, listed) if policy.looks_at_claims else [*range(1, listed + 1)]
-    promised = [each for each in competing if each.is_promised]
+    promised = [other for other in competing if other.is_promised]
     for owners in (competing, promised):
-        order = [each.who for each in owners]
+        order = [owner.who for owner in owners]
         if me in order and len(order) == len(copies):
             return copies[order.index(me)]
     return None
 
 
 def would_settle(policy: Policy, world: World, me: int) -> bool:
-    """Whether a check with nothing in between would settle the record."""
+    """Return whether a check without other steps in between would settle the record."""
     copy = chosen(policy, world, me, len(world.makers), rivals_now(world))
     return copy is not None and settled_by_reading(policy, world, Write(me, copy)) != world
 
@@ -551,13 +554,13 @@ def steps(policy: Policy, world: World) -> Iterator[Step[World]]:
 
 
 def simplified(policy: Policy, world: World) -> World:
-    """Without the checks and writes that nothing can come of: that keeps the worlds few."""
+    """Remove checks and writes without an effect, so that there are fewer worlds."""
     if not (policy.reading_guards_status and policy.reading_guards_named):
         return world
     for who, intent in enumerate(world.intents):
         if (intent.check or world.writes) and is_definite(intent.record):
             world = with_intent(world, who, intent._replace(check=None))
-            writes = frozenset(each for each in world.writes if each.who != who)
+            writes = frozenset(write for write in world.writes if write.who != who)
             world = world._replace(writes=writes)
     return world
 
@@ -575,8 +578,8 @@ class Promise(Enum):
     ONE_OWNER = "a copy is on one record at most"
     OWN_COPY = "a record with the evidence RESPONSE has the copy that its own request made"
     REAL_COPY = "CREATED: the copy is there"
-    NOT_WEAKENED = "no definite answer gives way to weaker evidence"
-    NOT_LOST = "an answer that came in to a replica that lives ends in the ledger, as RESPONSE"
+    NOT_WEAKENED = "no definite response gives way to weaker evidence"
+    NOT_LOST = "a response that a running replica received is recorded, as RESPONSE"
     ALL_ASSIGNED = "a copy is on no record only where counting cannot tell whose it is"
 
 
@@ -614,35 +617,35 @@ def keeps_definite(before: World, after: World) -> bool:
     )
 
 
-def keeps_answers(world: World) -> bool:
+def keeps_responses(world: World) -> bool:
     return all(
-        is_kept(world, who, intent.record, intent.answer)
+        is_kept(world, who, intent.record, intent.response)
         for who, intent in enumerate(world.intents)
-        if intent.sender is Sender.DONE and intent.answer is not None
+        if intent.sender is Sender.DONE and intent.response is not None
     )
 
 
-def is_kept(world: World, who: int, record: Record | None, answer: Answer) -> bool:
-    """Whether the record says what the answer says, or more after a yes without an id.
+def is_kept(world: World, who: int, record: Record | None, response: Response) -> bool:
+    """Return whether the record has the response, or more after an acceptance without an id.
 
-    If the provider has named one copy twice, one answer is kept.
+    If the provider has named one copy twice, one response is kept.
     """
-    if record is None or answer == Answer(Status.ACCEPTED):
+    if record is None or response == Response(Status.ACCEPTED):
         return record is not None and record.status in {Status.ACCEPTED, Status.CREATED}
-    other = holder(world, answer.copy, who)
+    other = holder(world, response.copy, who)
     if other is not None and is_definite(world.intents[other].record):
         return not is_definite(record)
-    return is_definite(record) and Answer(record.status, record.copy) == answer
+    return is_definite(record) and Response(record.status, record.copy) == response
 
 
 def is_all_assigned(world: World) -> bool:
-    """No copy is free, or more records wait than there are free copies.
+    """Return whether no copy is free, or more records wait than there are free copies.
 
     Among those that wait, as many accepted ones as free copies would have got them.
     """
     free = len(free_copies(world, len(world.makers)))
     waiting = rivals_now(world)
-    promised = [each for each in waiting if each.is_promised]
+    promised = [record for record in waiting if record.is_promised]
     return free == 0 or (free < len(waiting) and free != len(promised))
 
 
@@ -656,7 +659,7 @@ PROMISES = Promises[World](
         Promise.NOT_WEAKENED: keeps_definite,
     },
     at_the_end={
-        Promise.NOT_LOST: keeps_answers,
+        Promise.NOT_LOST: keeps_responses,
         Promise.ALL_ASSIGNED: is_all_assigned,
     },
 )
@@ -688,13 +691,13 @@ def describe(world: World) -> list[str]:
 CLEAN = [
     pytest.param(OURS, TWO, id="ours"),
     pytest.param(OURS, THREE, id="ours, with three intents"),
-    # The exchange only spares the other record the time until its next check.
+    # Without the exchange, the other record only waits for its next check.
     pytest.param(
         replace(OURS, on_collision=Collision.RELEASE),
         TWO,
         id="ours, without the exchange",
     ),
-    # In this model only its own answer closes a record, so the question serves as a second guard.
+    # In this model, only its own response closes a record, so this check is a second guard.
     pytest.param(
         replace(OURS, releases_only_for_open=False),
         THREE,
@@ -708,12 +711,12 @@ BAD = [
     pytest.param(
         replace(OURS, on_collision=Collision.BOTH_OWN_IT),
         {Promise.ONE_OWNER, Promise.ALL_ASSIGNED},
-        id="the answer is recorded, and the other record keeps the copy too",
+        id="the response is recorded, and the other record keeps the copy too",
     ),
     pytest.param(
         replace(OURS, on_collision=Collision.WEAKER_KEEPS_IT),
         {Promise.NOT_LOST},
-        id="the answer gives way to the record that has its copy",
+        id="the response gives way to the record that has its copy",
     ),
     pytest.param(
         replace(OURS, checks_released=False),
@@ -736,9 +739,9 @@ BAD = [
         id="reading counts copies that are on a record",
     ),
     pytest.param(
-        replace(OURS, answer_keeps_found_copy=True),
+        replace(OURS, response_keeps_found_copy=True),
         {Promise.OWN_COPY, Promise.NOT_LOST},
-        id="an answer confirms the copy that reading has found",
+        id="a response confirms the copy that reading has found",
     ),
     pytest.param(
         replace(OURS, takes_promise_for_copy=True),
@@ -753,7 +756,7 @@ BAD = [
     pytest.param(
         GONE_MEANS_DONE,
         {Promise.NOT_LOST, Promise.ALL_ASSIGNED},
-        id="an owner that is gone means that the answer is in the ledger",
+        id="an owner that is gone means that the response is in the ledger",
     ),
 ]
 
@@ -785,7 +788,7 @@ def test_every_promise_is_broken_by_some_policy() -> None:
 
 
 def test_our_policy_keeps_one_response_if_the_provider_names_a_copy_twice() -> None:
-    """The records cannot be right then, but one answer is kept, and the other ends as UNKNOWN."""
+    """Then both records cannot be right: one keeps its response, the other becomes UNKNOWN."""
     findings = search(OURS, start=UNTRUE)
     assert findings.broken.keys() == {Promise.OWN_COPY}, f"\n{findings}"
     assert findings.states < MOST_WORLDS, "the search has not been everywhere"
@@ -808,8 +811,8 @@ def test_shortest_trace_to_a_lost_response_after_its_owner_is_gone() -> None:
         " 7. the check of A finds waiting: A and B",
         " 8. the check of A chooses copy 1",
         " 9. reading's write of copy 1 for A is committed",
-        "10. B's replica cannot record its answer: CREATED (copy 1)",
-        "11. A's answer is recorded: CREATED (copy 2)",
+        "10. B's replica cannot record its response: CREATED (copy 1)",
+        "11. A's response is recorded: CREATED (copy 2)",
         "12. B's replica sees that its record is open",
         "13. B's replica sees no owner",
         "14. nothing more comes",
@@ -819,7 +822,7 @@ def test_shortest_trace_to_a_lost_response_after_its_owner_is_gone() -> None:
 
 
 def test_our_policy_leaves_a_copy_unassigned_only_between_equal_records() -> None:
-    """A copy stays on no record in one case: two records of one status wait for it."""
+    """A copy stays unassigned in one case only: two records with the same status wait for it."""
     left = {
         tuple(record.status for _, record in records(world) if record.waits_for_copy)
         for world in search(OURS, start=TWO).ends
@@ -833,7 +836,7 @@ def test_shortest_trace_to_two_owners_of_one_copy() -> None:
     findings = search(policy, Promise.ALL_ASSIGNED)
     assert findings.broken[Promise.ALL_ASSIGNED].splitlines() == [
         " 1. A is recorded and sent",
-        " 2. A's answer is lost",
+        " 2. A's response is lost",
         " 3. B is recorded and sent",
         " 4. the provider makes copy 1 for B",
         " 5. the provider makes copy 2 for A",
@@ -841,7 +844,7 @@ def test_shortest_trace_to_two_owners_of_one_copy() -> None:
         " 7. the check of A finds waiting: A and B",
         " 8. the check of A chooses copy 1",
         " 9. reading's write of copy 1 for A is committed",
-        "10. B's answer is recorded: CREATED (copy 1)",
+        "10. B's response is recorded: CREATED (copy 1)",
         "11. nothing more comes",
         "    records: A is CREATED (copy 1, INFERRED), B is CREATED (copy 1, RESPONSE)",
         "    copies: copy 1 is B's, copy 2 is A's",

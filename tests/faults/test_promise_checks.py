@@ -60,14 +60,16 @@ def later(response: GatewayResponse) -> GatewayResponse:
     return replace(response, sent_at=response.sent_at + 5, received_at=response.received_at + 5)
 
 
-def check(seen: Traffic, responses: list[GatewayResponse], found: Duplication | None) -> Violations:
+def check(
+    seen: Traffic, responses: list[GatewayResponse], recorded: Duplication | None
+) -> Violations:
     provider = Provider(intents={"wish": seen})
-    records = {} if found is None else {"wish": found}
+    records = {} if recorded is None else {"wish": recorded}
     return find_violations(provider, [History(WANTED, responses)], records)
 
 
 @pytest.mark.parametrize(
-    ("seen", "responses", "found"),
+    ("seen", "responses", "recorded"),
     [
         (MADE, [CREATED, later(CREATED)], record("CREATED", "c1")),
         (MADE, [UNKNOWN, later(CREATED)], record("CREATED", "c1")),
@@ -83,13 +85,13 @@ def check(seen: Traffic, responses: list[GatewayResponse], found: Duplication | 
     ],
 )
 def test_honest_responses_break_no_promise(
-    seen: Traffic, responses: list[GatewayResponse], found: Duplication | None
+    seen: Traffic, responses: list[GatewayResponse], recorded: Duplication | None
 ) -> None:
-    assert not check(seen, responses, found).all
+    assert not check(seen, responses, recorded).all
 
 
 @pytest.mark.parametrize(
-    ("seen", "responses", "found", "complaint"),
+    ("seen", "responses", "recorded", "complaint"),
     [
         (replace(MADE, copies={"c1": 1, "c2": 2}), [CREATED], record("CREATED", "c1"), "too_many"),
         (replace(MADE, posts=[1, 2]), [CREATED], record("CREATED", "c1"), "too_many"),
@@ -116,9 +118,9 @@ def test_honest_responses_break_no_promise(
     ],
 )
 def test_each_kind_of_broken_promise_is_found(
-    seen: Traffic, responses: list[GatewayResponse], found: Duplication | None, complaint: str
+    seen: Traffic, responses: list[GatewayResponse], recorded: Duplication | None, complaint: str
 ) -> None:
-    assert getattr(check(seen, responses, found), complaint)
+    assert getattr(check(seen, responses, recorded), complaint)
 
 
 def test_one_copy_with_two_owners_is_found() -> None:
@@ -212,7 +214,7 @@ def test_second_press_with_a_new_key_still_wants_one_copy() -> None:
         ("sends again", "fin-after-copy", "too_many"),
         ("takes 503 for a refusal", "status-503-after-copy", "false"),
         ("sends before recording", "held-after-copy", "too_many"),
-        ("answers before recording", "none", "taken_back"),
+        ("responds before recording", "none", "taken_back"),
         ("takes the newest campaign", "fin-after-copy", "false"),
     ],
 )

@@ -2,8 +2,8 @@
 
 Two gateways share a ledger and are asked for one copy under one key. The provider's call is not
 idempotent. Anything may be late: a request arrives after its sender's death, a write is committed
-after its writer has given it up, a gateway that was taken for dead goes on. Requests, responses and
-the ledger's confirmations may be lost, and gateways crash.
+after its writer has given it up, a gateway that was taken for dead continues. Requests, responses
+and the ledger's confirmations may be lost, and gateways crash.
 
 The client follows the replies. For SAME_KEY it repeats the request, perhaps at the other gateway.
 For NEW_KEY it drops the key, and the next press is a new intent. For WAIT it reads the record.
@@ -27,7 +27,7 @@ import pytest
 from support import model_checking
 from support.model_checking import Findings, Promises, Step, Word
 
-# Several tests need the same search, which is kept in the process.
+# Several tests need the same search, so its result is cached in the process.
 
 # How often the adversary may do what is not a delay or a loss. This bounds the search.
 MOST_CRASHES = 2
@@ -35,7 +35,7 @@ MOST_MISJUDGEMENTS = 2
 MOST_RESENDS = 1
 MOST_LATE_WRITES = 3
 
-# Where a search ends that has not found what it was to find.
+# The search stops at this number of worlds.
 MOST_WORLDS = 50_000
 
 
@@ -138,7 +138,7 @@ NAMES = "AB"
 class World(NamedTuple):
     """`writes` are those without a confirmation. They may be committed late, or never.
 
-    `requests` are those on their way, each as the gateway that waits for its answer, -1 for none.
+    `requests` are those on their way, each as the gateway that waits for its response, -1 for none.
     `promised` copies were accepted by the provider, which may make them or not. `is_off_record`
     says that a request has reached the provider and there is no record. `is_key_dropped` says that
     the client was asked to use a new key, and so does not ask again with the old one.
@@ -171,7 +171,7 @@ class CommitUncertain(Enum):
 
 
 class Expiry(Enum):
-    """What becomes of an IN_PROGRESS record whose owner seems to be dead."""
+    """What happens to an IN_PROGRESS record whose owner seems to be dead."""
 
     BECOMES_UNKNOWN = auto()
     SEND_AGAIN = auto()
@@ -187,7 +187,7 @@ class Refusal(Enum):
 
 
 class Silence(Enum):
-    """What a cut connection, a timeout or a 503 is taken for."""
+    """What a cut connection, a timeout or a 503 is taken to mean."""
 
     UNKNOWN = auto()
     REJECTED = auto()
@@ -216,7 +216,7 @@ OURS = Policy()
 
 
 def retry(policy: Policy, outcome: Outcome) -> Retry:
-    """What a reply with a record asks the client to do."""
+    """Return what a reply with a record asks the client to do."""
     match outcome.status:
         case Status.CREATED:
             return Retry.NO
@@ -253,11 +253,11 @@ def committed(policy: Policy, record: Record | None, write: Write) -> Record | N
 
 
 def steps_of_ledger(policy: Policy, world: World) -> Iterator[Step[World]]:
-    for each in sorted(world.writes, key=str):
-        rest = world._replace(writes=world.writes - {each})
-        yield Step(f"the late {each} is lost", rest)
-        late = rest._replace(record=committed(policy, world.record, each))
-        yield Step(f"the late {each} is committed", late)
+    for write in sorted(world.writes, key=str):
+        rest = world._replace(writes=world.writes - {write})
+        yield Step(f"the late {write} is lost", rest)
+        late = rest._replace(record=committed(policy, world.record, write))
+        yield Step(f"the late {write} is committed", late)
 
 
 # --- a gateway ------------------------------------------------------------------------------------
@@ -347,8 +347,8 @@ def mark_never_sent(policy: Policy, world: World, me: int) -> Iterator[Step[Worl
 
 def look_for_copy(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     if world.copies:
-        found = conclude(policy, world, me, Outcome(Status.CREATED, world.copies))
-        yield Step(f"{NAMES[me]} looks, and finds a copy", found)
+        concluded = conclude(policy, world, me, Outcome(Status.CREATED, world.copies))
+        yield Step(f"{NAMES[me]} looks, and finds a copy", concluded)
     else:
         absent = doing_now(world, me, Doing.SENDING)
         yield Step(f"{NAMES[me]} looks, and finds no copy", absent)
@@ -383,11 +383,11 @@ def receive(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
 def settle(policy: Policy, world: World, me: int) -> Iterator[Step[World]]:
     _, attempt_id, outcome = world.gateways[me]
 
-    def answer(world: World) -> World:
+    def reply(world: World) -> World:
         done = idle(world, me)
         return done if policy.replies_before_commit else with_record_as_reply(done)
 
-    yield from write(policy, world, me, Write(Kind.SETTLE, outcome, attempt_id), answer)
+    yield from write(policy, world, me, Write(Kind.SETTLE, outcome, attempt_id), reply)
 
 
 STEPS_OF_GATEWAY: Mapping[Doing, Callable[[Policy, World, int], Iterator[Step[World]]]] = {
@@ -407,7 +407,7 @@ STEPS_OF_GATEWAY: Mapping[Doing, Callable[[Policy, World, int], Iterator[Step[Wo
 def write(
     policy: Policy, world: World, me: int, statement: Write, then: Callable[[World], World]
 ) -> Iterator[Step[World]]:
-    """Either the ledger says that it is done, or the confirmation is lost."""
+    """The ledger confirms the write, or the confirmation is lost."""
     what = f"{NAMES[me]}: {statement}"
     done = world._replace(record=committed(policy, world.record, statement))
     yield Step(f"{what}, done", then(done))
@@ -468,12 +468,12 @@ def steps_of_provider(world: World) -> Iterator[Step[World]]:
         yield Step("a request is lost, or fails at the provider", gone)
 
         here = gone._replace(is_off_record=True)
-        yield Step("the provider refuses", answered(here, waiting, REJECTED))
+        yield Step("the provider refuses", with_response(here, waiting, REJECTED))
         promise = here._replace(promised=world.promised + 1)
-        yield Step("the provider promises a copy", answered(promise, waiting, ACCEPTED))
+        yield Step("the provider promises a copy", with_response(promise, waiting, ACCEPTED))
         made = Outcome(Status.CREATED, world.copies + 1)
         copied = here._replace(copies=world.copies + 1)
-        yield Step(f"the provider makes copy {made.copy}", answered(copied, waiting, made))
+        yield Step(f"the provider makes copy {made.copy}", with_response(copied, waiting, made))
     if world.promised:
         rest = world._replace(promised=world.promised - 1)
         yield Step("the provider never keeps its promise", rest)
@@ -481,14 +481,14 @@ def steps_of_provider(world: World) -> Iterator[Step[World]]:
         yield Step(f"the provider makes copy {kept.copies}, as promised", kept)
 
 
-def answered(world: World, waiting: int, outcome: Outcome) -> World:
+def with_response(world: World, waiting: int, outcome: Outcome) -> World:
     if waiting == -1:
         return world
     return doing_now(world, waiting, Doing.RECEIVED, outcome=outcome)
 
 
 def steps_of_expiry(policy: Policy, world: World) -> Iterator[Step[World]]:
-    """A dead owner is noticed sooner or later; one that lives may be taken for dead."""
+    """A dead owner is detected at some time, and a running one may be taken for dead."""
     record = world.record
     if record is None or record.says != IN_PROGRESS:
         return
@@ -516,14 +516,14 @@ def steps_of_expiry(policy: Policy, world: World) -> Iterator[Step[World]]:
 
 
 def steps_of_reading(policy: Policy, world: World) -> Iterator[Step[World]]:
-    """The reader sees what has been made so far; more may come a moment later."""
+    """Reading sees the copies so far. Another one may be made right after it."""
     record = world.record
     if record is None or record.says not in {UNKNOWN, ACCEPTED} or not policy.can_read:
         return
-    found = Write(Kind.SETTLE_FROM_EVIDENCE, Outcome(Status.CREATED, world.copies))
+    write = Write(Kind.SETTLE_FROM_EVIDENCE, Outcome(Status.CREATED, world.copies))
     absent = Write(Kind.SETTLE_FROM_EVIDENCE, REJECTED)
-    if world.copies == 1 and found not in world.writes:
-        yield Step("reading finds the copy", world._replace(writes=world.writes | {found}))
+    if world.copies == 1 and write not in world.writes:
+        yield Step("reading finds the copy", world._replace(writes=world.writes | {write}))
     if policy.takes_absence_for_refusal and not world.copies and absent not in world.writes:
         yield Step("reading finds no copy", world._replace(writes=world.writes | {absent}))
 
@@ -534,14 +534,14 @@ def steps_of_crashes(world: World) -> Iterator[Step[World]]:
     record = world.record
     for me, gateway in enumerate(world.gateways):
         owns = record is not None and record.owner == me
-        # Before it has begun, it may as well fail to connect.
+        # A crash before its begin has the same effect as a failed connection.
         if gateway.doing is Doing.CONNECTING or (gateway == IDLE and not owns):
             continue
         dead = idle(abandoned(world, me), me)._replace(
             crashes=world.crashes + 1,
             record=record._replace(owner=None) if record is not None and owns else record,
             writes=frozenset(
-                each._replace(owner=None) if each.owner == me else each for each in world.writes
+                write._replace(owner=None) if write.owner == me else write for write in world.writes
             ),
         )
         yield Step(f"{NAMES[me]} crashes", dead, comes=False)
@@ -570,17 +570,19 @@ def steps(policy: Policy, world: World) -> Iterator[Step[World]]:
 
 
 def simplified(policy: Policy, before: World, after: World) -> World:
-    """Without what can make no difference any more: that keeps the worlds few."""
+    """Remove what has no effect any more, so that there are fewer worlds."""
     record = after.record
     if record is None:
         return without_key(policy, after)
-    # A client may ask at any moment, so what is recorded counts as a reply.
+    # A client may ask at any time, so the record counts as a reply.
     is_news = before.record is None or before.record.says != record.says
     reply = record.says if is_news else after.reply
     if record.says != IN_PROGRESS:
         record = record._replace(owner=None)
     # A guard that fails now always fails, because records only move up.
-    writes = frozenset(each for each in after.writes if committed(policy, record, each) != record)
+    writes = frozenset(
+        write for write in after.writes if committed(policy, record, write) != record
+    )
     after = after._replace(record=record, reply=reply, writes=writes, is_off_record=False)
     return without_key(policy, after)
 
@@ -608,8 +610,12 @@ class Promise(Enum):
 
 
 def statements(world: World) -> list[Outcome]:
-    """What stands in the record and what the client believes."""
-    return [each for each in (world.record and world.record.says, world.reply) if each is not None]
+    """Return the outcome in the record, and the one that the client received."""
+    return [
+        outcome
+        for outcome in (world.record and world.record.says, world.reply)
+        if outcome is not None
+    ]
 
 
 def is_rejected_true(world: World) -> bool:
@@ -619,7 +625,7 @@ def is_rejected_true(world: World) -> bool:
 
 
 def is_created_true(world: World) -> bool:
-    named = [each.copy or 0 for each in statements(world) if each.status is Status.CREATED]
+    named = [outcome.copy or 0 for outcome in statements(world) if outcome.status is Status.CREATED]
     return all(1 <= copy <= world.copies for copy in named)
 
 
@@ -678,7 +684,7 @@ def describe(world: World) -> list[str]:
 
 
 def with_reply(what: str, before: World, after: World) -> str:
-    """What happens, with the reply to the client, unless the reply is what is recorded."""
+    """Return what happens, with the reply to the client if it differs from the record."""
     is_on_record = after.record is not None and after.record.says == after.reply
     is_news = after.reply != before.reply and not is_on_record
     return f"{what}; the client gets {after.reply}" if is_news else what
@@ -689,7 +695,7 @@ def with_reply(what: str, before: World, after: World) -> str:
 CLEAN = [
     pytest.param(OURS, id="ours"),
     pytest.param(replace(OURS, can_read=False), id="ours, where reading cannot tell"),
-    # The second look is a courtesy. The promise rests on what NOT_SENT asks for.
+    # The promise does not need the second look, because NOT_SENT asks for the same key.
     pytest.param(
         replace(OURS, looks_again_before_refusing=False),
         id="ours, without the second look",
@@ -734,7 +740,7 @@ BAD = [
     pytest.param(
         replace(OURS, replies_before_commit=True),
         {Promise.NEVER_LESS},
-        id="answer, then commit",
+        id="respond, then commit",
     ),
     pytest.param(
         replace(OURS, on_silence=Silence.REJECTED),

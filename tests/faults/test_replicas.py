@@ -76,8 +76,8 @@ async def at_most(number: int, jobs: list[Callable[[], Awaitable[None]]]) -> Non
     waiting = iter(jobs)
 
     async def work() -> None:
-        for each in waiting:
-            await each()
+        for job in waiting:
+            await job()
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(number):
@@ -112,7 +112,9 @@ async def test_two_gateways_with_the_same_keys_at_the_same_time_make_one_copy_fo
         records = await recorded(postgres_url)
     check_promises(figures, provider, histories, records)
     made = sum(len(traffic.copies) for traffic in provider.intents.values())
-    figures.measured["copies of keys that two gateways got at once"] = f"{made} of {RACES} keys"
+    figures.measured["copies of keys that two gateways got at the same time"] = (
+        f"{made} of {RACES} keys"
+    )
     assert made == RACES
     assert len(records) == RACES
 
@@ -163,8 +165,8 @@ async def _agree(
             histories.extend(mine)
             await asyncio.gather(
                 *(
-                    retry_until_final(http, always(gateway.url), provider, each)
-                    for gateway, each in zip(gateways, mine, strict=True)
+                    retry_until_final(http, always(gateway.url), provider, history)
+                    for gateway, history in zip(gateways, mine, strict=True)
                 )
             )
             assert (
@@ -180,8 +182,8 @@ async def _agree(
         await at_most(RACES_AT_ONCE // 2, [_later(race, intent) for intent in wanted])
         records = await recorded(ledger)
     check_promises(figures, provider, histories, records)
-    for each in wanted:
-        assert records[each.name].status == each.expected, records[each.name]
+    for wish in wanted:
+        assert records[wish.name].status == wish.expected, records[wish.name]
 
 
 async def test_gateway_paused_before_its_first_byte_makes_the_only_copy_when_it_resumes(
@@ -216,7 +218,7 @@ async def test_gateway_paused_before_its_first_byte_makes_the_only_copy_when_it_
     check_promises(figures, provider, [history], records, kind="stopped before the first byte")
     figures.faults["stopped before the first byte"] += 1
     assert [response.status for response in history.responses] == ["UNKNOWN", "CREATED", "CREATED"]
-    assert {each.evidence for each in history.responses[1:]} == {"RESPONSE"}
+    assert {response.evidence for response in history.responses[1:]} == {"RESPONSE"}
     assert len(provider.intents[wanted.name].copies) == 1
 
 
@@ -251,7 +253,7 @@ async def test_gateway_paused_before_the_response_records_it_when_it_resumes(
         records = await recorded(postgres_url)
     check_promises(figures, provider, [history], records, kind="stopped before the response")
     figures.faults["stopped before the response"] += 1
-    assert {each.status for each in history.responses[-2:]} == {status}
+    assert {response.status for response in history.responses[-2:]} == {status}
     assert history.responses[-1].evidence == "RESPONSE"
     assert len(provider.intents[wanted.name].posts) == 1
 
@@ -264,11 +266,11 @@ async def test_several_gateways_never_check_one_duplication_at_the_same_time(
     figures: Figures,
 ) -> None:
     wanted = [
-        each
+        intent
         for number in range(20)
         # One group for each, so that a list belongs to one intent. Checks of hanging lists overlap.
         for group in ("plain", "list-hang")
-        for each in intents(["fin-before-copy"], ACCOUNTS, group=f"{group}--{number}")
+        for intent in intents(["fin-before-copy"], ACCOUNTS, group=f"{group}--{number}")
     ]
     choice = random.Random(5)
     async with replicas(tmp_path, postgres_url, provider, [None] * 3) as gateways:
@@ -280,12 +282,14 @@ async def test_several_gateways_never_check_one_duplication_at_the_same_time(
         for gateway in gateways:
             await gateway.stop()
         records = await recorded(postgres_url)
-    histories = [History(intent, [each]) for intent, each in zip(wanted, responses, strict=True)]
+    histories = [
+        History(intent, [response]) for intent, response in zip(wanted, responses, strict=True)
+    ]
     check_promises(figures, provider, histories, records)
-    for each in wanted:
-        assert provider.most_listing[each.group] == 1, each
-        read, checks = len(provider.lists[each.group]), records[each.name].checks
+    for wish in wanted:
+        assert provider.most_listing[wish.group] == 1, wish
+        read, checks = len(provider.lists[wish.group]), records[wish.name].checks
         # The last check may have been interrupted by the end of its gateway.
-        assert checks <= read <= checks + 1, each
-        assert 2 <= checks <= 4, each
-        assert records[each.name].status is DuplicationStatus.UNKNOWN
+        assert checks <= read <= checks + 1, wish
+        assert 2 <= checks <= 4, wish
+        assert records[wish.name].status is DuplicationStatus.UNKNOWN

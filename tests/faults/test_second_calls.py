@@ -32,6 +32,7 @@ from support.gateways import (
     recorded,
     serving,
 )
+from support.waiting import until
 
 Payload = dict[str, Any]
 
@@ -82,12 +83,6 @@ mutation Copy($input: DuplicateCampaignInput!, $key: String!) {
   }
 }
 """
-
-
-async def until(is_so: Callable[[], bool], seconds: float = 40) -> None:
-    async with asyncio.timeout(seconds):
-        while not is_so():
-            await asyncio.sleep(0.01)
 
 
 @dataclass
@@ -198,12 +193,12 @@ def names_of(proxies: Mapping[str, EmulatorProxy]) -> dict[str, tuple[str, Emula
 
 async def one_copy(http: httpx.AsyncClient, proxy: EmulatorProxy, *clients: Client) -> None:
     """Assert that there is one copy for each client, and that each client knows its copy."""
-    found = await copies_at(http, proxy)
-    assert found["asked"] == len(clients), found
-    made = {copy["name"]: copy["id"] for copy in found["copies"]}
+    counted = await copies_at(http, proxy)
+    assert counted["asked"] == len(clients), counted
+    made = {copy["name"]: copy["id"] for copy in counted["copies"]}
     payload = {client.name: client.payloads[-1]["campaign"]["id"] for client in clients}
     assert made == payload
-    assert found["count"] == len(clients)
+    assert counted["count"] == len(clients)
 
 
 async def made_for(http: httpx.AsyncClient, proxy: EmulatorProxy) -> str:
@@ -414,8 +409,8 @@ async def test_copy_with_a_lost_response_is_settled_only_where_a_search_can_find
             assert refused is not None
             assert refused["userErrors"][0]["code"] == "UNRESOLVED_DUPLICATION"
     for provider in RENAMING:
-        found = await copies_at(http, proxies[provider])
-        assert (found["asked"], found["count"]) == (1, 1)
+        counted = await copies_at(http, proxies[provider])
+        assert (counted["asked"], counted["count"]) == (1, 1)
         assert proxies[provider].count("rename") == 0
     figures.faults["killed over a name: before-settle"] += 1
 
@@ -502,10 +497,10 @@ async def test_failed_second_call_becomes_a_warning_with_the_copy(
                 assert tries(provider, client) == 1, "a refusal is final"
                 assert payload["warnings"] == client.payloads[0]["warnings"]
     for provider, proxy in proxies.items():
-        found = await copies_at(http, proxy)
+        counted = await copies_at(http, proxy)
         mine = [client for (other, _), client in clients.items() if other == provider]
-        assert found["asked"] == found["count"] == len(mine)
-        assert {copy["id"] for copy in found["copies"]} == {
+        assert counted["asked"] == counted["count"] == len(mine)
+        assert {copy["id"] for copy in counted["copies"]} == {
             client.payloads[-1]["campaign"]["id"] for client in mine
         }
 
@@ -714,8 +709,8 @@ async def die_over_jobs(
         records = await recorded(ledger)
         await death.strike()
         for payload in await asyncio.gather(*asking):
-            is_answered = step not in {"before-settle", "after-settle"}
-            assert (payload is not None) == is_answered, step
+            has_response = step not in {"before-settle", "after-settle"}
+            assert (payload is not None) == has_response, step
             assert payload is None or (
                 payload["status"] == "ACCEPTED" and payload["campaign"]["id"]
             )
@@ -757,8 +752,8 @@ async def die_over_jobs(
             task.cancel()
         for gateway in gateways:
             gateway.kill()
-    found = await copies_at(http, proxy)
-    assert (found["asked"], found["count"]) == (len(JOBS), len(made))
+    counted = await copies_at(http, proxy)
+    assert (counted["asked"], counted["count"]) == (len(JOBS), len(made))
     assert proxy.count("copy") == len(JOBS)
 
 
@@ -854,8 +849,8 @@ async def die_over_a_token(
         if death.is_at_provider:
             # A query gets the first token, so the token request that is held is the second one.
             question = '{ campaign(account: "marketo", id: "1069") { id } }'
-            answer = await http.post(f"{gateways[0].url}/graphql", json={"query": question})
-            assert "1069" in answer.text
+            response = await http.post(f"{gateways[0].url}/graphql", json={"query": question})
+            assert "1069" in response.text
             death.changes()
         asking = asyncio.create_task(client.ask(gateways[0].url))
         await until(death.has_come)
@@ -879,8 +874,8 @@ async def die_over_a_token(
     finally:
         for gateway in gateways:
             gateway.kill()
-    found = await copies_at(http, proxy)
-    assert found["asked"] == found["count"] == made
+    counted = await copies_at(http, proxy)
+    assert counted["asked"] == counted["count"] == made
 
 
 async def test_gateway_killed_with_an_expired_token_makes_at_most_one_copy(

@@ -74,7 +74,7 @@ BUGS = [
         "[braze/unknown.service-unavailable]",
     ),
     Bug(
-        "answer before COMMIT",
+        "respond before COMMIT",
         [
             Code(
                 "ledger/writer.py",
@@ -102,7 +102,7 @@ BUGS = [
         [
             Code(
                 SERVICE,
-                "_refuse_another",
+                "_require_same_intent",
                 "record.intent.fingerprint != fingerprint",
                 "False",
             )
@@ -203,8 +203,8 @@ BUGS = [
             Code(
                 COPY_SEARCH,
                 "search_copies",
-                "_ahead(response, asked_at)",
-                "_ahead(response, now())",
+                "_clock_offset(response, asked_at)",
+                "_clock_offset(response, now())",
             )
         ],
         f"{RECONCILIATION}::test_slow_list_makes_no_older_campaign_look_newer",
@@ -227,8 +227,8 @@ BUGS = [
             Code(
                 "duplication/reconciliation.py",
                 "reconcile",
-                "under_way[name]",
-                "under_way.total()",
+                "running[name]",
+                "running.total()",
             )
         ],
         f"{RECONCILIATION}::test_provider_that_hangs_holds_up_no_other_account_s_checks",

@@ -77,7 +77,7 @@ async def some(
         "closing": provider.closing_url,
         "resetting": provider.resetting_url,
     }
-    ledgers = [f"sqlite:///{folder}/ledger-{each}.db" for each in range(number)]
+    ledgers = [f"sqlite:///{folder}/ledger-{place}.db" for place in range(number)]
     # Shorter than the head of a dripping response takes.
     gateways = [launch(configuration(folder, ledger, accounts, timeout=4)) for ledger in ledgers]
     try:
@@ -93,16 +93,16 @@ async def some(
 async def pair(
     tmp_path: Path, provider: Provider, http: httpx.AsyncClient
 ) -> AsyncIterator[Gateways]:
-    async with some(2, tmp_path, provider, http) as found:
-        yield found
+    async with some(2, tmp_path, provider, http) as gateways:
+        yield gateways
 
 
 @pytest.fixture
 async def four(
     tmp_path: Path, provider: Provider, http: httpx.AsyncClient
 ) -> AsyncIterator[Gateways]:
-    async with some(4, tmp_path, provider, http) as found:
-        yield found
+    async with some(4, tmp_path, provider, http) as gateways:
+        yield gateways
 
 
 async def test_every_socket_fault_gets_an_honest_response_and_its_copy_is_found(
@@ -126,9 +126,9 @@ async def test_failing_campaign_list_only_delays_the_search(
     pair: Gateways, figures: Figures
 ) -> None:
     wanted = [
-        each
+        intent
         for fault in LIST_FAULTS
-        for each in intents(["fin-after-copy"] * 10, ACCOUNTS, group=fault)
+        for intent in intents(["fin-after-copy"] * 10, ACCOUNTS, group=fault)
     ]
     histories, records = await pair.put_through(wanted)
     check_promises(figures, pair.provider, histories, records)
@@ -186,7 +186,7 @@ async def _at_random(four: Gateways, figures: Figures, number: int, seed: int) -
     )
     check_promises(figures, four.provider, histories, records)
     for history in histories:
-        # So many at once can outlast the gateway's patience, before or after the request is sent.
+        # So many faults in parallel can exceed the gateway's timeouts, before or after the send.
         may_be = {history.intent.expected}
         if not four.provider.has_copy(history.intent.name):
             may_be.add("UNKNOWN")

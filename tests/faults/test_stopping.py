@@ -3,7 +3,6 @@
 import asyncio
 import random
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
@@ -29,15 +28,10 @@ from support.gateways import (
     serving,
 )
 from support.promises import check_promises
+from support.waiting import until
 
 ACCOUNTS = ("one", "two")
 UNDER_WAY = 40
-
-
-async def until(is_so: Callable[[], bool], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not is_so():
-            await asyncio.sleep(0.01)
 
 
 async def status_of(gateway: Gateway, path: str) -> int:
@@ -60,7 +54,7 @@ async def test_sigterm_refuses_new_requests_and_finishes_running_ones(
         signalled_at = monotonic()
         await until(lambda: monotonic() - signalled_at > 0.5)
         refused = await asyncio.gather(*(ask(http, gateway.url, intent) for intent in late))
-        again = [asyncio.create_task(ask(http, gateway.url, each)) for each in held[:5]]
+        again = [asyncio.create_task(ask(http, gateway.url, intent)) for intent in held[:5]]
         while monotonic() - signalled_at < 2:
             assert await status_of(gateway, "/readyz") == 503
             assert await status_of(gateway, "/healthz") == 200
@@ -70,24 +64,24 @@ async def test_sigterm_refuses_new_requests_and_finishes_running_ones(
         released_at = monotonic()
         finished = await asyncio.gather(*asking)
         assert await gateway.ended() == 0, gateway.output()
-        figures.measured[f"drain of {UNDER_WAY} calls, from the provider's last answer"] = (
+        figures.measured[f"drain of {UNDER_WAY} calls, from the provider's last response"] = (
             f"{monotonic() - released_at:.2f} s"
         )
         repeated = await asyncio.gather(*again)
     records = await recorded(ledger_url)
     histories = [
-        History(intent, [each])
-        for intent, each in zip(
+        History(intent, [response])
+        for intent, response in zip(
             [*held, *late, *held[:5]], [*finished, *refused, *repeated], strict=True
         )
-        if each is not None
+        if response is not None
     ]
     assert len(histories) == UNDER_WAY + 10 + 5, "every caller has a response"
     check_promises(figures, provider, histories, records, kind="SIGTERM with calls under way")
     figures.faults["SIGTERM with calls under way"] += 1
-    assert {each.responses[0].status for each in histories[:UNDER_WAY]} == {"CREATED"}
+    assert {history.responses[0].status for history in histories[:UNDER_WAY]} == {"CREATED"}
     assert {record.evidence for record in records.values()} == {Evidence.RESPONSE}
-    for response in (each.responses[0] for each in histories[UNDER_WAY : UNDER_WAY + 10]):
+    for response in (history.responses[0] for history in histories[UNDER_WAY : UNDER_WAY + 10]):
         assert (response.status, response.code, response.duplication) == (
             "NOT_SENT",
             "OVERLOADED",

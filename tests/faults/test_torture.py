@@ -29,7 +29,7 @@ from support.gateways import (
     listening,
     recorded,
 )
-from support.postgres import PostgresServer, postgres_server
+from support.postgres import PostgresServer
 from support.promises import count, find_violations
 from support.tls_proxy import TlsProxy, tls_proxy_for
 
@@ -69,7 +69,7 @@ LISTS = [*["plain"] * 8, "list-500", "list-hang"]
 GROUP_SIZE = 40
 
 CLIENTS = 40
-# How long the search goes on after the last press, in seconds.
+# How long the search continues after the last press, in seconds.
 SETTLE_SECONDS = 25.0
 
 
@@ -140,7 +140,7 @@ def _plan_namesakes(choice: random.Random, plan: Plan, provider: Provider, group
     """Two intents have one name. One makes its copy, and the other makes none."""
     accounts = choice.sample(NAMESAKES, k=2)
     faults = ["none", choice.choice(["fin-before-copy", "rst-before-copy"])]
-    pair = [intent(*each) for each in zip(faults, [group] * 2, accounts, strict=True)]
+    pair = [intent(*arguments) for arguments in zip(faults, [group] * 2, accounts, strict=True)]
     pair = [replace(gateway, called=pair[0].name) for gateway in pair]
     provider.names[pair[1].name] = pair[0].name
     plan.entries.append(pair)
@@ -184,7 +184,7 @@ class Fleet:
 
     def urls(self) -> list[str]:
         every = [*self.gateways, *self.draining]
-        return [each.url for each in every if each.url and each.is_running]
+        return [replica.url for replica in every if replica.url and replica.is_running]
 
     async def restart(self, number: int) -> None:
         replica = self.replicas[number]
@@ -192,8 +192,8 @@ class Fleet:
         await listening(self.gateways[number])
 
     def kill(self) -> None:
-        for each in [*self.gateways, *self.draining]:
-            each.kill()
+        for gateway in [*self.gateways, *self.draining]:
+            gateway.kill()
 
 
 def addresses(provider: Provider, proxy: TlsProxy) -> dict[str, str]:
@@ -229,7 +229,7 @@ def with_clocks(choice: random.Random, configs: Sequence[Path], clock: str) -> l
         pairs = zip(configs, fakes, strict=True)
         return [Replica(config, {"timing": TIMING}, fake) for config, fake in pairs]
     changes = [{"timing": TIMING, "clock": shift} for shift in shifts]
-    return [Replica(config, each) for config, each in zip(configs, changes, strict=True)]
+    return [Replica(config, change) for config, change in zip(configs, changes, strict=True)]
 
 
 @dataclass
@@ -242,7 +242,7 @@ class Torture:
     provider: Provider
     http: httpx.AsyncClient
     figures: Figures
-    # How long one person goes on, in seconds.
+    # How long one person presses again, in seconds.
     patience: float
     histories: list[History] = field(default_factory=list)
     is_enough: bool = False
@@ -252,7 +252,7 @@ class Torture:
 
         async def work() -> None:
             for entry in waiting:
-                await asyncio.gather(*(self.press(each) for each in entry))
+                await asyncio.gather(*(self.press(intent) for intent in entry))
 
         async with asyncio.TaskGroup() as tasks:
             chaos = tasks.create_task(self.disturb(plan.crossings, tasks))
@@ -326,8 +326,8 @@ class Torture:
         gateway.signal(signal.SIGSTOP)
         others = [url for url in self.fleet.urls() if url != gateway.url]
         for _, *equals in pairs:
-            for each in equals:
-                people.create_task(self.press(each, [self.choice.choice(others)]))
+            for pair in equals:
+                people.create_task(self.press(pair, [self.choice.choice(others)]))
         await asyncio.sleep(self.choice.uniform(1.5, 3.5))
         gateway.signal(signal.SIGCONT)
         self.figures.faults["torture: equal intents crossed"] += len(pairs)
@@ -338,16 +338,16 @@ async def settled(ledger: str, provider: Provider, findable: Sequence[Intent]) -
     give_up_at = monotonic() + SETTLE_SECONDS
     while True:
         records = await recorded(ledger)
-        found = {record.campaign.id for record in records.values() if record.campaign}
+        known = {record.campaign.id for record in records.values() if record.campaign}
         missing = [
             f"{intent.name}: there is a copy, and no record has it"
             for intent in findable
-            if provider.intents[intent.name].copies.keys() - found
+            if provider.intents[intent.name].copies.keys() - known
         ]
         under_way = [
             f"{key}: under way"
-            for key, each in records.items()
-            if each.status is DuplicationStatus.IN_PROGRESS
+            for key, record in records.items()
+            if record.status is DuplicationStatus.IN_PROGRESS
         ]
         if not (missing or under_way) or monotonic() > give_up_at:
             return missing
@@ -370,17 +370,10 @@ def _histories_of(histories: Sequence[History], complaints: Sequence[str]) -> It
 
 
 @pytest.fixture
-def own_postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL server that only this test uses, and may kill."""
-    with postgres_server() as server:
-        yield server
-
-
-@pytest.fixture
 def proxy(tmp_path: Path, provider: Provider) -> Iterator[TlsProxy]:
     """The faulty provider behind TLS, for one of the accounts."""
-    with tls_proxy_for(provider.url, tmp_path) as found:
-        yield found
+    with tls_proxy_for(provider.url, tmp_path) as running:
+        yield running
 
 
 @pytest.mark.parametrize(("seed", "clock"), [(10, "shifted in the process"), (11, "libfaketime")])

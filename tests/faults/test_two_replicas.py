@@ -38,7 +38,9 @@ async def replicas(
     environments: tuple[Mapping[str, str] | None, Mapping[str, str] | None] = (None, None),
     timing: Mapping[str, object] = TIMING,
 ) -> AsyncIterator[tuple[Gateway, Gateway]]:
-    first, second = [launch(config, {"timing": timing}, each) for each in environments]
+    first, second = [
+        launch(config, {"timing": timing}, environment) for environment in environments
+    ]
     try:
         yield await listening(first), await listening(second)
     finally:
@@ -99,7 +101,7 @@ async def test_refusal_without_a_record_keeps_the_key(
     assert (again.status, again.replayed) == ("CREATED", False)
 
 
-async def test_late_answer_and_search_never_give_one_campaign_two_owners(
+async def test_late_response_and_search_never_give_one_campaign_two_owners(
     tmp_path: Path, postgres_url: str, provider: Provider, http: httpx.AsyncClient
 ) -> None:
     """Two equal intents get their copies in the reverse order, one through a paused replica."""
@@ -132,10 +134,10 @@ async def test_late_answer_and_search_never_give_one_campaign_two_owners(
     owned = [record.campaign.id for record in records.values() if record.campaign]
     copies = provider.intents[first.name].copies
     assert sorted(owned) == sorted(copies), "each copy is on one record"
-    made_last = max(copies, key=lambda each: copies[each])
+    made_last = max(copies, key=lambda campaign_id: copies[campaign_id])
     campaign = records[first.key].campaign
     assert campaign is not None
-    assert campaign.id == made_last, "the provider's answer counts"
+    assert campaign.id == made_last, "the provider's response counts"
 
 
 @pytest.mark.parametrize("seconds", [-300, 300])
@@ -144,11 +146,11 @@ async def test_older_campaign_is_not_taken_for_the_copy_when_a_clock_is_wrong(
 ) -> None:
     config = configuration(tmp_path, postgres_url, {"main": provider.url})
     missing, made = intent("fin-before-copy", "g", "main"), intent("fin-after-copy", "g", "main")
-    for each in (missing, made):
-        provider.add_older_campaign(each.group, each.called, timedelta(seconds=120))
+    for wish in (missing, made):
+        provider.add_older_campaign(wish.group, wish.called, timedelta(seconds=120))
     async with replicas(config, (fake_clock(seconds), {})) as (wrong, right):
-        for each in (missing, made):
-            response = await ask(http, wrong.url, each)
+        for wish in (missing, made):
+            response = await ask(http, wrong.url, wish)
             assert response is not None
             assert response.status == "UNKNOWN"
         ready = (await http.get(f"{wrong.url}/readyz")).text

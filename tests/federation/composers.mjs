@@ -1,4 +1,4 @@
-// The three public composers: each makes a supergraph, or throws whatever it objects to.
+// The three public composers. Each makes a supergraph, or throws its errors.
 
 import * as apollo from '@apollo/composition';
 import * as guild from '@theguild/federation-composition';
@@ -67,7 +67,7 @@ function argumentsOf(directive) {
   );
 }
 
-// Cosmo's router is told the keys beside the supergraph, not in it.
+// Cosmo's router gets the keys separately from the supergraph.
 function configuredKeys(configurations) {
   return [...configurations].flatMap(([subgraph, { configurationDataByTypeName }]) =>
     [...configurationDataByTypeName.values()].flatMap(({ typeName, keys = [] }) =>

@@ -1,4 +1,4 @@
-"""A router over our subgraph and another one, and all that passes between it and the gateway."""
+"""A router with our subgraph and another one, and its requests to the gateway."""
 
 import json
 import os
@@ -29,7 +29,7 @@ REPORTING = ("APOLLO_", "HIVE_")
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A sandbox of these tests' own, because they count what its emulators are asked."""
+    """A sandbox that only these tests use, because they count the requests to its emulators."""
 
     url: str
     copies: dict[str, str]
@@ -50,7 +50,7 @@ class Sandbox:
 
 @dataclass(frozen=True)
 class Router:
-    """What a client of the supergraph can do, and what the router asked our gateway for that."""
+    """A client of the supergraph. `requests` has the requests of the router to our gateway."""
 
     name: str
     url: str
@@ -60,22 +60,25 @@ class Router:
     def execute(self, query: str, **variables: object) -> dict[str, Any]:
         body = {"query": query, "variables": variables}
         response = httpx.post(self.url, json=body, timeout=60, trust_env=False, verify=NO_CAS)
-        answer: dict[str, Any] = response.json()
-        return answer
+        content: dict[str, Any] = response.json()
+        return content
 
     def ask(self, query: str, **variables: object) -> Any:
-        answer = self.execute(query, **variables)
-        assert "errors" not in answer, answer["errors"]
-        return answer["data"]
+        content = self.execute(query, **variables)
+        assert "errors" not in content, content["errors"]
+        return content["data"]
 
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
     with running("sandbox", "--port", "0") as command:
         url = command.wait_for(r"GraphQL +(http://\S+)")[1]
-        copies = {each: command.wait_for(rf"copies at {each} +(\S+)")[1] for each in CONNECTORS}
+        copies = {
+            provider: command.wait_for(rf"copies at {provider} +(\S+)")[1]
+            for provider in CONNECTORS
+        }
         yield Sandbox(url, copies)
-        # To a terminal it leaves at once; a router would be given time to notice.
+        # SIGINT is the signal of a terminal, so it stops without waiting for load balancers.
         assert command.stop(signal.SIGINT) == 0
 
 
@@ -87,23 +90,23 @@ def router(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Router]:
     requests: list[dict[str, Any]] = []
-    ours = serve(listening_to(sandbox.url, requests)) + "/graphql"
+    ours = serve(recording_proxy(sandbox.url, requests)) + "/graphql"
     supergraph = tmp_path_factory.mktemp("federation") / f"{request.param}.graphql"
     with started(SCRIPT, request.param, ours, str(supergraph)) as served:
         yield Router(request.param, served["url"], sandbox, requests)
 
 
-def listening_to(target: str, requests: list[dict[str, Any]]) -> Starlette:
-    """Passes everything on, unchanged but for keeping what was asked."""
+def recording_proxy(target: str, requests: list[dict[str, Any]]) -> Starlette:
+    """Return a proxy that records the requests and passes them on unchanged."""
 
     async def pass_on(request: Request) -> Response:
         requests.append(await request.json())
         kept = {"accept", "content-type"}
         headers = {name: value for name, value in request.headers.items() if name in kept}
         async with httpx.AsyncClient(timeout=60, trust_env=False, verify=NO_CAS) as client:
-            answer = await client.post(target, content=await request.body(), headers=headers)
+            response = await client.post(target, content=await request.body(), headers=headers)
         return Response(
-            answer.content, answer.status_code, media_type=answer.headers["content-type"]
+            response.content, response.status_code, media_type=response.headers["content-type"]
         )
 
     return Starlette(routes=[Route("/graphql", pass_on, methods=["POST"])])
@@ -111,15 +114,15 @@ def listening_to(target: str, requests: list[dict[str, Any]]) -> Starlette:
 
 @contextmanager
 def started(script: Path, *arguments: str) -> Iterator[Any]:
-    """What a script prints once it serves; it stops, with all that it started, in the end."""
-    # Keys of somebody's account would have the routers report there what the tests do.
+    """Yield what a script prints when it serves. In the end it must stop, with its processes."""
+    # With the keys of a developer's account, the routers would report to that account.
     kept = {name: value for name, value in os.environ.items() if not name.startswith(REPORTING)}
     with subprocess.Popen(
         [node(), script, *arguments],
         env=kept,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        # A group of its own, so that a router that does not stop can be found and killed.
+        # Its own process group, so that a router that does not stop can be found and killed.
         start_new_session=True,
     ) as process:
         try:

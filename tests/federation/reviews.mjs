@@ -1,4 +1,4 @@
-// A second subgraph: what others know about our campaigns and duplications.
+// A second subgraph, with more fields of our campaigns and duplications.
 
 import { readFileSync } from 'node:fs';
 import { ApolloServer } from '@apollo/server';
@@ -9,7 +9,7 @@ import { parse } from 'graphql';
 
 export const sdl = readFileSync(new URL('reviews.graphql', import.meta.url), 'utf8');
 
-// Every answer repeats its key, so that a test sees whether the right key has arrived.
+// Every result contains its key, so that a test sees whether the right key arrived.
 const resolvers = {
   Query: {
     reviewed: (_, { account, ids }) => ids.map((id) => ({ account, id })),
@@ -27,7 +27,7 @@ const resolvers = {
 
 export async function serveReviews() {
   const schema = buildSubgraphSchema({ typeDefs: parse(sdl), resolvers });
-  // With tracing, it would announce that on stdout.
+  // With tracing, it would print a message about it to stdout.
   const plugins = [ApolloServerPluginInlineTraceDisabled()];
   const server = new ApolloServer({ schema, plugins });
   const { url } = await startStandaloneServer(server, { listen: { host: '127.0.0.1', port: 0 } });

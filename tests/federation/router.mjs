@@ -1,5 +1,5 @@
-// Serves our subgraph and reviews by a router: `router.mjs apollo|hive OUR_URL SUPERGRAPH_FILE`.
-// It prints the router's URL as JSON and stops when its stdin closes, so that it outlives nobody.
+// Serves our subgraph and reviews through a router: `router.mjs apollo|hive OUR_URL SUPERGRAPH_FILE`.
+// It prints the router's URL as JSON and stops when its stdin closes, so that it ends with the test.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -34,7 +34,7 @@ async function startHive(subgraphs, file) {
   const options = ['supergraph', file, '--host', '127.0.0.1', '--port', port];
   const hive = spawn(process.execPath, [HIVE, ...options], {
     env: { ...process.env, DISABLE_OPENTELEMETRY: '1', FORK: '1', NODE_ENV: 'production' },
-    // What it logs must not mix with the one line that is for whoever started us.
+    // Its log must not mix with the one line that the test reads.
     stdio: ['ignore', 2, 2],
   });
   const ended = once(hive, 'exit');
@@ -58,7 +58,7 @@ async function freePort() {
 }
 
 async function untilReady(url, hive) {
-  while (!(await answers(url))) {
+  while (!(await responds(url))) {
     if (hive.exitCode !== null) {
       throw new Error(`the router has ended with ${hive.exitCode}`);
     }
@@ -66,7 +66,7 @@ async function untilReady(url, hive) {
   }
 }
 
-const answers = (url) => fetch(url).then(({ ok }) => ok, () => false);
+const responds = (url) => fetch(url).then(({ ok }) => ok, () => false);
 
 async function sdlOf(url) {
   const response = await fetch(url, {
@@ -79,14 +79,14 @@ async function sdlOf(url) {
 
 const [name, url, file] = process.argv.slice(2);
 const stdinCloses = once(process.stdin.resume(), 'end');
-const impatience = setTimeout(() => process.exit(1), START_SECONDS * 1000);
+const timeout = setTimeout(() => process.exit(1), START_SECONDS * 1000);
 const reviews = await serveReviews();
 const subgraphs = [
   { name: 'campaigns', url, sdl: await sdlOf(url) },
   { name: 'reviews', url: reviews.url, sdl: reviewsSdl },
 ];
 const router = await routers[name](subgraphs, file);
-clearTimeout(impatience);
+clearTimeout(timeout);
 console.log(JSON.stringify({ url: router.url }));
 await stdinCloses;
 await router.stop();

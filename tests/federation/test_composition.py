@@ -1,4 +1,4 @@
-"""Our subgraph, composed with another one by each public composer."""
+"""Each public composer composes our subgraph with another one."""
 
 import subprocess
 import sys
@@ -19,14 +19,14 @@ INPUT = "DuplicateCampaignInput"
 
 @pytest.fixture(scope="module")
 def served_sdl(sandbox_url: str) -> str:
-    """What a composer is given that asks the running gateway."""
+    """The SDL that the running gateway serves to a composer."""
     body = {"query": "{ _service { sdl } }"}
-    answer = httpx.post(f"{sandbox_url}/graphql", json=body, trust_env=False, verify=NO_CAS)
-    sdl: str = answer.json()["data"]["_service"]["sdl"]
+    response = httpx.post(f"{sandbox_url}/graphql", json=body, trust_env=False, verify=NO_CAS)
+    sdl: str = response.json()["data"]["_service"]["sdl"]
     return sdl
 
 
-def test_the_command_prints_the_subgraph_that_the_gateway_serves(served_sdl: str) -> None:
+def test_schema_command_prints_the_sdl_that_the_gateway_serves(served_sdl: str) -> None:
     command = [sys.executable, "-m", "campaign_gateway", "schema", "--federation"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert printed.stdout == served_sdl + "\n"
@@ -45,13 +45,13 @@ def composed(composer: str, served_sdl: str, tmp_path_factory: pytest.TempPathFa
     return run_node(SCRIPT, composer, str(file))
 
 
-def test_it_composes_and_nothing_is_remarked(composed: Any) -> None:
+def test_subgraphs_compose_without_a_warning(composed: Any) -> None:
     assert composed["remarks"] == []
     client = graphql.build_schema(composed["client"])
     assert graphql.validate_schema(client) == []
 
 
-def test_each_entity_is_owned_by_both(composed: Any) -> None:
+def test_both_subgraphs_have_the_keys_of_each_entity(composed: Any) -> None:
     assert sorted(composed["keys"]) == [
         "campaigns: Campaign by account id",
         "campaigns: Duplication by id",
@@ -60,7 +60,7 @@ def test_each_entity_is_owned_by_both(composed: Any) -> None:
     ]
 
 
-def test_clients_see_one_schema_of_both(composed: Any) -> None:
+def test_client_schema_has_the_fields_of_both_subgraphs(composed: Any) -> None:
     client = graphql.build_schema(composed["client"])
     assert client.query_type
     assert client.mutation_type
@@ -73,9 +73,9 @@ def test_clients_see_one_schema_of_both(composed: Any) -> None:
     assert {"providerStatus", "headline"} <= set(campaign.fields)
 
 
-def test_one_of_survives_all_but_apollo_s(composed: Any, composer: str) -> None:
-    # For as long as Apollo's drops it, the subgraph itself has to refuse two members, and clients
-    # have only the description to go by.
+def test_all_composers_except_apollo_keep_one_of(composed: Any, composer: str) -> None:
+    # Apollo's composer drops @oneOf. So the subgraph itself must refuse two members, and clients of
+    # the supergraph have only the description.
     survives = composer != "apollo"
     assert is_marked(composed["supergraph"]) is survives
     assert is_marked(composed["client"]) is survives
@@ -85,8 +85,9 @@ def test_one_of_survives_all_but_apollo_s(composed: Any, composer: str) -> None:
 
 def is_marked(sdl: str) -> bool:
     (definition,) = (
-        each
-        for each in graphql.parse(sdl).definitions
-        if isinstance(each, graphql.InputObjectTypeDefinitionNode) and each.name.value == INPUT
+        definition
+        for definition in graphql.parse(sdl).definitions
+        if isinstance(definition, graphql.InputObjectTypeDefinitionNode)
+        and definition.name.value == INPUT
     )
     return "oneOf" in [directive.name.value for directive in definition.directives or ()]

@@ -1,4 +1,4 @@
-"""The gateway behind real routers: entities hop both ways, and mistakes are still explained."""
+"""The gateway behind real routers: entities resolve both ways, and errors keep their messages."""
 
 import json
 import uuid
@@ -37,12 +37,12 @@ def name(router: Any) -> str:
 
 def duplicate(router: Any, provider: str, name: str, key: str | None = None) -> Any:
     campaign = {**SOURCES[provider], "name": name}
-    answer = router.ask(COPY, input={provider: campaign}, key=key or str(uuid.uuid4()))
-    return answer["duplicateCampaign"]
+    content = router.ask(COPY, input={provider: campaign}, key=key or str(uuid.uuid4()))
+    return content["duplicateCampaign"]
 
 
 def reviewed(account: str, campaign: Any, name: str) -> dict[str, Any]:
-    """A copy, with what only reviews can tell of it."""
+    """Return the expected copy, with the fields of the other subgraph."""
     return {
         "account": account,
         "id": campaign["id"],
@@ -54,7 +54,7 @@ def reviewed(account: str, campaign: Any, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("provider", ["altcraft", "sonarly"])
-def test_a_copy_and_what_reviews_tell_of_it(router: Any, provider: str, name: str) -> None:
+def test_payload_has_the_fields_of_both_subgraphs(router: Any, provider: str, name: str) -> None:
     made = duplicate(router, provider, name)
     assert (made["status"], made["userErrors"]) == ("CREATED", [])
     assert made["campaign"] == reviewed(provider, made["campaign"], name)
@@ -66,7 +66,7 @@ def test_a_copy_and_what_reviews_tell_of_it(router: Any, provider: str, name: st
     }
 
 
-def test_a_copy_that_is_awaited_in_one_request(router: Any, name: str) -> None:
+def test_router_waits_for_a_copy_with_one_request(router: Any, name: str) -> None:
     made = duplicate(router, "braze", name)
     assert (made["status"], made["userErrors"], made["campaign"]) == ("ACCEPTED", [], None)
     identifier = made["duplication"]["id"]
@@ -79,12 +79,12 @@ def test_a_copy_that_is_awaited_in_one_request(router: Any, name: str) -> None:
 
     assert settled["status"] == "CREATED"
     assert settled["campaign"] == reviewed("braze", settled["campaign"], name)
-    # A router that loses patience would ask again.
+    # A router with a short timeout would send the request again.
     assert len(router.requests) == 1
 
 
 @pytest.mark.parametrize("provider", SOURCES)
-def test_the_same_key_again_is_the_same_copy(router: Any, provider: str, name: str) -> None:
+def test_same_key_again_returns_the_same_copy(router: Any, provider: str, name: str) -> None:
     key = str(uuid.uuid4())
     before = router.sandbox.asked()
     first, again = (duplicate(router, provider, name, key) for _ in range(2))
@@ -97,49 +97,59 @@ def test_the_same_key_again_is_the_same_copy(router: Any, provider: str, name: s
 
 
 def representations(router: Any) -> list[Any]:
-    """The keys of the entities that the router has asked for, request by request."""
+    """Return the keys of the entities that the router requested, in a list for each request."""
     variables = [request.get("variables") or {} for request in router.requests]
-    return [value for each in variables for value in each.values() if isinstance(value, list)]
+    return [
+        value for variable in variables for value in variable.values() if isinstance(value, list)
+    ]
 
 
-def test_campaigns_that_reviews_name_are_asked_for_at_once(router: Any, name: str) -> None:
-    made = [duplicate(router, "altcraft", f"{name} {each}")["campaign"]["id"] for each in (1, 2)]
+def test_campaigns_of_the_other_subgraph_are_resolved_in_one_request(
+    router: Any, name: str
+) -> None:
+    made = [
+        duplicate(router, "altcraft", f"{name} {number}")["campaign"]["id"] for number in (1, 2)
+    ]
     ids = [made[0], UNKNOWN_CAMPAIGN, made[1]]
     router.requests.clear()
 
-    # Nothing stands in for a status that is not there, so that the whole entry has to be null.
+    # The status is not nullable, so the whole entry must be null without it.
     query = """query Reviewed($ids: [ID!]!) { reviewed(account: "altcraft", ids: $ids) {
       id name status score headline } }"""
-    answer = router.execute(query, ids=ids)
+    content = router.execute(query, ids=ids)
 
-    first, unknown, second = answer["data"]["reviewed"]
+    first, unknown, second = content["data"]["reviewed"]
     assert [first["id"], second["id"]] == made
     assert [first["headline"], second["headline"]] == [
-        f"Much praised: {name} {each}" for each in (1, 2)
+        f"Much praised: {name} {number}" for number in (1, 2)
     ]
-    assert {each["status"] for each in (first, second)} == {"PAUSED"}
+    assert {campaign["status"] for campaign in (first, second)} == {"PAUSED"}
     assert unknown is None
-    assert blamed(answer) <= {("reviewed", 1)}
-    keys = [{"__typename": "Campaign", "account": "altcraft", "id": each} for each in ids]
+    assert blamed(content) <= {("reviewed", 1)}
+    keys = [{"__typename": "Campaign", "account": "altcraft", "id": entity_id} for entity_id in ids]
     assert representations(router) == [keys]
 
 
-def test_duplications_that_reviews_name_are_asked_for_at_once(router: Any, name: str) -> None:
-    made = [duplicate(router, each, f"{name} {each}") for each in ("altcraft", "sonarly")]
+def test_duplications_of_the_other_subgraph_are_resolved_in_one_request(
+    router: Any, name: str
+) -> None:
+    made = [
+        duplicate(router, provider, f"{name} {provider}") for provider in ("altcraft", "sonarly")
+    ]
     ids = [made[0]["duplication"]["id"], UNKNOWN_DUPLICATION, made[1]["duplication"]["id"]]
     router.requests.clear()
 
     query = """query Approved($ids: [ID!]!) { approved(ids: $ids) {
       id account requestedName approvals { of } campaign { id score } } }"""
-    answer = router.execute(query, ids=ids)
+    content = router.execute(query, ids=ids)
 
-    assert answer["data"]["approved"] == [
+    assert content["data"]["approved"] == [
         {
             "id": ids[0],
             "account": "altcraft",
             "requestedName": f"{name} altcraft",
             "approvals": [{"of": ids[0]}],
-            "campaign": {each: made[0]["campaign"][each] for each in ("id", "score")},
+            "campaign": {field: made[0]["campaign"][field] for field in ("id", "score")},
         },
         None,
         {
@@ -147,35 +157,35 @@ def test_duplications_that_reviews_name_are_asked_for_at_once(router: Any, name:
             "account": "sonarly",
             "requestedName": f"{name} sonarly",
             "approvals": [{"of": ids[2]}],
-            "campaign": {each: made[1]["campaign"][each] for each in ("id", "score")},
+            "campaign": {field: made[1]["campaign"][field] for field in ("id", "score")},
         },
     ]
-    assert blamed(answer) <= {("approved", 1)}
-    keys = [{"__typename": "Duplication", "id": each} for each in ids]
+    assert blamed(content) <= {("approved", 1)}
+    keys = [{"__typename": "Duplication", "id": entity_id} for entity_id in ids]
     assert representations(router) == [keys]
 
 
-def test_a_campaign_that_cannot_be_read_spoils_no_other(router: Any, name: str) -> None:
+def test_campaign_that_cannot_be_read_does_not_affect_the_others(router: Any, name: str) -> None:
     made = duplicate(router, "sonarly", name)["campaign"]["id"]
     query = """query Reviewed($ids: [ID!]!) { reviewed(account: "sonarly", ids: $ids) {
       id name score } }"""
 
-    answer = router.execute(query, ids=[made, "elsewhere"])
+    content = router.execute(query, ids=[made, "elsewhere"])
 
-    assert answer["data"]["reviewed"] == [
+    assert content["data"]["reviewed"] == [
         {"id": made, "name": name, "score": len(made)},
         {"id": "elsewhere", "name": None, "score": len("elsewhere")},
     ]
-    (error,) = answer["errors"]
+    (error,) = content["errors"]
     assert error["message"].startswith("Sonarly reads a campaign only within its account group")
 
 
-def blamed(answer: dict[str, Any]) -> set[tuple[Any, ...]]:
-    """The entries of a list that errors speak of. A router may add one where an entity is null."""
-    return {tuple(error["path"][:2]) for error in answer.get("errors", [])}
+def blamed(response: dict[str, Any]) -> set[tuple[Any, ...]]:
+    """Return the list entries that have errors. A router may add an error for a null entity."""
+    return {tuple(error["path"][:2]) for error in response.get("errors", [])}
 
 
-# All with one key: what is malformed is not recorded, so no mistake stands in another's way.
+# All tests use one key, because a malformed request is not recorded.
 LITERAL = """mutation {{
   duplicateCampaign(input: {{ {members} }}, idempotencyKey: "mistaken") {{ status }} }}"""
 WHOLE = """mutation Mistaken($input: DuplicateCampaignInput!) {
@@ -188,7 +198,7 @@ ALTCRAFT = {"account": "altcraft", "campaignId": 96}
 
 
 def literal(value: Any) -> str:
-    """A value in GraphQL's notation."""
+    """Return the value in GraphQL's notation."""
     if isinstance(value, dict):
         return f"{{ {members_of(value)} }}"
     return json.dumps(value)
@@ -202,15 +212,15 @@ MISTAKES: dict[str, dict[str, Any]] = {
     "two": {"braze": BRAZE, "altcraft": ALTCRAFT},
     "none": {},
     "null": {"braze": None},
-    "null beside another": {"braze": BRAZE, "altcraft": None},
+    "null and another": {"braze": BRAZE, "altcraft": None},
     "unknown": {UNKNOWN_MEMBER: BRAZE},
-    "unknown beside another": {"braze": BRAZE, UNKNOWN_MEMBER: BRAZE},
+    "unknown and another": {"braze": BRAZE, UNKNOWN_MEMBER: BRAZE},
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 @pytest.mark.parametrize("how", ["literal", "variable"])
-def test_anything_but_one_member_is_explained(router: Any, mistake: str, how: str) -> None:
+def test_input_without_exactly_one_member_is_explained(router: Any, mistake: str, how: str) -> None:
     given = MISTAKES[mistake]
     if how == "literal":
         ours = refused(router, LITERAL.format(members=members_of(given)), {}, *given)
@@ -220,12 +230,12 @@ def test_anything_but_one_member_is_explained(router: Any, mistake: str, how: st
         assert "DuplicateCampaignInput takes exactly one" in ours
         assert [provider for provider in CONNECTORS if provider not in ours] == []
         named = [f"{name} as null" if part is None else name for name, part in given.items()]
-        told = ours.partition("Received: ")[2].partition(".")[0]
-        assert sorted(told.split(", ")) == sorted(named or ["none"])
+        received = ours.partition("Received: ")[2].partition(".")[0]
+        assert sorted(received.split(", ")) == sorted(named or ["none"])
 
 
 @pytest.mark.parametrize("variables", [{}, {"braze": None}], ids=["left out", "null"])
-def test_a_member_that_could_be_null_is_explained(router: Any, variables: Any) -> None:
+def test_nullable_variable_as_a_member_is_explained(router: Any, variables: Any) -> None:
     ours = refused(router, MEMBER, variables, "braze")
     if ours is not None:
         assert "'$braze'" in ours
@@ -234,16 +244,16 @@ def test_a_member_that_could_be_null_is_explained(router: Any, variables: Any) -
 
 
 def refused(router: Any, query: str, variables: dict[str, Any], *members: str) -> str | None:
-    """The gateway's words, or None where the router has refused it by itself."""
+    """Return the gateway's message, or None if the router itself refused the request."""
     before = router.sandbox.asked()
     router.requests.clear()
 
-    answer = router.execute(query, **variables)
+    content = router.execute(query, **variables)
 
-    assert not answer.get("data")
+    assert not content.get("data")
     assert router.sandbox.asked() == before
-    messages: list[str] = [error["message"] for error in answer["errors"]]
-    # Hive knows @oneOf. Apollo's drops it, so there only an unknown member does not get through.
+    messages: list[str] = [error["message"] for error in content["errors"]]
+    # Hive knows @oneOf. Apollo drops it, so it refuses only an unknown member.
     is_ours = router.name == "apollo" and UNKNOWN_MEMBER not in members
     assert bool(router.requests) is is_ours
     if not is_ours:

@@ -25,7 +25,7 @@ def url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def open_at() -> AsyncIterator[Callable[..., Awaitable[Ledger]]]:
-    """Opens ledgers, and closes them after the test; more is fields of `Timing`."""
+    """Opens ledgers, and closes them after the test. `timing` has fields of `Timing`."""
     opened: list[Ledger] = []
 
     async def open_one(url: str, *, as_operator: bool = False, **timing: Any) -> Ledger:
@@ -44,7 +44,7 @@ async def ledger(url: str, open_at: Callable[..., Awaitable[Ledger]]) -> Ledger:
 
 @pytest.fixture
 def intent() -> Callable[..., Intent]:
-    def make(key: str, **changes: object) -> Intent:
+    def make(key: str, **changes: Any) -> Intent:
         return replace(
             Intent(
                 id=new_id(),
@@ -59,7 +59,7 @@ def intent() -> Callable[..., Intent]:
                 input="{}",
                 id_namespace="rest.example.com",
             ),
-            **changes,  # type: ignore[arg-type]
+            **changes,
         )
 
     return make

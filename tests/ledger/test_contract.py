@@ -30,6 +30,7 @@ from campaign_gateway.model import (
     UserError,
     WarningCode,
 )
+from support.ledgers import as_listed
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=1)
@@ -43,18 +44,13 @@ COPY = Campaign(
     created_at=NOW,
 )
 LEFT = CopyWarning(WarningCode.NAME_NOT_APPLIED, "It has another name.", "Bad title")
-UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no response"))
 REJECTED = Rejected(
     UserError(ErrorCode.RATE_LIMITED, "slow down", ("input", "braze"), 30, "429", "Slow!"), "trace"
 )
 
 MakeIntent = Callable[..., Intent]
 Open = Callable[..., Awaitable[Ledger]]
-
-
-def shown(record: Duplication) -> Duplication:
-    """Return the record as lists have it."""
-    return replace(record, intent=replace(record.intent, input=""), preexisting_ids=None)
 
 
 async def begun(ledger: Ledger, intent: Intent) -> Duplication:
@@ -102,7 +98,7 @@ async def test_one_of_a_hundred_concurrent_attempts_with_a_key_begins(
     attempts = [ledger.begin(intent("k"), NOW, None) for _ in range(100)]
     results = await asyncio.gather(*attempts)
     assert results.count(Begun()) == 1
-    assert sum(isinstance(each, KeyHeld) for each in results) == 99
+    assert sum(isinstance(result, KeyHeld) for result in results) == 99
 
 
 async def test_records_are_visible_in_their_scope_only(ledger: Ledger, intent: MakeIntent) -> None:
@@ -112,10 +108,10 @@ async def test_records_are_visible_in_their_scope_only(ledger: Ledger, intent: M
     assert await ledger.find("others", "k") == theirs
     assert await ledger.find("nobody", "k") is None
     assert await ledger.get("others", ours.intent.id) is None
-    assert await ledger.list("others", Selection(), 10, None) == [shown(theirs)]
-    assert await ledger.list(None, Selection(), 10, None) == [shown(theirs), shown(ours)]
+    assert await ledger.list("others", Selection(), 10, None) == [as_listed(theirs)]
+    assert await ledger.list(None, Selection(), 10, None) == [as_listed(theirs), as_listed(ours)]
     ids = {ours.intent.id, theirs.intent.id, "unknown"}
-    assert await ledger.get_all("everyone", ids) == [shown(ours)]
+    assert await ledger.get_all("everyone", ids) == [as_listed(ours)]
     assert await ledger.get_all("everyone", []) == []
 
 
@@ -171,15 +167,15 @@ async def test_settled_record_keeps_its_status(ledger: Ledger, intent: MakeInten
 async def test_late_response_overwrites_weaker_evidence(ledger: Ledger, intent: MakeIntent) -> None:
     """The response arrives after a search or an operator has settled the duplication."""
     read, absent = intent("read"), intent("absent", requested_name="Other")
-    was_read, was_absent = [await settled(ledger, each, UNKNOWN) for each in (read, absent)]
+    was_read, was_absent = [await settled(ledger, intent, UNKNOWN) for intent in (read, absent)]
     guess = replace(COPY, id="guess")
     assert await ledger.settle_from_evidence(was_read, Created(guess), Evidence.INFERRED, NOW, None)
     assert await ledger.settle_as_not_created(was_absent, UNKNOWN.error, NOW)
     for outcome in (UNKNOWN, Accepted()):
         unmoved = await ledger.settle(read, outcome, LATER, LATER)
         assert unmoved.campaign == guess
-    for each, name in ((read, "c10"), (absent, "c11")):
-        late = await ledger.settle(each, Created(replace(COPY, id=name)), LATER, None)
+    for settled_intent, name in ((read, "c10"), (absent, "c11")):
+        late = await ledger.settle(settled_intent, Created(replace(COPY, id=name)), LATER, None)
         assert late.evidence is Evidence.RESPONSE
         assert late.campaign is not None
         assert late.campaign.id == name
@@ -281,7 +277,7 @@ async def test_unknown_duplication_is_overridden_once(
 ) -> None:
     unknown = await settled(ledger, intent("first"), UNKNOWN)
     again = [intent(f"k{number}", override_of=unknown.intent.id) for number in range(20)]
-    results = await asyncio.gather(*(ledger.begin(each, NOW, None) for each in again))
+    results = await asyncio.gather(*(ledger.begin(retried, NOW, None) for retried in again))
     assert results.count(Begun()) == 1
     assert results.count(Blocked(unknown)) == 19
     if outcome is not None:
@@ -369,9 +365,9 @@ async def test_accepted_duplication_with_a_known_copy_is_settled(
         accepted = await settled(ledger, intent(key), Accepted("T-1", copy_to_be))
         assert (accepted.status, accepted.campaign) == (DuplicationStatus.ACCEPTED, copy_to_be)
         assert accepted.settled_at is None
-        assert [each.intent.key for each in await ledger.claim_due("braze", LATER, 10, LATER)] == [
-            key
-        ]
+        assert [
+            record.intent.key for record in await ledger.claim_due("braze", LATER, 10, LATER)
+        ] == [key]
         # A duplication with a known copy does not compete for other campaigns.
         assert await ledger.known_copies("rest.example.com", [key]) == {key}
         late = await ledger.settle(accepted.intent, outcome, LATER, None)
@@ -445,19 +441,19 @@ async def test_response_takes_its_campaign_from_a_searched_duplication(
 ) -> None:
     """Search had assigned the copies of two equal intents the wrong way round."""
     late, other = intent("late", scope="a"), intent("other", scope="b")
-    mine, theirs = [await settled(ledger, each, UNKNOWN) for each in (late, other)]
+    mine, theirs = [await settled(ledger, intent, UNKNOWN) for intent in (late, other)]
     for record, copy_id in ((mine, "c2"), (theirs, "c1")):
         copy = Created(replace(COPY, id=copy_id), warnings=(LEFT,))
         assert await ledger.settle_from_evidence(record, copy, Evidence.INFERRED, NOW, None)
 
-    answered = await ledger.settle(late, Created(replace(COPY, id="c1"), "T"), LATER, None)
-    assert (answered.status, answered.evidence) == (DuplicationStatus.CREATED, Evidence.RESPONSE)
-    assert answered.campaign == replace(COPY, id="c1")
+    responded = await ledger.settle(late, Created(replace(COPY, id="c1"), "T"), LATER, None)
+    assert (responded.status, responded.evidence) == (DuplicationStatus.CREATED, Evidence.RESPONSE)
+    assert responded.campaign == replace(COPY, id="c1")
     exchanged = await stored(ledger, other)
     assert (exchanged.status, exchanged.evidence) == (DuplicationStatus.CREATED, Evidence.INFERRED)
     assert (exchanged.campaign, exchanged.warnings) == (replace(COPY, id="c2"), (LEFT,))
     again = await ledger.settle(late, Created(replace(COPY, id="c1"), "T"), LATER, None)
-    assert again == answered
+    assert again == responded
     assert await stored(ledger, other) == exchanged
 
 
@@ -478,8 +474,8 @@ async def test_outcome_is_recorded_if_the_owner_loses_the_campaign_meanwhile(
         return record
 
     monkeypatch.setattr(ledger, "_one", settle_the_other_and_find_one)
-    answered = await ledger.settle(late, Created(COPY), LATER, None)
-    assert (answered.status, answered.campaign) == (DuplicationStatus.CREATED, COPY)
+    responded = await ledger.settle(late, Created(COPY), LATER, None)
+    assert (responded.status, responded.campaign) == (DuplicationStatus.CREATED, COPY)
     assert (await stored(ledger, other)).campaign == replace(COPY, id="c2")
 
 
@@ -542,8 +538,8 @@ async def test_duplication_that_loses_its_campaign_is_due_again(
     record = await settled(ledger, other, before)
     assert await ledger.settle_from_evidence(record, Created(COPY), evidence, NOW, None)
 
-    answered = await ledger.settle(late, Created(COPY), LATER, None)
-    assert (answered.status, answered.campaign) == (DuplicationStatus.CREATED, COPY)
+    responded = await ledger.settle(late, Created(COPY), LATER, None)
+    assert (responded.status, responded.campaign) == (DuplicationStatus.CREATED, COPY)
     released = await stored(ledger, other)
     assert (released.status, released.campaign, released.evidence) == (record.status, None, None)
     assert released.settled_at is None
@@ -571,16 +567,16 @@ async def test_concurrent_settlements_with_one_campaign_have_one_owner(
     ]
     results = await asyncio.gather(
         *(
-            ledger.settle_from_evidence(each, Created(COPY), Evidence.INFERRED, LATER, None)
-            for each in records
+            ledger.settle_from_evidence(record, Created(COPY), Evidence.INFERRED, LATER, None)
+            for record in records
         )
     )
-    assert sum(each is not None for each in results) == 1
+    assert sum(result is not None for result in results) == 1
     late = await asyncio.gather(
-        *(ledger.settle(each.intent, Created(COPY), LATER, None) for each in records)
+        *(ledger.settle(record.intent, Created(COPY), LATER, None) for record in records)
     )
-    owners = [each for each in late if each.status is DuplicationStatus.CREATED]
-    assert [each.evidence for each in owners] == [Evidence.RESPONSE]
+    owners = [record for record in late if record.status is DuplicationStatus.CREATED]
+    assert [owner.evidence for owner in owners] == [Evidence.RESPONSE]
 
 
 async def test_order_is_by_the_ledger_s_clock_instead_of_ids(
@@ -591,18 +587,18 @@ async def test_order_is_by_the_ledger_s_clock_instead_of_ids(
     newer = intent("newer", id="01", scope="a")
     await ledger.begin(older, NOW, None)
     await ledger.begin(newer, LATER, None)
-    for each in (older, newer):
-        await ledger.settle(each, UNKNOWN, LATER, None)
+    for recorded_intent in (older, newer):
+        await ledger.settle(recorded_intent, UNKNOWN, LATER, None)
     more = intent("more", scope="a", override_of=older.id)
     result = await ledger.begin(more, LATER, None)
     assert isinstance(result, Blocked)
     assert result.record.intent == newer
     competing = await ledger.competing(result.record)
-    assert [each.intent.id for each in competing] == [older.id, newer.id]
+    assert [other.intent.id for other in competing] == [older.id, newer.id]
     listed = await ledger.list("a", Selection(), 10, None)
-    assert [each.intent.id for each in listed] == [newer.id, older.id]
+    assert [record.intent.id for record in listed] == [newer.id, older.id]
     cursor = (listed[0].requested_at, listed[0].intent.id)
-    assert [each.intent.id for each in await ledger.list("a", Selection(), 10, cursor)] == [
+    assert [record.intent.id for record in await ledger.list("a", Selection(), 10, cursor)] == [
         older.id
     ]
     assert await ledger.begin(replace(more, override_of=newer.id), LATER, None) == Begun()
@@ -648,8 +644,8 @@ async def test_weaker_owner_loses_the_campaign_if_accounts_share_campaigns(
             assert await ledger.settle_from_evidence(record, Created(COPY), evidence, NOW, None)
     for account in ("one", "two"):
         await ledger.move(account, "cdp")
-    records = {each: await ledger.find(each, each) for each in ("one", "two")}
-    statuses = {each: record and record.status for each, record in records.items()}
+    records = {key: await ledger.find(key, key) for key in ("one", "two")}
+    statuses = {key: record and record.status for key, record in records.items()}
     owner = "two" if loser == "one" else "one"
     expected = {loser: DuplicationStatus.UNKNOWN, owner: DuplicationStatus.CREATED}
     assert statuses == expected
@@ -697,7 +693,7 @@ async def test_due_duplication_is_claimed_once_and_can_be_postponed(
         taken = await ledger.claim_due(
             "braze", NOW + timedelta(seconds=seconds), limit, NOW + timedelta(seconds=60)
         )
-        return {each.intent.key for each in taken}
+        return {record.intent.key for record in taken}
 
     assert await take(0) == set()
     assert await take(9, limit=2) == {"k1", "k2"}
@@ -724,7 +720,7 @@ async def test_concurrent_claims_never_overlap(ledger: Ledger, intent: MakeInten
     taken = await asyncio.gather(
         *(ledger.claim_due("braze", LATER, 5, LATER + timedelta(hours=1)) for _ in range(12))
     )
-    keys = [each.intent.key for batch in taken for each in batch]
+    keys = [intent.intent.key for batch in taken for intent in batch]
     assert len(keys) == len(set(keys)) == 30
 
 
@@ -751,7 +747,7 @@ async def test_competing_duplications_are_unsettled_with_the_same_name_or_source
     await ledger.settle(keys["known"].intent, known, NOW, NOW)
     competing = await ledger.competing(keys["second"])
     equals = ["first", "other name", "other account", "spaces", "other source", "second"]
-    assert [each.intent.key for each in competing] == equals
+    assert [other.intent.key for other in competing] == equals
 
 
 async def test_related_duplications_are_found_by_copy_and_by_source(
@@ -778,7 +774,7 @@ async def test_list_is_filtered_and_paged(ledger: Ledger, intent: MakeIntent) ->
         selection: Selection, limit: int = 10, before: Cursor | None = None
     ) -> list[str]:
         page = await ledger.list("everyone", selection, limit, before)
-        return [each.intent.key for each in page]
+        return [record.intent.key for record in page]
 
     assert await keys(Selection(), 2) == ["k4", "k3"]
     assert await keys(Selection(), 2, (made[3].requested_at, made[3].intent.id)) == ["k2", "k1"]
@@ -815,7 +811,7 @@ async def test_key_is_kept_after_expiry_until_it_is_forgotten(
     assert record.intent.input == ""
     assert await ledger.get("everyone", old.id) is None
     listed = await ledger.list(None, Selection(), 10, None)
-    assert {each.intent.key for each in listed} == {"accepted", "unknown", "under way", "young"}
+    assert {record.intent.key for record in listed} == {"accepted", "unknown", "under way", "young"}
     result = await ledger.begin(intent("old"), LATER, None)
     assert isinstance(result, KeyHeld)
     assert result.record.expired
@@ -843,7 +839,7 @@ async def test_operator_reads_and_settles_while_a_gateway_runs(
     unknown = await settled(ledger, intent("lost", requested_name="Lost"), UNKNOWN)
     operator = await open_at(url, as_operator=True)
     listed = await operator.list(None, Selection(), 10, None)
-    assert listed == [shown(unknown), shown(under_way)]
+    assert listed == [as_listed(unknown), as_listed(under_way)]
     assert await operator.settle_from_evidence(
         unknown, Created(COPY), Evidence.OPERATOR, LATER, None
     )
@@ -880,4 +876,4 @@ def test_ids_of_one_gateway_sort_by_age() -> None:
         ids.append(new_id())
         time.sleep(0.00001)
     assert ids == sorted(set(ids))
-    assert all(each[14] == "7" for each in ids)
+    assert all(duplication_id[14] == "7" for duplication_id in ids)

@@ -145,14 +145,20 @@ async def begin_until_full(ledger: Ledger, intent: MakeIntent) -> tuple[list[Int
     recorded: list[Intent] = []
     size = 8
     for turn in range(400):
-        batch = [intent(f"{turn}-{each}", requested_name=f"{turn}-{each}") for each in range(size)]
+        batch = [
+            intent(f"{turn}-{number}", requested_name=f"{turn}-{number}") for number in range(size)
+        ]
         results = await asyncio.gather(
-            *(ledger.begin(each, NOW, None) for each in batch), return_exceptions=True
+            *(ledger.begin(intent, NOW, None) for intent in batch), return_exceptions=True
         )
-        refused = [each for each, result in zip(batch, results, strict=True) if result != Begun()]
-        recorded += [each for each in batch if each not in refused]
+        refused = [
+            intent for intent, result in zip(batch, results, strict=True) if result != Begun()
+        ]
+        recorded += [intent for intent in batch if intent not in refused]
         if refused:
-            assert all(isinstance(each, LedgerUnavailable) for each in results if each != Begun())
+            assert all(
+                isinstance(result, LedgerUnavailable) for result in results if result != Begun()
+            )
             assert len(refused) == len(batch), "what shares a COMMIT shares its end"
             if size == 1:
                 return recorded, refused
@@ -170,22 +176,24 @@ async def on_a_small_disk_outcomes_of_calls_in_progress_are_recorded(
         intent(f"k{number}", requested_name=f"{number}", input=TEXTS[text])
         for number in range(OUTSTANDING)
     ]
-    await asyncio.gather(*(ledger.begin(each, NOW, None) for each in in_progress))
+    await asyncio.gather(*(ledger.begin(intent, NOW, None) for intent in in_progress))
     disk.fill()
     recorded, refused = await begin_until_full(ledger, intent)
     with pytest.raises(LedgerUnavailable, match="full"):
         await ledger.check()
-    for each in refused:
-        assert await ledger.find(each.scope, each.key) is None, "the whole batch was undone"
+    for refused_intent in refused:
+        assert await ledger.find(refused_intent.scope, refused_intent.key) is None, (
+            "the whole batch was undone"
+        )
 
     # One after the other, because that takes far more space than one commit for all.
-    for each in in_progress[8:]:
-        await settle(ledger, each, TEXTS[text])
+    for open_intent in in_progress[8:]:
+        await settle(ledger, open_intent, TEXTS[text])
     # After each recorded outcome there is space for one more intent.
     async with asyncio.timeout(10):
         await asyncio.gather(
-            *(ledger.begin(each, NOW, None) for each in refused),
-            *(settle(ledger, each, TEXTS[text]) for each in in_progress[:8]),
+            *(ledger.begin(intent, NOW, None) for intent in refused),
+            *(settle(ledger, intent, TEXTS[text]) for intent in in_progress[:8]),
         )
 
     disk.free_space()
@@ -208,12 +216,12 @@ async def on_a_small_disk_refused_intents_do_not_delay_outcomes(
     more = [intent(f"m{number}", requested_name=f"m{number}") for number in range(8)]
     async with asyncio.timeout(10):
         *refused, settled = await asyncio.gather(
-            *(ledger.begin(each, NOW, None) for each in more),
+            *(ledger.begin(intent, NOW, None) for intent in more),
             settle(ledger, mine, TEXTS["long"]),
             return_exceptions=True,
         )
     assert settled is None
-    assert all(isinstance(each, LedgerUnavailable) for each in refused)
+    assert all(isinstance(intent, LedgerUnavailable) for intent in refused)
     await ledger.close()
     await nothing_is_lost(await open_at(disk.ledger_url), [mine], recorded)
 
@@ -226,7 +234,7 @@ async def on_a_small_disk_a_failed_commit_fails_for_the_whole_batch(
     disk.fill()
     recorded, refused = await begin_until_full(ledger, intent)
     disk.free_space()
-    await asyncio.gather(*(ledger.begin(each, NOW, None) for each in refused))
+    await asyncio.gather(*(ledger.begin(intent, NOW, None) for intent in refused))
     await ledger.close()
     await nothing_is_lost(await open_at(disk.ledger_url), [], [*recorded, *refused])
 
@@ -260,11 +268,13 @@ async def on_a_small_disk_that_is_filled_outcomes_take_no_new_space(
         intent(f"k{number}", requested_name=f"{number}", input=TEXTS["long"])
         for number in range(OUTSTANDING)
     ]
-    await asyncio.gather(*(ledger.begin(each, NOW, None) for each in in_progress))
+    await asyncio.gather(*(ledger.begin(intent, NOW, None) for intent in in_progress))
     with disk.filled():
-        for each in in_progress[:32]:
-            await settle(ledger, each, TEXTS["long"])
-        await asyncio.gather(*(settle(ledger, each, TEXTS["long"]) for each in in_progress[32:]))
+        for open_intent in in_progress[:32]:
+            await settle(ledger, open_intent, TEXTS["long"])
+        await asyncio.gather(
+            *(settle(ledger, intent, TEXTS["long"]) for intent in in_progress[32:])
+        )
         await nothing_is_lost(ledger, in_progress, [])
 
 
@@ -277,11 +287,11 @@ async def settle(ledger: Ledger, intent: Intent, text: str) -> None:
 async def nothing_is_lost(ledger: Ledger, settled: list[Intent], begun: list[Intent]) -> None:
     records = await ledger.list(None, Selection(), 10_000, None)
     by_status = {
-        status: {each.intent.id for each in records if each.status is status}
+        status: {record.intent.id for record in records if record.status is status}
         for status in DuplicationStatus
     }
-    assert by_status[DuplicationStatus.CREATED] == {each.id for each in settled}
-    assert by_status[DuplicationStatus.UNKNOWN] == {each.id for each in begun}
+    assert by_status[DuplicationStatus.CREATED] == {intent.id for intent in settled}
+    assert by_status[DuplicationStatus.UNKNOWN] == {intent.id for intent in begun}
     assert len(records) == len(settled) + len(begun)
 
 
@@ -366,7 +376,9 @@ async def a_disk_fills_under(client: httpx.AsyncClient, disk: Disk, provider: st
     again = await ask(client, f"more{number}", "507f1f77bcf86cd799439011")
     assert again["userErrors"] == last["userErrors"]
 
-    assert [answer["status"] for answer in await asyncio.gather(*slow)] == ["CREATED"] * len(slow)
+    assert [response["status"] for response in await asyncio.gather(*slow)] == ["CREATED"] * len(
+        slow
+    )
     assert await asked(client, provider) == sent
     disk.free_space()
     await until_ready(client, 200)
@@ -386,14 +398,14 @@ async def ask(client: httpx.AsyncClient, key: str, campaign_id: str) -> dict[str
         "name": f"Copy {key}",
     }
     body = {"query": MUTATION, "variables": {"campaign": campaign, "key": key}}
-    answer = await client.post("/graphql", json=body)
-    payload: dict[str, Any] = answer.json()["data"]["duplicateCampaign"]
+    response = await client.post("/graphql", json=body)
+    payload: dict[str, Any] = response.json()["data"]["duplicateCampaign"]
     return payload
 
 
 async def asked(client: httpx.AsyncClient, provider: str) -> int:
-    answer = await client.get(f"{provider}/_emulator/copies")
-    number: int = answer.json()["asked"]
+    response = await client.get(f"{provider}/_emulator/copies")
+    number: int = response.json()["asked"]
     return number
 
 
@@ -423,23 +435,23 @@ async def on_a_small_disk_that_is_filled_a_gateway_records_every_response(
         try:
             async with calling() as http:
                 url = gateway.url
-                asking = [asyncio.create_task(ask_gateway(http, url, each)) for each in wanted]
+                asking = [asyncio.create_task(ask_gateway(http, url, intent)) for intent in wanted]
                 async with asyncio.timeout(30):
-                    while not all(provider.has_copy(each.name) for each in wanted):
+                    while not all(provider.has_copy(intent.name) for intent in wanted):
                         await asyncio.sleep(0.01)
                 with disk.filled():
                     provider.released.set()
                     if is_killed:
                         # While the responses arrive.
-                        while sum(each.done() for each in asking) < 10:
+                        while sum(task.done() for task in asking) < 10:
                             await asyncio.sleep(0)
                         gateway.signal(signal.SIGKILL)
-                    answers = await asyncio.gather(*asking)
+                    responses = await asyncio.gather(*asking)
                     if is_killed:
                         gateway.kill()
                 histories = [
-                    History(each, [answer] if answer else [])
-                    for each, answer in zip(wanted, answers, strict=True)
+                    History(intent, [response] if response else [])
+                    for intent, response in zip(wanted, responses, strict=True)
                 ]
                 names = [history.intent.name for history in histories if history.responses]
                 assert len(names) >= 10 if is_killed else len(names) == len(wanted)
@@ -453,8 +465,8 @@ async def on_a_small_disk_that_is_filled_a_gateway_records_every_response(
                 # The outcomes of calls in progress at the kill are found by search.
                 await asyncio.gather(
                     *(
-                        retry_until_final(http, lambda: gateway.url, provider, each)
-                        for each in histories
+                        retry_until_final(http, lambda: gateway.url, provider, history)
+                        for history in histories
                     )
                 )
                 assert {history.responses[-1].status for history in histories} == {"CREATED"}

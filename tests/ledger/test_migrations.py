@@ -1,9 +1,7 @@
 """Ledgers of earlier versions are migrated with all of their records."""
 
 import hashlib
-import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib import resources
@@ -27,6 +25,7 @@ from campaign_gateway.model import (
     Intent,
     Selection,
 )
+from support.ledgers import connected
 from support.postgres import PostgresServer
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -96,12 +95,6 @@ def intent_of(status: str) -> Intent:
     )
 
 
-@contextmanager
-def connected(path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        yield connection
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A ledger of version 1."""
@@ -138,7 +131,7 @@ def test_released_migrations_are_unchanged() -> None:
 @pytest.mark.parametrize("engine", ["sqlite", "postgres"])
 def test_migrations_are_numbered_without_a_gap(engine: str) -> None:
     listed = resources.files(folder).joinpath(engine).iterdir()
-    names = sorted(each.name for each in listed if each.name.endswith(".sql"))
+    names = sorted(record.name for record in listed if record.name.endswith(".sql"))
     assert [name[:5] for name in names] == [f"{number:04}_" for number in range(1, len(names) + 1)]
     assert len(migrations(engine)) == len(names)
 
@@ -178,11 +171,11 @@ async def test_ledger_of_version_1_is_read_whole(
     assert (rejected.error.code, rejected.error.retry_after) == (ErrorCode.RATE_LIMITED, 30)
 
     due = await ledger.claim_due("braze", datetime.now(UTC), 10, upgraded_at + timedelta(hours=1))
-    assert {each.intent.key for each in due} == {"IN_PROGRESS", "UNKNOWN", "ACCEPTED"}
+    assert {record.intent.key for record in due} == {"IN_PROGRESS", "UNKNOWN", "ACCEPTED"}
 
 
-# Two rows of one host, of which one has weaker evidence. Two rows of one host and port, both from
-# responses, so the port serves two tenants. One row of a kind of campaign.
+# Two rows of one host, one of them with weaker evidence. Two rows of one host and port, both from
+# responses, so two tenants share the port. One row with a kind of campaign.
 OWNED = [
     ("API.example.com:443", "INFERRED"),
     ("api.example.com", "ANSWER"),
@@ -259,7 +252,7 @@ async def assert_each_campaign_has_one_owner(ledger: Ledger) -> None:
     assert (loser.campaign, loser.evidence, loser.settled_at) == (None, None, None)
     assert loser.error is not None
     assert loser.error.code is ErrorCode.OUTCOME_UNKNOWN
-    assert [each.intent.key for each in await ledger.claim_due("braze", NOW, 10, NOW)] == ["k0"]
+    assert [record.intent.key for record in await ledger.claim_due("braze", NOW, 10, NOW)] == ["k0"]
 
 
 async def test_upgraded_ledger_of_version_1_records_and_expires(
@@ -276,7 +269,7 @@ async def test_upgraded_ledger_of_version_1_records_and_expires(
     assert await ledger.expire(NOW + timedelta(days=1), 10) == 3
     assert await ledger.forget(NOW + timedelta(days=1), 10) == 3
     left = await ledger.list(None, Selection(), 10, None)
-    assert {each.intent.key for each in left} == {"UNKNOWN", "ACCEPTED"}
+    assert {record.intent.key for record in left} == {"UNKNOWN", "ACCEPTED"}
 
 
 async def test_each_migration_is_applied_once(sqlite_url: str, path: Path, open_at: Open) -> None:
@@ -347,5 +340,5 @@ async def test_failed_upgrade_changes_nothing(sqlite_url: str, path: Path, open_
         await open_at(sqlite_url)
     with connected(path) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
-        columns = [each[1] for each in connection.execute("PRAGMA table_info(duplication)")]
+        columns = [column[1] for column in connection.execute("PRAGMA table_info(duplication)")]
     assert "owner" not in columns

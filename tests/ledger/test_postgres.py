@@ -3,10 +3,10 @@
 import asyncio
 import re
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import psycopg
@@ -26,22 +26,17 @@ from campaign_gateway.model import (
     Unknown,
     UserError,
 )
-from support.postgres import PostgresServer, postgres_server
+from support.ledgers import status_of
+from support.postgres import PostgresServer
+from support.waiting import until
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=1)
 COPY = Campaign("c9", name="Copy")
-UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no response"))
 
 MakeIntent = Callable[..., Intent]
 Open = Callable[..., Awaitable[Ledger]]
-
-
-@pytest.fixture(scope="module")
-def own_server() -> Iterator[PostgresServer]:
-    """A server that these tests may stop and reconfigure."""
-    with postgres_server() as server:
-        yield server
 
 
 @pytest.fixture
@@ -74,11 +69,6 @@ def age(url: str, ledger: Ledger) -> None:
     run(url, f"UPDATE replica SET last_seen = {last_seen} WHERE id = %s", owner)
 
 
-async def status_of(ledger: Ledger, key: str) -> DuplicationStatus | None:
-    record = await ledger.find("everyone", key)
-    return None if record is None else record.status
-
-
 async def until_unknown(ledger: Ledger, key: str) -> None:
     async with asyncio.timeout(10):
         while await status_of(ledger, key) is not DuplicationStatus.UNKNOWN:
@@ -95,8 +85,8 @@ async def test_time_is_from_the_database_if_the_machine_s_clock_is_wrong(
 
     class Behind(datetime):
         @classmethod
-        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
-            return datetime.now(tz) - timedelta(minutes=5)
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) - timedelta(minutes=5)
 
     # A server that tests share may run with fsync = off, which is a warning too.
     before = await ledger.check()
@@ -115,20 +105,14 @@ async def test_time_is_from_the_database_if_the_machine_s_clock_is_wrong(
     await until(lambda: "agrees with the database's again" in caplog.text)
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not holds():
-            await asyncio.sleep(0.01)
-
-
 async def test_only_attempts_of_a_dead_gateway_become_unknown(
     postgres_url: str, open_at: Open, intent: MakeIntent
 ) -> None:
     dead, living, third = [
         await open_at(postgres_url, heartbeat_interval=0.05, dead_after=3) for _ in range(3)
     ]
-    for each, key in ((dead, "dead"), (living, "living"), (third, "third")):
-        await each.begin(intent(key), NOW, None)
+    for ledger, key in ((dead, "dead"), (living, "living"), (third, "third")):
+        await ledger.begin(intent(key), NOW, None)
     die(dead)
     await asyncio.sleep(0.5)
     assert await status_of(living, "dead") is DuplicationStatus.IN_PROGRESS, "not dead long enough"
@@ -138,7 +122,7 @@ async def test_only_attempts_of_a_dead_gateway_become_unknown(
     due = await living.claim_due(
         "braze", datetime.now(UTC), 10, datetime.now(UTC) + timedelta(minutes=1)
     )
-    assert [each.intent.key for each in due] == ["dead"]
+    assert [record.intent.key for record in due] == ["dead"]
     assert due[0].error is not None
     assert due[0].error.code is ErrorCode.OUTCOME_UNKNOWN
 
@@ -198,13 +182,13 @@ async def test_operator_takes_nothing_over_and_has_no_replica_row(
 
 @pytest.mark.parametrize("patience", [1.0, 30.0])
 async def test_no_gateway_counts_as_dead_right_after_an_outage(
-    own_server: PostgresServer,
+    own_postgres: PostgresServer,
     open_at: Open,
     intent: MakeIntent,
     patience: float,
 ) -> None:
     """With the longer patience, the heartbeat is retried until the database is back."""
-    url, dead_after = own_server.create_database(), 2.0
+    url, dead_after = own_postgres.create_database(), 2.0
     other, watching = [
         await open_at(
             url, statement_timeout=patience, heartbeat_interval=0.05, dead_after=dead_after
@@ -216,9 +200,9 @@ async def test_no_gateway_counts_as_dead_right_after_an_outage(
     await asyncio.sleep(dead_after + 0.1)
     # It runs, but its next heartbeat is late.
     die(other)
-    own_server.kill()
+    own_postgres.kill()
     await asyncio.sleep(dead_after + 0.2)
-    own_server.start()
+    own_postgres.start()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(dead_after / 2):
             await until_unknown(watching, "k")
@@ -226,10 +210,10 @@ async def test_no_gateway_counts_as_dead_right_after_an_outage(
 
 
 async def test_calls_survive_restarts_of_the_database(
-    own_server: PostgresServer, open_at: Open, intent: MakeIntent
+    own_postgres: PostgresServer, open_at: Open, intent: MakeIntent
 ) -> None:
     # On a busy machine, the start after a crash may take longer than the default.
-    ledger = await open_at(own_server.create_database(), statement_timeout=60)
+    ledger = await open_at(own_postgres.create_database(), statement_timeout=60)
     is_over, done = asyncio.Event(), list[str]()
 
     async def call(caller: int) -> None:
@@ -246,29 +230,29 @@ async def test_calls_survive_restarts_of_the_database(
         for _ in range(2):
             before = len(done)
             await asyncio.sleep(0.5)
-            await asyncio.to_thread(own_server.kill)
-            await asyncio.to_thread(own_server.start)
+            await asyncio.to_thread(own_postgres.kill)
+            await asyncio.to_thread(own_postgres.start)
             while len(done) < before + 50:
                 await asyncio.sleep(0.05)
         is_over.set()
     records = await ledger.list(None, Selection(), 100_000, None)
-    assert sorted(each.intent.key for each in records) == sorted(done)
+    assert sorted(record.intent.key for record in records) == sorted(done)
     assert await ledger.check() == []
 
 
 @pytest.mark.long
 async def test_intent_that_a_halted_database_may_still_record_never_begins(
-    own_server: PostgresServer, open_at: Open, intent: MakeIntent
+    own_postgres: PostgresServer, open_at: Open, intent: MakeIntent
 ) -> None:
-    ledger, mine = await open_at(own_server.create_database(), statement_timeout=1), intent("k")
-    own_server.pause()
+    ledger, mine = await open_at(own_postgres.create_database(), statement_timeout=1), intent("k")
+    own_postgres.pause()
     try:
         # The driver takes ten more seconds to cancel the statement.
         async with asyncio.timeout(15):
-            with pytest.raises(CommitUncertain, match="did not answer in time"):
+            with pytest.raises(CommitUncertain, match="did not respond in time"):
                 await ledger.begin(mine, NOW, None)
     finally:
-        own_server.resume()
+        own_postgres.resume()
     await ledger.mark_never_sent(mine, UserError(ErrorCode.OVERLOADED, "never sent"), LATER)
     await asyncio.sleep(0.5)
     assert await status_of(ledger, "k") is DuplicationStatus.REJECTED
@@ -311,7 +295,7 @@ async def swallowing(url: str, statement: bytes) -> AsyncIterator[tuple[str, lis
     port = listening.sockets[0].getsockname()[1]
     async with listening:
         yield there._replace(netloc=f"{there.username}@127.0.0.1:{port}").geturl(), swallowed
-        await asyncio.gather(*(each for each in relays if each))
+        await asyncio.gather(*(relay for relay in relays if relay))
 
 
 async def test_unconfirmed_intent_is_recorded_once(
@@ -392,13 +376,13 @@ async def test_locked_row_is_skipped_by_claims_and_awaited_by_settle(
 ) -> None:
     ledger = await open_at(postgres_url, statement_timeout=1)
     held, free = intent("held", requested_name="Held"), intent("free")
-    for each in (held, free):
-        await ledger.begin(each, NOW, None)
-        await ledger.settle(each, UNKNOWN, NOW, NOW)
+    for begun_intent in (held, free):
+        await ledger.begin(begun_intent, NOW, None)
+        await ledger.settle(begun_intent, UNKNOWN, NOW, NOW)
     with psycopg.connect(postgres_url) as other:
         other.execute("SELECT id FROM duplication WHERE key = 'held' FOR UPDATE")
         taken = await ledger.claim_due("braze", LATER, 10, LATER + timedelta(minutes=1))
-        assert [each.intent.key for each in taken] == ["free"]
+        assert [record.intent.key for record in taken] == ["free"]
         with pytest.raises(CommitUncertain):
             await ledger.settle(held, Created(COPY), LATER, None)
         other.rollback()
@@ -411,30 +395,30 @@ async def test_locked_row_is_skipped_by_claims_and_awaited_by_settle(
 
 @pytest.mark.parametrize("setting", ["synchronous_commit", "fsync", "full_page_writes"])
 async def test_settings_that_weaken_the_promise_cause_a_warning(
-    own_server: PostgresServer, open_at: Open, setting: str
+    own_postgres: PostgresServer, open_at: Open, setting: str
 ) -> None:
-    ledger = await open_at(own_server.create_database())
+    ledger = await open_at(own_postgres.create_database())
     assert await ledger.check() == []
-    own_server.set(setting, "off")
+    own_postgres.set(setting, "off")
     try:
         async with asyncio.timeout(10):
             while not (warnings := await ledger.check()):
                 await asyncio.sleep(0.05)
     finally:
-        own_server.set(setting, "on")
+        own_postgres.set(setting, "on")
     (warning,) = warnings
     assert f"{setting} = off" in warning
     assert "second copy" in warning
 
 
 async def test_read_only_database_is_unavailable(
-    own_server: PostgresServer, open_at: Open, intent: MakeIntent
+    own_postgres: PostgresServer, open_at: Open, intent: MakeIntent
 ) -> None:
     """A standby is read-only, and so is a primary that became a standby."""
-    url = own_server.create_database()
+    url = own_postgres.create_database()
     ledger = await open_at(url, statement_timeout=1)
     await ledger.begin(intent("k"), NOW, None)
-    own_server.set("default_transaction_read_only", "on")
+    own_postgres.set("default_transaction_read_only", "on")
     try:
         async with asyncio.timeout(10):
             while True:
@@ -451,7 +435,7 @@ async def test_read_only_database_is_unavailable(
         with pytest.raises(LedgerUnavailable, match="read-only"):
             await open_at(url)
     finally:
-        with psycopg.connect(own_server.url(), autocommit=True) as connection:
+        with psycopg.connect(own_postgres.url(), autocommit=True) as connection:
             connection.execute("SET default_transaction_read_only = off")
             connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
             connection.execute("SELECT pg_reload_conf()")
@@ -463,8 +447,8 @@ async def test_gateways_that_start_together_migrate_once(
     ledgers = await asyncio.gather(*(open_at(postgres_url) for _ in range(4)))
     versions = run(postgres_url, "SELECT version FROM ledger_version ORDER BY version")
     assert versions == [(number + 1,) for number in range(len(migrations("postgres")))]
-    for number, each in enumerate(ledgers):
-        await each.begin(intent(f"k{number}"), NOW, None)
+    for number, ledger in enumerate(ledgers):
+        await ledger.begin(intent(f"k{number}"), NOW, None)
 
 
 @pytest.mark.parametrize("as_operator", [False, True])
@@ -490,10 +474,10 @@ SECRET = "hunter2swordfish"
 
 
 @pytest.fixture
-def guarded(own_server: PostgresServer) -> str:
+def guarded(own_postgres: PostgresServer) -> str:
     """Return a URL with a wrong password, for a user who needs one."""
-    url = own_server.create_database()
-    rules = own_server._data / "pg_hba.conf"
+    url = own_postgres.create_database()
+    rules = own_postgres._data / "pg_hba.conf"
     if "careful" not in rules.read_text():
         run(url, "CREATE ROLE careful LOGIN PASSWORD 'another'")
         rule = "host all careful 127.0.0.1/32 scram-sha-256\n"

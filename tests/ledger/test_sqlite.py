@@ -7,8 +7,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,12 @@ from campaign_gateway.model import (
     Unknown,
     UserError,
 )
+from support.ledgers import connected, status_of
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=1)
 COPY = Campaign("c9", name="Copy")
-UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no response"))
 REJECTED = Rejected(UserError(ErrorCode.CONFLICT, "no"))
 
 MakeIntent = Callable[..., Intent]
@@ -52,11 +53,6 @@ async def ledger(sqlite_url: str, open_at: Open) -> Ledger:
     return await open_at(sqlite_url)
 
 
-async def status_of(ledger: Ledger, key: str) -> DuplicationStatus | None:
-    record = await ledger.find("everyone", key)
-    return None if record is None else record.status
-
-
 def snapshot(path: Path, to: Path, torn: bytes) -> None:
     """Copy the ledger, with a log that ends in the middle of a frame."""
     shutil.copy(path, to)
@@ -71,13 +67,6 @@ def is_there(path: Path) -> bool:
 
 def delete(path: Path) -> None:
     path.unlink()
-
-
-@contextmanager
-def connected(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open another connection."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        yield connection
 
 
 def engine_of(ledger: Ledger) -> SqliteEngine:
@@ -140,7 +129,7 @@ async def test_restart_makes_attempts_in_progress_unknown_and_keeps_the_rest(
     assert orphan.error is not None
     assert orphan.error.code is ErrorCode.OUTCOME_UNKNOWN
     due = await after.claim_due("braze", datetime.now(UTC), 10, restarted_at + timedelta(minutes=1))
-    assert [each.intent for each in due] == [under_way]
+    assert [record.intent for record in due] == [under_way]
 
 
 async def test_attempt_settles_after_a_restart_has_abandoned_it(
@@ -297,15 +286,15 @@ async def test_write_is_confirmed_only_after_its_commit(
 
     monkeypatch.setattr(writer._Write, "finish", look_and_finish)
     mine = [intent(f"k{number}") for number in range(8)]
-    for each in mine:
-        await ledger.begin(each, NOW, None)
-        assert f"{each.key}IN_PROGRESS" in observed[-1]
-    for each in mine:
-        await ledger.settle(each, REJECTED, NOW, None)
-        assert f"{each.key}REJECTED" in observed[-1]
+    for my_intent in mine:
+        await ledger.begin(my_intent, NOW, None)
+        assert f"{my_intent.key}IN_PROGRESS" in observed[-1]
+    for my_intent in mine:
+        await ledger.settle(my_intent, REJECTED, NOW, None)
+        assert f"{my_intent.key}REJECTED" in observed[-1]
     del observed[:]
     more = [intent(f"m{number}") for number in range(32)]
-    await asyncio.gather(*(ledger.begin(each, NOW, None) for each in more))
+    await asyncio.gather(*(ledger.begin(intent, NOW, None) for intent in more))
     first_observed = observed[0]
     assert len(first_observed) > len(mine), "one COMMIT writes several rows"
 
@@ -378,7 +367,7 @@ async def test_failed_commit_fails_every_caller_and_leaves_the_ledger_usable(
         blocker.execute("BEGIN IMMEDIATE")
         async with asyncio.timeout(10):
             results = await asyncio.gather(
-                *(ledger.begin(each, NOW, None) for each in attempts), return_exceptions=True
+                *(ledger.begin(intent, NOW, None) for intent in attempts), return_exceptions=True
             )
         assert all(isinstance(result, LedgerUnavailable) for result in results)
         with pytest.raises(LedgerUnavailable, match="locked"):
@@ -386,8 +375,8 @@ async def test_failed_commit_fails_every_caller_and_leaves_the_ledger_usable(
         blocker.execute("ROLLBACK")
     await ledger.check()
     assert await ledger.list(None, Selection(), 10, None) == []
-    for each in attempts:
-        await ledger.begin(each, NOW, None)
+    for begun_intent in attempts:
+        await ledger.begin(begun_intent, NOW, None)
 
 
 async def test_failed_statement_rolls_back_its_whole_commit(
@@ -398,15 +387,15 @@ async def test_failed_statement_rolls_back_its_whole_commit(
         writing = asyncio.gather(
             ledger.begin(attempts[0], NOW, None),
             ledger.engine.write("SELECT no_such_function()", {}),
-            *(ledger.begin(each, NOW, None) for each in attempts[1:]),
+            *(ledger.begin(intent, NOW, None) for intent in attempts[1:]),
             return_exceptions=True,
         )
     async with asyncio.timeout(10):
         assert all(isinstance(result, LedgerUnavailable) for result in await writing)
     assert await ledger.list(None, Selection(), 10, None) == []
     assert not connection_of(ledger).in_transaction
-    for each in attempts:
-        await ledger.begin(each, NOW, None)
+    for begun_intent in attempts:
+        await ledger.begin(begun_intent, NOW, None)
 
 
 async def test_cancelled_caller_does_not_undo_the_write(ledger: Ledger, intent: MakeIntent) -> None:
@@ -515,15 +504,15 @@ async def main():
     absent = UserError(ErrorCode.PROVIDER_UNAVAILABLE, "checked")
     settled = 0
     while page := await ledger.list(None, unknown, 20, None):
-        for number, each in enumerate(page):
-            now, copy = datetime.now(UTC), Campaign("copy-" + each.intent.id)
-            await ledger.postpone(each, now, [copy])
+        for number, record in enumerate(page):
+            now, copy = datetime.now(UTC), Campaign("copy-" + record.intent.id)
+            await ledger.postpone(record, now, [copy])
             if number % 2:
-                settled += await ledger.settle_as_not_created(each, absent, now)
+                settled += await ledger.settle_as_not_created(record, absent, now)
             else:
                 person = Evidence.OPERATOR
                 settled += bool(
-                    await ledger.settle_from_evidence(each, Created(copy), person, now, None)
+                    await ledger.settle_from_evidence(record, Created(copy), person, now, None)
                 )
     await ledger.close()
     print(settled)
@@ -538,8 +527,8 @@ async def test_operator_writes_from_another_process_while_a_gateway_is_busy(
     lost = [
         intent(f"lost{number}", account="lost", requested_name=f"{number}") for number in range(300)
     ]
-    await asyncio.gather(*(ledger.begin(each, NOW, None) for each in lost))
-    await asyncio.gather(*(ledger.settle(each, UNKNOWN, NOW, None) for each in lost))
+    await asyncio.gather(*(ledger.begin(intent, NOW, None) for intent in lost))
+    await asyncio.gather(*(ledger.settle(intent, UNKNOWN, NOW, None) for intent in lost))
     written = 0
 
     async def copy_until(operator: "subprocess.Popen[str]", caller: int) -> None:

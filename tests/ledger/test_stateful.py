@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -60,7 +60,7 @@ from support.memory import memory_folder
 START = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 CHECK_TIMEOUT = timedelta(seconds=60)
 
-UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no response"))
 REFUSED = Rejected(UserError(ErrorCode.CONFLICT, "no"), "trace")
 NEVER_SENT = UserError(ErrorCode.OVERLOADED, "never sent")
 ABSENT = UserError(ErrorCode.PROVIDER_UNAVAILABLE, "checked")
@@ -110,7 +110,7 @@ class Attempt:
     is_sent: bool = False
     is_in_flight: bool = False
     is_promised: bool = False
-    answer: Outcome | None = None
+    response: Outcome | None = None
     copy: Campaign | None = None
 
 
@@ -142,7 +142,9 @@ class Copying(RuleBasedStateMachine):
         self.records_are_true()
         far = self.now + timedelta(days=9999)
         due = self.run(self._ledger(0).claim_due("braze", far, 1000, far + CHECK_TIMEOUT))
-        assert {each.intent.id for each in due} == {each.intent.id for each in self._unsettled()}
+        assert {record.intent.id for record in due} == {
+            record.intent.id for record in self._unsettled()
+        }
         for attempt in self.attempts:
             record = self._record(attempt)
             assert record is None or record.status is not DuplicationStatus.IN_PROGRESS
@@ -191,8 +193,10 @@ class Copying(RuleBasedStateMachine):
             for intent in intents
         ]
         results = self.run(self._begin_all(tries))
-        winners = [each for each, result in zip(tries, results, strict=True) if result == Begun()]
-        is_spent = any(self._is_an_override_of(each, named) for each in self.attempts)
+        winners = [
+            attempt for attempt, result in zip(tries, results, strict=True) if result == Begun()
+        ]
+        is_spent = any(self._is_an_override_of(attempt, named) for attempt in self.attempts)
         self.attempts += winners
         if holder is not None:
             assert [taken_by(result) for result in results] == [holder] * callers
@@ -202,7 +206,7 @@ class Copying(RuleBasedStateMachine):
         else:
             assert len(winners) == 1
             losers = [result for result in results if result != Begun()]
-            assert all(taken_by(each).intent == winners[0].intent for each in losers)
+            assert all(taken_by(loser).intent == winners[0].intent for loser in losers)
 
     @precondition(lambda self: self._unknown())
     @rule(which=ANY, key=st.sampled_from(KEYS), at=ANY)
@@ -224,7 +228,7 @@ class Copying(RuleBasedStateMachine):
     async def _begin_all(self, tries: Sequence[Attempt]) -> list[BeginResult]:
         ledgers = self.gateways.ledgers
         return await asyncio.gather(
-            *(ledgers[each.gateway].begin(each.intent, self.now, None) for each in tries)
+            *(ledgers[attempt.gateway].begin(attempt.intent, self.now, None) for attempt in tries)
         )
 
     @precondition(lambda self: self._sendable())
@@ -267,11 +271,11 @@ class Copying(RuleBasedStateMachine):
     ) -> None:
         """Run a whole call, unless something blocks it."""
         self.begin(key, "ours", source, name, "nothing", 1, at)
-        mine = [each for each in self._sendable() if each.intent.key == key]
-        for each in mine:
-            self._send(each)
-            self._receive(each, verdict)
-            self._answer(each, at, is_lost=is_lost)
+        mine = [attempt for attempt in self._sendable() if attempt.intent.key == key]
+        for attempt in mine:
+            self._send(attempt)
+            self._receive(attempt, verdict)
+            self._receive_response(attempt, at, is_lost=is_lost)
 
     def _send(self, attempt: Attempt) -> None:
         record = self._record(attempt)
@@ -293,12 +297,12 @@ class Copying(RuleBasedStateMachine):
         attempt.is_in_flight = False
         if verdict == "made":
             attempt.copy = self._new_campaign(attempt)
-            attempt.answer = Created(attempt.copy, "trace")
+            attempt.response = Created(attempt.copy, "trace")
         elif verdict == "promised":
             attempt.is_promised = True
-            attempt.answer = Accepted("trace")
+            attempt.response = Accepted("trace")
         elif verdict == "refused":
-            attempt.answer = REFUSED
+            attempt.response = REFUSED
 
     @precondition(lambda self: self._promised())
     @rule(which=ANY, is_kept=st.booleans())
@@ -312,10 +316,10 @@ class Copying(RuleBasedStateMachine):
     @rule(which=ANY, at=ANY, is_lost=st.booleans())
     def a_response_arrives(self, which: int, at: int, *, is_lost: bool) -> None:
         """It may be late, repeated, or after the takeover from its gateway."""
-        self._answer(chosen(which, self._sent()), at, is_lost=is_lost)
+        self._receive_response(chosen(which, self._sent()), at, is_lost=is_lost)
 
-    def _answer(self, attempt: Attempt, at: int, *, is_lost: bool) -> None:
-        outcome = UNKNOWN if is_lost or attempt.answer is None else attempt.answer
+    def _receive_response(self, attempt: Attempt, at: int, *, is_lost: bool) -> None:
+        outcome = UNKNOWN if is_lost or attempt.response is None else attempt.response
         before = self._record(attempt)
         self.held.pop(attempt.intent.id, None)
         key_is_taken = before is None and self.run(
@@ -362,11 +366,11 @@ class Copying(RuleBasedStateMachine):
     @rule(at=ANY, limit=st.sampled_from([1, 10]))
     def due_duplications_are_claimed(self, at: int, limit: int) -> None:
         until = self.now + CHECK_TIMEOUT
-        for each in self.run(self._ledger(at).claim_due("braze", self.now, limit, until)):
-            assert each.status in UNSETTLED
-            assert self.held.get(each.intent.id, self.now) <= self.now, "one reader at a time"
-            self.held[each.intent.id] = until
-            self.checked.append(each)
+        for record in self.run(self._ledger(at).claim_due("braze", self.now, limit, until)):
+            assert record.status in UNSETTLED
+            assert self.held.get(record.intent.id, self.now) <= self.now, "one reader at a time"
+            self.held[record.intent.id] = until
+            self.checked.append(record)
 
     @precondition(lambda self: self.checked)
     @rule(which=ANY)
@@ -407,10 +411,10 @@ class Copying(RuleBasedStateMachine):
     def old_duplications_expire(self, age: float, limit: int, at: int) -> None:
         before = self.now - timedelta(seconds=age)
         settled = [
-            each
-            for each in self.records.values()
-            if not each.expired and each.settled_at and each.settled_at < before
-            if each.requested_at < before
+            record
+            for record in self.records.values()
+            if not record.expired and record.settled_at and record.settled_at < before
+            if record.requested_at < before
         ]
         expired = self.run(self._ledger(at).expire(before, limit))
         assert expired == min(limit, len(settled))
@@ -419,14 +423,14 @@ class Copying(RuleBasedStateMachine):
     def expired_duplications_are_deleted(self, age: float, at: int) -> None:
         before = self.now - timedelta(seconds=age)
         old = [
-            each.intent
-            for each in self.records.values()
-            if each.expired and each.requested_at < before
+            record.intent
+            for record in self.records.values()
+            if record.expired and record.requested_at < before
         ]
         assert self.run(self._ledger(at).forget(before, 100)) == len(old)
-        for each in old:
-            del self.records[each.id]
-            del self.sends[each.scope, each.key]
+        for record in old:
+            del self.records[record.id]
+            del self.sends[record.scope, record.key]
 
     # --- invariants -------------------------------------------------------------------------------
 
@@ -446,7 +450,7 @@ class Copying(RuleBasedStateMachine):
                 assert attempt.copy is not None
                 assert record.expired or record.campaign == attempt.copy
             if record.status is DuplicationStatus.ACCEPTED:
-                assert isinstance(attempt.answer, Accepted)
+                assert isinstance(attempt.response, Accepted)
         self.records = recorded
 
     # --- helpers ----------------------------------------------------------------------------------
@@ -494,7 +498,7 @@ class Copying(RuleBasedStateMachine):
     def _newest_unknown(self, intent: Intent) -> Duplication | None:
         unknown = Selection(statuses=(DuplicationStatus.UNKNOWN,))
         listed = self.run(self.gateways.ledgers[0].list(intent.scope, unknown, 1000, None))
-        return next((each for each in listed if same_copy(each.intent, intent)), None)
+        return next((record for record in listed if same_copy(record.intent, intent)), None)
 
     async def _read(self, record: Duplication, copy: Campaign, evidence: Evidence) -> None:
         ledger = self.gateways.ledgers[0]
@@ -509,35 +513,37 @@ class Copying(RuleBasedStateMachine):
 
     def _sendable(self) -> list[Attempt]:
         return [
-            each
-            for each in self.attempts
-            if each.life == self.lives[each.gateway] and not each.is_sent and not each.is_cancelled
+            attempt
+            for attempt in self.attempts
+            if attempt.life == self.lives[attempt.gateway]
+            and not attempt.is_sent
+            and not attempt.is_cancelled
         ]
 
     def _may_still_be_made(self, attempt: Attempt) -> bool:
         return attempt.is_in_flight or attempt.is_promised or attempt in self._sendable()
 
     def _sent(self) -> list[Attempt]:
-        return [each for each in self.attempts if each.is_sent]
+        return [attempt for attempt in self.attempts if attempt.is_sent]
 
     def _in_flight(self) -> list[Attempt]:
-        return [each for each in self.attempts if each.is_in_flight]
+        return [attempt for attempt in self.attempts if attempt.is_in_flight]
 
     def _promised(self) -> list[Attempt]:
-        return [each for each in self.attempts if each.is_promised]
+        return [attempt for attempt in self.attempts if attempt.is_promised]
 
     def _unsettled(self) -> list[Duplication]:
-        return [each for each in self.records.values() if each.status in UNSETTLED]
+        return [record for record in self.records.values() if record.status in UNSETTLED]
 
     def _unknown(self) -> list[Duplication]:
         every = self.records.values()
-        return [each for each in every if each.status is DuplicationStatus.UNKNOWN]
+        return [record for record in every if record.status is DuplicationStatus.UNKNOWN]
 
     def _known_copies(self) -> list[Campaign]:
-        return [each.campaign for each in self.records.values() if each.campaign is not None]
+        return [record.campaign for record in self.records.values() if record.campaign is not None]
 
     def _attempt_of(self, record: Duplication) -> Attempt:
-        return next(each for each in self.attempts if each.intent.id == record.intent.id)
+        return next(attempt for attempt in self.attempts if attempt.intent.id == record.intent.id)
 
 
 Chosen = TypeVar("Chosen")
@@ -622,7 +628,7 @@ async def at_postgres(url: str) -> AsyncIterator[OpenGateways]:
     # As operators they have no heartbeat, so the steps decide which gateway counts as dead.
     ledgers = [await open_ledger(url, as_operator=True) for _ in range(2)]
 
-    engines = [of_postgres(each) for each in ledgers]
+    engines = [of_postgres(ledger) for ledger in ledgers]
 
     async def beat(engine: PostgresEngine) -> None:
         await engine._run(HEARTBEAT, {"owner": engine._owner})
@@ -640,14 +646,14 @@ async def at_postgres(url: str) -> AsyncIterator[OpenGateways]:
 
     @asynccontextmanager
     async def open_gateways() -> AsyncIterator[Gateways]:
-        for each in engines:
-            await beat(each)
+        for engine in engines:
+            await beat(engine)
         await engines[0]._run("TRUNCATE duplication", {})
         yield Gateways(ledgers, crash, take_for_dead)
 
     yield open_gateways
-    for each in ledgers:
-        await each.close()
+    for ledger in ledgers:
+        await ledger.close()
 
 
 def of_postgres(ledger: Ledger) -> PostgresEngine:
@@ -686,8 +692,8 @@ def lengths(examples: int) -> list[Any]:
 
 
 def check(run: Runs, open_gateways: OpenGateways, how_long: settings) -> None:
-    # hypothesis only calls it, so a function is enough.
-    machine: Any = lambda: Copying(run, open_gateways)  # noqa: E731
+    # Its annotation asks for a class, but it only calls it.
+    machine: Any = partial(Copying, run, open_gateways)
     run_state_machine_as_test(machine, settings=how_long)
 
 

@@ -7,9 +7,7 @@ read from it, in its own words.
 
 import gzip
 import json
-import sqlite3
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,11 +35,12 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.sandbox.sandbox import sandbox
+from support.ledgers import as_listed, connected
 
 FOLDER = Path(__file__).parent
 FROZEN: dict[str, Any] = json.loads((FOLDER / "version_4.json").read_text("utf-8"))
 
-# What the present version calls what version 4 has written.
+# The names of the present version for what version 4 wrote.
 FIELDS = {"nonce": "attempt_id", "platform": "id_namespace"}
 EVIDENCE = {"ANSWER": "RESPONSE", "PERSON": "OPERATOR", "INFERRED": "INFERRED"}
 WARNINGS = {
@@ -78,23 +77,11 @@ OVERRIDES = {
 }
 
 
-def shown(record: Duplication) -> Duplication:
-    """Return the record as lists have it."""
-    return replace(record, intent=replace(record.intent, input=""), preexisting_ids=None)
-
-
 def as_after_a_restart(record: Duplication) -> Duplication:
     """Return the record as a SQLite ledger has it, whose one gateway has stopped meanwhile."""
     if record.status is not DuplicationStatus.IN_PROGRESS:
         return record
     return replace(record, status=DuplicationStatus.UNKNOWN, error=ABANDONED)
-
-
-@contextmanager
-def connected(path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.row_factory = sqlite3.Row
-        yield connection
 
 
 @pytest.fixture
@@ -108,8 +95,8 @@ def path(tmp_path: Path) -> Path:
 def load_into_postgres(path: Path, url: str) -> None:
     """Give a PostgreSQL database the tables of that version, and the same rows."""
     with connected(path) as connection:
-        rows = connection.execute("SELECT * FROM duplication").fetchall()
-    columns = rows[0].keys()
+        selected = connection.execute("SELECT * FROM duplication")
+        columns, rows = [column[0] for column in selected.description], selected.fetchall()
     marks = ", ".join(["%s"] * len(columns))
     insert = f"INSERT INTO duplication ({', '.join(columns)}) VALUES ({marks})"
     with psycopg.connect(url, autocommit=True) as database:
@@ -125,7 +112,7 @@ def load_into_postgres(path: Path, url: str) -> None:
 def upgrade(
     request: pytest.FixtureRequest, path: Path, sqlite_url: str, open_at: Open
 ) -> Callable[[], Awaitable[tuple[Ledger, Sequence[Duplication]]]]:
-    """Opens the ledger with the present version; gives it and the records that it has to have."""
+    """Opens the ledger with the present version. Returns it, and the records it must contain."""
 
     async def open_upgraded() -> tuple[Ledger, Sequence[Duplication]]:
         if request.param == "sqlite":
@@ -168,7 +155,7 @@ async def test_every_record_of_version_4_is_read_with_the_new_names(upgrade: Upg
         assert await ledger.get(intent.scope, intent.id) == (None if record.expired else record)
     listed = await ledger.list(None, Selection(), 1000, None)
     by_id = {record.intent.id: record for record in records}
-    assert listed == [shown(by_id[duplication_id]) for duplication_id in FROZEN["listed"]]
+    assert listed == [as_listed(by_id[duplication_id]) for duplication_id in FROZEN["listed"]]
 
 
 async def test_texts_that_look_like_old_names_are_kept(upgrade: Upgrade) -> None:
@@ -210,7 +197,7 @@ def again(intent: Intent, override_of: str | None = None) -> Intent:
     return replace(intent, id=new_id(), attempt_id=new_id(), key=new_id(), override_of=override_of)
 
 
-async def test_work_goes_on_in_a_ledger_of_version_4(upgrade: Upgrade) -> None:
+async def test_ledger_of_version_4_can_be_used_after_the_upgrade(upgrade: Upgrade) -> None:
     ledger, records = await upgrade()
     now = ledger.now()
     for record in records:
@@ -222,7 +209,7 @@ async def test_work_goes_on_in_a_ledger_of_version_4(upgrade: Upgrade) -> None:
     for key in ("operator-absent", "operator-created", "inferred"):
         intent = by_key(key).intent
         settled = await ledger.settle(intent, Created(Campaign(f"of-{key}")), now, None)
-        assert settled.evidence is Evidence.RESPONSE, "a response outweighs weaker evidence"
+        assert settled.evidence is Evidence.RESPONSE, "a response replaces weaker evidence"
         assert settled.campaign == Campaign(f"of-{key}")
 
     unknown = await ledger.find("everyone", "candidates")
@@ -263,8 +250,8 @@ def make_recent(path: Path) -> None:
         )
 
 
-async def test_a_key_of_version_4_is_replayed_over_http(path: Path) -> None:
-    """The fingerprint of the same input is the same, or a retry would be refused as another's."""
+async def test_key_of_version_4_is_replayed_over_http(path: Path) -> None:
+    """The fingerprint of the same input must be the same. Otherwise a retry would be refused."""
     make_recent(path)
     async with (
         sandbox("127.0.0.1", 0, path) as running,

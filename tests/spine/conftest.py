@@ -1,4 +1,4 @@
-"""The inner rooms by themselves: an account at an emulator, a ledger that fails when told to."""
+"""The duplication without HTTP: an account at an emulator, and a ledger that can fail."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import strawberry
 
 from campaign_gateway.accounts import Account, open_account
 from campaign_gateway.connectors.providers.sonarly import SonarlyCampaignInput
@@ -22,7 +23,7 @@ from support.stub_provider import Copying, StubGateway, gateway_of
 
 
 class Flaky:
-    """A real ledger whose named methods fail as often as told, before or after having done it."""
+    """A real ledger. `failures` says how often a method fails, `failures_after` after its work."""
 
     def __init__(self, ledger: Ledger, url: str) -> None:
         self.ledger = ledger
@@ -31,7 +32,7 @@ class Flaky:
         self.failures_after: dict[str, int] = {}
 
     async def reopen(self) -> None:
-        """As the next gateway would, after this one has gone."""
+        """Open the ledger as the next gateway does, after this one has stopped."""
         await self.ledger.close()
         self.ledger = await open_ledger(self.url)
 
@@ -84,8 +85,8 @@ async def account(provider: str) -> AsyncIterator[Account]:
 def copies(provider: str) -> Any:
     async def count() -> int:
         async with httpx.AsyncClient(trust_env=False, verify=NO_CAS) as client:
-            answer = await client.get(f"{provider}/_emulator/copies")
-        asked: int = answer.json()["asked"]
+            response = await client.get(f"{provider}/_emulator/copies")
+        asked: int = response.json()["asked"]
         return asked
 
     return count
@@ -94,12 +95,12 @@ def copies(provider: str) -> Any:
 @pytest.fixture
 def campaign() -> Any:
     def make(campaign_id: str = "507f1f77bcf86cd799439011", **fields: Any) -> SonarlyCampaignInput:
-        given = {"account": None, "name": "Copy", "lead_ids": None, **fields}
+        options = {"account": None, "name": "Copy", "lead_ids": None, **fields}
         return SonarlyCampaignInput(
-            account_group_id=GROUP,  # type: ignore[arg-type]
-            campaign_id=campaign_id,  # type: ignore[arg-type]
-            audience_id="507f1f77bcf86cd799439021",  # type: ignore[arg-type]
-            **given,
+            account_group_id=strawberry.ID(GROUP),
+            campaign_id=strawberry.ID(campaign_id),
+            audience_id=strawberry.ID("507f1f77bcf86cd799439021"),
+            **options,
         )
 
     return make
@@ -107,7 +108,7 @@ def campaign() -> Any:
 
 @pytest.fixture
 async def open_gateway(ledger: Flaky) -> AsyncIterator[Callable[..., Awaitable[StubGateway]]]:
-    """Opens a gateway in front of a stub provider of a kind; more is fields of `Timing`."""
+    """Opens a gateway with a stub provider of a kind. `timing` has fields of `Timing`."""
     async with AsyncExitStack() as opened:
 
         async def open_one(kind: type[Copying], timeout: float = 5, **timing: Any) -> StubGateway:

@@ -1,4 +1,4 @@
-"""One call, cancelled at each of its awaits in turn, as a client or a violent end would."""
+"""One call, cancelled at each of its awaits, as by a client that leaves or a gateway that stops."""
 
 import asyncio
 import types
@@ -19,13 +19,13 @@ from support.plain import NO_CAS
 
 SOURCE = "507f1f77bcf86cd799439011"
 
-# More awaits than this has no call; a harness that never gets through would go on for ever.
+# No call has more awaits. Without this limit, a test that never ends a call would run for ever.
 MOST_AWAITS = 300
 
 
 @dataclass
 class Interruption:
-    """Cancels the first task of that name when it waits for the `at`-th time."""
+    """Cancels the first task with this name when it waits for the `at`-th time."""
 
     name: str
     at: int
@@ -62,7 +62,7 @@ async def _watched(coroutine: Coroutine[Any, Any, Any], before_wait: Callable[[]
 def _steps_of(
     coroutine: Coroutine[Any, Any, Any], before_wait: Callable[[], None]
 ) -> Generator[Any, Any, Any]:
-    """Runs it as a task would, and says so each time it is about to wait."""
+    """Run the coroutine as a task does, and call `before_wait` before each wait."""
     thrown: BaseException | None = None
     while True:
         try:
@@ -73,7 +73,7 @@ def _steps_of(
         thrown = None
         try:
             yield awaited
-        except BaseException as error:  # noqa: BLE001 - a cancellation is what this is about
+        except BaseException as error:  # noqa: BLE001 - a CancelledError must reach the coroutine
             thrown = error
 
 
@@ -89,19 +89,19 @@ async def interrupted(name: str, at: int) -> AsyncIterator[Interruption]:
 
 
 @dataclass
-class Truth:
+class Counts:
     asked: int
     made: int
 
 
 @pytest.fixture
-def truth(provider: str) -> Any:
-    """How often the provider was asked, and how many copies of that name it has made."""
+def count_copies(provider: str) -> Any:
+    """Returns how many copies were requested in total, and how many copies of a name exist."""
 
-    async def look(name: str) -> Truth:
+    async def look(name: str) -> Counts:
         async with httpx.AsyncClient(trust_env=False, verify=NO_CAS) as client:
             copies = (await client.get(f"{provider}/_emulator/copies")).json()
-        return Truth(copies["asked"], sum(each["name"] == name for each in copies["copies"]))
+        return Counts(copies["asked"], sum(copy["name"] == name for copy in copies["copies"]))
 
     return look
 
@@ -111,46 +111,46 @@ async def assert_true_and_never_repeated(
     account: Account,
     ledger: Any,
     campaign: Any,
-    truth: Any,
+    count_copies: Any,
     asked_before: int,
 ) -> None:
-    """What holds after a call that was cut anywhere, now and after a restart."""
-    # Whatever the writer of the ledger still has, and the provider has received, takes effect.
+    """Assert what must be true after a cancelled call, before and after a restart."""
+    # Pending writes of the ledger and requests at the provider still take effect.
     await ledger.ledger.check()
     await asyncio.sleep(0.03)
     assert account.rate_limiter._slots._value == CALLS_AT_ONCE
     assert duplicator._running == {}
     record = await ledger.ledger.find("everyone", campaign.name)
-    there = await truth(campaign.name)
-    assert there.asked <= asked_before + 1
+    counts = await count_copies(campaign.name)
+    assert counts.asked <= asked_before + 1
     if record is None:
-        assert there.asked == asked_before, "nothing is sent without a record"
+        assert counts.asked == asked_before, "nothing is sent without a record"
     else:
-        assert_says(record, there)
+        assert_matches(record, counts)
 
     retrying = Duplicator({"sonarly": account}, ledger.ledger, deadline=0.05)
-    answer = await ask(retrying, campaign)
+    result = await ask(retrying, campaign)
     if record is not None:
-        assert answer.duplication == record
-        assert answer.replayed
+        assert result.duplication == record
+        assert result.replayed
 
     await retrying.drain()
     await ledger.reopen()
     after = Duplicator({"sonarly": account}, ledger.ledger, deadline=5)
-    answer = await ask(after, campaign)
-    there = await truth(campaign.name)
-    assert there.asked <= asked_before + 1
-    assert answer.replayed
-    assert answer.duplication is not None
-    assert answer.duplication.status is not DuplicationStatus.IN_PROGRESS
-    assert_says(answer.duplication, there)
+    result = await ask(after, campaign)
+    counts = await count_copies(campaign.name)
+    assert counts.asked <= asked_before + 1
+    assert result.replayed
+    assert result.duplication is not None
+    assert result.duplication.status is not DuplicationStatus.IN_PROGRESS
+    assert_matches(result.duplication, counts)
     if record is not None and record.status is DuplicationStatus.IN_PROGRESS:
-        assert answer.duplication.status is DuplicationStatus.UNKNOWN
+        assert result.duplication.status is DuplicationStatus.UNKNOWN
 
 
-def assert_says(record: Duplication, there: Truth) -> None:
-    assert there.made <= 1
-    if there.made:
+def assert_matches(record: Duplication, counts: Counts) -> None:
+    assert counts.made <= 1
+    if counts.made:
         assert record.status is not DuplicationStatus.REJECTED
     else:
         assert record.status is not DuplicationStatus.CREATED
@@ -162,22 +162,24 @@ async def ask(duplicator: Duplicator, campaign: Any) -> DuplicationResult:
 
 @pytest.mark.parametrize("source", [SOURCE, "cut-after-copy", "not-found"])
 async def test_caller_that_leaves_at_any_await_does_not_change_the_outcome(
-    account: Account, ledger: Any, campaign: Any, truth: Any, source: str
+    account: Account, ledger: Any, campaign: Any, count_copies: Any, source: str
 ) -> None:
     for at in count(1):
         assert at < MOST_AWAITS
         mine = campaign(source, name=f"Copy-{at}")
         duplicator = Duplicator({"sonarly": account}, ledger.ledger, deadline=5)
-        before = (await truth(mine.name)).asked
+        before = (await count_copies(mine.name)).asked
         async with interrupted("ask", at) as interruption:
             with suppress(asyncio.CancelledError):
                 await asyncio.create_task(ask(duplicator, mine))
         await duplicator.drain()
         record = await ledger.ledger.find("everyone", mine.name)
-        assert record is not None, "the call went on without its caller"
+        assert record is not None, "the call continued without its caller"
         assert record.status is not DuplicationStatus.IN_PROGRESS
-        assert (await truth(mine.name)).asked == before + 1
-        await assert_true_and_never_repeated(duplicator, account, ledger, mine, truth, before)
+        assert (await count_copies(mine.name)).asked == before + 1
+        await assert_true_and_never_repeated(
+            duplicator, account, ledger, mine, count_copies, before
+        )
         if not interruption.is_done:
             break
     assert at > 1
@@ -187,23 +189,27 @@ async def test_caller_that_leaves_at_any_await_does_not_change_the_outcome(
 @pytest.mark.parametrize("name", ["Duplicator._run", "Ledger.begin"])
 @pytest.mark.parametrize("source", [SOURCE, "cut-after-copy"])
 async def test_call_cancelled_at_any_await_is_never_sent_twice(
-    account: Account, ledger: Any, campaign: Any, truth: Any, name: str, source: str
+    account: Account, ledger: Any, campaign: Any, count_copies: Any, name: str, source: str
 ) -> None:
-    """Without a grace, as when a gateway that stops is told to stop at once."""
+    """The gateway stops without waiting for its calls."""
     statuses = set()
     for at in count(1):
         assert at < MOST_AWAITS
         mine = campaign(source, name=f"Copy-{at}")
         duplicator = Duplicator({"sonarly": account}, ledger.ledger, deadline=5)
-        before = (await truth(mine.name)).asked
+        before = (await count_copies(mine.name)).asked
         async with interrupted(name, at) as interruption:
             with suppress(asyncio.CancelledError):
                 await ask(duplicator, mine)
-        await assert_true_and_never_repeated(duplicator, account, ledger, mine, truth, before)
+        await assert_true_and_never_repeated(
+            duplicator, account, ledger, mine, count_copies, before
+        )
         record = await ledger.ledger.find("everyone", mine.name)
         statuses.add(record.status)
         if not interruption.is_done:
             break
     assert interruption.is_taken
     assert at > 1
-    assert DuplicationStatus.UNKNOWN in statuses, "some were cut after their record was written"
+    assert DuplicationStatus.UNKNOWN in statuses, (
+        "some were cancelled after their record was written"
+    )

@@ -1,4 +1,4 @@
-"""What comes after a copy is on record: its name, a look at it, and whatever cuts that short."""
+"""The steps after a copy is recorded: its lookup and its rename, with failures and crashes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -41,22 +41,22 @@ from support.stub_provider import (
     Renaming,
     StubGateway,
     StubInput,
-    until,
 )
+from support.waiting import until_async
 
 NAME_NOT_APPLIED, DETAILS_UNKNOWN = WarningCode.NAME_NOT_APPLIED, WarningCode.DETAILS_UNKNOWN
 NOW = datetime.now(UTC)
-LOST = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+LOST = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no response"))
 
 Open = Callable[..., Awaitable[StubGateway]]
 
 
-# A pending step is due at once, for tests of the reconciler as it runs.
+# A pending step is due immediately, for tests with a running reconciler.
 AT_ONCE: dict[str, float] = {"completion_due_after": 0, "completion_retry_interval": 0}
 
 
 def codes(record: Duplication) -> list[WarningCode]:
-    return [each.code for each in record.warnings]
+    return [warning.code for warning in record.warnings]
 
 
 def name(record: Duplication) -> str | None:
@@ -72,7 +72,7 @@ def copy_id(record: Duplication) -> str | None:
 async def begun(
     gateway: StubGateway, key: str = "k", at: datetime = NOW, **fields: Any
 ) -> Duplication:
-    """A record of a call that is under way, as another gateway of this account would have it."""
+    """Return the record of a call in progress, as another gateway of this account writes it."""
     campaign = StubInput(**fields)
     intent = make_intent("everyone", key, gateway.account, campaign)
     await gateway.ledger.begin(intent, at, None)
@@ -80,7 +80,7 @@ async def begun(
 
 
 async def unfinished(gateway: StubGateway, at: datetime, campaign_id: str = "c1") -> Duplication:
-    """A copy that was recorded then and was never finished."""
+    """Return the record of a copy that was recorded at this time and never completed."""
     record = await begun(gateway, at=at)
     copy = Created(Campaign(campaign_id, name="Copy of source"))
     copy = completion.with_pending_warnings(gateway.account, record.intent, copy)
@@ -89,18 +89,18 @@ async def unfinished(gateway: StubGateway, at: datetime, campaign_id: str = "c1"
 
 
 def halt(ledger: Any, method: str, *, after: bool) -> asyncio.Event:
-    """Whoever calls that method of the ledger comes no further, until the gateway is restarted."""
-    there, real = asyncio.Event(), getattr(ledger.ledger, method)
+    """Let calls of a method of the ledger hang until a restart. The event is set at the first."""
+    received, real = asyncio.Event(), getattr(ledger.ledger, method)
 
     async def halting(*arguments: Any) -> object:
         if after:
             await real(*arguments)
-        there.set()
+        received.set()
         return await asyncio.Event().wait()
 
-    # On the ledger that is open now: the one that is opened after a crash has its own method.
+    # Only on the ledger that is open now: a restarted gateway opens another one.
     setattr(ledger.ledger, method, halting)
-    return there
+    return received
 
 
 async def test_copy_is_recorded_with_its_id_before_the_rename_is_sent(
@@ -112,7 +112,7 @@ async def test_copy_is_recorded_with_its_id_before_the_rename_is_sent(
     async def look() -> None:
         recorded.append(await gateway.recorded())
 
-    # What a gateway that died now would leave behind is what the provider sees here.
+    # This is the record that a gateway would leave if it died during the rename.
     gateway.provider.meanwhile["rename"] = look
     await gateway.copy()
     (then,) = recorded
@@ -142,7 +142,7 @@ async def test_rejected_rename_is_a_final_warning_with_the_provider_s_message(
     assert name(copy) == "Copy of source"
     assert codes(copy) == [NAME_NOT_APPLIED]
     assert copy.warnings[0].provider_message == f"Refused with {status}"
-    # An error would say that there is no copy.
+    # An error would mean that there is no copy.
     assert copy.error is None
     assert await gateway.recorded() == copy
     assert await gateway.due() == []
@@ -150,7 +150,7 @@ async def test_rejected_rename_is_a_final_warning_with_the_provider_s_message(
 
 async def test_rejected_rename_does_not_stop_the_lookup(open_gateway: Open) -> None:
     gateway = await open_gateway(Named)
-    gateway.provider.tells = ("id",)
+    gateway.provider.response_fields = ("id",)
     gateway.provider.faults["rename"].append(422)
     copy = await gateway.copy()
     assert name(copy) == "Copy of source"
@@ -161,9 +161,9 @@ async def test_rejected_rename_does_not_stop_the_lookup(open_gateway: Open) -> N
 async def test_rename_rejected_without_a_lookup_is_retried_after_one(
     open_gateway: Open,
 ) -> None:
-    """Some renames have to repeat what would have been read."""
+    """Some renames must repeat fields that only the lookup returns."""
     gateway = await open_gateway(Named)
-    gateway.provider.tells = ("id",)
+    gateway.provider.response_fields = ("id",)
     gateway.provider.faults["rename"] += [422, 422, 422]
     gateway.provider.faults["read"] += [404, 404]
     assert set(codes(await gateway.copy())) == {NAME_NOT_APPLIED, DETAILS_UNKNOWN}
@@ -181,7 +181,7 @@ async def test_rename_rejected_without_a_lookup_is_retried_after_one(
     [
         (500, "Refused with 500"),
         (503, "Refused with 503"),
-        # The refusals that do not hold for good: a copy may not be seen everywhere at once.
+        # These refusals may be temporary: a new copy may not be visible everywhere yet.
         (429, "Refused with 429"),
         (404, "Refused with 404"),
         ("cut-before-copy", None),
@@ -200,14 +200,14 @@ async def test_rename_with_a_temporary_failure_is_retried(
     assert name(copy) == "Copy of source"
     assert codes(copy) == [NAME_NOT_APPLIED]
     assert copy.warnings[0].provider_message == words
-    # Not at once: whatever keeps the provider from it will hardly be over.
+    # The retry comes later, because the cause is probably not over yet.
     assert (
         await gateway.due(began + timedelta(seconds=DEFAULT_TIMING.completion_retry_interval)) == []
     )
     assert await gateway.check() == 1
     assert (name(await gateway.recorded()), (await gateway.recorded()).warnings) == ("Wanted", ())
     assert await gateway.due() == []
-    # Reading it first tells of a rename that took effect and was not answered.
+    # The lookup before the retry shows a rename that took effect without a response.
     again = [] if fault in {"cut-after-copy", "garbage"} else ["rename c1"]
     assert gateway.provider.calls == ["copy", "read c1", "rename c1", "read c1", *again]
 
@@ -218,7 +218,7 @@ async def test_warning_has_the_provider_s_newest_message(open_gateway: Open) -> 
     await gateway.copy()
     await gateway.check()
     record = await gateway.recorded()
-    assert [(each.code, each.provider_message) for each in record.warnings] == [
+    assert [(warning.code, warning.provider_message) for warning in record.warnings] == [
         (NAME_NOT_APPLIED, "Refused with 422")
     ]
     assert await gateway.due() == []
@@ -231,7 +231,7 @@ async def test_rename_that_hangs_delays_the_caller_only_up_to_the_timeout(
     gateway.provider.faults["rename"].append("hang")
     began = monotonic()
     copy = await gateway.copy()
-    # Without the bound it would end with the transport's timeout.
+    # Without this timeout, the call would end with the transport's timeout.
     assert monotonic() - began < 5
     assert codes(copy) == [NAME_NOT_APPLIED]
     assert await gateway.check() == 1
@@ -240,7 +240,7 @@ async def test_rename_that_hangs_delays_the_caller_only_up_to_the_timeout(
 
 async def test_lookup_is_kept_when_the_rename_hangs(open_gateway: Open) -> None:
     gateway = await open_gateway(Named, timeout=20, completion_timeout=1)
-    gateway.provider.tells = ("id",)
+    gateway.provider.response_fields = ("id",)
     gateway.provider.faults["rename"].append("hang")
     copy = await gateway.copy()
     assert (name(copy), codes(copy)) == ("Copy of source", [NAME_NOT_APPLIED])
@@ -251,7 +251,7 @@ async def test_lookup_is_kept_when_the_rename_hangs(open_gateway: Open) -> None:
 @pytest.mark.parametrize(
     ("method", "after", "renames"),
     [
-        # Between the copy and its name; and when it has its name, before that is on record.
+        # Between the copy and the rename, and between the rename and its record.
         ("settle", True, 0),
         ("update_copy", False, 1),
         ("update_copy", True, 1),
@@ -266,9 +266,9 @@ async def test_crash_around_the_rename_loses_nothing_and_repeats_no_copy(
     renames: int,
 ) -> None:
     gateway = await open_gateway(Named, **AT_ONCE)
-    there = halt(ledger, method, after=after)
+    received = halt(ledger, method, after=after)
     asking = asyncio.create_task(gateway.ask())
-    await asyncio.wait_for(there.wait(), 10)
+    await asyncio.wait_for(received.wait(), 10)
     assert gateway.provider.count("rename") == renames
     await gateway.crash()
     await asyncio.wait([asking])
@@ -278,10 +278,10 @@ async def test_crash_around_the_rename_loses_nothing_and_repeats_no_copy(
     assert again.duplication is not None
     assert again.duplication.status is DuplicationStatus.CREATED
     assert copy_id(again.duplication) == "c1"
-    # Only what is on record is told, even if the provider has done more.
+    # The response contains only what is recorded, even if the provider has done more.
     assert (again.duplication.warnings == ()) is (method == "update_copy" and after)
     async with gateway.reconciling():
-        await until(lambda: is_finished(gateway))
+        await until_async(lambda: is_finished(gateway))
     assert name(await gateway.recorded()) == "Wanted"
     assert await gateway.due() == []
     assert gateway.provider.campaigns.keys() == {"c1"}
@@ -296,20 +296,14 @@ async def test_crash_during_the_rename_loses_nothing_and_repeats_no_copy(
     open_gateway: Open,
 ) -> None:
     gateway = await open_gateway(Named, **AT_ONCE)
-    there = asyncio.Event()
-
-    async def notice() -> None:
-        there.set()
-
-    gateway.provider.meanwhile["rename"] = notice
-    gateway.provider.faults["rename"].append("hang")
+    received = gateway.provider.hang("rename")
     asking = asyncio.create_task(gateway.ask())
-    await asyncio.wait_for(there.wait(), 10)
+    await asyncio.wait_for(received.wait(), 10)
     await gateway.crash()
     await asyncio.wait([asking])
     assert copy_id(await gateway.recorded()) == "c1"
     async with gateway.reconciling():
-        await until(lambda: is_finished(gateway))
+        await until_async(lambda: is_finished(gateway))
     assert name(await gateway.recorded()) == "Wanted"
     assert gateway.provider.calls == ["copy", "read c1", "rename c1", "read c1", "rename c1"]
 
@@ -318,34 +312,30 @@ async def test_copy_is_found_by_search_after_a_crash_before_its_record(
     open_gateway: Open, ledger: Any
 ) -> None:
     gateway = await open_gateway(Found, **AT_ONCE)
-    there = halt(ledger, "settle", after=False)
+    received = halt(ledger, "settle", after=False)
     asking = asyncio.create_task(gateway.ask())
-    await asyncio.wait_for(there.wait(), 10)
+    await asyncio.wait_for(received.wait(), 10)
     await gateway.crash()
     await asyncio.wait([asking])
     assert (await gateway.recorded()).status is DuplicationStatus.UNKNOWN
     async with gateway.reconciling():
-        await until(lambda: is_found(gateway))
-    found = await gateway.recorded()
-    assert (copy_id(found), found.evidence) == ("c1", Evidence.INFERRED)
-    assert codes(found) == [NAME_NOT_APPLIED]
+        await until_async(gateway.is_created)
+    record = await gateway.recorded()
+    assert (copy_id(record), record.evidence) == ("c1", Evidence.INFERRED)
+    assert codes(record) == [NAME_NOT_APPLIED]
     assert gateway.provider.count("copy") == 1
-
-
-async def is_found(gateway: StubGateway) -> bool:
-    return (await gateway.recorded()).status is DuplicationStatus.CREATED
 
 
 @pytest.mark.parametrize(("minutes", "goes_on"), [(9, True), (11, False)])
 async def test_failed_step_is_retried_for_ten_minutes(
     open_gateway: Open, minutes: int, *, goes_on: bool
 ) -> None:
-    """People may have worked on the copy by then."""
+    """After that, people may have worked on the copy."""
     gateway = await open_gateway(Named)
     gateway.provider.add()
     await unfinished(gateway, datetime.now(UTC) - timedelta(minutes=minutes))
     gateway.provider.faults["rename"].append(500)
-    # Tried once in any case: the gateway may have been down all the while.
+    # There is always one try, because the gateway may have been down during the ten minutes.
     assert await gateway.check() == 1
     assert codes(await gateway.recorded()) == [NAME_NOT_APPLIED]
     assert bool(await gateway.due()) is goes_on
@@ -357,7 +347,7 @@ async def test_copy_with_the_requested_name_is_not_renamed(
 ) -> None:
     gateway = await open_gateway(Named)
     copy = await gateway.copy(StubInput(name=asked))
-    # Providers trim names, and another call for a space would go on for ever.
+    # Providers trim names, so a rename for a space would be repeated for ever.
     assert (name(copy), copy.warnings) == ("Copy of source", ())
     assert gateway.provider.calls == ["copy"]
     assert await gateway.due() == []
@@ -388,14 +378,14 @@ async def test_another_key_with_the_same_input_makes_another_copy(open_gateway: 
     first, second = await gateway.copy(key="first"), await gateway.copy(key="second")
     assert [copy_id(first), copy_id(second)] == ["c1", "c2"]
     first_calls, second_calls = (
-        ["copy", f"read {each}", f"rename {each}"] for each in ("c1", "c2")
+        ["copy", f"read {campaign_id}", f"rename {campaign_id}"] for campaign_id in ("c1", "c2")
     )
     assert gateway.provider.calls == first_calls + second_calls
 
 
 async def test_copy_with_only_an_id_is_looked_up(open_gateway: Open) -> None:
     gateway = await open_gateway(Reading)
-    gateway.provider.tells = ("id",)
+    gateway.provider.response_fields = ("id",)
     copy = await gateway.copy()
     assert copy.campaign is not None
     assert (copy.campaign.name, copy.campaign.provider_status) == ("Copy of source", "PENDING")
@@ -410,7 +400,7 @@ async def test_copy_whose_lookup_failed_is_looked_up_later(
     open_gateway: Open, fault: int | str
 ) -> None:
     gateway = await open_gateway(Reading, timeout=0.5)
-    gateway.provider.tells = ("id",)
+    gateway.provider.response_fields = ("id",)
     gateway.provider.faults["read"].append(fault)
     copy = await gateway.copy()
     assert (copy_id(copy), name(copy), codes(copy)) == ("c1", None, [DETAILS_UNKNOWN])
@@ -437,7 +427,7 @@ async def test_copy_that_got_its_name_meanwhile_is_not_renamed_again(
 
 async def test_copy_whose_lookup_failed_is_renamed_anyway(open_gateway: Open) -> None:
     gateway = await open_gateway(Named)
-    gateway.provider.tells = ("id",)
+    gateway.provider.response_fields = ("id",)
     gateway.provider.faults["read"].append(500)
     copy = await gateway.copy()
     assert (name(copy), codes(copy)) == ("Wanted", [DETAILS_UNKNOWN])
@@ -450,7 +440,7 @@ async def test_copy_is_renamed_later_when_only_the_lookup_succeeded(
     open_gateway: Open,
 ) -> None:
     gateway = await open_gateway(Named)
-    gateway.provider.tells = ("id",)
+    gateway.provider.response_fields = ("id",)
     gateway.provider.faults["rename"].append(500)
     copy = await gateway.copy()
     assert (name(copy), codes(copy)) == ("Copy of source", [NAME_NOT_APPLIED])
@@ -461,7 +451,7 @@ async def test_copy_is_renamed_later_when_only_the_lookup_succeeded(
 
 async def test_each_failed_step_is_done_once(open_gateway: Open) -> None:
     gateway = await open_gateway(Named)
-    gateway.provider.tells = ("id",)
+    gateway.provider.response_fields = ("id",)
     gateway.provider.faults["rename"] += [500, 500]
     gateway.provider.faults["read"] += [500]
     assert set(codes(await gateway.copy())) == {NAME_NOT_APPLIED, DETAILS_UNKNOWN}
@@ -482,7 +472,7 @@ async def test_ledger_failure_after_the_rename_repeats_the_steps_later(
     copy = await gateway.copy()
     assert (copy_id(copy), codes(copy)) == ("c1", [NAME_NOT_APPLIED])
     assert await gateway.recorded() == copy
-    # The same again for the reconciler, whose check must not end with it.
+    # The reconciler meets the same failure, and must continue after it.
     ledger.failures = {"update_copy": 1}
     assert await gateway.check() == 1
     assert await gateway.check() == 1
@@ -497,7 +487,7 @@ async def test_completion_with_an_uncertain_commit_is_reported_as_recorded(
     ledger.failures_after = {"update_copy": 1}
     copy = await gateway.copy()
     assert (copy.status, copy_id(copy)) == (DuplicationStatus.CREATED, "c1")
-    # What the caller was told may be behind the record, never ahead of it.
+    # The caller's response may be older than the record, but never newer.
     assert name(await gateway.copy()) == "Wanted"
 
 
@@ -537,7 +527,7 @@ async def test_step_that_hits_a_bug_is_not_retried_for_ever(
 async def test_recorded_input_of_another_version_postpones_the_check(
     open_gateway: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As when a newer version has renamed a field of the provider's input."""
+    """For example, a newer version has renamed a field of the provider's input."""
 
     @dataclass(frozen=True)
     class NewerInput:
@@ -555,7 +545,7 @@ async def test_recorded_input_of_another_version_postpones_the_check(
 async def test_late_response_during_a_check_keeps_its_copy(
     open_gateway: Open,
 ) -> None:
-    """The provider's own answer, which comes late, outweighs what reading has found."""
+    """A late response of the provider replaces the result of a search."""
     gateway = await open_gateway(Named)
     gateway.provider.add()
     record = await begun(gateway)
@@ -566,11 +556,11 @@ async def test_late_response_during_a_check_keeps_its_copy(
     inferred = Evidence.INFERRED
     assert await gateway.ledger.settle_from_evidence(record, guess, inferred, NOW, NOW)
 
-    async def answer_late() -> None:
+    async def respond_late() -> None:
         late = Created(Campaign("c2", name="Another"))
         await gateway.ledger.settle(record.intent, late, NOW, None)
 
-    gateway.provider.meanwhile["rename"] = answer_late
+    gateway.provider.meanwhile["rename"] = respond_late
     assert await gateway.check() == 1
     after = await gateway.recorded()
     assert (copy_id(after), name(after), after.warnings) == ("c2", "Another", ())
@@ -579,15 +569,15 @@ async def test_late_response_during_a_check_keeps_its_copy(
 
 
 async def test_copy_found_by_search_is_not_renamed(open_gateway: Open) -> None:
-    """It may yet be somebody else's, who copied the same campaign by hand."""
+    """It may belong to a person who copied the same campaign by hand."""
     gateway = await open_gateway(Found)
     gateway.provider.faults["copy"].append("cut-after-copy")
     await gateway.lose()
     assert await gateway.check() == 1
-    found = await gateway.recorded()
-    assert (copy_id(found), name(found)) == ("c1", "Copy of source")
-    assert found.evidence is Evidence.INFERRED
-    (left,) = found.warnings
+    record = await gateway.recorded()
+    assert (copy_id(record), name(record)) == ("c1", "Copy of source")
+    assert record.evidence is Evidence.INFERRED
+    (left,) = record.warnings
     assert (left.code, left.is_final) == (NAME_NOT_APPLIED, True)
     assert "Rename it at Stub" in left.message
     assert await gateway.due() == []
@@ -601,7 +591,7 @@ async def test_copy_named_by_an_operator_is_not_renamed(open_gateway: Open) -> N
     lost = await gateway.lose()
     other = gateway.provider.add("elsewhere", "By hand")
     await manual_resolution.resolve_as_created(gateway.ledger, lost.intent.id, other)
-    # Whoever chose the campaign also chose what it is called.
+    # The operator chose this campaign, so its name is not changed.
     assert await gateway.due() == []
     assert (await gateway.recorded()).warnings == ()
     assert gateway.provider.count("rename") == 0
@@ -633,9 +623,9 @@ async def test_lost_copy_is_found_by_its_source_id(open_gateway: Open, asked: st
     gateway.provider.faults["copy"].append("cut-after-copy")
     await gateway.lose(StubInput(name=asked))
     await gateway.check()
-    found = await gateway.recorded()
-    assert (found.status, copy_id(found)) == (DuplicationStatus.CREATED, "c2")
-    assert codes(found) == ([NAME_NOT_APPLIED] if asked else [])
+    record = await gateway.recorded()
+    assert (record.status, copy_id(record)) == (DuplicationStatus.CREATED, "c2")
+    assert codes(record) == ([NAME_NOT_APPLIED] if asked else [])
 
 
 async def test_copy_of_another_source_is_not_matched_by_name(open_gateway: Open) -> None:
@@ -657,7 +647,7 @@ async def test_copy_without_a_source_id_is_found_by_its_name_only(open_gateway: 
     assert await gateway.check() == 2
     assert (await gateway.recorded("unnamed")).status is DuplicationStatus.UNKNOWN
     assert copy_id(await gateway.recorded("named")) == "c2"
-    # Nothing could be found for the one without a name, so nobody is asked for it.
+    # A copy without a name cannot be found, so the provider is not asked for it.
     assert gateway.provider.count("list") == 1
 
 
@@ -667,7 +657,7 @@ async def test_copy_that_needs_a_rename_is_not_searched_by_name(
     gateway = await open_gateway(NamedAndListed)
     gateway.provider.faults["copy"].append("cut-after-copy")
     await gateway.lose()
-    # What has the name now is what somebody else has made in place of the lost copy.
+    # The campaign with the name is one that a person made instead of the lost copy.
     gateway.provider.add("source", "Wanted")
     assert await gateway.check() == 1
     assert (await gateway.recorded()).status is DuplicationStatus.UNKNOWN
@@ -690,7 +680,7 @@ async def test_copy_without_a_creation_time_is_the_one_that_did_not_exist_before
 async def test_two_different_intents_on_one_source_get_no_copy_by_search(
     open_gateway: Open, second: str
 ) -> None:
-    """Which of them is whose is not told by anything, and each would get its name."""
+    """Nothing shows which copy belongs to which intent, and a wrong copy would be renamed."""
     gateway = await open_gateway(Found)
     gateway.provider.faults["copy"] += ["cut-after-copy", second]
     await gateway.lose(StubInput(name="One"), key="one")
@@ -699,7 +689,9 @@ async def test_two_different_intents_on_one_source_get_no_copy_by_search(
     for key in ("one", "other"):
         record = await gateway.recorded(key)
         assert record.status is DuplicationStatus.UNKNOWN
-        assert {each.id for each in record.candidates} == gateway.provider.campaigns.keys()
+        assert {
+            candidate.id for candidate in record.candidates
+        } == gateway.provider.campaigns.keys()
     assert gateway.provider.count("rename") == 0
 
 
@@ -711,7 +703,7 @@ async def test_copy_of_another_intent_leaves_the_other_candidate(open_gateway: O
     await gateway.check()
     await gateway.check()
     assert [copy_id(await gateway.recorded(key)) for key in ("one", "other")] == ["c1", "c2"]
-    names = [each["name"] for each in gateway.provider.campaigns.values()]
+    names = [campaign["name"] for campaign in gateway.provider.campaigns.values()]
     assert names == ["Copy of source", "Other"]
 
 
@@ -723,7 +715,7 @@ async def test_call_in_progress_on_the_same_source_competes(open_gateway: Open) 
     gateway.provider.add()
     await gateway.check()
     assert (await gateway.recorded("one")).status is DuplicationStatus.UNKNOWN
-    # Then it is known whose it was, and still there is none for the first.
+    # After that its copy is known, and the first intent still has none.
     await gateway.ledger.settle(other.intent, Created(Campaign("c1")), NOW, None)
     await gateway.check()
     assert (await gateway.recorded("one")).status is DuplicationStatus.UNKNOWN
@@ -761,20 +753,20 @@ async def test_copy_of_a_removed_account_is_not_completed_at_another(open_gatewa
 
 async def test_draining_gateway_waits_for_the_completion(open_gateway: Open) -> None:
     gateway = await open_gateway(Named)
-    there, go_on = asyncio.Event(), asyncio.Event()
+    received, may_continue = asyncio.Event(), asyncio.Event()
 
     async def hold() -> None:
-        there.set()
-        await go_on.wait()
+        received.set()
+        await may_continue.wait()
 
     gateway.provider.meanwhile["rename"] = hold
     asking = asyncio.create_task(gateway.ask())
-    await asyncio.wait_for(there.wait(), 10)
+    await asyncio.wait_for(received.wait(), 10)
     draining = asyncio.create_task(gateway.duplicator.drain())
-    # Its end would be too early however soon it came, so this wait need not be long.
+    # Any end before the rename is too early, so this wait can be short.
     await asyncio.wait([draining], timeout=0.2)
     assert not draining.done()
-    go_on.set()
+    may_continue.set()
     await asyncio.wait_for(draining, 10)
     assert name(await gateway.recorded()) == "Wanted"
     assert (await asking).error is None
@@ -782,37 +774,31 @@ async def test_draining_gateway_waits_for_the_completion(open_gateway: Open) -> 
 
 async def test_draining_gateway_does_not_wait_for_a_rename_that_hangs(open_gateway: Open) -> None:
     gateway = await open_gateway(Named, timeout=20, completion_timeout=0.5)
-    there = asyncio.Event()
-
-    async def notice() -> None:
-        there.set()
-
-    gateway.provider.meanwhile["rename"] = notice
-    gateway.provider.faults["rename"].append("hang")
+    received = gateway.provider.hang("rename")
     asking = asyncio.create_task(gateway.ask())
-    await asyncio.wait_for(there.wait(), 10)
+    await asyncio.wait_for(received.wait(), 10)
     async with asyncio.timeout(5):
         await gateway.duplicator.drain()
-    answer = await asking
-    assert answer.duplication is not None
-    assert (copy_id(answer.duplication), codes(answer.duplication)) == ("c1", [NAME_NOT_APPLIED])
+    result = await asking
+    assert result.duplication is not None
+    assert (copy_id(result.duplication), codes(result.duplication)) == ("c1", [NAME_NOT_APPLIED])
 
 
 async def test_caller_at_the_deadline_gets_the_copy_while_it_is_renamed(
     open_gateway: Open,
 ) -> None:
     gateway = await open_gateway(Named)
-    go_on = asyncio.Event()
+    may_continue = asyncio.Event()
 
     async def hold() -> None:
-        await go_on.wait()
+        await may_continue.wait()
 
     gateway.provider.meanwhile["rename"] = hold
     hasty = Duplicator(gateway.accounts, gateway.ledger, deadline=0.5)
-    answer = await hasty.duplicate("everyone", "k", "stub", StubInput())
-    assert answer.duplication is not None
-    assert (copy_id(answer.duplication), codes(answer.duplication)) == ("c1", [NAME_NOT_APPLIED])
-    assert not answer.replayed
-    go_on.set()
+    result = await hasty.duplicate("everyone", "k", "stub", StubInput())
+    assert result.duplication is not None
+    assert (copy_id(result.duplication), codes(result.duplication)) == ("c1", [NAME_NOT_APPLIED])
+    assert not result.replayed
+    may_continue.set()
     await hasty.drain()
     assert name(await gateway.recorded()) == "Wanted"

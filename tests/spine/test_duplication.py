@@ -1,4 +1,4 @@
-"""The spine where something goes wrong around the send."""
+"""One call with failures before, during and after the send."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -34,25 +34,25 @@ async def ask(duplicator: Duplicator, campaign: Any, key: str = "k") -> Duplicat
     return await duplicator.duplicate("everyone", key, "sonarly", campaign)
 
 
-def status(answer: DuplicationResult) -> DuplicationStatus:
-    assert answer.duplication is not None
-    return answer.duplication.status
+def status(result: DuplicationResult) -> DuplicationStatus:
+    assert result.duplication is not None
+    return result.duplication.status
 
 
-def code(answer: DuplicationResult) -> ErrorCode:
-    assert answer.error is not None
-    return answer.error.code
+def code(result: DuplicationResult) -> ErrorCode:
+    assert result.error is not None
+    return result.error.code
 
 
 def begin_elsewhere(ledger: Any, theirs: Intent) -> None:
-    """As another replica would, between our look at the ledger and our own begin."""
+    """Let another gateway begin its intent between our `find` and our `begin`."""
     find = ledger.ledger.find
 
     async def find_and_begin(*arguments: str) -> object:
         ledger.ledger.find = find
-        found = await find(*arguments)
+        record = await find(*arguments)
         await ledger.ledger.begin(theirs, datetime.now(UTC), None)
-        return found
+        return record
 
     ledger.ledger.find = find_and_begin
 
@@ -69,18 +69,18 @@ async def test_refusal_is_replaced_by_the_record_another_gateway_made_meanwhile(
 
     async def find_and_let_them_copy(*arguments: Any) -> object:
         ledger.ledger.find = find
-        found = await find(*arguments)
+        record = await find(*arguments)
         await ledger.ledger.begin(theirs, datetime.now(UTC), None)
         created = Created(Campaign("c1", "Copy"))
         await ledger.ledger.settle(theirs, created, datetime.now(UTC), None)
-        return found
+        return record
 
     refused = await ask(duplicator, campaign(), "other")
     assert code(refused) is ErrorCode.RATE_LIMITED
     ledger.ledger.find = find_and_let_them_copy
-    answer = await ask(duplicator, campaign())
-    assert status(answer) is DuplicationStatus.CREATED
-    assert (answer.error, answer.replayed) == (None, True)
+    result = await ask(duplicator, campaign())
+    assert status(result) is DuplicationStatus.CREATED
+    assert (result.error, result.replayed) == (None, True)
     assert await copies() == 0
 
 
@@ -88,11 +88,11 @@ async def test_intent_that_cannot_be_recorded_is_not_sent(
     duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     ledger.failures = {"begin": 1}
-    answer = await ask(duplicator, campaign())
-    assert answer.duplication is None
-    assert code(answer) is ErrorCode.OVERLOADED
-    assert answer.error is not None
-    assert answer.error.retry(is_recorded=False) is Retry.SAME_KEY
+    result = await ask(duplicator, campaign())
+    assert result.duplication is None
+    assert code(result) is ErrorCode.OVERLOADED
+    assert result.error is not None
+    assert result.error.retry(is_recorded=False) is Retry.SAME_KEY
     assert await copies() == 0
     retried = await ask(duplicator, campaign())
     assert status(retried) is DuplicationStatus.CREATED
@@ -104,11 +104,11 @@ async def test_ledger_read_failure_is_not_reported_as_safe_to_retry(
 ) -> None:
     await ask(duplicator, campaign())
     ledger.failures = {"find": 1}
-    answer = await ask(duplicator, campaign())
-    assert answer.duplication is None
-    assert code(answer) is ErrorCode.OUTCOME_UNKNOWN
-    assert answer.error is not None
-    assert answer.error.retry(is_recorded=False) is Retry.SAME_KEY
+    result = await ask(duplicator, campaign())
+    assert result.duplication is None
+    assert code(result) is ErrorCode.OUTCOME_UNKNOWN
+    assert result.error is not None
+    assert result.error.retry(is_recorded=False) is Retry.SAME_KEY
     assert (await ask(duplicator, campaign())).replayed
     assert await copies() == 1
 
@@ -118,8 +118,8 @@ async def test_record_with_uncertain_commit_is_not_sent_and_is_rejected(
 ) -> None:
     ledger.failures_after = {"begin": 1}
     ledger.failures = {"mark_never_sent": 1}
-    answer = await ask(duplicator, campaign())
-    assert code(answer) is ErrorCode.OUTCOME_UNKNOWN
+    result = await ask(duplicator, campaign())
+    assert code(result) is ErrorCode.OUTCOME_UNKNOWN
     again = await ask(duplicator, campaign())
     assert again.replayed
     assert status(again) is DuplicationStatus.REJECTED
@@ -143,12 +143,12 @@ async def test_unknown_attempt_is_replayed_and_not_sent_again(
 async def test_key_is_replayed_after_the_accounts_have_changed(
     account: Account, ledger: Any, campaign: Any, copies: Any, named: str | None
 ) -> None:
-    """Whoever retries a lost answer must not be told that nothing was made."""
+    """A caller that retries after a lost response must not hear that nothing was made."""
     asked = campaign("cut-after-copy", account=named)
     lost = await ask(Duplicator({"sonarly": account}, ledger, deadline=5), asked)
     assert status(lost) is DuplicationStatus.UNKNOWN
     other, another = (replace(account, name=name) for name in ("other", "another"))
-    now = Duplicator({each.name: each for each in (other, another)}, ledger, deadline=5)
+    now = Duplicator({response.name: response for response in (other, another)}, ledger, deadline=5)
 
     again = await ask(now, asked)
     assert again.replayed
@@ -163,13 +163,13 @@ async def test_key_is_replayed_after_the_accounts_have_changed(
 async def test_orphan_of_a_dead_gateway_is_replayed_as_unknown(
     duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    """What a gateway that is gone has begun is UNKNOWN to the next."""
+    """An attempt of a dead gateway is UNKNOWN to the next gateway."""
     orphan = make_intent("everyone", "k", account, campaign())
     await ledger.begin(orphan, datetime.now(UTC), None)
     await ledger.reopen()
-    answer = await ask(duplicator, campaign())
-    assert answer.replayed
-    assert status(answer) is DuplicationStatus.UNKNOWN
+    result = await ask(duplicator, campaign())
+    assert result.replayed
+    assert status(result) is DuplicationStatus.UNKNOWN
     assert await copies() == 0
 
 
@@ -177,8 +177,8 @@ async def test_outcome_is_recorded_after_the_ledger_has_failed_twice(
     duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     ledger.failures = {"settle": 2}
-    answer = await ask(duplicator, campaign())
-    assert status(answer) is DuplicationStatus.CREATED
+    result = await ask(duplicator, campaign())
+    assert status(result) is DuplicationStatus.CREATED
     assert await copies() == 1
 
 
@@ -187,8 +187,8 @@ async def test_caller_gets_in_progress_at_the_deadline_and_the_call_continues(
 ) -> None:
     hasty = Duplicator({"sonarly": account}, ledger, deadline=0.3)
     ledger.failures = {"settle": 2}
-    answer = await ask(hasty, campaign())
-    assert status(answer) is DuplicationStatus.IN_PROGRESS
+    result = await ask(hasty, campaign())
+    assert status(result) is DuplicationStatus.IN_PROGRESS
     await hasty.drain()
     again = await ask(hasty, campaign())
     assert status(again) is DuplicationStatus.CREATED
@@ -230,11 +230,11 @@ async def test_key_that_another_gateway_begins_first_is_replayed_and_not_sent(
         await asyncio.sleep(0.01)
     made = Created(Campaign("theirs"))
     await ledger.ledger.settle(theirs, made, datetime.now(UTC), None)
-    answer = await asking
-    assert answer.replayed
-    assert answer.duplication is not None
-    assert answer.duplication.intent == theirs
-    assert answer.duplication.campaign == made.campaign
+    result = await asking
+    assert result.replayed
+    assert result.duplication is not None
+    assert result.duplication.intent == theirs
+    assert result.duplication.campaign == made.campaign
     assert await copies() == 0
 
 
@@ -244,9 +244,9 @@ async def test_key_that_another_gateway_sends_for_long_is_in_progress_at_the_dea
     hasty = Duplicator({"sonarly": account}, ledger, deadline=0.3)
     theirs = make_intent("everyone", "k", account, campaign())
     await ledger.begin(theirs, datetime.now(UTC), None)
-    answer = await ask(hasty, campaign())
-    assert answer.replayed
-    assert status(answer) is DuplicationStatus.IN_PROGRESS
+    result = await ask(hasty, campaign())
+    assert result.replayed
+    assert status(result) is DuplicationStatus.IN_PROGRESS
     assert await copies() == 0
 
 
@@ -255,8 +255,8 @@ async def test_key_that_another_gateway_begins_with_another_input_is_reused(
 ) -> None:
     theirs = make_intent("everyone", "k", account, campaign(name="Another"))
     begin_elsewhere(ledger, theirs)
-    answer = await ask(duplicator, campaign())
-    assert code(answer) is ErrorCode.IDEMPOTENCY_KEY_REUSED
+    result = await ask(duplicator, campaign())
+    assert code(result) is ErrorCode.IDEMPOTENCY_KEY_REUSED
     assert await copies() == 0
 
 
@@ -270,10 +270,10 @@ async def test_deadline_during_the_commit_sends_nothing_and_rejects_the_record(
         return await begin(*arguments)
 
     ledger.ledger.begin = slowly
-    answer = await ask(duplicator, campaign())
-    assert status(answer) is DuplicationStatus.REJECTED
-    assert answer.duplication is not None
-    assert code(DuplicationResult(error=answer.duplication.error)) is ErrorCode.PROVIDER_UNAVAILABLE
+    result = await ask(duplicator, campaign())
+    assert status(result) is DuplicationStatus.REJECTED
+    assert result.duplication is not None
+    assert code(DuplicationResult(error=result.duplication.error)) is ErrorCode.PROVIDER_UNAVAILABLE
     assert await copies() == 0
 
 
@@ -289,20 +289,23 @@ async def test_bug_after_the_send_is_unknown(
         raise RuntimeError("a bug in a connector")
 
     monkeypatch.setattr(type(account.connector), "parse_response", broken)
-    answer = await ask(duplicator, campaign())
-    assert status(answer) is DuplicationStatus.UNKNOWN
+    result = await ask(duplicator, campaign())
+    assert status(result) is DuplicationStatus.UNKNOWN
     assert "a bug in a connector" in caplog.text
     assert await copies() == 1
 
 
 async def test_bug_before_the_send_is_raised_and_sends_nothing(
-    duplicator: Duplicator, account: Account, campaign: Any, copies: Any
+    duplicator: Duplicator,
+    account: Account,
+    campaign: Any,
+    copies: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def broken(*_: object) -> None:
         raise RuntimeError("a bug in the transport")
 
-    faulty = replace(account, transport=account.transport)
-    faulty.transport.send_once = broken  # type: ignore[assignment, method-assign]
+    monkeypatch.setattr(account.transport, "send_once", broken)
     with pytest.raises(RuntimeError, match="a bug in the transport"):
         await ask(duplicator, campaign())
     assert await copies() == 0
@@ -314,8 +317,8 @@ async def test_draining_gateway_refuses_new_keys_and_replays_old_ones(
     await ask(duplicator, campaign())
     await duplicator.drain()
     assert (await ask(duplicator, campaign())).replayed
-    answer = await ask(duplicator, campaign(), key="new")
-    assert code(answer) is ErrorCode.OVERLOADED
+    result = await ask(duplicator, campaign(), key="new")
+    assert code(result) is ErrorCode.OVERLOADED
     assert await copies() == 1
 
 
@@ -332,10 +335,10 @@ async def test_unknown_copy_blocks_a_new_key_until_it_is_overridden(
     assert lost.duplication is not None
     override_of = lost.duplication.intent.id
     for wrong in ("no duplication", "01890000-0000-7000-8000-000000000000"):
-        answer = await duplicator.duplicate(
+        result = await duplicator.duplicate(
             "everyone", "third", "sonarly", campaign("cut-before-copy"), wrong
         )
-        assert code(answer) in {ErrorCode.UNRESOLVED_DUPLICATION, ErrorCode.INVALID_INPUT}
+        assert code(result) in {ErrorCode.UNRESOLVED_DUPLICATION, ErrorCode.INVALID_INPUT}
     assert await copies() == 1
     more = await duplicator.duplicate(
         "everyone", "third", "sonarly", campaign("cut-before-copy"), override_of
@@ -354,32 +357,32 @@ async def test_override_works_for_one_of_several_callers(
 ) -> None:
     lost = make_intent("everyone", "lost", account, campaign())
     await ledger.begin(lost, datetime.now(UTC), None)
-    unknown = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+    unknown = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no response"))
     await ledger.settle(lost, unknown, datetime.now(UTC), None)
     asking = [
         duplicator.duplicate("everyone", f"k{number}", "sonarly", campaign(), lost.id)
         for number in range(5)
     ]
-    answers = await asyncio.gather(*asking)
-    refused = [each for each in answers if each.error is not None]
+    results = await asyncio.gather(*asking)
+    refused = [result for result in results if result.error is not None]
     assert len(refused) == 4
-    for each in refused:
-        assert code(each) is ErrorCode.UNRESOLVED_DUPLICATION
-        assert each.error is not None
-        assert each.error.field == ("overrideDuplicationId",)
+    for result in refused:
+        assert code(result) is ErrorCode.UNRESOLVED_DUPLICATION
+        assert result.error is not None
+        assert result.error.field == ("overrideDuplicationId",)
     assert await copies() == 1
 
 
 async def test_override_of_a_duplication_that_was_created_meanwhile_sends_nothing(
     duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    found = make_intent("everyone", "found", account, campaign())
-    await ledger.begin(found, datetime.now(UTC), None)
-    await ledger.settle(found, Created(Campaign("c1", "Copy")), datetime.now(UTC), None)
-    answer = await duplicator.duplicate("everyone", "new", "sonarly", campaign(), found.id)
-    assert status(answer) is DuplicationStatus.CREATED
-    assert answer.error is not None
-    assert answer.error.retry(is_recorded=False) is Retry.WAIT
+    earlier = make_intent("everyone", "found", account, campaign())
+    await ledger.begin(earlier, datetime.now(UTC), None)
+    await ledger.settle(earlier, Created(Campaign("c1", "Copy")), datetime.now(UTC), None)
+    result = await duplicator.duplicate("everyone", "new", "sonarly", campaign(), earlier.id)
+    assert status(result) is DuplicationStatus.CREATED
+    assert result.error is not None
+    assert result.error.retry(is_recorded=False) is Retry.WAIT
     assert await copies() == 0
 
 

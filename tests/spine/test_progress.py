@@ -1,4 +1,4 @@
-"""A copy whose id is told before it is made: shown at once, followed to its end, never repeated."""
+"""A copy whose id the provider returns before it is complete: shown, checked, never repeated."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -28,8 +28,8 @@ from support.stub_provider import (
     Tracked,
     TrackedAndFound,
     Tracking,
-    until,
 )
+from support.waiting import until_async
 
 ACCEPTED, CREATED, REJECTED = (
     DuplicationStatus.ACCEPTED,
@@ -48,16 +48,16 @@ def becomes(gateway: StubGateway, state: str, **more: str) -> None:
     gateway.provider.campaigns["c1"] |= {"state": state, **more}
 
 
-async def test_accepted_copy_is_shown_with_its_id_at_once(open_gateway: Open) -> None:
+async def test_accepted_copy_is_shown_with_its_id_immediately(open_gateway: Open) -> None:
     gateway = await open_gateway(Tracked)
-    answer = await gateway.ask()
-    assert answer.error is None
+    result = await gateway.ask()
+    assert result.error is None
     record = await gateway.recorded()
-    assert answer.duplication == record
+    assert result.duplication == record
     assert (record.status, copy_id(record), record.evidence) == (ACCEPTED, "c1", Evidence.RESPONSE)
     assert (record.settled_at, record.error, record.provider_trace_id) == (None, None, "T-1")
     id_namespace = record.intent.id_namespace
-    # From now on nobody else can take it for theirs.
+    # From now on, no other duplication can have this campaign as its copy.
     assert await gateway.ledger.known_copies(id_namespace, ["c1", "c2"]) == {"c1"}
     (due,) = await gateway.due(
         datetime.now(UTC) + timedelta(seconds=DEFAULT_TIMING.first_check_after)
@@ -70,10 +70,10 @@ async def test_caller_gets_the_accepted_copy(
     open_gateway: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = await open_gateway(Tracked)
-    # The schema knows the registered providers alone.
+    # The schema has only the registered providers.
     monkeypatch.setattr(Copying, "provider", "sonarly")
-    answer = await gateway.duplicator.duplicate("everyone", "k", "sonarly", StubInput())
-    payload = DuplicateCampaignPayload.from_model(answer)
+    result = await gateway.duplicator.duplicate("everyone", "k", "sonarly", StubInput())
+    payload = DuplicateCampaignPayload.from_model(result)
     assert payload.status.value == "ACCEPTED"
     assert payload.campaign is not None
     assert payload.campaign.id == "c1"
@@ -89,7 +89,7 @@ async def test_copy_in_progress_stays_accepted(open_gateway: Open) -> None:
         record = await gateway.recorded()
         assert (record.status, record.campaign) == (ACCEPTED, before.campaign)
         assert record.checks == checks
-    # Nor is it looked for in lists: its id is known.
+    # It is not searched in lists either, because its id is known.
     assert gateway.provider.calls == ["copy", "progress c1", "progress c1", "progress c1"]
 
 
@@ -121,7 +121,7 @@ async def test_partial_copy_is_created_with_a_warning(open_gateway: Open) -> Non
     await gateway.check()
     record = await gateway.recorded()
     assert (record.status, copy_id(record), record.evidence) == (CREATED, "c1", Evidence.RESPONSE)
-    assert [(each.code, each.provider_message) for each in record.warnings] == [
+    assert [(warning.code, warning.provider_message) for warning in record.warnings] == [
         (WarningCode.PARTIAL_COPY, "Two images are missing")
     ]
     assert await gateway.due() == []
@@ -130,15 +130,15 @@ async def test_partial_copy_is_created_with_a_warning(open_gateway: Open) -> Non
 async def test_partial_copy_is_renamed_and_keeps_its_warning(open_gateway: Open) -> None:
     gateway = await open_gateway(TrackedAndFound)
     await gateway.copy()
-    # What is still being made might be overwritten by the making.
+    # A rename before the copy is complete could be overwritten.
     assert gateway.provider.count("rename") == 0
     becomes(gateway, "PARTIAL")
     await gateway.check()
-    codes = [each.code for each in (await gateway.recorded()).warnings]
+    codes = [warning.code for warning in (await gateway.recorded()).warnings]
     assert codes == [WarningCode.PARTIAL_COPY, WarningCode.NAME_NOT_APPLIED]
     await gateway.check()
     record = await gateway.recorded()
-    assert [each.code for each in record.warnings] == [WarningCode.PARTIAL_COPY]
+    assert [warning.code for warning in record.warnings] == [WarningCode.PARTIAL_COPY]
     assert record.campaign is not None
     assert record.campaign.name == "Wanted"
     assert await gateway.due() == []
@@ -149,7 +149,7 @@ async def test_complete_copy_with_only_an_id_is_looked_up(open_gateway: Open) ->
     await gateway.copy()
     becomes(gateway, "COMPLETE", name="")
     await gateway.check()
-    assert [each.code for each in (await gateway.recorded()).warnings] == [
+    assert [warning.code for warning in (await gateway.recorded()).warnings] == [
         WarningCode.DETAILS_UNKNOWN
     ]
     becomes(gateway, "COMPLETE", name="Wanted")
@@ -171,7 +171,7 @@ async def test_copy_that_does_not_exist_any_more_is_rejected(
     assert (record.status, record.campaign, record.evidence) == (REJECTED, None, Evidence.RESPONSE)
     assert record.error is not None
     assert record.error.code is ErrorCode.CAMPAIGN_NOT_FOUND
-    # A new key may ask for another copy, and somebody else may get this id.
+    # A new key may request another copy, and another duplication may get this id.
     assert record.error.retry(is_recorded=True) is Retry.NEW_KEY
     assert await gateway.due() == []
     assert await gateway.ledger.known_copies(record.intent.id_namespace, ["c1"]) == frozenset()
@@ -181,7 +181,7 @@ async def test_failed_copy_that_left_no_campaign_is_rejected(open_gateway: Open)
     gateway = await open_gateway(Tracked)
     await gateway.copy()
     becomes(gateway, "FAILED", message="The source is broken")
-    # The job is remembered, the campaign is not there.
+    # The provider knows the job, and the campaign does not exist.
     gateway.provider.faults["read"].append(404)
     await gateway.check()
     record = await gateway.recorded()
@@ -201,9 +201,9 @@ async def test_failed_copy_that_left_a_campaign_is_partial(open_gateway: Open) -
     becomes(gateway, "FAILED", message="The source is broken")
     await gateway.check()
     record = await gateway.recorded()
-    # REJECTED would let the caller make a second one beside it.
+    # After REJECTED, the caller could make a second copy.
     assert (record.status, copy_id(record), record.error) == (CREATED, "c1", None)
-    assert [(each.code, each.provider_message) for each in record.warnings] == [
+    assert [(warning.code, warning.provider_message) for warning in record.warnings] == [
         (WarningCode.PARTIAL_COPY, "The source is broken")
     ]
 
@@ -231,8 +231,7 @@ async def test_unexpected_response_only_postpones_the_check(
 ) -> None:
     gateway = await open_gateway(Tracked, timeout=0.5)
     before = await gateway.copy()
-    # A 404 that is not in the provider's own words, and a 401 of a secret that was changed, say
-    # nothing about the copy.
+    # A 404 from a proxy, and a 401 after a change of the secret, show nothing about the copy.
     becomes(gateway, "COMPLETE")
     gateway.provider.faults["progress"].append(fault)
     assert await gateway.check() == 1
@@ -256,7 +255,7 @@ async def test_intervals_between_checks_grow(open_gateway: Open, fault: int | No
         gateway.provider.faults["progress"].append(fault)
         pause, began = timedelta(seconds=seconds), datetime.now(UTC)
         assert await gateway.check() == 1
-        # The first cannot be too early nor the second too late, however slow this machine is.
+        # The bounds hold on a slow machine too: the first interval is long, the second can be long.
         assert await gateway.due(began + pause) == []
         assert len(await gateway.due(datetime.now(UTC) + pause)) == 1
 
@@ -264,7 +263,7 @@ async def test_intervals_between_checks_grow(open_gateway: Open, fault: int | No
 async def test_accepted_copy_of_a_connector_without_progress_stays_accepted(
     open_gateway: Open,
 ) -> None:
-    """As when a newer version of a connector has lost what an older one could."""
+    """For example, a newer version of a connector cannot read the progress any more."""
     gateway = await open_gateway(Tracking)
     await gateway.copy()
     (due,) = await gateway.due()
@@ -279,43 +278,33 @@ async def test_restarted_gateway_continues_to_check_the_copy(
     open_gateway: Open, ledger: Any
 ) -> None:
     gateway = await open_gateway(Tracked, first_check_after=0)
-    there, real = asyncio.Event(), ledger.ledger.settle
+    received, real = asyncio.Event(), ledger.ledger.settle
 
     async def halt(*arguments: Any) -> None:
         await real(*arguments)
-        there.set()
+        received.set()
         await asyncio.Event().wait()
 
-    # The caller is never told; the record is.
+    # The caller gets no response, and the record is written.
     ledger.ledger.settle = halt
     asking = asyncio.create_task(gateway.ask())
-    await asyncio.wait_for(there.wait(), 10)
+    await asyncio.wait_for(received.wait(), 10)
     await gateway.crash()
     await asyncio.wait([asking])
     record = await gateway.recorded()
     assert (record.status, copy_id(record)) == (ACCEPTED, "c1")
     becomes(gateway, "COMPLETE")
     async with gateway.reconciling():
-        await until(lambda: is_created(gateway))
+        await until_async(gateway.is_created)
     assert gateway.provider.count("copy") == 1
-
-
-async def is_created(gateway: StubGateway) -> bool:
-    return (await gateway.recorded()).status is CREATED
 
 
 async def test_crash_during_a_check_loses_nothing(open_gateway: Open, ledger: Any) -> None:
     gateway = await open_gateway(Tracked)
     before = await gateway.copy()
-    there = asyncio.Event()
-
-    async def notice() -> None:
-        there.set()
-
-    gateway.provider.meanwhile["progress"] = notice
-    gateway.provider.faults["progress"].append("hang")
+    received = gateway.provider.hang("progress")
     checking = asyncio.create_task(gateway.check())
-    await asyncio.wait_for(there.wait(), 10)
+    await asyncio.wait_for(received.wait(), 10)
     checking.cancel()
     await asyncio.wait([checking])
     await ledger.reopen()
@@ -368,7 +357,7 @@ async def test_operator_s_resolution_is_kept_when_the_check_finds_nothing(
         await manual_resolution.resolve_as_not_created(gateway.ledger, lost.intent.id)
 
     gateway.provider.meanwhile["progress"] = resolve
-    # A postponement that came after it would bring the record back to be checked.
+    # A later postponement must not make the record due again.
     assert await gateway.check() == 1
     record = await gateway.recorded()
     assert (record.status, record.evidence) == (REJECTED, Evidence.OPERATOR)
@@ -398,7 +387,7 @@ async def test_accepted_copy_does_not_compete_and_is_no_candidate(open_gateway: 
     await gateway.copy(StubInput(name="One"), key="one")
     await gateway.lose(StubInput(name="Other"), key="other")
     await gateway.check()
-    # Were the first a rival, its other input would keep the second from any copy.
+    # If the first competed, the second would get no copy, because their inputs differ.
     other = await gateway.recorded("other")
     assert (other.status, copy_id(other)) == (CREATED, "c2")
     assert (await gateway.recorded("one")).status is ACCEPTED
@@ -432,10 +421,10 @@ async def test_reconciler_settles_many_copies(
         await gateway.copy(StubInput(name=key), key)
     gateway.provider.faults["progress"] += [503, "cut-before-copy", "proxy"] * 3
     async with gateway.reconciling():
-        await until(lambda: is_followed(gateway, 2 * len(keys)))
-        for number, each in enumerate(gateway.provider.campaigns.values()):
-            each["state"] = ends[number % 4]
-        await until(lambda: are_ended(gateway, keys))
+        await until_async(lambda: is_followed(gateway, 2 * len(keys)))
+        for number, campaign in enumerate(gateway.provider.campaigns.values()):
+            campaign["state"] = ends[number % 4]
+        await until_async(lambda: are_ended(gateway, keys))
     for number, key in enumerate(keys):
         record = await gateway.recorded(key)
         assert copy_id(record) == f"c{number + 1}"
@@ -449,4 +438,4 @@ async def is_followed(gateway: StubGateway, times: int) -> bool:
 
 async def are_ended(gateway: StubGateway, keys: list[str]) -> bool:
     records = [await gateway.recorded(key) for key in keys]
-    return sum(each.status is CREATED for each in records) == 15
+    return sum(record.status is CREATED for record in records) == 15

@@ -1,4 +1,4 @@
-"""What reading the provider may and may not conclude."""
+"""The search for a copy: which results it may and may not conclude."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -33,13 +33,13 @@ from campaign_gateway.transport.errors import NoResponse
 from support.stub_provider import StubInput
 
 NOW = datetime.now(UTC)
-UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no response"))
 OFTEN = Timing(reconcile_interval=0.01)
 
 
 @dataclass
 class Listing:
-    """A connector and a transport whose provider shows the given campaigns, two a page."""
+    """A connector and a transport whose provider lists these campaigns, two on a page."""
 
     campaigns: Sequence[Campaign]
     title: str = "Listing"
@@ -65,7 +65,7 @@ class Listing:
 
     async def send_idempotent(self, request: ProviderRequest) -> ProviderResponse:
         self.asked += 1
-        # Like any server: the header is written when the request has come.
+        # Like a server, it writes the header when the request arrives.
         headers = {"date": format_datetime(datetime.now(UTC))} | dict(self.headers)
         await asyncio.sleep(self.takes)
         if self.error:
@@ -86,7 +86,8 @@ def undated(campaign_id: str) -> Campaign:
 
 
 def listing_account(account: Account, listing: Listing) -> Account:
-    return replace(account, connector=listing, transport=listing)  # type: ignore[arg-type]
+    stub: Any = listing
+    return replace(account, connector=stub, transport=stub)
 
 
 INTENT = Intent(
@@ -110,12 +111,12 @@ async def unsettled(
     preexisting_ids: tuple[str, ...] | None = None,
     **changes: Any,
 ) -> Duplication:
-    # In a scope of its own no UNKNOWN is in the way of another copy.
+    # In another scope, no UNKNOWN duplication blocks this copy.
     intent = replace(INTENT, id=new_id(), attempt_id=new_id(), scope=new_id(), key=new_id())
     intent = replace(intent, **changes)
     await ledger.begin(intent, requested_at, preexisting_ids)
-    found: Duplication = await ledger.settle(intent, outcome, requested_at, requested_at)
-    return found
+    record: Duplication = await ledger.settle(intent, outcome, requested_at, requested_at)
+    return record
 
 
 async def test_candidates_are_kept_for_an_operator_when_several_match(
@@ -124,13 +125,13 @@ async def test_candidates_are_kept_for_an_operator_when_several_match(
     lost = await unsettled(ledger)
     listing = Listing([copy("c1"), copy("c2")])
     await reconciliation.check_one({"sonarly": listing_account(account, listing)}, ledger, lost)
-    found = await ledger.get(None, lost.intent.id)
-    assert found.status is DuplicationStatus.UNKNOWN
-    assert [each.id for each in found.candidates] == ["c1", "c2"]
+    record = await ledger.get(None, lost.intent.id)
+    assert record.status is DuplicationStatus.UNKNOWN
+    assert [candidate.id for candidate in record.candidates] == ["c1", "c2"]
     assert "may be one of the campaigns c1, c2" in caplog.text
-    listing.error = NoResponse("no answer in time")
-    await reconciliation.check_one({"sonarly": listing_account(account, listing)}, ledger, found)
-    assert (await ledger.get(None, lost.intent.id)).candidates == found.candidates
+    listing.error = NoResponse("no response in time")
+    await reconciliation.check_one({"sonarly": listing_account(account, listing)}, ledger, record)
+    assert (await ledger.get(None, lost.intent.id)).candidates == record.candidates
 
 
 async def test_account_that_has_another_provider_now_is_not_searched(
@@ -163,8 +164,8 @@ async def test_copy_without_creation_times_is_the_one_that_did_not_exist_before(
 ) -> None:
     lost = await unsettled(ledger, preexisting_ids=preexisting_ids)
     listing = Listing(campaigns, reports_creation_time=False)
-    found = await find_copy(listing_account(account, listing), ledger, lost)
-    assert (found.id if found else None) == expected
+    campaign = await find_copy(listing_account(account, listing), ledger, lost)
+    assert (campaign.id if campaign else None) == expected
 
 
 async def test_identical_intents_get_copies_without_creation_times_by_id(
@@ -174,8 +175,8 @@ async def test_identical_intents_get_copies_without_creation_times_by_id(
     second = await unsettled(ledger, Accepted(), preexisting_ids=())
     listing = Listing([undated("10"), undated("9")], reports_creation_time=False)
     both = listing_account(account, listing)
-    found = [await find_copy(both, ledger, each) for each in (first, second)]
-    assert [each.id for each in found if each] == ["9", "10"]
+    copies = [await find_copy(both, ledger, duplication) for duplication in (first, second)]
+    assert [campaign.id for campaign in copies if campaign] == ["9", "10"]
 
 
 @pytest.mark.parametrize(
@@ -193,6 +194,7 @@ async def test_identical_intents_get_copies_without_creation_times_by_id(
         ([copy("c1", timedelta(hours=25))], None),
         ([replace(copy("c1"), created_at=None)], None),
         ([copy("c1", name="copy")], None),
+        ([copy("Source")], None),
         ([copy("c1"), copy("c2")], None),
         ([copy("x", name="y")] * 2 * PAGES_A_SEARCH + [copy("c1")], None),
     ],
@@ -201,8 +203,8 @@ async def test_only_the_one_possible_copy_is_found(
     account: Account, ledger: Any, campaigns: Sequence[Campaign], expected: str | None
 ) -> None:
     duplication = await unsettled(ledger)
-    found = await find_copy(listing_account(account, Listing(campaigns)), ledger, duplication)
-    assert (found.id if found else None) == expected
+    campaign = await find_copy(listing_account(account, Listing(campaigns)), ledger, duplication)
+    assert (campaign.id if campaign else None) == expected
 
 
 async def test_copy_without_a_requested_name_is_not_found_by_name(
@@ -220,9 +222,9 @@ async def test_copy_of_another_duplication_is_no_candidate(account: Account, led
     one = listing_account(account, Listing([copy("c1")]))
     assert await find_copy(one, ledger, duplication) is None
     two = listing_account(account, Listing([copy("c1"), copy("c2")]))
-    found = await find_copy(two, ledger, duplication)
-    assert found is not None
-    assert found.id == "c2"
+    campaign = await find_copy(two, ledger, duplication)
+    assert campaign is not None
+    assert campaign.id == "c2"
 
 
 async def test_identical_intents_get_copies_only_when_the_counts_are_equal(
@@ -234,8 +236,8 @@ async def test_identical_intents_get_copies_only_when_the_counts_are_equal(
     assert await find_copy(one, ledger, first) is None
     assert await find_copy(one, ledger, second) is None
     both = listing_account(account, Listing([later, copy("early")]))
-    found = [await find_copy(both, ledger, each) for each in (first, second)]
-    assert [each.id for each in found if each] == ["early", "late"]
+    copies = [await find_copy(both, ledger, duplication) for duplication in (first, second)]
+    assert [campaign.id for campaign in copies if campaign] == ["early", "late"]
 
 
 async def test_intents_with_one_name_and_different_sources_compete(
@@ -255,8 +257,8 @@ async def test_accepted_duplication_gets_the_copy_before_an_identical_unknown_on
     promised = await unsettled(ledger, Accepted())
     listing = listing_account(account, Listing([copy("c1", timedelta(seconds=2))]))
     assert await find_copy(listing, ledger, lost) is None
-    found = await find_copy(listing, ledger, promised)
-    assert found is not None
+    campaign = await find_copy(listing, ledger, promised)
+    assert campaign is not None
     await unsettled(ledger, Accepted())
     assert await find_copy(listing, ledger, promised) is None
 
@@ -264,7 +266,7 @@ async def test_accepted_duplication_gets_the_copy_before_an_identical_unknown_on
 async def test_accepted_duplication_competes_with_a_different_one_of_the_same_name(
     account: Account, ledger: Any
 ) -> None:
-    """What was never clearly answered may yet be made, and before what was promised."""
+    """The copy of the UNKNOWN one may still be made, even before the promised copy."""
     await unsettled(ledger, source_campaign_id="other", fingerprint="g")
     promised = await unsettled(ledger, Accepted())
     listing = listing_account(account, Listing([copy("c1", timedelta(seconds=2))]))
@@ -287,9 +289,9 @@ async def test_accounts_that_share_campaigns_do_not_claim_each_other_s_copies(
     await unsettled(ledger, Created(copy("c1")), account="second", id_namespace="api.example.com")
     await unsettled(ledger, Created(copy("c2")), account="third", id_namespace="cdp.example.com")
     listing = Listing([copy("c1"), copy("c2")])
-    found = await find_copy(listing_account(account, listing), ledger, lost)
-    assert found is not None
-    assert found.id == "c2"
+    campaign = await find_copy(listing_account(account, listing), ledger, lost)
+    assert campaign is not None
+    assert campaign.id == "c2"
 
 
 @pytest.mark.parametrize(
@@ -308,7 +310,7 @@ def test_one_host_has_one_spelling(url: str) -> None:
 def test_other_ports_and_addresses_are_different_places() -> None:
     urls = ["https://h:8443", "http://h:443", "https://h", "http://[::1]:8000", "http://h/One/"]
     hosts = ["h:8443", "h:443", "h", "[::1]:8000", "h/One"]
-    assert [canonical_address(each) for each in urls] == hosts
+    assert [canonical_address(url) for url in urls] == hosts
     assert canonical_address("http://[0:0:0:0:0:0:0:1]:8000") == "[::1]:8000"
 
 
@@ -321,7 +323,7 @@ def test_other_ports_and_addresses_are_different_places() -> None:
         (timedelta(hours=2), timedelta(hours=2), True),
         (timedelta(hours=2), timedelta(hours=2, minutes=-1), False),
         (timedelta(days=-9), timedelta(days=-9), True),
-        # One of its two clocks is wrong, and nobody knows which.
+        # One of the two clocks is wrong, and the gateway cannot know which.
         (timedelta(days=-9), timedelta(0), False),
         (None, timedelta(0), True),
     ],
@@ -346,13 +348,16 @@ async def test_copy_is_found_although_the_provider_s_clock_is_wrong(
 async def test_times_are_the_ledger_s_and_not_this_machine_s(
     account: Account, ledger: Any, shift: timedelta, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ledger's clock is off by `shift` from the machine's, and the provider's is right."""
+    """The ledger's clock differs from the machine's by `shift`. The provider's clock is right."""
     monkeypatch.setattr(ledger.ledger.engine, "now", lambda: datetime.now(UTC) + shift)
     now = ledger.now()
     intent = replace(INTENT, id=new_id(), attempt_id=new_id(), key="k")
     await ledger.begin(intent, now, None)
     lost = await ledger.settle(intent, UNKNOWN, now, now)
-    older, ours = [Campaign(each, "Copy", created_at=datetime.now(UTC)) for each in ("old", "new")]
+    older, ours = [
+        Campaign(campaign_id, "Copy", created_at=datetime.now(UTC))
+        for campaign_id in ("old", "new")
+    ]
     older = replace(older, created_at=datetime.now(UTC) - timedelta(seconds=90))
     assert await find_copy(listing_account(account, Listing([older])), ledger, lost) is None
     listing = listing_account(account, Listing([older, ours]))
@@ -366,7 +371,7 @@ async def test_slow_list_makes_no_older_campaign_look_newer(account: Account, le
     assert await find_copy(listing, ledger, lost) is None
 
 
-async def test_provider_that_hangs_holds_up_no_other_account_s_checks(
+async def test_provider_that_hangs_does_not_delay_checks_of_other_accounts(
     account: Account, ledger: Any
 ) -> None:
     for number in range(50):
@@ -401,7 +406,7 @@ async def test_call_in_progress_competes(account: Account, ledger: Any) -> None:
 async def test_failed_checks_are_logged_and_repeated(
     account: Account, ledger: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    listing = Listing([], error=NoResponse("no answer in time"))
+    listing = Listing([], error=NoResponse("no response in time"))
     nobody = await unsettled(
         ledger, account="no longer configured", id_namespace="nowhere.example.com"
     )
@@ -425,7 +430,7 @@ async def test_failed_checks_are_logged_and_repeated(
         while (await ledger.get(None, failing.intent.id)).status is not (DuplicationStatus.CREATED):
             await asyncio.sleep(0.05)
     reading.cancel()
-    assert "could not be checked: no answer in time" in caplog.text
+    assert "could not be checked: no response in time" in caplog.text
     still = await ledger.get(None, nobody.intent.id)
     assert still.status is DuplicationStatus.UNKNOWN
     assert still.checks == 0, "it is left to gateways that have the account"

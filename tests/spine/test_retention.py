@@ -1,4 +1,4 @@
-"""What is kept, for how long, and that a ledger which fails does not end the keeping."""
+"""How long records are kept, and that a failing ledger does not end the retention."""
 
 import asyncio
 from contextlib import suppress
@@ -38,7 +38,7 @@ async def test_settled_duplications_expire_and_are_deleted_and_unsettled_stay(
     ledger: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     timing = Timing(retention_interval=0.01, retention_batch=2)
-    unknown = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no answer"))
+    unknown = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no response"))
     for number in range(5):
         await requested(
             ledger, f"old {number}", timedelta(days=31), Created(Campaign(f"o{number}"))

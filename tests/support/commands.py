@@ -1,4 +1,4 @@
-"""The commands as a user starts them, each in a process of its own."""
+"""Starts the commands as a user starts them, each in its own process."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from threading import Thread
 
 
 class Command:
-    """A running `campaign-gateway ...`, whose lines can be waited for."""
+    """A running `campaign-gateway ...`. A test can wait for a line of its output."""
 
     def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
@@ -35,11 +35,11 @@ class Command:
         self._lines.put(None)
 
     def wait_for(self, pattern: str, seconds: float = 60) -> re.Match[str]:
-        while not (found := re.search(pattern, self.output)):
+        while not (match := re.search(pattern, self.output)):
             line = self._lines.get(timeout=seconds)
             assert line is not None, f"ended without {pattern!r}:\n{self.output}"
             self.output += line
-        return found
+        return match
 
     def kill(self) -> None:
         self.process.kill()
@@ -47,7 +47,7 @@ class Command:
         self._reader.join()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Its exit code; its output is then whole."""
+        """Return the exit code. After that, `output` is complete."""
         self.process.send_signal(number)
         code = self.process.wait(60)
         while (line := self._lines.get(timeout=10)) is not None:

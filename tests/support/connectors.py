@@ -24,8 +24,8 @@ RECORDINGS = sorted(ROOMS.glob("*/recordings/*.http"))
 
 ReadRecording = Callable[[Path], ProviderResponse]
 
-# The only statuses with which a provider has certainly rejected a call. The list is here a second
-# time because the whole promise depends on it.
+# The only statuses that prove a rejection. It repeats `connectors.errors.REFUSALS` on purpose: the
+# promise depends on the list, so a change of it must fail a test.
 REFUSALS = {
     400: ErrorCode.INVALID_INPUT,
     401: ErrorCode.AUTHENTICATION_FAILED,
@@ -44,7 +44,7 @@ REFUSALS = {
     431: ErrorCode.INVALID_INPUT,
 }
 
-# Those that only one provider documents.
+# Statuses that only one provider documents.
 REFUSALS_OF: dict[str, dict[int, ErrorCode]] = {
     "hubspot": {423: ErrorCode.RATE_LIMITED, 477: ErrorCode.RATE_LIMITED},
 }
@@ -82,21 +82,21 @@ def connect(provider: str, name: str) -> Connector[Any]:
 
 
 def accounts_with(capability: type) -> list[tuple[str, str]]:
-    """The accounts whose connector has the capability. An empty list would test nothing."""
+    """Return the accounts whose connector has the capability. An empty list would test nothing."""
     accounts = [account for account in ACCOUNTS if isinstance(connect(*account), capability)]
     assert accounts
     return accounts
 
 
 def first_connector(provider: str) -> tuple[Connector[Any], Any]:
-    """A provider's connector, for its first account, and its example."""
-    name = next(name for each, name in ACCOUNTS if each == provider)
+    """Return the connector of a provider's first account, and the provider's example."""
+    name = next(name for candidate, name in ACCOUNTS if candidate == provider)
     return connect(provider, name), example_of(provider)
 
 
 @cache
 def example_of(provider: str, changes: str = "") -> Any:
-    """The connector's example, parsed by the gateway's schema. `changes` are GraphQL fields."""
+    """Return the example, parsed by the gateway's schema. `changes` are GraphQL fields."""
     fields: dict[str, str] = {}
     for text in (CONNECTORS[provider].example, changes):
         value = parse_value(f"{{{text}}}")
@@ -120,7 +120,7 @@ def example_of(provider: str, changes: str = "") -> Any:
 
 
 def recordings(*kinds: str) -> list[Path]:
-    """The recordings whose names start with one of the kinds. An empty list would test nothing."""
+    """Return the recordings of these kinds. An empty list would test nothing."""
     paths = [path for path in RECORDINGS if path.stem.partition(".")[0] in kinds]
     assert paths
     return paths
@@ -136,12 +136,12 @@ def provider_of(recording: Path) -> str:
 
 
 def as_id(value: object) -> str:
-    """The name of a case in pytest's reports."""
+    """Return the name of a case for pytest's reports."""
     return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def secrets_of(provider: str, secret: str) -> dict[str, str]:
-    """Settings that give each secret of an account this value."""
+    """Return settings that give each secret of an account this value."""
     settings = CONNECTORS[provider].Account.model_fields
     secrets = [name for name, field in settings.items() if SecretStr in flat(field.annotation)]
     assert secrets
@@ -149,7 +149,7 @@ def secrets_of(provider: str, secret: str) -> dict[str, str]:
 
 
 def flat(hint: Any) -> Iterator[Any]:
-    """A type hint and every hint inside it."""
+    """Yield a type hint and every hint inside it."""
     yield hint
     for argument in get_args(hint):
         yield from flat(argument)
@@ -157,7 +157,7 @@ def flat(hint: Any) -> Iterator[Any]:
 
 @lru_cache
 def assert_valid(outcome: Outcome) -> None:
-    """The ledger can store the outcome, and a caller can receive it."""
+    """Assert that the ledger can store the outcome, and that a caller can receive it."""
     if isinstance(outcome, Created):
         assert_valid_campaign(outcome.campaign)
     if isinstance(outcome, Rejected | Unknown):

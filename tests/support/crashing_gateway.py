@@ -1,11 +1,11 @@
-"""The gateway's own command with changes: a death at a step, another clock, other constants, a bug.
+"""The gateway's own command with changes: death at a step, another clock, other constants, a bug.
 
 `crashing_gateway.py CHANGES serve --config FILE`. CHANGES is a JSON object with these keys:
 - `at` names a step of a call, see `STEPS`. The process sends itself `signal` there, after the step
   was passed `after` times. Without a `signal`, each call that comes to the step writes a line to
   the log and waits there.
-- `timing` has fields of `Timing`. `constants` maps the names of other module constants to their new
-  values.
+- `timing` has fields of `Timing`. `constants` maps other constants, such as
+  `ledger.disk_reserve.LOG_BYTES`, to their new values.
 - `clock` shifts the wall clock by that many seconds. SIGUSR1 shifts it by `jump` more.
 - `bug` names one of `BUGS`, which the promise checks must find.
 """
@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from campaign_gateway import cli
 from campaign_gateway.accounts import Account
@@ -55,9 +55,10 @@ WAITS_AT_STEP = "waits at the step"
 def main() -> None:
     changes = json.loads(sys.argv.pop(1))
     if timing := changes.get("timing"):
-        _replace_timing(Timing(**timing))
+        _replace(cli, "create_app", partial(create_app, timing=Timing(**timing)))
     for name, value in changes.get("constants", {}).items():
-        _replace(name, value)
+        module, _, constant = name.rpartition(".")
+        _replace(importlib.import_module(f"campaign_gateway.{module}"), constant, value)
     if step := changes.get("at"):
         number = signal.Signals[changes["signal"]] if "signal" in changes else None
         STEPS[step](_struck_after(changes.get("after", 0), number))
@@ -106,7 +107,7 @@ def _after(owner: type, name: str) -> Callable[[Hit], None]:
 
 
 def _on_event(event: str) -> Callable[[Hit], None]:
-    """At an event of the HTTP library, for a request that may make a copy."""
+    """Return a step at an event of the HTTP library, for a request that may make a copy."""
 
     def install(hit: Hit) -> None:
         original = client._Exchange.trace
@@ -116,7 +117,7 @@ def _on_event(event: str) -> Callable[[Hit], None]:
             if name == event and self.before_first_byte is not None:
                 await hit()
 
-        client._Exchange.trace = trace  # type: ignore[method-assign, assignment]
+        _replace(client._Exchange, "trace", trace)
 
     return install
 
@@ -148,22 +149,22 @@ def _send_again() -> None:
         except NoResponse:
             return await original(self, *arguments)
 
-    client.Transport.send_once = send  # type: ignore[method-assign, assignment]
+    _replace(client.Transport, "send_once", send)
 
 
 def _take_503_for_a_refusal() -> None:
     refusals = {**errors.REFUSALS, 503: ErrorCode.PROVIDER_UNAVAILABLE}
-    setattr(errors, "REFUSALS", refusals)  # noqa: B010 - it is not meant to change
+    _replace(errors, "REFUSALS", refusals)
 
 
 def _send_before_recording() -> None:
     async def begin(*_: object) -> Begun:
         return Begun()
 
-    setattr(Ledger, "begin", begin)  # noqa: B010 - as above
+    _replace(Ledger, "begin", begin)
 
 
-def _answer_before_recording() -> None:
+def _respond_before_recording() -> None:
     original = Ledger.settle
 
     async def settle(
@@ -174,15 +175,15 @@ def _answer_before_recording() -> None:
         next_check_at: datetime | None,
         preexisting_ids: tuple[str, ...] | None = None,
     ) -> Duplication:
-        found = await self.find(intent.scope, intent.key)
-        assert found is not None
+        record = await self.find(intent.scope, intent.key)
+        assert record is not None
         asyncio.get_running_loop().call_later(
             3600, lambda: original(self, intent, outcome, now, next_check_at, preexisting_ids)
         )
         campaign = outcome.campaign if isinstance(outcome, Created) else None
-        return replace(found, status=status_of(outcome), campaign=campaign)
+        return replace(record, status=status_of(outcome), campaign=campaign)
 
-    Ledger.settle = settle  # type: ignore[method-assign]
+    _replace(Ledger, "settle", settle)
 
 
 def _take_the_newest_campaign() -> None:
@@ -194,28 +195,22 @@ def _take_the_newest_campaign() -> None:
         page = connector.parse_search(await account.transport.send_idempotent(request), None)
         return SearchResult(page.campaigns[-1] if page.campaigns else None)
 
-    setattr(reconciliation, "find_copy", find_copy)  # noqa: B010 - as above
+    _replace(reconciliation, "find_copy", find_copy)
 
 
 BUGS: dict[str, Callable[[], None]] = {
     "sends again": _send_again,
     "takes 503 for a refusal": _take_503_for_a_refusal,
     "sends before recording": _send_before_recording,
-    "answers before recording": _answer_before_recording,
+    "responds before recording": _respond_before_recording,
     "takes the newest campaign": _take_the_newest_campaign,
 }
 
 
-def _replace_timing(timing: Timing) -> None:
-    setattr(cli, "create_app", partial(create_app, timing=timing))  # noqa: B010 - as above
-
-
-def _replace(name: str, value: Any) -> None:
-    """`ledger.room.STEP_PAGES` is `STEP_PAGES` of that module of the gateway."""
-    module_name, _, constant = name.rpartition(".")
-    module = importlib.import_module(f"campaign_gateway.{module_name}")
-    assert hasattr(module, constant)
-    setattr(module, constant, value)
+def _replace(owner: object, name: str, value: object) -> None:
+    """Replace an attribute of a module or a class. mypy would reject the assignment."""
+    assert hasattr(owner, name), f"{owner} has no {name}"
+    setattr(owner, name, value)
 
 
 def _shift_clock(seconds: float, jump: float) -> None:
@@ -225,14 +220,14 @@ def _shift_clock(seconds: float, jump: float) -> None:
 
     class Shifted(datetime):
         @classmethod
-        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
-            return datetime.now(tz) + timedelta(seconds=shift[0])
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + timedelta(seconds=shift[0])
 
     time.time = lambda: real_time() + shift[0]
     time.time_ns = lambda: real_time_ns() + round(shift[0] * 1e9)
     for name, module in list(sys.modules.items()):
         if name.startswith("campaign_gateway.") and getattr(module, "datetime", None) is datetime:
-            setattr(module, "datetime", Shifted)  # noqa: B010 - no module says that it has one
+            _replace(module, "datetime", Shifted)
 
     def leap(_number: int, _frame: object) -> None:
         shift[0] += jump

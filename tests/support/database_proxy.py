@@ -19,17 +19,17 @@ SETTLE = b'"provider_status"'
 class DatabaseProxy:
     """How the proxy fails. Statements are given as bytes that they contain.
 
-    The database executes a statement of `lost_answers`, and the connection ends before the
+    The database executes a statement of `lost_confirmations`, and the connection ends before the
     confirmation, that many times. A statement of `late` is delayed once by that many seconds.
     `events` has callbacks that run once, before the statement is passed on. `is_cut` ends all
     connections and refuses new ones. `is_stalled` keeps them open and passes nothing on.
     """
 
     url: str = ""
-    lost_answers: Counter[bytes] = field(default_factory=Counter)
+    lost_confirmations: Counter[bytes] = field(default_factory=Counter)
     late: dict[bytes, float] = field(default_factory=dict)
     events: dict[bytes, Callable[[], None]] = field(default_factory=dict)
-    answers_lost: int = 0
+    confirmations_lost: int = 0
     is_cut: bool = False
     is_stalled: bool = False
 
@@ -56,13 +56,13 @@ class DatabaseProxy:
         self, client: asyncio.StreamReader, server: asyncio.StreamWriter, is_lost: asyncio.Event
     ) -> None:
         while data := await client.read(65536):
-            for statement in [each for each in self.lost_answers if each in data]:
-                if self.lost_answers[statement] > 0:
-                    self.lost_answers[statement] -= 1
+            for statement in [part for part in self.lost_confirmations if part in data]:
+                if self.lost_confirmations[statement] > 0:
+                    self.lost_confirmations[statement] -= 1
                     is_lost.set()
-            for statement in [each for each in self.events if each in data]:
+            for statement in [part for part in self.events if part in data]:
                 await asyncio.to_thread(self.events.pop(statement))
-            for statement in [each for each in self.late if each in data]:
+            for statement in [part for part in self.late if part in data]:
                 await asyncio.sleep(self.late.pop(statement))
             await self._while_stalled()
             server.write(data)
@@ -74,7 +74,7 @@ class DatabaseProxy:
         while data := await server.read(65536):
             await self._while_stalled()
             if is_lost.is_set():
-                self.answers_lost += 1
+                self.confirmations_lost += 1
                 break
             client.write(data)
         raise ConnectionAbortedError
@@ -128,7 +128,7 @@ async def _carrying(database_proxy: DatabaseProxy, url: str) -> AsyncIterator[No
         yield
     finally:
         server.close()
-        for each in list(carrying):
-            each.cancel()
+        for running in list(carrying):
+            running.cancel()
         with suppress(asyncio.CancelledError):
             await asyncio.gather(*carrying, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""One sandbox that the many small cases of a module share, and what they ask of it."""
+"""A sandbox that the many small cases of a module share, and a client of its gateway."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ class Edge:
     async def post(
         self, query: str, variables: object = None, operation: str | None = None
     ) -> httpx.Response:
-        # ASCII JSON can also spell what UTF-8 cannot carry.
+        # ASCII JSON can contain lone surrogates, which UTF-8 cannot.
         body = json.dumps({"query": query, "variables": variables, "operationName": operation})
         headers = {"accept": GRAPHQL_RESPONSE, "content-type": JSON}
         return await self.http.post("/graphql", content=body, headers=headers)
@@ -39,28 +39,28 @@ class Edge:
     async def refused(
         self, query: str, variables: object = None, operation: str | None = None
     ) -> list[str]:
-        """The messages, of a request of which nothing was executed."""
+        """Return the messages of a request that must be refused before anything is executed."""
         response = await self.post(query, variables, operation)
-        answer = response.json()
-        assert response.status_code == 400, answer
-        assert "data" not in answer
-        assert {error["extensions"]["code"] for error in answer["errors"]} == {"INVALID_REQUEST"}
+        content = response.json()
+        assert response.status_code == 400, content
+        assert "data" not in content
+        assert {error["extensions"]["code"] for error in content["errors"]} == {"INVALID_REQUEST"}
         assert not PYTHON_WORDS.search(response.text), response.text
-        return [error["message"] for error in answer["errors"]]
+        return [error["message"] for error in content["errors"]]
 
     async def data(self, query: str, variables: object = None, operation: str | None = None) -> Any:
-        """What is answered without any error."""
+        """Return the data of a request that must have no errors."""
         response = await self.post(query, variables, operation)
-        answer = response.json()
-        assert response.status_code == 200, answer
-        assert "errors" not in answer, answer
-        return answer["data"]
+        content = response.json()
+        assert response.status_code == 200, content
+        assert "errors" not in content, content
+        return content["data"]
 
     async def copies_asked_for(self) -> int:
-        """How often any provider was asked for a copy."""
+        """Return how many copies were requested from all providers together."""
         urls = self.sandbox.emulators.values()
-        answers = await asyncio.gather(*(self.http.get(f"{url}/_emulator/copies") for url in urls))
-        return sum(answer.json()["asked"] for answer in answers)
+        counts = await asyncio.gather(*(self.http.get(f"{url}/_emulator/copies") for url in urls))
+        return sum(count.json()["asked"] for count in counts)
 
 
 @asynccontextmanager

@@ -47,7 +47,7 @@ class EmulatorProxy:
 
     def count(self, kind: str, path: str = "") -> int:
         """Return how many requests of the kind came, of those whose path contains `path`."""
-        return sum(each == kind and path in where for each, where in self.seen)
+        return sum(seen_kind == kind and path in where for seen_kind, where in self.seen)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -61,8 +61,8 @@ class EmulatorProxy:
             if await request.is_disconnected():
                 return await Response()(scope, receive, send)
         if fault := self.failing.get(kind):
-            answer = await _failed(fault, request)
-            return await answer(scope, receive, send)
+            response = await _failed(fault, request)
+            return await response(scope, receive, send)
         rest = iter([{"type": "http.request", "body": body, "more_body": False}])
 
         async def receive_again() -> Message:
@@ -110,5 +110,5 @@ class EmulatorProxies:
 
 async def copies_at(http: httpx.AsyncClient, proxy: EmulatorProxy) -> dict[str, Any]:
     """Return the emulator's own count: `asked`, how many requests came, and its `copies`."""
-    found: dict[str, Any] = (await http.get(f"{proxy.url}/_emulator/copies")).json()
-    return found
+    counted: dict[str, Any] = (await http.get(f"{proxy.url}/_emulator/copies")).json()
+    return counted

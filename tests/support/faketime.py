@@ -19,8 +19,8 @@ def fake_clock(seconds: int) -> dict[str, str]:
 
 def _libfaketime() -> Path:
     for name in FAKETIME:
-        for found in Path("/usr/lib").glob(f"*/faketime/{name}"):
-            return found
+        for libraries in Path("/usr/lib").glob(f"*/faketime/{name}"):
+            return libraries
     reason = "there is no libfaketime on this machine; Debian has it as the package faketime"
     if "CAMPAIGN_GATEWAY_REQUIRE_FAKETIME" in os.environ:
         pytest.fail(reason)

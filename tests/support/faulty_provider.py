@@ -120,7 +120,7 @@ class CopyRequest:
     socket: socket.socket
     group: str
     intent: str
-    answer: dict[str, Any] = field(default_factory=dict)
+    content: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -136,9 +136,9 @@ class CopyRequest:
 
     def copy(self, *, listed_after: float = 0) -> None:
         described = {"description": self.provider.description}
-        self.answer = _campaign(self.name, datetime.now(UTC)) | described
-        self.provider.intents[self.intent].copies[self.answer["id"]] = monotonic()
-        listed = self.answer | {"_listed_at": monotonic() + listed_after}
+        self.content = _campaign(self.name, datetime.now(UTC)) | described
+        self.provider.intents[self.intent].copies[self.content["id"]] = monotonic()
+        listed = self.content | {"_listed_at": monotonic() + listed_after}
         self.provider.groups[self.group].append(listed)
         self.provider.on_copy.pop(self.intent, _nothing)()
 
@@ -216,53 +216,53 @@ def _status(number: int) -> Ending:
     return _sending(_response(number, _error(number)))
 
 
-async def _answer(request: CopyRequest) -> None:
-    await request.send(_response(201, _success(request.answer)))
+async def _respond(request: CopyRequest) -> None:
+    await request.send(_response(201, _success(request.content)))
 
 
-async def _answer_after_hints(request: CopyRequest) -> None:
+async def _respond_after_hints(request: CopyRequest) -> None:
     await request.send(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n")
-    await _answer(request)
+    await _respond(request)
 
 
-async def _answer_cut_short(request: CopyRequest) -> None:
-    await request.send(_response(201, _success(request.answer))[:-40])
+async def _respond_cut_short(request: CopyRequest) -> None:
+    await request.send(_response(201, _success(request.content))[:-40])
 
 
-async def _answer_in_bad_chunks(request: CopyRequest) -> None:
+async def _respond_in_bad_chunks(request: CopyRequest) -> None:
     head = b"HTTP/1.1 201 Created\r\ntransfer-encoding: chunked\r\n\r\n"
     await request.send(head + b'8\r\n{"succes\r\nnot-a-number\r\n')
 
 
 async def _drip(request: CopyRequest, whole: bytes, at_once: int) -> None:
     await request.send(whole[:at_once])
-    for each in whole[at_once:]:
-        await request.send(bytes([each]))
+    for byte in whole[at_once:]:
+        await request.send(bytes([byte]))
         await asyncio.sleep(DRIP_SECONDS)
 
 
 async def _drip_all(request: CopyRequest) -> None:
-    await _drip(request, _response(201, _success(request.answer)), 0)
+    await _drip(request, _response(201, _success(request.content)), 0)
 
 
 async def _drip_body(request: CopyRequest) -> None:
-    whole = _response(201, _success(request.answer))
+    whole = _response(201, _success(request.content))
     await _drip(request, whole, whole.index(b"\r\n\r\n") + 4)
 
 
-async def _answer_hugely(request: CopyRequest) -> None:
+async def _respond_hugely(request: CopyRequest) -> None:
     await request.send(
-        _response(201, _success(request.answer | {"description": "x" * COPY_RESPONSE_LIMIT}))
+        _response(201, _success(request.content | {"description": "x" * COPY_RESPONSE_LIMIT}))
     )
 
 
-async def _answer_in_gzip(request: CopyRequest) -> None:
-    body = gzip.compress(_success(request.answer))
+async def _respond_in_gzip(request: CopyRequest) -> None:
+    body = gzip.compress(_success(request.content))
     await request.send(_response(201, body, "content-encoding: gzip\r\n"))
 
 
-async def _answer_without_id(request: CopyRequest) -> None:
-    nameless = {name: value for name, value in request.answer.items() if name != "id"}
+async def _respond_without_id(request: CopyRequest) -> None:
+    nameless = {name: value for name, value in request.content.items() if name != "id"}
     await request.send(_response(201, _success(nameless)))
 
 
@@ -329,14 +329,14 @@ async def _hold_and_copy(request: CopyRequest) -> None:
     await request.read()
     await _hold(request)
     request.copy()
-    await _answer(request)
+    await _respond(request)
 
 
 async def _copy_and_hold(request: CopyRequest) -> None:
     await request.read()
     request.copy()
     await _hold(request)
-    await _answer(request)
+    await _respond(request)
 
 
 async def _copy_last(request: CopyRequest) -> None:
@@ -347,14 +347,14 @@ async def _copy_last(request: CopyRequest) -> None:
             while not copies:
                 await asyncio.sleep(0.01)
     request.copy()
-    await _answer(request)
+    await _respond(request)
 
 
-async def _answer_slowly(request: CopyRequest) -> None:
+async def _respond_slowly(request: CopyRequest) -> None:
     await request.read()
     request.copy()
     await asyncio.sleep(0.3)
-    await _answer(request)
+    await _respond(request)
 
 
 # After these, the gateway cannot know whether a copy was made.
@@ -373,12 +373,12 @@ UNCERTAIN_ENDINGS: Mapping[str, Ending] = {
 }
 # These mean success, and the id of the copy cannot be read.
 UNREADABLE_SUCCESSES: Mapping[str, Ending] = {
-    "body-cut-short": _answer_cut_short,
-    "body-in-bad-chunks": _answer_in_bad_chunks,
+    "body-cut-short": _respond_cut_short,
+    "body-in-bad-chunks": _respond_in_bad_chunks,
     "body-dripping": _drip_body,
-    "body-huge": _answer_hugely,
-    "body-in-gzip": _answer_in_gzip,
-    "body-without-id": _answer_without_id,
+    "body-huge": _respond_hugely,
+    "body-in-gzip": _respond_in_gzip,
+    "body-without-id": _respond_without_id,
     "body-no-json": _sending(b'HTTP/1.1 201 Created\r\ncontent-length: 9\r\n\r\n{"data": '),
     "body-other-json": _sending(b"HTTP/1.1 201 Created\r\ncontent-length: 6\r\n\r\n[1, 2]"),
 }
@@ -409,15 +409,15 @@ FAULTS: dict[str, Fault] = {
     "fin-unread": Fault(_close_unread, "UNKNOWN", "UNKNOWN"),
     "rst-unread": Fault(_reset, "UNKNOWN", "UNKNOWN"),
     "fin-after-head": Fault(_close_after_head, "UNKNOWN", "UNKNOWN"),
-    "answer-dripping": Fault(_after_copy(_drip_all), "UNKNOWN", "CREATED", 1),
-    "answer-after-hints": Fault(_after_copy(_answer_after_hints), "CREATED", "CREATED", 1),
+    "response-dripping": Fault(_after_copy(_drip_all), "UNKNOWN", "CREATED", 1),
+    "response-after-hints": Fault(_after_copy(_respond_after_hints), "CREATED", "CREATED", 1),
     "copied-late": Fault(_copy_late, "UNKNOWN", "CREATED", 1),
     "listed-late": Fault(_list_late, "UNKNOWN", "CREATED", 1),
 }
 # These are no faults. Kills and outages are timed by them.
 PLAIN: dict[str, Fault] = {
-    "none": Fault(_after_copy(_answer), "CREATED", "CREATED", 1),
-    "slow": Fault(_answer_slowly, "CREATED", "CREATED", 1),
+    "none": Fault(_after_copy(_respond), "CREATED", "CREATED", 1),
+    "slow": Fault(_respond_slowly, "CREATED", "CREATED", 1),
     "copied-last": Fault(_copy_last, "CREATED", "CREATED", 1),
     "held-before-copy": Fault(_hold_and_copy, "CREATED", "CREATED", 1),
     "held-after-copy": Fault(_copy_and_hold, "CREATED", "CREATED", 1),
@@ -457,8 +457,8 @@ async def _serving(provider: Provider) -> AsyncIterator[None]:
         await _handle(provider, connection)
 
     with ExitStack() as sockets:
-        answers = (handle, close, reset, hang)
-        listeners = {response: sockets.enter_context(_listener()) for response in answers}
+        endings = (handle, close, reset, hang)
+        listeners = {end: sockets.enter_context(_listener()) for end in endings}
         # The port is taken, and no process listens on it.
         deaf = sockets.enter_context(socket.socket())
         deaf.bind(("127.0.0.1", 0))
@@ -471,7 +471,7 @@ async def _serving(provider: Provider) -> AsyncIterator[None]:
         provider.refusing_url = _url_of(deaf)
         async with asyncio.TaskGroup() as tasks:
             serving = [
-                tasks.create_task(_accept(listener, each)) for each, listener in listeners.items()
+                tasks.create_task(_accept(listener, url)) for url, listener in listeners.items()
             ]
             yield
             for task in serving:
@@ -506,15 +506,15 @@ async def _to_its_end(
 
 async def _handle(provider: Provider, connection: socket.socket) -> None:
     head = await _peek(connection)
-    found = REQUEST_LINE.match(head)
-    if found is None:
+    match = REQUEST_LINE.match(head)
+    if match is None:
         provider.complaints.append(f"no request for a campaign: {head!r}")
         return
-    group = found["group"].decode()
-    if found["intent"] is None:
+    group = match["group"].decode()
+    if match["intent"] is None:
         await _list(provider, connection, group)
         return
-    fault, intent = found["fault"].decode(), found["intent"].decode()
+    fault, intent = match["fault"].decode(), match["intent"].decode()
     seen = provider.intents[intent]
     seen.posts.append(monotonic())
     seen.open += 1

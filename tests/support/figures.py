@@ -1,4 +1,4 @@
-"""What the tests of the promise have counted and measured, for the report."""
+"""What the tests count and measure, for the report."""
 
 import json
 from collections import Counter
@@ -8,9 +8,9 @@ from typing import Self
 
 @dataclass
 class Figures:
-    """Filled by tests as they run; a test asserts for itself and only counts here.
+    """The figures of all tests of a run. Tests add to them, and make their assertions themselves.
 
-    `measured` has what benchmarks and drills measured, by name; `counted` what tests counted there.
+    `measured` has results of benchmarks and drills by name, and `counted` has counts by name.
     """
 
     intents: int = 0
@@ -28,17 +28,17 @@ class Figures:
         self.counted[what] += 1
 
     def dump(self) -> str:
-        """All of them as text, for another process to add to its own."""
+        """Return all figures as text, which another process can load and add to its own."""
         return json.dumps(vars(self))
 
     @classmethod
     def load(cls, text: str) -> Self:
-        found = json.loads(text)
+        fields = json.loads(text)
         counters = ("faults", "unknown", "unknown_settled", "counted")
-        return cls(**{**found, **{name: Counter(found[name]) for name in counters}})
+        return cls(**{**fields, **{name: Counter(fields[name]) for name in counters}})
 
     def add(self, other: Self) -> None:
-        """Those of another process, whose tests were others."""
+        """Add the figures of another process, which ran other tests."""
         self.intents += other.intents
         self.faults += other.faults
         self.most_copies = max(self.most_copies, other.most_copies)
@@ -51,8 +51,8 @@ class Figures:
         self.counted += other.counted
 
     def lines(self) -> list[str]:
-        """A Markdown table for each kind of figure that there is."""
-        found: list[str] = []
+        """Return a Markdown table for each kind of figures, if there are any."""
+        tables: list[str] = []
         if self.intents:
             rows = {
                 "intents": self.intents,
@@ -66,16 +66,16 @@ class Figures:
                     self.unknown_settled.total(), self.unknown.total()
                 ),
             }
-            found += _table("promise", "figure", rows)
+            tables += _table("promise", "figure", rows)
             kinds = {
                 kind: f"{count} | {self.unknown[kind]} | {self.unknown_settled[kind]}"
                 for kind, count in sorted(self.faults.items())
             }
-            found += ["", *_table("fault", "injected | UNKNOWN | settled by reading", kinds)]
+            tables += ["", *_table("fault", "injected | UNKNOWN | settled by reading", kinds)]
         measured = {**self.measured, **{name: str(count) for name, count in self.counted.items()}}
         if measured:
-            found += ["", *_table("measured", "figure", dict(sorted(measured.items())))]
-        return found
+            tables += ["", *_table("measured", "figure", dict(sorted(measured.items())))]
+        return tables
 
 
 def _share(part: int, whole: int) -> str:

@@ -52,7 +52,7 @@ class Forks:
         return ForkedProcess(pid, self)
 
     def exit_code(self, pid: int) -> int | None:
-        """The exit code of a child, negative for a signal. None while it runs."""
+        """Return the exit code of a child, negative for a signal. None while it runs."""
         with self.lock:
             self.connection.setblocking(False)
             try:
@@ -105,7 +105,7 @@ class ForkedProcess:
 
 @cache
 def forks() -> Forks:
-    """The one of this test process, which starts with the first gateway."""
+    """Return the forking process of this test process. It starts with the first gateway."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         process = subprocess.Popen(
@@ -127,7 +127,7 @@ def main() -> None:
     gateway = import_module("crashing_gateway")
     # Reading the machine's trusted CAs takes 20 ms for each account, and no drill needs them.
     trusted = httpx.create_ssl_context()
-    setattr(httpx, "create_ssl_context", lambda: trusted)  # noqa: B010 - it is not meant to change
+    setattr(httpx, "create_ssl_context", lambda: trusted)  # noqa: B010 - mypy rejects `=` here
     # Objects that no collection visits stay shared between the children.
     gc.freeze()
     arguments = _fork_for_each_request(socket.socket(fileno=int(sys.argv[1])))
@@ -162,8 +162,8 @@ def _fork_for_each_request(requests: socket.socket) -> list[str] | None:
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                for each in (requests, woken, wake):
-                    each.close()
+                for opened in (requests, woken, wake):
+                    opened.close()
                 _write_output_to(request["log"])
                 return list(request["arguments"])
             children.add(pid)
@@ -171,7 +171,7 @@ def _fork_for_each_request(requests: socket.socket) -> list[str] | None:
 
 
 def _ended(children: set[int]) -> list[tuple[int, int]]:
-    """The children that have ended, with their exit codes."""
+    """Return the children that have ended, with their exit codes."""
     waited = [os.waitpid(pid, os.WNOHANG) for pid in children]
     return [(pid, os.waitstatus_to_exitcode(status)) for pid, status in waited if pid]
 

@@ -222,10 +222,10 @@ def _is_coverage_measured() -> bool:
 
 async def listening(gateway: Gateway, seconds: float = 60) -> Gateway:
     async with asyncio.timeout(seconds):
-        while not (found := re.search(r"listening on \S+ port (\d+)", gateway.output())):
+        while not (match := re.search(r"listening on \S+ port (\d+)", gateway.output())):
             assert gateway.is_running, gateway.output()
             await asyncio.sleep(0.02)
-    gateway.url = f"http://127.0.0.1:{found[1]}"
+    gateway.url = f"http://127.0.0.1:{match[1]}"
     return gateway
 
 
@@ -267,9 +267,9 @@ async def ask(http: httpx.AsyncClient, url: str, intent: Intent) -> GatewayRespo
     except httpx.HTTPError:
         return None
     assert response.status_code == 200, f"{response.status_code}: {response.text}"
-    answer = response.json()
-    assert "errors" not in answer, answer
-    return _parse_response(sent_at, answer["data"]["duplicateCampaign"])
+    content = response.json()
+    assert "errors" not in content, content
+    return _parse_response(sent_at, content["data"]["duplicateCampaign"])
 
 
 def _parse_response(sent_at: float, payload: dict[str, Any]) -> GatewayResponse:
@@ -373,11 +373,11 @@ async def _press(
 ) -> GatewayResponse | None:
     """Send one press to all of the gateways, and return the response that arrives last."""
     arrived = await asyncio.gather(*(ask(http, url, history.intent) for url in urls))
-    answers = sorted(
-        (response for response in arrived if response), key=lambda each: each.received_at
+    in_order = sorted(
+        (response for response in arrived if response), key=lambda response: response.received_at
     )
-    history.responses += answers
-    return answers[-1] if answers else None
+    history.responses += in_order
+    return in_order[-1] if in_order else None
 
 
 async def _wait(http: httpx.AsyncClient, url: str, duplication: str) -> None:
@@ -402,8 +402,8 @@ async def retry_all_until_final(
     waiting = iter(histories)
 
     async def work() -> None:
-        for each in waiting:
-            await retry_until_final(http, where, provider, each, seconds=seconds)
+        for history in waiting:
+            await retry_until_final(http, where, provider, history, seconds=seconds)
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(clients):
@@ -415,7 +415,7 @@ async def recorded(ledger_url: str) -> dict[str, Duplication]:
     """Read all records of the ledger, by key, as an operator."""
     ledger = await open_ledger(ledger_url, as_operator=True)
     try:
-        found = await ledger.list(None, Selection(), 1_000_000, None)
+        records = await ledger.list(None, Selection(), 1_000_000, None)
     finally:
         await ledger.close()
-    return {record.intent.key: record for record in found}
+    return {record.intent.key: record for record in records}

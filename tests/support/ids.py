@@ -2,7 +2,7 @@
 
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +11,8 @@ import httpx
 import strawberry
 
 from campaign_gateway.connectors.contract import ProviderRequest
-from support.connectors import flat
+from campaign_gateway.model import Refused
+from support.connectors import assert_blames, flat
 
 HOSTILE_IDS = [
     "", " ", ".", "..", "a/b", "../admin", "a\\b", "x?y", "a#b", "a&b", "a=b", "a;b", "a:b",
@@ -24,7 +25,7 @@ VALID_NUMBERS = [1, 2**31 - 1]
 
 
 def id_fields(copy_input: Any) -> tuple[list[str], list[str]]:
-    """The fields that hold ids: as text, in lists or alone, and as numbers."""
+    """Return the names of the fields with ids: those of texts or lists of them, and of numbers."""
     hints = typing.get_type_hints(type(copy_input))
     texts = [name for name, hint in hints.items() if strawberry.ID in flat(hint)]
     numbers = [name for name, hint in hints.items() if hint is int and name.endswith("_id")]
@@ -32,7 +33,7 @@ def id_fields(copy_input: Any) -> tuple[list[str], list[str]]:
 
 
 def with_ids(copy_input: Any, texts: list[str], numbers: list[int]) -> Iterator[tuple[str, Any]]:
-    """The input with one id after the other in each field that can hold an id."""
+    """Yield the input with each of the ids in each field that can hold one."""
     text_fields, number_fields = id_fields(copy_input)
     hints = typing.get_type_hints(type(copy_input))
     for name in text_fields:
@@ -46,18 +47,32 @@ def with_ids(copy_input: Any, texts: list[str], numbers: list[int]) -> Iterator[
 
 
 def hostile_inputs(copy_input: Any) -> Iterator[tuple[str, Any]]:
-    """The name of a GraphQL field, and the input with a hostile id in it."""
+    """Yield the name of a GraphQL field, and the input with a hostile id in that field."""
     for name, hostile in with_ids(copy_input, HOSTILE_IDS, HOSTILE_NUMBERS):
         yield re.sub(r"_(\w)", lambda match: match[1].upper(), name), hostile
 
 
+def assert_same_place(build: Callable[[Any], ProviderRequest], copy_input: Any) -> None:
+    """No hostile id in the input changes the place of the built request. It may be refused."""
+    for name, hostile in hostile_inputs(copy_input):
+        try:
+            request = build(hostile)
+        except Refused as refusal:
+            assert_blames(refusal, name)
+        else:
+            assert place_of(request) == place_of(build(copy_input))
+
+
 def shown(text: str) -> str:
-    """The name of a case in pytest's reports."""
+    """Return the name of a case for pytest's reports."""
     return ascii(text)[:40]
 
 
 def place_of(request: ProviderRequest) -> tuple[str, str, int, int]:
-    """Method, host and shape of the path. The HTTP client and the standard library must agree."""
+    """Return method, host and shape of the URL.
+
+    The HTTP client and the standard library must parse the URL in the same way.
+    """
     url = httpx.URL(request.url)
     parts = urlsplit(request.url)
     assert (url.scheme, url.host) == (parts.scheme, parts.hostname)

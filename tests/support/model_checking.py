@@ -86,7 +86,7 @@ def _say(what: str, _before: object, _after: object) -> str:
     return what
 
 
-def search(  # noqa: C901 - one loop, which reads best as a whole
+def search(  # noqa: C901 - one loop with one state, which parts would have to share
     start: State,
     steps: Callable[[State], Iterator[Step[State]]],
     promises: Promises[State],
@@ -100,31 +100,31 @@ def search(  # noqa: C901 - one loop, which reads best as a whole
 
     The search also stops at `most_states`. `describe_state` returns the last lines of a trace.
     """
-    found = _Search(start, describe_step, describe_state)
-    ways, ahead, ends = found.ways, deque([start]), list[State]()
+    progress = _Search(start, describe_step, describe_state)
+    ways, ahead, ends = progress.ways, deque([start]), list[State]()
     # States make no cycles, and each collection would visit all of them.
     gc.disable()
-    while ahead and len(ways) < most_states and not (until and found.broken.keys() >= {*until}):
+    while ahead and len(ways) < most_states and not (until and progress.broken.keys() >= {*until}):
         state = ahead.popleft()
         is_end = True
         for what, after, comes in steps(state):
             is_end = is_end and not comes
             for promise, is_kept in promises.at_each_step.items():
                 if not is_kept(state, after):
-                    found.report(promise, state, what, after)
+                    progress.report(promise, state, what, after)
             if after not in ways:
                 ways[after] = (state, what)
                 ahead.append(after)
                 for promise, holds in promises.always.items():
                     if not holds(after):
-                        found.report(promise, state, what, after)
+                        progress.report(promise, state, what, after)
         if is_end:
             ends.append(state)
             for promise, holds in promises.at_the_end.items():
                 if not holds(state):
-                    found.report(promise, state, "nothing more comes", state)
+                    progress.report(promise, state, "nothing more comes", state)
     gc.enable()
-    return Findings(len(ways), found.broken, ends)
+    return Findings(len(ways), progress.broken, ends)
 
 
 def search_each(

@@ -1,4 +1,4 @@
-"""Names of copies: ordinary ones, and ones that formats, URLs or databases may not carry."""
+"""Names of copies: ordinary ones, and ones that a format, a URL or a database may not accept."""
 
 ORDINARY_NAMES = ["Frühling 🌷 春", "He said \"no\" & 'yes' < {maybe} > [x] \\ / %41 &amp;"]
 STRANGE_NAMES = [

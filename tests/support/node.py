@@ -1,4 +1,4 @@
-"""Runs the JavaScript beside the tests, where a machine has what it needs."""
+"""Runs the JavaScript of the tests, if the machine has Node.js and its packages."""
 
 import json
 import os
@@ -13,7 +13,7 @@ TESTS = Path(__file__).parents[1]
 
 
 def run_node(script: Path, *arguments: str, seconds: float = 120) -> Any:
-    """What a script prints, which is one JSON document. Whatever else it says goes to stderr."""
+    """Return the JSON document that a script prints. It writes everything else to stderr."""
     done = subprocess.run(
         [node(), script, *arguments], capture_output=True, text=True, timeout=seconds, check=False
     )
@@ -24,13 +24,13 @@ def run_node(script: Path, *arguments: str, seconds: float = 120) -> Any:
 
 
 def node() -> str:
-    """Where Node.js is. Skips the test, or fails it where it must run, if something is missing."""
-    found = shutil.which("node")
-    if found is None:
+    """Return the path of Node.js. If something is missing, skip the test, or fail it in CI."""
+    executable = shutil.which("node")
+    if executable is None:
         _give_up("there is no Node.js on this machine")
     if not (TESTS / "node_modules").is_dir():
         _give_up(f"its packages are not installed; run: npm install --prefix {TESTS}")
-    return found
+    return executable
 
 
 def _give_up(reason: str) -> NoReturn:

@@ -1,6 +1,6 @@
-"""HTTP without TLS, to this machine."""
+"""HTTP to this machine, without TLS."""
 
 import ssl
 
-# For clients that meet no certificate: loading the public CAs takes 40 ms of CPU for each client.
+# For clients without TLS: loading the public CAs would take 40 ms of CPU for each client.
 NO_CAS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

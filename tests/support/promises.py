@@ -54,9 +54,15 @@ def find_violations(
         more = max(0, len(seen.copies) - wishes)
         violations.most_copies = max(violations.most_copies, min(1, len(seen.copies)) + more)
         of_keys = {key: responses[key] for key in intents}
-        violations.too_many += [f"{name}: {each}" for each in _too_many(seen, intents, wishes)]
-        violations.lost += [f"{name}: {each}" for each in _unrecorded(seen, intents, records)]
-        violations.false += [f"{name}: {each}" for each in _denied(seen, of_keys, records)]
+        violations.too_many += [
+            f"{name}: {complaint}" for complaint in _too_many(seen, intents, wishes)
+        ]
+        violations.lost += [
+            f"{name}: {complaint}" for complaint in _unrecorded(seen, intents, records)
+        ]
+        violations.false += [
+            f"{name}: {complaint}" for complaint in _denied(seen, of_keys, records)
+        ]
         for key in intents:
             _judge(violations, key, seen, responses[key], records.get(key), has_equals=wishes > 1)
     owners: dict[str, list[str]] = defaultdict(list)
@@ -81,15 +87,17 @@ def _judge(
     *,
     has_equals: bool,
 ) -> None:
-    violations.lost += [f"{key}: {each}" for each in _lost(responses, record)]
-    violations.false += [f"{key}: {each}" for each in _false(seen, responses, record)]
+    violations.lost += [f"{key}: {complaint}" for complaint in _lost(responses, record)]
+    violations.false += [f"{key}: {complaint}" for complaint in _false(seen, responses, record)]
     # A copy that a search assigned to one of several equal intents may be reassigned by a response.
     firm = [
         response
         for response in responses
         if not (has_equals and response.evidence == Evidence.INFERRED)
     ]
-    violations.taken_back += [f"{key}: {each}" for each in _taken_back(firm, responses, record)]
+    violations.taken_back += [
+        f"{key}: {complaint}" for complaint in _taken_back(firm, responses, record)
+    ]
 
 
 def _too_many(seen: Traffic, keys: Collection[str], wishes: int) -> Iterable[str]:
@@ -116,11 +124,11 @@ def _denied(
     NOT_SENT says nothing about copies. Neither does a response that asks for the same key.
     """
     denied: dict[str, str] = {}
-    for key, answers in responses.items():
+    for key, of_key in responses.items():
         record = records.get(key)
         if record is not None and record.status is DuplicationStatus.REJECTED:
             denied[key] = f"{key} recorded as REJECTED"
-        for response in answers:
+        for response in of_key:
             if response.status == "REJECTED" or response.retry == "NEW_KEY":
                 denied[key] = (
                     f"{key} in a response as {response.status}, {response.retry} ({response.code})"
@@ -163,7 +171,7 @@ def _taken_back(
         if earlier.received_at < later.sent_at and RANK[later.status] < RANK[earlier.status]:
             yield f"{earlier.status} in a response, and then {later.status}"
     if firm and record is not None:
-        best = max(firm, key=lambda each: RANK[each.status])
+        best = max(firm, key=lambda response: RANK[response.status])
         if RANK[record.status.value] < RANK[best.status]:
             yield f"{best.status} in a response, and {record.status} in the ledger"
         if best.status in {"CREATED", "REJECTED"} and record.status.value != best.status:

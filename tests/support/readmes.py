@@ -1,4 +1,4 @@
-"""Every README of the repository, taken apart: code blocks, tables, links."""
+"""Parses every README of the repository: code blocks, tables, links."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True)
 class Readme:
-    """`name` is its path below the repository."""
+    """One README. `name` is its path in the repository."""
 
     name: str
     text: str
@@ -25,14 +25,14 @@ class Readme:
 
     @property
     def prose(self) -> str:
-        """The text without code blocks."""
+        """Return the text without code blocks."""
         return _BLOCK.sub("", self.text)
 
     def blocks(self, language: str) -> list[str]:
         return [code for name, code in _BLOCK.findall(self.text) if name == language]
 
     def tables(self) -> Iterator[tuple[list[str], list[list[str]]]]:
-        """The header and the rows of each table, as cells."""
+        """Yield the header and the rows of each table, as cells."""
         for table in re.findall(r"(?:^\|.*\n?)+", self.prose, re.MULTILINE):
             header, _, *rows = (
                 [cell.strip() for cell in line.strip().strip("|").split("|")]
@@ -41,14 +41,14 @@ class Readme:
             yield header, rows
 
     def anchors(self) -> set[str]:
-        """The anchors that GitHub gives the headings."""
+        """Return the anchors that GitHub gives the headings."""
         headings = re.findall(r"^#+ (.+)$", self.prose, re.MULTILINE)
-        return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+        return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
     def links(self) -> list[str]:
-        """The targets of links and images, without those to other hosts."""
+        """Return the targets of links and images that are not on other hosts."""
         targets = re.findall(r"\]\(([^)\s]+)\)", self.prose)
-        return [each for each in targets if not each.startswith("https://")]
+        return [target for target in targets if not target.startswith("https://")]
 
 
 def _collect() -> Iterator[Readme]:
@@ -66,7 +66,7 @@ MAIN = READMES["README.md"]
 
 
 def code_blocks(*languages: str) -> list[object]:
-    """A parameter of a test for each code block in one of the languages, in any README."""
+    """Return a test parameter for each code block in one of the languages, in all READMEs."""
     return [
         pytest.param(block, id=f"{readme.name}-{language}-{number}")
         for readme in READMES.values()
@@ -76,7 +76,7 @@ def code_blocks(*languages: str) -> list[object]:
 
 
 def file_in_a_readme(name: str) -> str:
-    """The TypeScript block that begins with a comment of the file's name."""
+    """Return the TypeScript block that begins with a comment with the file's name."""
     (block,) = (
         block
         for readme in READMES.values()

@@ -1,4 +1,4 @@
-"""Responses of a provider: ordinary ones, and ones without anything to read."""
+"""Responses of a provider: ordinary ones, and unreadable ones."""
 
 import gzip
 import json
@@ -7,7 +7,7 @@ from campaign_gateway.connectors.contract import ProviderResponse
 
 
 def respond(status: int, body: object, **headers: str) -> ProviderResponse:
-    """A response with this body: bytes or text as they are, any other value as JSON.
+    """Return a response with this body: bytes or text unchanged, any other value as JSON.
 
     `retry_after="30"` is the header `retry-after: 30`.
     """

@@ -1,7 +1,7 @@
 """Builds a mistake into a copy of the package, by editing its syntax trees.
 
-An edit names the code by what it says, and ignores how it is laid out: line breaks, quotes and
-indentation may change. If the code is gone or is there twice, the edit raises `Misplaced`.
+An edit names the code by its syntax, so line breaks, quotes and indentation may change. If the
+code is missing or occurs twice, the edit raises `Misplaced`.
 """
 
 import ast
@@ -15,7 +15,7 @@ Node = TypeVar("Node")
 
 
 class Misplaced(Exception):
-    """An edit does not fit the sources any more, so the bug has to be written anew."""
+    """An edit does not fit the sources any more, so the bug must be written again."""
 
 
 class Edit(Protocol):
@@ -64,9 +64,9 @@ class Code:
 
 @dataclass(frozen=True)
 class Sql:
-    """Replaces a part of one text of a file. Blanks and line breaks are equal.
+    """Replaces a part of one string of a file. Blanks and line breaks are equal.
 
-    What an f-string inserts is written as there: `WHERE {_SAME_COPY}`.
+    A replacement field of an f-string is written as in the source: `WHERE {_SAME_COPY}`.
     """
 
     file: str
@@ -113,10 +113,10 @@ def seed(package: Path, edit: Edit) -> None:
 
 
 def _find(tree: ast.Module, file: str, place: str) -> ast.AST:
-    """The definition of that qualified name. Raises `Misplaced`."""
+    """Return the definition with that qualified name. Raises `Misplaced`."""
     node: ast.AST = tree
     for name in place.split("."):
-        inner = [each for each in ast.iter_child_nodes(node) if name in _names_of(each)]
+        inner = [child for child in ast.iter_child_nodes(node) if name in _names_of(child)]
         if len(inner) != 1:
             raise Misplaced(f"{file} has {len(inner)} definitions of {place}, and one was expected")
         (node,) = inner
@@ -128,7 +128,7 @@ def _names_of(node: ast.AST) -> list[str]:
         case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
             return [node.name]
         case ast.Assign():
-            return [each.id for each in node.targets if isinstance(each, ast.Name)]
+            return [target.id for target in node.targets if isinstance(target, ast.Name)]
         case ast.AnnAssign(target=ast.Name() as name):
             return [name.id]
     return []
@@ -141,7 +141,7 @@ def _only(nodes: Sequence[Node], old: str, where: str) -> Sequence[Node]:
 
 
 def _texts_in(node: ast.AST) -> Iterator[ast.Constant | ast.JoinedStr]:
-    """Every text below the node, without the pieces that an f-string consists of."""
+    """Yield every string below the node, but not the parts of f-strings."""
     match node:
         case ast.JoinedStr() | ast.Constant(value=str()):
             yield node
@@ -151,7 +151,7 @@ def _texts_in(node: ast.AST) -> Iterator[ast.Constant | ast.JoinedStr]:
 
 
 def _written(node: ast.Constant | ast.JoinedStr) -> str:
-    """The text as source has it between its quotes."""
+    """Return the string as the source has it between its quotes."""
     if isinstance(node, ast.Constant):
         return str(node.value)
     return "".join(

@@ -63,7 +63,7 @@ RANDOM = st.builds(
 
 
 def damaged(response: ProviderResponse) -> Iterator[tuple[str, ProviderResponse]]:
-    """The response with one part of its body after the other changed to every wrong value."""
+    """Yield the response with each part of its body changed to each wrong value."""
     if b"<" in response.body[:1]:
         bodies = _damaged_xml(response.body)
     elif b"{" in response.body[:1]:

@@ -68,7 +68,7 @@ class StubProvider:
 
     A fault is a status that the provider sends without doing anything, or a name that `misbehave`
     knows. None lets one call pass. `meanwhile` runs in each call of a kind before anything else.
-    `tells` are the fields in the response to a copy.
+    `response_fields` are the fields in the response to a copy.
     """
 
     campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -77,11 +77,22 @@ class StubProvider:
         default_factory=lambda: defaultdict(deque)
     )
     meanwhile: dict[str, Step] = field(default_factory=dict)
-    tells: tuple[str, ...] = ("id", "name")
+    response_fields: tuple[str, ...] = ("id", "name")
     takes_names: bool = False
 
     def count(self, kind: str) -> int:
-        return sum(each.split()[0] == kind for each in self.calls)
+        return sum(call.split()[0] == kind for call in self.calls)
+
+    def hang(self, kind: str) -> asyncio.Event:
+        """Let the next call of this kind hang. The event is set when the provider receives it."""
+        received = asyncio.Event()
+
+        async def set_received() -> None:
+            received.set()
+
+        self.meanwhile[kind] = set_received
+        self.faults[kind].append("hang")
+        return received
 
     def add(self, source: str | None = SOURCE, name: str | None = None, **more: Any) -> str:
         campaign_id = f"c{len(self.campaigns) + 1}"
@@ -114,7 +125,7 @@ class StubProvider:
     ) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
             self.calls.append(f"{kind} {request.path_params.get('id', '')}".strip())
-            said = json.loads(await request.body() or "null")
+            body = json.loads(await request.body() or "null")
             if refusal := self.refusal(kind, request):
                 return refusal
             if kind in self.meanwhile:
@@ -126,27 +137,27 @@ class StubProvider:
                 return HTMLResponse("<h1>Not Found</h1>", 404)
 
             async def copy() -> Response:
-                return carry_out(request, said)
+                return carry_out(request, body)
 
             return await misbehave(fault, request, copy)
 
         return handle
 
-    def _copy(self, request: Request, said: Any) -> Response:
+    def _copy(self, request: Request, body: Any) -> Response:
         made = self.campaigns[
-            self.add(said["source"], said.get("name") if self.takes_names else None)
+            self.add(body["source"], body.get("name") if self.takes_names else None)
         ]
-        return JSONResponse({name: made[name] for name in self.tells}, 201)
+        return JSONResponse({name: made[name] for name in self.response_fields}, 201)
 
-    def _rename(self, request: Request, said: Any) -> Response:
-        self.campaigns[request.path_params["id"]]["name"] = said["name"]
+    def _rename(self, request: Request, body: Any) -> Response:
+        self.campaigns[request.path_params["id"]]["name"] = body["name"]
         return JSONResponse({})
 
-    def _read(self, request: Request, said: Any) -> Response:
-        found = self.campaigns.get(request.path_params["id"])
-        return JSONResponse(found or {"message": "No such campaign"}, 200 if found else 404)
+    def _read(self, request: Request, body: Any) -> Response:
+        campaign = self.campaigns.get(request.path_params["id"])
+        return JSONResponse(campaign or {"message": "No such campaign"}, 200 if campaign else 404)
 
-    def _list(self, request: Request, said: Any) -> Response:
+    def _list(self, request: Request, body: Any) -> Response:
         return JSONResponse({"campaigns": list(self.campaigns.values())})
 
 
@@ -328,10 +339,10 @@ class StubGateway:
         return await self.duplicator.duplicate("everyone", key, "stub", asked, override_of)
 
     async def copy(self, campaign: StubInput | None = None, key: str = "k") -> Duplication:
-        answer = await self.ask(campaign, key)
-        assert answer.error is None
-        assert answer.duplication is not None
-        return answer.duplication
+        result = await self.ask(campaign, key)
+        assert result.error is None
+        assert result.duplication is not None
+        return result.duplication
 
     async def lose(self, campaign: StubInput | None = None, key: str = "k") -> Duplication:
         lost = await self.copy(campaign, key)
@@ -339,9 +350,12 @@ class StubGateway:
         return lost
 
     async def recorded(self, key: str = "k") -> Duplication:
-        found: Duplication | None = await self.ledger.find("everyone", key)
-        assert found is not None
-        return found
+        record: Duplication | None = await self.ledger.find("everyone", key)
+        assert record is not None
+        return record
+
+    async def is_created(self) -> bool:
+        return (await self.recorded()).status is DuplicationStatus.CREATED
 
     async def due(self, by: datetime | None = None) -> Sequence[Duplication]:
         """Return the duplications that are due by then, or at any time."""
@@ -354,8 +368,8 @@ class StubGateway:
     async def check(self) -> int:
         """Check every unsettled duplication once, as the reconciler does."""
         due = await self.due()
-        for each in due:
-            await reconciliation.check_one(self.accounts, self.ledger, each)
+        for record in due:
+            await reconciliation.check_one(self.accounts, self.ledger, record)
         return len(due)
 
     @asynccontextmanager
@@ -368,7 +382,7 @@ class StubGateway:
 
     async def crash(self) -> None:
         """Stop as if killed, with nothing finished, and start again."""
-        tasks = [each.task for each in self.duplicator._running.values()]
+        tasks = [running.task for running in self.duplicator._running.values()]
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -391,9 +405,3 @@ async def gateway_of(
         account_at(kind(url), timeout, timing=timing) as account,
     ):
         yield StubGateway(url, provider, account, ledger)
-
-
-async def until(condition: Callable[[], Awaitable[object]], seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():
-            await asyncio.sleep(0.01)

@@ -51,8 +51,8 @@ async def _passing_on(context: ssl.SSLContext, target: tuple[str, int]) -> Async
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        for each in list(connections):
-            each.cancel()
+        for connection in list(connections):
+            connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
 
 
@@ -87,7 +87,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def _close(writer: asyncio.StreamWriter) -> None:
     writer.close()
-    # The other side may never answer the end of TLS.
+    # The other side may never respond to the end of TLS.
     with suppress(TimeoutError):
         async with asyncio.timeout(1):
             await writer.wait_closed()

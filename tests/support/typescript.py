@@ -1,4 +1,4 @@
-"""A frontend's folder: what the code generator writes into it and the compiler says of it."""
+"""A frontend's folder, on which the code generator and the compiler run."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from support.node import TESTS, node
 
-# What a new Vite project asks of its code, and what a careful one adds.
+# The compiler options of a new Vite project, and stricter ones.
 STRICT = {
     "strict": True,
     "verbatimModuleSyntax": True,
@@ -25,7 +25,7 @@ STRICTEST = {**STRICT, "exactOptionalPropertyTypes": True, "noUncheckedIndexedAc
 
 @dataclass(frozen=True)
 class Mistake:
-    """One error of the compiler: its number, what it points at, and its words."""
+    """One error of the compiler: its number, the word that it points at, and its message."""
 
     code: str
     place: str
@@ -43,12 +43,12 @@ class Frontend:
         (self.folder / name).write_text(text, "utf-8")
 
     def generate(self) -> None:
-        """Follows the configuration of the generator that is in the folder."""
+        """Run the code generator with the configuration in the folder."""
         complaint = self.complaint()
         assert complaint is None, complaint
 
     def complaint(self) -> str | None:
-        """What the generator says when it refuses to generate."""
+        """Run the code generator. Return its output if it fails, or else None."""
         done = self._run("@graphql-codegen/cli/esm/bin.js")
         return done.stdout + done.stderr if done.returncode else None
 
@@ -56,25 +56,25 @@ class Frontend:
         return (self.folder / "src" / "gql" / "graphql.ts").read_text("utf-8")
 
     def mistakes(self, options: dict[str, object]) -> dict[str, list[Mistake]]:
-        """What the compiler finds, by file. Files without a mistake are not in it."""
+        """Return the errors that the compiler finds, by file."""
         config = {"compilerOptions": {**options, "noEmit": True}, "include": ["src", "codegen.ts"]}
         self.write("tsconfig.json", json.dumps(config))
         done = self._run("typescript/bin/tsc", "--pretty", "false")
-        found: dict[str, list[Mistake]] = {}
+        by_file: dict[str, list[Mistake]] = {}
         for block in re.split(r"^(?=\S)", done.stdout, flags=re.MULTILINE)[1:]:
             place = re.match(r"(\S+)\((\d+),(\d+)\): error (TS\d+): (.*)", block, re.DOTALL)
-            # A mistake that is in no file is in our own configuration.
+            # An error in no file is an error in our own configuration.
             assert place, f"the compiler failed:\n{done.stdout}{done.stderr}"
             file, line, column, code, message = place.groups()
             source = (self.folder / file).read_text("utf-8").splitlines()[int(line) - 1]
             word = re.match(r"\w*", source[int(column) - 1 :])
             assert word
-            found.setdefault(file, []).append(Mistake(code, word[0], message.strip()))
-        assert done.returncode == 0 or found, f"the compiler failed:\n{done.stdout}{done.stderr}"
-        return found
+            by_file.setdefault(file, []).append(Mistake(code, word[0], message.strip()))
+        assert done.returncode == 0 or by_file, f"the compiler failed:\n{done.stdout}{done.stderr}"
+        return by_file
 
     def build(self) -> Path:
-        """The folder with the JavaScript, as modules that Node.js loads without a bundler."""
+        """Compile to modules that Node.js loads without a bundler. Return their folder."""
         output = {"module": "CommonJS", "rootDir": "src", "outDir": "built"}
         options = {**STRICT, "verbatimModuleSyntax": False, **output}
         self.write("tsconfig.json", json.dumps({"compilerOptions": options, "include": ["src"]}))
@@ -88,7 +88,7 @@ class Frontend:
         return subprocess.run(
             [node(), self.folder / "node_modules" / tool, *arguments],
             cwd=self.folder,
-            # The generator fetches schemas from our own machine, which no proxy leads to.
+            # The generator fetches schemas from this machine, so it must not use a proxy.
             env={**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"},
             capture_output=True,
             text=True,

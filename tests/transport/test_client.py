@@ -71,11 +71,11 @@ class Hook:
 async def test_response_is_returned_complete() -> None:
     asked = []
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.append(await read_request(reader))
         writer.write(b"HTTP/1.1 201 Created\r\nX-Trace: T\r\nContent-Length: 4\r\n\r\nbody")
 
-    async with provider(answer) as url, transport() as opened:
+    async with provider(respond) as url, transport() as opened:
         response = await opened.send_once(post(url), hook := Hook())
     assert (response.status, response.body, response.complete) == (201, b"body", True)
     assert response.headers["x-trace"] == "T"
@@ -159,14 +159,14 @@ async def test_provider_that_starts_during_the_retries_is_reached() -> None:
         reserved.bind(("127.0.0.1", 0))
         port = reserved.getsockname()[1]
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
         writer.close()
 
     async def come_up() -> asyncio.Server:
         await asyncio.sleep(0.05)
-        return await asyncio.start_server(answer, "127.0.0.1", port)
+        return await asyncio.start_server(respond, "127.0.0.1", port)
 
     coming = asyncio.create_task(come_up())
     async with transport() as opened:
@@ -280,18 +280,18 @@ async def test_missing_status_after_the_first_byte_is_no_response(name: str) -> 
     ],
 )
 async def test_status_with_an_incomplete_body_is_a_response(rest: bytes) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 201 Created\r\n" + rest)
         await writer.drain()
 
-    async with provider(answer) as url, transport() as opened:
+    async with provider(respond) as url, transport() as opened:
         response = await opened.send_once(post(url), Hook())
     assert (response.status, response.body, response.complete) == (201, b"", False)
 
 
 async def test_slow_body_ends_with_the_deadline() -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 1000\r\n\r\n")
         while True:
@@ -299,7 +299,7 @@ async def test_slow_body_ends_with_the_deadline() -> None:
             await writer.drain()
             await asyncio.sleep(0.05)
 
-    async with provider(answer) as url, transport(timeout=0.5) as opened:
+    async with provider(respond) as url, transport(timeout=0.5) as opened:
         async with asyncio.timeout(2):
             response = await opened.send_once(post(url), Hook())
     assert (response.status, response.complete) == (201, False)
@@ -310,13 +310,13 @@ async def test_redirects_and_proxies_are_ignored(
 ) -> None:
     requests = []
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         requests.append(await read_request(reader))
         writer.write(b"HTTP/1.1 307 Temporary\r\nLocation: /again\r\nContent-Length: 0\r\n\r\n")
 
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
-    async with provider(answer) as url, transport() as opened:
+    async with provider(respond) as url, transport() as opened:
         response = await opened.send_once(post(url), Hook())
     assert response.status == 307
     assert len(requests) == 1
@@ -325,13 +325,13 @@ async def test_redirects_and_proxies_are_ignored(
 async def test_connections_are_not_reused() -> None:
     connections = []
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(1)
         while True:
             await read_request(reader)
             writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
 
-    async with provider(answer) as url, transport() as opened:
+    async with provider(respond) as url, transport() as opened:
         for _ in range(3):
             await opened.send_once(post(url), Hook())
     assert len(connections) == 3

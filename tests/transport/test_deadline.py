@@ -18,6 +18,7 @@ from campaign_gateway.model import Rejected
 from campaign_gateway.transport.client import LAST_SECONDS, Transport
 from campaign_gateway.transport.errors import NoResponse, NotSent
 from campaign_gateway.transport.token_auth import TokenTransport
+from support.waiting import until
 
 TIMEOUT = 0.5
 
@@ -32,15 +33,15 @@ async def nothing_to_record() -> None: ...
 
 
 @contextmanager
-def answering(body: bytes, block: Blocking, context: ssl.SSLContext | None) -> Iterator[str]:
+def responding(body: bytes, block: Blocking, context: ssl.SSLContext | None) -> Iterator[str]:
     """A provider in its own thread, which responds while `block` blocks the event loop."""
     loop = asyncio.get_running_loop()
-    answered = threading.Event()
+    responded = threading.Event()
     blocked = threading.Event()
 
     def stand_still() -> None:
         blocked.set()
-        answered.wait(SLACK)
+        responded.wait(SLACK)
         block()
 
     def serve() -> None:
@@ -52,7 +53,7 @@ def answering(body: bytes, block: Blocking, context: ssl.SSLContext | None) -> I
             blocked.wait(SLACK)
             head = b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n" % len(body)
             connection.sendall(head + body[:1024])
-            answered.set()
+            responded.set()
             connection.sendall(body[1024:])
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -96,7 +97,7 @@ async def test_response_that_has_arrived_by_the_deadline_is_read(
     """The same happens if the process is stopped for longer than the deadline."""
     context, ca_file = _certified(tmp_path) if is_tls else (None, None)
     body = b"x" * size
-    with answering(body, lambda: time.sleep(TIMEOUT + 0.1), context) as url:
+    with responding(body, lambda: time.sleep(TIMEOUT + 0.1), context) as url:
         async with transport(ca_file=ca_file) as opened:
             response = await call(opened, url)
     assert (response.status, response.complete, response.body) == (201, True, body)
@@ -122,7 +123,7 @@ class TokenConnector:
 
 
 async def test_token_that_has_arrived_by_the_deadline_is_read() -> None:
-    with answering(b"token", lambda: time.sleep(TIMEOUT + 0.1), None) as url:
+    with responding(b"token", lambda: time.sleep(TIMEOUT + 0.1), None) as url:
         async with transport(timeout=60) as opened:
             cached = await TokenTransport(opened, TokenConnector(url), TIMEOUT)._get_token(None)
     assert cached.token == "token"
@@ -140,7 +141,7 @@ async def test_response_is_read_even_if_one_turn_of_the_loop_is_very_long() -> N
         time.sleep(TIMEOUT)
         turns.append(asyncio.create_task(take_long()))
 
-    with answering(b"{}", block, None) as url:
+    with responding(b"{}", block, None) as url:
         async with transport() as opened:
             response = await send(opened, url)
             turns[0].cancel()
@@ -205,11 +206,6 @@ async def test_deadline_before_the_first_byte_prevents_the_request(
     assert received == [b""]
 
 
-async def _until(holds: Callable[[], bool]) -> None:
-    while not holds():
-        await asyncio.sleep(0.01)
-
-
 async def test_deadline_before_the_first_byte_ends_the_call_immediately() -> None:
     async with silent() as (url, _), transport() as opened:
         began = monotonic()
@@ -258,9 +254,7 @@ async def test_cancelled_caller_ends_the_call_immediately() -> None:
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(sending, 10)
     # No task waits for the deadline of a call that has ended.
-    await asyncio.wait_for(
-        _until(lambda: not any(map(_waits_for_a_deadline, asyncio.all_tasks()))), 10
-    )
+    await until(lambda: not any(map(_waits_for_a_deadline, asyncio.all_tasks())))
 
 
 def _waits_for_a_deadline(task: asyncio.Task[object]) -> bool:

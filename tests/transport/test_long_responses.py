@@ -40,7 +40,7 @@ LONGEST_STALL = 0.05
 
 
 @contextmanager
-def answering(body: bytes) -> Iterator[str]:
+def responding(body: bytes) -> Iterator[str]:
     """A provider in its own thread that responds to each request with the body."""
 
     def serve() -> None:
@@ -84,7 +84,7 @@ def braze_list() -> bytes:
 
 def _list(around: dict[str, Any], item: dict[str, Any], *place: str) -> bytes:
     number = LIST_BYTES // len(json.dumps(item | {"id": "0" * 24}))
-    items: Any = [item | {"id": f"{each:024x}"} for each in range(number)]
+    items: Any = [item | {"id": f"{place:024x}"} for place in range(number)]
     for name in reversed(place):
         items = {name: items}
     return json.dumps(around | items).encode()
@@ -137,7 +137,7 @@ async def test_long_list_does_not_block_the_event_loop(
 ) -> None:
     make, settings, fields = LISTS[provider]
     body = make()
-    with answering(body) as url:
+    with responding(body) as url:
         account = open_at(provider, url, **settings, timeout_seconds=60)
         call = new_call("everyone", "key", account, account.connector.Input(**fields))
         assert isinstance(account.connector, ListsCampaigns)
@@ -153,7 +153,7 @@ async def test_long_list_that_is_invalid_raises_unexpected_response(
     open_at: Callable[..., Account],
 ) -> None:
     _, settings, fields = LISTS["sonarly"]
-    with answering(b"[" + b'"a", ' * LOOP_LIMIT) as url:
+    with responding(b"[" + b'"a", ' * LOOP_LIMIT) as url:
         account = open_at("sonarly", url, **settings)
         call = new_call("everyone", "key", account, account.connector.Input(**fields))
         with pytest.raises(UnexpectedResponse):
@@ -168,19 +168,21 @@ async def test_only_long_responses_are_parsed_in_another_thread(size: int) -> No
     assert is_here == (size == LOOP_LIMIT)
 
 
-def _each(spell: Callable[[str], str]) -> str:
+def _spelled(spell: Callable[[str], str]) -> str:
     return "".join(map(spell, SECRET))
 
 
 SPELLINGS = {
     "plain": SECRET,
     "json": json.dumps(SECRET)[1:-1],
-    "json in json in json": _each(lambda each: rf"\\\\u{ord(each):04x}"),
-    "as many backslashes as there may be": _each(lambda each: "\\" * 16 + f"u{ord(each):04x}"),
-    "url": _each(lambda each: f"%{ord(each):02X}"),
-    "url in url": _each(lambda each: f"%2525{ord(each):02x}"),
-    "xml": _each(lambda each: f"&#{ord(each)};"),
-    "the longest": _each(lambda each: f"&amp;amp;amp;amp;#x0000000{ord(each):x};"),
+    "json in json in json": _spelled(lambda character: rf"\\\\u{ord(character):04x}"),
+    "as many backslashes as there may be": _spelled(
+        lambda character: "\\" * 16 + f"u{ord(character):04x}"
+    ),
+    "url": _spelled(lambda character: f"%{ord(character):02X}"),
+    "url in url": _spelled(lambda character: f"%2525{ord(character):02x}"),
+    "xml": _spelled(lambda character: f"&#{ord(character)};"),
+    "the longest": _spelled(lambda character: f"&amp;amp;amp;amp;#x0000000{ord(character):x};"),
     "base64": base64.b64encode(SECRET.encode()).decode(),
     "base64 with a user": base64.b64encode(f"u:{SECRET}".encode()).decode(),
     "base64 with a longer user": base64.b64encode(f"us:{SECRET}".encode()).decode(),
@@ -245,7 +247,7 @@ async def test_secret_and_token_are_redacted_in_a_long_response() -> None:
     token, long = "token-of-the-account", b"." * (COPY_RESPONSE_LIMIT - 5)
     signed = TokenTransport(Transport([SECRET], 20), Connector())
     signed._cached_token = _CachedToken(token, float("inf"), create_redactor([token]))
-    with answering(long + SECRET.encode() + long + token.encode()) as url:
+    with responding(long + SECRET.encode() + long + token.encode()) as url:
         response = await signed.send_idempotent(ProviderRequest("GET", url, {}))
     await signed.close()
     assert response.body == long + b"[redacted]" + long + b"[redacted]"

@@ -56,7 +56,7 @@ class TlsProvider:
     def greet(self, *_: object) -> None:
         self.handshakes += 1
 
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         self.requests += 1
         data = {"id": "0" * 24, "name": "a copy", "status": "draft"}
@@ -72,7 +72,7 @@ async def tls_provider(certificate: trustme.LeafCert) -> AsyncIterator[TlsProvid
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
     context.sni_callback = provider.greet
-    server = await asyncio.start_server(provider.answer, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(provider.respond, "127.0.0.1", 0, ssl=context)
     async with server:
         provider.url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
         yield provider
@@ -113,7 +113,7 @@ async def test_private_ca_of_ssl_cert_dir_is_trusted(
 ) -> None:
     # OpenSSL looks for a file whose name is a hash of the CA's name in lower case.
     subject = x509.load_pem_x509_certificate(ca.cert_pem.bytes()).subject
-    lowered = x509.Name(x509.NameAttribute(each.oid, each.value.lower()) for each in subject)
+    lowered = x509.Name(x509.NameAttribute(name.oid, name.value.lower()) for name in subject)
     digest = hashlib.sha1(lowered.public_bytes()[2:]).digest()
     ca.cert_pem.write_to_path(str(tmp_path / f"{digest[3::-1].hex()}.0"))
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
@@ -160,7 +160,7 @@ async def test_invalid_certificate_is_explained_and_tried_once(
         async with tls_provider(certificate) as provider:
             assert await failure(provider.url, trusted) == expected
             assert (provider.handshakes, provider.requests) == (1, 0)
-        (line,) = [each for each in caplog.records if each.levelno == logging.WARNING]
+        (line,) = [record for record in caplog.records if record.levelno == logging.WARNING]
         host = provider.url.removeprefix("https://")
         assert line.getMessage() == f"no TLS connection to {host}: {expected}"
 
@@ -216,22 +216,22 @@ async def test_gateway_needs_the_private_ca_of_its_provider(
         environment = {"SSL_CERT_FILE": ca_file} if trusted == "environment" else {}
         async with serving(config, environment=environment) as gateway:
             (wanted,) = intents(["none"])
-            told = await ask(http, gateway.url, wanted)
-            assert told is not None
-            said = gateway.output()
+            response = await ask(http, gateway.url, wanted)
+            assert response is not None
+            output = gateway.output()
             keys = await recorded(ledger)
     if trusted != "nothing":
-        assert (told.status, told.evidence) == ("CREATED", "RESPONSE")
+        assert (response.status, response.evidence) == ("CREATED", "RESPONSE")
         assert provider.requests == 1
         return
-    assert (told.status, told.code, told.retry) == (
+    assert (response.status, response.code, response.retry) == (
         "NOT_SENT",
         "PROVIDER_UNAVAILABLE",
         "SAME_KEY",
     )
-    assert told.message is not None
-    assert f"Sonarly could not be reached ({NO_ISSUER})" in told.message
-    assert f"{provider.url.removeprefix('https://')}: {NO_ISSUER}" in said
+    assert response.message is not None
+    assert f"Sonarly could not be reached ({NO_ISSUER})" in response.message
+    assert f"{provider.url.removeprefix('https://')}: {NO_ISSUER}" in output
     assert (provider.requests, len(keys)) == (0, 0)
 
 

@@ -109,9 +109,11 @@ class WithToken(Copying, UsesAccessTokens):
 
     def parse_response(self, copy_input: StubInput, response: ProviderResponse) -> Outcome:
         if self.rejects_token(response):
-            said = parsing.text(parsing.json_object(response), "message")
+            provider_message = parsing.text(parsing.json_object(response), "message")
             return Rejected(
-                UserError(ErrorCode.AUTHENTICATION_FAILED, "refused", provider_message=said)
+                UserError(
+                    ErrorCode.AUTHENTICATION_FAILED, "refused", provider_message=provider_message
+                )
             )
         return super().parse_response(copy_input, response)
 
@@ -119,26 +121,26 @@ class WithToken(Copying, UsesAccessTokens):
         return self._post("token", secret=self.secret)
 
     def parse_token(self, response: ProviderResponse) -> Token | Rejected:
-        told = parsing.json_object(response)
+        content = parsing.json_object(response)
         if not response.is_success:
-            message = parsing.text(told, "message")
+            message = parsing.text(content, "message")
             failure = errors.failure("Stub", response, provider_message=message)
-            if isinstance(failure, Rejected) and told is not None:
+            if isinstance(failure, Rejected) and content is not None:
                 return failure
-        token = told.get("token") if told else None
+        token = content.get("token") if content else None
         if token is None:
             raise UnexpectedResponse("no token")
-        return Token(token, self.lifetime(told))
+        return Token(token, self.lifetime(content))
 
-    def lifetime(self, told: Any) -> float:
-        return float(told["lifetime"])
+    def lifetime(self, content: Any) -> float:
+        return float(content["lifetime"])
 
     def authorize(self, request: ProviderRequest, token: str) -> ProviderRequest:
         return replace(request, headers={**request.headers, "x-token": token})
 
     def rejects_token(self, response: ProviderResponse) -> bool:
-        told = parsing.json_object(response)
-        return parsing.text(told, "code") == "601"
+        content = parsing.json_object(response)
+        return parsing.text(content, "code") == "601"
 
 
 class WithTokenAndName(WithToken, Named):
@@ -231,8 +233,8 @@ async def test_parallel_calls_request_one_token(open_signed: Open) -> None:
     tried = await open_signed()
     sending = [tried.send() for _ in range(10)]
     reading = [tried.read() for _ in range(10)]
-    answers = await asyncio.gather(*sending, *reading)
-    assert [each.status for each in answers] == [200] * 20
+    responses = await asyncio.gather(*sending, *reading)
+    assert [response.status for response in responses] == [200] * 20
     # At some providers, a second token request would invalidate the first token.
     assert tried.provider.count("token") == 1
     assert {token for token, _ in tried.provider.received} == set(tried.provider.issued)
@@ -348,41 +350,40 @@ async def test_parallel_rejections_share_one_renewal(open_signed: Open) -> None:
     tried.provider.revoke()
     hooks = [Hook() for _ in range(10)]
     async with asyncio.timeout(10):
-        answers = await asyncio.gather(
-            *(tried.send(hook=each) for each in hooks), *(tried.read() for _ in range(10))
+        responses = await asyncio.gather(
+            *(tried.send(hook=hook) for hook in hooks), *(tried.read() for _ in range(10))
         )
-    assert not any(map(is_refusal, answers))
+    assert not any(map(is_refusal, responses))
     assert tried.provider.count("token") == 2
     # One call before, and two tries of each: a rejection causes only one more try.
     assert tried.provider.count("echo") == 41
-    assert [each.times for each in hooks] == [1] * 10
+    assert [hook.times for hook in hooks] == [1] * 10
 
 
 async def test_late_rejection_uses_the_token_that_was_renewed_meanwhile(
-    open_signed: Open,
+    open_signed: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = await open_signed()
     await tried.read()
-    there, go_on = asyncio.Event(), asyncio.Event()
-    connector = tried.transport._connector
-    refuses = connector.rejects_token
+    has_arrived, may_continue = asyncio.Event(), asyncio.Event()
+    rejects_token = tried.transport._connector.rejects_token
+    send_idempotent = tried.transport._transport.send_idempotent
 
     async def late(request: ProviderRequest) -> ProviderResponse:
-        response = await exchange(request)
-        there.set()
-        await go_on.wait()
+        response = await send_idempotent(request)
+        has_arrived.set()
+        await may_continue.wait()
         return response
 
-    # Delayed in the transport, because a socket cannot delay responses in a fixed order.
-    exchange = tried.transport._transport.send_idempotent
     tried.provider.revoke()
-    tried.transport._transport.send_idempotent = late  # type: ignore[method-assign]
-    reading = asyncio.create_task(tried.read())
-    await asyncio.wait_for(there.wait(), 10)
-    tried.transport._transport.send_idempotent = exchange  # type: ignore[method-assign]
+    # Delayed in the transport, because a socket cannot delay responses in a fixed order.
+    with monkeypatch.context() as patched:
+        patched.setattr(tried.transport._transport, "send_idempotent", late)
+        reading = asyncio.create_task(tried.read())
+        await asyncio.wait_for(has_arrived.wait(), 10)
     assert not is_refusal(await tried.send())
-    go_on.set()
-    assert not refuses(await reading)
+    may_continue.set()
+    assert not rejects_token(await reading)
     assert tried.provider.count("token") == 2
 
 
@@ -420,11 +421,11 @@ async def test_rejected_credentials_leave_the_key_unused(
     gateway = await open_gateway()
     with monkeypatch.context() as patched:
         patched.setattr(WithToken, "secret", "another-secret-99")
-        answer = await gateway.ask()
-    payload = DuplicateCampaignPayload.from_model(answer)
+        result = await gateway.ask()
+    payload = DuplicateCampaignPayload.from_model(result)
     assert payload.status.value == "NOT_SENT"
     assert payload.duplication is None
-    assert [each.code.value for each in payload.user_errors] == ["AUTHENTICATION_FAILED"]
+    assert [error.code.value for error in payload.user_errors] == ["AUTHENTICATION_FAILED"]
     assert payload.user_errors[0].retry is Retry.SAME_KEY
     assert await ledger.find("everyone", "k") is None
     assert gateway.provider.count("copy") == 0
@@ -459,24 +460,18 @@ async def test_token_request_that_hangs_delays_each_call_only_until_its_timeout(
     tried = await open_signed(timeout=20, token_timeout=0.5)
     tried.provider.faults["token"] += ["hang"] * 40
     began = monotonic()
-    answers = await asyncio.gather(*(tried.send() for _ in range(20)), return_exceptions=True)
+    failures = await asyncio.gather(*(tried.send() for _ in range(20)), return_exceptions=True)
     assert monotonic() - began < 5
     # Each call raises NotSent, so its caller may safely try again.
-    assert {type(each) for each in answers} == {NotSent}
+    assert {type(failure) for failure in failures} == {NotSent}
     assert tried.provider.count("echo") == 0
 
 
 async def test_cancelled_token_request_does_not_block_other_calls(open_signed: Open) -> None:
     tried = await open_signed(timeout=20)
-    there = asyncio.Event()
-
-    async def notice() -> None:
-        there.set()
-
-    tried.provider.meanwhile["token"] = notice
-    tried.provider.faults["token"].append("hang")
+    received = tried.provider.hang("token")
     leaving = asyncio.create_task(tried.send())
-    await asyncio.wait_for(there.wait(), 10)
+    await asyncio.wait_for(received.wait(), 10)
     waiting = asyncio.create_task(tried.send())
     leaving.cancel()
     assert not is_refusal(await asyncio.wait_for(waiting, 10))
@@ -591,10 +586,10 @@ async def test_copy_without_a_token_leaves_its_key_unused(
 ) -> None:
     gateway = await open_gateway(token_timeout=0.5)
     gateway.provider.faults["token"].append(fault)
-    answer = await gateway.ask()
-    assert answer.duplication is None
-    assert answer.error.code is code
-    assert answer.error.retry(is_recorded=False) is Retry.SAME_KEY
+    result = await gateway.ask()
+    assert result.duplication is None
+    assert result.error.code is code
+    assert result.error.retry(is_recorded=False) is Retry.SAME_KEY
     assert await ledger.find("everyone", "k") is None
     assert (await gateway.copy()).status is DuplicationStatus.CREATED
 
@@ -609,9 +604,9 @@ async def test_refused_while_parsing_a_response_does_not_mean_not_sent(
         raise Refused(UserError(ErrorCode.INVALID_INPUT, "no such id"))
 
     monkeypatch.setattr(WithToken, "parse_response", broken)
-    answer = await gateway.ask()
-    assert answer.error is None
-    assert answer.duplication.status is DuplicationStatus.UNKNOWN
+    result = await gateway.ask()
+    assert result.error is None
+    assert result.duplication.status is DuplicationStatus.UNKNOWN
     assert gateway.provider.campaigns.keys() == {"c1"}
 
 
@@ -620,8 +615,8 @@ async def test_rejected_credentials_before_the_list_read_are_reported(
 ) -> None:
     gateway = await open_gateway(WithTokenAndList)
     monkeypatch.setattr(WithToken, "secret", "another-secret-99")
-    answer = await gateway.ask()
-    assert answer.error.code is ErrorCode.AUTHENTICATION_FAILED
+    result = await gateway.ask()
+    assert result.error.code is ErrorCode.AUTHENTICATION_FAILED
     assert await ledger.find("everyone", "k") is None
     assert gateway.provider.count("copy") == 0
 
@@ -636,7 +631,7 @@ async def test_copy_is_created_even_if_its_rename_gets_no_token(
     gateway.provider.faults["token"] += [None, status, status]
     copy = await gateway.copy()
     assert copy.status is DuplicationStatus.CREATED
-    assert [each.code for each in copy.warnings] == [WarningCode.NAME_NOT_APPLIED]
+    assert [warning.code for warning in copy.warnings] == [WarningCode.NAME_NOT_APPLIED]
     assert await gateway.check() == 1
     assert (await gateway.recorded()).warnings == ()
     assert gateway.provider.count("copy") == 1
@@ -678,9 +673,9 @@ async def test_rejected_token_is_redacted_in_the_rejection(
     twice = await tried.send()
     tried.provider.faults["token"].append(500)
     once = await tried.send()
-    for each in (twice, once):
-        assert is_refusal(each)
-        assert b"Token [redacted] is no good" in each.body
+    for response in (twice, once):
+        assert is_refusal(response)
+        assert b"Token [redacted] is no good" in response.body
 
 
 async def test_token_is_in_no_repr_and_no_log(
@@ -697,9 +692,9 @@ async def test_token_is_in_no_repr_and_no_log(
     signed = gateway.account.transport
     values = [refused, made, gateway.account, signed, vars(signed), Token("tok/en", 1), caplog.text]
     assert "REJECTED" in caplog.text
-    for each in values:
+    for value in values:
         for token in (*guard(gateway).issued, "tok/en", SECRET):
-            assert token not in f"{each} {each!r}"
+            assert token not in f"{value} {value!r}"
 
 
 async def test_two_accounts_do_not_share_a_token(open_signed: Open) -> None:

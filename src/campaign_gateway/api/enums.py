@@ -13,6 +13,7 @@ from campaign_gateway.model import (
     WarningCode,
 )
 
+# mypy accepts only literal members.
 Provider = StrEnum("Provider", {name.upper(): name for name in sorted(CONNECTORS)})  # type: ignore[misc]
 register_enum(
     Provider,

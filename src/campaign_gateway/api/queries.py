@@ -101,7 +101,7 @@ async def _try_read(
     await asyncio.wait([read], timeout=until - asyncio.get_running_loop().time())
     if not read.done():
         read.add_done_callback(_ignore_result)
-        return None, _outage(TimeoutError("it did not answer in time"))
+        return None, _outage(TimeoutError("it did not respond in time"))
     try:
         return read.result(), None
     except Outage as failure:
@@ -231,12 +231,12 @@ def _parse_cursor(cursor: str) -> Cursor:
     try:
         decoded = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
         requested_at = from_micros(int.from_bytes(decoded[:8]))
-        found = uuid.UUID(bytes=decoded[8:])
+        duplication_id = uuid.UUID(bytes=decoded[8:])
     except (ValueError, OverflowError):
-        found = None
-    if found is None or found.version != ID_VERSION:
+        duplication_id = None
+    if duplication_id is None or duplication_id.version != ID_VERSION:
         raise GraphQLError("'after' must be a cursor of an earlier page.")
-    return requested_at, str(found)
+    return requested_at, str(duplication_id)
 
 
 def canonical_id(value: str) -> str | None:

@@ -194,7 +194,7 @@ class Mutation:
 class FederatedSchema(strawberry.federation.Schema):
     """Resolves all references of a router together. Strawberry would resolve them one by one."""
 
-    async def entities_resolver(  # type: ignore[override]  # Strawberry awaits the result.
+    async def entities_resolver(  # type: ignore[override]  # strawberry awaits the result
         self, info: Info, representations: list[FederationAny]
     ) -> list[FederationAny]:
         return cast("list[FederationAny]", await entities.resolve(info.context, representations))

@@ -5,7 +5,6 @@ from typing import Self
 
 import strawberry
 from graphql import GraphQLError
-from strawberry.relay import PageInfo
 
 from campaign_gateway import model
 from campaign_gateway.accounts import Account as ConfiguredAccount
@@ -223,6 +222,22 @@ class DuplicationEdge:
         description="The position of the entry. Pass it as `after` to get the next entries."
     )
     node: Duplication = strawberry.field(description="The duplication.")
+
+
+# Shareable, because every subgraph with pages has this type.
+@strawberry.federation.type(shareable=True, description="The place of a page in the whole list.")
+class PageInfo:
+    has_next_page: bool = strawberry.field(description="True if there are entries after this page.")
+    has_previous_page: bool = strawberry.field(
+        description="True if there are entries before this page."
+    )
+    start_cursor: str | None = strawberry.field(
+        description="The cursor of the first entry. Null if the page is empty."
+    )
+    end_cursor: str | None = strawberry.field(
+        description="The cursor of the last entry. Pass it as `after` to get the next page. Null "
+        "if the page is empty."
+    )
 
 
 @strawberry.type(description="A page of duplications, newest first.")

@@ -20,7 +20,7 @@ from campaign_gateway.connectors.contract import (
 from campaign_gateway.duplication.campaign_reads import look_up, parse_page
 from campaign_gateway.duplication.intents import CopyCall, recorded_call
 from campaign_gateway.ledger import Ledger
-from campaign_gateway.model import Campaign, Duplication, DuplicationStatus, Intent
+from campaign_gateway.model import Campaign, Duplication, DuplicationStatus, Intent, is_same_id
 from campaign_gateway.transport.worker import run_parser
 
 PAGES_A_SEARCH = 3
@@ -53,7 +53,7 @@ async def find_copy(account: Account, ledger: Ledger, duplication: Duplication) 
     matches = [
         _Match(campaign, listed.clock_offset, ledger.now())
         for entry in listed.campaigns
-        if entry.id != duplication.intent.source_campaign_id
+        if not is_same_id(entry.id, duplication.intent.source_campaign_id)
         and (campaign := await with_creation_time(call, entry))
     ]
     candidates = [match for match in matches if match.may_be_copy_of(duplication)]
@@ -92,18 +92,18 @@ async def search_copies(call: CopyCall, now: Callable[[], datetime]) -> Listed:
         raise UnexpectedResponse(f"{connector.title} has no call that lists campaigns")
     campaigns: list[Campaign] = []
     cursor: str | None = None
-    ahead = timedelta(0)
+    clock_offset = timedelta(0)
     is_match = partial(matches_copy, intent=call.intent)
     for _ in range(PAGES_A_SEARCH):
         asked_at = now()
         response = await transport.send_idempotent(connector.build_search(call.copy_input, cursor))
-        ahead = _ahead(response, asked_at)
+        clock_offset = _clock_offset(response, asked_at)
         page = await run_parser(response, parse_page, connector, response, cursor, is_match)
         campaigns += page.campaigns
         cursor = page.next_cursor
         if cursor is None:
             break
-    return Listed(campaigns, is_complete=cursor is None, clock_offset=ahead)
+    return Listed(campaigns, is_complete=cursor is None, clock_offset=clock_offset)
 
 
 def matches_copy(campaign: Campaign, intent: Intent) -> bool:
@@ -118,11 +118,11 @@ def has_name(campaign: Campaign, name: str) -> bool:
     return campaign.name is not None and campaign.name.strip() == name.strip()
 
 
-def _ahead(response: ProviderResponse, asked_at: datetime) -> timedelta:
+def _clock_offset(response: ProviderResponse, asked_at: datetime) -> timedelta:
     """Return by how much the provider's clock is ahead, by the header `Date` in whole seconds.
 
-    Without the header the clocks are taken to agree. The provider wrote it after `asked_at`, so
-    the result is a maximum: a smaller one could make an older campaign look newer than the request.
+    Without the header, the clocks are assumed to agree. The provider wrote it after `asked_at`, so
+    the result is a maximum: with too small an offset, an older campaign could look like the copy.
     """
     try:
         sent_at = parsedate_to_datetime(response.headers.get("date", ""))

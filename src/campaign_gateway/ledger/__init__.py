@@ -24,8 +24,7 @@ async def open_ledger(
     if url.startswith("sqlite:"):
         engine = SqliteEngine(Path(url.removeprefix("sqlite:///")), owner, as_operator=as_operator)
     else:
-        # Its libraries are an optional extra, so they may be missing.
-        from campaign_gateway.ledger.postgres import PostgresEngine  # noqa: PLC0415
+        from campaign_gateway.ledger.postgres import PostgresEngine  # noqa: PLC0415 - an extra
 
         engine = await PostgresEngine.open(url, owner, timing, as_operator=as_operator)
     return Ledger(engine, owner)

@@ -140,8 +140,8 @@ class Ledger:
         values = rows.outcome_params(intent, outcome, now, next_check_at)
         settled = await self._settle(values)
         tries = 0
-        # While the record is open, only another owner of the campaign can stand in the way, and it
-        # may have given the campaign up since.
+        # While the record is open, only another owner of the campaign can block it. That owner may
+        # have lost the campaign in the meantime.
         while settled is None and await self._one(sql.IS_OPEN, values):
             tries += 1
             if tries > TRIES:
@@ -150,7 +150,7 @@ class Ledger:
             settled = await self._take_over(intent, values, now) or await self._settle(values)
         settled = settled or await self._one(sql.FIND_BY_ID, values)
         if settled is None:
-            # As after a failover to a copy of the database that was a moment behind.
+            # For example after a failover to a replica of the database that lags behind.
             whole = rows.intent_params(intent, self._owner, now, preexisting_ids)
             await self.engine.write(sql.RESTORE, whole)
             settled = await self._settle(values)
@@ -169,8 +169,8 @@ class Ledger:
     ) -> Duplication | None:
         """Settle with a campaign that is recorded as the copy of another duplication.
 
-        Returns None if it is not recorded so any more. If the other record rests on weaker evidence
-        than a response, it loses the campaign.
+        Return None if no other duplication has the campaign any more. If the other record has
+        weaker evidence than a response, it loses the campaign.
         """
         holder = await self._one(sql.OWNER, values)
         if holder is None:

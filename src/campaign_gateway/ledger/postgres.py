@@ -310,5 +310,5 @@ def _for_psycopg(statement: str) -> bytes:
 def _first_line(error: Exception) -> str:
     """Return the message without the statement, which PostgreSQL appends."""
     if isinstance(error, TimeoutError):
-        return "the database did not answer in time"
+        return "the database did not respond in time"
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -88,7 +88,7 @@ _HAS_NO_OTHER_OWNER = """
     )
 """
 
-# A refused attempt has overridden nothing, so another attempt may override the same duplication.
+# A rejected attempt has overridden nothing, so another attempt may override the same duplication.
 SETTLE = f"""
 UPDATE duplication SET
     status = :status,

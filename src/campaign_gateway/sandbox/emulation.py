@@ -22,10 +22,10 @@ HANG_SECONDS = 300
 # Faults that every emulator can simulate: name -> what happens.
 FAULTS: Mapping[str, str] = {
     "slow": f"copied, and the response comes after {SLOW_SECONDS} seconds",
-    "hang": "never answered, nothing copied",
+    "hang": "no response, nothing copied",
     "cut-before-copy": "the connection is closed before anything is copied",
     "cut-after-copy": "copied, then the connection is closed without a response",
-    "cut-in-answer": "copied, then the connection is closed in the middle of the response",
+    "cut-in-response": "copied, then the connection is closed in the middle of the response",
     "garbage": "copied, but the response is not HTTP",
     "unreadable": "copied, but the response is a success with an unexpected body",
     "empty": "copied, but the response is a success without a body",
@@ -94,7 +94,7 @@ async def misbehave(  # noqa: PLR0911 - a list of faults, one after the other
     match fault:
         case "cut-after-copy":
             return await _cut(request)
-        case "cut-in-answer":
+        case "cut-in-response":
             head = f"HTTP/1.1 {response.status_code} OK\r\ncontent-length: 1000\r\n\r\n"
             return await _cut(request, head.encode() + bytes(response.body)[:9])
         case "garbage":
@@ -128,6 +128,7 @@ _connections: dict[tuple[object, object], asyncio.Transport] = {}
 class _Protocol(H11Protocol):
     """Keeps the connection of each request, which ASGI does not pass to applications."""
 
+    # uvicorn narrows the parameter of asyncio's protocol in the same way.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         _connections[(self.client, self.server)] = transport
@@ -164,6 +165,6 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
 
 def emulator(copies: Copies, *routes: Route) -> Starlette:
     app = Starlette(routes=[*routes, copies.route()])
-    # A provider has a path or has it not.
+    # A provider does not redirect a path that differs only in a slash at its end.
     app.router.redirect_slashes = False
     return app

@@ -106,7 +106,7 @@ def _protocol() -> Any:
     if find_spec("httptools") is None:
         # Without httptools, uvicorn uses h11, which ignores upgrades itself.
         return "h11"
-    from campaign_gateway.server.http_protocol import WithoutUpgrades  # noqa: PLC0415
+    from campaign_gateway.server.http_protocol import WithoutUpgrades  # noqa: PLC0415 - as above
 
     return WithoutUpgrades
 

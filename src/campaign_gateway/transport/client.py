@@ -206,7 +206,7 @@ def _connect_pauses() -> list[float | None]:
 
 
 def _tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """The CAs of the file alone, else those that the environment names, else the public ones."""
+    """Trust the CAs of the file, or else those that the environment names, or the public ones."""
     named = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     file = ca_file or named[0]
     return _cached_tls_context(ca_file, named, Path(file).stat().st_mtime_ns if file else 0)

@@ -54,7 +54,7 @@ def sent(**changes: Any) -> Any:
 def sent_in_xml(**changes: Any) -> dict[str, str | None]:
     root = ET.fromstring(connector("xml").build_request(replace(WANTED, **changes)).body)
     assert root.tag == "xml"
-    return {each.tag: each.text for each in root}
+    return {element.tag: element.text for element in root}
 
 
 def read(body: object, status: int = 200, **changes: Any) -> Outcome:
@@ -105,8 +105,7 @@ def test_xml_request_has_the_documented_form() -> None:
 
 @pytest.mark.parametrize(("requested", "sent_flag"), [(None, False), (False, False), (True, True)])
 def test_copied_trigger_is_active_only_if_requested(
-    requested: bool | None,  # noqa: FBT001
-    sent_flag: bool,  # noqa: FBT001
+    *, requested: bool | None, sent_flag: bool
 ) -> None:
     assert sent(is_active=requested)["is_active"] is sent_flag
     assert sent_in_xml(is_active=requested)["is_active"] == str(sent_flag).lower()
@@ -137,11 +136,11 @@ def test_copy_has_the_requested_state(changes: dict[str, Any], status: CampaignS
     assert read(saved(97), **changes) == Created(Campaign(id="97", name="A copy", status=status))
 
 
-@pytest.mark.parametrize("answered", ["json", "xml"])
+@pytest.mark.parametrize("body_format", ["json", "xml"])
 @pytest.mark.parametrize("format_", ["json", "xml"])
-def test_json_and_xml_are_parsed_whatever_the_accounts_format(format_: str, answered: str) -> None:
+def test_json_and_xml_are_parsed_with_either_account_format(format_: str, body_format: str) -> None:
     in_xml = "<xml><data><saved_id>97</saved_id></data><error>0</error></xml>"
-    body = in_xml if answered == "xml" else saved(97)
+    body = in_xml if body_format == "xml" else saved(97)
     outcome = connector(format_).parse_response(WANTED, respond(200, body))
     assert isinstance(outcome, Created)
     assert outcome.campaign.id == "97"
@@ -247,8 +246,10 @@ def test_malicious_xml_is_not_parsed(bomb: str) -> None:
 
 def test_keys_are_parsed_in_any_case() -> None:
     item = {"Id": 97, "NAME": "A copy", "Is_Active": True, "Groups": [{"Id": 0}]}
-    (found,) = connector().parse_search(respond(200, {"data": [item], "error": 0}), None).campaigns
-    assert found == Campaign(id="97", name="A copy", status=CampaignStatus.ACTIVE)
+    (campaign,) = (
+        connector().parse_search(respond(200, {"data": [item], "error": 0}), None).campaigns
+    )
+    assert campaign == Campaign(id="97", name="A copy", status=CampaignStatus.ACTIVE)
 
 
 def test_search_starts_after_the_source() -> None:
@@ -266,8 +267,8 @@ def test_search_starts_after_the_source() -> None:
 def test_next_page_starts_at_next_from_id_or_after_a_full_page() -> None:
     def page(count: int, **more: int) -> str | None:
         items = [{"id": 100 + number, "name": "A copy"} for number in range(count)]
-        answer = respond(200, {"data": items, "error": 0, **more})
-        return connector().parse_search(answer, None).next_cursor
+        response = respond(200, {"data": items, "error": 0, **more})
+        return connector().parse_search(response, None).next_cursor
 
     assert page(2, next_from_id=102) == "102"
     assert page(1000, next_from_id=1100) == "1100"
@@ -297,23 +298,23 @@ async def test_search_reads_every_page(
         made.append(outcome.campaign.id)
     connector = account.connector
     assert isinstance(connector, AltcraftConnector)
-    found: list[str] = []
+    ids: list[str] = []
     cursor: str | None = None
     for _ in range(10):
-        answer = await account.transport.send_idempotent(connector.build_search(wanted, cursor))
-        page = connector.parse_search(answer, cursor)
+        response = await account.transport.send_idempotent(connector.build_search(wanted, cursor))
+        page = connector.parse_search(response, cursor)
         assert len(page.campaigns) <= 2
-        found += [each.id for each in page.campaigns]
+        ids += [campaign.id for campaign in page.campaigns]
         cursor = page.next_cursor
         if cursor is None:
             break
-    assert [each for each in found if each in made] == made
-    assert len(found) == len(set(found))
+    assert [campaign_id for campaign_id in ids if campaign_id in made] == made
+    assert len(ids) == len(set(ids))
 
 
 def test_lookup_uses_the_method_of_the_kind() -> None:
-    def method(near: AltcraftCampaignInput | None) -> str:
-        return connector().build_lookup("97", near).url.partition("/api/v1.1")[2]
+    def method(related_input: AltcraftCampaignInput | None) -> str:
+        return connector().build_lookup("97", related_input).url.partition("/api/v1.1")[2]
 
     assert method(None) == "/campaigns/get"
     assert method(WANTED) == "/campaigns/triggers/get"

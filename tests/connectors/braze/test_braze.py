@@ -86,10 +86,10 @@ def read(status: int, body: object = b"", **headers: str) -> Outcome:
 
 
 def describe(**body: object) -> tuple[CampaignStatus, str | None]:
-    answer = json.dumps({"message": "success", "name": "A copy", **body}).encode()
-    found = connector().parse_lookup(ProviderResponse(200, {}, answer), "an-id")
-    assert found is not None
-    return found.status, found.provider_status
+    body_sent = json.dumps({"message": "success", "name": "A copy", **body}).encode()
+    described = connector().parse_lookup(ProviderResponse(200, {}, body_sent), "an-id")
+    assert described is not None
+    return described.status, described.provider_status
 
 
 @pytest.mark.parametrize(("instance", "host"), REST_HOSTS.items())
@@ -191,9 +191,7 @@ def test_undocumented_success_is_unknown(status: int, body: object) -> None:
         ("", ErrorCode.INVALID_INPUT),
     ],
 )
-def test_400_is_an_unknown_campaign_only_if_its_message_says_so(
-    message: str, code: ErrorCode
-) -> None:
+def test_400_is_an_unknown_campaign_only_with_such_a_message(message: str, code: ErrorCode) -> None:
     outcome = read(400, {"message": message})
     assert isinstance(outcome, Rejected)
     assert outcome.error.code == code
@@ -201,7 +199,7 @@ def test_400_is_an_unknown_campaign_only_if_its_message_says_so(
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_server_error_is_unknown_whatever_its_message(status: int) -> None:
+def test_server_error_is_unknown_with_any_message(status: int) -> None:
     # Braze's pages advise a retry, which would make a second draft.
     assert isinstance(read(status, {"message": "Invalid Campaign ID"}), Unknown)
 
@@ -225,12 +223,12 @@ async def test_call_101_of_a_minute_gets_the_delay(
     async def cross() -> None: ...
 
     request = account.connector.build_request(campaign())
-    answer = await account.transport.send_once(request, cross)
-    assert answer.status == 429
-    assert answer.headers["x-ratelimit-limit"] == "100"
-    assert answer.headers["x-ratelimit-remaining"] == "0"
-    assert "retry-after" not in answer.headers
-    outcome = account.connector.parse_response(campaign(), answer)
+    response = await account.transport.send_once(request, cross)
+    assert response.status == 429
+    assert response.headers["x-ratelimit-limit"] == "100"
+    assert response.headers["x-ratelimit-remaining"] == "0"
+    assert "retry-after" not in response.headers
+    outcome = account.connector.parse_response(campaign(), response)
     assert isinstance(outcome, Rejected)
     assert outcome.error.code == ErrorCode.RATE_LIMITED
     assert outcome.error.retry_after is not None

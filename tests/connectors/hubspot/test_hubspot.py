@@ -382,9 +382,9 @@ def test_failed_job_is_rejected_with_a_conflict() -> None:
     ],
 )
 def test_state_of_an_email_is_mapped_and_kept(word: str, status: CampaignStatus) -> None:
-    found = connector().parse_lookup(respond(200, {"id": "67", "state": word}), "67")
-    assert found
-    assert (found.status, found.provider_status) == (status, word)
+    email = connector().parse_lookup(respond(200, {"id": "67", "state": word}), "67")
+    assert email
+    assert (email.status, email.provider_status) == (status, word)
 
 
 @pytest.mark.parametrize(
@@ -399,13 +399,13 @@ def test_state_of_an_email_is_mapped_and_kept(word: str, status: CampaignStatus)
 )
 def test_fields_of_a_campaign_come_from_its_properties(word: str, status: CampaignStatus) -> None:
     properties = {"hs_name": "Launch", "hs_campaign_status": word, "hs_notes": "Soon"}
-    found = connector().parse_lookup(respond(200, {"id": GUID, "properties": properties}), GUID)
-    assert found == Campaign(GUID, "Launch", "Soon", status, word)
+    campaign = connector().parse_lookup(respond(200, {"id": GUID, "properties": properties}), GUID)
+    assert campaign == Campaign(GUID, "Launch", "Soon", status, word)
 
 
-def test_lookup_without_an_input_tells_email_and_campaign_by_the_id() -> None:
-    def place(campaign_id: str, near: HubspotCampaignInput | None) -> str:
-        return urlsplit(connector().build_lookup(campaign_id, near).url).path
+def test_lookup_without_an_input_chooses_the_kind_by_the_id() -> None:
+    def place(campaign_id: str, related_input: HubspotCampaignInput | None) -> str:
+        return urlsplit(connector().build_lookup(campaign_id, related_input).url).path
 
     assert place("67", None) == "/marketing/v3/emails/67"
     assert place(GUID, None) == f"/marketing/campaigns/2026-09-beta/{GUID}"
@@ -458,11 +458,11 @@ async def progress_of(live: Account, outcome: Outcome) -> Created | Accepted | R
         response = await live.transport.send_idempotent(
             live.connector.build_progress(CAMPAIGN, copy_id)
         )
-        found = live.connector.parse_progress(CAMPAIGN, copy_id, response)
-        if not isinstance(found, Accepted):
+        progress = live.connector.parse_progress(CAMPAIGN, copy_id, response)
+        if not isinstance(progress, Accepted):
             break
         await asyncio.sleep(0.05)
-    return found
+    return progress
 
 
 async def left_behind(live: Account, outcome: Outcome) -> Campaign | None:
@@ -484,7 +484,7 @@ async def left_behind(live: Account, outcome: Outcome) -> Campaign | None:
         ("job-never-ends", Accepted, True),
     ],
 )
-async def test_job_of_the_emulator_ends_as_its_source_says(
+async def test_job_of_the_emulator_has_the_outcome_of_its_source(
     live: Account,
     duplicate: Duplicate,
     monkeypatch: pytest.MonkeyPatch,
@@ -498,7 +498,7 @@ async def test_job_of_the_emulator_ends_as_its_source_says(
     ended = await progress_of(live, outcome)
     assert isinstance(ended, end)
     if isinstance(ended, Created):
-        codes = [each.code for each in ended.warnings]
+        codes = [warning.code for warning in ended.warnings]
         assert codes == ([WarningCode.PARTIAL_COPY] if source == "job-is-partial" else [])
     left = await left_behind(live, outcome)
     assert (left is not None) == is_left
@@ -537,7 +537,7 @@ async def test_search_reads_a_long_list_page_by_page(live: Account, duplicate: D
         response = await live.transport.send_idempotent(live.connector.build_search(EMAIL, cursor))
         page = live.connector.parse_search(response, cursor)
         assert len(page.campaigns) == expected
-        names += [each.name for each in page.campaigns]
+        names += [campaign.name for campaign in page.campaigns]
         cursor = page.next_cursor
     assert cursor is None
     assert names[:2] == ["Edition 99", "Edition 98"]

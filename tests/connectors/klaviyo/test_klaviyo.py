@@ -181,9 +181,9 @@ def test_every_documented_status_is_mapped_except_unknown() -> None:
     ],
 )
 def test_status_keeps_klaviyos_word(word: str, status: CampaignStatus) -> None:
-    found = look_up({"data": resource(name="A copy", status=word)})
-    assert found is not None
-    assert (found.status, found.provider_status) == (status, word)
+    campaign = look_up({"data": resource(name="A copy", status=word)})
+    assert campaign is not None
+    assert (campaign.status, campaign.provider_status) == (status, word)
 
 
 @pytest.mark.parametrize(
@@ -193,12 +193,12 @@ def test_status_keeps_klaviyos_word(word: str, status: CampaignStatus) -> None:
         ({"definition": {"name": "A copy", "archived": True}}, None),
     ],
 )
-def test_archived_campaign_is_archived_whatever_its_status(
+def test_archived_campaign_is_archived_with_any_status(
     attributes: dict[str, Any], word: str | None
 ) -> None:
-    found = look_up({"data": resource(**attributes)})
-    assert found is not None
-    assert (found.status, found.provider_status) == (CampaignStatus.ARCHIVED, word)
+    campaign = look_up({"data": resource(**attributes)})
+    assert campaign is not None
+    assert (campaign.status, campaign.provider_status) == (CampaignStatus.ARCHIVED, word)
 
 
 @pytest.mark.parametrize("status", [200, 201])
@@ -216,7 +216,7 @@ def test_id_of_another_type_is_no_campaign() -> None:
     with pytest.raises(UnexpectedResponse):
         look_up({"data": other})
     page = connect().parse_search(respond(200, {"data": [other, resource(name="A copy")]}), None)
-    assert [each.name for each in page.campaigns] == ["A copy"]
+    assert [campaign.name for campaign in page.campaigns] == ["A copy"]
 
 
 def test_first_error_is_returned_with_its_message() -> None:

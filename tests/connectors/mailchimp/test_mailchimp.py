@@ -252,7 +252,7 @@ def test_search_reads_the_newest_campaigns_first_with_few_fields() -> None:
     assert request.method == "GET"
     assert urlsplit(request.url).path == "/3.0/campaigns"
     assert parse_qs(urlsplit(request.url).query) == {
-        "fields": [",".join([*(f"campaigns.{each}" for each in FIELDS), "total_items"])],
+        "fields": [",".join([*(f"campaigns.{field}" for field in FIELDS), "total_items"])],
         "count": ["100"],
         "offset": ["0"],
         "sort_field": ["create_time"],
@@ -269,7 +269,7 @@ def test_search_continues_until_the_total(
     cursor: str | None, total: int, following: str | None
 ) -> None:
     page = CONNECTOR.parse_search(respond(200, {"campaigns": [COPY], "total_items": total}), cursor)
-    assert [each.id for each in page.campaigns] == ["b03bfc273e"]
+    assert [campaign.id for campaign in page.campaigns] == ["b03bfc273e"]
     assert page.next_cursor == following
 
 

@@ -178,10 +178,10 @@ async def test_kinds_have_separate_ids(
     program = replace(WANTED, campaign_id=1107, kind=MarketoCampaignKind.PROGRAM)
     platforms = set()
     for key, wanted in {"smart": WANTED, "program": program}.items():
-        answer = await duplicator.duplicate("everyone", key, "marketo", wanted)
-        assert answer.duplication is not None
-        assert answer.duplication.status is DuplicationStatus.CREATED
-        platforms.add(answer.duplication.intent.id_namespace.partition("#")[2])
+        result = await duplicator.duplicate("everyone", key, "marketo", wanted)
+        assert result.duplication is not None
+        assert result.duplication.status is DuplicationStatus.CREATED
+        platforms.add(result.duplication.intent.id_namespace.partition("#")[2])
     assert platforms == {"smartCampaign", "program"}
     await ledger.close()
 
@@ -214,8 +214,8 @@ TOKEN = {"access_token": "cdf01657:int", "token_type": "bearer", "expires_in": 3
 
 @pytest.mark.parametrize(("expires_in", "lifetime"), [(3599, 3599), ("60", 60), (0, 1)])
 def test_token_has_its_remaining_lifetime(expires_in: object, lifetime: int) -> None:
-    answer = connector().parse_token(respond(200, {**TOKEN, "expires_in": expires_in}))
-    assert answer == Token("cdf01657:int", lifetime)
+    token = connector().parse_token(respond(200, {**TOKEN, "expires_in": expires_in}))
+    assert token == Token("cdf01657:int", lifetime)
 
 
 @pytest.mark.parametrize(
@@ -238,16 +238,18 @@ def test_unusable_token_raises(changes: dict[str, object]) -> None:
 @pytest.mark.parametrize("status", [401, 400, 200])
 @pytest.mark.parametrize("error", ["invalid_client", "unauthorized"])
 def test_rejected_secrets_are_an_authentication_failure(error: str, status: int) -> None:
-    answer = connector().parse_token(respond(status, {"error": error, "error_description": "no"}))
-    assert isinstance(answer, Rejected)
-    assert answer.error.code is ErrorCode.AUTHENTICATION_FAILED
-    assert (answer.error.provider_code, answer.error.provider_message) == (error, "no")
+    rejection = connector().parse_token(
+        respond(status, {"error": error, "error_description": "no"})
+    )
+    assert isinstance(rejection, Rejected)
+    assert rejection.error.code is ErrorCode.AUTHENTICATION_FAILED
+    assert (rejection.error.provider_code, rejection.error.provider_message) == (error, "no")
 
 
-def test_401_is_rejected_whatever_its_body_holds() -> None:
-    answer = connector().parse_token(respond(401, b"<html></html>"))
-    assert isinstance(answer, Rejected)
-    assert answer.error.code is ErrorCode.AUTHENTICATION_FAILED
+def test_401_is_rejected_with_any_body() -> None:
+    rejection = connector().parse_token(respond(401, b"<html></html>"))
+    assert isinstance(rejection, Rejected)
+    assert rejection.error.code is ErrorCode.AUTHENTICATION_FAILED
 
 
 @pytest.mark.parametrize("status", [302, 400, 403, 429, 500, 503])
@@ -295,7 +297,7 @@ async def test_expired_token_is_renewed_and_one_copy_made(
     assert isinstance(await duplicate(account, replace(WANTED, campaign_id=9602)), Created)
     async with httpx.AsyncClient(base_url=url, trust_env=False, verify=NO_CAS) as client:
         made = (await client.get("/_emulator/copies")).json()
-    assert [each["source"] for each in made["copies"]] == ["1069", "9602"]
+    assert [copy["source"] for copy in made["copies"]] == ["1069", "9602"]
 
 
 # Responses
@@ -359,7 +361,7 @@ def test_success_without_a_copy_is_accepted() -> None:
 
 
 def test_success_with_a_warning_and_no_copy_is_unknown() -> None:
-    """Other calls report an unknown id so."""
+    """Other calls report an unknown id in this way."""
     outcome = read(succeeded(warnings=["No assets found for the given search criteria."]))
     assert isinstance(outcome, Unknown)
     assert outcome.error.provider_message == "No assets found for the given search criteria."
@@ -445,8 +447,8 @@ def test_full_page_has_a_next_one() -> None:
 def test_lookup_uses_the_kind_of_the_related_input() -> None:
     program = connector().build_lookup("1221", replace(WANTED, kind=PROGRAM))
     assert program.url == f"{HOST}/rest/asset/v1/program/1221.json"
-    for near in (WANTED, None):
-        smart_campaign = connector().build_lookup("1077", near)
+    for related_input in (WANTED, None):
+        smart_campaign = connector().build_lookup("1077", related_input)
         assert smart_campaign.url == f"{HOST}/rest/asset/v1/smartCampaign/1077.json"
 
 
@@ -502,8 +504,8 @@ def test_lookup_with_another_campaign_raises() -> None:
 def test_emulator_rejects_texts_above_the_limit(
     serve: Callable[[ASGIApp], str], path: str, texts: dict[str, str]
 ) -> None:
-    answer, made = sent_to_emulator(serve, path, texts)
-    assert answer["errors"][0]["code"] == "709"
+    content, made = sent_to_emulator(serve, path, texts)
+    assert content["errors"][0]["code"] == "709"
     assert made == 0
 
 
@@ -517,8 +519,8 @@ def test_emulator_rejects_texts_above_the_limit(
 def test_emulator_accepts_texts_at_the_limit(
     serve: Callable[[ASGIApp], str], path: str, texts: dict[str, str]
 ) -> None:
-    answer, made = sent_to_emulator(serve, path, texts)
-    assert answer["result"][0]["description"] == texts["description"]
+    content, made = sent_to_emulator(serve, path, texts)
+    assert content["result"][0]["description"] == texts["description"]
     assert made == 1
 
 
@@ -529,11 +531,11 @@ def sent_to_emulator(
     url = serve(marketo.create_emulator())
     secrets = {"grant_type": "client_credentials", **marketo.ACCOUNTS["marketo"]}
     with httpx.Client(base_url=url, trust_env=False, verify=NO_CAS) as client:
-        # The documents request a token so.
+        # The documents request a token in this way.
         token = client.get("/identity/oauth/token", params=secrets).json()["access_token"]
-        answer = client.post(
+        response = client.post(
             f"/rest/asset/v1/{path}/clone.json",
             headers={"authorization": f"Bearer {token}"},
             data={"folder": '{"id": 640, "type": "Folder"}', **texts},
         )
-        return answer.json(), client.get("/_emulator/copies").json()["count"]
+        return response.json(), client.get("/_emulator/copies").json()["count"]

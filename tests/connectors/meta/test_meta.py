@@ -230,7 +230,7 @@ def test_no_code_turns_another_status_into_a_rejection(
 
 
 @pytest.mark.parametrize("code", [1, 2, 5000, -1, -3])
-def test_error_without_a_meaning_is_unknown_whatever_the_status(code: int) -> None:
+def test_error_without_a_meaning_is_unknown_with_any_status(code: int) -> None:
     for status in (400, 403, 500, 503):
         assert isinstance(failed(status, code), Unknown)
 
@@ -265,7 +265,7 @@ def limited(usage: str, **headers: str) -> int | None:
 
 def test_rate_limit_header_in_minutes_gives_seconds() -> None:
     def usage(*minutes: object) -> str:
-        uses = [{"type": "t", "estimated_time_to_regain_access": each} for each in minutes]
+        uses = [{"type": "t", "estimated_time_to_regain_access": minute} for minute in minutes]
         return json.dumps({"1": uses, "2": [{"type": "t"}], "3": None})
 
     assert limited(usage(7)) == 420
@@ -314,9 +314,9 @@ def test_lookup_has_the_source_and_times_in_utc() -> None:
 
 @pytest.mark.parametrize("source", ["0", "", None, 0], ids=repr)
 def test_source_of_a_campaign_that_is_no_copy_is_none(source: object) -> None:
-    found = looked_up(200, {**COPY, "source_campaign_id": source})
-    assert found is not None
-    assert found.copied_from is None
+    campaign = looked_up(200, {**COPY, "source_campaign_id": source})
+    assert campaign is not None
+    assert campaign.copied_from is None
 
 
 @pytest.mark.parametrize(
@@ -335,9 +335,9 @@ def test_source_of_a_campaign_that_is_no_copy_is_none(source: object) -> None:
 def test_status_is_the_setting_and_provider_status_the_effective_one(
     status: str | None, effective: str | None, meaning: CampaignStatus, word: str | None
 ) -> None:
-    found = looked_up(200, {**COPY, "status": status, "effective_status": effective})
-    assert found is not None
-    assert (found.status, found.provider_status) == (meaning, word)
+    campaign = looked_up(200, {**COPY, "status": status, "effective_status": effective})
+    assert campaign is not None
+    assert (campaign.status, campaign.provider_status) == (meaning, word)
 
 
 def test_only_code_100_with_subcode_33_is_an_unknown_campaign() -> None:
@@ -368,7 +368,7 @@ def test_cursor_stays_one_parameter() -> None:
 def test_page_has_a_next_one_only_with_a_link() -> None:
     def after(paging: object) -> str | None:
         page = CONNECTOR.parse_search(respond(200, {"data": [COPY], "paging": paging}), None)
-        assert [each.copied_from for each in page.campaigns] == ["101"]
+        assert [campaign.copied_from for campaign in page.campaigns] == ["101"]
         return page.next_cursor
 
     cursors = {"before": "b", "after": "a="}
@@ -439,17 +439,17 @@ async def test_search_reads_every_page_of_one_sources_copies(
     wanted = replace(CAMPAIGN, campaign_id=ID("120210000000000101"))
     await copied(live, duplicate, replace(CAMPAIGN, campaign_id=ID("120210000000000102")))
     made = [(await copied(live, duplicate, wanted)).campaign.id for _ in range(5)]
-    found: list[str] = []
+    ids: list[str] = []
     cursor: str | None = None
     for _ in range(10):
         response = await live.transport.send_idempotent(of(live).build_search(wanted, cursor))
         page = of(live).parse_search(response, cursor)
         assert len(page.campaigns) <= 2
-        found += [each.id for each in page.campaigns]
+        ids += [campaign.id for campaign in page.campaigns]
         cursor = page.next_cursor
         if cursor is None:
             break
-    assert sorted(found) == sorted(made)
+    assert sorted(ids) == sorted(made)
 
 
 @pytest.mark.parametrize(

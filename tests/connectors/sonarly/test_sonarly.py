@@ -141,5 +141,5 @@ def test_search_reads_the_only_list_of_the_group() -> None:
     data = {"items": [COPY, {"name": "without an id"}], "nextCursor": None, "hasMore": False}
     body = json.dumps({"success": True, "data": data}).encode()
     page = CONNECTOR.parse_search(ProviderResponse(200, {}, body), None)
-    assert [each.id for each in page.campaigns] == ["copy-1"]
+    assert [campaign.id for campaign in page.campaigns] == ["copy-1"]
     assert page.next_cursor is None

@@ -51,7 +51,7 @@ RENAMES = {
     "rename-refused": "copied, then the new name is refused",
     "rename-error-500": "copied, then the new name is met with a server error",
     "rename-cut": "copied, then the new name is lost with the connection",
-    "rename-hangs": "copied, then the new name is never answered",
+    "rename-hangs": "copied, then the new name gets no response",
 }
 RENAME_FAULTS = {"rename-cut": "cut-before-copy", "rename-hangs": "hang"}
 
