@@ -24,7 +24,7 @@ from support.commands import running
 from support.figures import Figures
 from support.postgres import PostgresServer, postgres_server
 
-# The tests start hundreds of processes. Without it, each would compile the package anew.
+# With this variable, each of the hundreds of processes that tests start would compile the package.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 FIGURES = pytest.StashKey[Figures]()

@@ -231,7 +231,7 @@ BUGS = [
                 "running.total()",
             )
         ],
-        f"{RECONCILIATION}::test_provider_that_hangs_holds_up_no_other_account_s_checks",
+        f"{RECONCILIATION}::test_provider_that_hangs_does_not_delay_checks_of_other_accounts",
     ),
 ]
 
