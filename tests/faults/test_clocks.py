@@ -96,7 +96,7 @@ async def test_gateways_with_clocks_twenty_minutes_apart_make_no_second_copy(
         places = [ahead.url, behind.url] * len(wanted)
         await asyncio.gather(
             *(
-                retry_until_final(http, always(url), provider, history, seconds=8)
+                retry_until_final(http, always(url), provider, history, seconds=15)
                 for url, history in zip(places, histories, strict=True)
             )
         )
