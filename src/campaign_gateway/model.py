@@ -175,7 +175,9 @@ class Unknown:
     trace_id: str | None = None
 
 
-Outcome = Created | Accepted | Rejected | Unknown
+Failure = Rejected | Unknown
+
+Outcome = Created | Accepted | Failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,7 +220,7 @@ class Listing(Copying, ListsCampaigns[StubInput]):
         return self._get("list")
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
-        campaigns = parsing.campaigns(response, FIELDS.parse, "campaigns")
+        campaigns = parsing.campaigns(parsing.expect_object(response), "campaigns", FIELDS.parse)
         hidden: dict[str, Any] = {} if self.reports_source else {"copied_from": None}
         hidden |= {} if self.reports_creation_time else {"created_at": None}
         return SearchPage([replace(campaign, **hidden) for campaign in campaigns])

@@ -3,11 +3,15 @@
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 from urllib.parse import urlencode
 
 from campaign_gateway.connectors.contract import CopyInput, ProviderRequest
 from campaign_gateway.model import ErrorCode, Refused, UserError
+
+Item = TypeVar("Item")
+Checked = TypeVar("Checked")
 
 
 def invalid_input(field_name: str, message: str) -> Refused:
@@ -78,6 +82,27 @@ def _require_max_length(value: str, field_name: str, max_length: int | None) -> 
     return value
 
 
+def require_items(
+    items: Iterable[Item], field_name: str, require: Callable[[Item, str], Checked]
+) -> list[Checked]:
+    """Return the items of a list, checked by `require`. Raises `Refused` with the item's number."""
+    checked: list[Checked] = []
+    for number, item in enumerate(items, 1):
+        try:
+            checked.append(require(item, field_name))
+        except Refused as refusal:
+            message = f"Item {number} of {refusal.error.message}"
+            raise invalid_input(field_name, message) from None
+    return checked
+
+
+def optional_items(
+    items: Iterable[Item] | None, field_name: str, require: Callable[[Item, str], Checked]
+) -> list[Checked] | None:
+    """Like `require_items`, but returns None for None. Raises `Refused`."""
+    return None if items is None else require_items(items, field_name, require)
+
+
 def require_positive(number: int, field_name: str) -> int:
     """Return the number. Raises `Refused` if it is below 1."""
     if number < 1:
@@ -92,10 +117,22 @@ def id_as_number(campaign_id: str, title: str) -> int:
     return require_positive(int(campaign_id), "id")
 
 
+def omit_none(fields: Mapping[str, object | None]) -> dict[str, object]:
+    """Return the fields that are not None."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def with_query(path: str, fields: Mapping[str, object | None], safe: str = "") -> str:
+    """Return the path with the fields that are not None as its query. A list is a repeated field.
+
+    `safe` has the characters that stay unescaped.
+    """
+    return f"{path}?{urlencode(omit_none(fields), doseq=True, safe=safe)}"
+
+
 def json_body(fields: Mapping[str, object | None]) -> bytes:
-    """Return the fields as a JSON object, without those that are None."""
-    present = {name: value for name, value in fields.items() if value is not None}
-    return json.dumps(present, ensure_ascii=False, separators=(",", ":")).encode()
+    """Return the fields that are not None as a JSON object."""
+    return json.dumps(omit_none(fields), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 # The media type of `form_body`.
@@ -103,11 +140,10 @@ FORM = "application/x-www-form-urlencoded"
 
 
 def form_body(fields: Mapping[str, object | None]) -> bytes:
-    """Return the fields as a form, without those that are None. A value that is no text is JSON."""
+    """Return the fields that are not None as a form. A value that is no text is JSON."""
     values = {
         name: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-        for name, value in fields.items()
-        if value is not None
+        for name, value in omit_none(fields).items()
     }
     return urlencode(values).encode()
 

@@ -4,10 +4,11 @@ A connector lists its capabilities in its class line. `Connector` is required, t
 optional:
 
     @final
-    class AcmeConnector(Connector[AcmeInput], ListsCampaigns[AcmeInput]): ...
+    class AcmeConnector(contract.Connector[AcmeInput], contract.ListsCampaigns[AcmeInput]): ...
 
 The protocols hold no behaviour, only defaults of flags. mypy rejects a `@final` class that lacks a
-method of a protocol in its class line.
+method of a protocol in its class line. Connectors give the type `object` to a parameter that they
+ignore.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 from campaign_gateway.connectors.account_settings import AccountSettings
-from campaign_gateway.model import Accepted, Campaign, Created, Outcome, Rejected, Unknown
+from campaign_gateway.model import Accepted, Campaign, Created, Failure, Outcome, Rejected
 
 
 class CopyInput(Protocol):
@@ -151,7 +152,7 @@ class RenamesCopies(Protocol[AnyInput]):
         self, copy_input: AnyInput, copy_id: str, lookup_response: ProviderResponse | None, /
     ) -> ProviderRequest: ...
 
-    def parse_rename(self, response: ProviderResponse, /) -> Rejected | Unknown | None: ...
+    def parse_rename(self, response: ProviderResponse, /) -> Failure | None: ...
 
 
 @runtime_checkable

@@ -13,6 +13,7 @@ from campaign_gateway.model import (
     CopyWarning,
     Created,
     ErrorCode,
+    Failure,
     Rejected,
     Unknown,
     UserError,
@@ -130,7 +131,7 @@ def failure(
     provider_message: str | None = None,
     retry_after: int | None = None,
     trace_id: str | None = None,
-) -> Rejected | Unknown:
+) -> Failure:
     """Return what a response that proves no success means: by `code`, or else by its status.
 
     `retry_after` is in seconds, for a provider that has it in the body. If it is None, the headers

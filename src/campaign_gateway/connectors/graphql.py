@@ -29,3 +29,11 @@ def account_field(title: str) -> Any:
     return optional_field(
         f"The configured account to use. Omit it if there is only one {title} account."
     )
+
+
+def name_field(description: str) -> Any:
+    """Return the field `name` of an input whose copy is found by its name."""
+    return optional_field(
+        f"{description} If a response is lost, the gateway can find the copy only by a name that "
+        "no other campaign has."
+    )

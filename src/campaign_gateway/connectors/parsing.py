@@ -5,8 +5,8 @@ A `path` names a value in parsed JSON, level by level: "settings.title". The pat
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
@@ -79,12 +79,12 @@ def remarks(value: object, path: str) -> list[str]:
     ]
 
 
-def link_parameter(link: str | None, name: str) -> str | None:
+def link_parameter(value: object, path: str, name: str) -> str | None:
     """Return a parameter of the link to the next page.
 
     The gateway does not follow the link itself, because it could lead to another host.
     """
-    values = parse_qs((link or "").partition("?")[2]).get(name)
+    values = parse_qs((text(value, path) or "").partition("?")[2]).get(name)
     return values[0] if values else None
 
 
@@ -125,14 +125,48 @@ def instant(value: object, path: str = "") -> datetime | None:
         return None
 
 
+def flag(value: object, path: str) -> bool | None:
+    """Return a boolean, also from text, as in XML."""
+    value = _value_at(value, path)
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value)
+    return value if isinstance(value, bool) else None
+
+
+def statuses(
+    *,
+    draft: Sequence[str] = (),
+    scheduled: Sequence[str] = (),
+    active: Sequence[str] = (),
+    paused: Sequence[str] = (),
+    completed: Sequence[str] = (),
+    archived: Sequence[str] = (),
+    unknown: Sequence[str] = (),
+) -> Mapping[str, CampaignStatus]:
+    """Return a provider's statuses, each with ours. `unknown` ones say too little."""
+    return {
+        **dict.fromkeys(draft, CampaignStatus.DRAFT),
+        **dict.fromkeys(scheduled, CampaignStatus.SCHEDULED),
+        **dict.fromkeys(active, CampaignStatus.ACTIVE),
+        **dict.fromkeys(paused, CampaignStatus.PAUSED),
+        **dict.fromkeys(completed, CampaignStatus.COMPLETED),
+        **dict.fromkeys(archived, CampaignStatus.ARCHIVED),
+        **dict.fromkeys(unknown, CampaignStatus.UNKNOWN),
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class CampaignFields:
     """The paths of a campaign's fields in a provider's JSON; None for a field that it lacks.
 
-    `statuses` maps the provider's statuses. One that is missing there becomes `UNKNOWN`.
+    `statuses` maps the provider's statuses. One that is missing there becomes `UNKNOWN`. `flags`
+    maps flags and their values. The first that the campaign has decides, before its status.
+    `parse_id` returns the id in the field `id`.
     """
 
-    statuses: Mapping[str, CampaignStatus]
+    statuses: Mapping[str, CampaignStatus] = field(default_factory=dict)
+    flags: Mapping[tuple[str, bool], CampaignStatus] = field(default_factory=dict)
+    parse_id: Callable[[object, str], str | None] = safe_id
     name: str = "name"
     status: str | None = "status"
     description: str | None = None
@@ -143,15 +177,16 @@ class CampaignFields:
 
     def parse(self, data: object) -> Campaign | None:
         """Return the campaign, or None if `data` has no safe `id`."""
-        campaign_id = safe_id(data, "id")
+        campaign_id = self.parse_id(data, "id")
         if campaign_id is None:
             return None
         status = text(data, self.status) if self.status else None
+        flags = (ours for (path, value), ours in self.flags.items() if flag(data, path) is value)
         return Campaign(
             id=campaign_id,
             name=text(data, self.name),
             description=text(data, self.description) if self.description else None,
-            status=self.statuses.get(status or "", CampaignStatus.UNKNOWN),
+            status=next(flags, self.statuses.get(status or "", CampaignStatus.UNKNOWN)),
             provider_status=status,
             tags=texts(data, self.tags) if self.tags else None,
             created_at=instant(data, self.created_at) if self.created_at else None,
@@ -166,12 +201,20 @@ def expect_success(response: ProviderResponse) -> None:
         raise UnexpectedResponse(f"status {response.status}")
 
 
-def campaigns(
-    response: ProviderResponse, parse: Callable[[Any], Campaign | None], path: str
-) -> list[Campaign]:
-    """Return the campaigns of a JSON list. Raises `UnexpectedResponse`."""
+def expect_object(response: ProviderResponse) -> dict[str, Any]:
+    """Return the JSON object that a read returned. Raises `UnexpectedResponse`."""
     expect_success(response)
-    values = items(json_object(response), path)
+    body = json_object(response)
+    if body is None:
+        raise UnexpectedResponse("no JSON object")
+    return body
+
+
+def campaigns(
+    body: Mapping[str, Any], path: str, parse: Callable[[Any], Campaign | None]
+) -> list[Campaign]:
+    """Return the campaigns of a list. Raises `UnexpectedResponse` if there is no list."""
+    values = items(body, path)
     if values is None:
         raise UnexpectedResponse("no list of campaigns")
     return [campaign for value in values if (campaign := parse(value))]
@@ -191,7 +234,11 @@ def one(
     if response.status == 404 and data is not None:
         return None
     expect_success(response)
-    campaign = parse(_value_at(data, path))
+    return expect_campaign(parse(_value_at(data, path)), campaign_id)
+
+
+def expect_campaign(campaign: Campaign | None, campaign_id: str) -> Campaign:
+    """Return the campaign. Raises `UnexpectedResponse` if it is not the one with this id."""
     if campaign is None or campaign.id != campaign_id:
         raise UnexpectedResponse("no campaign")
     return campaign

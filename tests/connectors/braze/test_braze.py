@@ -142,6 +142,7 @@ def test_invalid_tag_is_refused(tag: str) -> None:
         connector().build_request(campaign(tag_names=["promo", tag]))
     assert refusal.value.error.code == ErrorCode.INVALID_INPUT
     assert refusal.value.error.field == ("tagNames",)
+    assert refusal.value.error.message.startswith("Item 2 of tagNames must ")
 
 
 async def test_unknown_tag_is_rejected_by_braze(

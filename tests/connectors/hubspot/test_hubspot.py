@@ -32,6 +32,7 @@ from campaign_gateway.model import (
     Refused,
     Rejected,
     Unknown,
+    UserError,
     WarningCode,
 )
 from campaign_gateway.sandbox.emulators import hubspot
@@ -92,11 +93,15 @@ def job(status: str, guid: str = COPY) -> dict[str, str]:
     return {"campaignGuid": guid, "status": status}
 
 
-def field_refused(campaign: HubspotCampaignInput, **changes: Any) -> tuple[str, ...] | None:
+def refusal_of(campaign: HubspotCampaignInput, **changes: Any) -> UserError:
     with pytest.raises(Refused) as refusal:
         connector().build_request(replace(campaign, **changes))
     assert refusal.value.error.code == ErrorCode.INVALID_INPUT
-    return refusal.value.error.field
+    return refusal.value.error
+
+
+def field_refused(campaign: HubspotCampaignInput, **changes: Any) -> tuple[str, ...] | None:
+    return refusal_of(campaign, **changes).field
 
 
 # Requests
@@ -267,8 +272,12 @@ def test_call_during_a_lock_or_a_migration_has_the_delay(
         HubspotAssetsInput(type="A\nB", ids=[ID("81")]),
     ],
 )
-def test_invalid_assets_are_refused(assets: HubspotAssetsInput) -> None:
-    assert field_refused(CAMPAIGN, assets=[*ASSETS, assets]) == ("assets",)
+def test_invalid_assets_are_refused_with_their_place_in_the_list(
+    assets: HubspotAssetsInput,
+) -> None:
+    refused = refusal_of(CAMPAIGN, assets=[*ASSETS, assets])
+    assert refused.field == ("assets",)
+    assert refused.message.startswith(f"Item {len(ASSETS) + 1} of assets must ")
 
 
 @pytest.mark.parametrize("campaign", [EMAIL, replace(CAMPAIGN, assets=ASSETS)])
@@ -317,6 +326,12 @@ def test_201_without_the_copy_is_accepted_for_a_campaign_and_not_for_an_email(bo
     assert isinstance(connector().parse_response(CAMPAIGN, respond(200, body)), Unknown)
     for status in (200, 201, 202):
         assert isinstance(connector().parse_response(EMAIL, respond(status, body)), Unknown)
+
+
+def test_source_is_not_its_copy_even_if_the_response_has_another_id() -> None:
+    body = {**job("COMPLETE", GUID), "id": COPY}
+    assert connector().parse_response(CAMPAIGN, respond(201, body)) == Accepted()
+    assert isinstance(connector().parse_response(CAMPAIGN, respond(200, body)), Unknown)
 
 
 def test_guid_in_capitals_is_still_the_source() -> None:

@@ -367,6 +367,14 @@ def test_success_with_a_warning_and_no_copy_is_unknown() -> None:
     assert outcome.error.provider_message == "No assets found for the given search criteria."
 
 
+def test_reason_of_a_skipped_record_is_returned() -> None:
+    reasons = [{"code": "1003", "message": "Action is not supported"}]
+    outcome = read(succeeded({**COPY, "status": "skipped", "reasons": reasons}))
+    assert isinstance(outcome, Unknown)
+    assert outcome.error.provider_code == "1003"
+    assert outcome.error.provider_message == "Action is not supported"
+
+
 def test_warning_is_returned_with_the_copy() -> None:
     outcome = read(succeeded(COPY, warnings=["Shortened.", 5]))
     assert isinstance(outcome, Created)

@@ -70,6 +70,13 @@ def test_empty_list_of_leads_is_refused() -> None:
     assert refusal.value.error.field == ("leadIds",)
 
 
+def test_invalid_lead_is_named_by_its_place_in_the_list() -> None:
+    with pytest.raises(Refused) as refusal:
+        sent(lead_ids=[ID("l-1"), ID("../l-2")])
+    assert refusal.value.error.field == ("leadIds",)
+    assert refusal.value.error.message.startswith("Item 2 of leadIds must be 1 to 128 letters")
+
+
 @pytest.mark.parametrize("status", [200, 201])
 def test_success_with_the_copy_is_created(status: int) -> None:
     outcome = read(status, {"success": True, "data": COPY, "traceId": "T-1"})

@@ -1,8 +1,7 @@
 """Translates the copy of a campaign to Altcraft's API and back, in JSON or XML."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, final
 from xml.etree.ElementTree import Element, ParseError, SubElement, tostring
@@ -11,18 +10,15 @@ import strawberry
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from campaign_gateway.connectors import building, errors, parsing
+from campaign_gateway.connectors import building, contract, errors, parsing
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
-from campaign_gateway.connectors.contract import (
-    Connector,
-    ListsCampaigns,
-    ProviderRequest,
-    ProviderResponse,
-    ReadsCampaigns,
-    SearchPage,
-    UnexpectedResponse,
+from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
+from campaign_gateway.connectors.graphql import (
+    account_field,
+    name_field,
+    optional_field,
+    register_enum,
 )
-from campaign_gateway.connectors.graphql import account_field, optional_field, register_enum
 from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome
 
 
@@ -49,9 +45,8 @@ class AltcraftCampaignInput:
     kind: AltcraftCampaignKind = strawberry.field(
         default=AltcraftCampaignKind.TRIGGER, description="The kind of campaign."
     )
-    name: str | None = optional_field(
-        'The name of the copy. Without it Altcraft names the copy "Clone of ...". If a response is '
-        "lost, the gateway can find the copy only by a name that no other campaign has."
+    name: str | None = name_field(
+        'The name of the copy. Without it Altcraft names the copy "Clone of ...".'
     )
     is_active: bool | None = optional_field(
         "If true, the copied trigger reacts to live events immediately, so it can send "
@@ -61,9 +56,16 @@ class AltcraftCampaignInput:
 
 PAGE_SIZE = 1000
 
-# Altcraft returns the flag `is_active` in place of a status, and ids as numbers.
 FIELDS = parsing.CampaignFields(
-    {}, status=None, description="description", updated_at="update_time"
+    # Altcraft returns this flag in place of a status.
+    flags={
+        ("is_active", True): CampaignStatus.ACTIVE,
+        ("is_active", False): CampaignStatus.PAUSED,
+    },
+    parse_id=parsing.number_as_id,
+    status=None,
+    description="description",
+    updated_at="update_time",
 )
 
 
@@ -78,9 +80,9 @@ class AltcraftAccount(AccountSettings):
 @final
 @dataclass(frozen=True)
 class AltcraftConnector(
-    Connector[AltcraftCampaignInput],
-    ListsCampaigns[AltcraftCampaignInput],
-    ReadsCampaigns[AltcraftCampaignInput],
+    contract.Connector[AltcraftCampaignInput],
+    contract.ListsCampaigns[AltcraftCampaignInput],
+    contract.ReadsCampaigns[AltcraftCampaignInput],
 ):
     """Source: guides.altcraft.com, "Clone campaign" and "Clone a trigger campaign", v72 to v75.
 
@@ -99,11 +101,10 @@ class AltcraftConnector(
     account: AltcraftAccount
 
     def build_request(self, copy_input: AltcraftCampaignInput) -> ProviderRequest:
-        fields: dict[str, object] = {
-            "id": building.require_positive(copy_input.campaign_id, "campaignId")
+        fields: dict[str, object | None] = {
+            "id": building.require_positive(copy_input.campaign_id, "campaignId"),
+            "name": building.optional_line(copy_input.name, "name"),
         }
-        if copy_input.name is not None:
-            fields["name"] = building.require_line(copy_input.name, "name")
         if copy_input.kind == AltcraftCampaignKind.TRIGGER:
             # The default of is_active is not documented, and an active copy reacts to live events.
             fields["is_active"] = copy_input.is_active is True
@@ -120,16 +121,12 @@ class AltcraftConnector(
     ) -> Outcome:
         body = _parse_body(response)
         error = parsing.integer(body, "error")
-        outcome = None
-        if error == 0:
-            # `error` 0 is Altcraft's yes, with any success status.
-            outcome = errors.success(
-                response,
-                _copy_in(body, copy_input),
-                str(copy_input.campaign_id),
-                documented=response.status,
-            )
-        return outcome or errors.failure(
+        source, copy = str(copy_input.campaign_id), _copy_in(body, copy_input)
+        # `error` 0 is Altcraft's yes, with any success status.
+        success = errors.success(response, copy, source, documented=response.status)
+        if success and error == 0:
+            return success
+        return errors.failure(
             self.title,
             response,
             _code_of(response, error),
@@ -169,14 +166,12 @@ class AltcraftConnector(
         if code is ErrorCode.CAMPAIGN_NOT_FOUND:
             return None
         campaign = _parse_campaign(_parse_success(response).get("data"))
-        if campaign is None or campaign.id != campaign_id:
-            raise UnexpectedResponse("no campaign")
-        return campaign
+        return parsing.expect_campaign(campaign, campaign_id)
 
-    def _request(self, path: str, fields: Mapping[str, object]) -> ProviderRequest:
+    def _request(self, path: str, fields: Mapping[str, object | None]) -> ProviderRequest:
         token, format_ = self.account.token.get_secret_value(), self.account.format
         content = {"token": token, "format": format_, **fields}
-        body = json.dumps(content).encode() if format_ == "json" else _xml_body(content)
+        body = building.json_body(content) if format_ == "json" else _xml_body(content)
         # The documents do not name a header that chooses the format of the response.
         headers = {"content-type": f"application/{format_}", "accept": f"application/{format_}"}
         return ProviderRequest("POST", f"{self.account.base_url}/api/v1.1{path}", headers, body)
@@ -192,7 +187,7 @@ def _parse_success(response: ProviderResponse) -> dict[str, Any]:
     parsing.expect_success(response)
     body = _parse_body(response)
     if parsing.integer(body, "error") != 0:
-        raise UnexpectedResponse(f"error {parsing.integer(body, 'error')}")
+        raise contract.UnexpectedResponse(f"error {parsing.integer(body, 'error')}")
     return body
 
 
@@ -212,34 +207,25 @@ def _code_of(response: ProviderResponse, error: int | None) -> ErrorCode | None:
 def _copy_in(body: object, copy_input: AltcraftCampaignInput) -> Campaign | None:
     """Return the copy. Altcraft returns only its id; the other fields are from the input."""
     # The parameter tables list saved_id next to error, every sample has it inside data.
-    saved_id = parsing.integer(body, "data.saved_id") or parsing.integer(body, "saved_id")
-    if saved_id is None or saved_id < 1:
+    copy_id = parsing.number_as_id(body, "data.saved_id") or parsing.number_as_id(body, "saved_id")
+    if copy_id is None:
         return None
     status = CampaignStatus.UNKNOWN
     if copy_input.kind == AltcraftCampaignKind.TRIGGER:
         status = CampaignStatus.ACTIVE if copy_input.is_active else CampaignStatus.DRAFT
-    return Campaign(id=str(saved_id), name=copy_input.name, status=status)
+    return Campaign(copy_id, copy_input.name, status=status)
 
 
 def _parse_campaign(item: object) -> Campaign | None:
     if not isinstance(item, dict):
         return None
     # Samples of broadcast lists write keys as Groups, Id and Name.
-    item = {str(key).lower(): value for key, value in item.items()}
-    campaign = FIELDS.parse({**item, "id": parsing.number_as_id(item, "id")})
-    if campaign is None:
-        return None
-    match item.get("is_active"):
-        case True | "true":
-            return replace(campaign, status=CampaignStatus.ACTIVE)
-        case False | "false":
-            return replace(campaign, status=CampaignStatus.PAUSED)
-    return campaign
+    return FIELDS.parse({str(key).lower(): value for key, value in item.items()})
 
 
-def _xml_body(fields: Mapping[str, object]) -> bytes:
+def _xml_body(fields: Mapping[str, object | None]) -> bytes:
     root = Element("xml")
-    for name, value in fields.items():
+    for name, value in building.omit_none(fields).items():
         text = str(value).lower() if isinstance(value, bool) else str(value)
         SubElement(root, name).text = text
     return bytes(tostring(root, encoding="utf-8", xml_declaration=False))
@@ -258,13 +244,7 @@ def _parse_xml(response: ProviderResponse) -> dict[str, Any] | None:
 def _value_of(element: Element) -> dict[str, Any] | str | None:
     if not len(element):
         return element.text
-    fields: dict[str, Any] = {}
+    values: dict[str, list[Any]] = {}
     for child in element:
-        value = _value_of(child)
-        if child.tag not in fields:
-            fields[child.tag] = value
-        elif isinstance(fields[child.tag], list):
-            fields[child.tag].append(value)
-        else:
-            fields[child.tag] = [fields[child.tag], value]
-    return fields
+        values.setdefault(child.tag, []).append(_value_of(child))
+    return {tag: found if len(found) > 1 else found[0] for tag, found in values.items()}

@@ -1,26 +1,17 @@
 """Translates the copy of a campaign to Braze's REST API and back."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, Self, final, get_args
-from urllib.parse import urlencode
 
 import strawberry
 from pydantic import model_validator
 
-from campaign_gateway.connectors import account_settings, building, errors, parsing
-from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
-from campaign_gateway.connectors.contract import (
-    Connector,
-    ListsCampaigns,
-    ProviderRequest,
-    ProviderResponse,
-    ReadsCampaigns,
-    SearchPage,
-    UnexpectedResponse,
-)
+from campaign_gateway.connectors import account_settings, building, contract, errors, parsing
+from campaign_gateway.connectors.account_settings import AccountSettings, Secret
+from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.connectors.graphql import account_field, optional_field
-from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome
+from campaign_gateway.model import Campaign, ErrorCode, Outcome
 
 
 @strawberry.input(description="A Braze campaign to copy, and the copy's name.")
@@ -41,11 +32,12 @@ class BrazeCampaignInput:
 
 PAGE_SIZE = 100
 
-# Braze returns flags in place of a status.
-LISTED = parsing.CampaignFields({}, status=None, tags="tags", updated_at="last_edited")
+LISTED = parsing.CampaignFields(tags="tags", updated_at="last_edited")
 DETAILED = parsing.CampaignFields(
-    {},
-    status=None,
+    # Braze returns flags in place of a status.
+    parsing.statuses(
+        archived=["archived"], draft=["draft"], active=["enabled"], paused=["disabled"]
+    ),
     description="description",
     tags="tags",
     created_at="created_at",
@@ -74,7 +66,6 @@ assert set(HOSTS) == set(get_args(Instance))
 class BrazeAccount(AccountSettings):
     """A REST API key and its instance. Every other instance rejects the key."""
 
-    base_url: BaseUrl | None = None
     instance: Instance | None = None
     api_key: Secret
     calls_per_minute: account_settings.CallsPerMinute | None = 100
@@ -93,9 +84,9 @@ class BrazeAccount(AccountSettings):
 @final
 @dataclass(frozen=True)
 class BrazeConnector(
-    Connector[BrazeCampaignInput],
-    ListsCampaigns[BrazeCampaignInput],
-    ReadsCampaigns[BrazeCampaignInput],
+    contract.Connector[BrazeCampaignInput],
+    contract.ListsCampaigns[BrazeCampaignInput],
+    contract.ReadsCampaigns[BrazeCampaignInput],
 ):
     """Source: braze.com/docs, `POST /campaigns/duplicate`, read in several copies up to 2026-09.
 
@@ -119,14 +110,15 @@ class BrazeConnector(
     account: BrazeAccount
 
     def build_request(self, copy_input: BrazeCampaignInput) -> ProviderRequest:
-        tags = [building.require_line(tag, "tagNames") for tag in copy_input.tag_names or ()]
         fields = {
             "campaign_id": building.require_id(copy_input.campaign_id, "campaignId"),
             "name": building.require_line(copy_input.name, "name"),
             "description": building.optional_text(copy_input.description, "description"),
             # Braze's pages say "string" in some languages and "array of strings" in the newest.
             # An empty array would remove the source's tags.
-            "tag_names": tags if copy_input.tag_names is not None else None,
+            "tag_names": building.optional_items(
+                copy_input.tag_names, "tagNames", building.require_line
+            ),
         }
         return self._request("POST", "/campaigns/duplicate", building.json_body(fields))
 
@@ -146,32 +138,28 @@ class BrazeConnector(
 
     def build_search(self, copy_input: BrazeCampaignInput, cursor: str | None) -> ProviderRequest:
         query = {"page": cursor or "0", "include_archived": "true", "sort_direction": "desc"}
-        return self._request("GET", f"/campaigns/list?{urlencode(query)}")
+        return self._request("GET", building.with_query("/campaigns/list", query))
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
-        campaigns = parsing.campaigns(response, LISTED.parse, "campaigns")
-        items = parsing.items(parsing.json_object(response), "campaigns") or ()
-        is_full = len(items) >= PAGE_SIZE
+        body = parsing.expect_object(response)
+        is_full = len(parsing.items(body, "campaigns") or ()) >= PAGE_SIZE
+        campaigns = parsing.campaigns(body, "campaigns", LISTED.parse)
         return SearchPage(campaigns, str(int(cursor or "0") + 1) if is_full else None)
 
-    def build_lookup(
-        self, campaign_id: str, related_input: BrazeCampaignInput | None
-    ) -> ProviderRequest:
-        query = urlencode({"campaign_id": building.require_id(campaign_id, "id")})
-        return self._request("GET", f"/campaigns/details?{query}")
+    def build_lookup(self, campaign_id: str, related_input: object) -> ProviderRequest:
+        query = {"campaign_id": building.require_id(campaign_id, "id")}
+        return self._request("GET", building.with_query("/campaigns/details", query))
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         # An unknown id is a 400 at Braze, as recorded at the similar call for canvases.
         if response.status in {400, 404}:
             return None
-        parsing.expect_success(response)
-        body = parsing.json_object(response) or {}
+        body = parsing.expect_object(response)
         # The details do not repeat the id.
-        campaign = DETAILED.parse({**body, "id": campaign_id})
+        campaign = DETAILED.parse({**body, "id": campaign_id, "status": _status_of(body)})
         if campaign is None or campaign.name is None:
-            raise UnexpectedResponse("no campaign")
-        status, flag = _status_of(body)
-        return replace(campaign, status=status, provider_status=flag)
+            raise contract.UnexpectedResponse("no campaign")
+        return campaign
 
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
         headers = {"authorization": f"Bearer {self.account.api_key.get_secret_value()}"}
@@ -197,15 +185,9 @@ def _code_of(status: int, message: str) -> ErrorCode | None:
     return ErrorCode.PROVIDER_UNAVAILABLE if status == 404 else None
 
 
-def _status_of(body: dict[str, Any]) -> tuple[CampaignStatus, str | None]:
+def _status_of(body: dict[str, Any]) -> str | None:
     """`enabled` is newer than the published OpenAPI file."""
-    if body.get("archived") is True:
-        return CampaignStatus.ARCHIVED, "archived"
-    if body.get("draft") is True:
-        return CampaignStatus.DRAFT, "draft"
-    match body.get("enabled"):
-        case True:
-            return CampaignStatus.ACTIVE, "enabled"
-        case False:
-            return CampaignStatus.PAUSED, "disabled"
-    return CampaignStatus.UNKNOWN, None
+    for flag in ("archived", "draft", "enabled"):
+        if body.get(flag) is True:
+            return flag
+    return "disabled" if body.get("enabled") is False else None

@@ -5,22 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Annotated, Any, final
-from urllib.parse import unquote, urlencode
+from urllib.parse import unquote
 
 import strawberry
 
-from campaign_gateway.connectors import account_settings, building, errors, parsing
+from campaign_gateway.connectors import account_settings, building, contract, errors, parsing
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
-from campaign_gateway.connectors.contract import (
-    Connector,
-    ListsCampaigns,
-    ProviderRequest,
-    ProviderResponse,
-    ReadsCampaigns,
-    ReportsProgress,
-    SearchPage,
-    UnexpectedResponse,
-)
+from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.connectors.graphql import account_field, optional_field, register_enum
 from campaign_gateway.model import (
     Accepted,
@@ -117,34 +108,25 @@ PAGE_SIZE = 100
 # States of emails. PLANNED, ACTIVE, PAUSED and COMPLETED are states of campaigns, in capitals.
 # Ambiguous states such as PUBLISHED_OR_SCHEDULED are missing on purpose, and IN_PROGRESS of a
 # campaign too: no document says whether it sends.
-STATUSES: Mapping[str, CampaignStatus] = {
-    **dict.fromkeys(
-        [
-            "DRAFT", "DRAFT_AB", "DRAFT_AB_VARIANT", "AUTOMATED_DRAFT", "AUTOMATED_DRAFT_AB",
-            "AUTOMATED_DRAFT_ABVARIANT", "AUTOMATED_FOR_FORM_DRAFT", "BLOG_EMAIL_DRAFT",
-            "RSS_TO_EMAIL_DRAFT", "PLANNED",
-        ],
-        CampaignStatus.DRAFT,
-    ),
-    **dict.fromkeys(["SCHEDULED", "SCHEDULED_AB"], CampaignStatus.SCHEDULED),
-    **dict.fromkeys(
-        [
-            "AUTOMATED", "AUTOMATED_AB", "AUTOMATED_AB_VARIANT", "AUTOMATED_SENDING",
-            "AUTOMATED_FOR_FORM", "BLOG_EMAIL_PUBLISHED", "RSS_TO_EMAIL_PUBLISHED",
-            "PRE_PROCESSING", "PROCESSING", "ACTIVE",
-        ],
-        CampaignStatus.ACTIVE,
-    ),
-    "PAUSED": CampaignStatus.PAUSED,
-    **dict.fromkeys(
-        ["PUBLISHED", "PUBLISHED_AB", "PUBLISHED_AB_VARIANT", "COMPLETED"],
-        CampaignStatus.COMPLETED,
-    ),
-}  # fmt: skip
+STATUSES = parsing.statuses(
+    draft=[
+        "DRAFT", "DRAFT_AB", "DRAFT_AB_VARIANT", "AUTOMATED_DRAFT", "AUTOMATED_DRAFT_AB",
+        "AUTOMATED_DRAFT_ABVARIANT", "AUTOMATED_FOR_FORM_DRAFT", "BLOG_EMAIL_DRAFT",
+        "RSS_TO_EMAIL_DRAFT", "PLANNED",
+    ],
+    scheduled=["SCHEDULED", "SCHEDULED_AB"],
+    active=[
+        "AUTOMATED", "AUTOMATED_AB", "AUTOMATED_AB_VARIANT", "AUTOMATED_SENDING",
+        "AUTOMATED_FOR_FORM", "BLOG_EMAIL_PUBLISHED", "RSS_TO_EMAIL_PUBLISHED", "PRE_PROCESSING",
+        "PROCESSING", "ACTIVE",
+    ],
+    paused=["PAUSED"],
+    completed=["PUBLISHED", "PUBLISHED_AB", "PUBLISHED_AB_VARIANT", "COMPLETED"],
+)  # fmt: skip
 
 # Without these HubSpot returns an email with its whole content, and a campaign without properties.
-EMAIL_PROPERTIES = ("id", "name", "state", "clonedFrom", "createdAt", "updatedAt")
-CAMPAIGN_PROPERTIES = ("hs_name", "hs_campaign_status", "hs_notes")
+EMAIL_PROPERTIES = ["id", "name", "state", "clonedFrom", "createdAt", "updatedAt"]
+CAMPAIGN_PROPERTIES = ["hs_name", "hs_campaign_status", "hs_notes"]
 
 DATES = ("startDate", "endDate")
 
@@ -189,10 +171,10 @@ class HubspotAccount(AccountSettings):
 @final
 @dataclass(frozen=True)
 class HubspotConnector(
-    Connector[HubspotCampaignInput],
-    ReportsProgress[HubspotCampaignInput],
-    ListsCampaigns[HubspotCampaignInput],
-    ReadsCampaigns[HubspotCampaignInput],
+    contract.Connector[HubspotCampaignInput],
+    contract.ReportsProgress[HubspotCampaignInput],
+    contract.ListsCampaigns[HubspotCampaignInput],
+    contract.ReadsCampaigns[HubspotCampaignInput],
 ):
     """Source: developers.hubspot.com/docs/api-reference, "Clone a marketing email" (v3, 2026-03),
     "Clone a campaign" and "Retrieve clone status" (2026-09-beta), read 2026-09.
@@ -230,8 +212,7 @@ class HubspotConnector(
             **SWITCHES,
             **{
                 name: _checked(value, name)
-                for name, value in _for_campaigns(copy_input).items()
-                if value is not None
+                for name, value in building.omit_none(_for_campaigns(copy_input)).items()
             },
         }
         return self._request("POST", f"{self._campaigns}/clone", building.json_body(fields))
@@ -266,31 +247,31 @@ class HubspotConnector(
     def parse_progress(
         self, copy_input: HubspotCampaignInput, copy_id: str, response: ProviderResponse
     ) -> Created | Accepted | Rejected:
-        parsing.expect_success(response)
-        body = parsing.json_object(response)
+        body = parsing.expect_object(response)
         status = parsing.text(body, "status")
         if status is None or parsing.safe_id(body, "campaignGuid") is None:
-            raise UnexpectedResponse("no status of the copy")
+            raise contract.UnexpectedResponse("no status of the copy")
         if status == "FAILED":
             return Rejected(UserError(ErrorCode.CONFLICT, JOB_FAILED, provider_code=status))
         return self._job_outcome(Campaign(copy_id, copy_input.name), status)
 
     def build_search(self, copy_input: HubspotCampaignInput, cursor: str | None) -> ProviderRequest:
-        page = {"sort": "-createdAt", "limit": PAGE_SIZE} | ({"after": cursor} if cursor else {})
+        page = {"sort": "-createdAt", "limit": PAGE_SIZE, "after": cursor}
         if copy_input.kind == HubspotCampaignKind.EMAIL:
             query = {"includedProperties": EMAIL_PROPERTIES, **page}
             # Only the description of version 3 ends the path of the list with a slash.
             slash = "/" if self.account.emails_version[0] == "v" else ""
-            return self._request("GET", f"{self._emails}{slash}?{urlencode(query, doseq=True)}")
+            return self._request("GET", building.with_query(self._emails + slash, query))
         # The filter matches any part of a name. Without blanks it also finds a trimmed name.
         name = (copy_input.name or "").strip()
         named = {"name": name, "properties": CAMPAIGN_PROPERTIES, **page}
-        return self._request("GET", f"{self._campaigns}?{urlencode(named, doseq=True)}")
+        return self._request("GET", building.with_query(self._campaigns, named))
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
-        campaigns = parsing.campaigns(response, _parse_campaign, "results")
-        after = parsing.text(parsing.json_object(response), "paging.next.after")
-        # The samples have it escaped for a URL ("MjA%3D").
+        body = parsing.expect_object(response)
+        after = parsing.text(body, "paging.next.after")
+        campaigns = parsing.campaigns(body, "results", _parse_campaign)
+        # The samples have the cursor escaped for a URL ("MjA%3D").
         return SearchPage(campaigns, unquote(after) if after else None)
 
     def build_lookup(
@@ -302,10 +283,10 @@ class HubspotConnector(
         if related_input is not None:
             is_email = related_input.kind == HubspotCampaignKind.EMAIL
         if is_email:
-            query = urlencode({"includedProperties": EMAIL_PROPERTIES}, doseq=True)
-            return self._request("GET", f"{self._emails}/{safe_id}?{query}")
-        query = urlencode({"properties": CAMPAIGN_PROPERTIES}, doseq=True)
-        return self._request("GET", f"{self._campaigns}/{safe_id}?{query}")
+            path, query = f"{self._emails}/{safe_id}", {"includedProperties": EMAIL_PROPERTIES}
+        else:
+            path, query = f"{self._campaigns}/{safe_id}", {"properties": CAMPAIGN_PROPERTIES}
+        return self._request("GET", building.with_query(path, query))
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         return parsing.one(response, campaign_id, _parse_campaign)
@@ -394,13 +375,17 @@ def _date(value: str, name: str) -> str | None:
 
 def _assets_by_type(assets: Sequence[HubspotAssetsInput]) -> dict[str, list[str]]:
     by_type: dict[str, list[str]] = {}
-    for asset in assets:
-        # HubSpot does not document an empty list. It could mean all assets.
-        if not asset.ids:
-            raise building.invalid_input("assets", "Each item of assets must have an id.")
-        ids = by_type.setdefault(building.require_line(asset.type, "assets"), [])
-        ids += [building.require_id(asset_id, "assets") for asset_id in asset.ids]
+    for asset_type, ids in building.require_items(assets, "assets", _require_asset):
+        by_type.setdefault(asset_type, []).extend(ids)
     return by_type
+
+
+def _require_asset(asset: HubspotAssetsInput, field_name: str) -> tuple[str, list[str]]:
+    # HubSpot does not document an empty list. It could mean all assets.
+    if not asset.ids:
+        raise building.invalid_input(field_name, f"{field_name} must have an id.")
+    asset_type = building.require_line(asset.type, field_name)
+    return asset_type, [building.require_id(asset_id, field_name) for asset_id in asset.ids]
 
 
 def _parse_campaign(item: object) -> Campaign | None:

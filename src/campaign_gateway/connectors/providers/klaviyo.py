@@ -1,22 +1,14 @@
 """Translates the copy of a campaign to Klaviyo's REST API and back."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, final
-from urllib.parse import urlencode
 
 import strawberry
 
-from campaign_gateway.connectors import account_settings, building, errors, parsing
+from campaign_gateway.connectors import account_settings, building, contract, errors, parsing
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
-from campaign_gateway.connectors.contract import (
-    Connector,
-    ListsCampaigns,
-    ProviderRequest,
-    ProviderResponse,
-    ReadsCampaigns,
-    SearchPage,
-)
-from campaign_gateway.connectors.graphql import account_field, optional_field
+from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
+from campaign_gateway.connectors.graphql import account_field, name_field
 from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome
 
 
@@ -24,40 +16,32 @@ from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome
 class KlaviyoCampaignInput:
     account: str | None = account_field("Klaviyo")
     campaign_id: strawberry.ID = strawberry.field(description="The campaign's id at Klaviyo.")
-    name: str | None = optional_field(
-        "The name of the copy. Without it Klaviyo chooses one. If a response is lost, "
-        "the gateway can find the copy only by a name that no other campaign has."
-    )
+    name: str | None = name_field("The name of the copy. Without it Klaviyo chooses one.")
 
 
 MEDIA_TYPE = "application/vnd.api+json"
 
 FIELDS = parsing.CampaignFields(
-    # A cancelled campaign cannot be made a draft again. "Unknown" is one of Klaviyo's statuses.
-    statuses={
-        "Draft": CampaignStatus.DRAFT,
-        "Preparing to schedule": CampaignStatus.SCHEDULED,
-        "Scheduled": CampaignStatus.SCHEDULED,
-        "Queued without Recipients": CampaignStatus.SCHEDULED,
-        "Adding Recipients": CampaignStatus.ACTIVE,
-        "Preparing to send": CampaignStatus.ACTIVE,
-        "Sending": CampaignStatus.ACTIVE,
-        "Sending Segments": CampaignStatus.ACTIVE,
-        "Variations Sent": CampaignStatus.ACTIVE,
-        "Sent": CampaignStatus.COMPLETED,
-        "Cancelled": CampaignStatus.COMPLETED,
-        "Cancelled: Account Disabled": CampaignStatus.COMPLETED,
-        "Cancelled: Billing Limit": CampaignStatus.COMPLETED,
-        "Cancelled: Internal Error": CampaignStatus.COMPLETED,
-        "Cancelled: Misconfigured": CampaignStatus.COMPLETED,
-        "Cancelled: No Recipients": CampaignStatus.COMPLETED,
-        "Cancelled: Smart Sending": CampaignStatus.COMPLETED,
-        "Unknown": CampaignStatus.UNKNOWN,
-    },
+    # A cancelled campaign cannot be made a draft again.
+    parsing.statuses(
+        draft=["Draft"],
+        scheduled=["Preparing to schedule", "Scheduled", "Queued without Recipients"],
+        active=[
+            "Adding Recipients", "Preparing to send", "Sending", "Sending Segments",
+            "Variations Sent",
+        ],
+        completed=[
+            "Sent", "Cancelled", "Cancelled: Account Disabled", "Cancelled: Billing Limit",
+            "Cancelled: Internal Error", "Cancelled: Misconfigured", "Cancelled: No Recipients",
+            "Cancelled: Smart Sending",
+        ],
+        unknown=["Unknown"],
+    ),
+    flags={("archived", True): CampaignStatus.ARCHIVED},
     description="description",
     created_at="created_at",
     updated_at="updated_at",
-)
+)  # fmt: skip
 
 # Every channel that Klaviyo lists. Without definitions a search reads one page of each.
 FIRST_CHANNEL = "email"
@@ -93,9 +77,9 @@ class KlaviyoAccount(AccountSettings):
 @final
 @dataclass(frozen=True)
 class KlaviyoConnector(
-    Connector[KlaviyoCampaignInput],
-    ListsCampaigns[KlaviyoCampaignInput],
-    ReadsCampaigns[KlaviyoCampaignInput],
+    contract.Connector[KlaviyoCampaignInput],
+    contract.ListsCampaigns[KlaviyoCampaignInput],
+    contract.ReadsCampaigns[KlaviyoCampaignInput],
 ):
     """Source: Klaviyo's OpenAPI descriptions, github.com/klaviyo/openapi, read 2026-11.
 
@@ -125,11 +109,9 @@ class KlaviyoConnector(
     ) -> Outcome:
         body = parsing.json_object(response) or {}
         error = next(iter(parsing.items(body, "errors") or ()), None)
-        outcome = None
-        if error is None:
-            copy = _parse_campaign(body.get("data"))
-            outcome = errors.success(response, copy, copy_input.campaign_id)
-        return outcome or errors.failure(
+        copy = _parse_campaign(body.get("data"))
+        success = errors.success(response, copy, copy_input.campaign_id) if error is None else None
+        return success or errors.failure(
             self.title,
             response,
             # Klaviyo documents 410 for calls that were removed from the API, not for campaigns.
@@ -141,24 +123,21 @@ class KlaviyoConnector(
 
     def build_search(self, copy_input: KlaviyoCampaignInput, cursor: str | None) -> ProviderRequest:
         """The 100 newest campaigns: Klaviyo's largest page, and its default."""
-        query = {"sort": "-created_at"}
+        page = {"page[cursor]": cursor}
         if not self.account.has_definitions:
             # Klaviyo lists one channel at a time, and the input does not have the copy's channel.
-            query["filter"] = f"equals(messages.channel,'{cursor or FIRST_CHANNEL}')"
-        elif cursor is not None:
-            query["page[cursor]"] = cursor
-        return self._request("GET", f"/api/campaigns?{urlencode(query)}")
+            page = {"filter": f"equals(messages.channel,'{cursor or FIRST_CHANNEL}')"}
+        query = {"sort": "-created_at", **page}
+        return self._request("GET", building.with_query("/api/campaigns", query))
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
-        campaigns = parsing.campaigns(response, _parse_campaign, "data")
+        body = parsing.expect_object(response)
+        campaigns = parsing.campaigns(body, "data", _parse_campaign)
         if not self.account.has_definitions:
             return SearchPage(campaigns, NEXT_CHANNEL.get(cursor or FIRST_CHANNEL))
-        link = parsing.text(parsing.json_object(response), "links.next")
-        return SearchPage(campaigns, parsing.link_parameter(link, "page[cursor]"))
+        return SearchPage(campaigns, parsing.link_parameter(body, "links.next", "page[cursor]"))
 
-    def build_lookup(
-        self, campaign_id: str, related_input: KlaviyoCampaignInput | None
-    ) -> ProviderRequest:
+    def build_lookup(self, campaign_id: str, related_input: object) -> ProviderRequest:
         return self._request("GET", f"/api/campaigns/{building.require_id(campaign_id, 'id')}")
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
@@ -182,8 +161,5 @@ def _parse_campaign(data: Any) -> Campaign | None:
     attributes = attributes if isinstance(attributes, dict) else {}
     # A `definition` has the name, and whether the campaign is archived.
     definition = attributes.get("definition")
-    fields = attributes | (definition if isinstance(definition, dict) else {})
-    campaign = FIELDS.parse({**fields, "id": data.get("id")})
-    if campaign is not None and fields.get("archived") is True:
-        return replace(campaign, status=CampaignStatus.ARCHIVED)
-    return campaign
+    definition = definition if isinstance(definition, dict) else {}
+    return FIELDS.parse({**attributes, **definition, "id": data.get("id")})

@@ -3,33 +3,15 @@
 import re
 from dataclasses import dataclass
 from typing import Self, final
-from urllib.parse import urlencode
 
 import strawberry
 from pydantic import model_validator
 
-from campaign_gateway.connectors import account_settings, building, errors, parsing
-from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
-from campaign_gateway.connectors.contract import (
-    Connector,
-    ListsCampaigns,
-    ProviderRequest,
-    ProviderResponse,
-    ReadsCampaigns,
-    RenamesCopies,
-    SearchPage,
-)
+from campaign_gateway.connectors import account_settings, building, contract, errors, parsing
+from campaign_gateway.connectors.account_settings import AccountSettings, Secret
+from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.connectors.graphql import account_field, optional_field
-from campaign_gateway.model import (
-    Campaign,
-    CampaignStatus,
-    ErrorCode,
-    Outcome,
-    Refused,
-    Rejected,
-    Unknown,
-    UserError,
-)
+from campaign_gateway.model import Campaign, ErrorCode, Failure, Outcome, Refused, UserError
 
 
 @strawberry.input(description="A Mailchimp campaign to replicate; the copy is a draft.")
@@ -61,14 +43,14 @@ DETAILS_UNKNOWN = (
 FIELDS = parsing.CampaignFields(
     # `canceling` and `canceled` are missing on purpose: the campaign was sent to some people and
     # will not continue.
-    statuses={
-        "save": CampaignStatus.DRAFT,
-        "schedule": CampaignStatus.SCHEDULED,
-        "sending": CampaignStatus.ACTIVE,
-        "paused": CampaignStatus.PAUSED,
-        "sent": CampaignStatus.COMPLETED,
-        "archived": CampaignStatus.ARCHIVED,
-    },
+    parsing.statuses(
+        draft=["save"],
+        scheduled=["schedule"],
+        active=["sending"],
+        paused=["paused"],
+        completed=["sent"],
+        archived=["archived"],
+    ),
     name="settings.title",
     created_at="create_time",
 )
@@ -80,7 +62,6 @@ class MailchimpAccount(AccountSettings):
     Mailchimp allows an account 10 connections at a time, and reads need some of them.
     """
 
-    base_url: BaseUrl | None = None
     api_key: Secret
     calls_at_once: account_settings.CallsAtOnce = 8
 
@@ -106,10 +87,10 @@ class MailchimpAccount(AccountSettings):
 @final
 @dataclass(frozen=True)
 class MailchimpConnector(
-    Connector[MailchimpCampaignInput],
-    RenamesCopies[MailchimpCampaignInput],
-    ListsCampaigns[MailchimpCampaignInput],
-    ReadsCampaigns[MailchimpCampaignInput],
+    contract.Connector[MailchimpCampaignInput],
+    contract.RenamesCopies[MailchimpCampaignInput],
+    contract.ListsCampaigns[MailchimpCampaignInput],
+    contract.ReadsCampaigns[MailchimpCampaignInput],
 ):
     """Source: mailchimp.com/developer/marketing (errors, fundamentals) and the official SDK
     mailchimp-marketing-typescript-sdk, read 2026-09.
@@ -134,10 +115,10 @@ class MailchimpConnector(
         self, copy_input: MailchimpCampaignInput, response: ProviderResponse
     ) -> Outcome:
         source, copy = copy_input.campaign_id, FIELDS.parse(parsing.json_object(response))
+        trace_id = _trace_id(response)
         # Mailchimp documents 200, which proves nothing without a body.
-        return errors.success(
-            response, copy, source, documented=None, trace_id=_trace_id(response)
-        ) or self._failure(response)
+        success = errors.success(response, copy, source, documented=None, trace_id=trace_id)
+        return success or self._failure(response)
 
     def build_rename(
         self,
@@ -155,13 +136,11 @@ class MailchimpConnector(
         titled = {**settings, "title": building.name_for_rename(copy_input)}
         return self._request("PATCH", path, building.json_body({"settings": titled}))
 
-    def parse_rename(self, response: ProviderResponse) -> Rejected | Unknown | None:
+    def parse_rename(self, response: ProviderResponse) -> Failure | None:
         is_renamed = response.is_success and FIELDS.parse(parsing.json_object(response))
         return None if is_renamed else self._failure(response)
 
-    def build_search(
-        self, copy_input: MailchimpCampaignInput, cursor: str | None
-    ) -> ProviderRequest:
+    def build_search(self, copy_input: object, cursor: str | None) -> ProviderRequest:
         query = {
             "fields": ",".join([*(f"campaigns.{field}" for field in READ_FIELDS), "total_items"]),
             "count": PAGE_SIZE,
@@ -169,20 +148,19 @@ class MailchimpConnector(
             "sort_field": "create_time",
             "sort_dir": "DESC",
         }
-        return self._request("GET", f"?{urlencode(query, safe=',')}")
+        return self._request("GET", building.with_query("", query, safe=","))
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
-        campaigns = parsing.campaigns(response, FIELDS.parse, "campaigns")
-        total = parsing.integer(parsing.json_object(response), "total_items") or 0
-        offset = int(cursor or "0") + PAGE_SIZE
+        body = parsing.expect_object(response)
+        campaigns = parsing.campaigns(body, "campaigns", FIELDS.parse)
+        offset, total = int(cursor or "0") + PAGE_SIZE, parsing.integer(body, "total_items") or 0
         return SearchPage(campaigns, str(offset) if offset < total else None)
 
-    def build_lookup(
-        self, campaign_id: str, related_input: MailchimpCampaignInput | None
-    ) -> ProviderRequest:
+    def build_lookup(self, campaign_id: str, related_input: object) -> ProviderRequest:
+        path = f"/{building.require_id(campaign_id, 'id')}"
         fields = [*READ_FIELDS, *(f"settings.{name}" for name in REQUIRED_SETTINGS)]
-        query = urlencode({"fields": ",".join(fields)}, safe=",")
-        return self._request("GET", f"/{building.require_id(campaign_id, 'id')}?{query}")
+        query = {"fields": ",".join(fields)}
+        return self._request("GET", building.with_query(path, query, safe=","))
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         return parsing.one(response, campaign_id, FIELDS.parse)
@@ -194,7 +172,7 @@ class MailchimpConnector(
         headers = {"authorization": secret, "accept": "application/json, application/problem+json"}
         return building.api_request(method, url, headers, body)
 
-    def _failure(self, response: ProviderResponse) -> Rejected | Unknown:
+    def _failure(self, response: ProviderResponse) -> Failure:
         body = parsing.json_object(response)
         return errors.failure(
             self.title,

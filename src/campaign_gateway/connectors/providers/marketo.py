@@ -4,27 +4,14 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from enum import StrEnum
 from typing import Any, final
-from urllib.parse import urlencode
 
 import strawberry
 
-from campaign_gateway.connectors import account_settings, building, errors, parsing
+from campaign_gateway.connectors import account_settings, building, contract, errors, parsing
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
-from campaign_gateway.connectors.contract import (
-    Connector,
-    HasIdNamespaces,
-    ListsCampaigns,
-    ProviderRequest,
-    ProviderResponse,
-    ReadsCampaigns,
-    SearchPage,
-    Token,
-    UnexpectedResponse,
-    UsesAccessTokens,
-)
+from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.connectors.graphql import account_field, optional_field, register_enum
 from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome, Rejected
 
@@ -97,14 +84,12 @@ SMART_CAMPAIGN, PROGRAM = "smartCampaign", "program"
 FIELDS = parsing.CampaignFields(
     # The documents explain none of these statuses. "Single Run", "unlocked" and others are missing
     # on purpose.
-    statuses={
-        "Active": CampaignStatus.ACTIVE,
-        "Inactive": CampaignStatus.PAUSED,
-        "Never Run": CampaignStatus.DRAFT,
-        "on": CampaignStatus.ACTIVE,
-        "off": CampaignStatus.PAUSED,
-    },
+    parsing.statuses(draft=["Never Run"], active=["Active", "on"], paused=["Inactive", "off"]),
+    flags={("isActive", True): CampaignStatus.ACTIVE},
+    parse_id=parsing.number_as_id,
     description="description",
+    created_at="createdAt",
+    updated_at="updatedAt",
 )
 
 # The errors of calls that Marketo did not execute. "Error Codes" says that about every 6xx; every
@@ -188,11 +173,11 @@ class MarketoAccount(AccountSettings):
 @final
 @dataclass(frozen=True)
 class MarketoConnector(
-    Connector[MarketoCampaignInput],
-    UsesAccessTokens,
-    ListsCampaigns[MarketoCampaignInput],
-    ReadsCampaigns[MarketoCampaignInput],
-    HasIdNamespaces[MarketoCampaignInput],
+    contract.Connector[MarketoCampaignInput],
+    contract.UsesAccessTokens,
+    contract.ListsCampaigns[MarketoCampaignInput],
+    contract.ReadsCampaigns[MarketoCampaignInput],
+    contract.HasIdNamespaces[MarketoCampaignInput],
 ):
     """Source: experienceleague.adobe.com, Marketo developer guide ("Smart Campaigns", "Programs",
     "Error Codes", "Authentication") and swagger-asset.json of AdobeDocs/marketo-apis, read 2026-11.
@@ -239,22 +224,24 @@ class MarketoConnector(
         body = parsing.json_object(response) or {}
         trace_id = parsing.text(body, "requestId")
         messages = parsing.texts(body, "warnings") or ()
-        outcome = None
         record = next(iter(parsing.items(body, "result") or ()), None)
         # A record of which Marketo skipped the operation has `reasons` ("Error Codes").
-        if _succeeds(body) and not parsing.items(record, "reasons"):
-            outcome = errors.success(
-                response,
-                _parse_campaign(record),
-                str(copy_input.campaign_id),
-                # `success` is Marketo's yes, with any status. But for an unknown id other calls
-                # report success and a warning.
-                documented=None if messages else response.status,
-                trace_id=trace_id,
-                warnings=errors.provider_warnings(self.title, messages),
-            )
-        code, message = next(iter(_errors_in(body)), (None, "; ".join(messages)))
-        return outcome or errors.failure(
+        reasons = _errors_in(record, "reasons")
+        success = errors.success(
+            response,
+            _parse_campaign(record),
+            str(copy_input.campaign_id),
+            # `success` is Marketo's yes, with any status. But for an unknown id other calls report
+            # success and a warning.
+            documented=None if messages else response.status,
+            trace_id=trace_id,
+            warnings=errors.provider_warnings(self.title, messages),
+        )
+        if success and _succeeds(body) and not reasons:
+            return success
+        problems = [*_errors_in(body, "errors"), *reasons]
+        code, message = next(iter(problems), (None, "; ".join(messages)))
+        return errors.failure(
             self.title,
             response,
             _code_of(response, body),
@@ -264,14 +251,14 @@ class MarketoConnector(
         )
 
     def build_search(self, copy_input: MarketoCampaignInput, cursor: str | None) -> ProviderRequest:
-        kind = _kind_of(copy_input)
-        if kind == PROGRAM:
-            query = urlencode({"name": building.require_line(copy_input.name, "name")})
-            return self._request("GET", f"{self.account.assets}/{kind}/byName.json?{query}")
+        url = f"{self.account.assets}/{_kind_of(copy_input)}"
+        if _kind_of(copy_input) == PROGRAM:
+            named = {"name": building.require_line(copy_input.name, "name")}
+            return self._request("GET", building.with_query(f"{url}/byName.json", named))
         # Smart campaigns in different programs can have the same name, and byName returns only one.
         folder = json.dumps(_folder_of(copy_input), separators=(",", ":"))
-        query = urlencode({"folder": folder, "maxReturn": PAGE_SIZE, "offset": cursor or "0"})
-        return self._request("GET", f"{self.account.assets}/{kind}s.json?{query}")
+        query = {"folder": folder, "maxReturn": PAGE_SIZE, "offset": cursor or "0"}
+        return self._request("GET", building.with_query(f"{url}s.json", query))
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         items = _parse_result(response)
@@ -288,12 +275,7 @@ class MarketoConnector(
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         items = _parse_result(response)
-        if not items:
-            return None
-        campaign = _parse_campaign(items[0])
-        if campaign is None or campaign.id != campaign_id:
-            raise UnexpectedResponse("no campaign")
-        return campaign
+        return parsing.expect_campaign(_parse_campaign(items[0]), campaign_id) if items else None
 
     def build_token_request(self) -> ProviderRequest:
         """Marketo documents the query as the only place for the secrets."""
@@ -302,9 +284,10 @@ class MarketoConnector(
             "client_id": self.account.client_id.get_secret_value(),
             "client_secret": self.account.client_secret.get_secret_value(),
         }
-        return self._request("GET", f"{self.account.identity}/oauth/token?{urlencode(query)}")
+        url = building.with_query(f"{self.account.identity}/oauth/token", query)
+        return self._request("GET", url)
 
-    def parse_token(self, response: ProviderResponse) -> Token | Rejected:
+    def parse_token(self, response: ProviderResponse) -> contract.Token | Rejected:
         body = parsing.json_object(response) or {}
         error = parsing.text(body, "error")
         if response.status == 401 or error in {"invalid_client", "unauthorized"}:
@@ -320,18 +303,18 @@ class MarketoConnector(
         parsing.expect_success(response)
         token, lifetime = parsing.text(body, "access_token"), parsing.integer(body, "expires_in")
         if token is None or not re.fullmatch(r"[\x21-\x7e]+", token):
-            raise UnexpectedResponse("no access token")
+            raise contract.UnexpectedResponse("no access token")
         if lifetime is None or lifetime < 0:
-            raise UnexpectedResponse("no lifetime of the access token")
+            raise contract.UnexpectedResponse("no lifetime of the access token")
         # Marketo returns the same token until it expires, with 0 seconds in its last second.
-        return Token(token, max(lifetime, 1))
+        return contract.Token(token, max(lifetime, 1))
 
     def authorize(self, request: ProviderRequest, token: str) -> ProviderRequest:
         return replace(request, headers={**request.headers, "authorization": f"Bearer {token}"})
 
     def rejects_token(self, response: ProviderResponse) -> bool:
         body = parsing.json_object(response) or {}
-        codes = {code for code, _ in _errors_in(body)}
+        codes = {code for code, _ in _errors_in(body, "errors")}
         is_failure = response.is_success and body.get("success") is False
         return is_failure and bool(codes) and codes <= TOKEN_REJECTIONS
 
@@ -361,14 +344,14 @@ def _succeeds(body: Mapping[str, Any]) -> bool:
     return body.get("success") is True and not body.get("errors")
 
 
-def _errors_in(body: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+def _errors_in(value: object, path: str) -> list[tuple[str, str | None]]:
     """Return codes, which are numbers written as text, with their messages."""
     return [
         (
             parsing.text(error, "code") or str(parsing.integer(error, "code") or ""),
             parsing.text(error, "message"),
         )
-        for error in parsing.items(body, "errors") or ()
+        for error in parsing.items(value, path) or ()
     ]
 
 
@@ -376,7 +359,7 @@ def _code_of(response: ProviderResponse, body: Mapping[str, Any]) -> ErrorCode |
     """Return the code for the failure in the body; None leaves it to the status."""
     if not response.is_success:
         return ErrorCode.OUTCOME_UNKNOWN if body.get("success") is True else None
-    codes = [_meaning_of(code) for code, _ in _errors_in(body)]
+    codes = [_meaning_of(code) for code, _ in _errors_in(body, "errors")]
     is_rejection = body.get("success") is False and codes and all(codes)
     return codes[0] if is_rejection else ErrorCode.OUTCOME_UNKNOWN
 
@@ -388,34 +371,25 @@ def _meaning_of(code: str) -> ErrorCode | None:
 
 def _parse_result(response: ProviderResponse) -> list[Any]:
     """Return the items that a read returned. Raises `UnexpectedResponse`."""
-    parsing.expect_success(response)
-    body = parsing.json_object(response) or {}
-    if body.get("success") is False and [code for code, _ in _errors_in(body)] == [NOT_FOUND]:
+    body = parsing.expect_object(response)
+    codes = [code for code, _ in _errors_in(body, "errors")]
+    if body.get("success") is False and codes == [NOT_FOUND]:
         return []
     items = parsing.items(body, "result")
     if items is None and body.get("result") is None and parsing.texts(body, "warnings"):
         # "No assets found for the given search criteria." comes without a `result`.
         items = []
     if items is None or not _succeeds(body):
-        raise UnexpectedResponse("no result")
+        raise contract.UnexpectedResponse("no result")
     return items
 
 
 def _parse_campaign(item: object) -> Campaign | None:
     if not isinstance(item, dict):
         return None
-    campaign = FIELDS.parse({**item, "id": parsing.number_as_id(item, "id")})
-    if campaign is None:
-        return None
-    is_active = item.get("isActive") is True
-    return replace(
-        campaign,
-        status=CampaignStatus.ACTIVE if is_active else campaign.status,
-        created_at=_instant(item, "createdAt"),
-        updated_at=_instant(item, "updatedAt"),
-    )
-
-
-def _instant(item: object, path: str) -> datetime | None:
-    """The samples end in `Z+0000`, although the OpenAPI file says date-time."""
-    return parsing.instant((parsing.text(item, path) or "").replace("Z+0000", "Z"))
+    # Times end in `Z+0000` in the samples, although the OpenAPI file says date-time.
+    times = {
+        name: (parsing.text(item, name) or "").replace("Z+0000", "Z")
+        for name in ("createdAt", "updatedAt")
+    }
+    return FIELDS.parse({**item, **times})

@@ -5,24 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any, final
-from urllib.parse import urlencode
 
 import strawberry
 
-from campaign_gateway.connectors import account_settings, building, errors, parsing
+from campaign_gateway.connectors import account_settings, building, contract, errors, parsing
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
-from campaign_gateway.connectors.contract import (
-    Connector,
-    ListsCampaigns,
-    ProviderRequest,
-    ProviderResponse,
-    ReadsCampaigns,
-    RenamesCopies,
-    SearchPage,
-    UnexpectedResponse,
-)
+from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.connectors.graphql import account_field, optional_field, register_enum
-from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome, Rejected, Unknown
+from campaign_gateway.model import Campaign, ErrorCode, Failure, Outcome
 
 
 class MetaStatusOption(StrEnum):
@@ -95,12 +85,7 @@ READ_FIELDS = "id,name,status,effective_status,created_time,updated_time,source_
 LISTED = ["ACTIVE", "PAUSED", "ARCHIVED", "IN_PROCESS", "WITH_ISSUES"]
 
 FIELDS = parsing.CampaignFields(
-    statuses={
-        "ACTIVE": CampaignStatus.ACTIVE,
-        "PAUSED": CampaignStatus.PAUSED,
-        "ARCHIVED": CampaignStatus.ARCHIVED,
-        "DELETED": CampaignStatus.ARCHIVED,
-    },
+    parsing.statuses(active=["ACTIVE"], paused=["PAUSED"], archived=["ARCHIVED", "DELETED"]),
     created_at="created_time",
     updated_at="updated_time",
     copied_from="source_campaign_id",
@@ -136,10 +121,10 @@ class MetaAccount(AccountSettings):
 @final
 @dataclass(frozen=True)
 class MetaConnector(
-    Connector[MetaCampaignInput],
-    RenamesCopies[MetaCampaignInput],
-    ListsCampaigns[MetaCampaignInput],
-    ReadsCampaigns[MetaCampaignInput],
+    contract.Connector[MetaCampaignInput],
+    contract.RenamesCopies[MetaCampaignInput],
+    contract.ListsCampaigns[MetaCampaignInput],
+    contract.ReadsCampaigns[MetaCampaignInput],
 ):
     """Source: developers.facebook.com, "Ad Campaign Group Copies" (v25.0), read 2026-09, and
     Meta's own description of the API in facebook-business 26.0.3, where these calls are the same.
@@ -170,31 +155,30 @@ class MetaConnector(
             "rename_prefix": building.optional_line(copy_input.rename_prefix, "renamePrefix"),
             "rename_suffix": building.optional_line(copy_input.rename_suffix, "renameSuffix"),
         }
-        present = {name: value for name, value in rename_options.items() if value is not None}
         fields = {
             "deep_copy": copy_input.deep_copy,
             # Always sent, so that Meta's default cannot decide whether a copy may spend money.
             "status_option": copy_input.status_option,
-            "rename_options": present or None,
+            "rename_options": building.omit_none(rename_options) or None,
         }
         return self._request("POST", f"/{source}/copies", building.form_body(fields))
 
     def parse_response(self, copy_input: MetaCampaignInput, response: ProviderResponse) -> Outcome:
-        source, copy_id = copy_input.campaign_id, _copy_id_in(parsing.json_object(response) or {})
+        source, trace_id = copy_input.campaign_id, _trace_id(response)
+        copy_id = _copy_id_in(parsing.json_object(response) or {})
         copy = Campaign(copy_id, copied_from=source) if copy_id else None
         # Meta documents 200, which proves nothing without an id.
-        return errors.success(
-            response, copy, source, documented=None, trace_id=_trace_id(response)
-        ) or self._failure(response)
+        success = errors.success(response, copy, source, documented=None, trace_id=trace_id)
+        return success or self._failure(response)
 
     def build_rename(
-        self, copy_input: MetaCampaignInput, copy_id: str, lookup_response: ProviderResponse | None
+        self, copy_input: MetaCampaignInput, copy_id: str, lookup_response: object
     ) -> ProviderRequest:
         name = building.name_for_rename(copy_input)
         path = f"/{building.require_id(copy_id, 'id')}"
         return self._request("POST", path, building.form_body({"name": name}))
 
-    def parse_rename(self, response: ProviderResponse) -> Rejected | Unknown | None:
+    def parse_rename(self, response: ProviderResponse) -> Failure | None:
         body = parsing.json_object(response) or {}
         # The pages show `success`. By Meta's own description of the API it returns the campaign.
         is_renamed = body.get("success") is True or parsing.safe_id(body, "id") is not None
@@ -203,32 +187,29 @@ class MetaConnector(
         return self._failure(response)
 
     def build_search(self, copy_input: MetaCampaignInput, cursor: str | None) -> ProviderRequest:
+        source = building.require_id(copy_input.campaign_id, "campaignId")
         query = {
             "fields": READ_FIELDS,
             "effective_status": json.dumps(LISTED),
-            "limit": str(PAGE_SIZE),
-        } | ({} if cursor is None else {"after": cursor})
-        source = building.require_id(copy_input.campaign_id, "campaignId")
-        return self._request("GET", f"/{source}/copies?{urlencode(query)}")
+            "limit": PAGE_SIZE,
+            "after": cursor,
+        }
+        return self._request("GET", building.with_query(f"/{source}/copies", query))
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         """The copies of one campaign, with any name. Their order is undocumented."""
         if _error_in(response) is not None:
-            raise UnexpectedResponse("an error in place of a list")
-        campaigns = parsing.campaigns(response, _parse_campaign, "data")
-        body = parsing.json_object(response)
+            raise contract.UnexpectedResponse("an error in place of a list")
+        body = parsing.expect_object(response)
         # `next` exists if there are more pages. It is a URL with the token in it, so the gateway
         # uses the cursor.
         has_next = parsing.text(body, "paging.next") is not None
-        return SearchPage(
-            campaigns, parsing.text(body, "paging.cursors.after") if has_next else None
-        )
+        after = parsing.text(body, "paging.cursors.after") if has_next else None
+        return SearchPage(parsing.campaigns(body, "data", _parse_campaign), after)
 
-    def build_lookup(
-        self, campaign_id: str, related_input: MetaCampaignInput | None
-    ) -> ProviderRequest:
-        query = urlencode({"fields": READ_FIELDS})
-        return self._request("GET", f"/{building.require_id(campaign_id, 'id')}?{query}")
+    def build_lookup(self, campaign_id: str, related_input: object) -> ProviderRequest:
+        path = f"/{building.require_id(campaign_id, 'id')}"
+        return self._request("GET", building.with_query(path, {"fields": READ_FIELDS}))
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         if _code_of(response) is ErrorCode.CAMPAIGN_NOT_FOUND:
@@ -240,7 +221,7 @@ class MetaConnector(
         url = f"{self.account.base_url}/{self.account.version}{path}"
         return building.api_request(method, url, headers, body, building.FORM)
 
-    def _failure(self, response: ProviderResponse) -> Rejected | Unknown:
+    def _failure(self, response: ProviderResponse) -> Failure:
         error = _error_in(response)
         codes = (parsing.integer(error, "code"), parsing.integer(error, "error_subcode"))
         # The message of most errors is "Invalid parameter"; the cause is in the user's message.
@@ -295,8 +276,7 @@ def _code_of(response: ProviderResponse) -> ErrorCode | None:
 
 
 def _error_in(response: ProviderResponse) -> object:
-    body = parsing.json_object(response)
-    return body.get("error") if body else None
+    return (parsing.json_object(response) or {}).get("error")
 
 
 def _trace_id(response: ProviderResponse) -> str | None:

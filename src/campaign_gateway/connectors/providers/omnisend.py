@@ -2,23 +2,14 @@
 
 from dataclasses import dataclass
 from typing import Annotated, final
-from urllib.parse import urlencode
 
 import strawberry
 
-from campaign_gateway.connectors import account_settings, building, errors, parsing
+from campaign_gateway.connectors import account_settings, building, contract, errors, parsing
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
-from campaign_gateway.connectors.contract import (
-    Connector,
-    ListsCampaigns,
-    ProviderRequest,
-    ProviderResponse,
-    ReadsCampaigns,
-    RenamesCopies,
-    SearchPage,
-)
+from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.connectors.graphql import account_field, optional_field
-from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome, Rejected, Unknown
+from campaign_gateway.model import Campaign, ErrorCode, Failure, Outcome
 
 
 @strawberry.input(description="An Omnisend campaign of any status to copy into a draft.")
@@ -40,15 +31,13 @@ MAX_NAME_LENGTH = 250
 FIELDS = parsing.CampaignFields(
     # `paused`, `onHold` and `stopped` can be resumed. `canceled`, `expired` and `error` are missing
     # on purpose: the campaign will not continue, and we do not know whether it was partly sent.
-    statuses={
-        "draft": CampaignStatus.DRAFT,
-        "scheduled": CampaignStatus.SCHEDULED,
-        "started": CampaignStatus.ACTIVE,
-        "paused": CampaignStatus.PAUSED,
-        "onHold": CampaignStatus.PAUSED,
-        "stopped": CampaignStatus.PAUSED,
-        "sent": CampaignStatus.COMPLETED,
-    },
+    parsing.statuses(
+        draft=["draft"],
+        scheduled=["scheduled"],
+        active=["started"],
+        paused=["paused", "onHold", "stopped"],
+        completed=["sent"],
+    ),
     created_at="createdAt",
     updated_at="updatedAt",
 )
@@ -72,10 +61,10 @@ class OmnisendAccount(AccountSettings):
 @final
 @dataclass(frozen=True)
 class OmnisendConnector(
-    Connector[OmnisendCampaignInput],
-    RenamesCopies[OmnisendCampaignInput],
-    ListsCampaigns[OmnisendCampaignInput],
-    ReadsCampaigns[OmnisendCampaignInput],
+    contract.Connector[OmnisendCampaignInput],
+    contract.RenamesCopies[OmnisendCampaignInput],
+    contract.ListsCampaigns[OmnisendCampaignInput],
+    contract.ReadsCampaigns[OmnisendCampaignInput],
 ):
     """Source: api-docs.omnisend.com and Omnisend's OpenAPI description of campaigns, read 2026-11.
 
@@ -102,36 +91,28 @@ class OmnisendConnector(
         return errors.success(response, copy, copy_input.campaign_id) or self._failure(response)
 
     def build_rename(
-        self,
-        copy_input: OmnisendCampaignInput,
-        copy_id: str,
-        lookup_response: ProviderResponse | None,
+        self, copy_input: OmnisendCampaignInput, copy_id: str, lookup_response: object
     ) -> ProviderRequest:
         path = f"/{building.require_id(copy_id, 'id')}"
         name = building.name_for_rename(copy_input, MAX_NAME_LENGTH)
         return self._request("PATCH", path, building.json_body({"name": name}))
 
-    def parse_rename(self, response: ProviderResponse) -> Rejected | Unknown | None:
+    def parse_rename(self, response: ProviderResponse) -> Failure | None:
         is_renamed = response.is_success and FIELDS.parse(parsing.json_object(response))
         return None if is_renamed else self._failure(response)
 
-    def build_search(
-        self, copy_input: OmnisendCampaignInput, cursor: str | None
-    ) -> ProviderRequest:
+    def build_search(self, copy_input: object, cursor: str | None) -> ProviderRequest:
         # Omnisend rejects a cursor without the parameters of the page that returned it.
-        query: dict[str, object] = {"limit": PAGE_SIZE, "sort": "createdAt", "direction": "desc"}
-        query |= {} if cursor is None else {"after": cursor}
-        return self._request("GET", f"?{urlencode(query)}")
+        page = {"limit": PAGE_SIZE, "sort": "createdAt", "direction": "desc", "after": cursor}
+        return self._request("GET", building.with_query("", page))
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
-        campaigns = parsing.campaigns(response, FIELDS.parse, "campaigns")
-        # Null on the last page.
-        after = parsing.text(parsing.json_object(response), "paging.cursors.after")
-        return SearchPage(campaigns, after)
+        body = parsing.expect_object(response)
+        # The cursor is null on the last page.
+        after = parsing.text(body, "paging.cursors.after")
+        return SearchPage(parsing.campaigns(body, "campaigns", FIELDS.parse), after)
 
-    def build_lookup(
-        self, campaign_id: str, related_input: OmnisendCampaignInput | None
-    ) -> ProviderRequest:
+    def build_lookup(self, campaign_id: str, related_input: object) -> ProviderRequest:
         return self._request("GET", f"/{building.require_id(campaign_id, 'id')}")
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
@@ -145,7 +126,7 @@ class OmnisendConnector(
         }
         return building.api_request(method, url, headers, body)
 
-    def _failure(self, response: ProviderResponse) -> Rejected | Unknown:
+    def _failure(self, response: ProviderResponse) -> Failure:
         """Parses a problem in JSON (RFC 9457)."""
         body = parsing.json_object(response)
         messages = "; ".join(parsing.remarks(body, "errors"))

@@ -2,32 +2,23 @@
 
 from dataclasses import dataclass
 from typing import final
-from urllib.parse import urlencode
 
 import strawberry
 
-from campaign_gateway.connectors import building, errors, parsing
+from campaign_gateway.connectors import building, contract, errors, parsing
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
-from campaign_gateway.connectors.contract import (
-    Connector,
-    ListsCampaigns,
-    ProviderRequest,
-    ProviderResponse,
-    ReadsCampaigns,
-    SearchPage,
-)
-from campaign_gateway.connectors.graphql import account_field, optional_field
-from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome
+from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
+from campaign_gateway.connectors.graphql import account_field, name_field
+from campaign_gateway.model import Campaign, ErrorCode, Outcome
 
 
 @strawberry.input(description="A SendGrid Single Send to copy.")
 class SendgridCampaignInput:
     account: str | None = account_field("SendGrid")
     campaign_id: strawberry.ID = strawberry.field(description="The Single Send's id at SendGrid.")
-    name: str | None = optional_field(
-        "The name of the copy, of up to 100 characters. Without it SendGrid puts "
-        '"Copy of" before the source\'s name. If a response is lost, the gateway can find the copy '
-        "only by a name that no other campaign has."
+    name: str | None = name_field(
+        'The name of the copy, of up to 100 characters. Without it SendGrid puts "Copy of" before '
+        "the source's name."
     )
 
 
@@ -41,11 +32,7 @@ OTHER_CALLS = {"categories", "search"}
 FIELDS = parsing.CampaignFields(
     # `triggered` is the final status of a Single Send. SendGrid has no separate status for
     # "finished".
-    statuses={
-        "draft": CampaignStatus.DRAFT,
-        "scheduled": CampaignStatus.SCHEDULED,
-        "triggered": CampaignStatus.COMPLETED,
-    },
+    parsing.statuses(draft=["draft"], scheduled=["scheduled"], completed=["triggered"]),
     tags="categories",
     created_at="created_at",
     updated_at="updated_at",
@@ -66,9 +53,9 @@ class SendgridAccount(AccountSettings):
 @final
 @dataclass(frozen=True)
 class SendgridConnector(
-    Connector[SendgridCampaignInput],
-    ListsCampaigns[SendgridCampaignInput],
-    ReadsCampaigns[SendgridCampaignInput],
+    contract.Connector[SendgridCampaignInput],
+    contract.ListsCampaigns[SendgridCampaignInput],
+    contract.ReadsCampaigns[SendgridCampaignInput],
 ):
     """Source: SendGrid's OpenAPI description "Single Sends" 1.0.0, with the pages made from it.
 
@@ -107,22 +94,18 @@ class SendgridConnector(
     def build_search(
         self, copy_input: SendgridCampaignInput, cursor: str | None
     ) -> ProviderRequest:
-        page = {"page_size": PAGE_SIZE} | ({} if cursor is None else {"page_token": cursor})
         # The list of all Single Sends has no documented order. The search finds every name that
         # contains the text; without blanks around it also a name that SendGrid has trimmed.
-        name = copy_input.name.strip() if copy_input.name else None
-        return self._request(
-            "POST", f"/search?{urlencode(page)}", building.json_body({"name": name})
-        )
+        fields = {"name": copy_input.name.strip() if copy_input.name else None}
+        path = building.with_query("/search", {"page_size": PAGE_SIZE, "page_token": cursor})
+        return self._request("POST", path, building.json_body(fields))
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
-        campaigns = parsing.campaigns(response, FIELDS.parse, "result")
-        link = parsing.text(parsing.json_object(response), "_metadata.next")
-        return SearchPage(campaigns, parsing.link_parameter(link, "page_token"))
+        body = parsing.expect_object(response)
+        campaigns = parsing.campaigns(body, "result", FIELDS.parse)
+        return SearchPage(campaigns, parsing.link_parameter(body, "_metadata.next", "page_token"))
 
-    def build_lookup(
-        self, campaign_id: str, related_input: SendgridCampaignInput | None
-    ) -> ProviderRequest:
+    def build_lookup(self, campaign_id: str, related_input: object) -> ProviderRequest:
         return self._request("GET", f"/{_require_id(campaign_id, 'id')}")
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:

@@ -5,18 +5,11 @@ from typing import final
 
 import strawberry
 
-from campaign_gateway.connectors import building, errors, parsing
+from campaign_gateway.connectors import building, contract, errors, parsing
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
-from campaign_gateway.connectors.contract import (
-    Connector,
-    ListsCampaigns,
-    ProviderRequest,
-    ProviderResponse,
-    ReadsCampaigns,
-    SearchPage,
-)
-from campaign_gateway.connectors.graphql import account_field, optional_field
-from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome
+from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
+from campaign_gateway.connectors.graphql import account_field, name_field, optional_field
+from campaign_gateway.model import Campaign, ErrorCode, Outcome
 
 
 @strawberry.input(
@@ -31,10 +24,7 @@ class SonarlyCampaignInput:
     audience_id: strawberry.ID = strawberry.field(
         description="The audience of the copy. It must belong to the account group."
     )
-    name: str | None = optional_field(
-        "The name of the copy. Without it Sonarly chooses one. If a response is lost, "
-        "the gateway can find the copy only by a name that no other campaign has."
-    )
+    name: str | None = name_field("The name of the copy. Without it Sonarly chooses one.")
     lead_ids: list[strawberry.ID] | None = optional_field(
         "The leads of the audience that the copy is for. Without them, all leads."
     )
@@ -42,7 +32,7 @@ class SonarlyCampaignInput:
 
 FIELDS = parsing.CampaignFields(
     # `draft` is the only status that the documents name.
-    statuses={"draft": CampaignStatus.DRAFT},
+    parsing.statuses(draft=["draft"]),
     description="description",
     created_at="createdAt",
     updated_at="updatedAt",
@@ -59,9 +49,9 @@ class SonarlyAccount(AccountSettings):
 @final
 @dataclass(frozen=True)
 class SonarlyConnector(
-    Connector[SonarlyCampaignInput],
-    ListsCampaigns[SonarlyCampaignInput],
-    ReadsCampaigns[SonarlyCampaignInput],
+    contract.Connector[SonarlyCampaignInput],
+    contract.ListsCampaigns[SonarlyCampaignInput],
+    contract.ReadsCampaigns[SonarlyCampaignInput],
 ):
     """Source: app.sonarly.io/docs/api/campaigns/campaigns-duplicate, read 2026-11.
 
@@ -95,7 +85,7 @@ class SonarlyConnector(
         fields = {
             "name": building.optional_line(copy_input.name, "name"),
             "audienceId": building.require_id(copy_input.audience_id, "audienceId"),
-            "leadIds": [building.require_id(lead, "leadIds") for lead in leads] if leads else None,
+            "leadIds": building.optional_items(leads, "leadIds", building.require_id),
         }
         return self._request("POST", f"{campaigns}/{source}/duplicate", building.json_body(fields))
 
@@ -103,13 +93,12 @@ class SonarlyConnector(
         self, copy_input: SonarlyCampaignInput, response: ProviderResponse
     ) -> Outcome:
         body = parsing.json_object(response) or {}
-        reports_success = body.get("success")
-        trace_id = parsing.text(body, "traceId")
-        outcome = None
+        reports_success, trace_id = body.get("success"), parsing.text(body, "traceId")
+        success = None
         if reports_success is not False:
             copy = FIELDS.parse(body.get("data")) if reports_success is True else None
-            outcome = errors.success(response, copy, copy_input.campaign_id, trace_id=trace_id)
-        return outcome or errors.failure(
+            success = errors.success(response, copy, copy_input.campaign_id, trace_id=trace_id)
+        return success or errors.failure(
             self.title,
             response,
             # A body that reports success contradicts any other status.
@@ -124,7 +113,8 @@ class SonarlyConnector(
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         """The list has no pages and no filters (app.sonarly.io/docs, campaigns-list)."""
-        return SearchPage(parsing.campaigns(response, FIELDS.parse, "data.items"))
+        body = parsing.expect_object(response)
+        return SearchPage(parsing.campaigns(body, "data.items", FIELDS.parse))
 
     def build_lookup(
         self, campaign_id: str, related_input: SonarlyCampaignInput | None
