@@ -5,8 +5,9 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import uvicorn
 from starlette.applications import Starlette
@@ -15,6 +16,9 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 SLOW_SECONDS = 2
 HANG_SECONDS = 300
@@ -33,24 +37,37 @@ FAULTS: Mapping[str, str] = {
 }
 
 
+class Refusal(Exception):
+    """Raised to respond with an error."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status_code)
+        self.response = response
+
+
 @dataclass
 class Copies:
     """The copies that an emulator has made, and how many copies were requested from it."""
 
-    asked: int = 0
-    made: list[dict[str, Any]] = field(default_factory=list)
+    requests: int = 0
+    records: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, source: str, copy_id: str, name: str) -> None:
-        self.made.append({"source": source, "id": copy_id, "name": name})
+        self.records.append({"source": source, "id": copy_id, "name": name})
 
     def rename(self, copy_id: str, name: str) -> None:
-        for copy in self.made:
+        for copy in self.records:
             if copy["id"] == copy_id:
                 copy["name"] = name
 
+    def source_of(self, copy_id: str) -> str | None:
+        return next((copy["source"] for copy in self.records if copy["id"] == copy_id), None)
+
     def route(self) -> Route:
         async def show(_request: Request) -> Response:
-            return JSONResponse({"asked": self.asked, "count": len(self.made), "copies": self.made})
+            return JSONResponse(
+                {"asked": self.requests, "count": len(self.records), "copies": self.records}
+            )
 
         return Route("/_emulator/copies", show)
 
@@ -74,6 +91,37 @@ class FixedWindow:
 
     def resets_in(self) -> float:
         return self.began + 60 - monotonic()
+
+
+def utc_now(timespec: str = "milliseconds") -> str:
+    """Return the time in ISO 8601, with a Z."""
+    return datetime.now(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
+def look_up(records: Mapping[Key, Value], key: Key, missing: Refusal) -> Value:
+    """Return the record. Raises `missing` if there is none."""
+    if key not in records:
+        raise missing
+    return records[key]
+
+
+def media_type_of(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0]
+
+
+async def read_json(
+    request: Request,
+    wrong_type: Refusal,
+    wrong_syntax: Refusal,
+    media_type: str = "application/json",
+) -> Any:
+    """Return the body. Raises the refusal of another media type, or of a body that is not JSON."""
+    if media_type_of(request) != media_type:
+        raise wrong_type
+    try:
+        return await request.json()
+    except ValueError:
+        raise wrong_syntax from None
 
 
 async def misbehave(  # noqa: PLR0911 - a list of faults, one after the other
@@ -163,8 +211,13 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
         await task
 
 
-def emulator(copies: Copies, *routes: Route) -> Starlette:
-    app = Starlette(routes=[*routes, copies.route()])
+async def _respond(_request: Request, refusal: Exception) -> Response:
+    assert isinstance(refusal, Refusal)
+    return refusal.response
+
+
+def create_app(copies: Copies, *routes: Route) -> Starlette:
+    app = Starlette(routes=[*routes, copies.route()], exception_handlers={Refusal: _respond})
     # A provider does not redirect a path that differs only in a slash at its end.
     app.router.redirect_slashes = False
     return app

@@ -10,7 +10,6 @@ kind and unknown parameters; that `campaigns/get` returns triggers too.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError, SubElement, tostring
 
@@ -20,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from campaign_gateway.sandbox.emulation import FAULTS, Copies, emulator, misbehave
+from campaign_gateway.sandbox import emulation
 
 TOKEN = "sandbox-altcraft-token-77d0c6"
 ACCOUNTS = {"altcraft": {"token": TOKEN}, "altcraft-xml": {"token": TOKEN, "format": "xml"}}
@@ -43,19 +42,19 @@ ERRORS = {
 }
 # Ids are numbers here, so each outcome has one: 9404 returns HTTP 200 with error 404, 8404 returns
 # HTTP 404 with error 404, and from 9001 on come the faults in the order of their list.
-FAULT_IDS = {9001 + number: fault for number, fault in enumerate(FAULTS)}
+FAULT_IDS = {9001 + number: fault for number, fault in enumerate(emulation.FAULTS)}
 OUTCOMES: dict[Any, str] = {
     **dict.fromkeys(TRIGGERS, "copied, with kind: TRIGGER"),
     **dict.fromkeys(OTHERS, "copied, with kind: CAMPAIGN"),
     **{9000 + error: f"HTTP 200 with error {error}, {ERRORS[error].lower()}" for error in ERRORS},
     **{8000 + error: f"HTTP {error} with error {error}" for error in ERRORS},
-    **{number: f"{fault}: {FAULTS[fault]}" for number, fault in FAULT_IDS.items()},
+    **{number: f"{fault}: {emulation.FAULTS[fault]}" for number, fault in FAULT_IDS.items()},
 }
 
 
 @dataclass
 class Altcraft:
-    copies: Copies = field(default_factory=Copies)
+    copies: emulation.Copies = field(default_factory=emulation.Copies)
     campaigns: dict[int, Campaign] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -73,30 +72,28 @@ class Altcraft:
     async def _clone(
         self, request: Request, kinds: set[str], more_parameters: dict[str, type]
     ) -> Response:
-        self.copies.asked += 1
+        self.copies.requests += 1
         call = await _read(request, {"id": int, "name": str, **more_parameters})
-        if isinstance(call, Response):
-            return call
         number = call.get("id")
         if number is None:
-            return _answer(call, 400)
+            raise _refusal(call, 400)
         if number - 9000 in ERRORS:
-            return _answer(call, number - 9000)
+            raise _refusal(call, number - 9000)
         if number - 8000 in ERRORS:
-            return _answer(call, number - 8000, status=number - 8000)
+            raise _refusal(call, number - 8000, status=number - 8000)
         source = self.campaigns.get(number)
         if number not in FAULT_IDS and (source is None or source["type"] not in kinds):
-            return _answer(call, 404)
+            raise _refusal(call, 404)
 
         async def copy() -> Response:
             name = call.get("name", f"Clone of {source['name'] if source else number}")
             # Higher than every id with a meaning in this file.
-            copy_id = 10_000 + len(self.copies.made) + 1
+            copy_id = 10_000 + len(self.copies.records) + 1
             self._add(copy_id, name, min(kinds), is_active=call.get("is_active", False))
             self.copies.add(str(number), str(copy_id), name)
-            return _answer(call, 0, {"saved_id": copy_id})
+            return _response(call, 0, {"saved_id": copy_id})
 
-        return await misbehave(FAULT_IDS.get(number), request, copy)
+        return await emulation.misbehave(FAULT_IDS.get(number), request, copy)
 
     async def list_campaigns(self, request: Request) -> Response:
         return await self._list(request, {"trigger", "broadcast", "regular"}, is_paged=True)
@@ -106,62 +103,57 @@ class Altcraft:
 
     async def _list(self, request: Request, kinds: set[str], *, is_paged: bool) -> Response:
         call = await _read(request, {"from_id": int, "limit": int})
-        if isinstance(call, Response):
-            return call
-        shown = [
-            _listed(each, is_trigger_list=not is_paged)
-            for number, each in sorted(self.campaigns.items())
-            if number >= call.get("from_id", 1) and each["type"] in kinds
+        items = [
+            _list_item(campaign, is_trigger_list=not is_paged)
+            for number, campaign in sorted(self.campaigns.items())
+            if number >= call.get("from_id", 1) and campaign["type"] in kinds
         ]
-        page = shown[: call.get("limit", 1000)]
+        page = items[: call.get("limit", 1000)]
         more: dict[str, Any] = {"total_count": len(self.campaigns)}
-        if is_paged and len(page) < len(shown):
-            more["next_from_id"] = shown[len(page)]["id"]
-        return _answer(call, 0, page, **more)
+        if is_paged and len(page) < len(items):
+            more["next_from_id"] = items[len(page)]["id"]
+        return _response(call, 0, page, **more)
 
     async def get_campaign(self, request: Request) -> Response:
-        return await self._get(request, {"trigger", "broadcast", "regular"}, _described)
+        return await self._get(request, {"trigger", "broadcast", "regular"}, _details)
 
     async def get_trigger(self, request: Request) -> Response:
-        return await self._get(request, {"trigger"}, _described_trigger)
+        return await self._get(request, {"trigger"}, _trigger_details)
 
     async def _get(
         self, request: Request, kinds: set[str], describe: Callable[[Campaign], Campaign]
     ) -> Response:
         call = await _read(request, {"id": int})
-        if isinstance(call, Response):
-            return call
-        found = self.campaigns.get(call.get("id", 0))
-        if found is None or found["type"] not in kinds:
-            return _answer(call, 404)
-        return _answer(call, 0, describe(found))
+        campaign = self.campaigns.get(call.get("id", 0))
+        if campaign is None or campaign["type"] not in kinds:
+            raise _refusal(call, 404)
+        return _response(call, 0, describe(campaign))
 
     def _add(self, number: int, name: str, kind: str, *, is_active: bool) -> None:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self.campaigns[number] = {
             "id": number,
             "name": name,
             "type": kind,
             "is_active": is_active,
-            "update_time": now,
+            "update_time": emulation.utc_now(),
         }
 
 
-def _listed(campaign: Campaign, *, is_trigger_list: bool) -> Campaign:
+def _list_item(campaign: Campaign, *, is_trigger_list: bool) -> Campaign:
     """The campaign as the two lists return it. `type` has another meaning in each."""
-    shown = {name: campaign[name] for name in ("id", "name", "type", "is_active")}
+    item = {name: campaign[name] for name in ("id", "name", "type", "is_active")}
     if is_trigger_list:
-        shown["type"] = "api_call"
+        item["type"] = "api_call"
     else:
-        shown["subid"] = ""
-    return shown | {"for_confirm": False, "ui_tags": [], "groups": [{"id": 0, "name": "main"}]}
+        item["subid"] = ""
+    return item | {"for_confirm": False, "ui_tags": [], "groups": [{"id": 0, "name": "main"}]}
 
 
-def _described(campaign: Campaign) -> Campaign:
+def _details(campaign: Campaign) -> Campaign:
     return campaign | {"description": "", "updated_user": "sandbox"}
 
 
-def _described_trigger(campaign: Campaign) -> Campaign:
+def _trigger_details(campaign: Campaign) -> Campaign:
     return {
         "id": campaign["id"],
         "name": campaign["name"],
@@ -189,30 +181,29 @@ def _described_trigger(campaign: Campaign) -> Campaign:
     }
 
 
-async def _read(request: Request, known: dict[str, type]) -> dict[str, Any] | Response:
-    """Return the parameters with their types, or the response that rejects them."""
-    body = await request.body()
-    media_type = request.headers.get("content-type", "").split(";")[0]
+async def _read(request: Request, kinds: dict[str, type]) -> dict[str, Any]:
+    """Return the parameters with their types. Raises `Refusal`."""
+    body, media_type = await request.body(), emulation.media_type_of(request)
     call: dict[str, Any] = {"format": media_type.removeprefix("application/")}
     try:
         if media_type == "application/json":
-            sent = json.loads(body)
+            parameters = json.loads(body)
         elif media_type == "application/xml":
             root = fromstring(body, forbid_dtd=True)
             if root.tag != "xml":
-                return _answer(call, 400)
-            sent = {each.tag: each.text or "" for each in root}
+                raise _refusal(call, 400)
+            parameters = {element.tag: element.text or "" for element in root}
         else:
-            return _answer({"format": "json"}, 400)
-        for name, value in {"format": "json", **sent}.items():
-            call[name] = _typed(value, {"token": str, "format": str, **known}[name])
+            raise _refusal({"format": "json"}, 400)
+        for name, value in {"format": "json", **parameters}.items():
+            call[name] = _typed(value, {"token": str, "format": str, **kinds}[name])
     except (ValueError, KeyError, TypeError, AttributeError, ParseError):
-        return _answer(call, 400)
+        raise _refusal(call, 400) from None
     bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
     if call.pop("token", bearer) != TOKEN:
-        return _answer(call, 401)
+        raise _refusal(call, 401)
     if call["format"] not in {"json", "xml"}:
-        return _answer({"format": "json"}, 400)
+        raise _refusal({"format": "json"}, 400)
     return call
 
 
@@ -227,7 +218,11 @@ def _typed(value: object, kind: type) -> object:
     return value
 
 
-def _answer(
+def _refusal(call: dict[str, Any], error: int, status: int = 200) -> emulation.Refusal:
+    return emulation.Refusal(_response(call, error, status=status))
+
+
+def _response(
     call: dict[str, Any], error: int, data: object = None, status: int = 200, **more: object
 ) -> Response:
     content = {
@@ -265,7 +260,7 @@ def _write(parent: Element, name: str, value: object) -> None:
 def create_emulator() -> Starlette:
     altcraft = Altcraft()
     root = "/api/v1.1/campaigns"
-    return emulator(
+    return emulation.create_app(
         altcraft.copies,
         Route(f"{root}/clone", altcraft.clone_campaign, methods=["POST"]),
         Route(f"{root}/list", altcraft.list_campaigns, methods=["POST"]),

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from campaign_gateway.sandbox.emulation import FAULTS, Copies, FixedWindow, emulator, misbehave
+from campaign_gateway.sandbox import emulation
 
 API_KEY = "sandbox-braze-3f1c9a52-key"
 ACCOUNTS = {"braze": {"api_key": API_KEY}}
@@ -28,6 +28,15 @@ TAGS = {"promo", "seasonal"}
 # Seconds until the list has a copy.
 CREATION_SECONDS = 3.0
 
+# Each gets this response: status, message.
+REFUSALS = {
+    "not-found": (400, "Invalid Campaign ID"),
+    "invalid": (400, "name is not acceptable"),
+    "forbidden": (403, "Access Denied"),
+    "rate-limited": (429, "Rate limit exceeded"),
+    "error-500": (500, "Internal Server Error"),
+    "error-503": (503, "Service Unavailable"),
+}
 OUTCOMES: dict[Any, str] = {
     **dict.fromkeys(SOURCES, "copied"),
     "not-found": "400, the campaign is unknown",
@@ -38,106 +47,87 @@ OUTCOMES: dict[Any, str] = {
     "never-created": "202, but no copy ever appears",
     "error-500": "500, nothing copied",
     "error-503": "503, nothing copied",
-    **FAULTS,
+    **emulation.FAULTS,
 }
 
 
 @dataclass
 class Braze:
-    copies: Copies = field(default_factory=Copies)
-    window: FixedWindow = field(default_factory=lambda: FixedWindow(100))
-    campaigns: list[dict[str, Any]] = field(default_factory=list)
+    copies: emulation.Copies = field(default_factory=emulation.Copies)
+    window: emulation.FixedWindow = field(default_factory=lambda: emulation.FixedWindow(100))
+    campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for source, name in SOURCES.items():
-            self._add(source, name, "", ["promo"], draft=False, seen_at=0)
+            self._add(source, name, "", ["promo"], draft=False, exists_at=0)
 
     async def duplicate(self, request: Request) -> Response:
-        self.copies.asked += 1
-        if refusal := self._refuse_caller(request):
-            return refusal
+        self.copies.requests += 1
+        self._check_caller(request)
         if not self.window.take():
-            return self._answer(429, "Rate limit exceeded")
-        if request.headers.get("content-type", "").split(";")[0] != "application/json":
-            return self._answer(400, "Content-Type must be application/json")
-        try:
-            body = await request.json()
-        except ValueError:
-            return self._answer(400, "The request body is not JSON")
+            raise self._refusal(429, "Rate limit exceeded")
+        body = await emulation.read_json(
+            request,
+            self._refusal(400, "Content-Type must be application/json"),
+            self._refusal(400, "The request body is not JSON"),
+        )
         if mistake := _mistake_in(body):
-            return self._answer(400, mistake)
-        outcome = body["campaign_id"]
-        match outcome:
-            case "not-found":
-                return self._answer(400, "Invalid Campaign ID")
-            case "invalid":
-                return self._answer(400, "name is not acceptable")
-            case "unauthorized":
-                return self._invalid_key(request)
-            case "forbidden":
-                return self._answer(403, "Access Denied")
-            case "rate-limited":
-                return self._answer(429, "Rate limit exceeded")
-            case "error-500":
-                return self._answer(500, "Internal Server Error")
-            case "error-503":
-                return self._answer(503, "Service Unavailable")
-            case _ if outcome not in OUTCOMES:
-                return self._answer(400, "Invalid Campaign ID")
+            raise self._refusal(400, mistake)
+        source = body["campaign_id"]
+        if source == "unauthorized":
+            raise self._invalid_key(request)
+        if source in REFUSALS:
+            raise self._refusal(*REFUSALS[source])
+        if source not in OUTCOMES:
+            raise self._refusal(*REFUSALS["not-found"])
 
         async def copy() -> Response:
-            if outcome != "never-created":
+            if source != "never-created":
                 self._copy(body)
-            return self._answer(202, "success")
+            return self._response(202, "success")
 
-        return await misbehave(outcome, request, copy)
+        return await emulation.misbehave(source, request, copy)
 
     async def list_campaigns(self, request: Request) -> Response:
-        if refusal := self._refuse_caller(request):
-            return refusal
-        asked = request.query_params.get("page", "0")
-        if not asked.isdecimal():
-            return self._answer(400, "page must be a number")
-        page = int(asked)
-        newest_first = request.query_params.get("sort_direction") == "desc"
+        self._check_caller(request)
+        page = request.query_params.get("page", "0")
+        if not page.isdecimal():
+            raise self._refusal(400, "page must be a number")
         with_archived = request.query_params.get("include_archived") == "true"
-        shown = [
-            each
-            for each in self.campaigns
-            if each["seen_at"] <= time.monotonic() and (with_archived or not each["archived"])
+        campaigns = [
+            campaign
+            for campaign in self.campaigns.values()
+            if _exists(campaign) and (with_archived or not campaign["archived"])
         ]
-        if newest_first:
-            shown.reverse()
+        if request.query_params.get("sort_direction") == "desc":
+            campaigns.reverse()
         items = [
             {
-                "id": each["id"],
-                "last_edited": each["updated_at"],
-                "name": each["name"],
+                "id": campaign["id"],
+                "last_edited": campaign["updated_at"],
+                "name": campaign["name"],
                 "is_api_campaign": False,
-                "tags": each["tags"],
+                "tags": campaign["tags"],
             }
-            for each in shown[page * 100 : page * 100 + 100]
+            for campaign in campaigns[int(page) * 100 : int(page) * 100 + 100]
         ]
-        return self._answer(200, "success", campaigns=items)
+        return self._response(200, "success", campaigns=items)
 
     async def show_details(self, request: Request) -> Response:
-        if refusal := self._refuse_caller(request):
-            return refusal
-        wanted = request.query_params.get("campaign_id")
-        for each in self.campaigns:
-            if each["id"] == wanted and each["seen_at"] <= time.monotonic():
-                shown = {name: each[name] for name in each if name not in {"id", "seen_at"}}
-                return self._answer(200, "success", **shown)
-        return self._answer(400, "campaign_id must be a string of the Campaign api identifier")
+        self._check_caller(request)
+        campaign = self.campaigns.get(request.query_params.get("campaign_id", ""))
+        if campaign is None or not _exists(campaign):
+            message = "campaign_id must be a string of the Campaign api identifier"
+            raise self._refusal(400, message)
+        details = {name: campaign[name] for name in campaign if name not in {"id", "exists_at"}}
+        return self._response(200, "success", **details)
 
     def _copy(self, body: dict[str, Any]) -> None:
-        source, name = body["campaign_id"], body["name"]
-        tags = body.get("tag_names", ["promo"])
+        source, name, copy_id = body["campaign_id"], body["name"], str(uuid.uuid4())
+        description, tags = body.get("description", ""), body.get("tag_names", ["promo"])
         tags = [tags] if isinstance(tags, str) else tags
-        seen_at = time.monotonic() + CREATION_SECONDS
-        copy_id = self._add(
-            str(uuid.uuid4()), name, body.get("description", ""), tags, draft=True, seen_at=seen_at
-        )
+        exists_at = time.monotonic() + CREATION_SECONDS
+        self._add(copy_id, name, description, tags, draft=True, exists_at=exists_at)
         self.copies.add(source, copy_id, name)
 
     def _add(
@@ -148,46 +138,46 @@ class Braze:
         tags: list[str],
         *,
         draft: bool,
-        seen_at: float,
-    ) -> str:
+        exists_at: float,
+    ) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        self.campaigns.append(
-            {
-                "id": campaign_id,
-                "seen_at": seen_at,
-                "created_at": now,
-                "updated_at": now,
-                "archived": False,
-                "draft": draft,
-                "enabled": not draft,
-                "has_post_launch_draft": False,
-                "name": name,
-                "description": description,
-                "schedule_type": "time_based",
-                "channels": ["email"],
-                "first_sent": None,
-                "last_sent": None,
-                "tags": tags,
-                "teams": [],
-                "messages": {"variation-1": {"channel": "email", "name": "Variation 1"}},
-                "conversion_behaviors": [],
-            }
-        )
-        return campaign_id
+        self.campaigns[campaign_id] = {
+            "id": campaign_id,
+            "exists_at": exists_at,
+            "created_at": now,
+            "updated_at": now,
+            "archived": False,
+            "draft": draft,
+            "enabled": not draft,
+            "has_post_launch_draft": False,
+            "name": name,
+            "description": description,
+            "schedule_type": "time_based",
+            "channels": ["email"],
+            "first_sent": None,
+            "last_sent": None,
+            "tags": tags,
+            "teams": [],
+            "messages": {"variation-1": {"channel": "email", "name": "Variation 1"}},
+            "conversion_behaviors": [],
+        }
 
-    def _refuse_caller(self, request: Request) -> Response | None:
-        allowed = request.headers.get("authorization") == f"Bearer {API_KEY}"
-        return None if allowed else self._invalid_key(request)
+    def _check_caller(self, request: Request) -> None:
+        if request.headers.get("authorization") != f"Bearer {API_KEY}":
+            raise self._invalid_key(request)
 
-    def _invalid_key(self, request: Request) -> Response:
+    def _invalid_key(self, request: Request) -> emulation.Refusal:
         # The real API echoes the key and leaves the limits empty, as recorded.
-        sent = request.headers.get("authorization", "").removeprefix("Bearer ")
-        response = self._answer(401, f"Invalid API key: {sent}")
+        key = request.headers.get("authorization", "").removeprefix("Bearer ")
+        response = self._response(401, f"Invalid API key: {key}")
         for name in ("limit", "remaining", "reset"):
             response.headers[f"x-ratelimit-{name}"] = ""
-        return response
+        return emulation.Refusal(response)
 
-    def _answer(self, status: int, message: str, **fields: object) -> Response:
+    def _refusal(self, status: int, message: str) -> emulation.Refusal:
+        return emulation.Refusal(self._response(status, message))
+
+    def _response(self, status: int, message: str, **fields: object) -> Response:
         limits = {
             "X-RateLimit-Limit": str(self.window.limit),
             "X-RateLimit-Remaining": str(self.window.remaining()),
@@ -197,14 +187,18 @@ class Braze:
         return JSONResponse({"message": message, **fields}, status, limits)
 
 
+def _exists(campaign: dict[str, Any]) -> bool:
+    return bool(campaign["exists_at"] <= time.monotonic())
+
+
 def _mistake_in(body: object) -> str | None:
     if not isinstance(body, dict):
         return "The request body must be an object"
-    known = {"campaign_id": str, "name": str, "description": str, "tag_names": list | str}
+    kinds = {"campaign_id": str, "name": str, "description": str, "tag_names": list | str}
     for name, value in body.items():
-        if name not in known:
+        if name not in kinds:
             return f"{name} is not a parameter"
-        if not isinstance(value, known[name]):
+        if not isinstance(value, kinds[name]):
             return f"{name} has the wrong type"
     for name in ("campaign_id", "name"):
         if not body.get(name):
@@ -216,7 +210,7 @@ def _mistake_in(body: object) -> str | None:
 
 def create_emulator() -> Starlette:
     braze = Braze()
-    return emulator(
+    return emulation.create_app(
         braze.copies,
         Route("/campaigns/duplicate", braze.duplicate, methods=["POST"]),
         Route("/campaigns/list", braze.list_campaigns, methods=["GET"]),

@@ -2,8 +2,8 @@
 
 Source: developers.hubspot.com/docs/api-reference (clone, list and retrieve of both kinds, clone
 status, error handling; read up to 2026-09). Invented, because no document says it: the texts of
-errors; the errors for a used name, an unknown asset type, an unknown field and an invalid date;
-which types can be cloned; the `Location` of a 201; the duration of a job; that its campaign can be
+errors; those for an empty or used name, an unknown asset type or field, and an invalid date; which
+types can be cloned; the `Location` of a 201; the duration of a job; that its campaign can be
 read from the start; what a failed job leaves behind; that a page has at most 100 emails; the name
 of a clone without a requested name, and the states of clones. Lists are sorted only by createdAt.
 """
@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import count
 from typing import Any
 from urllib.parse import quote
@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from campaign_gateway.sandbox.emulation import FAULTS, Copies, emulator, misbehave
+from campaign_gateway.sandbox import emulation
 
 ACCESS_TOKEN = "sandbox-hubspot-6d20c4b19e-token"
 ACCOUNTS = {"hubspot": {"access_token": ACCESS_TOKEN}}
@@ -73,7 +73,7 @@ JOB_ENDS = {
 # Every outcome of an email exists for a campaign too: `campaign-not-found` and so on.
 WORDS = {
     **{name: f"{status}, {message.lower()}" for name, (status, _, message) in REFUSALS.items()},
-    **{name: f"{name}: {words}" for name, words in FAULTS.items()},
+    **{name: f"{name}: {words}" for name, words in emulation.FAULTS.items()},
 }
 CAMPAIGN_WORDS = {f"campaign-{name}": name for name in WORDS}
 
@@ -105,7 +105,7 @@ NEEDED_FOR_CAMPAIGNS = {
     "sourceCampaignGuid": str,
     "name": str,
     "assetsToClone": dict,
-    **{f"shouldClone{each}": bool for each in FLAGS},
+    **{f"shouldClone{flag}": bool for flag in FLAGS},
 }
 FREE_FOR_CAMPAIGNS = dict.fromkeys(
     ["audience", "currencyCode", "endDate", "notes", "startDate"], str
@@ -124,7 +124,7 @@ class Job:
 
 @dataclass
 class HubSpot:
-    copies: Copies = field(default_factory=Copies)
+    copies: emulation.Copies = field(default_factory=emulation.Copies)
     emails: dict[str, dict[str, Any]] = field(default_factory=dict)
     campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -139,38 +139,36 @@ class HubSpot:
 
     async def clone_email(self, request: Request) -> Response:
         body = await self._read(request, {"id": str}, {"cloneName": str, "language": str})
-        if isinstance(body, Response):
-            return body
         source_id = body["id"]
         if source_id in REFUSALS:
-            return _error(*REFUSALS[source_id])
-        if source_id not in self.emails and source_id not in FAULTS:
-            return _error(*REFUSALS["not-found"])
+            raise _refusal(*REFUSALS[source_id])
+        if source_id not in self.emails and source_id not in emulation.FAULTS:
+            raise _refusal(*REFUSALS["not-found"])
 
         async def copy() -> Response:
             source = self.emails.get(source_id, {"name": source_id, "language": "en"})
             name = body.get("cloneName", source["name"])
             language = body.get("language", source["language"])
-            made = self._add_email(str(next(self.numbers)), name, language, source_id)
-            self.copies.add(source_id, made["id"], name)
-            return JSONResponse(made)
+            email = self._add_email(str(next(self.numbers)), name, language, source_id)
+            self.copies.add(source_id, email["id"], name)
+            return JSONResponse(email)
 
-        return await misbehave(source_id, request, copy)
+        return await emulation.misbehave(source_id, request, copy)
 
     async def clone_campaign(self, request: Request) -> Response:
         body = await self._read(request, NEEDED_FOR_CAMPAIGNS, FREE_FOR_CAMPAIGNS)
-        if isinstance(body, Response):
-            return body
+        if not body["name"]:
+            raise _invalid("name is required")
         if mistake := _mistake_in_assets(body["assetsToClone"]) or _mistake_in_dates(body):
-            return _error(400, "VALIDATION_ERROR", mistake)
+            raise _invalid(mistake)
         source = body["sourceCampaignGuid"]
         word = CAMPAIGN_WORDS.get(source)
         if word in REFUSALS:
-            return _error(*REFUSALS[word])
+            raise _refusal(*REFUSALS[word])
         if not (source in self.campaigns or source in JOB_ENDS or word):
-            return _error(*REFUSALS["not-found"])
-        if body["name"] in {each["properties"]["hs_name"] for each in self.campaigns.values()}:
-            return _error(400, "VALIDATION_ERROR", "Another campaign has this name")
+            raise _refusal(*REFUSALS["not-found"])
+        if body["name"] in {item["properties"]["hs_name"] for item in self.campaigns.values()}:
+            raise _invalid("Another campaign has this name")
 
         async def copy() -> Response:
             guid = str(uuid.uuid4())
@@ -179,67 +177,68 @@ class HubSpot:
             if source != "job-fails-and-leaves-nothing":
                 self._add_campaign(guid, body)
                 self.copies.add(source, guid, body["name"])
-            place = f"/marketing/campaigns/2026-09-beta/clone/{guid}/status"
-            return JSONResponse(self._status_of(guid), 201, {"Location": place})
+            location = f"/marketing/campaigns/2026-09-beta/clone/{guid}/status"
+            content = {"campaignGuid": guid, "status": self.jobs[guid].status}
+            return JSONResponse(content, 201, {"Location": location})
 
-        return await misbehave(word, request, copy)
+        return await emulation.misbehave(word, request, copy)
 
     async def show_status(self, request: Request) -> Response:
+        _check_caller(request)
         guid = request.path_params["guid"]
-        status = self._status_of(guid) if guid in self.jobs else None
-        return _refuse_caller(request) or _shown(status)
+        job = emulation.look_up(self.jobs, guid, _refusal(*REFUSALS["not-found"]))
+        return JSONResponse({"campaignGuid": guid, "status": job.status})
 
     async def list_emails(self, request: Request) -> Response:
-        items = [_with_fields(request, each) for each in self.emails.values()]
-        return _refuse_caller(request) or _page(request, items, 10)
+        _check_caller(request)
+        return _page(request, [_with_fields(request, item) for item in self.emails.values()], 10)
 
     async def show_email(self, request: Request) -> Response:
-        found = self.emails.get(request.path_params["email_id"])
-        return _refuse_caller(request) or _shown(found and _with_fields(request, found))
+        _check_caller(request)
+        missing = _refusal(*REFUSALS["not-found"])
+        email = emulation.look_up(self.emails, request.path_params["email_id"], missing)
+        return JSONResponse(_with_fields(request, email))
 
     async def list_campaigns(self, request: Request) -> Response:
+        _check_caller(request)
         part = request.query_params.get("name", "")
         items = [
-            _with_properties(request, each)
-            for each in self.campaigns.values()
-            if part in each["properties"]["hs_name"]
+            _with_properties(request, item)
+            for item in self.campaigns.values()
+            if part in item["properties"]["hs_name"]
         ]
-        return _refuse_caller(request) or _page(request, items, 50)
+        return _page(request, items, 50)
 
     async def show_campaign(self, request: Request) -> Response:
-        campaign = self.campaigns.get(request.path_params["guid"])
-        body = _with_properties(request, campaign) | {"assets": {}} if campaign else None
-        return _refuse_caller(request) or _shown(body)
+        _check_caller(request)
+        missing = _refusal(*REFUSALS["not-found"])
+        campaign = emulation.look_up(self.campaigns, request.path_params["guid"], missing)
+        return JSONResponse(_with_properties(request, campaign) | {"assets": {}})
 
     async def _read(
         self, request: Request, needed: Mapping[str, type], free: Mapping[str, type]
-    ) -> dict[str, Any] | Response:
-        """Return the body of a clone request, or the response that rejects it."""
-        self.copies.asked += 1
-        if refusal := _refuse_caller(request):
-            return refusal
-        if request.headers.get("content-type", "").split(";")[0] != "application/json":
-            return _error(415, "VALIDATION_ERROR", "The body must be application/json")
-        try:
-            body = await request.json()
-        except ValueError:
-            return _error(400, "VALIDATION_ERROR", "The body is not JSON")
+    ) -> dict[str, Any]:
+        """Return the body of a clone request. Raises `Refusal`."""
+        self.copies.requests += 1
+        _check_caller(request)
+        body = await emulation.read_json(
+            request,
+            _refusal(415, "VALIDATION_ERROR", "The body must be application/json"),
+            _invalid("The body is not JSON"),
+        )
         if not isinstance(body, dict):
-            return _error(400, "VALIDATION_ERROR", "The body must be an object")
+            raise _invalid("The body must be an object")
         for name, value in body.items():
             if type(value) is not {**needed, **free}.get(name):
-                return _error(400, "VALIDATION_ERROR", f"{name} is unknown or of the wrong type")
+                raise _invalid(f"{name} is unknown or of the wrong type")
         if missing := needed.keys() - body.keys():
-            return _error(400, "VALIDATION_ERROR", f"{min(missing)} is required")
+            raise _invalid(f"{min(missing)} is required")
         return body
-
-    def _status_of(self, guid: str) -> dict[str, str]:
-        return {"campaignGuid": guid, "status": self.jobs[guid].status}
 
     def _add_email(
         self, email_id: str, name: str, language: str, cloned_from: str | None
     ) -> dict[str, Any]:
-        now = _now()
+        now = emulation.utc_now()
         email = {
             "activeDomain": "sandbox.invalid",
             "allEmailCampaignIds": [],
@@ -273,16 +272,16 @@ class HubSpot:
         self.emails[email_id] = email
         return email
 
-    def _add_campaign(self, guid: str, asked: dict[str, Any]) -> None:
-        now = _now()
+    def _add_campaign(self, guid: str, fields: dict[str, Any]) -> None:
+        now = emulation.utc_now()
         properties = {
-            "hs_name": asked["name"],
+            "hs_name": fields["name"],
             "hs_campaign_status": "planned",
-            "hs_notes": asked.get("notes"),
-            "hs_audience": asked.get("audience"),
-            "hs_currency_code": asked.get("currencyCode"),
-            "hs_start_date": asked.get("startDate"),
-            "hs_end_date": asked.get("endDate"),
+            "hs_notes": fields.get("notes"),
+            "hs_audience": fields.get("audience"),
+            "hs_currency_code": fields.get("currencyCode"),
+            "hs_start_date": fields.get("startDate"),
+            "hs_end_date": fields.get("endDate"),
         }
         self.campaigns[guid] = {
             "businessUnits": [{"id": 0}],
@@ -294,92 +293,89 @@ class HubSpot:
         }
 
 
-def _refuse_caller(request: Request) -> Response | None:
-    allowed = request.headers.get("authorization") == f"Bearer {ACCESS_TOKEN}"
-    return None if allowed else _error(*REFUSALS["unauthorized"])
+def _check_caller(request: Request) -> None:
+    if request.headers.get("authorization") != f"Bearer {ACCESS_TOKEN}":
+        raise _refusal(*REFUSALS["unauthorized"])
 
 
 def _mistake_in_assets(assets: dict[str, Any]) -> str | None:
     if unknown := assets.keys() - ASSET_TYPES:
         return f"{min(unknown)} is not a type of assets that can be cloned"
     for ids in assets.values():
-        if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
+        if not isinstance(ids, list) or not all(isinstance(item, str) for item in ids):
             return "assetsToClone must map types to arrays of ids"
     return None
 
 
 def _mistake_in_dates(body: dict[str, Any]) -> str | None:
     for name in ("startDate", "endDate"):
-        written = body.get(name, "2026-10-30")
+        day = body.get(name, "2026-10-30")
         try:
-            datetime.strptime(written, "%Y-%m-%d")  # noqa: DTZ007 - a day has no zone
+            datetime.strptime(day, "%Y-%m-%d")  # noqa: DTZ007 - a day has no zone
         except ValueError:
             return f"{name} must be a date in the format YYYY-MM-DD"
-        if len(written) != len("2026-10-30"):
+        if len(day) != len("2026-10-30"):
             return f"{name} must be a date in the format YYYY-MM-DD"
     return None
 
 
 def _with_fields(request: Request, email: dict[str, Any]) -> dict[str, Any]:
     """Return an email with the requested fields, or with all of them if the request names none."""
-    wanted = request.query_params.getlist("includedProperties") or list(email)
-    return {name: email[name] for name in wanted if name in email}
+    names = request.query_params.getlist("includedProperties") or list(email)
+    return {name: email[name] for name in names if name in email}
 
 
 def _with_properties(request: Request, campaign: dict[str, Any]) -> dict[str, Any]:
     """Return a campaign with the requested properties, or without any if the request names none."""
-    wanted = request.query_params.getlist("properties")
+    names = request.query_params.getlist("properties")
     properties = campaign["properties"]
     return campaign | {
-        "properties": {name: properties[name] for name in wanted if name in properties}
+        "properties": {name: properties[name] for name in names if name in properties}
     }
 
 
-def _page(request: Request, items: list[dict[str, Any]], usual: int) -> Response:
+def _page(request: Request, items: list[dict[str, Any]], default_limit: int) -> Response:
     """Return a page of items, which are in the order of their creation."""
     query = request.query_params
     try:
-        limit = int(query.get("limit", usual))
+        limit = int(query.get("limit", default_limit))
         start = int(base64.b64decode(query.get("after", "MA=="), validate=True))
     except ValueError:
-        return _error(400, "VALIDATION_ERROR", "limit or after is not valid")
+        raise _invalid("limit or after is not valid") from None
     order = query.get("sort", "createdAt")
     if order not in {"createdAt", "-createdAt"} or not 1 <= limit <= 100:
-        return _error(400, "VALIDATION_ERROR", "sort or limit is not valid")
+        raise _invalid("sort or limit is not valid")
     if order == "-createdAt":
         items.reverse()
-    answer: dict[str, Any] = {"total": len(items), "results": items[start : start + limit]}
+    content: dict[str, Any] = {"total": len(items), "results": items[start : start + limit]}
     if start + limit < len(items):
         after = quote(base64.b64encode(str(start + limit).encode()))
         # Below a mount, as in the sandbox, the URL's path is longer than HubSpot's.
         path = request.url.path.removeprefix(request.scope["root_path"])
         link = f"https://api.hubapi.com{path}?after={after}"
-        answer["paging"] = {"next": {"after": after, "link": link}}
-    return JSONResponse(answer)
+        content["paging"] = {"next": {"after": after, "link": link}}
+    return JSONResponse(content)
 
 
-def _shown(body: dict[str, Any] | None) -> Response:
-    return JSONResponse(body) if body else _error(*REFUSALS["not-found"])
+def _invalid(message: str) -> emulation.Refusal:
+    return _refusal(400, "VALIDATION_ERROR", message)
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _error(status: int, category: str, message: str) -> Response:
+def _refusal(status: int, category: str, message: str) -> emulation.Refusal:
     body = {
         "status": "error",
         "message": message,
         "correlationId": str(uuid.uuid4()),
         "category": category,
     }
-    return JSONResponse(body, status, {"Retry-After": "3600"} if status == 477 else None)
+    headers = {"Retry-After": "3600"} if status == 477 else None
+    return emulation.Refusal(JSONResponse(body, status, headers))
 
 
 def create_emulator() -> Starlette:
     hubspot = HubSpot()
     emails, campaigns = "/marketing/v3/emails", "/marketing/campaigns/2026-09-beta"
-    return emulator(
+    return emulation.create_app(
         hubspot.copies,
         Route(f"{emails}/", hubspot.list_emails, methods=["GET"]),
         Route(f"{emails}/clone", hubspot.clone_email, methods=["POST"]),

@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from campaign_gateway.sandbox.emulation import FAULTS, Copies, emulator, misbehave
+from campaign_gateway.sandbox import emulation
 
 API_KEY = "pk_sandbox_6d0c94e1f27a583b"
 ACCOUNTS = {
@@ -78,7 +78,7 @@ OUTCOMES: dict[Any, str] = {
     "rate-limited": "429, as if the limit were used up",
     "error-500": "500, nothing copied",
     "error-503": "503, nothing copied",
-    **FAULTS,
+    **emulation.FAULTS,
 }
 
 SORTS = {
@@ -90,84 +90,83 @@ SORTS = {
 
 @dataclass
 class Klaviyo:
-    copies: Copies = field(default_factory=Copies)
-    campaigns: list[dict[str, Any]] = field(default_factory=list)
+    copies: emulation.Copies = field(default_factory=emulation.Copies)
+    campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for source, (name, channel) in SOURCES.items():
             self._add(source, name, channel)
 
     async def clone(self, request: Request) -> Response:
-        self.copies.asked += 1
-        if refusal := _refuse_caller(request):
-            return refusal
-        if request.headers.get("content-type", "").split(";")[0] != MEDIA_TYPE:
-            return _error(415, "unsupported_media_type", "Unsupported media type in request.")
-        try:
-            body = await request.json()
-        except ValueError:
-            return _error(400, "parse_error", "The request body is not JSON.")
+        self.copies.requests += 1
+        _check_caller(request)
+        body = await emulation.read_json(
+            request,
+            _refusal(415, "unsupported_media_type", "Unsupported media type in request."),
+            _refusal(400, "parse_error", "The request body is not JSON."),
+            MEDIA_TYPE,
+        )
         name_field = "name" if _has_definitions(request) else "new_name"
         if mistake := _mistake_in(body, name_field):
-            return _invalid(*mistake)
+            raise _invalid(*mistake)
         source = body["data"]["id"]
         if source in REFUSALS:
             status, code, title, detail = REFUSALS[source]
-            return _error(status, code, title, detail, {"pointer": "/data/id"})
+            raise _refusal(status, code, title, detail, {"pointer": "/data/id"})
         if source not in OUTCOMES:
             detail = f"A campaign with id {source} does not exist."
-            return _error(404, "not_found", "Not found.", detail, {"pointer": "/data/id"})
+            raise _refusal(404, "not_found", "Not found.", detail, {"pointer": "/data/id"})
 
         async def copy() -> Response:
             original, channel = SOURCES.get(source, (source, "email"))
             name = body["data"]["attributes"].get(name_field)
-            made = self._add(_new_id(), name or f"Copy of {original}", channel)
-            self.copies.add(source, made["id"], made["name"])
-            return _document(201, request, made)
+            campaign = self._add(_new_id(), name or f"Copy of {original}", channel)
+            self.copies.add(source, campaign["id"], campaign["name"])
+            return _document(201, request, campaign)
 
-        return await misbehave(source, request, copy)
+        return await emulation.misbehave(source, request, copy)
 
     async def list_campaigns(self, request: Request) -> Response:
-        if refusal := _refuse_caller(request):
-            return refusal
+        _check_caller(request)
         query = request.query_params
         if unknown := set(query) - {"filter", "sort", "page[cursor]", "page[size]"}:
-            return _invalid(f"'{min(unknown)}' is not a parameter.", {"parameter": min(unknown)})
-        asked = query.get("filter")
+            raise _invalid(f"'{min(unknown)}' is not a parameter.", {"parameter": min(unknown)})
+        filter_ = query.get("filter", "")
         channel = re.fullmatch(
-            r"""equals\(messages\.channel,(['"])(email|sms|mobile_push)\1\)""", asked or ""
+            r"""equals\(messages\.channel,(['"])(email|sms|mobile_push)\1\)""", filter_
         )
         # Revisions with definitions have no filter for the channel. Older ones require it.
-        if bool(channel) == _has_definitions(request) or (asked and not channel):
-            return _invalid("Invalid filter provided.", {"parameter": "filter"})
+        if bool(channel) == _has_definitions(request) or (filter_ and not channel):
+            raise _invalid("Invalid filter provided.", {"parameter": "filter"})
         sort = query.get("sort", "created_at")
         if sort not in SORTS or ("scheduled_at" in sort and _has_definitions(request)):
-            return _invalid("Invalid sort provided.", {"parameter": "sort"})
+            raise _invalid("Invalid sort provided.", {"parameter": "sort"})
         size, start = query.get("page[size]", str(PAGE_SIZE)), query.get("page[cursor]", "0")
         if not (size.isdecimal() and 1 <= int(size) <= PAGE_SIZE):
-            return _invalid("Page size must be between 1 and 100.", {"parameter": "page[size]"})
+            raise _invalid("Page size must be between 1 and 100.", {"parameter": "page[size]"})
         if not start.isdecimal():
-            return _invalid("Invalid cursor provided.", {"parameter": "page[cursor]"})
-        listed = [each for each in self.campaigns if not channel or each["channel"] == channel[2]]
+            raise _invalid("Invalid cursor provided.", {"parameter": "page[cursor]"})
+        campaigns = [
+            campaign
+            for campaign in self.campaigns.values()
+            if not channel or campaign["channel"] == channel[2]
+        ]
         key = sort.removeprefix("-")
-        listed.sort(key=lambda each: str(each.get(key)), reverse=sort.startswith("-"))
+        campaigns.sort(key=lambda campaign: str(campaign.get(key)), reverse=sort.startswith("-"))
         end = int(start) + int(size)
         links = {"self": f"{API}/campaigns?{request.url.query}"}
-        if end < len(listed):
-            following = request.url.include_query_params(**{"page[cursor]": end})
-            links["next"] = f"{API}/campaigns?{following.query}"
-        data = [_shown(each, request) for each in listed[int(start) : end]]
-        return _answer(200, {"data": data, "links": links})
+        if end < len(campaigns):
+            next_url = request.url.include_query_params(**{"page[cursor]": end})
+            links["next"] = f"{API}/campaigns?{next_url.query}"
+        data = [_resource(campaign, request) for campaign in campaigns[int(start) : end]]
+        return _response(200, {"data": data, "links": links})
 
     async def show_campaign(self, request: Request) -> Response:
-        if refusal := _refuse_caller(request):
-            return refusal
+        _check_caller(request)
         campaign_id = request.path_params["campaign_id"]
-        for each in self.campaigns:
-            if each["id"] == campaign_id:
-                return _document(200, request, each)
         detail = f"A campaign with id {campaign_id} does not exist."
-        return _error(404, "not_found", "Not found.", detail)
+        missing = _refusal(404, "not_found", "Not found.", detail)
+        return _document(200, request, emulation.look_up(self.campaigns, campaign_id, missing))
 
     def _add(self, campaign_id: str, name: str, channel: str) -> dict[str, Any]:
         now = datetime.now(UTC).isoformat()
@@ -180,7 +179,7 @@ class Klaviyo:
             "message": _new_id(),
             "audience": uuid.uuid4().hex,
         }
-        self.campaigns.append(campaign)
+        self.campaigns[campaign_id] = campaign
         return campaign
 
 
@@ -196,14 +195,12 @@ def _has_definitions(request: Request) -> bool:
     return revision >= "2026-10-15" or revision in {"2026-04-15.pre", "2026-07-15.pre"}
 
 
-def _refuse_caller(request: Request) -> Response | None:
+def _check_caller(request: Request) -> None:
     if request.headers.get("authorization") != f"Klaviyo-API-Key {API_KEY}":
-        return _error(*REFUSALS["unauthorized"])
-    if not re.fullmatch(
-        r"\d{4}-\d{2}-\d{2}(\.pre)?", request.headers.get("revision", ""), re.ASCII
-    ):
-        return _invalid("A valid revision header is required.", {"parameter": "revision"})
-    return None
+        raise _refusal(*REFUSALS["unauthorized"])
+    revision = request.headers.get("revision", "")
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}(\.pre)?", revision, re.ASCII):
+        raise _invalid("A valid revision header is required.", {"parameter": "revision"})
 
 
 def _mistake_in(body: object, name_field: str) -> tuple[str, Mapping[str, str]] | None:
@@ -220,24 +217,25 @@ def _mistake_in(body: object, name_field: str) -> tuple[str, Mapping[str, str]] 
     if not isinstance(attributes, dict):
         return "The attributes must be an object.", {"pointer": "/data/attributes"}
     if unknown := set(attributes) - {name_field}:
-        place = {"pointer": f"/data/attributes/{min(unknown)}"}
-        return f"'{min(unknown)}' is not a valid field for the resource 'campaign'.", place
+        source = {"pointer": f"/data/attributes/{min(unknown)}"}
+        return f"'{min(unknown)}' is not a valid field for the resource 'campaign'.", source
     if not isinstance(attributes.get(name_field), str | None):
         return "The name must be a string.", {"pointer": f"/data/attributes/{name_field}"}
     return None
 
 
-def _shown(campaign: dict[str, Any], request: Request) -> dict[str, Any]:
+def _resource(campaign: dict[str, Any], request: Request) -> dict[str, Any]:
     """Return the campaign in the format of the requested revision."""
     url = f"{API}/campaigns/{campaign['id']}"
     times = {name: campaign[name] for name in ("created_at", "updated_at")}
-    related = {
+    relationships = {
         "campaign-messages": [{"type": "campaign-message", "id": campaign["message"]}],
         "tags": [],
     }
     attributes: dict[str, Any]
     if _has_definitions(request):
-        related["campaign-audiences"] = [{"type": "campaign-audience", "id": campaign["audience"]}]
+        audience = {"type": "campaign-audience", "id": campaign["audience"]}
+        relationships["campaign-audiences"] = [audience]
         attributes = {
             **times,
             "definition": {
@@ -277,28 +275,28 @@ def _shown(campaign: dict[str, Any], request: Request) -> dict[str, Any]:
                 "data": data,
                 "links": {"self": f"{url}/relationships/{name}", "related": f"{url}/{name}"},
             }
-            for name, data in related.items()
+            for name, data in relationships.items()
         },
         "links": {"self": url},
     }
 
 
 def _document(status: int, request: Request, campaign: dict[str, Any]) -> Response:
-    shown = _shown(campaign, request)
-    return _answer(status, {"data": shown, "links": shown["links"]})
+    resource = _resource(campaign, request)
+    return _response(status, {"data": resource, "links": resource["links"]})
 
 
-def _invalid(detail: str, source: Mapping[str, str]) -> Response:
-    return _error(400, "invalid", "Invalid input.", detail, source)
+def _invalid(detail: str, source: Mapping[str, str]) -> emulation.Refusal:
+    return _refusal(400, "invalid", "Invalid input.", detail, source)
 
 
-def _error(
+def _refusal(
     status: int,
     code: str,
     title: str,
     detail: str | None = None,
     source: Mapping[str, str] | None = None,
-) -> Response:
+) -> emulation.Refusal:
     error = {
         "id": str(uuid.uuid4()),
         "status": status,
@@ -308,10 +306,10 @@ def _error(
         "source": source or {"pointer": "/data"},
         "meta": {},
     }
-    return _answer(status, {"errors": [error]})
+    return emulation.Refusal(_response(status, {"errors": [error]}))
 
 
-def _answer(status: int, content: dict[str, Any]) -> Response:
+def _response(status: int, content: dict[str, Any]) -> Response:
     limits = {"RateLimit-Limit": "150", "RateLimit-Remaining": "149", "RateLimit-Reset": "60"}
     headers = {"Retry-After": "30"} if status == 429 else limits
     return JSONResponse(content, status, headers, MEDIA_TYPE)
@@ -319,7 +317,7 @@ def _answer(status: int, content: dict[str, Any]) -> Response:
 
 def create_emulator() -> Starlette:
     klaviyo = Klaviyo()
-    return emulator(
+    return emulation.create_app(
         klaviyo.copies,
         Route("/api/campaign-clone", klaviyo.clone, methods=["POST"]),
         Route("/api/campaigns", klaviyo.list_campaigns, methods=["GET"]),

@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from campaign_gateway.sandbox.emulation import FAULTS, Copies, emulator, misbehave
+from campaign_gateway.sandbox import emulation
 
 API_KEY = "sandbox-mailchimp-7c1e40d9-us21"
 ACCOUNTS = {"mailchimp": {"api_key": API_KEY}}
@@ -62,107 +62,99 @@ OUTCOMES: dict[Any, str] = {
     "wrong-data-centre": "403, the key is of another data centre, as good as a 401",
     "throttled": "403 without JSON, by which Mailchimp means what a 429 says",
     **RENAMES,
-    **FAULTS,
+    **emulation.FAULTS,
 }
 
 
 @dataclass
 class Mailchimp:
-    copies: Copies = field(default_factory=Copies)
-    campaigns: list[dict[str, Any]] = field(default_factory=list)
+    copies: emulation.Copies = field(default_factory=emulation.Copies)
+    campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for source, status in (SOURCES | NOT_REPLICABLE).items():
             self._add(source, "Spring newsletter", status)
 
     async def replicate(self, request: Request) -> Response:
-        self.copies.asked += 1
-        if refusal := _refuse_caller(request):
-            return refusal
+        self.copies.requests += 1
+        _check_caller(request)
         source = request.path_params["campaign_id"]
         if source == "throttled":
             return HTMLResponse("<h1>Access Denied</h1>", 403)
         if source in REFUSALS:
-            return _problem(*REFUSALS[source])
+            raise _problem(*REFUSALS[source])
         if source not in OUTCOMES:
-            return _problem(*REFUSALS["not-found"])
-        found = self._find(source)
-        if found and found["status"] not in {"save", "sent"}:
-            return _problem(400, "Bad Request", f"A campaign in {found['status']} has no replica.")
-        title = found["settings"]["title"] if found else source
+            raise _problem(*REFUSALS["not-found"])
+        title = source
+        if source in self.campaigns:
+            campaign = self.campaigns[source]
+            title = campaign["settings"]["title"]
+            if campaign["status"] not in {"save", "sent"}:
+                detail = f"A campaign in {campaign['status']} has no replica."
+                raise _problem(400, "Bad Request", detail)
 
         async def copy() -> Response:
-            number = 1 + sum(each["source"] == source for each in self.copies.made)
-            made = self._add(secrets.token_hex(5), f"{title} (copy {number:02})", "save")
-            self.copies.add(source, made["id"], made["settings"]["title"])
-            return _answer(200, made)
+            number = 1 + sum(record["source"] == source for record in self.copies.records)
+            replica = self._add(secrets.token_hex(5), f"{title} (copy {number:02})", "save")
+            self.copies.add(source, replica["id"], replica["settings"]["title"])
+            return _response(200, replica)
 
-        return await misbehave(source, request, copy)
+        return await emulation.misbehave(source, request, copy)
 
     async def update(self, request: Request) -> Response:
-        if refusal := _refuse_caller(request):
-            return refusal
-        campaign_id = request.path_params["campaign_id"]
-        campaign = self._find(campaign_id)
-        if campaign is None:
-            return _problem(*REFUSALS["not-found"])
-        if request.headers.get("content-type", "").split(";")[0] != "application/json":
-            return _problem(415, "Unsupported Media Type", "The body must be application/json.")
-        try:
-            body = await request.json()
-        except ValueError:
-            return _problem(400, "JSON Parse Error", "The JSON sent could not be parsed.")
+        campaign = self._find(request)
+        body = await emulation.read_json(
+            request,
+            _problem(415, "Unsupported Media Type", "The body must be application/json."),
+            _problem(400, "JSON Parse Error", "The JSON sent could not be parsed."),
+        )
         if mistakes := _mistakes_in(body):
-            return _problem(400, "Invalid Resource", "See the 'errors' array.", mistakes)
-        made_from = {each["id"]: each["source"] for each in self.copies.made}
-        trouble = made_from.get(campaign_id, "")
-        if trouble == "rename-refused":
-            return _problem(400, "Bad Request", "The campaign could not be updated.")
-        if trouble == "rename-error-500":
-            return _problem(*REFUSALS["error-500"])
+            raise _problem(400, "Invalid Resource", "See the 'errors' array.", mistakes)
+        source = self.copies.source_of(campaign["id"])
+        if source == "rename-refused":
+            raise _problem(400, "Bad Request", "The campaign could not be updated.")
+        if source == "rename-error-500":
+            raise _problem(*REFUSALS["error-500"])
 
         async def rename() -> Response:
-            given = body["settings"]
-            campaign["settings"] |= {name: given[name] for name in SETTINGS if name in given}
-            self.copies.rename(campaign_id, campaign["settings"]["title"])
-            return _answer(200, campaign)
+            settings = body["settings"]
+            campaign["settings"] |= {name: settings[name] for name in SETTINGS if name in settings}
+            self.copies.rename(campaign["id"], campaign["settings"]["title"])
+            return _response(200, campaign)
 
-        return await misbehave(RENAME_FAULTS.get(trouble), request, rename)
+        return await emulation.misbehave(RENAME_FAULTS.get(source or ""), request, rename)
 
     async def list_campaigns(self, request: Request) -> Response:
-        if refusal := _refuse_caller(request):
-            return refusal
+        _check_caller(request)
         query = {"count": "10", "offset": "0", "sort_dir": "ASC", **request.query_params}
         count, offset = query["count"], query["offset"]
         if not count.isdecimal() or int(count) > 1000 or not offset.isdecimal():
-            return _problem(400, "Bad Request", "count or offset is out of range.")
+            raise _problem(400, "Bad Request", "count or offset is out of range.")
         if query.get("sort_field", "create_time") not in {"create_time", "send_time"}:
-            return _problem(400, "Bad Request", "sort_field is not a field to sort by.")
+            raise _problem(400, "Bad Request", "sort_field is not a field to sort by.")
         if query["sort_dir"] not in {"ASC", "DESC"}:
-            return _problem(400, "Bad Request", "sort_dir is not a direction.")
+            raise _problem(400, "Bad Request", "sort_dir is not a direction.")
+        campaigns = list(self.campaigns.values())
         # In the order of creation. Mailchimp promises an order only for a sorted list.
-        newest_first = "sort_field" in query and query["sort_dir"] == "DESC"
-        listed = self.campaigns[::-1] if newest_first else self.campaigns
-        page = listed[int(offset) : int(offset) + int(count)]
+        if "sort_field" in query and query["sort_dir"] == "DESC":
+            campaigns.reverse()
+        page = campaigns[int(offset) : int(offset) + int(count)]
         links = [_link("self", "/campaigns"), _link("create", "/campaigns", "POST")]
-        whole = {"campaigns": page, "total_items": len(listed), "_links": links}
-        return _answer(200, _only(whole, query.get("fields")))
+        content = {"campaigns": page, "total_items": len(campaigns), "_links": links}
+        return _response(200, _only(content, query.get("fields")))
 
     async def show_campaign(self, request: Request) -> Response:
-        if refusal := _refuse_caller(request):
-            return refusal
-        campaign = self._find(request.path_params["campaign_id"])
-        if campaign is None:
-            return _problem(*REFUSALS["not-found"])
-        return _answer(200, _only(campaign, request.query_params.get("fields")))
+        return _response(200, _only(self._find(request), request.query_params.get("fields")))
 
-    def _find(self, campaign_id: str) -> dict[str, Any] | None:
-        return next((each for each in self.campaigns if each["id"] == campaign_id), None)
+    def _find(self, request: Request) -> dict[str, Any]:
+        _check_caller(request)
+        missing = _problem(*REFUSALS["not-found"])
+        return emulation.look_up(self.campaigns, request.path_params["campaign_id"], missing)
 
     def _add(self, campaign_id: str, title: str, status: str) -> dict[str, Any]:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         number = 3_000_000 + len(self.campaigns)
-        at = f"/campaigns/{campaign_id}"
+        path = f"/campaigns/{campaign_id}"
         campaign = {
             "id": campaign_id,
             "web_id": number,
@@ -212,16 +204,16 @@ class Mailchimp:
             },
             "delivery_status": {"enabled": False},
             "_links": [
-                _link("self", at),
-                _link("update", at, "PATCH"),
-                _link("replicate", f"{at}/actions/replicate", "POST"),
+                _link("self", path),
+                _link("update", path, "PATCH"),
+                _link("replicate", f"{path}/actions/replicate", "POST"),
             ],
         }
-        self.campaigns.append(campaign)
+        self.campaigns[campaign_id] = campaign
         return campaign
 
 
-def _refuse_caller(request: Request) -> Response | None:
+def _check_caller(request: Request) -> None:
     """Check Basic authentication, in which any user name is accepted."""
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
     try:
@@ -229,8 +221,9 @@ def _refuse_caller(request: Request) -> Response | None:
     except (binascii.Error, UnicodeDecodeError):
         key = ""
     if scheme.lower() != "basic" or not key:
-        return _problem(401, "API Key Missing", "Your request did not include an API key.")
-    return None if key == API_KEY else _problem(*REFUSALS["unauthorized"])
+        raise _problem(401, "API Key Missing", "Your request did not include an API key.")
+    if key != API_KEY:
+        raise _problem(*REFUSALS["unauthorized"])
 
 
 # The settings that a caller can change, with the types of Mailchimp's description.
@@ -257,28 +250,28 @@ def _mistakes_in(body: object) -> list[dict[str, str]]:
         message = f"Required fields were not provided: {', '.join(missing)}"
         return [{"field": "settings", "message": message}]
     return [
-        _mistake(f"settings.{name}", wanted, settings[name])
-        for name, wanted in SETTINGS.items()
-        if name in settings and type(settings[name]) is not wanted
+        _mistake(f"settings.{name}", kind, settings[name])
+        for name, kind in SETTINGS.items()
+        if name in settings and type(settings[name]) is not kind
     ]
 
 
-def _mistake(place: str, wanted: type, found: object) -> dict[str, str]:
-    actual = NAMES_OF_TYPES.get(type(found), "NULL")
+def _mistake(path: str, kind: type, value: object) -> dict[str, str]:
+    actual = NAMES_OF_TYPES.get(type(value), "NULL")
     return {
-        "field": place,
-        "message": f"Schema describes {NAMES_OF_TYPES[wanted]}, {actual} found instead",
+        "field": path,
+        "message": f"Schema describes {NAMES_OF_TYPES[kind]}, {actual} found instead",
     }
 
 
-def _only(whole: dict[str, Any], fields: str | None) -> dict[str, Any]:
+def _only(content: dict[str, Any], fields: str | None) -> dict[str, Any]:
     """Return only the named fields. A dot goes into objects, and into the objects of lists."""
-    return _pick(whole, [each.split(".") for each in fields.split(",")]) if fields else whole
+    return _pick(content, [path.split(".") for path in fields.split(",")]) if fields else content
 
 
 def _pick(value: Any, paths: Iterable[list[str]]) -> Any:
     if isinstance(value, list):
-        return [_pick(each, paths) for each in value]
+        return [_pick(item, paths) for item in value]
     picked: dict[str, Any] = {}
     for name, inner in value.items():
         below = [path[1:] for path in paths if path[0] == name]
@@ -293,7 +286,7 @@ def _link(rel: str, path: str, method: str = "GET") -> dict[str, str]:
 
 def _problem(
     status: int, title: str, detail: str, errors: list[dict[str, str]] | None = None
-) -> Response:
+) -> emulation.Refusal:
     body: dict[str, Any] = {
         "type": "https://mailchimp.com/developer/marketing/docs/errors/",
         "title": title,
@@ -303,10 +296,10 @@ def _problem(
     }
     if errors:
         body["errors"] = errors
-    return _answer(status, body, "application/problem+json")
+    return emulation.Refusal(_response(status, body, "application/problem+json"))
 
 
-def _answer(status: int, body: object, media_type: str = "application/json") -> Response:
+def _response(status: int, body: object, media_type: str = "application/json") -> Response:
     headers = {"X-Request-Id": str(uuid.uuid4())}
     return Response(json.dumps(body), status, headers, media_type=f"{media_type}; charset=utf-8")
 
@@ -315,7 +308,7 @@ def create_emulator() -> Starlette:
     mailchimp = Mailchimp()
     campaigns = "/3.0/campaigns"
     campaign = f"{campaigns}/{{campaign_id}}"
-    return emulator(
+    return emulation.create_app(
         mailchimp.copies,
         Route(campaigns, mailchimp.list_campaigns, methods=["GET"]),
         Route(campaign, mailchimp.show_campaign, methods=["GET"]),

@@ -9,7 +9,6 @@ bodies of rejected token requests; error 600; that smart campaigns can have equa
 
 import json
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
@@ -21,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from campaign_gateway.sandbox.emulation import FAULTS, Copies, emulator, misbehave
+from campaign_gateway.sandbox import emulation
 
 CLIENT_ID = "8f1c2e3a-sandbox-marketo-client"
 CLIENT_SECRET = "sandbox-marketo-secret-4Tq9"
@@ -67,30 +66,21 @@ ERRORS = {
 # Ids are numbers, so each outcome has one: 9606 returns error 606, 9602 expires the token first,
 # and from 9001 on come the faults in the order of their list.
 EXPIRING = 9602
-FAULT_IDS = {9001 + number: fault for number, fault in enumerate(FAULTS)}
+FAULT_IDS = {9001 + number: fault for number, fault in enumerate(emulation.FAULTS)}
 OUTCOMES: dict[Any, str] = {
     **dict.fromkeys(SMART_CAMPAIGNS, "copied"),
     **dict.fromkeys(PROGRAMS, "copied, with kind: PROGRAM"),
     EXPIRING: "copied, after a renewed sign-in",
     **{9000 + code: f"error {code}, as good as a {status}" for code, (_, status) in ERRORS.items()},
-    **{number: f"{fault}: {FAULTS[fault]}" for number, fault in FAULT_IDS.items()},
+    **{number: f"{fault}: {emulation.FAULTS[fault]}" for number, fault in FAULT_IDS.items()},
 }
-
-
-class Failure(Exception):
-    """Raised to send a response that is an error."""
-
-    def __init__(self, code: int, message: str = "") -> None:
-        super().__init__(code)
-        self.code = code
-        self.message = message or ERRORS[code][0]
 
 
 @dataclass
 class Marketo:
     """`number` counts the tokens. The token before the first has expired."""
 
-    copies: Copies = field(default_factory=Copies)
+    copies: emulation.Copies = field(default_factory=emulation.Copies)
     smart_campaigns: dict[int, Record] = field(default_factory=dict)
     programs: dict[int, Record] = field(default_factory=dict)
     number: int = 1
@@ -104,13 +94,13 @@ class Marketo:
             self._add_program(number, name, "", {"id": 27, "type": "Folder"}, TAGS)
 
     async def sign_in(self, request: Request) -> Response:
-        given = request.query_params
-        if given.get("client_id") != CLIENT_ID:
-            return _denied(401, "unauthorized", "No client with requested id")
-        if given.get("client_secret") != CLIENT_SECRET:
-            return _denied(401, "invalid_client", "Bad client credentials")
-        if given.get("grant_type") != "client_credentials":
-            return _denied(400, "unsupported_grant_type", "Unsupported grant type")
+        query = request.query_params
+        if query.get("client_id") != CLIENT_ID:
+            raise _denial(401, "unauthorized", "No client with requested id")
+        if query.get("client_secret") != CLIENT_SECRET:
+            raise _denial(401, "invalid_client", "Bad client credentials")
+        if query.get("grant_type") != "client_credentials":
+            raise _denial(400, "unsupported_grant_type", "Unsupported grant type")
         if monotonic() >= self.expires_at:
             self.number += 1
             self.expires_at = monotonic() + TOKEN_SECONDS
@@ -129,33 +119,30 @@ class Marketo:
         return await self._clone(request, self.programs)
 
     async def _clone(self, request: Request, records: dict[int, Record]) -> Response:
-        try:
-            self._check_token(request)
-            number = _number_in(request)
-            self._expire_token_for(number)
-            self.copies.asked += 1
-            call = await _read_form(request)
-            folder = self._folder_in(call, records)
-            if number - 9000 in ERRORS:
-                raise Failure(number - 9000)
-            if number not in {*records, *FAULT_IDS, EXPIRING}:
-                raise Failure(702)
-            self._check_texts(call, records)
-        except Failure as failure:
-            return _failed(failure)
+        self._check_token(request)
+        number = _number_in(request)
+        self._expire_token_for(number)
+        self.copies.requests += 1
+        call = await _read_form(request)
+        folder = self._folder_in(call, records)
+        if number - 9000 in ERRORS:
+            raise _refusal(number - 9000)
+        if number not in {*records, *FAULT_IDS, EXPIRING}:
+            raise _refusal(702)
+        self._check_texts(call, records)
 
         async def copy() -> Response:
             # Higher than every id with a meaning in this file.
-            copy_id = 10_000 + len(self.copies.made) + 1
+            copy_id = 10_000 + len(self.copies.records) + 1
             name, description = call["name"], call.get("description", "")
             if records is self.programs:
                 self._add_program(copy_id, name, description, folder, None)
             else:
                 self._add_smart_campaign(copy_id, name, description, folder)
             self.copies.add(str(number), str(copy_id), name)
-            return _answer([records[copy_id]])
+            return _response([records[copy_id]])
 
-        return await misbehave(FAULT_IDS.get(number), request, copy)
+        return await emulation.misbehave(FAULT_IDS.get(number), request, copy)
 
     def _expire_token_for(self, number: int) -> None:
         """Expire the token at the first request for a copy of that campaign, not at its retry."""
@@ -164,74 +151,67 @@ class Marketo:
         self.has_expired_it = not self.has_expired_it
         if self.has_expired_it:
             self.expires_at = monotonic()
-            raise Failure(602, "Access token expired")
+            raise _refusal(602, "Access token expired")
 
     def _folder_in(self, call: dict[str, str], records: dict[int, Record]) -> Record:
-        folder = _read_folder(call.get("folder", ""))
+        folder = _parse_folder(call.get("folder", ""))
         if records is self.programs and folder["type"] != "Folder":
-            raise Failure(711)
+            raise _refusal(711)
         if folder["id"] not in (FOLDERS if folder["type"] == "Folder" else self.programs):
-            raise Failure(710)
+            raise _refusal(710)
         return folder
 
     def _check_texts(self, call: dict[str, str], records: dict[int, Record]) -> None:
         if not call.get("name", "").strip():
-            raise Failure(701)
+            raise _refusal(701)
         if records is self.programs:
             if len(call["name"]) > 255:
-                raise Failure(709, "Name cannot exceed 255 characters")
-            if any(each["name"] == call["name"] for each in records.values()):
-                raise Failure(709, "Name already exists")
+                raise _refusal(709, "Name cannot exceed 255 characters")
+            if any(program["name"] == call["name"] for program in records.values()):
+                raise _refusal(709, "Name already exists")
         elif len(call.get("description", "")) > 2000:
-            raise Failure(709, "Description cannot exceed 2000 characters")
+            raise _refusal(709, "Description cannot exceed 2000 characters")
 
     async def list_smart_campaigns(self, request: Request) -> Response:
+        self._check_token(request)
         query = {"maxReturn": "20", "offset": "0", **request.query_params}
-
-        def find() -> list[Record]:
-            limit, offset = _whole(query.pop("maxReturn")), _whole(query.pop("offset"))
-            folder = _read_folder(query.pop("folder")) if "folder" in query else None
-            if query or not 1 <= limit <= 200:
-                raise Failure(701, f"{min(query, default='maxReturn')} is not valid")
-            shown = self.smart_campaigns.values()
-            inside = [each for each in shown if folder in (None, each["folder"])]
-            return inside[offset : offset + limit]
-
-        return self._read(request, find)
+        limit, offset = _parse_number(query.pop("maxReturn")), _parse_number(query.pop("offset"))
+        folder = _parse_folder(query.pop("folder")) if "folder" in query else None
+        if query or not 1 <= limit <= 200:
+            raise _refusal(701, f"{min(query, default='maxReturn')} is not valid")
+        records = [
+            record for record in self.smart_campaigns.values() if folder in (None, record["folder"])
+        ]
+        return _response(records[offset : offset + limit])
 
     async def find_program(self, request: Request) -> Response:
+        self._check_token(request)
         name = request.query_params.get("name", "")
-
-        def find() -> list[Record]:
-            if not name:
-                raise Failure(701)
-            # "Assets": a search by name does not support commas.
-            named = [each for each in self.programs.values() if each["name"] == name]
-            return [] if "," in name else [{**each, "tags": None} for each in named]
-
-        return self._read(request, find)
+        if not name:
+            raise _refusal(701)
+        programs = [program for program in self.programs.values() if program["name"] == name]
+        # "Assets": a search by name does not support commas.
+        return _response([] if "," in name else [{**item, "tags": None} for item in programs])
 
     async def show_smart_campaign(self, request: Request) -> Response:
-        return self._read(request, lambda: _one_of(self.smart_campaigns, request))
+        return self._show(request, self.smart_campaigns)
 
     async def show_program(self, request: Request) -> Response:
-        return self._read(request, lambda: _one_of(self.programs, request))
+        return self._show(request, self.programs)
 
-    def _read(self, request: Request, find: Callable[[], list[Record]]) -> Response:
-        try:
-            self._check_token(request)
-            return _answer(find())
-        except Failure as failure:
-            return _failed(failure)
+    def _show(self, request: Request, records: dict[int, Record]) -> Response:
+        self._check_token(request)
+        number = _number_in(request)
+        return _response([records[number]] if number in records else [])
 
     def _check_token(self, request: Request) -> None:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
         if not token:
-            raise Failure(600, "Access token not specified")
+            raise _refusal(600, "Access token not specified")
         if token not in map(_token, range(self.number + 1)):
-            raise Failure(601, "Access token invalid")
+            raise _refusal(601, "Access token invalid")
         if token != _token(self.number) or monotonic() >= self.expires_at:
-            raise Failure(602, "Access token expired")
+            raise _refusal(602, "Access token expired")
 
     def _add_smart_campaign(self, number: int, name: str, description: str, folder: Record) -> None:
         self.smart_campaigns[number] = {
@@ -287,60 +267,50 @@ def _times() -> Record:
     return {"createdAt": now, "updatedAt": now}
 
 
-def _is_form(request: Request) -> bool:
-    media_type = request.headers.get("content-type", "").partition(";")[0]
-    return media_type == "application/x-www-form-urlencoded"
-
-
 async def _read_form(request: Request) -> dict[str, str]:
-    if not _is_form(request):
-        raise Failure(612, "Invalid Content Type")
+    if emulation.media_type_of(request) != "application/x-www-form-urlencoded":
+        raise _refusal(612, "Invalid Content Type")
     try:
         body = (await request.body()).decode()
         pairs = parse_qsl(body, keep_blank_values=True, strict_parsing=True, errors="strict")
     except ValueError:
-        raise Failure(701) from None
+        raise _refusal(701) from None
     call = dict(pairs)
     if len(call) < len(pairs) or not call.keys() <= {"name", "folder", "description"}:
-        raise Failure(701, "A parameter is not known, or given twice")
+        raise _refusal(701, "A parameter is not known, or given twice")
     return call
 
 
-def _read_folder(written: str) -> Record:
+def _parse_folder(text: str) -> Record:
     try:
-        folder = json.loads(written)
+        folder = json.loads(text)
     except ValueError:
-        raise Failure(609) from None
+        raise _refusal(609) from None
     if not isinstance(folder, dict) or folder.keys() != {"id", "type"}:
-        raise Failure(701, "folder cannot be blank")
+        raise _refusal(701, "folder cannot be blank")
     # The documents' own samples write "folder" for smart campaigns.
     kind = str(folder["type"]).capitalize()
     if type(folder["id"]) is not int or kind not in {"Folder", "Program"}:
-        raise Failure(711)
+        raise _refusal(711)
     if folder["id"] > GREATEST_ID:
-        raise Failure(701, "The id of the folder is no 32-bit number")
+        raise _refusal(701, "The id of the folder is no 32-bit number")
     return {"id": folder["id"], "type": kind}
 
 
 def _number_in(request: Request) -> int:
-    written = request.path_params["number"]
-    if not written.isdecimal() or int(written) > GREATEST_ID:
-        raise Failure(610)
-    return int(written)
+    number = request.path_params["number"]
+    if not number.isdecimal() or int(number) > GREATEST_ID:
+        raise _refusal(610)
+    return int(number)
 
 
-def _whole(written: str) -> int:
-    if not written.isdecimal():
-        raise Failure(701, "A whole number is expected")
-    return int(written)
+def _parse_number(text: str) -> int:
+    if not text.isdecimal():
+        raise _refusal(701, "A whole number is expected")
+    return int(text)
 
 
-def _one_of(records: dict[int, Record], request: Request) -> list[Record]:
-    number = _number_in(request)
-    return [records[number]] if number in records else []
-
-
-def _answer(result: list[Record]) -> Response:
+def _response(result: list[Record]) -> Response:
     content: Record = {"success": True, "errors": [], "requestId": _request_id(), "warnings": []}
     if result:
         content["result"] = result
@@ -349,27 +319,30 @@ def _answer(result: list[Record]) -> Response:
     return JSONResponse(content)
 
 
-def _failed(failure: Failure) -> Response:
-    error = {"code": str(failure.code), "message": failure.message}
-    return JSONResponse({"requestId": _request_id(), "success": False, "errors": [error]})
+def _refusal(code: int, message: str = "") -> emulation.Refusal:
+    error = {"code": str(code), "message": message or ERRORS[code][0]}
+    content = {"requestId": _request_id(), "success": False, "errors": [error]}
+    return emulation.Refusal(JSONResponse(content))
 
 
 def _request_id() -> str:
     return f"{secrets.token_hex(2)}#{secrets.token_hex(6)}"
 
 
-def _denied(status: int, error: str, description: str) -> Response:
-    return JSONResponse({"error": error, "error_description": description}, status)
+def _denial(status: int, error: str, description: str) -> emulation.Refusal:
+    return emulation.Refusal(
+        JSONResponse({"error": error, "error_description": description}, status)
+    )
 
 
 async def _no_such_call(_request: Request) -> Response:
-    return _failed(Failure(610))
+    raise _refusal(610)
 
 
 def create_emulator() -> Starlette:
     marketo = Marketo()
     root = "/rest/asset/v1"
-    return emulator(
+    return emulation.create_app(
         marketo.copies,
         Route("/identity/oauth/token", marketo.sign_in, methods=["GET", "POST"]),
         Route(f"{root}/smartCampaigns.json", marketo.list_smart_campaigns, methods=["GET"]),

@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from campaign_gateway.sandbox.emulation import FAULTS, Copies, emulator, misbehave
+from campaign_gateway.sandbox import emulation
 
 ACCESS_TOKEN = "EAAsandbox5b2e8d41c7f0a96b"
 ACCOUNTS = {"meta": {"access_token": ACCESS_TOKEN}}
@@ -72,7 +72,7 @@ OUTCOMES: dict[Any, str] = {
     "rename-error-500": "copied, then an error in place of the new name",
     "rename-cut": "copied, then the connection is closed in place of the new name",
     "read-back-fails": "copied, then reading it back fails",
-    **FAULTS,
+    **emulation.FAULTS,
 }
 
 FIELDS = {
@@ -88,7 +88,7 @@ COPY_PARAMETERS = {
 
 @dataclass
 class Meta:
-    copies: Copies = field(default_factory=Copies)
+    copies: emulation.Copies = field(default_factory=emulation.Copies)
     campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -96,110 +96,101 @@ class Meta:
             self._add(source, name, "ACTIVE", "0")
 
     async def copy(self, request: Request) -> Response:
-        self.copies.asked += 1
+        self.copies.requests += 1
         call = await _read(request, COPY_PARAMETERS)
-        if isinstance(call, Response):
-            return call
         source = request.path_params["campaign_id"]
         if source in REFUSALS:
-            return _error(*REFUSALS[source])
+            raise _refusal(*REFUSALS[source])
         if source not in OUTCOMES and source not in self.campaigns:
-            return _missing(request)
-        options = _options_in(call)
-        if isinstance(options, str):
-            return _error(400, 100, None, options)
+            raise _missing(request)
+        options = _rename_options_in(call)
         children = SOURCES.get(source, ("", 1))[1]
         is_deep = call.get("deep_copy", "false") == "true"
         if is_deep and children > 3:
             message = "The copy request is too large. Copy fewer objects, or in an async request."
-            return _error(400, 100, 1885194, "Invalid parameter", message)
+            raise _refusal(400, 100, 1885194, "Invalid parameter", message)
+        original = self.campaigns.get(source, {"name": source, "status": "ACTIVE"})
         status = call.get("status_option", "PAUSED")
         if status == "INHERITED_FROM_SOURCE":
-            status = self.campaigns.get(source, {"status": "ACTIVE"})["status"]
-        found = self.campaigns.get(source, {"name": source})
+            status = original["status"]
 
-        async def answer() -> Response:
+        async def copy() -> Response:
             # Ids are numbers. This one is higher than every id with a meaning in this file.
             copy_id = str(120210000000000200 + len(self.campaigns))
-            name = _renamed(found["name"], options)
+            name = _rename(original["name"], options)
             self._add(copy_id, name, status, source)
             self.copies.add(source, copy_id, name)
-            made = [_copied("campaign", source, copy_id)]
+            ids = [_ids("campaign", source, copy_id)]
             for number in range(children if is_deep else 0):
                 kind = "ad" if number else "ad_set"
-                made.append(_copied(kind, f"{source}{number}", f"{copy_id}{number}"))
+                ids.append(_ids(kind, f"{source}{number}", f"{copy_id}{number}"))
             return JSONResponse(
-                {"copied_campaign_id": copy_id, "ad_object_ids": made},
+                {"copied_campaign_id": copy_id, "ad_object_ids": ids},
                 headers={"X-FB-Trace-ID": secrets.token_urlsafe(8)},
             )
 
-        return await misbehave(source, request, answer)
+        return await emulation.misbehave(source, request, copy)
 
     async def list_copies(self, request: Request) -> Response:
         call = await _read(request, {"fields", "effective_status", "limit", "after"})
-        if isinstance(call, Response):
-            return call
         source = request.path_params["campaign_id"]
         if source not in OUTCOMES and source not in self.campaigns:
-            return _missing(request)
+            raise _missing(request)
         try:
             statuses = json.loads(call.get("effective_status", '["ACTIVE", "PAUSED"]'))
             limit, after = int(call.get("limit", 25)), b64decode(call.get("after", "")).decode()
         except ValueError:
-            return _error(400, 100, None, "Invalid parameter")
+            raise _refusal(400, 100, None, "Invalid parameter") from None
         if not isinstance(statuses, list) or "DELETED" in statuses:
-            return _error(400, 100, None, "Invalid parameter")
-        shown = [
-            each
-            for each in reversed(self.campaigns.values())
-            if each["source_campaign_id"] == source and each["effective_status"] in statuses
+            raise _refusal(400, 100, None, "Invalid parameter")
+        copies = [
+            campaign
+            for campaign in reversed(self.campaigns.values())
+            if campaign["source_campaign_id"] == source and campaign["effective_status"] in statuses
         ]
-        ids = [each["id"] for each in shown]
-        begin = ids.index(after) + 1 if after in ids else 0
-        page = shown[begin : begin + limit]
-        answer: dict[str, Any] = {"data": [_with_fields(each, call) for each in page]}
+        ids = [campaign["id"] for campaign in copies]
+        start = ids.index(after) + 1 if after in ids else 0
+        page = copies[start : start + limit]
+        content: dict[str, Any] = {"data": [_with_fields(campaign, call) for campaign in page]}
         if page:
-            ends = [b64encode(each["id"].encode()).decode() for each in (page[0], page[-1])]
-            answer["paging"] = {"cursors": dict(zip(("before", "after"), ends, strict=True))}
-            if begin + limit < len(shown):
-                following = request.url.replace(query=urlencode({**call, "after": ends[1]}))
-                answer["paging"]["next"] = str(following)
-        return JSONResponse(answer)
+            first, last = (b64encode(page[end]["id"].encode()).decode() for end in (0, -1))
+            content["paging"] = {"cursors": {"before": first, "after": last}}
+            if start + limit < len(copies):
+                next_url = request.url.replace(query=urlencode({**call, "after": last}))
+                content["paging"]["next"] = str(next_url)
+        return JSONResponse(content)
 
     async def show(self, request: Request) -> Response:
         call = await _read(request, {"fields"})
-        if isinstance(call, Response):
-            return call
-        found = self.campaigns.get(request.path_params["campaign_id"])
-        if found is None:
-            return _missing(request)
-        if found["source_campaign_id"] == "read-back-fails":
-            return _error(*REFUSALS["error-500"])
-        return JSONResponse(_with_fields(found, call))
+        campaign = self._find(request)
+        if campaign["source_campaign_id"] == "read-back-fails":
+            raise _refusal(*REFUSALS["error-500"])
+        return JSONResponse(_with_fields(campaign, call))
 
     async def update(self, request: Request) -> Response:
         call = await _read(request, {"name", "status"})
-        if isinstance(call, Response):
-            return call
-        found = self.campaigns.get(request.path_params["campaign_id"])
-        if found is None:
-            return _missing(request)
+        campaign = self._find(request)
         if call.get("name") == "" or call.get("status", "PAUSED") not in STATUSES:
-            return _error(400, 100, None, "Invalid parameter")
-        match found["source_campaign_id"]:
+            raise _refusal(400, 100, None, "Invalid parameter")
+        match campaign["source_campaign_id"]:
             case "rename-refused":
-                return _error(400, 100, None, "Invalid parameter", "The name is not acceptable.")
+                raise _refusal(400, 100, None, "Invalid parameter", "The name is not acceptable.")
             case "rename-error-500":
-                return _error(*REFUSALS["error-500"])
+                raise _refusal(*REFUSALS["error-500"])
 
-        async def answer() -> Response:
-            found.update(call)
-            found["configured_status"] = found["effective_status"] = found["status"]
-            self.copies.rename(found["id"], found["name"])
+        async def change() -> Response:
+            campaign.update(call)
+            campaign["configured_status"] = campaign["effective_status"] = campaign["status"]
+            self.copies.rename(campaign["id"], campaign["name"])
             return JSONResponse({"success": True})
 
-        is_cut = found["source_campaign_id"] == "rename-cut"
-        return await misbehave("cut-before-copy" if is_cut else None, request, answer)
+        is_cut = campaign["source_campaign_id"] == "rename-cut"
+        return await emulation.misbehave("cut-before-copy" if is_cut else None, request, change)
+
+    def _find(self, request: Request) -> dict[str, Any]:
+        return emulation.look_up(
+            self.campaigns, request.path_params["campaign_id"], _missing(request)
+        )
 
     def _add(self, campaign_id: str, name: str, status: str, source: str) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -217,88 +208,91 @@ class Meta:
         }
 
 
-async def _read(request: Request, known: set[str]) -> dict[str, str] | Response:
-    """Return the parameters, from every place that the Graph API accepts, or the rejection."""
+async def _read(request: Request, names: set[str]) -> dict[str, str]:
+    """Return the parameters, from every place that the Graph API accepts. Raises `Refusal`."""
     if request.path_params["version"] != VERSION:
-        return _error(400, 2635, None, "You are calling a deprecated version of the Ads API")
+        raise _refusal(400, 2635, None, "You are calling a deprecated version of the Ads API")
     call: dict[str, Any] = dict(request.query_params)
-    body = await request.body()
-    media_type = request.headers.get("content-type", "").split(";")[0]
+    body, media_type = await request.body(), emulation.media_type_of(request)
     try:
         if media_type == "application/x-www-form-urlencoded":
-            sent = parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=bool(body))
-            call |= dict(sent)
+            pairs = parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=bool(body))
+            call |= dict(pairs)
         elif media_type == "application/json":
-            sent = json.loads(body)
             call |= {
                 name: value if isinstance(value, str) else json.dumps(value)
-                for name, value in sent.items()
+                for name, value in json.loads(body).items()
             }
         elif body:
-            return _error(400, 100, None, "Invalid parameter", "The body is no form.")
+            raise _refusal(400, 100, None, "Invalid parameter", "The body is no form.")
     except (ValueError, AttributeError):
-        return _error(400, 100, None, "Invalid parameter", "The body cannot be read.")
+        raise _refusal(400, 100, None, "Invalid parameter", "The body cannot be read.") from None
     bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
     token = call.pop("access_token", bearer)
     if not token:
-        return _error(400, 104, None, "An access token is required to request this resource.")
+        raise _refusal(400, 104, None, "An access token is required to request this resource.")
     if token != ACCESS_TOKEN:
-        return _error(401, 190, None, "Invalid OAuth access token - Cannot parse access token")
-    if unknown := set(call) - known:
-        return _error(400, 100, None, f"Invalid parameter: {min(unknown)}")
+        raise _refusal(401, 190, None, "Invalid OAuth access token - Cannot parse access token")
+    if unknown := set(call) - names:
+        raise _refusal(400, 100, None, f"Invalid parameter: {min(unknown)}")
     if unknown := set(call.get("fields", "id").split(",")) - FIELDS:
-        return _error(400, 100, None, f"(#100) Tried accessing nonexisting field ({min(unknown)})")
+        message = f"(#100) Tried accessing nonexisting field ({min(unknown)})"
+        raise _refusal(400, 100, None, message)
     return call
 
 
-def _options_in(call: dict[str, str]) -> dict[str, str] | str:
-    """Return the rename options of a copy, or the error in its parameters."""
+def _rename_options_in(call: dict[str, str]) -> dict[str, str]:
+    """Return the rename options of a copy. Raises `Refusal` for an error in its parameters."""
     if call.get("deep_copy", "false") not in {"true", "false"}:
-        return "(#100) Param deep_copy must be a boolean"
+        raise _invalid("deep_copy must be a boolean")
     if call.get("status_option", "PAUSED") not in {"ACTIVE", "PAUSED", "INHERITED_FROM_SOURCE"}:
-        return "(#100) Param status_option must be one of {ACTIVE, PAUSED, INHERITED_FROM_SOURCE}"
+        raise _invalid("status_option must be one of {ACTIVE, PAUSED, INHERITED_FROM_SOURCE}")
     try:
         options = json.loads(call.get("rename_options", "{}"))
     except ValueError:
         options = None
-    if not isinstance(options, dict) or not all(isinstance(each, str) for each in options.values()):
-        return "(#100) Param rename_options must be an object"
+    if not isinstance(options, dict) or not all(isinstance(text, str) for text in options.values()):
+        raise _invalid("rename_options must be an object")
     strategy = options.get("rename_strategy", "ONLY_TOP_LEVEL_RENAME")
     if strategy not in {"DEEP_RENAME", "ONLY_TOP_LEVEL_RENAME", "NO_RENAME"}:
-        return "(#100) Param rename_options[rename_strategy] is unknown"
+        raise _invalid("rename_options[rename_strategy] is unknown")
     if set(options) - {"rename_strategy", "rename_prefix", "rename_suffix"}:
-        return "(#100) Param rename_options holds what it does not know"
+        raise _invalid("rename_options holds what it does not know")
     return options
 
 
-def _renamed(name: str, options: dict[str, str]) -> str:
+def _invalid(message: str) -> emulation.Refusal:
+    return _refusal(400, 100, None, f"(#100) Param {message}")
+
+
+def _rename(name: str, options: dict[str, str]) -> str:
     if options.get("rename_strategy") == "NO_RENAME":
         return name
     return options.get("rename_prefix", "") + name + options.get("rename_suffix", " - Copy")
 
 
-def _copied(kind: str, source: str, copy_id: str) -> dict[str, str]:
+def _ids(kind: str, source: str, copy_id: str) -> dict[str, str]:
     return {"ad_object_type": kind, "source_id": source, "copied_id": copy_id}
 
 
 def _with_fields(campaign: dict[str, Any], call: dict[str, str]) -> dict[str, Any]:
     """Return the requested fields, and always the id."""
-    wanted = call.get("fields", "id").split(",")
-    return {name: campaign[name] for name in dict.fromkeys([*wanted, "id"])}
+    names = call.get("fields", "id").split(",")
+    return {name: campaign[name] for name in dict.fromkeys([*names, "id"])}
 
 
-def _missing(request: Request) -> Response:
-    wanted = request.path_params["campaign_id"]
+def _missing(request: Request) -> emulation.Refusal:
+    campaign_id = request.path_params["campaign_id"]
     message = (
-        f"Unsupported {request.method.lower()} request. Object with ID '{wanted}' does not exist, "
-        "cannot be loaded due to missing permissions, or does not support this operation"
+        f"Unsupported {request.method.lower()} request. Object with ID '{campaign_id}' does not "
+        "exist, cannot be loaded due to missing permissions, or does not support this operation"
     )
-    return _error(400, 100, 33, message)
+    return _refusal(400, 100, 33, message)
 
 
-def _error(
-    status: int, code: int, subcode: int | None, message: str, for_user: str | None = None
-) -> Response:
+def _refusal(
+    status: int, code: int, subcode: int | None, message: str, user_message: str | None = None
+) -> emulation.Refusal:
     error: dict[str, Any] = {"message": message, "type": "OAuthException", "code": code}
     if subcode == 33:
         error["type"] = "GraphMethodException"
@@ -306,26 +300,26 @@ def _error(
         error["error_subcode"] = subcode
     if code in {1, 2}:
         error["is_transient"] = code == 2
-    if for_user is not None:
-        error |= {"error_user_title": "Invalid parameter", "error_user_msg": for_user}
+    if user_message is not None:
+        error |= {"error_user_title": "Invalid parameter", "error_user_msg": user_message}
     error["fbtrace_id"] = secrets.token_urlsafe(16)
     headers = {}
     if code == 80004:
-        use = {
+        usage = {
             "type": "ads_management",
             "call_count": 100,
             "total_cputime": 25,
             "total_time": 25,
             "estimated_time_to_regain_access": 7,
         }
-        headers["X-Business-Use-Case-Usage"] = json.dumps({"120210000000000001": [use]})
-    return JSONResponse({"error": error}, status, headers)
+        headers["X-Business-Use-Case-Usage"] = json.dumps({"120210000000000001": [usage]})
+    return emulation.Refusal(JSONResponse({"error": error}, status, headers))
 
 
 def create_emulator() -> Starlette:
     meta = Meta()
     campaign = "/v{version}/{campaign_id}"
-    return emulator(
+    return emulation.create_app(
         meta.copies,
         Route(f"{campaign}/copies", meta.copy, methods=["POST"]),
         Route(f"{campaign}/copies", meta.list_copies, methods=["GET"]),

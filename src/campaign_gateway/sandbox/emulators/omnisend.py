@@ -15,7 +15,7 @@ import re
 import secrets
 import uuid
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from starlette.applications import Starlette
@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from campaign_gateway.sandbox.emulation import FAULTS, Copies, emulator, misbehave
+from campaign_gateway.sandbox import emulation
 
 API_KEY = "65f2c1d4sandbox-k3Vb9QeXn2"
 ACCOUNTS = {"omnisend": {"api_key": API_KEY}}
@@ -58,7 +58,7 @@ OUTCOMES: dict[Any, str] = {
     **dict.fromkeys(SOURCES, "copied"),
     **{name: f"{status}, {title.lower()}" for name, (status, _, title, _) in REFUSALS.items()},
     **RENAMES,
-    **FAULTS,
+    **emulation.FAULTS,
 }
 
 # The list's parameters besides times and cursors, with their allowed values.
@@ -80,8 +80,8 @@ Parameters = list[tuple[str, str]]
 
 @dataclass
 class Omnisend:
-    copies: Copies = field(default_factory=Copies)
-    campaigns: list[dict[str, Any]] = field(default_factory=list)
+    copies: emulation.Copies = field(default_factory=emulation.Copies)
+    campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
     cursors: dict[str, tuple[Parameters, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -89,96 +89,85 @@ class Omnisend:
             self._add(source, name, status)
 
     async def copy_campaign(self, request: Request) -> Response:
-        self.copies.asked += 1
-        if refusal := _refuse_caller(request):
-            return refusal
+        self.copies.requests += 1
+        _check_caller(request)
         source = request.path_params["id"]
         if source in REFUSALS:
-            return _refuse(source)
-        found = self._find(source)
-        if found is None and source not in OUTCOMES:
-            return _refuse("not-found")
-        name = found["name"] if found else source
+            raise _refusal(source)
+        if source not in self.campaigns and source not in OUTCOMES:
+            raise _refusal("not-found")
 
         async def copy() -> Response:
-            made = self._add(secrets.token_hex(12), f"Copy of: {name}", "draft")
-            self.copies.add(source, made["id"], made["name"])
-            return JSONResponse(made, 201)
+            name = self.campaigns.get(source, {"name": source})["name"]
+            campaign = self._add(secrets.token_hex(12), f"Copy of: {name}", "draft")
+            self.copies.add(source, campaign["id"], campaign["name"])
+            return JSONResponse(campaign, 201)
 
-        return await misbehave(source, request, copy)
+        return await emulation.misbehave(source, request, copy)
 
     async def update(self, request: Request) -> Response:
-        if refusal := _refuse_caller(request):
-            return refusal
-        campaign = self._find(request.path_params["id"])
-        if campaign is None:
-            return _refuse("not-found")
-        if request.headers.get("content-type", "").split(";")[0] != "application/json":
-            return _problem(415, "problem", "Unsupported media type", "Send application/json.")
-        try:
-            sent = await request.json()
-        except ValueError:
-            return _invalid("body", "invalid_format", "Must be JSON")
-        if mistake := _mistake_in(sent):
-            return mistake
+        campaign = self._find(request)
+        body = await emulation.read_json(
+            request,
+            _problem(415, "problem", "Unsupported media type", "Send application/json."),
+            _invalid("body", "invalid_format", "Must be JSON"),
+        )
+        _check_body(body)
         if campaign["status"] != "draft":
             detail = "Campaign state does not allow modification."
-            return _problem(409, "problem", "Conflict", detail)
-        made_from = {each["id"]: each["source"] for each in self.copies.made}
-        trouble = made_from.get(campaign["id"])
-        if trouble == "rename-refused":
-            return _invalid("name", "invalid_value", "Must not be this name")
-        if trouble == "rename-error-500":
-            return _refuse("error-500")
+            raise _problem(409, "problem", "Conflict", detail)
+        source = self.copies.source_of(campaign["id"])
+        if source == "rename-refused":
+            raise _invalid("name", "invalid_value", "Must not be this name")
+        if source == "rename-error-500":
+            raise _refusal("error-500")
 
         async def rename() -> Response:
-            campaign["name"] = sent.get("name", campaign["name"])
-            campaign["updatedAt"] = _now()
+            campaign["name"] = body.get("name", campaign["name"])
+            campaign["updatedAt"] = emulation.utc_now("seconds")
             self.copies.rename(campaign["id"], campaign["name"])
             return JSONResponse(campaign)
 
-        fault = "cut-before-copy" if trouble == "rename-cut" else None
-        return await misbehave(fault, request, rename)
+        fault = "cut-before-copy" if source == "rename-cut" else None
+        return await emulation.misbehave(fault, request, rename)
 
     async def show(self, request: Request) -> Response:
-        if refusal := _refuse_caller(request):
-            return refusal
-        campaign = self._find(request.path_params["id"])
-        return _refuse("not-found") if campaign is None else JSONResponse(campaign)
+        return JSONResponse(self._find(request))
 
     async def list_campaigns(self, request: Request) -> Response:
-        if refusal := _refuse_caller(request) or _mistake_in_query(request):
-            return refusal
-        given = request.query_params
-        limit = int(given.get("limit", "100"))
-        wanted = sorted(each for each in given.multi_items() if each[0] not in PAGING)
+        _check_caller(request)
+        _check_query(request)
+        query = request.query_params
+        limit = int(query.get("limit", "100"))
+        criteria = sorted(item for item in query.multi_items() if item[0] not in PAGING)
         start = 0
-        if cursor := given.get("after") or given.get("before"):
-            place = self.cursors.get(cursor)
-            if place is None or (wanted and wanted != place[0]):
-                return _invalid("cursor", "invalid_value", "Must go with the same parameters")
-            wanted, start = place
-            if "before" in given:
+        if cursor := query.get("after") or query.get("before"):
+            page = self.cursors.get(cursor)
+            if page is None or (criteria and criteria != page[0]):
+                raise _invalid("cursor", "invalid_value", "Must go with the same parameters")
+            criteria, start = page
+            if "before" in query:
                 start, limit = max(0, start - limit), min(limit, start)
-        found = _chosen(self.campaigns, wanted)
+        matches = _select(list(self.campaigns.values()), criteria)
         end = start + limit
         cursors = {
-            "before": self._cursor(wanted, start) if start > 0 else None,
-            "after": self._cursor(wanted, end) if end < len(found) else None,
+            "before": self._cursor(criteria, start) if start > 0 else None,
+            "after": self._cursor(criteria, end) if end < len(matches) else None,
         }
-        paging = {"limit": limit, "hasMore": end < len(found), "cursors": cursors}
-        return JSONResponse({"campaigns": found[start:end], "paging": paging})
+        paging = {"limit": limit, "hasMore": end < len(matches), "cursors": cursors}
+        return JSONResponse({"campaigns": matches[start:end], "paging": paging})
 
-    def _cursor(self, wanted: Parameters, start: int) -> str:
+    def _cursor(self, criteria: Parameters, start: int) -> str:
         cursor = base64.b64encode(secrets.token_bytes(16)).decode()
-        self.cursors[cursor] = (wanted, start)
+        self.cursors[cursor] = (criteria, start)
         return cursor
 
-    def _find(self, campaign_id: str) -> dict[str, Any] | None:
-        return next((each for each in self.campaigns if each["id"] == campaign_id), None)
+    def _find(self, request: Request) -> dict[str, Any]:
+        _check_caller(request)
+        return emulation.look_up(self.campaigns, request.path_params["id"], _refusal("not-found"))
 
     def _add(self, campaign_id: str, name: str, status: str) -> dict[str, Any]:
-        now = _now()
+        now = emulation.utc_now("seconds")
         campaign = {
             "id": campaign_id,
             "brandID": "5f8d0a3b6c1e4d0014ef78ab",
@@ -204,88 +193,82 @@ class Omnisend:
         }
         if status == "sent":
             campaign |= {"startedAt": now, "endedAt": now}
-        self.campaigns.append(campaign)
+        self.campaigns[campaign_id] = campaign
         return campaign
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _refuse_caller(request: Request) -> Response | None:
+def _check_caller(request: Request) -> None:
     if request.headers.get("authorization") != f"Omnisend-API-Key {API_KEY}":
-        return _refuse("unauthorized")
+        raise _refusal("unauthorized")
     version = request.headers.get("omnisend-version", "")
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", version):
-        return _invalid("Omnisend-Version", "required", "Omnisend-Version is required")
+        raise _invalid("Omnisend-Version", "required", "Omnisend-Version is required")
     # A date after a release means that release.
     if version < OLDEST_VERSION:
-        return _problem(410, "problem", "Gone", "API version has been retired.")
-    return None
+        raise _problem(410, "problem", "Gone", "API version has been retired.")
 
 
-def _mistake_in(sent: object) -> Response | None:
-    if not isinstance(sent, dict):
-        return _invalid("body", "invalid_type", "Must be an object")
-    name = sent.get("name", "a name")
+def _check_body(body: object) -> None:
+    if not isinstance(body, dict):
+        raise _invalid("body", "invalid_type", "Must be an object")
+    name = body.get("name", "a name")
     if not isinstance(name, str):
-        return _invalid("name", "invalid_type", "Must be a string")
+        raise _invalid("name", "invalid_type", "Must be a string")
     if not name:
-        return _invalid("name", "required", "Name is required")
+        raise _invalid("name", "required", "Name is required")
     if len(name) > LONGEST_NAME:
-        return _invalid("name", "too_long", f"Must be at most {LONGEST_NAME} characters")
-    return None
+        raise _invalid("name", "too_long", f"Must be at most {LONGEST_NAME} characters")
 
 
-def _mistake_in_query(request: Request) -> Response | None:
-    given = request.query_params
-    if unknown := set(given) - PARAMETERS:
-        return _invalid(min(unknown), "unknown", "Is not a parameter")
-    limit = given.get("limit", "100")
+def _check_query(request: Request) -> None:
+    query = request.query_params
+    if unknown := set(query) - PARAMETERS:
+        raise _invalid(min(unknown), "unknown", "Is not a parameter")
+    limit = query.get("limit", "100")
     if not limit.isdecimal() or not 1 <= int(limit) <= 250:
-        return _invalid("limit", "invalid_value", "Must be between 1 and 250")
+        raise _invalid("limit", "invalid_value", "Must be between 1 and 250")
     for name, words in WORDS.items():
-        if not set(given.getlist(name)) <= words:
-            return _invalid(name, "invalid_value", "Is not one of the values")
-    if "direction" in given and "sort" not in given:
-        return _invalid("direction", "invalid_value", "Must go with sort")
-    if "after" in given and "before" in given:
-        return _invalid("before", "invalid_value", "Must not go with after")
-    if len(given.get("nameContains", "")) > 200:
-        return _invalid("nameContains", "too_long", "Must be at most 200 characters")
-    for name in TIMES & set(given):
+        if not set(query.getlist(name)) <= words:
+            raise _invalid(name, "invalid_value", "Is not one of the values")
+    if "direction" in query and "sort" not in query:
+        raise _invalid("direction", "invalid_value", "Must go with sort")
+    if "after" in query and "before" in query:
+        raise _invalid("before", "invalid_value", "Must not go with after")
+    if len(query.get("nameContains", "")) > 200:
+        raise _invalid("nameContains", "too_long", "Must be at most 200 characters")
+    for name in TIMES & set(query):
         try:
-            datetime.fromisoformat(given[name])
+            datetime.fromisoformat(query[name])
         except ValueError:
-            return _invalid(name, "invalid_format", "Must be a timestamp")
-    return None
+            raise _invalid(name, "invalid_format", "Must be a timestamp") from None
 
 
-def _chosen(campaigns: list[dict[str, Any]], wanted: Parameters) -> list[dict[str, Any]]:
+def _select(campaigns: list[dict[str, Any]], criteria: Parameters) -> list[dict[str, Any]]:
     """Return the matching campaigns, sorted by time and, within a second, by creation."""
-    given = dict(wanted)
-    sort, descending = given.get("sort", "createdAt"), given.get("direction", "desc") == "desc"
-    ordered = sorted(enumerate(campaigns), key=lambda each: (each[1][sort], each[0]))
-    fitting = [each for _, each in ordered if _fits(each, wanted)]
-    return fitting[::-1] if descending else fitting
+    values = dict(criteria)
+    sort, descending = values.get("sort", "createdAt"), values.get("direction", "desc") == "desc"
+    # The sort keeps campaigns of one second in their order.
+    ordered = sorted(campaigns, key=lambda campaign: campaign[sort])
+    matches = [campaign for campaign in ordered if _matches(campaign, criteria)]
+    return matches[::-1] if descending else matches
 
 
-def _fits(campaign: dict[str, Any], wanted: Parameters) -> bool:
-    given = dict(wanted)
+def _matches(campaign: dict[str, Any], criteria: Parameters) -> bool:
+    values = dict(criteria)
     return (
         all(
-            campaign[name] in {each for key, each in wanted if key == name}
+            campaign[name] in {value for key, value in criteria if key == name}
             for name in ("status", "channel", "type")
-            if name in given
+            if name in values
         )
-        and given.get("nameContains", "").lower() in campaign["name"].lower()
-        and "parentCampaignID" not in given
-        and all(campaign[name[:9]] >= given[name] for name in given if name.endswith("From"))
-        and all(campaign[name[:9]] <= given[name] for name in given if name.endswith("To"))
+        and values.get("nameContains", "").lower() in campaign["name"].lower()
+        and "parentCampaignID" not in values
+        and all(campaign[name[:9]] >= values[name] for name in values if name.endswith("From"))
+        and all(campaign[name[:9]] <= values[name] for name in values if name.endswith("To"))
     )
 
 
-def _refuse(source: str) -> Response:
+def _refusal(source: str) -> emulation.Refusal:
     if source == "invalid":
         return _invalid("id", "invalid_format", "Must be a 24 character hexadecimal string")
     status, kind, title, detail = REFUSALS[source]
@@ -293,13 +276,15 @@ def _refuse(source: str) -> Response:
     return _problem(status, kind, title, detail, **seconds)
 
 
-def _invalid(about: str, code: str, message: str) -> Response:
+def _invalid(field_name: str, code: str, message: str) -> emulation.Refusal:
     status, kind, title, detail = REFUSALS["invalid"]
-    mistake = {"field": about, "code": code, "message": message}
-    return _problem(status, kind, title, detail, errors=[mistake])
+    error = {"field": field_name, "code": code, "message": message}
+    return _problem(status, kind, title, detail, errors=[error])
 
 
-def _problem(status: int, kind: str, title: str, detail: str | None, **more: object) -> Response:
+def _problem(
+    status: int, kind: str, title: str, detail: str | None, **more: object
+) -> emulation.Refusal:
     problem: dict[str, Any] = {
         "type": f"https://problems.omnisend.com/{kind}",
         "title": title,
@@ -307,14 +292,14 @@ def _problem(status: int, kind: str, title: str, detail: str | None, **more: obj
     }
     if detail is not None:
         problem |= {"detail": detail, "instance": f"urn:omnisend:request:{uuid.uuid4()}"}
-    return JSONResponse({**problem, **more}, status)
+    return emulation.Refusal(JSONResponse({**problem, **more}, status))
 
 
 def create_emulator() -> Starlette:
     omnisend = Omnisend()
     campaigns = "/api/campaigns"
     campaign = f"{campaigns}/{{id}}"
-    return emulator(
+    return emulation.create_app(
         omnisend.copies,
         Route(campaigns, omnisend.list_campaigns, methods=["GET"]),
         Route(campaign, omnisend.show, methods=["GET"]),

@@ -12,7 +12,6 @@ import binascii
 import time
 import uuid
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from starlette.applications import Starlette
@@ -20,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from campaign_gateway.sandbox.emulation import FAULTS, Copies, FixedWindow, emulator, misbehave
+from campaign_gateway.sandbox import emulation
 
 API_KEY = "SG.sandbox-4e1b9f.0c73ad5268"
 ACCOUNTS = {"sendgrid": {"api_key": API_KEY}}
@@ -34,8 +33,8 @@ LONGEST_NAME = 100
 DEFAULT_PAGE_SIZE = 100
 
 
-def _error(message: str, about: str) -> dict[str, Any]:
-    return {"field": about, "message": message, "error_id": str(uuid.uuid4())}
+def _error(message: str, field_name: str) -> dict[str, Any]:
+    return {"field": field_name, "message": message, "error_id": str(uuid.uuid4())}
 
 
 NOT_FOUND = _error("single send not found", "id")
@@ -63,77 +62,75 @@ OUTCOMES: dict[Any, str] = {
     **dict.fromkeys(SOURCES, "copied"),
     "with-a-warning": "201, copied and remarked on",
     **{name: f"{status}, {error['message']}" for name, (status, error) in REFUSALS.items()},
-    **FAULTS,
+    **emulation.FAULTS,
 }
 
 
 @dataclass
 class Sendgrid:
-    copies: Copies = field(default_factory=Copies)
-    window: FixedWindow = field(default_factory=lambda: FixedWindow(600))
-    single_sends: list[dict[str, Any]] = field(default_factory=list)
+    copies: emulation.Copies = field(default_factory=emulation.Copies)
+    window: emulation.FixedWindow = field(default_factory=lambda: emulation.FixedWindow(600))
+    single_sends: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for source, name in SOURCES.items():
             self._add(source, name)
 
     async def duplicate(self, request: Request) -> Response:
-        self.copies.asked += 1
-        sent = await self._take(request, {"name"})
-        if isinstance(sent, Response):
-            return sent
+        self.copies.requests += 1
+        body = await self._read(request, {"name"})
         source = request.path_params["id"]
         if source in REFUSALS:
-            return self._refuse(*REFUSALS[source])
+            raise self._refusal(*REFUSALS[source])
         if source not in OUTCOMES:
-            return self._refuse(404, NOT_FOUND)
+            raise self._refusal(404, NOT_FOUND)
 
         async def copy() -> Response:
-            name = sent.get("name", f"Copy of {SOURCES.get(source, source)}"[:LONGEST_NAME])
-            made = self._add(str(uuid.uuid4()), name)
-            self.copies.add(source, made["id"], name)
+            name = body.get("name", f"Copy of {SOURCES.get(source, source)}"[:LONGEST_NAME])
+            single_send = self._add(str(uuid.uuid4()), name)
+            self.copies.add(source, single_send["id"], name)
             if source == "with-a-warning":
-                about = {"field": "email_config", "warning_id": str(uuid.uuid4())}
-                made = {**made, "warnings": [{"message": "the sender is not verified", **about}]}
-            return self._answer(201, made)
+                warning = {
+                    "message": "the sender is not verified",
+                    "field": "email_config",
+                    "warning_id": str(uuid.uuid4()),
+                }
+                single_send = {**single_send, "warnings": [warning]}
+            return self._response(201, single_send)
 
-        return await misbehave(source, request, copy)
+        return await emulation.misbehave(source, request, copy)
 
     async def show(self, request: Request) -> Response:
-        if refusal := self._refuse_caller(request):
-            return refusal
-        for each in self.single_sends:
-            if each["id"] == request.path_params["id"]:
-                return self._answer(200, each)
-        return self._refuse(404, NOT_FOUND)
+        self._check_caller(request)
+        missing = self._refusal(404, NOT_FOUND)
+        single_send = emulation.look_up(self.single_sends, request.path_params["id"], missing)
+        return self._response(200, single_send)
 
     async def search(self, request: Request) -> Response:
-        sent = await self._take(request, {"name", "status", "categories"})
-        if isinstance(sent, Response):
-            return sent
+        criteria = await self._read(request, {"name", "status", "categories"})
         size = request.query_params.get("page_size", str(DEFAULT_PAGE_SIZE))
         if not size.isdecimal() or int(size) < 1:
-            return self._refuse(400, _error("must be a whole number above 0", "page_size"))
-        start = _place_of(request.query_params.get("page_token", ""))
+            raise self._refusal(400, _error("must be a whole number above 0", "page_size"))
+        start = _offset_of(request.query_params.get("page_token", ""))
         if start is None:
-            return self._refuse(400, _error("is not a token of this API", "page_token"))
-        found = [each for each in self.single_sends if _fits(each, sent)]
+            raise self._refusal(400, _error("is not a token of this API", "page_token"))
+        matches = [send for send in self.single_sends.values() if _matches(send, criteria)]
         end = start + int(size)
 
-        def link(place: int) -> str:
-            page = {"page_size": size, "page_token": _token_of(place)}
+        def link(offset: int) -> str:
+            page = {"page_size": size, "page_token": _token_of(offset)}
             return str(request.url.include_query_params(**page))
 
-        metadata = {"self": str(request.url), "count": len(found)}
+        metadata = {"self": str(request.url), "count": len(matches)}
         if start > 0:
             metadata["prev"] = link(max(0, start - int(size)))
-        if end < len(found):
+        if end < len(matches):
             metadata["next"] = link(end)
-        result = [_in_short(each) for each in found[start:end]]
-        return self._answer(200, {"result": result, "_metadata": metadata})
+        result = [_list_item(single_send) for single_send in matches[start:end]]
+        return self._response(200, {"result": result, "_metadata": metadata})
 
     def _add(self, single_send_id: str, name: str) -> dict[str, Any]:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        now = emulation.utc_now()
         single_send = {
             "id": single_send_id,
             "name": name,
@@ -161,37 +158,35 @@ class Sendgrid:
             },
             "warnings": [],
         }
-        self.single_sends.append(single_send)
+        self.single_sends[single_send_id] = single_send
         return single_send
 
-    async def _take(self, request: Request, fields: set[str]) -> dict[str, Any] | Response:
-        """Return the body of a valid request, or the rejection. The request may have no body."""
-        if refusal := self._refuse_caller(request):
-            return refusal
+    async def _read(self, request: Request, field_names: set[str]) -> dict[str, Any]:
+        """Return the body of a valid request, which may have none. Raises `Refusal`."""
+        self._check_caller(request)
         if not await request.body():
             return {}
-        if request.headers.get("content-type", "").split(";")[0] != "application/json":
-            return self._refuse(415, _error("must be application/json", "Content-Type"))
-        try:
-            sent = await request.json()
-        except ValueError:
-            return self._refuse(400, _error("is not JSON", "body"))
-        mistake = _mistake_in(sent, fields)
-        return self._refuse(400, mistake) if mistake else sent
+        body = await emulation.read_json(
+            request,
+            self._refusal(415, _error("must be application/json", "Content-Type")),
+            self._refusal(400, _error("is not JSON", "body")),
+        )
+        if mistake := _mistake_in(body, field_names):
+            raise self._refusal(400, mistake)
+        return dict(body)
 
-    def _refuse_caller(self, request: Request) -> Response | None:
+    def _check_caller(self, request: Request) -> None:
         if not self.window.take():
-            return self._refuse(429, TOO_MANY)
+            raise self._refusal(429, TOO_MANY)
         if request.headers.get("authorization") != f"Bearer {API_KEY}":
-            return self._refuse(401, UNAUTHORIZED)
+            raise self._refusal(401, UNAUTHORIZED)
         if "accept" not in request.headers:
-            return self._refuse(406, _error("the header is missing", "Accept"))
-        return None
+            raise self._refusal(406, _error("the header is missing", "Accept"))
 
-    def _refuse(self, status: int, error: dict[str, Any]) -> Response:
-        return self._answer(status, {"errors": [error]})
+    def _refusal(self, status: int, error: dict[str, Any]) -> emulation.Refusal:
+        return emulation.Refusal(self._response(status, {"errors": [error]}))
 
-    def _answer(self, status: int, content: dict[str, Any]) -> Response:
+    def _response(self, status: int, content: dict[str, Any]) -> Response:
         remaining = 0 if status == 429 else self.window.remaining()
         headers = {
             "X-RateLimit-Limit": str(self.window.limit),
@@ -201,57 +196,57 @@ class Sendgrid:
         return JSONResponse(content, status, headers)
 
 
-def _mistake_in(sent: object, fields: set[str]) -> dict[str, Any] | None:
-    if not isinstance(sent, dict):
+def _mistake_in(body: object, field_names: set[str]) -> dict[str, Any] | None:
+    if not isinstance(body, dict):
         return _error("must be a JSON object", "body")
-    if unknown := set(sent) - fields:
+    if unknown := set(body) - field_names:
         return _error("is not a field", min(unknown))
-    name = sent.get("name", "a name")
+    name = body.get("name", "a name")
     if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME:
         return _error(f"must be a string of 1 to {LONGEST_NAME} characters", "name")
-    for about in ("status", "categories"):
-        words = sent.get(about, [])
-        if not isinstance(words, list) or not all(isinstance(each, str) for each in words):
-            return _error("must be an array of strings", about)
+    for field_name in ("status", "categories"):
+        words = body.get(field_name, [])
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            return _error("must be an array of strings", field_name)
         if len(set(words)) < len(words):
-            return _error("must not hold anything twice", about)
-    if not set(sent.get("status", [])) <= STATUSES:
+            return _error("must not hold anything twice", field_name)
+    if not set(body.get("status", [])) <= STATUSES:
         return _error("must be draft, scheduled or triggered", "status")
     return None
 
 
-def _fits(single_send: dict[str, Any], wanted: dict[str, Any]) -> bool:
+def _matches(single_send: dict[str, Any], criteria: dict[str, Any]) -> bool:
     return (
-        wanted.get("name", "") in single_send["name"]
-        and single_send["status"] in wanted.get("status", STATUSES)
-        and not set(wanted.get("categories", single_send["categories"])).isdisjoint(
+        criteria.get("name", "") in single_send["name"]
+        and single_send["status"] in criteria.get("status", STATUSES)
+        and not set(criteria.get("categories", single_send["categories"])).isdisjoint(
             single_send["categories"]
         )
     )
 
 
-def _in_short(single_send: dict[str, Any]) -> dict[str, Any]:
+def _list_item(single_send: dict[str, Any]) -> dict[str, Any]:
     """Return it as a list does: without a null `send_at`, which the list's type forbids."""
     names = ("id", "name", "status", "categories", "updated_at", "created_at")
-    return {**{each: single_send[each] for each in names}, "is_abtest": False, "abtest": None}
+    return {**{name: single_send[name] for name in names}, "is_abtest": False, "abtest": None}
 
 
-def _token_of(place: int) -> str:
-    return base64.b64encode(str(place).encode()).decode()
+def _token_of(offset: int) -> str:
+    return base64.b64encode(str(offset).encode()).decode()
 
 
-def _place_of(token: str) -> int | None:
+def _offset_of(token: str) -> int | None:
     try:
-        place = base64.b64decode(token, validate=True).decode("ascii") or "0"
+        offset = base64.b64decode(token, validate=True).decode("ascii") or "0"
     except (binascii.Error, UnicodeDecodeError):
         return None
-    return int(place) if place.isdecimal() else None
+    return int(offset) if offset.isdecimal() else None
 
 
 def create_emulator() -> Starlette:
     sendgrid = Sendgrid()
     single_sends = "/v3/marketing/singlesends"
-    return emulator(
+    return emulation.create_app(
         sendgrid.copies,
         Route(f"{single_sends}/search", sendgrid.search, methods=["POST"]),
         Route(f"{single_sends}/{{id}}", sendgrid.duplicate, methods=["POST"]),

@@ -8,7 +8,6 @@ an empty leadIds are rejected; the null times of a draft.
 
 import secrets
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from starlette.applications import Starlette
@@ -16,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from campaign_gateway.sandbox.emulation import FAULTS, Copies, emulator, misbehave
+from campaign_gateway.sandbox import emulation
 
 API_KEY = "sk_live_sandbox_5b2e8d41c7"
 ACCOUNTS = {"sonarly": {"api_key": API_KEY}}
@@ -41,63 +40,60 @@ REFUSALS = {
 OUTCOMES: dict[Any, str] = {
     **dict.fromkeys(SOURCES, "copied"),
     **{name: f"{status}, {message.lower()}" for name, (status, _, message) in REFUSALS.items()},
-    **FAULTS,
+    **emulation.FAULTS,
 }
 
 
 @dataclass
 class Sonarly:
-    copies: Copies = field(default_factory=Copies)
-    campaigns: list[dict[str, Any]] = field(default_factory=list)
+    copies: emulation.Copies = field(default_factory=emulation.Copies)
+    campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for source, name in SOURCES.items():
             self._add(source, name, 2)
 
     async def duplicate(self, request: Request) -> Response:
-        self.copies.asked += 1
-        if refusal := _refuse_caller(request):
-            return refusal
-        if request.headers.get("content-type", "").split(";")[0] != "application/json":
-            return _error(400, "VALIDATION_ERROR", "Content-Type must be application/json")
-        try:
-            body = await request.json()
-        except ValueError:
-            return _error(400, "VALIDATION_ERROR", "The request body is not JSON")
+        self.copies.requests += 1
+        _check_caller(request)
+        body = await emulation.read_json(
+            request,
+            _invalid("Content-Type must be application/json"),
+            _invalid("The request body is not JSON"),
+        )
         if mistake := _mistake_in(body):
-            return _error(400, "VALIDATION_ERROR", mistake)
-        campaign_id = request.path_params["campaign_id"]
-        if campaign_id in REFUSALS:
-            return _error(*REFUSALS[campaign_id])
-        if campaign_id not in OUTCOMES:
-            return _error(404, "NOT_FOUND", "Campaign not found")
+            raise _invalid(mistake)
+        source = request.path_params["campaign_id"]
+        if source in REFUSALS:
+            raise _refusal(*REFUSALS[source])
+        if source not in OUTCOMES:
+            raise _refusal(404, "NOT_FOUND", "Campaign not found")
         if body["audienceId"] not in AUDIENCES:
-            return _error(404, "NOT_FOUND", "Audience not found")
+            raise _refusal(404, "NOT_FOUND", "Audience not found")
         leads = set(body.get("leadIds", AUDIENCES[body["audienceId"]]))
         if not leads <= AUDIENCES[body["audienceId"]]:
-            return _error(400, "VALIDATION_ERROR", "A lead does not belong to the audience")
+            raise _invalid("A lead does not belong to the audience")
 
         async def copy() -> Response:
-            name = body.get("name", f"Copy of {SOURCES.get(campaign_id, campaign_id)}")
-            made = self._add(secrets.token_hex(12), name, len(leads))
-            self.copies.add(campaign_id, made["id"], name)
-            return _success(201, made)
+            name = body.get("name", f"Copy of {SOURCES.get(source, source)}")
+            campaign = self._add(secrets.token_hex(12), name, len(leads))
+            self.copies.add(source, campaign["id"], name)
+            return _success(201, campaign)
 
-        return await misbehave(campaign_id, request, copy)
+        return await emulation.misbehave(source, request, copy)
 
     async def list_campaigns(self, request: Request) -> Response:
-        return _refuse_caller(request) or _success(200, {"items": self.campaigns})
+        _check_caller(request)
+        return _success(200, {"items": list(self.campaigns.values())})
 
     async def show_campaign(self, request: Request) -> Response:
-        if refusal := _refuse_caller(request):
-            return refusal
-        for each in self.campaigns:
-            if each["id"] == request.path_params["campaign_id"]:
-                return _success(200, each)
-        return _error(404, "NOT_FOUND", "Campaign not found")
+        _check_caller(request)
+        missing = _refusal(404, "NOT_FOUND", "Campaign not found")
+        campaign_id = request.path_params["campaign_id"]
+        return _success(200, emulation.look_up(self.campaigns, campaign_id, missing))
 
     def _add(self, campaign_id: str, name: str, lead_count: int) -> dict[str, Any]:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        now = emulation.utc_now()
         campaign = {
             "id": campaign_id,
             "name": name,
@@ -112,16 +108,15 @@ class Sonarly:
             "startedAt": None,
             "rateLimitedUntil": None,
         }
-        self.campaigns.append(campaign)
+        self.campaigns[campaign_id] = campaign
         return campaign
 
 
-def _refuse_caller(request: Request) -> Response | None:
+def _check_caller(request: Request) -> None:
     if request.headers.get("authorization") != f"Bearer {API_KEY}":
-        return _error(401, "UNAUTHORIZED", "Invalid or missing API key")
+        raise _refusal(401, "UNAUTHORIZED", "Invalid or missing API key")
     if request.path_params["group_id"] != GROUP:
-        return _error(404, "NOT_FOUND", "Account group not found")
-    return None
+        raise _refusal(404, "NOT_FOUND", "Account group not found")
 
 
 def _mistake_in(body: object) -> str | None:
@@ -145,19 +140,21 @@ def _success(status: int, data: dict[str, Any]) -> Response:
     )
 
 
-def _error(status: int, code: str, message: str) -> Response:
+def _invalid(message: str) -> emulation.Refusal:
+    return _refusal(400, "VALIDATION_ERROR", message)
+
+
+def _refusal(status: int, code: str, message: str) -> emulation.Refusal:
     error = {"code": code, "message": message, "details": None}
-    return JSONResponse(
-        {"success": False, "data": None, "error": error, "traceId": secrets.token_hex(12)},
-        status,
-        {"Retry-After": "30"} if status == 429 else None,
-    )
+    content = {"success": False, "data": None, "error": error, "traceId": secrets.token_hex(12)}
+    headers = {"Retry-After": "30"} if status == 429 else None
+    return emulation.Refusal(JSONResponse(content, status, headers))
 
 
 def create_emulator() -> Starlette:
     sonarly = Sonarly()
     campaigns = "/v1/accounts/{group_id}/campaigns"
-    return emulator(
+    return emulation.create_app(
         sonarly.copies,
         Route(campaigns, sonarly.list_campaigns, methods=["GET"]),
         Route(f"{campaigns}/{{campaign_id}}", sonarly.show_campaign, methods=["GET"]),
