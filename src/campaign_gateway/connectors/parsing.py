@@ -125,14 +125,6 @@ def instant(value: object, path: str = "") -> datetime | None:
         return None
 
 
-def flag(value: object, path: str) -> bool | None:
-    """Return a boolean, also from text, as in XML."""
-    value = _value_at(value, path)
-    if isinstance(value, str):
-        return {"true": True, "false": False}.get(value)
-    return value if isinstance(value, bool) else None
-
-
 def statuses(
     *,
     draft: Sequence[str] = (),
@@ -160,12 +152,13 @@ class CampaignFields:
     """The paths of a campaign's fields in a provider's JSON; None for a field that it lacks.
 
     `statuses` maps the provider's statuses. One that is missing there becomes `UNKNOWN`. `flags`
-    maps flags and their values. The first that the campaign has decides, before its status.
+    maps paths with a value, such as ("archived", True). The first that the campaign has decides,
+    before its status.
     `parse_id` returns the id in the field `id`.
     """
 
     statuses: Mapping[str, CampaignStatus] = field(default_factory=dict)
-    flags: Mapping[tuple[str, bool], CampaignStatus] = field(default_factory=dict)
+    flags: Mapping[tuple[str, bool | str], CampaignStatus] = field(default_factory=dict)
     parse_id: Callable[[object, str], str | None] = safe_id
     name: str = "name"
     status: str | None = "status"
@@ -181,7 +174,12 @@ class CampaignFields:
         if campaign_id is None:
             return None
         status = text(data, self.status) if self.status else None
-        flags = (ours for (path, value), ours in self.flags.items() if flag(data, path) is value)
+        flags = (
+            ours
+            for (path, flag), ours in self.flags.items()
+            # Without the type, 1 would be equal to True.
+            if (value := _value_at(data, path)) == flag and type(value) is type(flag)
+        )
         return Campaign(
             id=campaign_id,
             name=text(data, self.name),

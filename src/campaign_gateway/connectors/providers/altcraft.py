@@ -57,10 +57,12 @@ class AltcraftCampaignInput:
 PAGE_SIZE = 1000
 
 FIELDS = parsing.CampaignFields(
-    # Altcraft returns this flag in place of a status.
+    # Altcraft returns this flag in place of a status, and XML has only text.
     flags={
         ("is_active", True): CampaignStatus.ACTIVE,
+        ("is_active", "true"): CampaignStatus.ACTIVE,
         ("is_active", False): CampaignStatus.PAUSED,
+        ("is_active", "false"): CampaignStatus.PAUSED,
     },
     parse_id=parsing.number_as_id,
     status=None,
