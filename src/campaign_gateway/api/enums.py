@@ -146,9 +146,12 @@ ERROR_CODES = {
     "stored. Check at the provider whether the copy exists. For a new intent, use a new key.",
     ErrorCode.UNRESOLVED_DUPLICATION: "An earlier request for the same copy is UNKNOWN, or its "
     "copy was found in the meantime: see `duplication` of the payload. Nothing was sent. Wait "
-    "until that duplication is settled.",
+    "until that duplication is settled. If there is no `duplication`, another caller sent that "
+    "request: try again after `retryAfterSeconds`.",
     ErrorCode.UNKNOWN_ACCOUNT: "The account does not exist, or several accounts are possible and "
     "the input names none. Set `account` to a name from `Query.accounts`.",
+    ErrorCode.NOT_ALLOWED: "The caller may not request this copy. The operator of the gateway must "
+    "allow it in the setting `may` of the caller.",
 }
 register_enum(
     ErrorCode,

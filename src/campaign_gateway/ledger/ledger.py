@@ -42,7 +42,8 @@ class KeyHeld:
 class Blocked:
     """The newest attempt at the same copy is UNKNOWN, and the intent does not override it.
 
-    If the intent names it in `override_of`, another intent has overridden it before.
+    It may be of another scope. If it is of the same scope and the intent names it in `override_of`,
+    another intent has overridden it before.
     """
 
     record: Duplication

@@ -14,6 +14,7 @@ from defusedxml.ElementTree import fromstring
 from campaign_gateway.connectors import building, errors, parsing
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
 from campaign_gateway.connectors.contract import (
+    ActivatesCopies,
     Connector,
     ListsCampaigns,
     ProviderRequest,
@@ -81,6 +82,7 @@ class AltcraftConnector(
     Connector[AltcraftCampaignInput],
     ListsCampaigns[AltcraftCampaignInput],
     ReadsCampaigns[AltcraftCampaignInput],
+    ActivatesCopies[AltcraftCampaignInput],
 ):
     """Source: guides.altcraft.com, "Clone campaign" and "Clone a trigger campaign", v72 to v75.
 
@@ -114,6 +116,9 @@ class AltcraftConnector(
                 "isActive can be true only for kind TRIGGER. Activate other copies at Altcraft.",
             )
         return self._request("/campaigns/clone", fields)
+
+    def activates(self, copy_input: AltcraftCampaignInput) -> bool:
+        return copy_input.is_active is True
 
     def parse_response(
         self, copy_input: AltcraftCampaignInput, response: ProviderResponse

@@ -12,6 +12,7 @@ import strawberry
 from campaign_gateway.connectors import account_settings, building, errors, parsing
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
 from campaign_gateway.connectors.contract import (
+    ActivatesCopies,
     Connector,
     ListsCampaigns,
     ProviderRequest,
@@ -140,6 +141,7 @@ class MetaConnector(
     RenamesCopies[MetaCampaignInput],
     ListsCampaigns[MetaCampaignInput],
     ReadsCampaigns[MetaCampaignInput],
+    ActivatesCopies[MetaCampaignInput],
 ):
     """Source: developers.facebook.com, "Ad Campaign Group Copies" (v25.0), read 2026-09, and
     Meta's own description of the API in facebook-business 26.0.3, where these calls are the same.
@@ -178,6 +180,10 @@ class MetaConnector(
             "rename_options": present or None,
         }
         return self._request("POST", f"/{source}/copies", building.form_body(fields))
+
+    def activates(self, copy_input: MetaCampaignInput) -> bool:
+        # The source may be active.
+        return copy_input.status_option != MetaStatusOption.PAUSED
 
     def parse_response(self, copy_input: MetaCampaignInput, response: ProviderResponse) -> Outcome:
         source, copy_id = copy_input.campaign_id, _copy_id_in(parsing.json_object(response) or {})
