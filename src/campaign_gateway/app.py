@@ -22,6 +22,7 @@ from campaign_gateway.api.list_lengths import LIST_LENGTHS
 from campaign_gateway.api.schema import build_schema
 from campaign_gateway.callers.authentication import Authentication, Callers, caller_of
 from campaign_gateway.callers.caller import Caller, Right
+from campaign_gateway.callers.key_set import LOAD_SECONDS, SIZE_LIMIT, KeySetUnavailable
 from campaign_gateway.duplication.reconciliation import reconcile
 from campaign_gateway.duplication.retention import retain
 from campaign_gateway.duplication.service import Duplicator
@@ -31,6 +32,8 @@ from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.model import DEFAULT_TIMING, Timing
 from campaign_gateway.settings import Settings
+from campaign_gateway.transport.document_fetch import fetch_document
+from campaign_gateway.transport.errors import NoResponse
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +122,8 @@ async def create_app(
     keep = timedelta(days=settings.ledger.keep_days)
     remember = timedelta(days=settings.ledger.remember_days)
 
+    callers = Callers(settings.callers, settings.jwt, _fetch_key_set)
+
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         background_tasks = [
@@ -126,8 +131,10 @@ async def create_app(
             _supervise(lambda: retain(ledger, keep, remember, timing), timing.restart_pause),
         ]
         gateway.background_tasks.extend(asyncio.create_task(task) for task in background_tasks)
+        callers.start()
         yield
         await gateway.drain()
+        await callers.close()
         await gateway.close()
 
     cors = Middleware(
@@ -138,7 +145,7 @@ async def create_app(
     )
     authentication = Middleware(
         Authentication,
-        callers=Callers(settings.callers),
+        callers=callers,
         is_public=lambda path: (
             path == "/healthz" or (settings.server.has_graphiql and is_page(path))
         ),
@@ -209,6 +216,14 @@ async def _open_accounts(
         # Duplications from before a change of the configuration are checked at the new address.
         await ledger.move(account.name, account.place)
     return accounts
+
+
+async def _fetch_key_set(url: str) -> bytes:
+    """Raises `KeySetUnavailable`."""
+    try:
+        return await fetch_document(url, limit=SIZE_LIMIT, seconds=LOAD_SECONDS)
+    except NoResponse as failure:
+        raise KeySetUnavailable(str(failure)) from failure
 
 
 async def _supervise(task: Callable[[], Coroutine[Any, Any, None]], restart_pause: float) -> None:

@@ -23,7 +23,7 @@ from pydantic import (
 
 from campaign_gateway.callers.caller import ALL_ACCOUNTS
 from campaign_gateway.callers.keys import shared_ids
-from campaign_gateway.callers.settings import CallerSettings
+from campaign_gateway.callers.settings import CallerSettings, JwtSettings
 from campaign_gateway.connectors.account_settings import (
     NAME,
     AccountSettings,
@@ -113,6 +113,7 @@ class Settings(BaseModel):
     ledger: LedgerSettings = LedgerSettings()
     accounts: Mapping[str, AccountSettings]
     callers: Mapping[str, CallerSettings] = MappingProxyType({})
+    jwt: JwtSettings | None = None
 
     def at(self, host: str, port: int) -> Self:
         """Return the settings with another address to listen on. Raises `SettingsError`."""
@@ -174,11 +175,12 @@ def parse_settings(table: Mapping[str, Any], environment: Mapping[str, str]) -> 
     ledger = reader.section(("ledger",), LedgerSettings, table.get("ledger", {}))
     tables = table.get("accounts", {})
     accounts = dict(reader.accounts(tables))
-    callers = dict(reader.callers(table.get("callers", {}), tables))
+    jwt = reader.section(("jwt",), JwtSettings, table["jwt"]) if "jwt" in table else None
+    callers = dict(reader.callers(table.get("callers", {}), tables, has_tokens="jwt" in table))
     reader.reject_unknown_variables()
     if errors or server is None or ledger is None:
         raise SettingsError(errors)
-    return Settings(server=server, ledger=ledger, accounts=accounts, callers=callers)
+    return Settings(server=server, ledger=ledger, accounts=accounts, callers=callers, jwt=jwt)
 
 
 @dataclass(frozen=True)
@@ -211,12 +213,14 @@ class _Reader:
                     yield name, account
 
     def callers(
-        self, tables: object, accounts: Mapping[str, object]
+        self, tables: object, accounts: Mapping[str, object], *, has_tokens: bool
     ) -> Iterator[tuple[str, CallerSettings]]:
         """Yield the callers. `accounts` are the tables of the accounts, valid or not."""
         if not isinstance(tables, dict):
             self.errors.append("callers: must be tables [callers.NAME]")
             return
+        if has_tokens and not tables:
+            self.errors.append("jwt: no caller is configured; add a table [callers.NAME]")
         keys = {}
         for name, table in tables.items():
             if not self._is_name("callers", name):
@@ -229,7 +233,7 @@ class _Reader:
                     f"callers.{name}.accounts: there is no account {account}"
                     f"{_closest(account, accounts)}"
                 )
-            if not caller.key:
+            if not caller.key and not has_tokens:
                 self.errors.append(f"callers.{name}.key: missing; add it to [callers.{name}]")
             keys[name] = caller.key
             yield name, caller

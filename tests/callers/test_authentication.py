@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from campaign_gateway.callers.authentication import PERSON_LENGTH
+from campaign_gateway.callers.caller import PERSON_LENGTH
 from campaign_gateway.callers.keys import create_key
 from support.calling import CalledGateway, called_gateway, sonarly_input
 

@@ -22,7 +22,7 @@ from campaign_gateway.api.context import CAMPAIGN_LIMIT, ENTITY_LIMIT
 from campaign_gateway.api.enums import DuplicateCampaignStatus
 from campaign_gateway.api.schema import client_sdl
 from campaign_gateway.callers.keys import create_key
-from campaign_gateway.callers.settings import CallerSettings
+from campaign_gateway.callers.settings import CallerSettings, JwtSettings
 from campaign_gateway.cli import _parser
 from campaign_gateway.connectors.account_settings import AccountSettings
 from campaign_gateway.connectors.registry import CONNECTORS
@@ -204,6 +204,7 @@ def test_table_of_settings_has_every_setting_and_its_default() -> None:
         "server": ServerSettings,
         "ledger": LedgerSettings,
         "callers.NAME": CallerSettings,
+        "jwt": JwtSettings,
         "accounts.NAME": AccountSettings,
     }
     fields = {

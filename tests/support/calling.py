@@ -80,6 +80,7 @@ class CalledGateway:
     """A running gateway. `keys` has one key for each caller that has one."""
 
     url: str
+    app: Starlette
     gateway: Gateway
     http: httpx.Client
     keys: Mapping[str, str]
@@ -111,16 +112,16 @@ def called_gateway(
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(
             _running(folder, providers, {**sections, "callers": tables})
-        ) as (url, gateway),
+        ) as (url, app),
         httpx.Client(base_url=url, timeout=30, trust_env=False, verify=NO_CAS) as http,
     ):
-        yield CalledGateway(url, gateway, http, keys)
+        yield CalledGateway(url, app, app.state.gateway, http, keys)
 
 
 @asynccontextmanager
 async def _running(
     folder: Path, providers: Sequence[str], sections: Mapping[str, Mapping[str, object]]
-) -> AsyncIterator[tuple[str, Gateway]]:
+) -> AsyncIterator[tuple[str, Starlette]]:
     mounts = [Mount(f"/{name}", EMULATORS[name].create_emulator()) for name in providers]
     async with serving(Starlette(routes=mounts)) as emulators:
         accounts = {
@@ -140,7 +141,7 @@ async def _running(
         try:
             # Without the background tasks: what is unsettled stays so.
             async with serving(app) as url:
-                yield url, gateway
+                yield url, app
         finally:
             await gateway.drain()
             await gateway.close()

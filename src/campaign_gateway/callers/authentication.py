@@ -1,13 +1,23 @@
 """Finds the caller of each request, or refuses the request."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from campaign_gateway.callers.caller import EVERYONE, Caller, Right, scope_of
+from campaign_gateway.callers.caller import (
+    EVERYONE,
+    PERSON_LENGTH,
+    Caller,
+    Right,
+    is_person,
+    scope_of,
+)
+from campaign_gateway.callers.key_set import KeySet, load_file
 from campaign_gateway.callers.keys import PREFIX, Keys
 from campaign_gateway.callers.refusals import (
     FORBIDDEN,
@@ -16,24 +26,46 @@ from campaign_gateway.callers.refusals import (
     Unauthenticated,
     refusal_response,
 )
-from campaign_gateway.callers.settings import CallerSettings
+from campaign_gateway.callers.settings import CallerSettings, JwtSettings
+from campaign_gateway.callers.tokens import Tokens
 
 # The header in which a caller with the right `name-person` names the person.
 PERSON_HEADER = "campaign-gateway-person"
-PERSON_LENGTH = 200
+
+Fetch = Callable[[str], Awaitable[bytes]]
 
 _BEARER = re.compile(r"bearer +([\x21-\x7e]+)", re.IGNORECASE)
 
 
 class Callers:
-    """The configured callers. If none is configured, every request comes from `EVERYONE`."""
+    """The configured callers. If none is configured, every request comes from `EVERYONE`.
 
-    def __init__(self, settings: Mapping[str, CallerSettings]) -> None:
+    `fetch` returns the document at a URL. It raises `KeySetUnavailable`.
+    """
+
+    def __init__(
+        self, settings: Mapping[str, CallerSettings], jwt: JwtSettings | None, fetch: Fetch
+    ) -> None:
         self._by_name = {
             name: Caller(name, scope_of(name), caller.accounts, caller.may)
             for name, caller in settings.items()
         }
         self._keys = Keys({name: caller.key for name, caller in settings.items()})
+        self._key_set: KeySet | None = None
+        self._tokens: Tokens | None = None
+        if jwt is not None:
+            load = partial(load_file, Path(jwt.jwks.file)) if jwt.jwks else partial(fetch, jwt.url)
+            self._key_set = KeySet(load)
+            self._tokens = Tokens(jwt, self._key_set, self._by_name)
+
+    def start(self) -> None:
+        """Begin to load the keys of tokens, so that the first token does not wait for them."""
+        if self._key_set is not None:
+            self._key_set.start_loading()
+
+    async def close(self) -> None:
+        if self._key_set is not None:
+            await self._key_set.close()
 
     async def identify(self, scope: Scope) -> Caller:
         """Return the caller of a request, given as its ASGI scope. Raises `CallerRefused`."""
@@ -46,7 +78,9 @@ class Callers:
     async def _owner_of(self, credential: str) -> Caller:
         if credential.startswith(PREFIX):
             return self._by_name[self._keys.owner_of(credential)]
-        raise Unauthenticated("a credential that is no key")
+        if self._tokens is None:
+            raise Unauthenticated("a credential that is no key")
+        return await self._tokens.owner_of(credential)
 
 
 def _header_values(scope: Scope, name: str) -> list[str]:
@@ -84,11 +118,6 @@ def _with_person(caller: Caller, names: list[str]) -> Caller:
         )
     # A token shows the person, and the header only claims one.
     return caller if caller.person else replace(caller, person=name)
-
-
-def is_person(name: object) -> bool:
-    """Whether the name of a person can be recorded and shown on one line."""
-    return isinstance(name, str) and 0 < len(name) <= PERSON_LENGTH and name.isprintable()
 
 
 def caller_of(request: Request) -> Caller:

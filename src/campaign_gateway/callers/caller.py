@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+# Characters of a person's name.
+PERSON_LENGTH = 200
+
 # In place of a list of accounts.
 ALL_ACCOUNTS = "*"
 
@@ -37,6 +40,11 @@ class Caller:
 
 # Every request comes from this caller if no callers are configured.
 EVERYONE = Caller(None, "everyone", frozenset({ALL_ACCOUNTS}), frozenset(Right))
+
+
+def is_person(name: object) -> bool:
+    """Whether the name of a person can be recorded, and shown on one line."""
+    return isinstance(name, str) and 0 < len(name) <= PERSON_LENGTH and name.isprintable()
 
 
 def scope_of(name: str) -> str:
