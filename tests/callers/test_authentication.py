@@ -1,4 +1,4 @@
-"""Nothing but /healthz answers without a valid credential, and no answer says why."""
+"""Every path but /healthz needs a valid credential, and no response says what was wrong."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""A caller learns nothing about another caller, whatever it asks.
+"""A caller learns nothing about another caller by any request.
 
 Each request names something of another caller, and is sent again with something that does not exist
 in its place. Both have to get the same bytes, by the same statements and provider calls.

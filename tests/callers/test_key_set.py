@@ -1,4 +1,4 @@
-"""The key set is fetched rarely, whatever callers send and whatever its server does."""
+"""The key set is fetched rarely, with any requests of callers and any faults of its server."""
 
 import asyncio
 import json
