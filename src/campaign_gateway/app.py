@@ -21,7 +21,7 @@ from campaign_gateway.api.context import Context
 from campaign_gateway.api.list_lengths import LIST_LENGTHS
 from campaign_gateway.api.schema import build_schema
 from campaign_gateway.callers.authentication import Authentication, Callers, caller_of
-from campaign_gateway.callers.caller import Caller, Right
+from campaign_gateway.callers.caller import Caller, Right, scope_of
 from campaign_gateway.callers.key_set import LOAD_SECONDS, SIZE_LIMIT, KeySetUnavailable
 from campaign_gateway.duplication.reconciliation import reconcile
 from campaign_gateway.duplication.retention import retain
@@ -118,7 +118,9 @@ async def create_app(
     except LedgerUnavailable:
         await ledger.close()
         raise
-    gateway = Gateway(accounts, ledger, Duplicator(ledger, settings.server.deadline_seconds))
+    quotas = {scope_of(name): caller.quota for name, caller in settings.callers.items()}
+    duplicator = Duplicator(ledger, settings.server.deadline_seconds, quotas)
+    gateway = Gateway(accounts, ledger, duplicator)
     keep = timedelta(days=settings.ledger.keep_days)
     remember = timedelta(days=settings.ledger.remember_days)
 
@@ -129,6 +131,7 @@ async def create_app(
         background_tasks = [
             _supervise(lambda: reconcile(accounts, ledger, timing), timing.restart_pause),
             _supervise(lambda: retain(ledger, keep, remember, timing), timing.restart_pause),
+            _supervise(duplicator.quotas.measure_for_ever, timing.restart_pause),
         ]
         gateway.background_tasks.extend(asyncio.create_task(task) for task in background_tasks)
         callers.start()

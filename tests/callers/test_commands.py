@@ -9,8 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from campaign_gateway.callers.caller import Right
+from campaign_gateway.callers.caller import Caller, Right
 from campaign_gateway.callers.keys import create_key
+from campaign_gateway.duplication.manual_resolution import listing, show
+from campaign_gateway.ledger import open_ledger
+from campaign_gateway.ledger.ids import new_id
+from campaign_gateway.model import Intent
 from campaign_gateway.settings import Settings, SettingsError, parse_settings
 from support.commands import Command, running
 from support.plain import NO_CAS
@@ -124,6 +128,24 @@ def test_invalid_name_or_number_of_days_is_refused(arguments: list[str]) -> None
     assert (refused.returncode, refused.stdout) == (2, "")
 
 
+async def test_operator_sees_who_requested_a_copy(tmp_path: Path) -> None:
+    ledger = await open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    caller = Caller("web-team", "caller:web-team", frozenset({"*"}), frozenset(Right))
+    for key, person in (("a", "ann@example.com"), ("b", None)):
+        intent = Intent(
+            new_id(), new_id(), caller.scope, key, "f", "sonarly", "outreach", "c1", key, "{}",
+            caller=caller.name, person=person,
+        )  # fmt: skip
+        await ledger.begin(intent, ledger.now(), None)
+    header, *rows = await listing(ledger, None)
+    assert header.split()[:4] == ["ID", "STATUS", "REQUESTED", "CALLER"]
+    assert all(" web-team " in row for row in rows)
+    shown = [line for row in rows for line in await show(ledger, row.split()[0], "resolve")]
+    requested_by = [line.split(None, 2)[2] for line in shown if line.startswith("requested by")]
+    assert requested_by == ["web-team", "web-team for ann@example.com"]
+    await ledger.close()
+
+
 # Settings
 
 
@@ -189,7 +211,7 @@ def test_every_error_of_a_caller_is_listed_without_its_hash() -> None:
                 "d": {"key": stored, "accounts": ["outreech"], "may": []},
                 "e": {"key": stored, "accounts": ["outreach"], "may": ["read"]},
                 "f g": {},
-                "h": {"key": {"env": "SURELY_NOT_SET"}, "right": "read"},
+                "h": {"key": {"env": "SURELY_NOT_SET"}, "mays": ["read"]},
             }
         )
     assert raised.value.errors == [
@@ -205,7 +227,7 @@ def test_every_error_of_a_caller_is_listed_without_its_hash() -> None:
         "callers.h.key: the environment variable SURELY_NOT_SET is not set; set it",
         "callers.h.accounts: missing; add it to [callers.h]",
         "callers.h.may: missing; add it to [callers.h]",
-        "callers.h.right: unknown setting; valid names: key, accounts, may",
+        "callers.h.mays: unknown setting; did you mean may?",
         f"callers.e.key: {stored.split(':')[0]} is a key of callers.d too",
     ]
     assert key[20:] not in str(raised.value)

@@ -905,3 +905,24 @@ def test_ids_of_one_gateway_sort_by_age() -> None:
         time.sleep(0.00001)
     assert ids == sorted(set(ids))
     assert all(duplication_id[14] == "7" for duplication_id in ids)
+
+
+async def test_unknown_duplications_of_a_scope_are_counted_up_to_a_limit(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    for number in range(4):
+        await settled(ledger, intent(f"k{number}", requested_name=f"Copy {number}"), UNKNOWN)
+    await settled(ledger, intent("created", requested_name="Created"), Created(COPY))
+    await settled(ledger, intent("theirs", scope="others", requested_name="Theirs"), UNKNOWN)
+    counts = [await ledger.count_unknown("everyone", limit) for limit in (1, 3, 100)]
+    assert counts == [1, 3, 4]
+    assert await ledger.count_unknown("no scope", 100) == 0
+
+
+async def test_records_of_a_scope_are_measured_in_parts(ledger: Ledger, intent: MakeIntent) -> None:
+    for number in range(5):
+        await begun(ledger, intent(f"k{number}", input="x" * 100, requested_name=f"{number}"))
+    await begun(ledger, intent("theirs", scope="others", requested_name="Theirs"))
+    assert await ledger.measure("everyone", "", 3) == (3, 300, "k2")
+    assert await ledger.measure("everyone", "k2", 3) == (2, 200, "k4")
+    assert await ledger.measure("everyone", "k4", 3) == (0, 0, None)

@@ -127,7 +127,8 @@ ERROR_CODES = {
     ErrorCode.PERMISSION_DENIED: "The account's credentials lack a permission. An administrator of "
     "the account at the provider must grant it.",
     ErrorCode.QUOTA_EXCEEDED: "The account's plan allows no more campaigns, or no more calls for "
-    "now. Extend the plan, delete campaigns that are no longer needed, or wait.",
+    "now. Extend the plan, delete campaigns that are no longer needed, or wait. Or the caller has "
+    "reached a limit of the gateway, which `message` names.",
     ErrorCode.CONFLICT: "The campaign, or an object that belongs to it, is in a state that forbids "
     "copying now. Change that state, then follow `retry`.",
     ErrorCode.RATE_LIMITED: "Too many calls. Wait `retryAfterSeconds` if it is set, then follow "

@@ -4,7 +4,9 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from math import ceil
 from pathlib import Path
+from time import monotonic
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,11 +23,13 @@ from campaign_gateway.callers.key_set import KeySet, load_file
 from campaign_gateway.callers.keys import PREFIX, Keys
 from campaign_gateway.callers.refusals import (
     FORBIDDEN,
+    RATE_LIMITED,
     CallerRefused,
     RefusalLog,
     Unauthenticated,
     refusal_response,
 )
+from campaign_gateway.callers.request_rate import RequestRate
 from campaign_gateway.callers.settings import CallerSettings, JwtSettings
 from campaign_gateway.callers.tokens import Tokens
 
@@ -51,6 +55,9 @@ class Callers:
             for name, caller in settings.items()
         }
         self._keys = Keys({name: caller.key for name, caller in settings.items()})
+        self._rates = {
+            name: RequestRate(caller.requests_per_minute) for name, caller in settings.items()
+        }
         self._key_set: KeySet | None = None
         self._tokens: Tokens | None = None
         if jwt is not None:
@@ -72,8 +79,21 @@ class Callers:
         if not self._by_name:
             return EVERYONE
         caller = await self._owner_of(_credential(_header_values(scope, "authorization")))
+        self._limit_rate(caller)
         names = _header_values(scope, PERSON_HEADER)
         return _with_person(caller, names) if names else caller
+
+    def _limit_rate(self, caller: Caller) -> None:
+        assert caller.name is not None
+        wait = self._rates[caller.name].take(monotonic())
+        if wait:
+            raise CallerRefused(
+                429,
+                RATE_LIMITED,
+                "This caller sends more requests than its `requests_per_minute` allows.",
+                f"too many requests of {caller.name}",
+                {"retry-after": str(ceil(wait))},
+            )
 
     async def _owner_of(self, credential: str) -> Caller:
         if credential.startswith(PREFIX):

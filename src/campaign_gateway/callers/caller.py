@@ -21,6 +21,15 @@ class Right(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """What the duplications of a caller may occupy in the ledger. `size` is in bytes."""
+
+    unknown: int
+    records: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """`scope` is the owner of idempotency keys and duplications in the ledger.
 

@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 
 UNAUTHENTICATED = "UNAUTHENTICATED"
 FORBIDDEN = "FORBIDDEN"
+RATE_LIMITED = "RATE_LIMITED"
 
 # The log has each reason once in this time, in seconds, because anybody can cause refusals.
 LOG_SECONDS = 60.0

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from campaign_gateway.callers.caller import Right
+from campaign_gateway.callers.caller import Quota, Right
 from campaign_gateway.callers.key_set import KeySetUnavailable, parse_key_set
 from campaign_gateway.callers.keys import KeySource, parse_hash
 from campaign_gateway.connectors.account_settings import is_loopback, resolve_secret
@@ -42,7 +42,9 @@ class CallerSettings(BaseModel):
     """One caller: its keys, the accounts that it may use, and what it may do there.
 
     `key` is where the hashes of its keys are stored: one source or a list of them. A caller
-    without a key sends tokens, by the rules of `JwtSettings`.
+    without a key sends tokens, by the rules of `JwtSettings`. A minute's requests may come at the
+    same time. The other limits are for its duplications in the ledger: it can start no new ones
+    while they are reached.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -52,6 +54,14 @@ class CallerSettings(BaseModel):
     ] = ()
     accounts: Annotated[frozenset[str], BeforeValidator(_split_list)]
     may: Annotated[frozenset[Right], BeforeValidator(_split_list)]
+    requests_per_minute: int = Field(default=6000, ge=1)
+    unknown_limit: int = Field(default=1000, ge=1)
+    records_limit: int = Field(default=1_000_000, ge=1)
+    megabytes_limit: int = Field(default=1000, ge=1)
+
+    @property
+    def quota(self) -> Quota:
+        return Quota(self.unknown_limit, self.records_limit, self.megabytes_limit * 1_000_000)
 
 
 def _jwks_url(value: str) -> str:

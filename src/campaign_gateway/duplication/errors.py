@@ -51,6 +51,12 @@ MAY_NOT_ACTIVATE = UserError(
     "This caller may not make copies that start active. Nothing was sent. Request a copy that does "
     'not, or let the operator of the gateway add "activate" to the setting `may` of the caller.',
 )
+TOO_MANY_RECORDS = UserError(
+    ErrorCode.QUOTA_EXCEEDED,
+    "The duplications of this caller occupy all the space that it may use in the gateway's ledger. "
+    "Nothing was sent. The operator of the gateway can raise the caller's `records_limit` or "
+    "`megabytes_limit`, or lower `keep_days`.",
+)
 LEDGER_UNWRITABLE = UserError(
     ErrorCode.OVERLOADED,
     "The gateway cannot record anything at the moment, so it sent nothing. Try again with the "
@@ -81,6 +87,14 @@ def check_key(key: str) -> None:
                 field=("idempotencyKey",),
             )
         )
+
+
+def too_many_unknown(limit: int) -> UserError:
+    message = (
+        f"{limit} duplications of this caller are UNKNOWN, and no more are allowed. Nothing was "
+        "sent. Try again when the gateway or an operator has settled some of them."
+    )
+    return UserError(ErrorCode.QUOTA_EXCEEDED, message, retry_after=60)
 
 
 def not_reached(title: str, failure: Exception) -> UserError:

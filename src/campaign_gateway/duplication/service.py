@@ -4,9 +4,10 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from campaign_gateway.accounts import Account, choose_account
-from campaign_gateway.callers.caller import Caller, Right
+from campaign_gateway.callers.caller import Caller, Quota, Right
 from campaign_gateway.connectors.contract import ActivatesCopies, CopyInput, ProviderRequest
 from campaign_gateway.duplication.attempt import attempt, mark_never_sent
 from campaign_gateway.duplication.errors import (
@@ -24,6 +25,7 @@ from campaign_gateway.duplication.errors import (
     check_key,
 )
 from campaign_gateway.duplication.intents import CopyCall, fingerprint, new_call
+from campaign_gateway.duplication.quotas import Quotas
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.engine import CommitUncertain, LedgerUnavailable
 from campaign_gateway.ledger.ledger import Blocked, KeyHeld, NotBegun, NothingToOverride
@@ -64,8 +66,11 @@ class Duplicator:
     seconds, a caller who still waits gets IN_PROGRESS.
     """
 
-    def __init__(self, ledger: Ledger, deadline: float) -> None:
+    def __init__(
+        self, ledger: Ledger, deadline: float, quotas: Mapping[str, Quota] = MappingProxyType({})
+    ) -> None:
         self._ledger = ledger
+        self.quotas = Quotas(ledger, quotas)
         self._deadline = deadline
         self._running: dict[tuple[str, str], _Running] = {}
         self._marking: set[asyncio.Task[None]] = set()
@@ -151,10 +156,11 @@ class Duplicator:
         """
         self._refuse_while_draining()
         request = _build_request(call)
+        await self.quotas.check(call.intent)
         async with call.account.rate_limiter.acquire(timeout=self._deadline):
             self._refuse_while_draining()
             try:
-                return await attempt(self._ledger, call, request)
+                result = await attempt(self._ledger, call, request)
             except CommitUncertain:
                 # The record may exist, and then it would be IN_PROGRESS for ever. Another gateway
                 # may have recorded and sent the same key. So the response must not say that nothing
@@ -166,6 +172,9 @@ class Duplicator:
             except LedgerUnavailable as failure:
                 log.error("the ledger cannot be used: %s", failure)
                 raise Refused(LEDGER_UNWRITABLE) from None
+        if isinstance(result, Duplication):
+            self.quotas.count(call.intent)
+        return result
 
     async def _replay(self, fingerprint: str, record: Duplication) -> DuplicationResult:
         """Return the result of a key, and wait for another gateway if that one is sending it.

@@ -338,6 +338,21 @@ class Ledger:
                 related[campaign_id] = duplication_of_source
         return related
 
+    async def count_unknown(self, scope: str, limit: int) -> int:
+        """Return how many duplications of a scope are UNKNOWN, but count no more than `limit`."""
+        (row,) = await self.engine.read(sql.COUNT_UNKNOWN, {"scope": scope, "limit": limit})
+        return int(row["number"])
+
+    async def measure(self, scope: str, after: str, limit: int) -> tuple[int, int, str | None]:
+        """Measure up to `limit` records of a scope, in the order of their keys.
+
+        Return their number, the characters that they store, and the last key, from which to
+        continue. It is None at the end.
+        """
+        values = {"scope": scope, "after": after, "limit": limit}
+        (row,) = await self.engine.read(sql.MEASURE, values)
+        return int(row["number"]), int(row["size"]), row["last_key"]
+
     async def expire(self, settled_before: datetime, limit: int) -> int:
         """Delete all of settled duplications but the key and the status. Return how many."""
         return len(await self.engine.write(sql.EXPIRE, rows.age_params(settled_before, limit)))

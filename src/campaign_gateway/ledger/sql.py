@@ -319,6 +319,23 @@ WHERE id_namespace = :id_namespace AND campaign_id IN ({_placeholders(values, "c
 """
 
 
+# --- A caller has quotas --------------------------------------------------------------------------
+
+COUNT_UNKNOWN = """
+SELECT count(*) AS number FROM (
+    SELECT 1 FROM duplication WHERE scope = :scope AND status = 'UNKNOWN' LIMIT :limit
+) AS unknown
+"""
+
+_STORED_TEXTS = ("input", "preexisting_ids", "campaign", "warnings", "error", "candidates")
+
+MEASURE = f"""
+SELECT count(*) AS number, coalesce(sum(size), 0) AS size, max(key) AS last_key FROM (
+    SELECT key, {" + ".join(f"coalesce(length({name}), 0)" for name in _STORED_TEXTS)} AS size
+    FROM duplication WHERE scope = :scope AND key > :after ORDER BY key LIMIT :limit
+) AS measured
+"""
+
 # --- The settings change --------------------------------------------------------------------------
 
 ID_NAMESPACES = "SELECT DISTINCT id_namespace FROM duplication WHERE account = :account"

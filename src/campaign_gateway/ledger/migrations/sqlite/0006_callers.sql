@@ -6,3 +6,6 @@ ALTER TABLE duplication ADD COLUMN person TEXT;
 DROP INDEX duplication_unresolved;
 CREATE INDEX duplication_unresolved ON duplication
     (account, source_campaign_id, name_key, requested_at, id) WHERE status = 'UNKNOWN';
+
+-- The number of UNKNOWN duplications of a caller has a limit.
+CREATE INDEX duplication_unknown_of_scope ON duplication (scope) WHERE status = 'UNKNOWN';
