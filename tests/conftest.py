@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from xdist.scheduler import LoadScopeScheduling
 
 from campaign_gateway.accounts import Account, open_account
+from campaign_gateway.callers.caller import EVERYONE
 from campaign_gateway.connectors.contract import ProviderResponse
 from campaign_gateway.connectors.registry import CONNECTORS
 from campaign_gateway.duplication.completion import complete_copy, with_pending_warnings
@@ -207,7 +208,7 @@ def duplicate() -> Callable[[Account, Any], Awaitable[Outcome]]:
         outcome = account.connector.parse_response(campaign, response)
         if not isinstance(outcome, Created):
             return outcome
-        intent = make_intent("everyone", "key", account, campaign)
+        intent = make_intent(EVERYONE, "key", account, campaign)
         made = with_pending_warnings(account, intent, outcome)
         record: Any = _Record(made)
         duplication = Duplication(

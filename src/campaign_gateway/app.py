@@ -13,23 +13,27 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from campaign_gateway.accounts import Account, open_account, unclear_addresses
 from campaign_gateway.api import examples
 from campaign_gateway.api.context import Context
 from campaign_gateway.api.list_lengths import LIST_LENGTHS
 from campaign_gateway.api.schema import build_schema
-from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.callers.authentication import Authentication, Callers, caller_of
+from campaign_gateway.callers.caller import Caller, Right, scope_of
+from campaign_gateway.callers.key_set import LOAD_SECONDS, SIZE_LIMIT, KeySetUnavailable
 from campaign_gateway.duplication.reconciliation import reconcile
 from campaign_gateway.duplication.retention import retain
 from campaign_gateway.duplication.service import Duplicator
-from campaign_gateway.explorer import explorer_routes
+from campaign_gateway.explorer import explorer_routes, is_page
 from campaign_gateway.graphql_http.endpoint import GraphQLOverHTTP
 from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.model import DEFAULT_TIMING, Timing
 from campaign_gateway.settings import Settings
+from campaign_gateway.transport.document_fetch import fetch_document
+from campaign_gateway.transport.errors import NoResponse
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +44,6 @@ BACKGROUND_TASK_SECONDS = 2.0
 # call that is not recorded by then becomes UNKNOWN.
 DRAIN_SLACK = 20
 
-# The gateway does not identify callers yet, so all share one scope of idempotency keys.
-SCOPE = "everyone"
-
 
 @dataclass(frozen=True)
 class Gateway:
@@ -52,6 +53,8 @@ class Gateway:
     ledger: Ledger
     duplicator: Duplicator
     background_tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    # Made once for each caller.
+    _usable: dict[frozenset[str], Mapping[str, Account]] = field(default_factory=dict)
 
     async def drain(self) -> None:
         """Refuse new intents with a user error, and finish and record the running ones."""
@@ -79,8 +82,16 @@ class Gateway:
             await account.transport.close()
         await self.ledger.close()
 
-    def context(self) -> Context:
-        return Context(SCOPE, self.accounts, self.duplicator, self.ledger)
+    def context(self, caller: Caller) -> Context:
+        return Context(caller, self.accounts_of(caller), self.duplicator, self.ledger)
+
+    def accounts_of(self, caller: Caller) -> Mapping[str, Account]:
+        """Return the accounts that the caller may use, in the order of the configuration."""
+        usable = self._usable.get(caller.accounts)
+        if usable is None:
+            usable = {name: each for name, each in self.accounts.items() if caller.may_use(name)}
+            self._usable[caller.accounts] = usable
+        return usable
 
 
 async def create_app(
@@ -107,24 +118,55 @@ async def create_app(
     except LedgerUnavailable:
         await ledger.close()
         raise
-    gateway = Gateway(
-        accounts, ledger, Duplicator(accounts, ledger, settings.server.deadline_seconds)
-    )
-    connectors = {name: CONNECTORS[account.provider] for name, account in settings.accounts.items()}
+    quotas = {scope_of(name): caller.quota for name, caller in settings.callers.items()}
+    duplicator = Duplicator(ledger, settings.server.deadline_seconds, quotas)
+    gateway = Gateway(accounts, ledger, duplicator)
     keep = timedelta(days=settings.ledger.keep_days)
     remember = timedelta(days=settings.ledger.remember_days)
+
+    callers = Callers(settings.callers, settings.jwt, _fetch_key_set)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         background_tasks = [
             _supervise(lambda: reconcile(accounts, ledger, timing), timing.restart_pause),
             _supervise(lambda: retain(ledger, keep, remember, timing), timing.restart_pause),
+            _supervise(duplicator.quotas.measure_for_ever, timing.restart_pause),
         ]
         gateway.background_tasks.extend(asyncio.create_task(task) for task in background_tasks)
+        callers.start()
         yield
         await gateway.drain()
+        await callers.close()
         await gateway.close()
 
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origin_regex=cors_origin_regex,
+        allow_methods=["POST"],
+        allow_headers=["content-type"],
+    )
+    authentication = Middleware(
+        Authentication,
+        callers=callers,
+        is_public=lambda path: (
+            path == "/healthz" or (settings.server.has_graphiql and is_page(path))
+        ),
+    )
+    app = Starlette(
+        routes=_routes(gateway, settings, notes or {}),
+        middleware=[*([cors] if cors_origin_regex else []), authentication],
+        lifespan=lifespan,
+    )
+    # A redirect would use the host that the request names, which may be a malicious one.
+    app.router.redirect_slashes = False
+    app.state.gateway = gateway
+    return app
+
+
+def _routes(
+    gateway: Gateway, settings: Settings, notes: Mapping[str, Iterable[str]]
+) -> list[BaseRoute]:
     async def root(_request: Request) -> Response:
         # A path alone, because a request may name any host.
         return RedirectResponse("/graphiql")
@@ -136,38 +178,33 @@ async def create_app(
         if gateway.duplicator.is_draining:
             return PlainTextResponse("stopping\n", 503)
         try:
-            warnings = await ledger.check()
+            warnings = await gateway.ledger.check()
         except LedgerUnavailable as failure:
             return PlainTextResponse(f"the ledger cannot be used: {failure}\n", 503)
         return PlainTextResponse("".join(["ready\n", *(f"warning: {text}\n" for text in warnings)]))
 
+    def may_introspect(request: Request) -> bool:
+        return settings.server.introspection and Right.INTROSPECT in caller_of(request).rights
+
+    def example_tabs(request: Request) -> list[dict[str, object]]:
+        usable = gateway.accounts_of(caller_of(request))
+        return examples.tabs({name: type(usable[name].connector) for name in usable}, notes)
+
     graphql = GraphQLOverHTTP(
         build_schema(),
         LIST_LENGTHS,
-        gateway.context,
-        introspection_disabled=not settings.server.introspection,
+        lambda request: gateway.context(caller_of(request)),
+        may_introspect,
     )
-    cors = Middleware(
-        CORSMiddleware,
-        allow_origin_regex=cors_origin_regex,
-        allow_methods=["POST"],
-        allow_headers=["content-type"],
+    page = (
+        [Route("/", root), *explorer_routes(example_tabs)] if settings.server.has_graphiql else []
     )
-    app = Starlette(
-        routes=[
-            Route("/", root),
-            Route("/graphql", graphql),
-            *explorer_routes(lambda: examples.tabs(connectors, notes or {})),
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-        ],
-        middleware=[cors] if cors_origin_regex else [],
-        lifespan=lifespan,
-    )
-    # A redirect would use the host that the request names, which may be a malicious one.
-    app.router.redirect_slashes = False
-    app.state.gateway = gateway
-    return app
+    return [
+        Route("/graphql", graphql),
+        *page,
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+    ]
 
 
 async def _open_accounts(
@@ -182,6 +219,14 @@ async def _open_accounts(
         # Duplications from before a change of the configuration are checked at the new address.
         await ledger.move(account.name, account.place)
     return accounts
+
+
+async def _fetch_key_set(url: str) -> bytes:
+    """Raises `KeySetUnavailable`."""
+    try:
+        return await fetch_document(url, limit=SIZE_LIMIT, seconds=LOAD_SECONDS)
+    except NoResponse as failure:
+        raise KeySetUnavailable(str(failure)) from failure
 
 
 async def _supervise(task: Callable[[], Coroutine[Any, Any, None]], restart_pause: float) -> None:

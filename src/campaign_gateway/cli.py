@@ -4,15 +4,19 @@ import argparse
 import asyncio
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypeVar
 
 from campaign_gateway.api.schema import client_sdl, federation_sdl
 from campaign_gateway.app import create_app
+from campaign_gateway.callers.keys import create_key
+from campaign_gateway.connectors.account_settings import NAME
 from campaign_gateway.duplication.manual_resolution import (
     UNSETTLED,
     CannotResolve,
@@ -29,6 +33,8 @@ from campaign_gateway.server.server import CannotListen, create_server, listen, 
 from campaign_gateway.settings import Settings, SettingsError, load_ledger_settings, load_settings
 
 Result = TypeVar("Result")
+
+MAX_DAYS = 36500
 
 
 def main() -> None:
@@ -100,6 +106,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(resolve)
     resolve.set_defaults(run=_resolve)
 
+    key = commands.add_parser("key", help="create a key with which a caller calls the gateway")
+    key_verbs = key.add_subparsers(required=True, metavar="VERB")
+    created = key_verbs.add_parser("create", help="print a new key, and the hash to store")
+    created.add_argument("name", metavar="NAME", type=_caller_name, help="the caller's name")
+    created.add_argument(
+        "--days", type=_days, help="for how many days the key is valid; default: without an end"
+    )
+    created.set_defaults(run=_create_key)
+
     schema = commands.add_parser("schema", help="print the GraphQL schema for clients")
     schema.add_argument(
         "--federation",
@@ -133,6 +148,18 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _caller_name(text: str) -> str:
+    if not re.fullmatch(NAME, text):
+        raise argparse.ArgumentTypeError("has up to 64 letters, digits, '.', '_' or '-'")
+    return text
+
+
+def _days(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_DAYS:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to {MAX_DAYS}")
+    return int(text)
+
+
 def _config_of(arguments: argparse.Namespace) -> Path:
     if arguments.config is None:
         raise SettingsError(["set the file with --config or CAMPAIGN_GATEWAY_CONFIG"])
@@ -143,12 +170,13 @@ def _serve(arguments: argparse.Namespace) -> None:
     settings = load_settings(_config_of(arguments))
     host = arguments.host or settings.server.host
     port = settings.server.port if arguments.port is None else arguments.port
+    settings = settings.at(host, port)
     log_to_stderr()
-    asyncio.run(_serve_until_stopped(settings, host, port))
+    asyncio.run(_serve_until_stopped(settings))
 
 
-async def _serve_until_stopped(settings: Settings, host: str, port: int) -> None:
-    listener = listen(host, port)
+async def _serve_until_stopped(settings: Settings) -> None:
+    listener = listen(settings.server.host, settings.server.port)
     server = create_server(await create_app(settings))
     logging.getLogger(__name__).info("listening on %s port %s", *listener.getsockname()[:2])
     await server.serve(sockets=[listener])
@@ -209,6 +237,37 @@ def _resolve(arguments: argparse.Namespace) -> None:
 
     _with_ledger(arguments, resolve)
     _show(arguments)
+
+
+KEY_CREATED = """\
+The key, which is shown only now. Give it to {name}, which sends it in this header:
+  Authorization: Bearer {key}
+
+Its hash, which the gateway needs. The key cannot be computed from it:
+  {stored}
+
+{until}Store the hash where the gateway finds it, for example in an environment variable:
+  {variable}={stored}
+
+And add the caller to the configuration, with the accounts that it may use:
+  [callers.{name}]
+  key = {{ env = "{variable}" }}
+  accounts = ["*"]
+  may = ["copy", "read"]
+"""
+
+
+def _create_key(arguments: argparse.Namespace) -> None:
+    # One more, because the key ends when that day begins.
+    ends_on = arguments.days and datetime.now(UTC).date() + timedelta(days=arguments.days + 1)
+    key, stored = create_key(ends_on)
+    variable = re.sub(r"[.-]", "_", arguments.name).upper() + "_KEY_HASH"
+    until = f"The key is valid until {ends_on} begins, in UTC.\n" if ends_on else ""
+    sys.stdout.write(
+        KEY_CREATED.format(
+            name=arguments.name, key=key, stored=stored, variable=variable, until=until
+        )
+    )
 
 
 def _schema(arguments: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """Plain values that every room uses: campaigns, outcomes of a call, errors for callers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -48,6 +49,7 @@ class ErrorCode(StrEnum):
     IDEMPOTENCY_KEY_EXPIRED = "IDEMPOTENCY_KEY_EXPIRED"
     UNRESOLVED_DUPLICATION = "UNRESOLVED_DUPLICATION"
     UNKNOWN_ACCOUNT = "UNKNOWN_ACCOUNT"
+    NOT_ALLOWED = "NOT_ALLOWED"
 
 
 class WarningCode(StrEnum):
@@ -69,7 +71,7 @@ class Retry(StrEnum):
 
 
 # What to do after errors that no record has, and that the same key would get again.
-RETRY_WITHOUT_RECORD = {
+RETRY_WITHOUT_RECORD: Mapping[ErrorCode | None, Retry] = {
     ErrorCode.IDEMPOTENCY_KEY_REUSED: Retry.NO,
     ErrorCode.IDEMPOTENCY_KEY_EXPIRED: Retry.NO,
     ErrorCode.UNRESOLVED_DUPLICATION: Retry.WAIT,
@@ -93,7 +95,9 @@ class UserError:
         Without a record only the same key is safe: another gateway may be using it right now.
         """
         if not is_recorded:
-            return RETRY_WITHOUT_RECORD.get(self.code, Retry.SAME_KEY)
+            # With a time the duplication is another caller's, whose result this one cannot read.
+            is_other_s = self.code is ErrorCode.UNRESOLVED_DUPLICATION and self.retry_after
+            return RETRY_WITHOUT_RECORD.get(None if is_other_s else self.code, Retry.SAME_KEY)
         return Retry.WAIT if self.code is ErrorCode.OUTCOME_UNKNOWN else Retry.NEW_KEY
 
 
@@ -189,6 +193,7 @@ class Intent:
     campaign id is unique: accounts that see the same campaigns share it. `override_of` is the id
     of an UNKNOWN duplication of the same copy that the caller accepts to be copied twice. The
     ledger removes it when the attempt is rejected, because then it has overridden nothing.
+    `caller` and `person` are who requested it; None if that is not known.
     """
 
     id: str
@@ -203,6 +208,8 @@ class Intent:
     input: str
     id_namespace: str = ""
     override_of: str | None = None
+    caller: str | None = None
+    person: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

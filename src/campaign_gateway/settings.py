@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
@@ -20,10 +21,28 @@ from pydantic import (
     model_validator,
 )
 
-from campaign_gateway.connectors.account_settings import NAME, AccountSettings, resolve_secret
+from campaign_gateway.callers.caller import ALL_ACCOUNTS
+from campaign_gateway.callers.keys import shared_ids
+from campaign_gateway.callers.settings import CallerSettings, JwtSettings
+from campaign_gateway.connectors.account_settings import (
+    NAME,
+    AccountSettings,
+    is_loopback,
+    resolve_secret,
+)
 from campaign_gateway.connectors.registry import CONNECTORS
 
 ENVIRONMENT_PREFIX = "CAMPAIGN_GATEWAY_"
+
+NO_CALLERS = """\
+server.host: {host} can be reached from other machines, and no callers are configured, so \
+anybody there could copy campaigns. Create a key with `campaign-gateway key create web-team`, \
+and add its caller to the configuration, for example:
+    [callers.web-team]
+    key = {{ env = "WEB_TEAM_KEY_HASH" }}
+    accounts = ["*"]
+    may = ["copy", "read"]
+  Or listen on 127.0.0.1."""
 
 Section = TypeVar("Section", bound=BaseModel)
 
@@ -33,6 +52,7 @@ class ServerSettings(BaseModel):
 
     If a copy takes longer than `deadline_seconds`, the caller gets IN_PROGRESS. Without
     `introspection`, /graphql does not show its schema to anyone, not even to a federation composer.
+    `graphiql` None: the page is there if the gateway listens on loopback.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -41,6 +61,11 @@ class ServerSettings(BaseModel):
     port: int = Field(default=8000, ge=0, le=65535)
     deadline_seconds: float = Field(default=25, gt=0, le=600)
     introspection: bool = True
+    graphiql: bool | None = None
+
+    @property
+    def has_graphiql(self) -> bool:
+        return is_loopback(self.host) if self.graphiql is None else self.graphiql
 
 
 def _ledger_url(setting: object) -> str:
@@ -87,6 +112,15 @@ class Settings(BaseModel):
     server: ServerSettings = ServerSettings()
     ledger: LedgerSettings = LedgerSettings()
     accounts: Mapping[str, AccountSettings]
+    callers: Mapping[str, CallerSettings] = MappingProxyType({})
+    jwt: JwtSettings | None = None
+
+    def at(self, host: str, port: int) -> Self:
+        """Return the settings with another address to listen on. Raises `SettingsError`."""
+        if not self.callers and not is_loopback(host):
+            raise SettingsError([NO_CALLERS.format(host=host)])
+        server = self.server.model_copy(update={"host": host, "port": port})
+        return self.model_copy(update={"server": server})
 
 
 class SettingsError(Exception):
@@ -139,11 +173,14 @@ def parse_settings(table: Mapping[str, Any], environment: Mapping[str, str]) -> 
     reader = _Reader(environment, errors)
     server = reader.section(("server",), ServerSettings, table.get("server", {}))
     ledger = reader.section(("ledger",), LedgerSettings, table.get("ledger", {}))
-    accounts = dict(reader.accounts(table.get("accounts", {})))
+    tables = table.get("accounts", {})
+    accounts = dict(reader.accounts(tables))
+    jwt = reader.section(("jwt",), JwtSettings, table["jwt"]) if "jwt" in table else None
+    callers = dict(reader.callers(table.get("callers", {}), tables, has_tokens="jwt" in table))
     reader.reject_unknown_variables()
     if errors or server is None or ledger is None:
         raise SettingsError(errors)
-    return Settings(server=server, ledger=ledger, accounts=accounts)
+    return Settings(server=server, ledger=ledger, accounts=accounts, callers=callers, jwt=jwt)
 
 
 @dataclass(frozen=True)
@@ -165,17 +202,51 @@ class _Reader:
             return
         for name, table in tables.items():
             provider = table.get("provider") if isinstance(table, dict) else None
-            if not re.fullmatch(NAME, name):
-                self.errors.append(
-                    f"accounts.{name}: must be named with up to 64 letters, digits, '.', '_' or '-'"
-                )
-            elif not isinstance(provider, str) or provider not in CONNECTORS:
+            if not self._is_name("accounts", name):
+                continue
+            if not isinstance(provider, str) or provider not in CONNECTORS:
                 known = ", ".join(sorted(CONNECTORS))
                 self.errors.append(f"accounts.{name}.provider: must be one of {known}")
             else:
                 account = self.section(("accounts", name), CONNECTORS[provider].Account, table)
                 if account is not None:
                     yield name, account
+
+    def callers(
+        self, tables: object, accounts: Mapping[str, object], *, has_tokens: bool
+    ) -> Iterator[tuple[str, CallerSettings]]:
+        """Yield the callers. `accounts` are the tables of the accounts, valid or not."""
+        if not isinstance(tables, dict):
+            self.errors.append("callers: must be tables [callers.NAME]")
+            return
+        if has_tokens and not tables:
+            self.errors.append("jwt: no caller is configured; add a table [callers.NAME]")
+        keys = {}
+        for name, table in tables.items():
+            if not self._is_name("callers", name):
+                continue
+            caller = self.section(("callers", name), CallerSettings, table)
+            if caller is None:
+                continue
+            for account in sorted(caller.accounts - {ALL_ACCOUNTS} - accounts.keys()):
+                self.errors.append(
+                    f"callers.{name}.accounts: there is no account {account}"
+                    f"{_closest(account, accounts)}"
+                )
+            if not caller.key and not has_tokens:
+                self.errors.append(f"callers.{name}.key: missing; add it to [callers.{name}]")
+            keys[name] = caller.key
+            yield name, caller
+        for name, other, key_id in shared_ids(keys):
+            self.errors.append(f"callers.{name}.key: {key_id} is a key of callers.{other} too")
+
+    def _is_name(self, section: str, name: str) -> bool:
+        if re.fullmatch(NAME, name):
+            return True
+        self.errors.append(
+            f"{section}.{name}: must be named with up to 64 letters, digits, '.', '_' or '-'"
+        )
+        return False
 
     def section(
         self, place: tuple[str, ...], model: type[Section], table: object

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from campaign_gateway.api import entities
 from campaign_gateway.api.context import CAMPAIGN_LIMIT, ENTITY_LIMIT
+from campaign_gateway.callers.caller import EVERYONE
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse
 from campaign_gateway.duplication.campaign_reads import LOOKUPS_AT_ONCE
 from campaign_gateway.ledger import Ledger
@@ -453,8 +454,8 @@ async def test_duplication_of_another_scope_is_not_found(
     mine: Any = gateway.sandbox.server._gateway
     first, copy = made[0]
     keys = [duplication(first), campaign("sonarly", copy), duplication(first.upper())]
-    own = await entities.resolve(mine.context(), keys)
-    others = await entities.resolve(replace(mine.context(), scope="another caller"), keys)
+    own = await entities.resolve(mine.context(EVERYONE), keys)
+    others = await entities.resolve(mine.context(replace(EVERYONE, scope="another caller")), keys)
     assert [getattr(entity, "id", None) for entity in own] == [first, copy, first]
     assert (others[0], others[2]) == (None, None)
     # Only the record of the other scope has the account group, which the read needs.

@@ -1,9 +1,10 @@
-"""The cost of the ledger, for the report. Machines differ, so no time is asserted."""
+"""The cost of the ledger and of finding callers. Machines differ, so no time is asserted."""
 
 from pathlib import Path
 
 import pytest
 
+from bench import caller_cost
 from bench.ledger_cost import CALLERS, measure
 from support.figures import Figures
 
@@ -25,3 +26,9 @@ async def test_cost_of_a_ledger_call_is_measured(
             assert cost.writes_per_commit is not None
             assert cost.writes_per_commit > 1.5
         figures.measured[f"ledger in {engine}, {callers} callers"] = str(cost)
+
+
+@pytest.mark.parametrize("requests", [1000, pytest.param(20_000, marks=pytest.mark.long)])
+async def test_cost_of_finding_a_caller_is_measured(requests: int, figures: Figures) -> None:
+    for name, microseconds in (await caller_cost.measure(requests)).items():
+        figures.measured[f"finding the caller by a {name}"] = f"{microseconds:.0f} us CPU a request"

@@ -17,6 +17,7 @@ from campaign_gateway.api.inputs import DuplicateCampaignInput
 from campaign_gateway.api.schema import client_sdl
 from campaign_gateway.connectors.account_settings import AccountSettings
 from campaign_gateway.connectors.contract import (
+    ActivatesCopies,
     Connector,
     HasIdNamespaces,
     ListsCampaigns,
@@ -89,6 +90,7 @@ def test_provider_is_named_only_in_its_files_and_two_lists(provider: str) -> Non
 
 
 CAPABILITIES = [
+    ActivatesCopies,
     HasIdNamespaces,
     ListsCampaigns,
     ReadsCampaigns,

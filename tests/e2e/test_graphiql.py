@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -19,6 +20,8 @@ from playwright.sync_api import (
     expect,
     sync_playwright,
 )
+
+from support.calling import CalledGateway, called_gateway
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_FLAGS = [
@@ -217,3 +220,44 @@ def test_page_opens_if_the_examples_cannot_be_read(page: Page, sandbox_url: str)
     write_operation(page, "{ __typename }")
     page.wait_for_timeout(500)
     assert json.loads(execute(page).body()) == {"data": {"__typename": "Query"}}
+
+
+@pytest.fixture
+def called(tmp_path: Path) -> Iterator[CalledGateway]:
+    callers = {"admin": {"accounts": "*", "may": ["copy", "read", "introspect"]}}
+    with called_gateway(tmp_path, callers, ["sonarly"]) as running:
+        yield running
+
+
+def test_page_asks_for_a_key_and_keeps_it_for_the_tab_alone(
+    browser: Browser, called: CalledGateway
+) -> None:
+    if called.http.get("/graphiql").status_code == 503:
+        give_up("the GraphiQL bundle is not built")
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    page.goto(f"{called.url}/graphiql")
+    field = page.get_by_label("Key or token of a caller")
+    expect(page.locator("#key")).to_contain_text("This gateway needs a key.")
+    field.fill("cgw_wrong")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.locator("#key")).to_contain_text("The gateway does not accept this key.")
+    field.fill(called.keys["admin"])
+    with page.expect_response("**/graphql") as introspection:
+        page.get_by_role("button", name="Continue").click()
+    assert "__schema" in introspection.value.json()["data"]
+    expect(page.locator("#key")).to_have_count(0)
+    payload = execute(page).json()["data"]["duplicateCampaign"]
+    assert payload["status"] == "CREATED"
+
+    # A reload is the same tab.
+    with page.expect_response("**/graphiql/examples.json") as examples:
+        page.reload()
+    assert examples.value.status == 200
+    assert called.keys["admin"] not in page.evaluate("JSON.stringify({...localStorage})")
+    assert page.evaluate("document.cookie") == ""
+    other_tab = context.new_page()
+    other_tab.goto(f"{called.url}/graphiql")
+    expect(other_tab.locator("#key")).to_contain_text("This gateway needs a key.")
+    context.close()

@@ -21,6 +21,8 @@ import campaign_gateway
 from campaign_gateway.api.context import CAMPAIGN_LIMIT, ENTITY_LIMIT
 from campaign_gateway.api.enums import DuplicateCampaignStatus
 from campaign_gateway.api.schema import client_sdl
+from campaign_gateway.callers.keys import create_key
+from campaign_gateway.callers.settings import CallerSettings, JwtSettings
 from campaign_gateway.cli import _parser
 from campaign_gateway.connectors.account_settings import AccountSettings
 from campaign_gateway.connectors.registry import CONNECTORS
@@ -163,12 +165,19 @@ def test_each_python_block_can_be_parsed(block: str) -> None:
 
 # Configuration
 
+HASH = create_key()[1]
+
 
 @pytest.mark.parametrize("block", code_blocks("toml"))
-def test_each_configuration_is_accepted(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_configuration_is_accepted(
+    block: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     block = block.replace("/etc/ssl/company-ca.pem", certifi.where())
     for name in re.findall(r'env = "(\w+)"', block):
-        monkeypatch.setenv(name, "key-us21")
+        monkeypatch.setenv(name, HASH if name.endswith("_HASH") else "key-us21")
+    secrets = tmp_path / "secrets"
+    secrets.write_text(HASH)
+    block = re.sub(r'"/run/secrets/[\w-]+"', f'"{secrets}"', block)
     monkeypatch.setenv("DATABASE_URL", "postgresql://user:password@host/database")
     table = tomllib.loads(block)
     table.setdefault("accounts", {"outreach": {"provider": "sonarly", "api_key": "key"}})
@@ -194,6 +203,8 @@ def test_table_of_settings_has_every_setting_and_its_default() -> None:
     sections: dict[str, type[BaseModel]] = {
         "server": ServerSettings,
         "ledger": LedgerSettings,
+        "callers.NAME": CallerSettings,
+        "jwt": JwtSettings,
         "accounts.NAME": AccountSettings,
     }
     fields = {
@@ -204,7 +215,7 @@ def test_table_of_settings_has_every_setting_and_its_default() -> None:
     assert shown.keys() == fields.keys()
     for name, field in fields.items():
         default = field.default
-        if field.is_required() or default is None:
+        if field.is_required() or default is None or default == ():
             assert not re.match(r"`", shown[name])
             continue
         value = default.get_secret_value() if hasattr(default, "get_secret_value") else default

@@ -6,13 +6,14 @@ from pathlib import Path
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import Request
 
 from campaign_gateway.explorer import explorer_routes
 
 keys = count()
 
 
-def examples() -> list[dict[str, object]]:
+def examples(_request: Request) -> list[dict[str, object]]:
     return [{"title": "One", "query": "{ a }", "variables": {"idempotencyKey": str(next(keys))}}]
 
 

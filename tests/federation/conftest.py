@@ -19,7 +19,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from campaign_gateway.connectors.registry import CONNECTORS
+from support.calling import CalledGateway, called_gateway
 from support.commands import running
+from support.issuer import issuing, jwt_section
 from support.node import node
 from support.plain import NO_CAS
 
@@ -55,16 +57,22 @@ class Router:
     name: str
     url: str
     sandbox: Sandbox
+    called: CalledGateway
     requests: list[dict[str, Any]] = field(default_factory=list)
 
-    def execute(self, query: str, **variables: object) -> dict[str, Any]:
+    def execute(
+        self, query: str, credential: str | None = None, **variables: object
+    ) -> dict[str, Any]:
         body = {"query": query, "variables": variables}
-        response = httpx.post(self.url, json=body, timeout=60, trust_env=False, verify=NO_CAS)
+        headers = {"authorization": f"Bearer {credential}"} if credential else {}
+        response = httpx.post(
+            self.url, json=body, headers=headers, timeout=60, trust_env=False, verify=NO_CAS
+        )
         content: dict[str, Any] = response.json()
         return content
 
-    def ask(self, query: str, **variables: object) -> Any:
-        content = self.execute(query, **variables)
+    def ask(self, query: str, credential: str | None = None, **variables: object) -> Any:
+        content = self.execute(query, credential, **variables)
         assert "errors" not in content, content["errors"]
         return content["data"]
 
@@ -82,26 +90,44 @@ def sandbox() -> Iterator[Sandbox]:
         assert command.stop(signal.SIGINT) == 0
 
 
+@pytest.fixture(scope="module")
+def called(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CalledGateway]:
+    """A gateway with callers, which the proxy uses for each request that has a credential."""
+    callers: dict[str, dict[str, object]] = {
+        "web-team": {"accounts": ["sonarly"], "may": ["copy", "read"]},
+        "store": {"accounts": ["braze"], "may": ["copy", "read"]},
+    }
+    with (
+        issuing() as issuer,
+        called_gateway(
+            tmp_path_factory.mktemp("called"), callers, jwt=jwt_section(issuer)
+        ) as running,
+    ):
+        yield running
+
+
 @pytest.fixture(scope="module", params=["apollo", "hive"])
 def router(
     request: pytest.FixtureRequest,
     sandbox: Sandbox,
+    called: CalledGateway,
     serve: Callable[[ASGIApp], str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Router]:
     requests: list[dict[str, Any]] = []
-    ours = serve(recording_proxy(sandbox.url, requests)) + "/graphql"
+    ours = serve(recording_proxy(sandbox.url, called.url, requests)) + "/graphql"
     supergraph = tmp_path_factory.mktemp("federation") / f"{request.param}.graphql"
     with started(SCRIPT, request.param, ours, str(supergraph)) as served:
-        yield Router(request.param, served["url"], sandbox, requests)
+        yield Router(request.param, served["url"], sandbox, called, requests)
 
 
-def recording_proxy(target: str, requests: list[dict[str, Any]]) -> Starlette:
+def recording_proxy(sandbox_url: str, called_url: str, requests: list[dict[str, Any]]) -> Starlette:
     """Return a proxy that records the requests and passes them on unchanged."""
 
     async def pass_on(request: Request) -> Response:
         requests.append(await request.json())
-        kept = {"accept", "content-type"}
+        kept = {"accept", "authorization", "content-type"}
+        target = f"{called_url}/graphql" if "authorization" in request.headers else sandbox_url
         headers = {name: value for name, value in request.headers.items() if name in kept}
         async with httpx.AsyncClient(timeout=60, trust_env=False, verify=NO_CAS) as client:
             response = await client.post(target, content=await request.body(), headers=headers)

@@ -7,31 +7,47 @@ import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { ApolloGateway } from '@apollo/gateway';
+import { ApolloGateway, RemoteGraphQLDataSource } from '@apollo/gateway';
 import { ApolloServer } from '@apollo/server';
 import { startStandaloneServer } from '@apollo/server/standalone';
 import { composers } from './composers.mjs';
 import { sdl as reviewsSdl, serveReviews } from './reviews.mjs';
 
 const HIVE = fileURLToPath(new URL('../node_modules/.bin/hive-gateway', import.meta.url));
+const HIVE_CONFIG = fileURLToPath(new URL('hive.config.mjs', import.meta.url));
 const START_SECONDS = 60;
 
 const routers = { apollo: startApollo, hive: startHive };
 
+/** Forwards the credential of a client to the subgraphs. */
+class Forwarding extends RemoteGraphQLDataSource {
+  willSendRequest({ request, context }) {
+    if (context.authorization) {
+      request.http.headers.set('authorization', context.authorization);
+    }
+  }
+}
+
 async function startApollo(subgraphs) {
   const { supergraph } = composers.apollo(subgraphs);
   const server = new ApolloServer({
-    gateway: new ApolloGateway({ supergraphSdl: supergraph }),
+    gateway: new ApolloGateway({
+      supergraphSdl: supergraph,
+      buildService: ({ url }) => new Forwarding({ url }),
+    }),
     includeStacktraceInErrorResponses: false,
   });
-  const { url } = await startStandaloneServer(server, { listen: { host: '127.0.0.1', port: 0 } });
+  const { url } = await startStandaloneServer(server, {
+    listen: { host: '127.0.0.1', port: 0 },
+    context: async ({ req }) => ({ authorization: req.headers.authorization }),
+  });
   return { url, stop: () => server.stop() };
 }
 
 async function startHive(subgraphs, file) {
   writeFileSync(file, composers.guild(subgraphs).supergraph);
   const port = String(await freePort());
-  const options = ['supergraph', file, '--host', '127.0.0.1', '--port', port];
+  const options = ['supergraph', file, '--host', '127.0.0.1', '--port', port, '-c', HIVE_CONFIG];
   const hive = spawn(process.execPath, [HIVE, ...options], {
     env: { ...process.env, DISABLE_OPENTELEMETRY: '1', FORK: '1', NODE_ENV: 'production' },
     // Its log must not mix with the one line that the test reads.

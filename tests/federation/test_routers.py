@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from campaign_gateway.connectors.registry import CONNECTORS
+from support.issuer import claims_of, token
 
 GROUP = {"accountGroupId": "507f1f77bcf86cd799439001", "audienceId": "507f1f77bcf86cd799439021"}
 SOURCES: dict[str, dict[str, Any]] = {
@@ -261,3 +262,35 @@ def refused(router: Any, query: str, variables: dict[str, Any], *members: str) -
         return None
     (message,) = messages
     return message
+
+
+def test_credential_of_the_client_decides_what_it_sees(router: Any, name: str) -> None:
+    """The router forwards a key or a token, and the gateway verifies it itself."""
+    keys = router.called.keys
+    accounts = "{ accounts { name } }"
+    assert router.ask(accounts, keys["web-team"]) == {"accounts": [{"name": "sonarly"}]}
+    assert router.ask(accounts, keys["store"]) == {"accounts": [{"name": "braze"}]}
+    assert router.ask(accounts, token()) == {"accounts": [{"name": "sonarly"}]}
+
+    query = """mutation Copy($input: DuplicateCampaignInput!, $key: String!) {
+      duplicateCampaign(input: $input, idempotencyKey: $key) {
+        status duplication { id requestedBy { caller person } } } }"""
+    copy_input = {"sonarly": {**SOURCES["sonarly"], "name": name}}
+    made = router.ask(query, token(), input=copy_input, key=str(uuid.uuid4()))["duplicateCampaign"]
+    assert made["status"] == "CREATED"
+    assert made["duplication"]["requestedBy"] == {
+        "caller": "web-team",
+        "person": "ann@example.com",
+    }
+    found = "query Find($id: ID!) { duplication(id: $id) { status } }"
+    duplication_id = made["duplication"]["id"]
+    assert router.ask(found, keys["web-team"], id=duplication_id)["duplication"]
+    assert router.ask(found, keys["store"], id=duplication_id) == {"duplication": None}
+
+
+def test_wrong_credential_is_refused_behind_the_router(router: Any) -> None:
+    expired = token(claims_of(exp=1))
+    for credential in (expired, "cgw_wrong"):
+        content = router.execute("{ accounts { name } }", credential)
+        assert content["errors"]
+        assert not content.get("data")

@@ -229,12 +229,13 @@ async def test_unknown_duplication_blocks_the_same_copy_with_a_new_key(
     for again in (intent("again"), intent("spaces", requested_name=" Copy\u2003")):
         assert await ledger.begin(again, NOW, None) == Blocked(unknown)
         assert await ledger.get(None, again.id) is None
+    theirs = intent("theirs", scope="others")
+    assert await ledger.begin(theirs, NOW, None) == Blocked(unknown)
     others: dict[str, dict[str, str | None]] = {
         "name": {"requested_name": "Another"},
         "no name": {"requested_name": None},
         "source": {"source_campaign_id": "c2"},
         "account": {"account": "braze-2"},
-        "scope": {"scope": "others"},
     }
     for key, changes in others.items():
         assert await ledger.begin(intent(key, **changes), NOW, None) == Begun()
@@ -269,6 +270,33 @@ async def test_override_must_name_the_newest_unknown_duplication(
         assert await ledger.begin(third, NOW, None) == Blocked(second)
     third = intent("third", override_of=second.intent.id)
     assert await ledger.begin(third, NOW, None) == Begun()
+
+
+async def test_override_cannot_name_a_duplication_of_another_scope(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    unknown = await settled(ledger, intent("first"), UNKNOWN)
+    for named in (None, new_id(), unknown.intent.id):
+        theirs = intent("theirs", scope="others", override_of=named)
+        assert await ledger.begin(theirs, NOW, None) == Blocked(unknown)
+    await ledger.settle(unknown.intent, REJECTED, NOW, None)
+    for named in (new_id(), unknown.intent.id):
+        theirs = intent("theirs", scope="others", override_of=named)
+        assert await ledger.begin(theirs, NOW, None) == NothingToOverride()
+
+
+async def test_newer_duplication_of_another_scope_prevents_an_override(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    mine, theirs = intent("mine"), intent("theirs", scope="others")
+    for each in (mine, theirs):
+        assert await ledger.begin(each, NOW, None) == Begun()
+    for each in (mine, theirs):
+        await ledger.settle(each, UNKNOWN, NOW, None)
+    again = intent("again", override_of=mine.id)
+    blocked = await ledger.begin(again, NOW, None)
+    assert isinstance(blocked, Blocked)
+    assert blocked.record.intent == theirs
 
 
 @pytest.mark.parametrize("outcome", [Accepted(), Created(COPY), None])
@@ -561,10 +589,10 @@ async def test_campaign_in_two_responses_has_one_owner(ledger: Ledger, intent: M
 async def test_concurrent_settlements_with_one_campaign_have_one_owner(
     ledger: Ledger, intent: MakeIntent
 ) -> None:
-    records = [
-        await settled(ledger, intent(f"k{number}", scope=f"s{number}"), UNKNOWN)
-        for number in range(12)
-    ]
+    intents = [intent(f"k{number}", scope=f"s{number}") for number in range(12)]
+    for each in intents:
+        await ledger.begin(each, NOW, None)
+    records = [await ledger.settle(each, UNKNOWN, NOW, None) for each in intents]
     results = await asyncio.gather(
         *(
             ledger.settle_from_evidence(record, Created(COPY), Evidence.INFERRED, LATER, None)
@@ -877,3 +905,24 @@ def test_ids_of_one_gateway_sort_by_age() -> None:
         time.sleep(0.00001)
     assert ids == sorted(set(ids))
     assert all(duplication_id[14] == "7" for duplication_id in ids)
+
+
+async def test_unknown_duplications_of_a_scope_are_counted_up_to_a_limit(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    for number in range(4):
+        await settled(ledger, intent(f"k{number}", requested_name=f"Copy {number}"), UNKNOWN)
+    await settled(ledger, intent("created", requested_name="Created"), Created(COPY))
+    await settled(ledger, intent("theirs", scope="others", requested_name="Theirs"), UNKNOWN)
+    counts = [await ledger.count_unknown("everyone", limit) for limit in (1, 3, 100)]
+    assert counts == [1, 3, 4]
+    assert await ledger.count_unknown("no scope", 100) == 0
+
+
+async def test_records_of_a_scope_are_measured_in_parts(ledger: Ledger, intent: MakeIntent) -> None:
+    for number in range(5):
+        await begun(ledger, intent(f"k{number}", input="x" * 100, requested_name=f"{number}"))
+    await begun(ledger, intent("theirs", scope="others", requested_name="Theirs"))
+    assert await ledger.measure("everyone", "", 3) == (3, 300, "k2")
+    assert await ledger.measure("everyone", "k2", 3) == (2, 200, "k4")
+    assert await ledger.measure("everyone", "k4", 3) == (0, 0, None)

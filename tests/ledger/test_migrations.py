@@ -69,7 +69,7 @@ ROWS: dict[str, dict[str, object]] = {
 }
 
 # Fields that version 1 did not record.
-NEWER = {"override_of", "id_namespace"}
+NEWER = {"override_of", "id_namespace", "caller", "person"}
 
 # Columns that version 1 gave other names.
 OLD_NAMES = {"attempt_id": "nonce"}

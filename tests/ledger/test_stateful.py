@@ -196,11 +196,13 @@ class Copying(RuleBasedStateMachine):
         winners = [
             attempt for attempt, result in zip(tries, results, strict=True) if result == Begun()
         ]
+        # No caller can override another caller's duplication.
+        is_theirs = newest is not None and newest.intent.scope != scope
         is_spent = any(self._is_an_override_of(attempt, named) for attempt in self.attempts)
         self.attempts += winners
         if holder is not None:
             assert [taken_by(result) for result in results] == [holder] * callers
-        elif named != in_the_way or is_spent:
+        elif named != in_the_way or is_spent or is_theirs:
             # It blocks all callers until it is settled, or overridden for the first time.
             assert [blocked_by(result) for result in results] == [newest] * callers
         else:
@@ -497,7 +499,7 @@ class Copying(RuleBasedStateMachine):
 
     def _newest_unknown(self, intent: Intent) -> Duplication | None:
         unknown = Selection(statuses=(DuplicationStatus.UNKNOWN,))
-        listed = self.run(self.gateways.ledgers[0].list(intent.scope, unknown, 1000, None))
+        listed = self.run(self.gateways.ledgers[0].list(None, unknown, 1000, None))
         return next((record for record in listed if same_copy(record.intent, intent)), None)
 
     async def _read(self, record: Duplication, copy: Campaign, evidence: Evidence) -> None:

@@ -13,8 +13,9 @@ import pytest
 
 from campaign_gateway.accounts import Account
 from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE
-from campaign_gateway.duplication.service import DuplicationResult, Duplicator
+from campaign_gateway.duplication.service import DuplicationResult
 from campaign_gateway.model import Duplication, DuplicationStatus
+from support.open_duplicator import OpenDuplicator
 from support.plain import NO_CAS
 
 SOURCE = "507f1f77bcf86cd799439011"
@@ -107,7 +108,7 @@ def count_copies(provider: str) -> Any:
 
 
 async def assert_true_and_never_repeated(
-    duplicator: Duplicator,
+    duplicator: OpenDuplicator,
     account: Account,
     ledger: Any,
     campaign: Any,
@@ -128,7 +129,7 @@ async def assert_true_and_never_repeated(
     else:
         assert_matches(record, counts)
 
-    retrying = Duplicator({"sonarly": account}, ledger.ledger, deadline=0.05)
+    retrying = OpenDuplicator({"sonarly": account}, ledger.ledger, deadline=0.05)
     result = await ask(retrying, campaign)
     if record is not None:
         assert result.duplication == record
@@ -136,7 +137,7 @@ async def assert_true_and_never_repeated(
 
     await retrying.drain()
     await ledger.reopen()
-    after = Duplicator({"sonarly": account}, ledger.ledger, deadline=5)
+    after = OpenDuplicator({"sonarly": account}, ledger.ledger, deadline=5)
     result = await ask(after, campaign)
     counts = await count_copies(campaign.name)
     assert counts.asked <= asked_before + 1
@@ -156,8 +157,8 @@ def assert_matches(record: Duplication, counts: Counts) -> None:
         assert record.status is not DuplicationStatus.CREATED
 
 
-async def ask(duplicator: Duplicator, campaign: Any) -> DuplicationResult:
-    return await duplicator.duplicate("everyone", campaign.name, "sonarly", campaign)
+async def ask(duplicator: OpenDuplicator, campaign: Any) -> DuplicationResult:
+    return await duplicator.ask(campaign.name, "sonarly", campaign)
 
 
 @pytest.mark.parametrize("source", [SOURCE, "cut-after-copy", "not-found"])
@@ -167,7 +168,7 @@ async def test_caller_that_leaves_at_any_await_does_not_change_the_outcome(
     for at in count(1):
         assert at < MOST_AWAITS
         mine = campaign(source, name=f"Copy-{at}")
-        duplicator = Duplicator({"sonarly": account}, ledger.ledger, deadline=5)
+        duplicator = OpenDuplicator({"sonarly": account}, ledger.ledger, deadline=5)
         before = (await count_copies(mine.name)).asked
         async with interrupted("ask", at) as interruption:
             with suppress(asyncio.CancelledError):
@@ -196,7 +197,7 @@ async def test_call_cancelled_at_any_await_is_never_sent_twice(
     for at in count(1):
         assert at < MOST_AWAITS
         mine = campaign(source, name=f"Copy-{at}")
-        duplicator = Duplicator({"sonarly": account}, ledger.ledger, deadline=5)
+        duplicator = OpenDuplicator({"sonarly": account}, ledger.ledger, deadline=5)
         before = (await count_copies(mine.name)).asked
         async with interrupted(name, at) as interruption:
             with suppress(asyncio.CancelledError):

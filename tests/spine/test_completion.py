@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from campaign_gateway.callers.caller import EVERYONE
 from campaign_gateway.connectors.contract import ProviderRequest
 from campaign_gateway.duplication import (
     completion,
@@ -16,7 +17,6 @@ from campaign_gateway.duplication import (
     reconciliation,
 )
 from campaign_gateway.duplication.intents import make_intent
-from campaign_gateway.duplication.service import Duplicator
 from campaign_gateway.model import (
     DEFAULT_TIMING,
     Campaign,
@@ -30,6 +30,7 @@ from campaign_gateway.model import (
     UserError,
     WarningCode,
 )
+from support.open_duplicator import OpenDuplicator
 from support.stub_provider import (
     Copying,
     Found,
@@ -74,7 +75,7 @@ async def begun(
 ) -> Duplication:
     """Return the record of a call in progress, as another gateway of this account writes it."""
     campaign = StubInput(**fields)
-    intent = make_intent("everyone", key, gateway.account, campaign)
+    intent = make_intent(EVERYONE, key, gateway.account, campaign)
     await gateway.ledger.begin(intent, at, None)
     return await gateway.recorded(key)
 
@@ -794,8 +795,8 @@ async def test_caller_at_the_deadline_gets_the_copy_while_it_is_renamed(
         await may_continue.wait()
 
     gateway.provider.meanwhile["rename"] = hold
-    hasty = Duplicator(gateway.accounts, gateway.ledger, deadline=0.5)
-    result = await hasty.duplicate("everyone", "k", "stub", StubInput())
+    hasty = OpenDuplicator(gateway.accounts, gateway.ledger, deadline=0.5)
+    result = await hasty.ask("k", "stub", StubInput())
     assert result.duplication is not None
     assert (copy_id(result.duplication), codes(result.duplication)) == ("c1", [NAME_NOT_APPLIED])
     assert not result.replayed

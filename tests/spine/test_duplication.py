@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from campaign_gateway.accounts import Account
+from campaign_gateway.callers.caller import EVERYONE
 from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE
 from campaign_gateway.duplication.intents import make_intent
-from campaign_gateway.duplication.service import DuplicationResult, Duplicator
+from campaign_gateway.duplication.service import DuplicationResult
 from campaign_gateway.model import (
     Campaign,
     Created,
@@ -23,15 +24,16 @@ from campaign_gateway.model import (
     UserError,
 )
 from campaign_gateway.transport.rate_limit import RateLimiter
+from support.open_duplicator import OpenDuplicator
 
 
 @pytest.fixture
-async def duplicator(account: Account, ledger: Any) -> Duplicator:
-    return Duplicator({"sonarly": account}, ledger, deadline=5)
+async def duplicator(account: Account, ledger: Any) -> OpenDuplicator:
+    return OpenDuplicator({"sonarly": account}, ledger, deadline=5)
 
 
-async def ask(duplicator: Duplicator, campaign: Any, key: str = "k") -> DuplicationResult:
-    return await duplicator.duplicate("everyone", key, "sonarly", campaign)
+async def ask(duplicator: OpenDuplicator, campaign: Any, key: str = "k") -> DuplicationResult:
+    return await duplicator.ask(key, "sonarly", campaign)
 
 
 def status(result: DuplicationResult) -> DuplicationStatus:
@@ -63,8 +65,8 @@ async def test_refusal_is_replaced_by_the_record_another_gateway_made_meanwhile(
     limited = replace(account, rate_limiter=RateLimiter(1, calls_per_minute=1))
     async with limited.rate_limiter.acquire(1):
         pass
-    duplicator = Duplicator({"sonarly": limited}, ledger, 5)
-    theirs = make_intent("everyone", "k", account, campaign())
+    duplicator = OpenDuplicator({"sonarly": limited}, ledger, 5)
+    theirs = make_intent(EVERYONE, "k", account, campaign())
     find = ledger.ledger.find
 
     async def find_and_let_them_copy(*arguments: Any) -> object:
@@ -85,7 +87,7 @@ async def test_refusal_is_replaced_by_the_record_another_gateway_made_meanwhile(
 
 
 async def test_intent_that_cannot_be_recorded_is_not_sent(
-    duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
+    duplicator: OpenDuplicator, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     ledger.failures = {"begin": 1}
     result = await ask(duplicator, campaign())
@@ -100,7 +102,7 @@ async def test_intent_that_cannot_be_recorded_is_not_sent(
 
 
 async def test_ledger_read_failure_is_not_reported_as_safe_to_retry(
-    duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
+    duplicator: OpenDuplicator, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     await ask(duplicator, campaign())
     ledger.failures = {"find": 1}
@@ -114,7 +116,7 @@ async def test_ledger_read_failure_is_not_reported_as_safe_to_retry(
 
 
 async def test_record_with_uncertain_commit_is_not_sent_and_is_rejected(
-    duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
+    duplicator: OpenDuplicator, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     ledger.failures_after = {"begin": 1}
     ledger.failures = {"mark_never_sent": 1}
@@ -129,7 +131,7 @@ async def test_record_with_uncertain_commit_is_not_sent_and_is_rejected(
 
 
 async def test_unknown_attempt_is_replayed_and_not_sent_again(
-    duplicator: Duplicator, campaign: Any, copies: Any
+    duplicator: OpenDuplicator, campaign: Any, copies: Any
 ) -> None:
     lost = await ask(duplicator, campaign("cut-before-copy"))
     assert status(lost) is DuplicationStatus.UNKNOWN
@@ -145,10 +147,12 @@ async def test_key_is_replayed_after_the_accounts_have_changed(
 ) -> None:
     """A caller that retries after a lost response must not hear that nothing was made."""
     asked = campaign("cut-after-copy", account=named)
-    lost = await ask(Duplicator({"sonarly": account}, ledger, deadline=5), asked)
+    lost = await ask(OpenDuplicator({"sonarly": account}, ledger, deadline=5), asked)
     assert status(lost) is DuplicationStatus.UNKNOWN
     other, another = (replace(account, name=name) for name in ("other", "another"))
-    now = Duplicator({response.name: response for response in (other, another)}, ledger, deadline=5)
+    now = OpenDuplicator(
+        {response.name: response for response in (other, another)}, ledger, deadline=5
+    )
 
     again = await ask(now, asked)
     assert again.replayed
@@ -161,10 +165,10 @@ async def test_key_is_replayed_after_the_accounts_have_changed(
 
 
 async def test_orphan_of_a_dead_gateway_is_replayed_as_unknown(
-    duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
+    duplicator: OpenDuplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     """An attempt of a dead gateway is UNKNOWN to the next gateway."""
-    orphan = make_intent("everyone", "k", account, campaign())
+    orphan = make_intent(EVERYONE, "k", account, campaign())
     await ledger.begin(orphan, datetime.now(UTC), None)
     await ledger.reopen()
     result = await ask(duplicator, campaign())
@@ -174,7 +178,7 @@ async def test_orphan_of_a_dead_gateway_is_replayed_as_unknown(
 
 
 async def test_outcome_is_recorded_after_the_ledger_has_failed_twice(
-    duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
+    duplicator: OpenDuplicator, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     ledger.failures = {"settle": 2}
     result = await ask(duplicator, campaign())
@@ -185,7 +189,7 @@ async def test_outcome_is_recorded_after_the_ledger_has_failed_twice(
 async def test_caller_gets_in_progress_at_the_deadline_and_the_call_continues(
     account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    hasty = Duplicator({"sonarly": account}, ledger, deadline=0.3)
+    hasty = OpenDuplicator({"sonarly": account}, ledger, deadline=0.3)
     ledger.failures = {"settle": 2}
     result = await ask(hasty, campaign())
     assert status(result) is DuplicationStatus.IN_PROGRESS
@@ -199,7 +203,7 @@ async def test_caller_gets_in_progress_at_the_deadline_and_the_call_continues(
 async def test_ledger_failure_at_the_deadline_is_in_progress_and_no_error(
     account: Account, ledger: Any, campaign: Any
 ) -> None:
-    hasty = Duplicator({"sonarly": account}, ledger, deadline=0.3)
+    hasty = OpenDuplicator({"sonarly": account}, ledger, deadline=0.3)
     asking = asyncio.create_task(ask(hasty, campaign("slow")))
     await asyncio.sleep(0.1)
     ledger.failures = {"find": 1}
@@ -208,7 +212,7 @@ async def test_ledger_failure_at_the_deadline_is_in_progress_and_no_error(
 
 
 async def test_caller_that_hangs_up_does_not_stop_the_call(
-    duplicator: Duplicator, campaign: Any, copies: Any
+    duplicator: OpenDuplicator, campaign: Any, copies: Any
 ) -> None:
     asking = asyncio.create_task(ask(duplicator, campaign()))
     while await copies() == 0:
@@ -221,9 +225,9 @@ async def test_caller_that_hangs_up_does_not_stop_the_call(
 
 
 async def test_key_that_another_gateway_begins_first_is_replayed_and_not_sent(
-    duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
+    duplicator: OpenDuplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    theirs = make_intent("everyone", "k", account, campaign())
+    theirs = make_intent(EVERYONE, "k", account, campaign())
     begin_elsewhere(ledger, theirs)
     asking = asyncio.create_task(ask(duplicator, campaign()))
     while await ledger.ledger.get(None, theirs.id) is None:
@@ -241,8 +245,8 @@ async def test_key_that_another_gateway_begins_first_is_replayed_and_not_sent(
 async def test_key_that_another_gateway_sends_for_long_is_in_progress_at_the_deadline(
     account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    hasty = Duplicator({"sonarly": account}, ledger, deadline=0.3)
-    theirs = make_intent("everyone", "k", account, campaign())
+    hasty = OpenDuplicator({"sonarly": account}, ledger, deadline=0.3)
+    theirs = make_intent(EVERYONE, "k", account, campaign())
     await ledger.begin(theirs, datetime.now(UTC), None)
     result = await ask(hasty, campaign())
     assert result.replayed
@@ -251,9 +255,9 @@ async def test_key_that_another_gateway_sends_for_long_is_in_progress_at_the_dea
 
 
 async def test_key_that_another_gateway_begins_with_another_input_is_reused(
-    duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
+    duplicator: OpenDuplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    theirs = make_intent("everyone", "k", account, campaign(name="Another"))
+    theirs = make_intent(EVERYONE, "k", account, campaign(name="Another"))
     begin_elsewhere(ledger, theirs)
     result = await ask(duplicator, campaign())
     assert code(result) is ErrorCode.IDEMPOTENCY_KEY_REUSED
@@ -261,7 +265,7 @@ async def test_key_that_another_gateway_begins_with_another_input_is_reused(
 
 
 async def test_deadline_during_the_commit_sends_nothing_and_rejects_the_record(
-    duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
+    duplicator: OpenDuplicator, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     begin = ledger.ledger.begin
 
@@ -278,7 +282,7 @@ async def test_deadline_during_the_commit_sends_nothing_and_rejects_the_record(
 
 
 async def test_bug_after_the_send_is_unknown(
-    duplicator: Duplicator,
+    duplicator: OpenDuplicator,
     account: Account,
     campaign: Any,
     copies: Any,
@@ -296,7 +300,7 @@ async def test_bug_after_the_send_is_unknown(
 
 
 async def test_bug_before_the_send_is_raised_and_sends_nothing(
-    duplicator: Duplicator,
+    duplicator: OpenDuplicator,
     account: Account,
     campaign: Any,
     copies: Any,
@@ -312,7 +316,7 @@ async def test_bug_before_the_send_is_raised_and_sends_nothing(
 
 
 async def test_draining_gateway_refuses_new_keys_and_replays_old_ones(
-    duplicator: Duplicator, campaign: Any, copies: Any
+    duplicator: OpenDuplicator, campaign: Any, copies: Any
 ) -> None:
     await ask(duplicator, campaign())
     await duplicator.drain()
@@ -323,7 +327,7 @@ async def test_draining_gateway_refuses_new_keys_and_replays_old_ones(
 
 
 async def test_unknown_copy_blocks_a_new_key_until_it_is_overridden(
-    duplicator: Duplicator, campaign: Any, copies: Any
+    duplicator: OpenDuplicator, campaign: Any, copies: Any
 ) -> None:
     lost = await ask(duplicator, campaign("cut-before-copy"), "first")
     assert status(lost) is DuplicationStatus.UNKNOWN
@@ -335,34 +339,25 @@ async def test_unknown_copy_blocks_a_new_key_until_it_is_overridden(
     assert lost.duplication is not None
     override_of = lost.duplication.intent.id
     for wrong in ("no duplication", "01890000-0000-7000-8000-000000000000"):
-        result = await duplicator.duplicate(
-            "everyone", "third", "sonarly", campaign("cut-before-copy"), wrong
-        )
+        result = await duplicator.ask("third", "sonarly", campaign("cut-before-copy"), wrong)
         assert code(result) in {ErrorCode.UNRESOLVED_DUPLICATION, ErrorCode.INVALID_INPUT}
     assert await copies() == 1
-    more = await duplicator.duplicate(
-        "everyone", "third", "sonarly", campaign("cut-before-copy"), override_of
-    )
+    more = await duplicator.ask("third", "sonarly", campaign("cut-before-copy"), override_of)
     assert status(more) is DuplicationStatus.UNKNOWN
     assert await copies() == 2
-    outdated = await duplicator.duplicate(
-        "everyone", "fourth", "sonarly", campaign("cut-before-copy"), override_of
-    )
+    outdated = await duplicator.ask("fourth", "sonarly", campaign("cut-before-copy"), override_of)
     assert code(outdated) is ErrorCode.UNRESOLVED_DUPLICATION
     assert outdated.duplication == more.duplication
 
 
 async def test_override_works_for_one_of_several_callers(
-    duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
+    duplicator: OpenDuplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    lost = make_intent("everyone", "lost", account, campaign())
+    lost = make_intent(EVERYONE, "lost", account, campaign())
     await ledger.begin(lost, datetime.now(UTC), None)
     unknown = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no response"))
     await ledger.settle(lost, unknown, datetime.now(UTC), None)
-    asking = [
-        duplicator.duplicate("everyone", f"k{number}", "sonarly", campaign(), lost.id)
-        for number in range(5)
-    ]
+    asking = [duplicator.ask(f"k{number}", "sonarly", campaign(), lost.id) for number in range(5)]
     results = await asyncio.gather(*asking)
     refused = [result for result in results if result.error is not None]
     assert len(refused) == 4
@@ -374,12 +369,12 @@ async def test_override_works_for_one_of_several_callers(
 
 
 async def test_override_of_a_duplication_that_was_created_meanwhile_sends_nothing(
-    duplicator: Duplicator, account: Account, ledger: Any, campaign: Any, copies: Any
+    duplicator: OpenDuplicator, account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    earlier = make_intent("everyone", "found", account, campaign())
+    earlier = make_intent(EVERYONE, "found", account, campaign())
     await ledger.begin(earlier, datetime.now(UTC), None)
     await ledger.settle(earlier, Created(Campaign("c1", "Copy")), datetime.now(UTC), None)
-    result = await duplicator.duplicate("everyone", "new", "sonarly", campaign(), earlier.id)
+    result = await duplicator.ask("new", "sonarly", campaign(), earlier.id)
     assert status(result) is DuplicationStatus.CREATED
     assert result.error is not None
     assert result.error.retry(is_recorded=False) is Retry.WAIT
@@ -387,7 +382,7 @@ async def test_override_of_a_duplication_that_was_created_meanwhile_sends_nothin
 
 
 async def test_expired_key_is_refused_and_not_sent_again(
-    duplicator: Duplicator, ledger: Any, campaign: Any, copies: Any
+    duplicator: OpenDuplicator, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     await ask(duplicator, campaign())
     await ledger.expire(datetime.now(UTC) + timedelta(seconds=1), 10)
@@ -400,7 +395,7 @@ async def test_expired_key_is_refused_and_not_sent_again(
 
 
 async def test_draining_gateway_refuses_callers_that_wait_for_the_rate_limit(
-    duplicator: Duplicator, account: Account, campaign: Any, copies: Any
+    duplicator: OpenDuplicator, account: Account, campaign: Any, copies: Any
 ) -> None:
     async with AsyncExitStack() as all_slots:
         for _ in range(CALLS_AT_ONCE):

@@ -72,7 +72,7 @@ async def test_caller_gets_the_accepted_copy(
     gateway = await open_gateway(Tracked)
     # The schema has only the registered providers.
     monkeypatch.setattr(Copying, "provider", "sonarly")
-    result = await gateway.duplicator.duplicate("everyone", "k", "sonarly", StubInput())
+    result = await gateway.duplicator.ask("k", "sonarly", StubInput())
     payload = DuplicateCampaignPayload.from_model(result)
     assert payload.status.value == "ACCEPTED"
     assert payload.campaign is not None

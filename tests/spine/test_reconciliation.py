@@ -395,7 +395,9 @@ async def test_provider_that_hangs_does_not_delay_checks_of_other_accounts(
 
 async def test_call_in_progress_competes(account: Account, ledger: Any) -> None:
     lost = await unsettled(ledger)
-    under_way = replace(lost.intent, id=new_id(), attempt_id=new_id(), scope="others")
+    under_way = replace(
+        lost.intent, id=new_id(), attempt_id=new_id(), key="again", override_of=lost.intent.id
+    )
     await ledger.begin(under_way, NOW, None)
     listing = listing_account(account, Listing([copy("c1")]))
     assert await find_copy(listing, ledger, lost) is None

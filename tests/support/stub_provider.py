@@ -30,7 +30,7 @@ from campaign_gateway.connectors.contract import (
     UsesAccessTokens,
 )
 from campaign_gateway.duplication import reconciliation
-from campaign_gateway.duplication.service import DuplicationResult, Duplicator
+from campaign_gateway.duplication.service import DuplicationResult
 from campaign_gateway.model import (
     DEFAULT_TIMING,
     Accepted,
@@ -49,6 +49,7 @@ from campaign_gateway.sandbox.emulation import misbehave, serving
 from campaign_gateway.transport.client import Transport
 from campaign_gateway.transport.rate_limit import RateLimiter
 from campaign_gateway.transport.token_auth import TokenTransport
+from support.open_duplicator import OpenDuplicator
 
 SOURCE = "source"
 
@@ -330,13 +331,13 @@ class StubGateway:
 
     def __post_init__(self) -> None:
         self.accounts = {self.account.name: self.account}
-        self.duplicator = Duplicator(self.accounts, self.ledger, deadline=20)
+        self.duplicator = OpenDuplicator(self.accounts, self.ledger, deadline=20)
 
     async def ask(
         self, campaign: StubInput | None = None, key: str = "k", override_of: str | None = None
     ) -> DuplicationResult:
         asked = campaign or StubInput()
-        return await self.duplicator.duplicate("everyone", key, "stub", asked, override_of)
+        return await self.duplicator.ask(key, "stub", asked, override_of)
 
     async def copy(self, campaign: StubInput | None = None, key: str = "k") -> Duplication:
         result = await self.ask(campaign, key)
@@ -387,7 +388,7 @@ class StubGateway:
             task.cancel()
         await asyncio.wait(tasks)
         await self.ledger.reopen()
-        self.duplicator = Duplicator(self.accounts, self.ledger, deadline=20)
+        self.duplicator = OpenDuplicator(self.accounts, self.ledger, deadline=20)
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from campaign_gateway.accounts import Account
+from campaign_gateway.callers.caller import EVERYONE
 from campaign_gateway.connectors.contract import (
     ListsCampaigns,
     ProviderRequest,
@@ -139,7 +140,7 @@ async def test_long_list_does_not_block_the_event_loop(
     body = make()
     with responding(body) as url:
         account = open_at(provider, url, **settings, timeout_seconds=60)
-        call = new_call("everyone", "key", account, account.connector.Input(**fields))
+        call = new_call(EVERYONE, "key", account, account.connector.Input(**fields))
         assert isinstance(account.connector, ListsCampaigns)
         began = perf_counter()
         assert account.connector.parse_search(ProviderResponse(200, {}, body), None).campaigns
@@ -155,7 +156,7 @@ async def test_long_list_that_is_invalid_raises_unexpected_response(
     _, settings, fields = LISTS["sonarly"]
     with responding(b"[" + b'"a", ' * LOOP_LIMIT) as url:
         account = open_at("sonarly", url, **settings)
-        call = new_call("everyone", "key", account, account.connector.Input(**fields))
+        call = new_call(EVERYONE, "key", account, account.connector.Input(**fields))
         with pytest.raises(UnexpectedResponse):
             await search_copies(call, now)
     assert gc.isenabled()

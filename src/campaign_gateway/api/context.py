@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import strawberry
 
 from campaign_gateway.accounts import Account
+from campaign_gateway.callers.caller import Caller
 from campaign_gateway.duplication.service import Duplicator
 from campaign_gateway.ledger import Ledger
 
@@ -17,14 +18,23 @@ CAMPAIGN_LIMIT = 50
 
 @dataclass(slots=True)
 class Context:
-    """The context of one request. `scope` identifies the owner of keys and duplications."""
+    """The context of one request.
 
-    scope: str
+    `accounts` are those that the caller may use. Resolvers know no others, so any other account is
+    to them one that does not exist.
+    """
+
+    caller: Caller
     accounts: Mapping[str, Account]
     duplicator: Duplicator
     ledger: Ledger
     entities_left: int = ENTITY_LIMIT
     campaigns_left: int = CAMPAIGN_LIMIT
+
+    @property
+    def scope(self) -> str:
+        """The owner of the idempotency keys and duplications that the caller sees."""
+        return self.caller.scope
 
 
 Info = strawberry.Info[Context, None]

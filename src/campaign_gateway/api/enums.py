@@ -127,7 +127,8 @@ ERROR_CODES = {
     ErrorCode.PERMISSION_DENIED: "The account's credentials lack a permission. An administrator of "
     "the account at the provider must grant it.",
     ErrorCode.QUOTA_EXCEEDED: "The account's plan allows no more campaigns, or no more calls for "
-    "now. Extend the plan, delete campaigns that are no longer needed, or wait.",
+    "now. Extend the plan, delete campaigns that are no longer needed, or wait. Or the caller has "
+    "reached a limit of the gateway, which `message` names.",
     ErrorCode.CONFLICT: "The campaign, or an object that belongs to it, is in a state that forbids "
     "copying now. Change that state, then follow `retry`.",
     ErrorCode.RATE_LIMITED: "Too many calls. Wait `retryAfterSeconds` if it is set, then follow "
@@ -146,9 +147,12 @@ ERROR_CODES = {
     "stored. Check at the provider whether the copy exists. For a new intent, use a new key.",
     ErrorCode.UNRESOLVED_DUPLICATION: "An earlier request for the same copy is UNKNOWN, or its "
     "copy was found in the meantime: see `duplication` of the payload. Nothing was sent. Wait "
-    "until that duplication is settled.",
+    "until that duplication is settled. If there is no `duplication`, another caller sent that "
+    "request: try again after `retryAfterSeconds`.",
     ErrorCode.UNKNOWN_ACCOUNT: "The account does not exist, or several accounts are possible and "
     "the input names none. Set `account` to a name from `Query.accounts`.",
+    ErrorCode.NOT_ALLOWED: "The caller may not request this copy. The operator of the gateway must "
+    "allow it in the setting `may` of the caller.",
 }
 register_enum(
     ErrorCode,

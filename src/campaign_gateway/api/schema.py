@@ -13,6 +13,7 @@ from campaign_gateway.api import entities, queries
 from campaign_gateway.api.context import Info
 from campaign_gateway.api.enums import Provider
 from campaign_gateway.api.inputs import DuplicateCampaignInput
+from campaign_gateway.api.rights import require_rights
 from campaign_gateway.api.scalars import DATE_TIME
 from campaign_gateway.api.types import (
     Account,
@@ -69,7 +70,7 @@ def unset_to_none(value: Value | None) -> Value | None:
 
 @strawberry.type(description="All queries. None of them changes anything.")
 class Query:
-    @strawberry.field(description="All configured accounts.")
+    @strawberry.field(description="All accounts that the caller may use.")
     def accounts(self, info: Info) -> list[Account]:
         return [Account.from_model(account) for account in info.context.accounts.values()]
 
@@ -186,7 +187,12 @@ class Mutation:
                     DuplicationResult(error=OVERRIDE_NOT_APPLICABLE)
                 )
         result = await context.duplicator.duplicate(
-            context.scope, idempotency_key, provider, copy_input, override_of
+            context.caller,
+            context.accounts,
+            idempotency_key,
+            provider,
+            copy_input,
+            override_of=override_of,
         )
         return DuplicateCampaignPayload.from_model(result)
 
@@ -212,6 +218,7 @@ def _strawberry_schema() -> FederatedSchema:
 def build_schema() -> graphql.GraphQLSchema:
     """Return the schema that the gateway executes."""
     schema: graphql.GraphQLSchema = _strawberry_schema()._schema  # noqa: SLF001 - there is no public attribute
+    require_rights(schema)
     # Strawberry enforces @oneOf itself and does not set the flag that graphql-core reads.
     cast("Any", schema.type_map["DuplicateCampaignInput"]).is_one_of = True
     # The default resolver of this field fails for lists and non-null types.

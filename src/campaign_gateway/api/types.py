@@ -157,6 +157,21 @@ class DuplicationWarning:
         )
 
 
+@strawberry.type(description="Who requested a copy.")
+class Requester:
+    caller: str = strawberry.field(
+        description="The caller's name in the configuration of the gateway."
+    )
+    person: str | None = strawberry.field(
+        description="The person for whom the caller sent the request. Null if the caller did not "
+        "name one."
+    )
+
+    @classmethod
+    def from_model(cls, intent: model.Intent) -> Self | None:
+        return None if intent.caller is None else cls(caller=intent.caller, person=intent.person)
+
+
 @strawberry.federation.type(
     keys=["id"], description="One intent to copy a campaign, and its durable record."
 )
@@ -188,6 +203,9 @@ class Duplication:
         description="The provider's id of the call. Give it to the provider's support."
     )
     requested_at: datetime = strawberry.field(description="When the gateway recorded the request.")
+    requested_by: Requester | None = strawberry.field(
+        description="Who requested the copy. Null if the gateway had no configured callers then."
+    )
     settled_at: datetime | None = strawberry.field(
         description="When the status became CREATED or REJECTED. Null until then."
     )
@@ -212,6 +230,7 @@ class Duplication:
             else None,
             provider_trace_id=recorded.provider_trace_id,
             requested_at=recorded.requested_at,
+            requested_by=Requester.from_model(intent),
             settled_at=recorded.settled_at,
         )
 

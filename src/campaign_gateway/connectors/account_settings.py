@@ -34,7 +34,7 @@ def _base_url(value: str) -> str:
         raise ValueError("has port 0; give the port that the provider listens on")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("holds a user, a query or a fragment; give scheme, host and path only")
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise ValueError('would send the secret in clear text; use "https://"')
     return value.rstrip("/")
 
@@ -50,7 +50,8 @@ def canonical_address(url: str) -> str:
     return (host if is_default else f"{host}:{parts.port}") + parts.path.rstrip("/")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether the host is this machine, by its name or address as they are written."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

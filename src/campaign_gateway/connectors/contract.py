@@ -182,6 +182,16 @@ class HasIdNamespaces(Protocol[AnyInput]):
     def id_namespace(self, copy_input: AnyInput, /) -> str: ...
 
 
+@runtime_checkable
+class ActivatesCopies(Protocol[AnyInput]):
+    """Some inputs make a copy that is active, or may be, as soon as it exists.
+
+    `activates` returns True for each input with which that is possible, a default included.
+    """
+
+    def activates(self, copy_input: AnyInput, /) -> bool: ...
+
+
 def copy_search_key(connector: object) -> Literal["source", "name"] | None:
     """Return how a lost copy can be found: by source id, by name, or not at all.
 

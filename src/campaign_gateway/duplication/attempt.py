@@ -85,7 +85,14 @@ async def attempt(
     result = await recording.task
     if not isinstance(result, Begun):
         return result
-    log.info("duplication %s at %s: %s", call.intent.id, call.account.name, _in_words(outcome))
+    requester = f" for {call.intent.caller}" if call.intent.caller else ""
+    log.info(
+        "duplication %s at %s%s: %s",
+        call.intent.id,
+        call.account.name,
+        requester,
+        _in_words(outcome),
+    )
     if isinstance(outcome, Created):
         outcome = with_pending_warnings(call.account, call.intent, outcome)
     try:

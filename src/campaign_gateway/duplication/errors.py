@@ -23,6 +23,12 @@ UNRESOLVED = UserError(
     "Wait until the result is known. To make another copy anyway, check at the provider first. "
     "While the earlier `duplication` is UNKNOWN, send its id as `overrideDuplicationId`.",
 )
+UNRESOLVED_OF_ANOTHER = UserError(
+    ErrorCode.UNRESOLVED_DUPLICATION,
+    "Another caller has requested this copy, and the result of that request is still unknown. "
+    "Nothing was sent now. Try again later with the same idempotency key.",
+    retry_after=60,
+)
 OVERRIDE_ALREADY_USED = UserError(
     ErrorCode.UNRESOLVED_DUPLICATION,
     "`overrideDuplicationId` has already been used for this duplication. Nothing was sent now. An "
@@ -34,6 +40,22 @@ OVERRIDE_NOT_APPLICABLE = UserError(
     "`overrideDuplicationId` is not the newest UNKNOWN duplication of this copy, or that "
     "duplication has been settled in the meantime. Nothing was sent. Read the duplication again.",
     field=("overrideDuplicationId",),
+)
+MAY_NOT_COPY = UserError(
+    ErrorCode.NOT_ALLOWED,
+    "This caller may not copy campaigns. Nothing was sent. The operator of the gateway can add "
+    '"copy" to the setting `may` of the caller.',
+)
+MAY_NOT_ACTIVATE = UserError(
+    ErrorCode.NOT_ALLOWED,
+    "This caller may not make copies that start active. Nothing was sent. Request a copy that does "
+    'not, or let the operator of the gateway add "activate" to the setting `may` of the caller.',
+)
+TOO_MANY_RECORDS = UserError(
+    ErrorCode.QUOTA_EXCEEDED,
+    "The duplications of this caller occupy all the space that it may use in the gateway's ledger. "
+    "Nothing was sent. The operator of the gateway can raise the caller's `records_limit` or "
+    "`megabytes_limit`, or lower `keep_days`.",
 )
 LEDGER_UNWRITABLE = UserError(
     ErrorCode.OVERLOADED,
@@ -65,6 +87,14 @@ def check_key(key: str) -> None:
                 field=("idempotencyKey",),
             )
         )
+
+
+def too_many_unknown(limit: int) -> UserError:
+    message = (
+        f"{limit} duplications of this caller are UNKNOWN, and no more are allowed. Nothing was "
+        "sent. Try again when the gateway or an operator has settled some of them."
+    )
+    return UserError(ErrorCode.QUOTA_EXCEEDED, message, retry_after=60)
 
 
 def not_reached(title: str, failure: Exception) -> UserError:

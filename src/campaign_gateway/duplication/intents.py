@@ -10,6 +10,7 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from campaign_gateway.accounts import Account
+from campaign_gateway.callers.caller import Caller
 from campaign_gateway.connectors.contract import CopyInput, HasIdNamespaces
 from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.model import Duplication, Intent
@@ -34,9 +35,13 @@ class CopyCall:
 
 
 def new_call(
-    scope: str, key: str, account: Account, copy_input: CopyInput, override_of: str | None = None
+    caller: Caller,
+    key: str,
+    account: Account,
+    copy_input: CopyInput,
+    override_of: str | None = None,
 ) -> CopyCall:
-    intent = make_intent(scope, key, account, copy_input, override_of)
+    intent = make_intent(caller, key, account, copy_input, override_of)
     return CopyCall(account, intent, copy_input)
 
 
@@ -47,13 +52,17 @@ def recorded_call(account: Account, duplication: Duplication) -> CopyCall:
 
 
 def make_intent(
-    scope: str, key: str, account: Account, copy_input: CopyInput, override_of: str | None = None
+    caller: Caller,
+    key: str,
+    account: Account,
+    copy_input: CopyInput,
+    override_of: str | None = None,
 ) -> Intent:
     provider = account.connector.provider
     return Intent(
         id=new_id(),
         attempt_id=secrets.token_hex(16),
-        scope=scope,
+        scope=caller.scope,
         key=key,
         fingerprint=fingerprint(provider, account.name, copy_input),
         provider=provider,
@@ -63,6 +72,8 @@ def make_intent(
         input=dump_input(account.name, copy_input),
         id_namespace=_id_namespace(account, copy_input),
         override_of=override_of,
+        caller=caller.name,
+        person=caller.person,
     )
 
 

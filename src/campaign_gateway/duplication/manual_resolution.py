@@ -13,6 +13,7 @@ from campaign_gateway.model import (
     DuplicationStatus,
     ErrorCode,
     Evidence,
+    Intent,
     Selection,
     UserError,
     is_same_id,
@@ -37,7 +38,7 @@ async def listing(ledger: Ledger, statuses: Sequence[DuplicationStatus] | None) 
     """Return a table of duplications, newest first. `statuses` None: all statuses."""
     selection = Selection(statuses=None if statuses is None else tuple(statuses))
     table: list[tuple[str, ...]] = [
-        ("ID", "STATUS", "REQUESTED", "ACCOUNT", "SOURCE", "NAME", "COPY")
+        ("ID", "STATUS", "REQUESTED", "CALLER", "ACCOUNT", "SOURCE", "NAME", "COPY")
     ]
     table += [_cells(duplication) async for duplication in _all(ledger, selection)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -115,6 +116,7 @@ def _cells(duplication: Duplication) -> tuple[str, ...]:
         intent.id,
         duplication.status,
         _in_utc(duplication.requested_at),
+        intent.caller or "",
         intent.account,
         intent.source_campaign_id,
         _one_line(intent.requested_name),
@@ -142,6 +144,7 @@ def _lines(duplication: Duplication, resolve_command: str) -> Iterator[str]:
         "provider's message": error and error.provider_message,
         "provider's trace id": duplication.provider_trace_id,
         "requested at": _in_utc(duplication.requested_at),
+        "requested by": _requester(intent),
         "settled at": duplication.settled_at and _in_utc(duplication.settled_at),
         "checks": str(duplication.checks),
     }
@@ -159,6 +162,10 @@ def _lines(duplication: Duplication, resolve_command: str) -> Iterator[str]:
         yield "Check at the provider, then record the result with one of these commands:"
         yield f"  {resolve_command} {intent.id} --created CAMPAIGN_ID"
         yield f"  {resolve_command} {intent.id} --absent"
+
+
+def _requester(intent: Intent) -> str | None:
+    return f"{intent.caller} for {intent.person}" if intent.person else intent.caller
 
 
 def _one_line(text: str | None) -> str:

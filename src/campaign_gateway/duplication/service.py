@@ -4,22 +4,28 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from campaign_gateway.accounts import Account, choose_account
-from campaign_gateway.connectors.contract import CopyInput, ProviderRequest
+from campaign_gateway.callers.caller import Caller, Quota, Right
+from campaign_gateway.connectors.contract import ActivatesCopies, CopyInput, ProviderRequest
 from campaign_gateway.duplication.attempt import attempt, mark_never_sent
 from campaign_gateway.duplication.errors import (
     KEY_EXPIRED,
     KEY_REUSED,
     LEDGER_UNREADABLE,
     LEDGER_UNWRITABLE,
+    MAY_NOT_ACTIVATE,
+    MAY_NOT_COPY,
     OVERRIDE_ALREADY_USED,
     OVERRIDE_NOT_APPLICABLE,
     SHUTTING_DOWN,
     UNRESOLVED,
+    UNRESOLVED_OF_ANOTHER,
     check_key,
 )
 from campaign_gateway.duplication.intents import CopyCall, fingerprint, new_call
+from campaign_gateway.duplication.quotas import Quotas
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.engine import CommitUncertain, LedgerUnavailable
 from campaign_gateway.ledger.ledger import Blocked, KeyHeld, NotBegun, NothingToOverride
@@ -60,9 +66,11 @@ class Duplicator:
     seconds, a caller who still waits gets IN_PROGRESS.
     """
 
-    def __init__(self, accounts: Mapping[str, Account], ledger: Ledger, deadline: float) -> None:
-        self._accounts = accounts
+    def __init__(
+        self, ledger: Ledger, deadline: float, quotas: Mapping[str, Quota] = MappingProxyType({})
+    ) -> None:
         self._ledger = ledger
+        self.quotas = Quotas(ledger, quotas)
         self._deadline = deadline
         self._running: dict[tuple[str, str], _Running] = {}
         self._marking: set[asyncio.Task[None]] = set()
@@ -71,24 +79,35 @@ class Duplicator:
 
     async def duplicate(
         self,
-        scope: str,
+        caller: Caller,
+        accounts: Mapping[str, Account],
         key: str,
         provider: str,
         copy_input: CopyInput,
+        *,
         override_of: str | None = None,
     ) -> DuplicationResult:
         """Copy a campaign, or return the result that its key has already.
 
-        `override_of` is the id of an UNKNOWN duplication of the same copy. It lets the gateway
-        make another copy although that one may exist.
+        `accounts` are those that the caller may use. `override_of` is the id of an UNKNOWN
+        duplication of the same copy. It lets the gateway make another copy although that one may
+        exist.
         """
         try:
+            if Right.COPY not in caller.rights:
+                raise Refused(MAY_NOT_COPY)
             check_key(key)
             try:
-                account = choose_account(self._accounts, provider, copy_input.account)
+                account = choose_account(accounts, provider, copy_input.account)
             except Refused as refusal:
-                return await self._replay_without_account(scope, key, provider, copy_input, refusal)
-            return await self._join_or_start(new_call(scope, key, account, copy_input, override_of))
+                return await self._replay_without_account(
+                    caller.scope, key, provider, copy_input, refusal
+                )
+            if Right.ACTIVATE not in caller.rights and _activates(account, copy_input):
+                raise Refused(MAY_NOT_ACTIVATE)
+            return await self._join_or_start(
+                new_call(caller, key, account, copy_input, override_of)
+            )
         except Refused as refusal:
             return DuplicationResult(error=refusal.error)
 
@@ -122,6 +141,8 @@ class Duplicator:
                 return DuplicationResult(result)
             case KeyHeld(record):
                 return await self._replay(intent.fingerprint, record)
+            case Blocked(record) if record.intent.scope != intent.scope:
+                return DuplicationResult(error=UNRESOLVED_OF_ANOTHER)
             case Blocked(record):
                 is_used = record.intent.id == intent.override_of
                 return DuplicationResult(record, OVERRIDE_ALREADY_USED if is_used else UNRESOLVED)
@@ -135,10 +156,11 @@ class Duplicator:
         """
         self._refuse_while_draining()
         request = _build_request(call)
+        await self.quotas.check(call.intent)
         async with call.account.rate_limiter.acquire(timeout=self._deadline):
             self._refuse_while_draining()
             try:
-                return await attempt(self._ledger, call, request)
+                result = await attempt(self._ledger, call, request)
             except CommitUncertain:
                 # The record may exist, and then it would be IN_PROGRESS for ever. Another gateway
                 # may have recorded and sent the same key. So the response must not say that nothing
@@ -150,6 +172,9 @@ class Duplicator:
             except LedgerUnavailable as failure:
                 log.error("the ledger cannot be used: %s", failure)
                 raise Refused(LEDGER_UNWRITABLE) from None
+        if isinstance(result, Duplication):
+            self.quotas.count(call.intent)
+        return result
 
     async def _replay(self, fingerprint: str, record: Duplication) -> DuplicationResult:
         """Return the result of a key, and wait for another gateway if that one is sending it.
@@ -247,6 +272,11 @@ class Duplicator:
     def _refuse_while_draining(self) -> None:
         if self.is_draining:
             raise Refused(SHUTTING_DOWN)
+
+
+def _activates(account: Account, copy_input: CopyInput) -> bool:
+    connector = account.connector
+    return isinstance(connector, ActivatesCopies) and connector.activates(copy_input)
 
 
 def _build_request(call: CopyCall) -> ProviderRequest:

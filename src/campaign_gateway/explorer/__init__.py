@@ -11,6 +11,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 _BUNDLE = Path(__file__).parent / "dist"
+_EXAMPLES = "/graphiql/examples.json"
 
 # Monaco creates style elements, so styles need 'unsafe-inline'. Scripts come only from our files.
 _CONTENT_SECURITY_POLICY = (
@@ -54,8 +55,13 @@ class _Assets(StaticFiles):
         return response
 
 
+def is_page(path: str) -> bool:
+    """Whether the path is of the page and its assets, which are equal for every caller."""
+    return path in {"/", "/graphiql"} or (path.startswith("/graphiql/") and path != _EXAMPLES)
+
+
 def explorer_routes(
-    examples: Callable[[], list[dict[str, object]]], bundle: Path = _BUNDLE
+    examples: Callable[[Request], list[dict[str, object]]], bundle: Path = _BUNDLE
 ) -> list[BaseRoute]:
     """Return the page's routes. `examples` is called on every page load, so keys are always new."""
     index = bundle / "index.html"
@@ -66,13 +72,14 @@ def explorer_routes(
     async def serve_page(_: Request) -> Response:
         return HTMLResponse(page, status, headers={**_HEADERS, "cache-control": "no-cache"})
 
-    async def serve_examples(_: Request) -> Response:
-        return JSONResponse({"tabs": examples()}, headers={**_HEADERS, "cache-control": "no-store"})
+    async def serve_examples(request: Request) -> Response:
+        content = {"tabs": examples(request)}
+        return JSONResponse(content, headers={**_HEADERS, "cache-control": "no-store"})
 
     routes: list[BaseRoute] = [
         Route("/graphiql", serve_page),
         Route("/graphiql/", serve_page),
-        Route("/graphiql/examples.json", serve_examples),
+        Route(_EXAMPLES, serve_examples),
     ]
     if built:
         # The Windows registry may map .js to plain text. With nosniff, browsers then reject it.

@@ -52,22 +52,26 @@ class Outage(GraphQLError):
 
 
 class GraphQLOverHTTP:
-    """The ASGI application at /graphql. `introspection_disabled` hides the schema from callers."""
+    """The ASGI application at /graphql.
+
+    `context` makes the value that resolvers get. `may_introspect` returns whether a request may
+    read the schema; for other requests it is hidden.
+    """
 
     def __init__(
         self,
         schema: GraphQLSchema,
         list_lengths: ListLengths,
-        context: Callable[[], object],
-        *,
-        introspection_disabled: bool,
+        context: Callable[[Request], object],
+        may_introspect: Callable[[Request], bool],
     ) -> None:
         self._schema = schema
         self._context = context
-        self._introspection_disabled = introspection_disabled
-        self._documents = Documents(
-            schema, list_lengths, introspection_disabled=introspection_disabled
-        )
+        self._may_introspect = may_introspect
+        self._documents = {
+            may: Documents(schema, list_lengths, introspection_disabled=not may)
+            for may in (True, False)
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -85,7 +89,7 @@ class GraphQLOverHTTP:
                 raise RequestError(405, "Use POST, or GET for queries.", {"allow": "GET, POST"})
             media_type = negotiate(",".join(request.headers.getlist("accept")))
             parameters = await read_parameters(request)
-            result = await self._execute(parameters, may_mutate=request.method == "POST")
+            result = await self._execute(request, parameters)
         except ClientDisconnect:
             raise
         except RequestError as failure:
@@ -104,14 +108,15 @@ class GraphQLOverHTTP:
             content = {"errors": [_mask(error) for error in result.errors], **content}
         return _response(media_type, 200, content)
 
-    async def _execute(self, parameters: Parameters, *, may_mutate: bool) -> ExecutionResult:
+    async def _execute(self, request: Request, parameters: Parameters) -> ExecutionResult:
         """Execute the operation.
 
         Raises `InvalidRequest` or `RequestError` if nothing was executed.
         """
-        document = self._documents.parse(parameters.query)
+        may_introspect = self._may_introspect(request)
+        document = self._documents[may_introspect].parse(parameters.query)
         operation = document.operation(parameters.operation_name)
-        if operation.operation is not OperationType.QUERY and not may_mutate:
+        if operation.operation is not OperationType.QUERY and request.method != "POST":
             raise RequestError(
                 405, "Only queries may be sent with GET. Use POST.", {"allow": "POST"}
             )
@@ -121,16 +126,16 @@ class GraphQLOverHTTP:
             self._schema,
             operation,
             parameters.variables,
-            introspection_disabled=self._introspection_disabled,
+            introspection_disabled=not may_introspect,
         )
         result = execute(
             self._schema,
             document.ast,
-            context_value=self._context(),
+            context_value=self._context(request),
             variable_values=dict(parameters.variables),
             operation_name=parameters.operation_name,
             max_coercion_errors=ERROR_LIMIT,
-            hide_suggestions=self._introspection_disabled,
+            hide_suggestions=not may_introspect,
         )
         if isawaitable(result):
             result = await result

@@ -42,7 +42,8 @@ class KeyHeld:
 class Blocked:
     """The newest attempt at the same copy is UNKNOWN, and the intent does not override it.
 
-    If the intent names it in `override_of`, another intent has overridden it before.
+    It may be of another scope. If it is of the same scope and the intent names it in `override_of`,
+    another intent has overridden it before.
     """
 
     record: Duplication
@@ -336,6 +337,21 @@ class Ledger:
             if duplication_of_source := await self._one(sql.RELATED_BY_SOURCE, by_source):
                 related[campaign_id] = duplication_of_source
         return related
+
+    async def count_unknown(self, scope: str, limit: int) -> int:
+        """Return how many duplications of a scope are UNKNOWN, but count no more than `limit`."""
+        (row,) = await self.engine.read(sql.COUNT_UNKNOWN, {"scope": scope, "limit": limit})
+        return int(row["number"])
+
+    async def measure(self, scope: str, after: str, limit: int) -> tuple[int, int, str | None]:
+        """Measure up to `limit` records of a scope, in the order of their keys.
+
+        Return their number, the characters that they store, and the last key, from which to
+        continue. It is None at the end.
+        """
+        values = {"scope": scope, "after": after, "limit": limit}
+        (row,) = await self.engine.read(sql.MEASURE, values)
+        return int(row["number"]), int(row["size"]), row["last_key"]
 
     async def expire(self, settled_before: datetime, limit: int) -> int:
         """Delete all of settled duplications but the key and the status. Return how many."""

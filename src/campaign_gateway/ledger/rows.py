@@ -79,6 +79,8 @@ def intent_params(
         "name_key": name_key(intent.requested_name),
         "id_namespace": intent.id_namespace,
         "input": intent.input,
+        "caller": intent.caller,
+        "person": intent.person,
         "preexisting_ids": None if preexisting_ids is None else json.dumps(preexisting_ids),
     }
 
@@ -241,6 +243,8 @@ def parse_row(row: Row) -> Duplication:
             input=row["input"],
             id_namespace=row["id_namespace"],
             override_of=row["override_of"],
+            caller=row["caller"],
+            person=row["person"],
         ),
         status=DuplicationStatus(row["status"]),
         requested_at=from_micros(row["requested_at"]),

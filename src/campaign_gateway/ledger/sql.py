@@ -16,27 +16,30 @@ FIND = "SELECT * FROM duplication WHERE scope = :scope AND key = :key"
 FIND_BY_ID = "SELECT * FROM duplication WHERE id = :id"
 
 _SAME_COPY = """
-    scope = :scope
-    AND account = :account
+    account = :account
     AND source_campaign_id = :source_campaign_id
     AND name_key = :name_key
     AND status = 'UNKNOWN'
 """
 
 # One statement, so that a concurrent request cannot miss an UNKNOWN duplication that a caller has
-# already seen. A unique index on override_of lets each UNKNOWN duplication be overridden once.
+# already seen. Those of all scopes block, and an intent can override only one of its own scope. A
+# unique index on override_of lets each UNKNOWN duplication be overridden once.
 BEGIN = f"""
 INSERT INTO duplication (
     id, attempt_id, owner, scope, key, fingerprint, provider, account, source_campaign_id,
     requested_name, name_key, id_namespace, input, preexisting_ids, override_of, status,
-    requested_at
+    requested_at, caller, person
 )
 SELECT
     :id, :attempt_id, :owner, :scope, :key, :fingerprint, :provider, :account, :source_campaign_id,
     :requested_name, :name_key, :id_namespace, :input, :preexisting_ids, :override_of,
-    'IN_PROGRESS', :now
+    'IN_PROGRESS', :now, :caller, :person
 WHERE coalesce(
-    (SELECT id FROM duplication WHERE {_SAME_COPY} {_NEWEST} LIMIT 1), ''
+    (
+        SELECT CASE WHEN scope = :scope THEN id ELSE 'of another scope' END
+        FROM duplication WHERE {_SAME_COPY} {_NEWEST} LIMIT 1
+    ), ''
 ) = coalesce(:override_of, '')
 ON CONFLICT DO NOTHING
 RETURNING id
@@ -48,11 +51,13 @@ UNRESOLVED = f"SELECT * FROM duplication WHERE {_SAME_COPY} {_NEWEST} LIMIT 1"
 RESTORE = """
 INSERT INTO duplication (
     id, attempt_id, owner, scope, key, fingerprint, provider, account, source_campaign_id,
-    requested_name, name_key, id_namespace, input, preexisting_ids, status, requested_at
+    requested_name, name_key, id_namespace, input, preexisting_ids, status, requested_at, caller,
+    person
 )
 VALUES (
     :id, :attempt_id, :owner, :scope, :key, :fingerprint, :provider, :account, :source_campaign_id,
-    :requested_name, :name_key, :id_namespace, :input, :preexisting_ids, 'IN_PROGRESS', :now
+    :requested_name, :name_key, :id_namespace, :input, :preexisting_ids, 'IN_PROGRESS', :now,
+    :caller, :person
 )
 ON CONFLICT (scope, key) DO NOTHING
 """
@@ -254,7 +259,8 @@ RETURNING *
 _LIST_COLUMNS = """
     id, attempt_id, scope, key, fingerprint, provider, account, source_campaign_id, requested_name,
     id_namespace, override_of, '' AS input, NULL AS preexisting_ids, status, requested_at, campaign,
-    error, evidence, provider_trace_id, settled_at, checks, candidates, warnings, expired
+    error, evidence, provider_trace_id, settled_at, checks, candidates, warnings, expired, caller,
+    person
 """
 
 
@@ -312,6 +318,23 @@ SELECT campaign_id FROM duplication
 WHERE id_namespace = :id_namespace AND campaign_id IN ({_placeholders(values, "campaign")})
 """
 
+
+# --- A caller has quotas --------------------------------------------------------------------------
+
+COUNT_UNKNOWN = """
+SELECT count(*) AS number FROM (
+    SELECT 1 FROM duplication WHERE scope = :scope AND status = 'UNKNOWN' LIMIT :limit
+) AS unknown
+"""
+
+_STORED_TEXTS = ("input", "preexisting_ids", "campaign", "warnings", "error", "candidates")
+
+MEASURE = f"""
+SELECT count(*) AS number, coalesce(sum(size), 0) AS size, max(key) AS last_key FROM (
+    SELECT key, {" + ".join(f"coalesce(length({name}), 0)" for name in _STORED_TEXTS)} AS size
+    FROM duplication WHERE scope = :scope AND key > :after ORDER BY key LIMIT :limit
+) AS measured
+"""
 
 # --- The settings change --------------------------------------------------------------------------
 
@@ -372,7 +395,9 @@ UPDATE duplication SET
     warnings = NULL,
     error = NULL,
     provider_trace_id = NULL,
-    next_check_at = NULL
+    next_check_at = NULL,
+    caller = NULL,
+    person = NULL
 WHERE id IN (SELECT id FROM settled)
 RETURNING id
 """

@@ -110,7 +110,7 @@ class Transport:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self._client = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(
-                verify=_tls_context(ca_file),
+                verify=tls_context(ca_file),
                 trust_env=False,
                 limits=limits,
                 socket_options=_socket_options(),
@@ -205,7 +205,7 @@ def _connect_pauses() -> list[float | None]:
     return [*(jitter * tries for tries in range(1, CONNECT_TRIES)), None]
 
 
-def _tls_context(ca_file: str | None) -> ssl.SSLContext:
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
     """Trust the CAs of the file, or else those that the environment names, or the public ones."""
     named = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     file = ca_file or named[0]

@@ -26,7 +26,6 @@ from campaign_gateway.connectors.providers.marketo import (
     MarketoConnector,
     MarketoFolderType,
 )
-from campaign_gateway.duplication.service import Duplicator
 from campaign_gateway.ledger import open_ledger
 from campaign_gateway.model import (
     Accepted,
@@ -42,6 +41,7 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.sandbox.emulators import marketo
+from support.open_duplicator import OpenDuplicator
 from support.plain import NO_CAS
 from support.responses import respond
 
@@ -174,11 +174,11 @@ async def test_kinds_have_separate_ids(
     """The same number can be the copy of two duplications."""
     account = open_at("marketo", serve(marketo.create_emulator()), **marketo.ACCOUNTS["marketo"])
     ledger = await open_ledger(f"sqlite:///{tmp_path}/ledger.db")
-    duplicator = Duplicator({"tried": account}, ledger, deadline=20)
+    duplicator = OpenDuplicator({"tried": account}, ledger, deadline=20)
     program = replace(WANTED, campaign_id=1107, kind=MarketoCampaignKind.PROGRAM)
     platforms = set()
     for key, wanted in {"smart": WANTED, "program": program}.items():
-        result = await duplicator.duplicate("everyone", key, "marketo", wanted)
+        result = await duplicator.ask(key, "marketo", wanted)
         assert result.duplication is not None
         assert result.duplication.status is DuplicationStatus.CREATED
         platforms.add(result.duplication.intent.id_namespace.partition("#")[2])

@@ -85,6 +85,7 @@ class AltcraftConnector(
     contract.Connector[AltcraftCampaignInput],
     contract.ListsCampaigns[AltcraftCampaignInput],
     contract.ReadsCampaigns[AltcraftCampaignInput],
+    contract.ActivatesCopies[AltcraftCampaignInput],
 ):
     """Source: guides.altcraft.com, "Clone campaign" and "Clone a trigger campaign", v72 to v75.
 
@@ -117,6 +118,9 @@ class AltcraftConnector(
                 "isActive can be true only for kind TRIGGER. Activate other copies at Altcraft.",
             )
         return self._request("/campaigns/clone", fields)
+
+    def activates(self, copy_input: AltcraftCampaignInput) -> bool:
+        return copy_input.is_active is True
 
     def parse_response(
         self, copy_input: AltcraftCampaignInput, response: ProviderResponse

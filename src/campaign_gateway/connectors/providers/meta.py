@@ -125,6 +125,7 @@ class MetaConnector(
     contract.RenamesCopies[MetaCampaignInput],
     contract.ListsCampaigns[MetaCampaignInput],
     contract.ReadsCampaigns[MetaCampaignInput],
+    contract.ActivatesCopies[MetaCampaignInput],
 ):
     """Source: developers.facebook.com, "Ad Campaign Group Copies" (v25.0), read 2026-09, and
     Meta's own description of the API in facebook-business 26.0.3, where these calls are the same.
@@ -162,6 +163,10 @@ class MetaConnector(
             "rename_options": building.omit_none(rename_options) or None,
         }
         return self._request("POST", f"/{source}/copies", building.form_body(fields))
+
+    def activates(self, copy_input: MetaCampaignInput) -> bool:
+        # The source may be active.
+        return copy_input.status_option != MetaStatusOption.PAUSED
 
     def parse_response(self, copy_input: MetaCampaignInput, response: ProviderResponse) -> Outcome:
         source, trace_id = copy_input.campaign_id, _trace_id(response)

@@ -5,6 +5,7 @@ import { GraphiQL } from 'graphiql';
 import { getIntrospectionQuery } from 'graphql';
 import { createElement } from 'react';
 import { createRoot } from 'react-dom/client';
+import { fetchWithKey } from './key.js';
 import { storage } from './storage.js';
 
 const INTROSPECTION = getIntrospectionQuery({
@@ -18,7 +19,7 @@ async function post(operation, { headers } = {}) {
   // GraphiQL never asks for isOneOf, and without it the editor accepts two members of a @oneOf input.
   const body =
     operation.operationName === 'IntrospectionQuery' ? { ...operation, query: INTROSPECTION } : operation;
-  const response = await fetch('/graphql', {
+  const response = await fetchWithKey('/graphql', {
     method: 'POST',
     headers: {
       accept: 'application/graphql-response+json, application/json;q=0.9',
@@ -32,7 +33,7 @@ async function post(operation, { headers } = {}) {
 
 async function readTabs() {
   try {
-    const response = await fetch('/graphiql/examples.json');
+    const response = await fetchWithKey('/graphiql/examples.json');
     const { tabs } = await response.json();
     return tabs.map(({ query, variables }) => ({
       query,
