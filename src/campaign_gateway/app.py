@@ -51,6 +51,7 @@ class Gateway:
     accounts: Mapping[str, Account]
     ledger: Ledger
     duplicator: Duplicator
+    deadline: float
     background_tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def drain(self) -> None:
@@ -80,7 +81,8 @@ class Gateway:
         await self.ledger.close()
 
     def context(self) -> Context:
-        return Context(SCOPE, self.accounts, self.duplicator, self.ledger)
+        reads_end_at = asyncio.get_running_loop().time() + self.deadline
+        return Context(SCOPE, self.accounts, self.duplicator, self.ledger, reads_end_at)
 
 
 async def create_app(
@@ -107,9 +109,8 @@ async def create_app(
     except LedgerUnavailable:
         await ledger.close()
         raise
-    gateway = Gateway(
-        accounts, ledger, Duplicator(accounts, ledger, settings.server.deadline_seconds)
-    )
+    deadline = settings.server.deadline_seconds
+    gateway = Gateway(accounts, ledger, Duplicator(accounts, ledger, deadline), deadline)
     connectors = {name: CONNECTORS[account.provider] for name, account in settings.accounts.items()}
     keep = timedelta(days=settings.ledger.keep_days)
     remember = timedelta(days=settings.ledger.remember_days)

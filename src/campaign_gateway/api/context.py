@@ -17,12 +17,16 @@ CAMPAIGN_LIMIT = 50
 
 @dataclass(slots=True)
 class Context:
-    """The context of one request. `scope` identifies the owner of keys and duplications."""
+    """The context of one request. `scope` identifies the owner of keys and duplications.
+
+    Reads at providers end at `reads_end_at`, a time of the loop's clock.
+    """
 
     scope: str
     accounts: Mapping[str, Account]
     duplicator: Duplicator
     ledger: Ledger
+    reads_end_at: float
     entities_left: int = ENTITY_LIMIT
     campaigns_left: int = CAMPAIGN_LIMIT
 
