@@ -23,6 +23,7 @@ from campaign_gateway.model import Created, Duplication, DuplicationStatus, Outc
 from campaign_gateway.sandbox.emulation import serving
 from support.commands import running
 from support.figures import Figures
+from support.permits import free_permit
 from support.postgres import PostgresServer, postgres_server
 
 # With this variable, each of the hundreds of processes that tests start would compile the package.
@@ -204,7 +205,8 @@ def duplicate() -> Callable[[Account, Any], Awaitable[Outcome]]:
         async def nothing_to_record() -> None: ...
 
         request = account.connector.build_request(campaign)
-        response = await account.transport.send_once(request, nothing_to_record)
+        permit = free_permit()
+        response = await account.transport.send_once(request, permit, nothing_to_record)
         outcome = account.connector.parse_response(campaign, response)
         if not isinstance(outcome, Created):
             return outcome
@@ -219,7 +221,7 @@ def duplicate() -> Callable[[Account, Any], Awaitable[Outcome]]:
             warnings=made.warnings,
         )
         call = CopyCall(account, intent, campaign)
-        await complete_copy(record, call, duplication, seconds=account.timeout_seconds)
+        await complete_copy(record, call, permit, duplication, account.timeout_seconds)
         return cast(Outcome, record.outcome)
 
     return once

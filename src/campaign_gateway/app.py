@@ -52,6 +52,7 @@ class Gateway:
     accounts: Mapping[str, Account]
     ledger: Ledger
     duplicator: Duplicator
+    deadline: float
     background_tasks: list[asyncio.Task[None]] = field(default_factory=list)
     # Made once for each caller.
     _usable: dict[frozenset[str], Mapping[str, Account]] = field(default_factory=dict)
@@ -83,7 +84,9 @@ class Gateway:
         await self.ledger.close()
 
     def context(self, caller: Caller) -> Context:
-        return Context(caller, self.accounts_of(caller), self.duplicator, self.ledger)
+        reads_end_at = asyncio.get_running_loop().time() + self.deadline
+        accounts = self.accounts_of(caller)
+        return Context(caller, accounts, self.duplicator, self.ledger, reads_end_at)
 
     def accounts_of(self, caller: Caller) -> Mapping[str, Account]:
         """Return the accounts that the caller may use, in the order of the configuration."""
@@ -119,8 +122,9 @@ async def create_app(
         await ledger.close()
         raise
     quotas = {scope_of(name): caller.quota for name, caller in settings.callers.items()}
-    duplicator = Duplicator(ledger, settings.server.deadline_seconds, quotas)
-    gateway = Gateway(accounts, ledger, duplicator)
+    deadline = settings.server.deadline_seconds
+    duplicator = Duplicator(ledger, deadline, quotas)
+    gateway = Gateway(accounts, ledger, duplicator, deadline)
     keep = timedelta(days=settings.ledger.keep_days)
     remember = timedelta(days=settings.ledger.remember_days)
 

@@ -13,10 +13,11 @@ import pytest_asyncio
 from campaign_gateway.api import entities
 from campaign_gateway.api.context import CAMPAIGN_LIMIT, ENTITY_LIMIT
 from campaign_gateway.callers.caller import EVERYONE
+from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse
-from campaign_gateway.duplication.campaign_reads import LOOKUPS_AT_ONCE
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.transport.client import Transport
+from campaign_gateway.transport.rate_limit import SHARES, CallKind, Permit
 from support.edge import PYTHON_WORDS, Edge
 
 # One server for all tests, so its event loop must live longer than each of them.
@@ -58,14 +59,16 @@ class Reads:
         self._now = 0
         real = Transport.send_idempotent
 
-        async def read(transport: Transport, request: ProviderRequest) -> ProviderResponse:
+        async def read(
+            transport: Transport, request: ProviderRequest, permit: Permit
+        ) -> ProviderResponse:
             self.urls.append(request.url)
             self._now += 1
             self.most = max(self.most, self._now)
             try:
                 # Long enough for all allowed reads to run at the same time.
                 await asyncio.sleep(0.02)
-                return await real(transport, request)
+                return await real(transport, request, permit)
             finally:
                 self._now -= 1
 
@@ -159,7 +162,7 @@ async def test_other_campaigns_are_one_read_each_with_bounded_concurrency(
         "Spring sale",
     ]
     assert len(reads.urls) == len(set(reads.urls)) == 21
-    assert reads.most == LOOKUPS_AT_ONCE
+    assert reads.most == CALLS_AT_ONCE // SHARES[CallKind.READ]
 
 
 async def test_mixed_references_are_resolved_in_their_order(
@@ -240,10 +243,12 @@ async def test_provider_that_fails_does_not_affect_the_others(
 ) -> None:
     real = Transport.send_idempotent
 
-    async def read(transport: Transport, request: ProviderRequest) -> ProviderResponse:
+    async def read(
+        transport: Transport, request: ProviderRequest, permit: Permit
+    ) -> ProviderResponse:
         if BRAZE_SOURCE in request.url:
             return ProviderResponse(500, {}, b"")
-        return await real(transport, request)
+        return await real(transport, request, permit)
 
     monkeypatch.setattr(Transport, "send_idempotent", read)
     keys = [campaign("braze", BRAZE_SOURCE), campaign("sonarly", made[1][1])]

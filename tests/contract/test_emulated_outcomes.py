@@ -26,6 +26,7 @@ from campaign_gateway.model import (
 from campaign_gateway.sandbox import emulation
 from campaign_gateway.transport.errors import NoResponse
 from support.connectors import refusals_of
+from support.permits import free_permit
 
 Duplicate = Callable[[Account, Any], Awaitable[Outcome]]
 Counted = Callable[[str], dict[str, Any]]
@@ -153,7 +154,7 @@ async def search(
         cursor: str | None = None
         for _ in range(5):
             response = await account.transport.send_idempotent(
-                connector.build_search(copy_input, cursor)
+                connector.build_search(copy_input, cursor), free_permit()
             )
             page = connector.parse_search(response, cursor)
             campaigns += [one for one in page.campaigns if one.name == copy_input.name]
@@ -170,5 +171,5 @@ async def look_up(
     account: Account, connector: ReadsCampaigns[Any], campaign_id: str, related_input: Any
 ) -> Campaign | None:
     request = connector.build_lookup(campaign_id, related_input)
-    response = await account.transport.send_idempotent(request)
+    response = await account.transport.send_idempotent(request, free_permit())
     return connector.parse_lookup(response, campaign_id)

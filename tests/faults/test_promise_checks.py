@@ -35,6 +35,7 @@ CREATED = GatewayResponse(
     retry=None,
     replayed=False,
     message=None,
+    retry_after=None,
 )
 UNKNOWN = replace(CREATED, status="UNKNOWN", campaign=None, evidence=None, retry="WAIT")
 REJECTED = replace(UNKNOWN, status="REJECTED", code="CONFLICT", retry="NEW_KEY")

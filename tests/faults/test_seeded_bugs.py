@@ -227,11 +227,24 @@ BUGS = [
             Code(
                 "duplication/reconciliation.py",
                 "reconcile",
-                "running[name]",
-                "running.total()",
+                "limiter.free_checks(timing.check_timeout, CALLS_A_CHECK)",
+                "max(0, 8 - len(checks))",
             )
         ],
-        f"{RECONCILIATION}::test_provider_that_hangs_does_not_delay_checks_of_other_accounts",
+        f"{RECONCILIATION}::test_providers_that_hang_do_not_delay_checks_of_other_accounts[1]",
+    ),
+    Bug(
+        "reads without limits",
+        [
+            Code(
+                "transport/client.py",
+                "Transport.send_idempotent",
+                "await permit.wait_for_turn()",
+                "",
+            ),
+            Code("transport/client.py", "_Exchange.trace", "self.permit.mark_sent()", ""),
+        ],
+        "spine/test_call_limits.py::test_every_call_of_an_account_counts",
     ),
 ]
 

@@ -33,7 +33,11 @@ from support.postgres import PostgresServer
 from support.promises import count, find_violations
 from support.tls_proxy import TlsProxy, tls_proxy_for
 
-TIMING = {**SHORT_INTERVALS, "check_intervals": [0.5, 1, 1, 2]}
+# The minute of a limit is short, so that the searches of a limited account end in time.
+CHANGES = {
+    "timing": {**SHORT_INTERVALS, "check_intervals": [0.5, 1, 1, 2]},
+    "constants": {"transport.rate_limit.WINDOWS": {"second": 1.1, "minute": 6.0}},
+}
 
 # How long a caller waits for a permit, in seconds.
 DEADLINE = 1.5
@@ -227,8 +231,8 @@ def with_clocks(choice: random.Random, configs: Sequence[Path], clock: str) -> l
     if clock == "libfaketime":
         fakes = [fake_clock(shift) for shift in shifts]
         pairs = zip(configs, fakes, strict=True)
-        return [Replica(config, {"timing": TIMING}, fake) for config, fake in pairs]
-    changes = [{"timing": TIMING, "clock": shift} for shift in shifts]
+        return [Replica(config, CHANGES, fake) for config, fake in pairs]
+    changes = [{**CHANGES, "clock": shift} for shift in shifts]
     return [Replica(config, change) for config, change in zip(configs, changes, strict=True)]
 
 

@@ -23,7 +23,7 @@ from campaign_gateway.model import (
     Unknown,
     UserError,
 )
-from campaign_gateway.transport.rate_limit import RateLimiter
+from campaign_gateway.transport.rate_limit import CallKind, RateLimiter
 from support.open_duplicator import OpenDuplicator
 
 
@@ -63,8 +63,8 @@ async def test_refusal_is_replaced_by_the_record_another_gateway_made_meanwhile(
     account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
     limited = replace(account, rate_limiter=RateLimiter(1, calls_per_minute=1))
-    async with limited.rate_limiter.acquire(1):
-        pass
+    async with limited.rate_limiter.acquire(CallKind.COPY, 1) as permit:
+        permit.mark_sent()
     duplicator = OpenDuplicator({"sonarly": limited}, ledger, 5)
     theirs = make_intent(EVERYONE, "k", account, campaign())
     find = ledger.ledger.find
@@ -399,7 +399,7 @@ async def test_draining_gateway_refuses_callers_that_wait_for_the_rate_limit(
 ) -> None:
     async with AsyncExitStack() as all_slots:
         for _ in range(CALLS_AT_ONCE):
-            await all_slots.enter_async_context(account.rate_limiter.acquire(1))
+            await all_slots.enter_async_context(account.rate_limiter.acquire(CallKind.COPY, 1))
         asking = asyncio.create_task(ask(duplicator, campaign()))
         await asyncio.sleep(0.05)
         duplicator.is_draining = True

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.connectors.account_settings import canonical_address
+from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE, canonical_address
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.duplication import reconciliation
 from campaign_gateway.duplication.copy_search import PAGES_A_SEARCH
@@ -30,6 +30,8 @@ from campaign_gateway.model import (
     UserError,
 )
 from campaign_gateway.transport.errors import NoResponse
+from campaign_gateway.transport.rate_limit import CHECKS_AT_ONCE, Permit, RateLimiter
+from support.permits import free_permit
 from support.stub_provider import StubInput
 
 NOW = datetime.now(UTC)
@@ -63,7 +65,7 @@ class Listing:
         page = self.campaigns[start : start + 2]
         return SearchPage(page, str(start + 2) if more else None)
 
-    async def send_idempotent(self, request: ProviderRequest) -> ProviderResponse:
+    async def send_idempotent(self, request: ProviderRequest, permit: Permit) -> ProviderResponse:
         self.asked += 1
         # Like a server, it writes the header when the request arrives.
         headers = {"date": format_datetime(datetime.now(UTC))} | dict(self.headers)
@@ -74,7 +76,8 @@ class Listing:
 
 
 async def find_copy(account: Account, ledger: Any, duplication: Duplication) -> Campaign | None:
-    return (await reconciliation.search(account, ledger, duplication)).copy
+    result = await reconciliation.search(account, free_permit(), ledger, duplication)
+    return result.copy
 
 
 def copy(campaign_id: str, age: timedelta = timedelta(0), name: str = "Copy") -> Campaign:
@@ -87,7 +90,8 @@ def undated(campaign_id: str) -> Campaign:
 
 def listing_account(account: Account, listing: Listing) -> Account:
     stub: Any = listing
-    return replace(account, connector=stub, transport=stub)
+    limiter = RateLimiter(CALLS_AT_ONCE, None)
+    return replace(account, connector=stub, transport=stub, rate_limiter=limiter)
 
 
 INTENT = Intent(
@@ -371,25 +375,27 @@ async def test_slow_list_makes_no_older_campaign_look_newer(account: Account, le
     assert await find_copy(listing, ledger, lost) is None
 
 
-async def test_provider_that_hangs_does_not_delay_checks_of_other_accounts(
-    account: Account, ledger: Any
+@pytest.mark.parametrize("providers", [1, 12])
+async def test_providers_that_hang_do_not_delay_checks_of_other_accounts(
+    account: Account, ledger: Any, providers: int
 ) -> None:
-    for number in range(50):
-        name = f"Hanging {number}"
-        await unsettled(ledger, account="hanging", requested_name=name, id_namespace="hangs")
-    hanging = Listing([], takes=60)
+    hanging = {f"hanging-{number}": Listing([], takes=60) for number in range(providers)}
+    for name in hanging:
+        for number in range(CHECKS_AT_ONCE + 4):
+            called = f"{name} {number}"
+            await unsettled(ledger, account=name, requested_name=called, id_namespace=name)
+    working = {"sonarly": Listing([copy("c1")])}
     accounts = {
-        "hanging": listing_account(account, hanging),
-        "sonarly": listing_account(account, Listing([copy("c1")])),
+        name: listing_account(account, listing) for name, listing in (hanging | working).items()
     }
     reading = asyncio.create_task(reconcile(accounts, ledger, OFTEN))
-    async with asyncio.timeout(5):
-        while hanging.asked < reconciliation.CHECKS_AT_ONCE:
+    async with asyncio.timeout(15):
+        while any(listing.asked < CHECKS_AT_ONCE for listing in hanging.values()):
             await asyncio.sleep(0.01)
         waiting = await unsettled(ledger, requested_name="Copy")
         while (await ledger.get(None, waiting.intent.id)).status is not DuplicationStatus.CREATED:
             await asyncio.sleep(0.01)
-    assert hanging.asked == reconciliation.CHECKS_AT_ONCE
+    assert {listing.asked for listing in hanging.values()} == {CHECKS_AT_ONCE}
     reading.cancel()
 
 

@@ -45,6 +45,7 @@ from campaign_gateway.model import (
 )
 from campaign_gateway.transport import client
 from campaign_gateway.transport.errors import NoResponse
+from campaign_gateway.transport.rate_limit import Permit
 
 Hit = Callable[[], Awaitable[None]]
 
@@ -188,11 +189,13 @@ def _respond_before_recording() -> None:
 
 def _take_the_newest_campaign() -> None:
     async def find_copy(
-        account: Account, _ledger: object, duplication: Duplication
+        account: Account, permit: Permit, _ledger: object, duplication: Duplication
     ) -> SearchResult:
         connector: Any = account.connector
         request = connector.build_search(recorded_call(account, duplication).copy_input, None)
-        page = connector.parse_search(await account.transport.send_idempotent(request), None)
+        page = connector.parse_search(
+            await account.transport.send_idempotent(request, permit), None
+        )
         return SearchResult(page.campaigns[-1] if page.campaigns else None)
 
     _replace(reconciliation, "find_copy", find_copy)

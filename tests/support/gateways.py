@@ -41,7 +41,7 @@ mutation Copy($campaign: SonarlyCampaignInput!, $key: String!) {
     status replayed
     campaign { id }
     duplication { id status evidence }
-    userErrors { code message retry }
+    userErrors { code message retry retryAfterSeconds }
   }
 }
 """
@@ -103,6 +103,7 @@ class GatewayResponse:
     retry: str | None
     replayed: bool
     message: str | None
+    retry_after: int | None
 
     @property
     def is_recorded(self) -> bool:
@@ -286,6 +287,7 @@ def _parse_response(sent_at: float, payload: dict[str, Any]) -> GatewayResponse:
         retry=error.get("retry"),
         replayed=payload["replayed"],
         message=error.get("message"),
+        retry_after=error.get("retryAfterSeconds"),
     )
 
 

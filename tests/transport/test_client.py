@@ -14,6 +14,7 @@ import pytest
 from campaign_gateway.connectors.contract import ProviderRequest
 from campaign_gateway.transport.client import COPY_RESPONSE_LIMIT, Transport
 from campaign_gateway.transport.errors import NoResponse, NotSent
+from support.permits import free_permit
 
 SECRET = 'sk/live"a&b-12345'
 
@@ -76,7 +77,7 @@ async def test_response_is_returned_complete() -> None:
         writer.write(b"HTTP/1.1 201 Created\r\nX-Trace: T\r\nContent-Length: 4\r\n\r\nbody")
 
     async with provider(respond) as url, transport() as opened:
-        response = await opened.send_once(post(url), hook := Hook())
+        response = await opened.send_once(post(url), free_permit(), hook := Hook())
     assert (response.status, response.body, response.complete) == (201, b"body", True)
     assert response.headers["x-trace"] == "T"
     assert hook.times == 1
@@ -97,7 +98,7 @@ async def test_hook_runs_before_the_first_byte() -> None:
 
     async with provider(watch) as url, transport() as opened:
         with pytest.raises(NoResponse):
-            await opened.send_once(post(url), is_unseen)
+            await opened.send_once(post(url), free_permit(), is_unseen)
     assert seen.is_set()
 
 
@@ -109,7 +110,7 @@ async def test_hook_that_raises_prevents_the_request() -> None:
 
     async with provider(watch) as url, transport() as opened:
         with pytest.raises(LookupError):
-            await opened.send_once(post(url), Hook(LookupError()))
+            await opened.send_once(post(url), free_permit(), Hook(LookupError()))
         await asyncio.sleep(0.1)
     assert received == [b""]
 
@@ -122,7 +123,7 @@ async def test_deadline_during_the_hook_prevents_the_request() -> None:
 
     async with provider(watch) as url, transport(timeout=0.2) as opened:
         with pytest.raises(NotSent):
-            await opened.send_once(post(url), Hook(seconds=5))
+            await opened.send_once(post(url), free_permit(), Hook(seconds=5))
         await asyncio.sleep(0.1)
     assert received == [b""]
 
@@ -132,7 +133,9 @@ async def test_refused_connection_is_retried_and_reported_as_not_sent() -> None:
         port = taken.getsockname()[1]
     async with transport() as opened:
         with pytest.raises(NotSent):
-            await opened.send_once(post(f"http://127.0.0.1:{port}/copy"), hook := Hook())
+            await opened.send_once(
+                post(f"http://127.0.0.1:{port}/copy"), free_permit(), hook := Hook()
+            )
     assert hook.times == 0
 
 
@@ -150,7 +153,7 @@ async def test_request_is_not_retried_after_the_hook(
     monkeypatch.setattr(Transport, "_exchange", run_hook_and_fail)
     async with transport() as opened:
         with pytest.raises(NoResponse):
-            await opened.send_once(post("http://127.0.0.1:1"), Hook())
+            await opened.send_once(post("http://127.0.0.1:1"), free_permit(), Hook())
     assert calls == [1]
 
 
@@ -170,7 +173,9 @@ async def test_provider_that_starts_during_the_retries_is_reached() -> None:
 
     coming = asyncio.create_task(come_up())
     async with transport() as opened:
-        response = await opened.send_once(post(f"http://127.0.0.1:{port}/copy"), Hook())
+        response = await opened.send_once(
+            post(f"http://127.0.0.1:{port}/copy"), free_permit(), Hook()
+        )
     assert response.status == 202
     (await coming).close()
 
@@ -182,7 +187,9 @@ async def test_host_without_tls_is_reported_as_not_sent() -> None:
 
     async with provider(plain) as url, transport() as opened:
         with pytest.raises(NotSent):
-            await opened.send_once(post(url.replace("http:", "https:")), hook := Hook())
+            await opened.send_once(
+                post(url.replace("http:", "https:")), free_permit(), hook := Hook()
+            )
     assert hook.times == 0
 
 
@@ -195,7 +202,7 @@ async def test_malformed_header_is_reported_as_not_sent() -> None:
     async with provider(watch) as url, transport() as opened:
         request = ProviderRequest("POST", url, {"x-name": "a\r\nb: c"}, b"{}")
         with pytest.raises(NotSent):
-            await opened.send_once(request, Hook())
+            await opened.send_once(request, free_permit(), Hook())
         await asyncio.sleep(0.1)
     assert received == [b""]
 
@@ -263,7 +270,7 @@ async def test_missing_status_after_the_first_byte_is_no_response(name: str) -> 
 
     async with provider(counted) as url, transport(timeout=1) as opened:
         with pytest.raises(NoResponse):
-            await opened.send_once(post(url), hook := Hook())
+            await opened.send_once(post(url), free_permit(), hook := Hook())
     assert hook.times == 1
     assert len(connections) == 1
 
@@ -286,7 +293,7 @@ async def test_status_with_an_incomplete_body_is_a_response(rest: bytes) -> None
         await writer.drain()
 
     async with provider(respond) as url, transport() as opened:
-        response = await opened.send_once(post(url), Hook())
+        response = await opened.send_once(post(url), free_permit(), Hook())
     assert (response.status, response.body, response.complete) == (201, b"", False)
 
 
@@ -301,7 +308,7 @@ async def test_slow_body_ends_with_the_deadline() -> None:
 
     async with provider(respond) as url, transport(timeout=0.5) as opened:
         async with asyncio.timeout(2):
-            response = await opened.send_once(post(url), Hook())
+            response = await opened.send_once(post(url), free_permit(), Hook())
     assert (response.status, response.complete) == (201, False)
 
 
@@ -317,7 +324,7 @@ async def test_redirects_and_proxies_are_ignored(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     async with provider(respond) as url, transport() as opened:
-        response = await opened.send_once(post(url), Hook())
+        response = await opened.send_once(post(url), free_permit(), Hook())
     assert response.status == 307
     assert len(requests) == 1
 
@@ -333,14 +340,14 @@ async def test_connections_are_not_reused() -> None:
 
     async with provider(respond) as url, transport() as opened:
         for _ in range(3):
-            await opened.send_once(post(url), Hook())
+            await opened.send_once(post(url), free_permit(), Hook())
     assert len(connections) == 3
 
 
 async def test_idempotent_request_that_fails_raises_no_response() -> None:
     async with provider(closed_after_reading) as url, transport() as opened:
         with pytest.raises(NoResponse):
-            await opened.send_idempotent(post(url))
+            await opened.send_idempotent(post(url), free_permit())
 
 
 SPELLINGS = [
@@ -366,7 +373,7 @@ async def test_secret_is_redacted_in_every_encoding(spelling: str) -> None:
         writer.write(head.encode() + body)
 
     async with provider(echo) as url, transport() as opened:
-        response = await opened.send_once(post(url), Hook())
+        response = await opened.send_once(post(url), free_permit(), Hook())
     assert b"[redacted]" in response.body
     assert spelling.encode() not in response.body
     assert "[redacted]" in response.headers["x-key"]
@@ -379,5 +386,5 @@ async def test_short_secret_is_redacted_only_as_a_word() -> None:
         writer.write(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
     async with provider(echo) as url, transport(secrets=("abc",)) as opened:
-        response = await opened.send_once(post(url), Hook())
+        response = await opened.send_once(post(url), free_permit(), Hook())
     assert response.body == b"key: [redacted], campaign abc-1, cabcd"

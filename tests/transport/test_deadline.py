@@ -18,6 +18,7 @@ from campaign_gateway.model import Rejected
 from campaign_gateway.transport.client import LAST_SECONDS, Transport
 from campaign_gateway.transport.errors import NoResponse, NotSent
 from campaign_gateway.transport.token_auth import TokenTransport
+from support.permits import free_permit
 from support.waiting import until
 
 TIMEOUT = 0.5
@@ -78,11 +79,11 @@ def post(url: str) -> ProviderRequest:
 
 
 async def send(opened: Transport, url: str) -> ProviderResponse:
-    return await opened.send_once(post(url), nothing_to_record)
+    return await opened.send_once(post(url), free_permit(), nothing_to_record)
 
 
 async def read(opened: Transport, url: str) -> ProviderResponse:
-    return await opened.send_idempotent(post(url))
+    return await opened.send_idempotent(post(url), free_permit())
 
 
 Call = Callable[[Transport, str], Awaitable[ProviderResponse]]
@@ -125,7 +126,8 @@ class TokenConnector:
 async def test_token_that_has_arrived_by_the_deadline_is_read() -> None:
     with responding(b"token", lambda: time.sleep(TIMEOUT + 0.1), None) as url:
         async with transport(timeout=60) as opened:
-            cached = await TokenTransport(opened, TokenConnector(url), TIMEOUT)._get_token(None)
+            signed = TokenTransport(opened, TokenConnector(url), TIMEOUT)
+            cached = await signed._get_token(None, free_permit())
     assert cached.token == "token"
 
 
@@ -200,7 +202,7 @@ async def test_deadline_before_the_first_byte_prevents_the_request(
 ) -> None:
     async with silent() as (url, received), transport() as opened:
         with pytest.raises(NotSent, match="timeout"):
-            await opened.send_once(post(url), hook)
+            await opened.send_once(post(url), free_permit(), hook)
         # Until after the end of the hook and of the last polls.
         await asyncio.sleep(2 * LAST_SECONDS)
     assert received == [b""]
@@ -210,7 +212,7 @@ async def test_deadline_before_the_first_byte_ends_the_call_immediately() -> Non
     async with silent() as (url, _), transport() as opened:
         began = monotonic()
         with pytest.raises(NotSent):
-            await opened.send_once(post(url), _hook_that_never_ends)
+            await opened.send_once(post(url), free_permit(), _hook_that_never_ends)
     # The last polls wait for a response, and there can be none.
     assert monotonic() - began < TIMEOUT + SLACK
 
@@ -248,7 +250,7 @@ async def test_cancelled_caller_ends_the_call_immediately() -> None:
         async def hook() -> None:
             may_have_sent.set()
 
-        sending = asyncio.create_task(opened.send_once(post(url), hook))
+        sending = asyncio.create_task(opened.send_once(post(url), free_permit(), hook))
         await asyncio.wait_for(may_have_sent.wait(), 10)
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -31,6 +31,7 @@ from campaign_gateway.transport.client import COPY_RESPONSE_LIMIT, Transport
 from campaign_gateway.transport.redaction import LONGEST_FORM, WINDOW, create_redactor
 from campaign_gateway.transport.token_auth import TokenTransport, _CachedToken
 from campaign_gateway.transport.worker import LOOP_LIMIT, run_parser
+from support.permits import free_permit
 
 SECRET = 'sk/live"a&b-12345'
 
@@ -125,7 +126,7 @@ async def _longest_stall(call: CopyCall) -> float:
             turns.append(perf_counter())
 
     ticking = asyncio.create_task(tick())
-    listed = await search_copies(call, now)
+    listed = await search_copies(call, free_permit(), now)
     await asyncio.sleep(0.01)
     ticking.cancel()
     assert not listed.campaigns
@@ -158,7 +159,7 @@ async def test_long_list_that_is_invalid_raises_unexpected_response(
         account = open_at("sonarly", url, **settings)
         call = new_call(EVERYONE, "key", account, account.connector.Input(**fields))
         with pytest.raises(UnexpectedResponse):
-            await search_copies(call, now)
+            await search_copies(call, free_permit(), now)
     assert gc.isenabled()
 
 
@@ -249,6 +250,6 @@ async def test_secret_and_token_are_redacted_in_a_long_response() -> None:
     signed = TokenTransport(Transport([SECRET], 20), Connector())
     signed._cached_token = _CachedToken(token, float("inf"), create_redactor([token]))
     with responding(long + SECRET.encode() + long + token.encode()) as url:
-        response = await signed.send_idempotent(ProviderRequest("GET", url, {}))
+        response = await signed.send_idempotent(ProviderRequest("GET", url, {}), free_permit())
     await signed.close()
     assert response.body == long + b"[redacted]" + long + b"[redacted]"

@@ -20,6 +20,7 @@ from campaign_gateway.settings import SettingsError, parse_settings
 from campaign_gateway.transport.client import Transport
 from campaign_gateway.transport.errors import NoResponse, NotSent
 from support.gateways import ask, calling, configuration, intents, recorded, serving
+from support.permits import free_permit
 
 SECRET = "sk_live_behind-tls-12345"
 
@@ -84,7 +85,9 @@ async def nothing_to_record() -> None: ...
 async def send(url: str, ca_file: str | None = None) -> ProviderResponse:
     transport = Transport([SECRET], 5, ca_file)
     try:
-        return await transport.send_once(ProviderRequest("POST", url, {}, b"{}"), nothing_to_record)
+        return await transport.send_once(
+            ProviderRequest("POST", url, {}, b"{}"), free_permit(), nothing_to_record
+        )
     finally:
         await transport.close()
 
@@ -200,7 +203,7 @@ async def test_idempotent_request_explains_the_tls_failure(ca: trustme.CA) -> No
     async with tls_provider(ca.issue_cert("localhost")) as provider:
         transport = Transport([SECRET], 5)
         with pytest.raises(NoResponse, match=NO_ISSUER):
-            await transport.send_idempotent(ProviderRequest("GET", provider.url, {}))
+            await transport.send_idempotent(ProviderRequest("GET", provider.url, {}), free_permit())
         await transport.close()
 
 

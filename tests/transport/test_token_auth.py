@@ -43,7 +43,9 @@ from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.transport import token_auth
 from campaign_gateway.transport.client import Transport
 from campaign_gateway.transport.errors import NoResponse, NotSent
+from campaign_gateway.transport.rate_limit import CallKind, Permit, RateLimiter
 from campaign_gateway.transport.token_auth import TokenTransport
+from support.permits import free_permit
 from support.stub_provider import (
     Copying,
     FoundWithoutAges,
@@ -171,11 +173,11 @@ class Tried:
         self, call: str = "", hook: Hook | None = None, path: str = "echo"
     ) -> ProviderResponse:
         request = ProviderRequest("POST", f"{self.url}/{path}", {"x-call": call}, b"{}")
-        return await self.transport.send_once(request, hook or Hook())
+        return await self.transport.send_once(request, free_permit(), hook or Hook())
 
     async def read(self, call: str = "") -> ProviderResponse:
         request = ProviderRequest("GET", f"{self.url}/echo", {"x-call": call})
-        return await self.transport.send_idempotent(request)
+        return await self.transport.send_idempotent(request, free_permit())
 
 
 Open = Callable[..., Awaitable[Tried]]
@@ -309,6 +311,32 @@ async def test_rejected_token_is_renewed_once_and_the_same_request_is_sent_again
     assert tried.provider.count("token") == 1
 
 
+async def test_requests_for_tokens_count_against_the_limits(open_signed: Open) -> None:
+    tried = await open_signed()
+    limiter = RateLimiter(1, 5)
+    request = ProviderRequest("POST", f"{tried.url}/echo", {"x-call": ""}, b"{}")
+    async with limiter.acquire(CallKind.COPY, 0) as permit:
+        await tried.transport.send_once(request, permit, Hook())
+        tried.provider.revoke()
+        await tried.transport.send_once(request, permit, Hook())
+    assert tried.provider.calls == ["token", "echo", "echo", "token", "echo"]
+    with pytest.raises(Refused) as refusal:
+        async with limiter.acquire(CallKind.COPY, 0):
+            pass
+    assert refusal.value.error.code is ErrorCode.RATE_LIMITED
+
+
+async def test_new_token_without_a_turn_means_that_nothing_was_sent(open_signed: Open) -> None:
+    tried = await open_signed()
+    await tried.read()
+    tried.provider.revoke()
+    request = ProviderRequest("POST", f"{tried.url}/echo", {"x-call": ""}, b"{}")
+    async with RateLimiter(1, 2).acquire(CallKind.COPY, 0) as permit:
+        with pytest.raises(NotSent, match="limit of calls per minute"):
+            await tried.transport.send_once(request, permit, Hook())
+    assert tried.provider.calls == ["token", "echo", "echo", "token"]
+
+
 async def test_idempotent_request_with_a_rejected_token_is_sent_again(open_signed: Open) -> None:
     tried = await open_signed()
     await tried.read()
@@ -369,8 +397,8 @@ async def test_late_rejection_uses_the_token_that_was_renewed_meanwhile(
     rejects_token = tried.transport._connector.rejects_token
     send_idempotent = tried.transport._transport.send_idempotent
 
-    async def late(request: ProviderRequest) -> ProviderResponse:
-        response = await send_idempotent(request)
+    async def late(request: ProviderRequest, permit: Permit) -> ProviderResponse:
+        response = await send_idempotent(request, permit)
         has_arrived.set()
         await may_continue.wait()
         return response

@@ -21,13 +21,15 @@ class Context:
     """The context of one request.
 
     `accounts` are those that the caller may use. Resolvers know no others, so any other account is
-    to them one that does not exist.
+    to them one that does not exist. Reads at providers end at `reads_end_at`, a time of the loop's
+    clock.
     """
 
     caller: Caller
     accounts: Mapping[str, Account]
     duplicator: Duplicator
     ledger: Ledger
+    reads_end_at: float
     entities_left: int = ENTITY_LIMIT
     campaigns_left: int = CAMPAIGN_LIMIT
 

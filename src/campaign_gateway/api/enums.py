@@ -133,8 +133,8 @@ ERROR_CODES = {
     "copying now. Change that state, then follow `retry`.",
     ErrorCode.RATE_LIMITED: "Too many calls. Wait `retryAfterSeconds` if it is set, then follow "
     "`retry`.",
-    ErrorCode.OVERLOADED: "The gateway cannot take the call now. Try again; `retry` says with "
-    "which key.",
+    ErrorCode.OVERLOADED: "The gateway cannot take the call now. Try again, after "
+    "`retryAfterSeconds` if it is set; `retry` says with which key.",
     ErrorCode.PROVIDER_UNAVAILABLE: "The provider could not be reached, did not process the call, "
     "or does not offer it. Or an operator recorded that there is no copy. Try again later; `retry` "
     "says with which key.",

@@ -18,7 +18,7 @@ from campaign_gateway.duplication.intents import UnreadableInput, recorded_call
 from campaign_gateway.graphql_http.endpoint import Outage
 from campaign_gateway.ledger.engine import Cursor, LedgerUnavailable
 from campaign_gateway.ledger.rows import from_micros, to_micros
-from campaign_gateway.model import Duplication, Refused, Selection
+from campaign_gateway.model import Duplication, ErrorCode, Refused, Selection
 from campaign_gateway.transport.errors import NoResponse
 
 PAGE_SIZE = 20
@@ -188,7 +188,8 @@ async def _campaigns_of(
         # Without what it was copied with, a campaign may not be found at all.
         return {(account_name, campaign_id): failure for campaign_id in campaign_ids}
     inputs = _related_inputs(account, related)
-    results = await look_up_all(account, {key: inputs.get(key) for key in campaign_ids})
+    related_inputs = {key: inputs.get(key) for key in campaign_ids}
+    results = await look_up_all(account, related_inputs, context.reads_end_at)
     return {
         (account_name, campaign_id): _with_graphql_error(account, result)
         for campaign_id, result in results.items()
@@ -214,9 +215,12 @@ def _with_graphql_error(
 ) -> model.Campaign | GraphQLError | None:
     match result:
         case Refused():
-            return GraphQLError(result.error.message)
+            error = result.error
+            delay = {} if error.retry_after is None else {"retryAfterSeconds": error.retry_after}
+            return GraphQLError(error.message, extensions={"code": error.code, **delay})
         case NoResponse() | UnexpectedResponse():
-            return GraphQLError(f"{account.connector.title} could not be read: {result}.")
+            message = f"{account.connector.title} could not be read: {result}."
+            return GraphQLError(message, extensions={"code": ErrorCode.PROVIDER_UNAVAILABLE})
         case _:
             return result
 

@@ -138,9 +138,9 @@ class AccountSettings(BaseModel):
 
     `timeout_seconds` is the timeout of one whole call to the provider, connecting included. After
     it the gateway still reads the bytes that have arrived, for 0.2 seconds at most.
-    `calls_per_minute` and `calls_per_second` limit the rate: calls wait for both limits if both are
-    set. None means no limit by the gateway.
-    `calls_at_once` is the maximum number of copies in progress. Further ones wait.
+    `calls_per_minute` and `calls_per_second` limit the rate of all calls: they wait for both limits
+    if both are set. None means no limit by the gateway.
+    `calls_at_once` is the maximum number of calls in parallel. Further ones wait.
     `shared_campaigns` is a common name for accounts that see the same campaigns at different
     addresses. Accounts with the same address need no such name.
     `ca_file` has the certificates of a private CA in PEM format. They replace the public CAs. To

@@ -32,6 +32,7 @@ from campaign_gateway.model import (
     status_of,
 )
 from campaign_gateway.transport.errors import NoResponse, NotSent
+from campaign_gateway.transport.rate_limit import Permit
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class _Recording:
 
 
 async def attempt(
-    ledger: Ledger, call: CopyCall, request: ProviderRequest
+    ledger: Ledger, call: CopyCall, permit: Permit, request: ProviderRequest
 ) -> Duplication | NotBegun:
     """Send the request at most once, and record its outcome.
 
@@ -75,9 +76,10 @@ async def attempt(
     `LedgerUnavailable`, both before the first byte. After `CommitUncertain`, which is a
     `LedgerUnavailable`, the caller has to mark the intent as never sent.
     """
-    recording = _Recording(ledger, call.intent, await _list_existing(ledger, call))
+    existing = await _list_existing(ledger, call, permit)
+    recording = _Recording(ledger, call.intent, existing)
     try:
-        outcome = await _send(recording, call, request)
+        outcome = await _send(recording, call, permit, request)
     except _Stopped as stopped:
         return stopped.result
     assert recording.task is not None, "nothing is sent without a record"
@@ -102,7 +104,8 @@ async def attempt(
     if settled.status is not DuplicationStatus.CREATED or not has_pending_steps(settled.warnings):
         return settled
     try:
-        return await complete_copy(ledger, call, settled, call.account.timing.completion_timeout)
+        timeout = call.account.timing.completion_timeout
+        return await complete_copy(ledger, call, permit, settled, timeout)
     except LedgerUnavailable as failure:
         # The record is true, and the reconciler continues from it.
         log.error("duplication %s is not completed: %s", call.intent.id, failure)
@@ -125,10 +128,11 @@ async def mark_never_sent(ledger: Ledger, intent: Intent) -> None:
             return
 
 
-async def _list_existing(ledger: Ledger, call: CopyCall) -> tuple[str, ...] | None:
+async def _list_existing(ledger: Ledger, call: CopyCall, permit: Permit) -> tuple[str, ...] | None:
     """List the campaigns that match the copy already, if a search will need them.
 
-    Return None if it will not need them, or if the provider did not list all of them.
+    Return None if it will not need them, or if the provider did not list all of them. Raises
+    `Refused`.
     """
     connector = call.account.connector
     if not isinstance(connector, ListsCampaigns) or connector.reports_creation_time:
@@ -137,7 +141,7 @@ async def _list_existing(ledger: Ledger, call: CopyCall) -> tuple[str, ...] | No
         return None
     try:
         async with asyncio.timeout(LIST_SECONDS):
-            listed = await search_copies(call, ledger.now)
+            listed = await search_copies(call, permit, ledger.now)
     except (NoResponse, UnexpectedResponse, TimeoutError) as failure:
         log.warning("%s could not be listed before a copy: %s", call.account.name, failure)
         return None
@@ -146,7 +150,9 @@ async def _list_existing(ledger: Ledger, call: CopyCall) -> tuple[str, ...] | No
     return tuple(campaign.id for campaign in listed.campaigns)
 
 
-async def _send(recording: _Recording, call: CopyCall, request: ProviderRequest) -> Outcome:
+async def _send(
+    recording: _Recording, call: CopyCall, permit: Permit, request: ProviderRequest
+) -> Outcome:
     """Return what is certain after the call.
 
     Raises `Refused` if nothing was recorded and nothing was sent, and what `_Recording.begin`
@@ -154,7 +160,7 @@ async def _send(recording: _Recording, call: CopyCall, request: ProviderRequest)
     """
     connector = call.account.connector
     try:
-        response = await call.account.transport.send_once(request, recording.begin)
+        response = await call.account.transport.send_once(request, permit, recording.begin)
         return connector.parse_response(call.copy_input, response)
     except NotSent as failure:
         error = not_reached(connector.title, failure)

@@ -1,8 +1,8 @@
 """Reads campaigns at the provider by their ids."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,16 +19,15 @@ from campaign_gateway.connectors.contract import (
 )
 from campaign_gateway.model import Campaign, Refused
 from campaign_gateway.transport.errors import NoResponse
+from campaign_gateway.transport.rate_limit import CallKind, Permit
 from campaign_gateway.transport.worker import run_parser
-
-LOOKUPS_AT_ONCE = 8
 
 # For each campaign the input of a duplication that it was the source or the copy of, if any.
 RelatedInputs = Mapping[str, CopyInput | None]
 
 
 async def look_up(
-    account: Account, campaign_id: str, related_input: CopyInput | None
+    account: Account, permit: Permit, campaign_id: str, related_input: CopyInput | None
 ) -> Campaign | None:
     """Return a campaign as the provider describes it now, or None if it does not exist.
 
@@ -38,31 +37,49 @@ async def look_up(
     if not isinstance(connector, ReadsCampaigns):
         raise UnexpectedResponse(f"{connector.title} has no call that reads one campaign")
     request = connector.build_lookup(campaign_id, related_input)
-    response = await account.transport.send_idempotent(request)
+    response = await account.transport.send_idempotent(request, permit)
     return await run_parser(response, connector.parse_lookup, response, campaign_id)
 
 
 async def look_up_all(
-    account: Account, related_inputs: RelatedInputs
+    account: Account, related_inputs: RelatedInputs, ends_at: float
 ) -> Mapping[str, Campaign | Refused | NoResponse | UnexpectedResponse | None]:
-    """Look up each of the ids like `look_up`, in as few calls as the provider allows."""
-    results: dict[str, Any] = await _look_up_in_lists(account, related_inputs)
-    slots = asyncio.Semaphore(LOOKUPS_AT_ONCE)
+    """Look up each of the ids like `look_up`, in as few calls as the provider allows.
+
+    All reads end at `ends_at`, a time of the loop's clock.
+    """
+    results: dict[str, Any] = await _look_up_in_lists(account, related_inputs, ends_at)
 
     async def look_up_one(campaign_id: str) -> None:
-        async with slots:
-            try:
+        try:
+            async with _permit_to_read(account, ends_at) as permit:
                 results[campaign_id] = await look_up(
-                    account, campaign_id, related_inputs[campaign_id]
+                    account, permit, campaign_id, related_inputs[campaign_id]
                 )
-            except (Refused, NoResponse, UnexpectedResponse) as failure:
-                results[campaign_id] = failure
+        except (Refused, NoResponse, UnexpectedResponse) as failure:
+            results[campaign_id] = failure
 
     await asyncio.gather(*map(look_up_one, related_inputs.keys() - results.keys()))
     return results
 
 
-async def _look_up_in_lists(account: Account, related_inputs: RelatedInputs) -> dict[str, Campaign]:
+@asynccontextmanager
+async def _permit_to_read(account: Account, ends_at: float) -> AsyncIterator[Permit]:
+    """Raises `Refused` without a permit by `ends_at`, and `NoResponse` after it."""
+    timeout = ends_at - asyncio.get_running_loop().time()
+    if timeout <= 0:
+        raise NoResponse("timeout")
+    async with account.rate_limiter.acquire(CallKind.READ, timeout) as permit:
+        try:
+            async with asyncio.timeout_at(ends_at):
+                yield permit
+        except TimeoutError:
+            raise NoResponse("timeout") from None
+
+
+async def _look_up_in_lists(
+    account: Account, related_inputs: RelatedInputs, ends_at: float
+) -> dict[str, Campaign | Refused | NoResponse]:
     """Return the campaigns that are in one list with another one of them."""
     connector = account.connector
     if not isinstance(connector, ListsCampaigns) or not connector.list_has_all_fields:
@@ -74,15 +91,22 @@ async def _look_up_in_lists(account: Account, related_inputs: RelatedInputs) -> 
             # Some providers read from the body which campaigns to list.
             target = (request.url, request.body)
             lists.setdefault(target, (request, set()))[1].add(campaign_id)
-    campaigns: dict[str, Campaign] = {}
+    results: dict[str, Campaign | Refused | NoResponse] = {}
     for request, wanted in lists.values():
-        if len(wanted) > 1:
-            with suppress(NoResponse, Refused, UnexpectedResponse):
-                response = await account.transport.send_idempotent(request)
-                is_wanted = partial(_is_one_of, wanted)
-                page = await run_parser(response, parse_page, connector, response, None, is_wanted)
-                campaigns |= {campaign.id: campaign for campaign in page.campaigns}
-    return campaigns
+        if len(wanted) < 2:
+            continue
+        try:
+            async with _permit_to_read(account, ends_at) as permit:
+                response = await account.transport.send_idempotent(request, permit)
+            is_wanted = partial(_is_one_of, wanted)
+            page = await run_parser(response, parse_page, connector, response, None, is_wanted)
+            results |= {campaign.id: campaign for campaign in page.campaigns}
+        except (Refused, NoResponse) as failure:
+            # A lookup of each of them would fail like this, too.
+            results |= dict.fromkeys(wanted, failure)
+        except UnexpectedResponse:
+            continue
+    return results
 
 
 def parse_page(

@@ -34,6 +34,7 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.transport.errors import NoResponse
+from campaign_gateway.transport.rate_limit import Permit
 from campaign_gateway.transport.worker import run_parser
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,12 @@ RETRYABLE = {ErrorCode.RATE_LIMITED, ErrorCode.PROVIDER_UNAVAILABLE, ErrorCode.C
 
 # The warnings that stand for a step.
 PENDING = (WarningCode.NAME_NOT_APPLIED, WarningCode.DETAILS_UNKNOWN)
+
+
+def calls_of_copy(call: CopyCall) -> int:
+    """Return how many calls make the copy and give it its name."""
+    is_renamed = isinstance(call.account.connector, RenamesCopies)
+    return 3 if is_renamed and call.intent.requested_name is not None else 1
 
 
 def with_pending_warnings(account: Account, intent: Intent, copy: Created) -> Created:
@@ -94,7 +101,7 @@ def _is_pending(remark: CopyWarning) -> bool:
 
 
 async def complete_copy(
-    ledger: Ledger, call: CopyCall, duplication: Duplication, seconds: float
+    ledger: Ledger, call: CopyCall, permit: Permit, duplication: Duplication, seconds: float
 ) -> Duplication:
     """Do the pending steps of a CREATED duplication, in at most `seconds`.
 
@@ -107,13 +114,13 @@ async def complete_copy(
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             with _log_failures(intent):
-                copy, lookup_response = await _read(call, copy)
+                copy, lookup_response = await _read(call, permit, copy)
             if any(
                 remark.code is WarningCode.NAME_NOT_APPLIED and _is_pending(remark)
                 for remark in copy.warnings
             ):
                 with _log_failures(intent):
-                    copy = await _rename(call, copy, lookup_response)
+                    copy = await _rename(call, permit, copy, lookup_response)
     now = ledger.now()
     if now - (duplication.settled_at or now) >= RETRY_FOR:
         copy = with_final_warnings(call.account, copy)
@@ -142,7 +149,9 @@ def _log_failures(intent: Intent) -> Iterator[None]:
         log.exception("a bug in the gateway, duplication %s", intent.id)
 
 
-async def _read(call: CopyCall, copy: Created) -> tuple[Created, ProviderResponse | None]:
+async def _read(
+    call: CopyCall, permit: Permit, copy: Created
+) -> tuple[Created, ProviderResponse | None]:
     """Return the copy as the provider describes it, and the response that contains it.
 
     Raises `NoResponse`, `UnexpectedResponse` and `Refused`.
@@ -151,7 +160,7 @@ async def _read(call: CopyCall, copy: Created) -> tuple[Created, ProviderRespons
     if not isinstance(connector, ReadsCampaigns):
         return copy, None
     lookup = connector.build_lookup(copy.campaign.id, call.copy_input)
-    lookup_response = await call.account.transport.send_idempotent(lookup)
+    lookup_response = await call.account.transport.send_idempotent(lookup, permit)
     campaign = await run_parser(
         lookup_response, connector.parse_lookup, lookup_response, copy.campaign.id
     )
@@ -165,13 +174,13 @@ async def _read(call: CopyCall, copy: Created) -> tuple[Created, ProviderRespons
 
 
 async def _rename(
-    call: CopyCall, copy: Created, lookup_response: ProviderResponse | None
+    call: CopyCall, permit: Permit, copy: Created, lookup_response: ProviderResponse | None
 ) -> Created:
     """Return the copy with its name, or with the reason why it has another. Raises like `_read`."""
     connector = call.account.connector
     assert isinstance(connector, RenamesCopies), "only such connectors have this warning"
     request = connector.build_rename(call.copy_input, copy.campaign.id, lookup_response)
-    response = await call.account.transport.send_idempotent(request)
+    response = await call.account.transport.send_idempotent(request, permit)
     refusal = await run_parser(response, connector.parse_rename, response)
     copy = _without(copy, WarningCode.NAME_NOT_APPLIED)
     if refusal is None:

@@ -21,9 +21,13 @@ from campaign_gateway.duplication.campaign_reads import look_up, parse_page
 from campaign_gateway.duplication.intents import CopyCall, recorded_call
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.model import Campaign, Duplication, DuplicationStatus, Intent, is_same_id
+from campaign_gateway.transport.rate_limit import Permit
 from campaign_gateway.transport.worker import run_parser
 
 PAGES_A_SEARCH = 3
+
+# All pages, and a lookup of the copy. A check that begins gets so many turns.
+CALLS_A_CHECK = PAGES_A_SEARCH + 1
 
 # The gateway takes a campaign for a copy only if it was created in this interval around the
 # request, by the ledger's clock. The start allows for times in whole seconds and for three seconds
@@ -40,7 +44,9 @@ class SearchResult:
     candidates: Sequence[Campaign] = ()
 
 
-async def find_copy(account: Account, ledger: Ledger, duplication: Duplication) -> SearchResult:
+async def find_copy(
+    account: Account, permit: Permit, ledger: Ledger, duplication: Duplication
+) -> SearchResult:
     """Search for the one campaign at the provider that must be this duplication's copy.
 
     Raises `NoResponse`, `UnexpectedResponse`, `Refused`, `UnreadableInput` and `LedgerUnavailable`.
@@ -49,12 +55,12 @@ async def find_copy(account: Account, ledger: Ledger, duplication: Duplication) 
     if search_key is None or (search_key == "name" and duplication.intent.requested_name is None):
         return SearchResult()
     call = recorded_call(account, duplication)
-    listed = await search_copies(call, ledger.now)
+    listed = await search_copies(call, permit, ledger.now)
     matches = [
         _Match(campaign, listed.clock_offset, ledger.now())
         for entry in listed.campaigns
         if not is_same_id(entry.id, duplication.intent.source_campaign_id)
-        and (campaign := await with_creation_time(call, entry))
+        and (campaign := await with_creation_time(call, permit, entry))
     ]
     candidates = [match for match in matches if match.may_be_copy_of(duplication)]
     # In this order: a duplication that is settled in between is still among the competing ones, or
@@ -81,11 +87,11 @@ class Listed:
     clock_offset: timedelta
 
 
-async def search_copies(call: CopyCall, now: Callable[[], datetime]) -> Listed:
+async def search_copies(call: CopyCall, permit: Permit, now: Callable[[], datetime]) -> Listed:
     """Search the provider's list for campaigns that match the copy.
 
-    `now` is the clock with which the provider's clock is compared. Raises `NoResponse` and
-    `UnexpectedResponse`.
+    `now` is the clock with which the provider's clock is compared. Raises `NoResponse`,
+    `UnexpectedResponse` and `Refused`.
     """
     transport, connector = call.account.transport, call.account.connector
     if not isinstance(connector, ListsCampaigns):
@@ -96,7 +102,8 @@ async def search_copies(call: CopyCall, now: Callable[[], datetime]) -> Listed:
     is_match = partial(matches_copy, intent=call.intent)
     for _ in range(PAGES_A_SEARCH):
         asked_at = now()
-        response = await transport.send_idempotent(connector.build_search(call.copy_input, cursor))
+        request = connector.build_search(call.copy_input, cursor)
+        response = await transport.send_idempotent(request, permit)
         clock_offset = _clock_offset(response, asked_at)
         page = await run_parser(response, parse_page, connector, response, cursor, is_match)
         campaigns += page.campaigns
@@ -133,7 +140,7 @@ def _clock_offset(response: ProviderResponse, asked_at: datetime) -> timedelta:
         return timedelta(0)
 
 
-async def with_creation_time(call: CopyCall, entry: Campaign) -> Campaign | None:
+async def with_creation_time(call: CopyCall, permit: Permit, entry: Campaign) -> Campaign | None:
     """Return the campaign with its creation time, which some lists omit and a lookup contains.
 
     Return None if the campaign does not exist any more.
@@ -145,7 +152,9 @@ async def with_creation_time(call: CopyCall, entry: Campaign) -> Campaign | None
         and connector.reports_creation_time
         and isinstance(connector, ReadsCampaigns)
     )
-    return await look_up(call.account, entry.id, call.copy_input) if needs_lookup else entry
+    if not needs_lookup:
+        return entry
+    return await look_up(call.account, permit, entry.id, call.copy_input)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
 from datetime import timedelta
 from typing import TypeVar
@@ -21,7 +20,7 @@ from campaign_gateway.duplication.completion import (
     with_pending_warnings,
     without_completion,
 )
-from campaign_gateway.duplication.copy_search import SearchResult, find_copy
+from campaign_gateway.duplication.copy_search import CALLS_A_CHECK, SearchResult, find_copy
 from campaign_gateway.duplication.intents import UnreadableInput, recorded_call
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.engine import KeyConflict, LedgerUnavailable
@@ -38,38 +37,38 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.transport.errors import NoResponse
+from campaign_gateway.transport.rate_limit import CallKind, Permit
 from campaign_gateway.transport.worker import run_parser
 
 log = logging.getLogger(__name__)
 
 Checked = TypeVar("Checked")
 
-# Checks of one account at the same time. A provider that hangs then does not delay the checks of
-# other accounts.
-CHECKS_AT_ONCE = 8
-
 
 async def reconcile(accounts: Mapping[str, Account], ledger: Ledger, timing: Timing) -> None:
     """Check the duplications that are due, for ever."""
     check_timeout = timedelta(seconds=timing.check_timeout)
-    checks: dict[asyncio.Task[None], str] = {}
+    checks: set[asyncio.Task[None]] = set()
     try:
         while True:
             try:
-                running = Counter(checks.values())
                 # Other gateways may have other accounts.
                 for name in accounts.keys() & await ledger.due_accounts(ledger.now()):
-                    room, now = CHECKS_AT_ONCE - running[name], ledger.now()
+                    # Of an account that hangs or is at its limit, the rest stays due. So it does
+                    # not delay the checks of other accounts.
+                    limiter, now = accounts[name].rate_limiter, ledger.now()
+                    room = limiter.free_checks(timing.check_timeout, CALLS_A_CHECK)
                     due = (
                         await ledger.claim_due(name, now, room, now + check_timeout) if room else ()
                     )
-                    for duplication in due:
-                        check = asyncio.create_task(check_one(accounts, ledger, duplication))
-                        checks[check] = name
+                    checks |= {
+                        asyncio.create_task(check_one(accounts, ledger, duplication))
+                        for duplication in due
+                    }
             except LedgerUnavailable as failure:
                 log.error("the ledger cannot be used: %s", failure)
             await asyncio.sleep(timing.reconcile_interval)
-            checks = {check: name for check, name in checks.items() if not check.done()}
+            checks = {check for check in checks if not check.done()}
     finally:
         for check in checks:
             check.cancel()
@@ -81,33 +80,48 @@ async def check_one(
     accounts: Mapping[str, Account], ledger: Ledger, duplication: Duplication
 ) -> None:
     account = accounts[duplication.intent.account]
+    timeout = account.timing.check_timeout
+    # If it fails here, it is due again when this gateway's claim to it ends.
     try:
-        # Before a change of the configuration, the account may have been another provider's.
-        if account.connector.provider != duplication.intent.provider:
-            await _postpone(account, ledger, duplication, ())
-        elif duplication.status is DuplicationStatus.CREATED:
-            await _complete(account, ledger, duplication)
-        elif duplication.campaign is not None:
-            await _check_progress(account, ledger, duplication)
-        else:
-            await _search(account, ledger, duplication)
+        async with account.rate_limiter.acquire(CallKind.CHECK, timeout, CALLS_A_CHECK) as permit:
+            await _check(account, permit, ledger, duplication)
+    except Refused as refusal:
+        log.warning("duplication %s could not be checked yet: %s", duplication.intent.id, refusal)
     except (KeyConflict, LedgerUnavailable) as failure:
-        # It is due again when this gateway's claim to it ends.
         log.error("duplication %s could not be recorded: %s", duplication.intent.id, failure)
 
 
-async def _complete(account: Account, ledger: Ledger, duplication: Duplication) -> None:
+async def _check(
+    account: Account, permit: Permit, ledger: Ledger, duplication: Duplication
+) -> None:
+    # Before a change of the configuration, the account may have been another provider's.
+    if account.connector.provider != duplication.intent.provider:
+        await _postpone(account, ledger, duplication, ())
+    elif duplication.status is DuplicationStatus.CREATED:
+        await _complete(account, permit, ledger, duplication)
+    elif duplication.campaign is not None:
+        await _check_progress(account, permit, ledger, duplication)
+    else:
+        await _search(account, permit, ledger, duplication)
+
+
+async def _complete(
+    account: Account, permit: Permit, ledger: Ledger, duplication: Duplication
+) -> None:
     try:
         call = recorded_call(account, duplication)
     except UnreadableInput as failure:
         log.error("duplication %s could not be checked: %s", duplication.intent.id, failure)
         await _postpone(account, ledger, duplication, ())
     else:
-        await complete_copy(ledger, call, duplication, account.timing.check_timeout)
+        timeout = permit.ends_at - asyncio.get_running_loop().time()
+        await complete_copy(ledger, call, permit, duplication, timeout)
 
 
-async def _search(account: Account, ledger: Ledger, duplication: Duplication) -> None:
-    result = await search(account, ledger, duplication)
+async def _search(
+    account: Account, permit: Permit, ledger: Ledger, duplication: Duplication
+) -> None:
+    result = await search(account, permit, ledger, duplication)
     if result.copy is not None:
         copy = without_completion(account, duplication.intent, result.copy)
         if await ledger.settle_from_evidence(
@@ -124,19 +138,23 @@ async def _search(account: Account, ledger: Ledger, duplication: Duplication) ->
     await _postpone(account, ledger, duplication, result.candidates)
 
 
-async def search(account: Account, ledger: Ledger, duplication: Duplication) -> SearchResult:
+async def search(
+    account: Account, permit: Permit, ledger: Ledger, duplication: Duplication
+) -> SearchResult:
     """Search for the copy; a failed search leaves the candidates as they were.
 
     Raises `LedgerUnavailable`.
     """
-    result = await _check_with_timeout(
-        account, duplication, find_copy(account, ledger, duplication)
-    )
+    finding = find_copy(account, permit, ledger, duplication)
+    result = await _check_with_timeout(permit, duplication, finding)
     return result or SearchResult(candidates=duplication.candidates)
 
 
-async def _check_progress(account: Account, ledger: Ledger, duplication: Duplication) -> None:
-    outcome = await _check_with_timeout(account, duplication, _progress(account, duplication))
+async def _check_progress(
+    account: Account, permit: Permit, ledger: Ledger, duplication: Duplication
+) -> None:
+    progress = _progress(account, permit, duplication)
+    outcome = await _check_with_timeout(permit, duplication, progress)
     if outcome is None or isinstance(outcome, Accepted):
         await _postpone(account, ledger, duplication, ())
         return
@@ -153,18 +171,20 @@ async def _check_progress(account: Account, ledger: Ledger, duplication: Duplica
         await _postpone(account, ledger, duplication, ())
 
 
-async def _progress(account: Account, duplication: Duplication) -> Created | Accepted | Rejected:
+async def _progress(
+    account: Account, permit: Permit, duplication: Duplication
+) -> Created | Accepted | Rejected:
     """Ask the provider how far it is with a copy whose id it has reported."""
     connector, copy = account.connector, duplication.campaign
     if copy is None or not isinstance(connector, ReportsProgress):
         raise UnexpectedResponse(f"{connector.title} has no call that reports a copy's progress")
     copy_input = recorded_call(account, duplication).copy_input
     request = connector.build_progress(copy_input, copy.id)
-    response = await account.transport.send_idempotent(request)
+    response = await account.transport.send_idempotent(request, permit)
     outcome = await run_parser(response, connector.parse_progress, copy_input, copy.id, response)
     if isinstance(outcome, Rejected) and isinstance(connector, ReadsCampaigns):
         # A failed copy may have left a campaign.
-        partial_copy = await look_up(account, copy.id, copy_input)
+        partial_copy = await look_up(account, permit, copy.id, copy_input)
         if partial_copy is not None:
             message = outcome.error.provider_message
             remark = warning(connector.title, WarningCode.PARTIAL_COPY, message)
@@ -182,14 +202,14 @@ async def _postpone(
 
 
 async def _check_with_timeout(
-    account: Account, duplication: Duplication, check: Awaitable[Checked]
+    permit: Permit, duplication: Duplication, check: Awaitable[Checked]
 ) -> Checked | None:
     """Return the check's result, or log its failure and return None.
 
     Raises `LedgerUnavailable`.
     """
     try:
-        async with asyncio.timeout(account.timing.check_timeout):
+        async with asyncio.timeout_at(permit.ends_at):
             return await check
     except (NoResponse, UnexpectedResponse, Refused, TimeoutError) as failure:
         log.warning("duplication %s could not be checked: %s", duplication.intent.id, failure)

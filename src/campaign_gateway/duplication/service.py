@@ -10,6 +10,7 @@ from campaign_gateway.accounts import Account, choose_account
 from campaign_gateway.callers.caller import Caller, Quota, Right
 from campaign_gateway.connectors.contract import ActivatesCopies, CopyInput, ProviderRequest
 from campaign_gateway.duplication.attempt import attempt, mark_never_sent
+from campaign_gateway.duplication.completion import calls_of_copy
 from campaign_gateway.duplication.errors import (
     KEY_EXPIRED,
     KEY_REUSED,
@@ -30,10 +31,15 @@ from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.engine import CommitUncertain, LedgerUnavailable
 from campaign_gateway.ledger.ledger import Blocked, KeyHeld, NotBegun, NothingToOverride
 from campaign_gateway.model import Duplication, DuplicationStatus, Intent, Refused, UserError
+from campaign_gateway.transport.rate_limit import CallKind
 
 log = logging.getLogger(__name__)
 
 MADE = {DuplicationStatus.ACCEPTED, DuplicationStatus.CREATED}
+
+# A copy waits for its permit during this part of the caller's deadline. After that the caller is
+# refused, and does not get IN_PROGRESS for a call that has not begun.
+PATIENCE = 0.8
 
 # How much longer than its deadline a caller waits for the ledger to find the record, in seconds.
 FIND_SECONDS = 1.0
@@ -157,10 +163,11 @@ class Duplicator:
         self._refuse_while_draining()
         request = _build_request(call)
         await self.quotas.check(call.intent)
-        async with call.account.rate_limiter.acquire(timeout=self._deadline):
+        limiter, timeout = call.account.rate_limiter, PATIENCE * self._deadline
+        async with limiter.acquire(CallKind.COPY, timeout, calls_of_copy(call)) as permit:
             self._refuse_while_draining()
             try:
-                result = await attempt(self._ledger, call, request)
+                result = await attempt(self._ledger, call, permit, request)
             except CommitUncertain:
                 # The record may exist, and then it would be IN_PROGRESS for ever. Another gateway
                 # may have recorded and sent the same key. So the response must not say that nothing

@@ -100,6 +100,9 @@ def _settings(
             "provider": provider,
             "base_url": emulators[provider],
             "timeout_seconds": TIMEOUT_SECONDS,
+            # The emulators take any number of calls.
+            "calls_per_minute": None,
+            "calls_per_second": None,
             **fields,
         }
         for provider, module in modules.items()

@@ -20,6 +20,7 @@ import httpx
 
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse
 from campaign_gateway.transport.errors import NoResponse, NotSent
+from campaign_gateway.transport.rate_limit import Permit
 from campaign_gateway.transport.redaction import create_redactor, redact_body
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ LAST_SECONDS = 0.2
 class _Exchange:
     """How far one request got. Just before its first byte, it counts as sent."""
 
+    permit: Permit
     before_first_byte: Callable[[], Awaitable[None]] | None = None
     may_have_sent: bool = False
     response: ProviderResponse | None = None
@@ -51,6 +53,7 @@ class _Exchange:
             if self.before_first_byte is not None:
                 await self.before_first_byte()
             self.may_have_sent = True
+            self.permit.mark_sent()
 
 
 @asynccontextmanager
@@ -124,14 +127,19 @@ class Transport:
         await self._client.aclose()
 
     async def send_once(
-        self, request: ProviderRequest, before_first_byte: Callable[[], Awaitable[None]]
+        self,
+        request: ProviderRequest,
+        permit: Permit,
+        before_first_byte: Callable[[], Awaitable[None]],
     ) -> ProviderResponse:
         """Send a request that may make a copy, at most once.
 
         `before_first_byte` runs after the connection is open and before anything is written. If it
-        raises, nothing is written and the exception propagates. Raises `NotSent` and `NoResponse`.
+        raises, nothing is written and the exception propagates. Raises `NotSent` and `NoResponse`,
+        and `Refused` if the permit gets no turn.
         """
-        exchange = _Exchange()
+        await permit.wait_for_turn()
+        exchange = _Exchange(permit)
         try:
             async with deadline(self._timeout_seconds) as mark_sent:
 
@@ -159,15 +167,17 @@ class Transport:
             raise NotSent(_reason(request, error)) from error
         raise AssertionError("the last try returns or raises")
 
-    async def send_idempotent(self, request: ProviderRequest) -> ProviderResponse:
-        """Send a request that may be sent twice without harm. Raises `NoResponse`.
+    async def send_idempotent(self, request: ProviderRequest, permit: Permit) -> ProviderResponse:
+        """Send a request that may be sent twice without harm.
 
-        The response may be long, so parse it with `run_parser`.
+        Raises `NoResponse`, and `Refused` if the permit gets no turn. The response may be long, so
+        parse it with `run_parser`.
         """
+        await permit.wait_for_turn()
         try:
             async with deadline(self._timeout_seconds) as mark_sent:
                 mark_sent()
-                return await self._exchange(request, _Exchange(), READ_RESPONSE_LIMIT)
+                return await self._exchange(request, _Exchange(permit), READ_RESPONSE_LIMIT)
         except (httpx.HTTPError, TimeoutError) as error:
             raise NoResponse(_reason(request, error)) from error
 

@@ -14,6 +14,7 @@ from campaign_gateway.connectors.contract import (
 from campaign_gateway.model import DEFAULT_TIMING, Refused, Rejected
 from campaign_gateway.transport.client import Transport, deadline
 from campaign_gateway.transport.errors import NoResponse, NotSent
+from campaign_gateway.transport.rate_limit import Permit
 from campaign_gateway.transport.redaction import Redactor, create_redactor, redact_body
 from campaign_gateway.transport.worker import run_parser
 
@@ -47,7 +48,10 @@ class TokenTransport:
         await self._transport.close()
 
     async def send_once(
-        self, request: ProviderRequest, before_first_byte: Callable[[], Awaitable[None]]
+        self,
+        request: ProviderRequest,
+        permit: Permit,
+        before_first_byte: Callable[[], Awaitable[None]],
     ) -> ProviderResponse:
         """Like `Transport.send_once`, but sends again if the provider rejects only the token.
 
@@ -55,40 +59,44 @@ class TokenTransport:
         copy.
         """
         try:
-            first = await self._get_token(None)
+            first = await self._get_token(None, permit)
         except (NoResponse, UnexpectedResponse) as failure:
             raise NotSent(f"the access token could not be requested: {failure}") from failure
         response = await self._transport.send_once(
-            self._authorize(request, first), before_first_byte
+            self._authorize(request, first), permit, before_first_byte
         )
         if not self._connector.rejects_token(response):
             return await _redact(response, first)
         try:
-            second = await self._get_token(first)
+            second = await self._get_token(first, permit)
         except (NoResponse, UnexpectedResponse, Refused):
             return await _redact(response, first)
+        try:
+            await permit.wait_for_turn()
+        except Refused as refusal:
+            raise NotSent(f"a new access token could not be used: {refusal}") from refusal
         response = await self._transport.send_once(
-            self._authorize(request, second), _already_recorded
+            self._authorize(request, second), permit, _already_recorded
         )
         return await _redact(response, second)
 
-    async def send_idempotent(self, request: ProviderRequest) -> ProviderResponse:
+    async def send_idempotent(self, request: ProviderRequest, permit: Permit) -> ProviderResponse:
         """Like `Transport.send_idempotent`.
 
         Also raises `UnexpectedResponse` if the response to the token request cannot be parsed.
         """
-        first = await self._get_token(None)
-        response = await self._transport.send_idempotent(self._authorize(request, first))
+        first = await self._get_token(None, permit)
+        response = await self._transport.send_idempotent(self._authorize(request, first), permit)
         if not await run_parser(response, self._connector.rejects_token, response):
             return await _redact(response, first)
-        second = await self._get_token(first)
-        response = await self._transport.send_idempotent(self._authorize(request, second))
+        second = await self._get_token(first, permit)
+        response = await self._transport.send_idempotent(self._authorize(request, second), permit)
         return await _redact(response, second)
 
     def _authorize(self, request: ProviderRequest, cached: _CachedToken) -> ProviderRequest:
         return self._connector.authorize(request, cached.token)
 
-    async def _get_token(self, rejected: _CachedToken | None) -> _CachedToken:
+    async def _get_token(self, rejected: _CachedToken | None, permit: Permit) -> _CachedToken:
         """Return a token that is neither expired nor rejected. One caller requests it for all."""
         loop = asyncio.get_running_loop()
         try:
@@ -99,13 +107,14 @@ class TokenTransport:
                     cached = self._cached_token
                     if cached and cached is not rejected and loop.time() < cached.expires_at:
                         return cached
-                    self._cached_token = await self._request_token(loop.time())
+                    self._cached_token = await self._request_token(loop.time(), permit)
                     return self._cached_token
         except TimeoutError:
             raise NoResponse("timeout") from None
 
-    async def _request_token(self, requested_at: float) -> _CachedToken:
-        response = await self._transport.send_idempotent(self._connector.build_token_request())
+    async def _request_token(self, requested_at: float, permit: Permit) -> _CachedToken:
+        request = self._connector.build_token_request()
+        response = await self._transport.send_idempotent(request, permit)
         token = await run_parser(response, self._connector.parse_token, response)
         if isinstance(token, Rejected):
             raise Refused(token.error)

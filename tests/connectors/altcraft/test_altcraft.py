@@ -31,6 +31,7 @@ from campaign_gateway.model import (
     Unknown,
 )
 from campaign_gateway.sandbox.emulators.altcraft import TOKEN, create_emulator
+from support.permits import free_permit
 from support.responses import respond
 
 TRIGGER, CAMPAIGN = AltcraftCampaignKind.TRIGGER, AltcraftCampaignKind.CAMPAIGN
@@ -301,7 +302,9 @@ async def test_search_reads_every_page(
     ids: list[str] = []
     cursor: str | None = None
     for _ in range(10):
-        response = await account.transport.send_idempotent(connector.build_search(wanted, cursor))
+        response = await account.transport.send_idempotent(
+            connector.build_search(wanted, cursor), free_permit()
+        )
         page = connector.parse_search(response, cursor)
         assert len(page.campaigns) <= 2
         ids += [campaign.id for campaign in page.campaigns]

@@ -28,6 +28,7 @@ from campaign_gateway.model import (
 )
 from campaign_gateway.sandbox.emulators.braze import API_KEY, create_emulator
 from campaign_gateway.settings import SettingsError, parse_settings
+from support.permits import free_permit
 from support.responses import respond
 
 SOURCE = "0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10"
@@ -224,7 +225,7 @@ async def test_call_101_of_a_minute_gets_the_delay(
     async def cross() -> None: ...
 
     request = account.connector.build_request(campaign())
-    response = await account.transport.send_once(request, cross)
+    response = await account.transport.send_once(request, free_permit(), cross)
     assert response.status == 429
     assert response.headers["x-ratelimit-limit"] == "100"
     assert response.headers["x-ratelimit-remaining"] == "0"

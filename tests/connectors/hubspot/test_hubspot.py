@@ -36,6 +36,7 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.sandbox.emulators import hubspot
+from support.permits import free_permit
 from support.responses import respond
 
 Duplicate = Callable[[Account, Any], Awaitable[Outcome]]
@@ -471,7 +472,7 @@ async def progress_of(live: Account, outcome: Outcome) -> Created | Accepted | R
     copy_id = outcome.campaign.id
     for _ in range(20):
         response = await live.transport.send_idempotent(
-            live.connector.build_progress(CAMPAIGN, copy_id)
+            live.connector.build_progress(CAMPAIGN, copy_id), free_permit()
         )
         progress = live.connector.parse_progress(CAMPAIGN, copy_id, response)
         if not isinstance(progress, Accepted):
@@ -485,7 +486,9 @@ async def left_behind(live: Account, outcome: Outcome) -> Campaign | None:
     assert isinstance(outcome, Accepted)
     assert outcome.campaign
     copy_id = outcome.campaign.id
-    response = await live.transport.send_idempotent(live.connector.build_lookup(copy_id, CAMPAIGN))
+    response = await live.transport.send_idempotent(
+        live.connector.build_lookup(copy_id, CAMPAIGN), free_permit()
+    )
     return live.connector.parse_lookup(response, copy_id)
 
 
@@ -536,7 +539,9 @@ async def test_email_without_a_name_is_found_by_its_source(
     outcome = await duplicate(live, EMAIL)
     assert isinstance(outcome, Created)
     assert isinstance(live.connector, HubspotConnector)
-    response = await live.transport.send_idempotent(live.connector.build_search(EMAIL, None))
+    response = await live.transport.send_idempotent(
+        live.connector.build_search(EMAIL, None), free_permit()
+    )
     newest = live.connector.parse_search(response, None).campaigns[0]
     assert newest == outcome.campaign
     assert newest.copied_from == EMAIL.campaign_id
@@ -549,7 +554,9 @@ async def test_search_reads_a_long_list_page_by_page(live: Account, duplicate: D
     names: list[str | None] = []
     cursor: str | None = None
     for expected in (100, 3):
-        response = await live.transport.send_idempotent(live.connector.build_search(EMAIL, cursor))
+        response = await live.transport.send_idempotent(
+            live.connector.build_search(EMAIL, cursor), free_permit()
+        )
         page = live.connector.parse_search(response, cursor)
         assert len(page.campaigns) == expected
         names += [campaign.name for campaign in page.campaigns]

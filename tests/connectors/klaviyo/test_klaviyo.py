@@ -28,6 +28,7 @@ from campaign_gateway.model import (
     Rejected,
     Unknown,
 )
+from campaign_gateway.transport.rate_limit import CallKind
 from support.responses import respond
 
 CAMPAIGN = KlaviyoCampaignInput(account=None, campaign_id=ID("source-1"), name=None)
@@ -93,10 +94,10 @@ async def test_call_11_of_a_second_is_refused() -> None:
     account = KlaviyoAccount.model_validate({"provider": "klaviyo", "api_key": "pk_key"})
     rate_limiter = open_account("klaviyo", account).rate_limiter
     for _ in range(10):
-        async with rate_limiter.acquire(timeout=0):
-            pass
+        async with rate_limiter.acquire(CallKind.COPY, timeout=0) as permit:
+            permit.mark_sent()
     with pytest.raises(Refused) as refusal:
-        async with rate_limiter.acquire(timeout=0):
+        async with rate_limiter.acquire(CallKind.COPY, timeout=0):
             pass
     assert "calls per second" in refusal.value.error.message
 

@@ -37,6 +37,7 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.sandbox.emulators.meta import ACCESS_TOKEN, create_emulator
+from support.permits import free_permit
 from support.responses import respond
 
 Duplicate = Callable[[Account, Any], Awaitable[Outcome]]
@@ -442,7 +443,9 @@ async def test_search_reads_every_page_of_one_sources_copies(
     ids: list[str] = []
     cursor: str | None = None
     for _ in range(10):
-        response = await live.transport.send_idempotent(of(live).build_search(wanted, cursor))
+        response = await live.transport.send_idempotent(
+            of(live).build_search(wanted, cursor), free_permit()
+        )
         page = of(live).parse_search(response, cursor)
         assert len(page.campaigns) <= 2
         ids += [campaign.id for campaign in page.campaigns]
