@@ -207,7 +207,7 @@ async def test_caller_at_a_full_queue_is_refused_immediately_with_an_estimate(
     errors = [result.error for result in results if isinstance(result, Refused)]
     assert {error.code for error in errors} == {ErrorCode.OVERLOADED}
     assert len(errors) == QUEUE_LENGTH
-    # The last one has nobody before it. A call has been running for 15 seconds.
+    # No other waits before the last one. A call has been running for 15 seconds.
     assert min(error.retry_after or 0 for error in errors) == (4 if kind is COPY else 8)
     await asyncio.gather(*hanging)
     await account.run(kind, timeout=0)
