@@ -148,7 +148,7 @@ async def create_app(
         CORSMiddleware,
         allow_origin_regex=cors_origin_regex,
         allow_methods=["POST"],
-        allow_headers=["content-type"],
+        allow_headers=["authorization", "content-type"],
     )
     authentication = Middleware(
         Authentication,

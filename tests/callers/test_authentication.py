@@ -143,6 +143,23 @@ def test_refused_mutation_does_nothing(called: CalledGateway) -> None:
             assert found == {"duplicationByKey": None}
 
 
+def test_without_callers_no_request_needs_a_credential(tmp_path: Path) -> None:
+    with called_gateway(tmp_path, {}, ["sonarly"]) as called:
+        client = called.client()
+        made = client.copy(sonarly_input("Open"))
+        assert made["status"] == "CREATED"
+        assert made["duplication"]["requestedBy"] is None
+        assert client.data("{ __schema { queryType { name } } }")
+        for path in ("/readyz", "/graphiql/examples.json"):
+            assert client.get(path).status_code == 200
+        # A credential that nothing asks for changes nothing.
+        with_key = called.client_with("cgw_unused")
+        found = with_key.data(
+            "query D($id: ID!) { duplication(id: $id) { id } }", id=made["duplication"]["id"]
+        )
+        assert found["duplication"] is not None
+
+
 # The person
 
 
