@@ -54,7 +54,7 @@ class CallerSettings(BaseModel):
     ] = ()
     accounts: Annotated[frozenset[str], BeforeValidator(_split_list)]
     may: Annotated[frozenset[Right], BeforeValidator(_split_list)]
-    requests_per_minute: int = Field(default=6000, ge=1)
+    requests_per_minute: int = Field(default=60_000, ge=1)
     unknown_limit: int = Field(default=1000, ge=1)
     records_limit: int = Field(default=1_000_000, ge=1)
     megabytes_limit: int = Field(default=1000, ge=1)
