@@ -1,9 +1,6 @@
 """How long calls of one account take while the provider of another account hangs."""
 
 import asyncio
-import json
-import re
-from contextlib import closing
 from pathlib import Path
 from time import monotonic
 
@@ -12,9 +9,10 @@ import pytest
 
 from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE
 from campaign_gateway.transport.rate_limit import QUEUE_LENGTH
-from support.faulty_provider import AUDIENCE, faulty_provider
+from support.faulty_provider import faulty_provider
 from support.figures import Figures
-from support.gateways import Intent, ask, calling, configuration, intent, serving
+from support.gateways import ask, calling, configuration, intent, serving
+from support.plain_clients import ask_plainly
 
 OPEN_MUTATIONS = 500
 CALLERS = 4
@@ -40,47 +38,16 @@ async def measure(http: httpx.AsyncClient, url: str, seconds: float) -> list[flo
     return took
 
 
-def mutation(wanted: Intent) -> bytes:
-    body = json.dumps(
-        {
-            "query": "mutation Copy($campaign: SonarlyCampaignInput!, $key: String!) {"
-            " duplicateCampaign(input: { sonarly: $campaign }, idempotencyKey: $key)"
-            " { status userErrors { retryAfterSeconds } } }",
-            "variables": {
-                "campaign": {
-                    "account": wanted.account,
-                    "accountGroupId": wanted.group,
-                    "campaignId": f"none--{wanted.name}",
-                    "audienceId": AUDIENCE,
-                    "name": wanted.name,
-                },
-                "key": wanted.key,
-            },
-        }
-    ).encode()
-    head = f"content-type: application/json\r\ncontent-length: {len(body)}"
-    return b"POST /graphql HTTP/1.1\r\nhost: localhost\r\n%b\r\n\r\n%b" % (head.encode(), body)
-
-
-async def keep_asking(port: int, first_responses: asyncio.Semaphore) -> None:
-    """Act as a client that waits as long as the gateway says, and asks again.
-
-    It uses a plain socket, because 500 clients of a library would take the CPU that is measured.
-    """
+async def keep_asking(url: str, responses: asyncio.Semaphore) -> None:
+    """Act as a client that waits as long as the gateway says, and asks again."""
     wanted = intent("none", "hung--0", "hangs")
     while True:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        with closing(writer):
-            writer.write(mutation(wanted))
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"(?i)content-length: (\d+)", head)
-            assert length is not None, head
-            body = await reader.readexactly(int(length[1]))
-        first_responses.release()
-        if refused := re.search(rb'"retryAfterSeconds":(\d+)', body):
-            await asyncio.sleep(int(refused[1]))
-        else:
+        response = await ask_plainly(url, wanted)
+        responses.release()
+        if response.retry_after is None:
             wanted = intent("none", "hung--0", "hangs")
+        else:
+            await asyncio.sleep(response.retry_after)
 
 
 @pytest.mark.parametrize("seconds", [1.0, pytest.param(20.0, marks=pytest.mark.long)])
@@ -94,9 +61,9 @@ async def test_calls_of_one_account_while_another_hangs_are_measured(
             await measure(http, gateway.url, seconds / 4)
             before = await measure(http, gateway.url, seconds)
             responses = asyncio.Semaphore(0)
-            port = int(gateway.url.rpartition(":")[2])
             asking = [
-                asyncio.create_task(keep_asking(port, responses)) for _ in range(OPEN_MUTATIONS)
+                asyncio.create_task(keep_asking(gateway.url, responses))
+                for _ in range(OPEN_MUTATIONS)
             ]
             # The others are in the queue, or at the provider.
             for _ in range(OPEN_MUTATIONS - QUEUE_LENGTH - CALLS_AT_ONCE):

@@ -270,10 +270,10 @@ async def ask(http: httpx.AsyncClient, url: str, intent: Intent) -> GatewayRespo
     assert response.status_code == 200, f"{response.status_code}: {response.text}"
     content = response.json()
     assert "errors" not in content, content
-    return _parse_response(sent_at, content["data"]["duplicateCampaign"])
+    return parse_payload(sent_at, content["data"]["duplicateCampaign"])
 
 
-def _parse_response(sent_at: float, payload: dict[str, Any]) -> GatewayResponse:
+def parse_payload(sent_at: float, payload: dict[str, Any]) -> GatewayResponse:
     duplication = payload["duplication"] or {}
     error = payload["userErrors"][0] if payload["userErrors"] else {}
     return GatewayResponse(

@@ -119,10 +119,11 @@ class Duplicator:
 
     async def _run(self, call: CopyCall) -> DuplicationResult:
         """Replay the record of a key, or make its one attempt. This is the key's task."""
+        permit_by = asyncio.get_running_loop().time() + PATIENCE * self._deadline
         try:
             record = await self._ledger.find(call.intent.scope, call.intent.key)
             if record is None:
-                return await self._attempt(call)
+                return await self._attempt(call, permit_by)
             return await self._replay(call.intent.fingerprint, record)
         except Refused as refusal:
             return DuplicationResult(error=refusal.error)
@@ -130,11 +131,11 @@ class Duplicator:
             log.error("the ledger cannot be used: %s", failure)
             return DuplicationResult(error=LEDGER_UNREADABLE)
 
-    async def _attempt(self, call: CopyCall) -> DuplicationResult:
+    async def _attempt(self, call: CopyCall, permit_by: float) -> DuplicationResult:
         intent = call.intent
         result: Duplication | NotBegun
         try:
-            result = await self._send(call)
+            result = await self._send(call, permit_by)
         except Refused:
             # Another gateway may have begun the same key since this one looked for it, and may
             # have made the copy by now.
@@ -155,16 +156,17 @@ class Duplicator:
             case NothingToOverride():
                 return await self._settled_meanwhile(intent)
 
-    async def _send(self, call: CopyCall) -> Duplication | NotBegun:
-        """Wait for the account's rate limit, and make the attempt.
+    async def _send(self, call: CopyCall, permit_by: float) -> Duplication | NotBegun:
+        """Wait for a permit until `permit_by`, a time of the loop's clock, and make the attempt.
 
         Raises `Refused` and `LedgerUnavailable`, both before the first byte.
         """
         self._refuse_while_draining()
         request = _build_request(call)
         await self.quotas.check(call.intent)
-        limiter, timeout = call.account.rate_limiter, PATIENCE * self._deadline
-        async with limiter.acquire(CallKind.COPY, timeout, calls_of_copy(call)) as permit:
+        limiter, calls = call.account.rate_limiter, calls_of_copy(call)
+        timeout = permit_by - asyncio.get_running_loop().time()
+        async with limiter.acquire(CallKind.COPY, timeout, calls) as permit:
             self._refuse_while_draining()
             try:
                 result = await attempt(self._ledger, call, permit, request)
