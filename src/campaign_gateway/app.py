@@ -146,10 +146,13 @@ async def create_app(
 
     cors = Middleware(
         CORSMiddleware,
+        allow_origins=settings.server.cors_origins,
         allow_origin_regex=cors_origin_regex,
         allow_methods=["POST"],
-        allow_headers=["content-type"],
+        allow_headers=["authorization", "content-type"],
+        expose_headers=["retry-after"],
     )
+    has_cors = bool(cors_origin_regex or settings.server.cors_origins)
     authentication = Middleware(
         Authentication,
         callers=callers,
@@ -159,7 +162,7 @@ async def create_app(
     )
     app = Starlette(
         routes=_routes(gateway, settings, notes or {}),
-        middleware=[*([cors] if cors_origin_regex else []), authentication],
+        middleware=[*([cors] if has_cors else []), authentication],
         lifespan=lifespan,
     )
     # A redirect would use the host that the request names, which may be a malicious one.

@@ -176,8 +176,9 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 
 async def _serve_until_stopped(settings: Settings) -> None:
-    listener = listen(settings.server.host, settings.server.port)
-    server = create_server(await create_app(settings))
+    host = settings.server.host
+    listener = listen(host, settings.server.port)
+    server = create_server(await create_app(settings), [host, *settings.server.hosts])
     logging.getLogger(__name__).info("listening on %s port %s", *listener.getsockname()[:2])
     await server.serve(sockets=[listener])
 

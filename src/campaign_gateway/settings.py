@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -47,9 +48,31 @@ and add its caller to the configuration, for example:
 Section = TypeVar("Section", bound=BaseModel)
 
 
+def _split(setting: object) -> object:
+    """Return the items of a text with commas, because an environment variable has no lists."""
+    if not isinstance(setting, str):
+        return setting
+    return [item for each in setting.split(",") if (item := each.strip())]
+
+
+def _host(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?", value):
+        raise ValueError('is no host; write a name or an address alone, like "gateway.example.com"')
+    return value
+
+
+def _origin(value: str) -> str:
+    # Browsers send origins in lower case, without a path, and without the default port.
+    if not re.fullmatch(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", value):
+        raise ValueError('is no origin; write each one as "https://app.example.com"')
+    return value
+
+
 class ServerSettings(BaseModel):
     """Where the gateway listens, and how it responds.
 
+    `hosts` are the names by which clients reach the gateway, besides those of loopback and the
+    address that they connect to. `cors_origins` are the web pages of other sites that may use it.
     If a copy takes longer than `deadline_seconds`, the caller gets IN_PROGRESS. Without
     `introspection`, /graphql does not show its schema to anyone, not even to a federation composer.
     `graphiql` None: the page is there if the gateway listens on loopback.
@@ -59,6 +82,10 @@ class ServerSettings(BaseModel):
 
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8000, ge=0, le=65535)
+    hosts: Annotated[list[Annotated[str, AfterValidator(_host)]], BeforeValidator(_split)] = []
+    cors_origins: Annotated[
+        list[Annotated[str, AfterValidator(_origin)]], BeforeValidator(_split)
+    ] = []
     deadline_seconds: float = Field(default=25, gt=0, le=600)
     introspection: bool = True
     graphiql: bool | None = None

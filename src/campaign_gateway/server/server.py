@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from time import monotonic
@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 import uvicorn
 from starlette.applications import Starlette
+
+from campaign_gateway.server.entrance import Entrance
 
 # How long a stopping server waits for its open requests, in seconds.
 GRACE_SECONDS = 10
@@ -90,9 +92,10 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def create_server(app: Starlette) -> Server:
+def create_server(app: Starlette, hosts: Collection[str]) -> Server:
+    """Return a server of the gateway. `hosts`: see `Entrance`."""
     config = uvicorn.Config(
-        app,
+        Entrance(app, hosts),
         http=_protocol(),
         log_config=None,
         access_log=False,
