@@ -243,6 +243,7 @@ LIMITS = {
         limits.FRAGMENT_LIMIT,
         limits.SPREAD_LIMIT,
     ],
+    "characters of an alias": [limits.ALIAS_LENGTH],
     "fields of one name": [limits.SAME_FIELD_LIMIT],
     "values in the variables": [VARIABLE_VALUE_LIMIT],
     "values in the response, with lists as long as they may be": [limits.VALUE_LIMIT],

@@ -20,13 +20,25 @@ GRAPHQL_RESPONSE = "application/graphql-response+json"
 UTF_8 = {"utf-8", "utf8"}
 
 
-class RequestError(Exception):
-    """The HTTP request is invalid. `status` is a 4xx status, and the message is for the caller."""
+# Values of `extensions.code` if nothing of a request was executed.
+INVALID_REQUEST = "INVALID_REQUEST"
+OVERLOADED = "OVERLOADED"
 
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+
+class RequestError(Exception):
+    """The HTTP request is invalid, or cannot be executed now. The message is for the caller."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+        code: str = INVALID_REQUEST,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.headers = headers or {}
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
