@@ -6,7 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
+from campaign_gateway.server.connections import Connections
 from campaign_gateway.server.entrance import SECURITY_HEADERS, Entrance, parse_host
+from campaign_gateway.server.limits import ConnectionLimits
 from campaign_gateway.settings import SettingsError, parse_settings
 from support.commands import Command, running
 from support.plain import NO_CAS
@@ -109,7 +111,8 @@ async def test_address_that_the_connection_came_to_is_allowed() -> None:
             "server": (local, 8000),
         }
         receive: Any = None
-        await Entrance(app, ["gateway.example.com"])(scope, receive, send)
+        connections = Connections(ConnectionLimits())
+        await Entrance(app, ["gateway.example.com"], connections)(scope, receive, send)
         return int(sent[0]["status"])
 
     assert await statuses(b"10.1.2.3:8000", "10.1.2.3") == 200
@@ -190,6 +193,7 @@ def test_only_configured_origins_may_use_the_gateway(serving: str) -> None:
 
 
 SENT = {
+    "no HTTP": b"nonsense\r\n\r\n",
     "query": post(),
     "no JSON": post(b"{"),
     "foreign host": head(b"Host: evil.example"),

@@ -2,10 +2,11 @@
 
 import json
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from http.client import HTTPResponse
-from typing import Any
+from threading import Thread
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 QUERY = b'{"query":"{ __typename }"}'
@@ -42,23 +43,52 @@ def post(body: bytes = QUERY, *fields: bytes) -> bytes:
     return head(*common, length, *fields) + body
 
 
-def receive(connection: socket.socket) -> Received:
-    """Return the next response. Raises `OSError` or `HTTPException` if there is none."""
-    response = HTTPResponse(connection)
-    try:
-        response.begin()
-        headers = {name.lower(): value for name, value in response.getheaders()}
-        return Received(response.status, headers, response.read())
-    finally:
-        response.close()
+def receive(stream: BinaryIO) -> Received:
+    """Read the next response. Raises `ConnectionError` if there is none, or only a part of one."""
+    status_line, *lines = _head_lines(stream)
+    pairs = (line.decode("latin-1").partition(": ") for line in lines)
+    headers = {name.lower(): value for name, _, value in pairs}
+    length = int(headers["content-length"])
+    body = stream.read(length)
+    if len(body) < length:
+        raise ConnectionResetError
+    return Received(int(status_line.split()[1]), headers, body)
+
+
+def _head_lines(stream: BinaryIO) -> list[bytes]:
+    lines = []
+    while line := stream.readline().rstrip(b"\r\n"):
+        lines.append(line)
+    if not lines:
+        raise ConnectionResetError
+    return lines
+
+
+def responses_to(url: str, *sent: bytes) -> list[Received]:
+    """Send the pieces on a new connection, and return all responses until it is closed."""
+    responses = []
+    with connect(url) as connection, connection.makefile("rb") as stream:
+        sender = Thread(target=_send, args=(connection, sent))
+        sender.start()
+        with suppress(ConnectionError):
+            while True:
+                responses.append(receive(stream))
+        sender.join()
+    return responses
+
+
+def _send(connection: socket.socket, sent: Iterable[bytes]) -> None:
+    with suppress(OSError):
+        for piece in sent:
+            connection.sendall(piece)
 
 
 def exchange(url: str, *sent: bytes) -> Received:
     """Send the pieces on a new connection, and return the first response."""
-    with connect(url) as connection:
+    with connect(url) as connection, connection.makefile("rb") as stream:
         for piece in sent:
             connection.sendall(piece)
-        return receive(connection)
+        return receive(stream)
 
 
 def is_closed(connection: socket.socket, seconds: float) -> bool:

@@ -5,7 +5,10 @@ import json
 import re
 from collections.abc import Collection, Iterable
 
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from campaign_gateway.server.connections import Connections
 
 Header = tuple[bytes, bytes]
 
@@ -18,6 +21,8 @@ SECURITY_HEADERS: tuple[Header, ...] = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+
+JSON = "application/json; charset=utf-8"
 
 # They show no data, and a probe may address a container by any name or address.
 PROBES = {"/healthz", "/readyz"}
@@ -34,8 +39,9 @@ class Entrance:
     names of loopback, and the address that the connection came to: an address cannot be rebound.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Collection[str], connections: Connections) -> None:
         self._app = app
+        self._connections = connections
         self._hosts = {_normalize(host) for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,23 +54,22 @@ class Entrance:
                 message["headers"] = with_security_headers(message.get("headers", ()))
             await send(message)
 
-        refusal = self._refusal(scope)
-        if refusal is None:
-            await self._app(scope, receive, send_with_headers)
-        else:
-            await _respond(send_with_headers, *refusal)
+        response = self._refusal(scope) or self._app
+        await response(scope, receive, send_with_headers)
 
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+    def _refusal(self, scope: Scope) -> Response | None:
+        if scope["path"] == "/readyz" and self._connections.are_short:
+            return PlainTextResponse("no further connection can be accepted now\n", 503)
         named = [value for name, value in scope["headers"] if name == b"host"]
         # Probes of load balancers use HTTP/1.0, and often without a host.
         if not named and scope["http_version"] == "1.0" and scope["path"] in PROBES:
             return None
         host = parse_host(named[0]) if len(named) == 1 else None
         if host is None:
-            return 400, "Send exactly one valid Host header."
+            return _error(400, "Send exactly one valid Host header.")
         if scope["path"] in PROBES or self._is_allowed(host, scope["server"]):
             return None
-        return 421, "The Host header names a host that is not in [server] hosts of this gateway."
+        return _error(421, "The Host header names a host that is not in [server] hosts.")
 
     def _is_allowed(self, host: str, local: tuple[str, int | None] | None) -> bool:
         if host in self._hosts or host == "localhost":
@@ -105,12 +110,6 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-async def _respond(send: Send, status: int, message: str) -> None:
-    body = error_body(message)
-    headers = [
-        (b"content-type", b"application/json; charset=utf-8"),
-        (b"content-length", b"%d" % len(body)),
-        (b"cache-control", b"no-store"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _error(status: int, message: str) -> Response:
+    headers = {"content-type": JSON, "cache-control": "no-store"}
+    return Response(error_body(message), status, headers)
