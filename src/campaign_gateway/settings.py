@@ -1,8 +1,10 @@
 """Loads the configuration: one TOML file, and environment variables that override it."""
 
 import difflib
+import logging
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Self, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -28,10 +31,12 @@ from campaign_gateway.callers.settings import CallerSettings, JwtSettings
 from campaign_gateway.connectors.account_settings import (
     NAME,
     AccountSettings,
-    is_loopback,
     resolve_secret,
 )
+from campaign_gateway.connectors.addresses import is_loopback
 from campaign_gateway.connectors.registry import CONNECTORS
+
+log = logging.getLogger(__name__)
 
 ENVIRONMENT_PREFIX = "CAMPAIGN_GATEWAY_"
 
@@ -149,6 +154,12 @@ class Settings(BaseModel):
         server = self.server.model_copy(update={"host": host, "port": port})
         return self.model_copy(update={"server": server})
 
+    def secrets(self) -> list[str]:
+        """Return what must not be in the log."""
+        password = urlsplit(self.ledger.url.get_secret_value()).password
+        of_accounts = [each for account in self.accounts.values() for each in account.secrets()]
+        return [*of_accounts, unquote(password)] if password else of_accounts
+
 
 class SettingsError(Exception):
     """The configuration is invalid. `errors` has one line per error, without any secret."""
@@ -159,8 +170,32 @@ class SettingsError(Exception):
 
 
 def load_settings(path: Path) -> Settings:
-    """Read a configuration file and the environment. Raises `SettingsError`."""
-    return parse_settings(_load(path), os.environ)
+    """Read a configuration file and the environment. Raises `SettingsError`.
+
+    Logs a warning if other users of the machine can read secrets in the file.
+    """
+    table = _load(path)
+    settings = parse_settings(table, os.environ)
+    if path.stat().st_mode & stat.S_IROTH and _has_secrets(table, settings):
+        log.warning(
+            "%s has secrets, and every user of this machine can read it. Change its mode to 0600 "
+            "or 0640, or write the secrets as { env = ... } or { file = ... }",
+            path,
+        )
+    return settings
+
+
+def _has_secrets(table: Mapping[str, Any], settings: Settings) -> bool:
+    """Whether the file itself contains a secret, and does not only name where it is."""
+    url = table.get("ledger", {}).get("url")
+    if isinstance(url, str) and urlsplit(url).password:
+        return True
+    return any(
+        isinstance(table["accounts"][name].get(field_name), str)
+        for name, account in settings.accounts.items()
+        for field_name in type(account).model_fields
+        if isinstance(getattr(account, field_name), SecretStr)
+    )
 
 
 def load_ledger_settings(path: Path) -> LedgerSettings:

@@ -17,7 +17,8 @@ from pydantic import (
 from campaign_gateway.callers.caller import Quota, Right
 from campaign_gateway.callers.key_set import KeySetUnavailable, parse_key_set
 from campaign_gateway.callers.keys import KeySource, parse_hash
-from campaign_gateway.connectors.account_settings import is_loopback, resolve_secret
+from campaign_gateway.connectors.account_settings import resolve_secret
+from campaign_gateway.connectors.addresses import is_forbidden, is_loopback
 
 
 def _key_sources(setting: object) -> tuple[KeySource, ...]:
@@ -71,6 +72,8 @@ def _jwks_url(value: str) -> str:
         raise ValueError('is not a plain web address; write it as "https://host/path"')
     if parts.username or parts.password:
         raise ValueError("holds a user or a password; a key set is public")
+    if is_forbidden(host):
+        raise ValueError("is a link-local or metadata address, which no issuer has")
     if parts.scheme == "http" and not is_loopback(host):
         raise ValueError('anybody on the way could replace the keys; use "https://"')
     return value

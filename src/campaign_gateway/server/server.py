@@ -1,7 +1,6 @@
 """Listens and serves, for the gateway and for the sandbox."""
 
 import asyncio
-import logging
 import signal
 import socket
 from collections.abc import Collection, Iterator
@@ -131,10 +130,3 @@ def create_server(
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     return Server(config, app.state.gateway, connections)
-
-
-def log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    # httpx and httpcore log the URL of every call, and uvicorn its own start and stop.
-    for name in ("httpx", "httpcore", "uvicorn"):
-        logging.getLogger(name).setLevel(logging.WARNING)
