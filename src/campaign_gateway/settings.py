@@ -27,7 +27,7 @@ from pydantic import (
 
 from campaign_gateway.callers.caller import ALL_ACCOUNTS
 from campaign_gateway.callers.keys import shared_ids
-from campaign_gateway.callers.settings import CallerSettings, JwtSettings
+from campaign_gateway.callers.settings import CallerSettings, JwtSettings, split_list
 from campaign_gateway.connectors.account_settings import (
     NAME,
     AccountSettings,
@@ -51,13 +51,6 @@ and add its caller to the configuration, for example:
   Or listen on 127.0.0.1."""
 
 Section = TypeVar("Section", bound=BaseModel)
-
-
-def _split(setting: object) -> object:
-    """Return the items of a text with commas, because an environment variable has no lists."""
-    if not isinstance(setting, str):
-        return setting
-    return [item for each in setting.split(",") if (item := each.strip())]
 
 
 def _host(value: str) -> str:
@@ -87,9 +80,9 @@ class ServerSettings(BaseModel):
 
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8000, ge=0, le=65535)
-    hosts: Annotated[list[Annotated[str, AfterValidator(_host)]], BeforeValidator(_split)] = []
+    hosts: Annotated[list[Annotated[str, AfterValidator(_host)]], BeforeValidator(split_list)] = []
     cors_origins: Annotated[
-        list[Annotated[str, AfterValidator(_origin)]], BeforeValidator(_split)
+        list[Annotated[str, AfterValidator(_origin)]], BeforeValidator(split_list)
     ] = []
     deadline_seconds: float = Field(default=25, gt=0, le=600)
     introspection: bool = True

@@ -7,13 +7,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from threading import Thread
 from typing import NoReturn
 
+import httpx
 import pytest
 
+from campaign_gateway.app import create_app
 from campaign_gateway.server.connections import Connections
+from campaign_gateway.server.entrance import Entrance
 from campaign_gateway.server.limits import ConnectionLimits
+from campaign_gateway.settings import parse_settings
 from support.raw_http import Received, connect, exchange, head, is_closed, receive
 from support.served import LARGE, Served, served
 
@@ -185,7 +190,7 @@ def test_accepting_pauses_while_all_connections_are_served(
         probe.sendall(READY)
         assert receive(answers).status == 200
         probe.sendall(HOLD)
-        until(lambda: server.started == 5)
+        until(lambda: server.started == 4)
         with opened(server.url, 20, SMALL):
             until(lambda: "no connection can be accepted" in caplog.text)
             time.sleep(1)
@@ -232,6 +237,24 @@ def test_gateway_goes_on_while_its_descriptors_have_run_out(
                 assert receive(stream).status == 503
         assert exchange(server.url, SMALL).body == b"small"
     assert caplog.text.count("Too many open files") == 1
+
+
+async def test_readyz_reports_a_shortage_of_connections(tmp_path: Path) -> None:
+    account = {"provider": "sonarly", "api_key": "key"}
+    ledger = {"url": f"sqlite:///{tmp_path}/ledger.db"}
+    app = await create_app(parse_settings({"ledger": ledger, "accounts": {"a": account}}, {}))
+    connections = Connections(ConnectionLimits())
+    transport = httpx.ASGITransport(Entrance(app, [], connections))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert (await client.get("/readyz")).status_code == 200
+        connections.report_shortage("too many open files")
+        refused = await client.get("/readyz")
+        assert (refused.status_code, refused.text) == (
+            503,
+            "no further connection can be accepted now\n",
+        )
+        assert (await client.get("/healthz")).status_code == 200
+    await app.state.gateway.close()
 
 
 def test_oldest_of_too_many_bodies_is_given_up() -> None:

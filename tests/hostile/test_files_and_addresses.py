@@ -20,6 +20,7 @@ from campaign_gateway.settings import SettingsError, load_settings, parse_settin
 from campaign_gateway.transport.client import Transport
 from campaign_gateway.transport.errors import NoResponse, NotSent
 from campaign_gateway.transport.redaction import create_redactor
+from support.permits import free_permit
 
 SECRET = "sk_live_51HXf0XQz7"
 
@@ -180,9 +181,9 @@ async def test_address_is_refused_after_resolving_and_nothing_is_sent(
     transport = Transport([SECRET], 5)
     async with server:
         with pytest.raises(NotSent, match="link-local or metadata address"):
-            await transport.send_once(request, record)
+            await transport.send_once(request, free_permit(), record)
         with pytest.raises(NoResponse, match="link-local or metadata address"):
-            await transport.send_idempotent(request)
+            await transport.send_idempotent(request, free_permit())
         while peer.ended < 2:
             await asyncio.sleep(0.01)
     await transport.close()

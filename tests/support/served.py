@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from campaign_gateway.server.entrance import SHORTAGE
 from campaign_gateway.server.limits import ConnectionLimits
 from campaign_gateway.server.server import create_server, listen
 
@@ -33,6 +34,9 @@ class Served:
             self.started += 1
             return PlainTextResponse("small")
 
+        async def ready(request: Request) -> Response:
+            return Response(status_code=503 if getattr(request.state, SHORTAGE) else 200)
+
         async def large(_request: Request) -> Response:
             self.started += 1
             return Response(LARGE)
@@ -52,7 +56,7 @@ class Served:
                 Route("/large", large),
                 Route("/hold", hold),
                 Route("/body", body, methods=["POST"]),
-                Route("/readyz", small),
+                Route("/readyz", ready),
             ]
         )
         app.state.gateway = self

@@ -34,8 +34,8 @@ def _key_source(setting: object) -> KeySource:
     return KeySource(hashes, file)
 
 
-def _split_list(setting: object) -> object:
-    # An environment variable has a list as one text.
+def split_list(setting: object) -> object:
+    """Return the items of a text with commas, because an environment variable has no lists."""
     return [part.strip() for part in setting.split(",")] if isinstance(setting, str) else setting
 
 
@@ -53,8 +53,8 @@ class CallerSettings(BaseModel):
     key: Annotated[
         tuple[KeySource, ...], BeforeValidator(_key_sources), Field(repr=False, exclude=True)
     ] = ()
-    accounts: Annotated[frozenset[str], BeforeValidator(_split_list)]
-    may: Annotated[frozenset[Right], BeforeValidator(_split_list)]
+    accounts: Annotated[frozenset[str], BeforeValidator(split_list)]
+    may: Annotated[frozenset[Right], BeforeValidator(split_list)]
     requests_per_minute: int = Field(default=6000, ge=1)
     unknown_limit: int = Field(default=1000, ge=1)
     records_limit: int = Field(default=1_000_000, ge=1)

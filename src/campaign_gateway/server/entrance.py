@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Collection, Iterable
 
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from campaign_gateway.server.connections import Connections
@@ -23,6 +23,9 @@ SECURITY_HEADERS: tuple[Header, ...] = (
 )
 
 JSON = "application/json; charset=utf-8"
+
+# The name in the state of a request for whether no further connection can be accepted now.
+SHORTAGE = "connections_are_short"
 
 # They show no data, and a probe may address a container by any name or address.
 PROBES = {"/healthz", "/readyz"}
@@ -54,12 +57,11 @@ class Entrance:
                 message["headers"] = with_security_headers(message.get("headers", ()))
             await send(message)
 
+        scope.setdefault("state", {})[SHORTAGE] = self._connections.are_short
         response = self._refusal(scope) or self._app
         await response(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        if scope["path"] == "/readyz" and self._connections.are_short:
-            return PlainTextResponse("no further connection can be accepted now\n", 503)
         named = [value for name, value in scope["headers"] if name == b"host"]
         # Probes of load balancers use HTTP/1.0, and often without a host.
         if not named and scope["http_version"] == "1.0" and scope["path"] in PROBES:
