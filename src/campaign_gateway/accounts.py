@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from campaign_gateway.connectors.account_settings import AccountSettings, canonical_address
+from campaign_gateway.connectors.account_settings import AccountSettings
+from campaign_gateway.connectors.addresses import canonical_address
 from campaign_gateway.connectors.contract import Connector, UsesAccessTokens
 from campaign_gateway.connectors.registry import CONNECTORS
 from campaign_gateway.model import DEFAULT_TIMING, ErrorCode, Refused, Timing, UserError

@@ -31,6 +31,7 @@ from campaign_gateway.graphql_http.endpoint import GraphQLOverHTTP
 from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.model import DEFAULT_TIMING, Timing
+from campaign_gateway.server.entrance import SHORTAGE
 from campaign_gateway.settings import Settings
 from campaign_gateway.transport.document_fetch import fetch_document
 from campaign_gateway.transport.errors import NoResponse
@@ -146,10 +147,13 @@ async def create_app(
 
     cors = Middleware(
         CORSMiddleware,
+        allow_origins=settings.server.cors_origins,
         allow_origin_regex=cors_origin_regex,
         allow_methods=["POST"],
         allow_headers=["authorization", "content-type"],
+        expose_headers=["retry-after"],
     )
+    has_cors = bool(cors_origin_regex or settings.server.cors_origins)
     authentication = Middleware(
         Authentication,
         callers=callers,
@@ -159,7 +163,7 @@ async def create_app(
     )
     app = Starlette(
         routes=_routes(gateway, settings, notes or {}),
-        middleware=[*([cors] if cors_origin_regex else []), authentication],
+        middleware=[*([cors] if has_cors else []), authentication],
         lifespan=lifespan,
     )
     # A redirect would use the host that the request names, which may be a malicious one.
@@ -178,9 +182,11 @@ def _routes(
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
-    async def readyz(_request: Request) -> Response:
+    async def readyz(request: Request) -> Response:
         if gateway.duplicator.is_draining:
             return PlainTextResponse("stopping\n", 503)
+        if getattr(request.state, SHORTAGE, False):
+            return PlainTextResponse("no further connection can be accepted now\n", 503)
         try:
             warnings = await gateway.ledger.check()
         except LedgerUnavailable as failure:

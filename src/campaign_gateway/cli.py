@@ -29,8 +29,10 @@ from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.model import DuplicationStatus
 from campaign_gateway.sandbox.sandbox import run_sandbox
-from campaign_gateway.server.server import CannotListen, create_server, listen, log_to_stderr
+from campaign_gateway.server.logs import log_to_stderr
+from campaign_gateway.server.server import CannotListen, create_server, listen
 from campaign_gateway.settings import Settings, SettingsError, load_ledger_settings, load_settings
+from campaign_gateway.transport.redaction import create_redactor
 
 Result = TypeVar("Result")
 
@@ -167,17 +169,19 @@ def _config_of(arguments: argparse.Namespace) -> Path:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
+    formatter = log_to_stderr()
     settings = load_settings(_config_of(arguments))
+    formatter.redact = create_redactor(settings.secrets())
     host = arguments.host or settings.server.host
     port = settings.server.port if arguments.port is None else arguments.port
     settings = settings.at(host, port)
-    log_to_stderr()
     asyncio.run(_serve_until_stopped(settings))
 
 
 async def _serve_until_stopped(settings: Settings) -> None:
-    listener = listen(settings.server.host, settings.server.port)
-    server = create_server(await create_app(settings))
+    host = settings.server.host
+    listener = listen(host, settings.server.port)
+    server = create_server(await create_app(settings), [host, *settings.server.hosts])
     logging.getLogger(__name__).info("listening on %s port %s", *listener.getsockname()[:2])
     await server.serve(sockets=[listener])
 

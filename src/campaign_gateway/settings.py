@@ -1,8 +1,10 @@
 """Loads the configuration: one TOML file, and environment variables that override it."""
 
 import difflib
+import logging
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,8 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Self, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,14 +27,16 @@ from pydantic import (
 
 from campaign_gateway.callers.caller import ALL_ACCOUNTS
 from campaign_gateway.callers.keys import shared_ids
-from campaign_gateway.callers.settings import CallerSettings, JwtSettings
+from campaign_gateway.callers.settings import CallerSettings, JwtSettings, split_list
 from campaign_gateway.connectors.account_settings import (
     NAME,
     AccountSettings,
-    is_loopback,
     resolve_secret,
 )
+from campaign_gateway.connectors.addresses import is_loopback
 from campaign_gateway.connectors.registry import CONNECTORS
+
+log = logging.getLogger(__name__)
 
 ENVIRONMENT_PREFIX = "CAMPAIGN_GATEWAY_"
 
@@ -47,9 +53,24 @@ and add its caller to the configuration, for example:
 Section = TypeVar("Section", bound=BaseModel)
 
 
+def _host(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?", value):
+        raise ValueError('is no host; write a name or an address alone, like "gateway.example.com"')
+    return value
+
+
+def _origin(value: str) -> str:
+    # Browsers send origins in lower case, without a path, and without the default port.
+    if not re.fullmatch(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", value):
+        raise ValueError('is no origin; write each one as "https://app.example.com"')
+    return value
+
+
 class ServerSettings(BaseModel):
     """Where the gateway listens, and how it responds.
 
+    `hosts` are the names by which clients reach the gateway, besides those of loopback and the
+    address that they connect to. `cors_origins` are the web pages of other sites that may use it.
     If a copy takes longer than `deadline_seconds`, the caller gets IN_PROGRESS. Without
     `introspection`, /graphql does not show its schema to anyone, not even to a federation composer.
     `graphiql` None: the page is there if the gateway listens on loopback.
@@ -59,6 +80,10 @@ class ServerSettings(BaseModel):
 
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8000, ge=0, le=65535)
+    hosts: Annotated[list[Annotated[str, AfterValidator(_host)]], BeforeValidator(split_list)] = []
+    cors_origins: Annotated[
+        list[Annotated[str, AfterValidator(_origin)]], BeforeValidator(split_list)
+    ] = []
     deadline_seconds: float = Field(default=25, gt=0, le=600)
     introspection: bool = True
     graphiql: bool | None = None
@@ -122,6 +147,12 @@ class Settings(BaseModel):
         server = self.server.model_copy(update={"host": host, "port": port})
         return self.model_copy(update={"server": server})
 
+    def secrets(self) -> list[str]:
+        """Return what must not be in the log."""
+        password = urlsplit(self.ledger.url.get_secret_value()).password
+        of_accounts = [each for account in self.accounts.values() for each in account.secrets()]
+        return [*of_accounts, unquote(password)] if password else of_accounts
+
 
 class SettingsError(Exception):
     """The configuration is invalid. `errors` has one line per error, without any secret."""
@@ -132,8 +163,32 @@ class SettingsError(Exception):
 
 
 def load_settings(path: Path) -> Settings:
-    """Read a configuration file and the environment. Raises `SettingsError`."""
-    return parse_settings(_load(path), os.environ)
+    """Read a configuration file and the environment. Raises `SettingsError`.
+
+    Logs a warning if other users of the machine can read secrets in the file.
+    """
+    table = _load(path)
+    settings = parse_settings(table, os.environ)
+    if path.stat().st_mode & stat.S_IROTH and _has_secrets(table, settings):
+        log.warning(
+            "%s has secrets, and every user of this machine can read it. Change its mode to 0600 "
+            "or 0640, or write the secrets as { env = ... } or { file = ... }",
+            path,
+        )
+    return settings
+
+
+def _has_secrets(table: Mapping[str, Any], settings: Settings) -> bool:
+    """Whether the file itself contains a secret, and does not only name where it is."""
+    url = table.get("ledger", {}).get("url")
+    if isinstance(url, str) and urlsplit(url).password:
+        return True
+    return any(
+        isinstance(table["accounts"][name].get(field_name), str)
+        for name, account in settings.accounts.items()
+        for field_name in type(account).model_fields
+        if isinstance(getattr(account, field_name), SecretStr)
+    )
 
 
 def load_ledger_settings(path: Path) -> LedgerSettings:

@@ -612,7 +612,7 @@ def test_subscription_is_refused(send: Send, get: Callable[..., HttpResponse]) -
 
 def test_client_that_disconnects_does_not_affect_others(sandbox_url: str, send: Send) -> None:
     address = urlsplit(sandbox_url)
-    head = f"POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-type: {JSON}\r\n"
+    head = f"POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: {JSON}\r\n"
     for sent in (
         f"{head}content-length: 1000\r\n\r\n",
         f'{head}content-length: 1000\r\n\r\n{{"query": "{{ __ty',
@@ -637,7 +637,7 @@ def test_connection_stays_usable_after_a_refused_request(sandbox_url: str) -> No
     ]
     with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
         for body, status in refusals:
-            head = f"POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-type: {JSON}\r\n"
+            head = f"POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: {JSON}\r\n"
             connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
             response = HTTPResponse(connection)
             response.begin()
@@ -649,7 +649,7 @@ def test_expect_100_continue_is_honoured(sandbox_url: str) -> None:
     address = urlsplit(sandbox_url)
     with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
         head = (
-            f"POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-type: {JSON}\r\n"
+            f"POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: {JSON}\r\n"
             f"content-length: {len(QUERY)}\r\nexpect: 100-continue\r\n\r\n"
         )
         connection.sendall(head.encode())

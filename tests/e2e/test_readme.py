@@ -30,6 +30,8 @@ from campaign_gateway.graphql_http import limits, request
 from campaign_gateway.graphql_http.variables import VARIABLE_VALUE_LIMIT
 from campaign_gateway.model import DuplicationStatus, ErrorCode, Evidence, Retry, WarningCode
 from campaign_gateway.sandbox import emulators
+from campaign_gateway.server import connection
+from campaign_gateway.server.limits import ConnectionLimits
 from campaign_gateway.settings import LedgerSettings, ServerSettings, parse_settings
 from support.plain import NO_CAS
 from support.readmes import MAIN, READMES, REPOSITORY, Readme, code_blocks
@@ -243,6 +245,7 @@ LIMITS = {
         limits.FRAGMENT_LIMIT,
         limits.SPREAD_LIMIT,
     ],
+    "characters of an alias": [limits.ALIAS_LENGTH],
     "fields of one name": [limits.SAME_FIELD_LIMIT],
     "values in the variables": [VARIABLE_VALUE_LIMIT],
     "values in the response, with lists as long as they may be": [limits.VALUE_LIMIT],
@@ -259,6 +262,28 @@ def test_table_of_limits_has_the_values_of_the_code() -> None:
     shown = {name: "; ".join(f"{limit:,}" for limit in LIMITS[name]) for name in LIMITS}
     assert {name: rows.get(name) for name in LIMITS} == shown
     assert request.REQUEST_LIMIT == 64 * 1024
+
+
+def test_table_of_the_limits_of_connections_has_the_values_of_the_code() -> None:
+    header = ["A client", "has up to", "then"]
+    (rows,) = (
+        rows
+        for first, rows in READMES["src/campaign_gateway/server/README.md"].tables()
+        if first == header
+    )
+    allowed = ConnectionLimits()
+    shown = {row[0]: row[1] for row in rows}
+    assert shown["sends the head of a request"] == f"{allowed.head_timeout:.0f} seconds"
+    assert shown["sends a body"] == f"{request.BODY_SECONDS} seconds"
+    assert allowed.body_timeout == request.BODY_SECONDS + 2
+    assert shown["reads a response"] == f"{allowed.write_timeout:.0f} seconds"
+    assert shown["sends a request line and fields"] == (
+        f"{connection.HEAD_LIMIT // 1024} KiB, {connection.FIELD_LIMIT} fields"
+    )
+    assert shown["sends a body that was refused"] == f"{connection.DISCARD_LIMIT // 1024**2} MiB"
+    assert shown["opens connections"] == (
+        f"{allowed.connections:,} in all, {allowed.connections_by_address:,} from one address"
+    )
 
 
 # The first cell of a table's header, and the enum that the first cells of its rows must have.

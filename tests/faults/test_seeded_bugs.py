@@ -213,7 +213,7 @@ BUGS = [
         "one host under two spellings",
         [
             Code(
-                "connectors/account_settings.py",
+                "connectors/addresses.py",
                 "canonical_address",
                 'host = (parts.hostname or "").rstrip(".")',
                 "return parts.netloc",

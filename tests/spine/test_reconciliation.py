@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import pytest
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE, canonical_address
+from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE
+from campaign_gateway.connectors.addresses import canonical_address
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.duplication import reconciliation
 from campaign_gateway.duplication.copy_search import PAGES_A_SEARCH

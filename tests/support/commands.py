@@ -5,18 +5,26 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from queue import Queue
 from threading import Thread
 
 
 class Command:
-    """A running `campaign-gateway ...`. A test can wait for a line of its output."""
+    """A running `campaign-gateway ...`. A test can wait for a line of its output.
 
-    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    `launcher` are the arguments of Python that start it.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        launcher: Sequence[str] = ("-m", "campaign_gateway"),
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "campaign_gateway", *arguments],
+            [sys.executable, *launcher, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -18,7 +18,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
@@ -113,7 +113,7 @@ def _on_event(event: str) -> Callable[[Hit], None]:
     def install(hit: Hit) -> None:
         original = client._Exchange.trace
 
-        async def trace(self: client._Exchange, name: str, info: object) -> None:
+        async def trace(self: client._Exchange, name: str, info: Mapping[str, Any]) -> None:
             await original(self, name, info)
             if name == event and self.before_first_byte is not None:
                 await hit()

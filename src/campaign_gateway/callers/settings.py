@@ -17,7 +17,8 @@ from pydantic import (
 from campaign_gateway.callers.caller import Quota, Right
 from campaign_gateway.callers.key_set import KeySetUnavailable, parse_key_set
 from campaign_gateway.callers.keys import KeySource, parse_hash
-from campaign_gateway.connectors.account_settings import is_loopback, resolve_secret
+from campaign_gateway.connectors.account_settings import resolve_secret
+from campaign_gateway.connectors.addresses import is_forbidden, is_loopback
 
 
 def _key_sources(setting: object) -> tuple[KeySource, ...]:
@@ -33,8 +34,8 @@ def _key_source(setting: object) -> KeySource:
     return KeySource(hashes, file)
 
 
-def _split_list(setting: object) -> object:
-    # An environment variable has a list as one text.
+def split_list(setting: object) -> object:
+    """Return the items of a text with commas, because an environment variable has no lists."""
     return [part.strip() for part in setting.split(",")] if isinstance(setting, str) else setting
 
 
@@ -52,8 +53,8 @@ class CallerSettings(BaseModel):
     key: Annotated[
         tuple[KeySource, ...], BeforeValidator(_key_sources), Field(repr=False, exclude=True)
     ] = ()
-    accounts: Annotated[frozenset[str], BeforeValidator(_split_list)]
-    may: Annotated[frozenset[Right], BeforeValidator(_split_list)]
+    accounts: Annotated[frozenset[str], BeforeValidator(split_list)]
+    may: Annotated[frozenset[Right], BeforeValidator(split_list)]
     requests_per_minute: int = Field(default=60_000, ge=1)
     unknown_limit: int = Field(default=1000, ge=1)
     records_limit: int = Field(default=1_000_000, ge=1)
@@ -71,6 +72,8 @@ def _jwks_url(value: str) -> str:
         raise ValueError('is not a plain web address; write it as "https://host/path"')
     if parts.username or parts.password:
         raise ValueError("holds a user or a password; a key set is public")
+    if is_forbidden(host):
+        raise ValueError("is a link-local or metadata address, which no issuer has")
     if parts.scheme == "http" and not is_loopback(host):
         raise ValueError('anybody on the way could replace the keys; use "https://"')
     return value

@@ -1,6 +1,5 @@
 """The settings that every account can have."""
 
-import ipaddress
 import os
 import re
 import ssl
@@ -20,10 +19,15 @@ from pydantic import (
     model_validator,
 )
 
+from campaign_gateway.connectors.addresses import is_forbidden, is_loopback
+
 CALLS_AT_ONCE = 32
 
 
 def _base_url(value: str) -> str:
+    # Python's parser drops line breaks and tabs, and the HTTP library would reject them in a call.
+    if re.search(r"[^\x21-\x7e]", value):
+        raise ValueError("has a space, a line break or another invalid character; remove it")
     parts = urlsplit(value)
     host = parts.hostname or ""
     is_host_valid = re.fullmatch(r"[A-Za-z0-9.-]+|[0-9A-Fa-f:.]+", host)
@@ -34,28 +38,11 @@ def _base_url(value: str) -> str:
         raise ValueError("has port 0; give the port that the provider listens on")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("holds a user, a query or a fragment; give scheme, host and path only")
+    if is_forbidden(host):
+        raise ValueError("is a link-local or metadata address, which no provider has")
     if parts.scheme == "http" and not is_loopback(host):
         raise ValueError('would send the secret in clear text; use "https://"')
     return value.rstrip("/")
-
-
-def canonical_address(url: str) -> str:
-    """Return a URL without its scheme, in the same spelling for every URL of the same place."""
-    parts = urlsplit(url)
-    host = (parts.hostname or "").rstrip(".")
-    with suppress(ValueError):
-        host = str(ipaddress.ip_address(host))
-    host = f"[{host}]" if ":" in host else host
-    is_default = parts.port in {None, {"http": 80, "https": 443}.get(parts.scheme)}
-    return (host if is_default else f"{host}:{parts.port}") + parts.path.rstrip("/")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether the host is this machine, by its name or address as they are written."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def resolve_secret(value: object) -> str:

@@ -3,7 +3,8 @@
 import base64
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import TypeVar
 from urllib.parse import urlencode
 
@@ -12,6 +13,33 @@ from campaign_gateway.model import ErrorCode, Refused, UserError
 
 Item = TypeVar("Item")
 Checked = TypeVar("Checked")
+
+# Characters of a name, and of any other text, if the provider does not allow fewer.
+NAME_LENGTH = 1000
+TEXT_LENGTH = 5000
+
+
+def check_lengths(copy_input: CopyInput) -> None:
+    """Raises `Refused` for a text that is too long. Every input is checked before its connector.
+
+    Without a limit, one response with a page of duplications could repeat megabytes.
+    """
+    for path, text in _texts(copy_input, ()):
+        _require_max_length(text, path[0], NAME_LENGTH if path == ("name",) else TEXT_LENGTH)
+
+
+def _texts(value: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield each text of an input, and the GraphQL names of the fields that lead to it."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, path)
+    elif is_dataclass(value):
+        for field in fields(value):
+            first, *others = field.name.split("_")
+            name = first + "".join(each.capitalize() for each in others)
+            yield from _texts(getattr(value, field.name), (*path, name))
 
 
 def invalid_input(field_name: str, message: str) -> Refused:

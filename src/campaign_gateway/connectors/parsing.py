@@ -14,6 +14,12 @@ from urllib.parse import parse_qs
 from campaign_gateway.connectors.contract import ProviderResponse, UnexpectedResponse
 from campaign_gateway.model import Campaign, CampaignStatus
 
+# Characters of a text, characters of a tag, and tags of a campaign. The ledger keeps them
+# with the copy, and one response may repeat a hundred campaigns.
+TEXT_LENGTH = 10_000
+TAG_LENGTH = 200
+TAG_LIMIT = 100
+
 
 def body_text(response: ProviderResponse) -> str | None:
     """Return the body as text, or None if it is incomplete or not UTF-8.
@@ -51,17 +57,18 @@ def _value_at(value: object, path: str) -> object:
 
 
 def text(value: object, path: str = "") -> str | None:
-    """Return non-empty text."""
+    """Return non-empty text. A text that is too long is cut, and ends with dots."""
     value = _value_at(value, path)
-    return _replace_invalid(value) if isinstance(value, str) and value.strip() else None
+    return _shorten(value, TEXT_LENGTH) if isinstance(value, str) and value.strip() else None
 
 
 def texts(value: object, path: str) -> tuple[str, ...] | None:
-    """Return the texts of a list, without its other items."""
+    """Return the first texts of a list, without its other items."""
     values = items(value, path)
     if values is None:
         return None
-    return tuple(_replace_invalid(item) for item in values if isinstance(item, str))
+    texts_only = [item for item in values if isinstance(item, str)]
+    return tuple(_shorten(item, TAG_LENGTH) for item in texts_only[:TAG_LIMIT])
 
 
 def items(value: object, path: str) -> list[Any] | None:
@@ -88,8 +95,9 @@ def link_parameter(value: object, path: str, name: str) -> str | None:
     return values[0] if values else None
 
 
-def _replace_invalid(value: str) -> str:
+def _shorten(value: str, length: int) -> str:
     # JSON can contain lone surrogates and NUL, which some databases and GraphQL clients reject.
+    value = value if len(value) <= length else f"{value[:length]}..."
     return value.replace("\0", "?").encode("utf-8", "replace").decode()
 
 

@@ -71,6 +71,14 @@ SHUTTING_DOWN = UserError(
     ErrorCode.OVERLOADED,
     "The gateway is shutting down and sent nothing. Try again with the same idempotency key.",
 )
+# Characters of an input as JSON in ASCII, which is how the ledger keeps it.
+INPUT_LENGTH = 32 * 1024
+INPUT_TOO_LONG = UserError(
+    ErrorCode.INVALID_INPUT,
+    f"The input has more than {INPUT_LENGTH} characters as JSON. Nothing was sent. Send shorter "
+    "texts or lists.",
+    field=("input",),
+)
 NEVER_SENT = UserError(
     ErrorCode.OVERLOADED,
     "The gateway could not record the intent in time, so it sent nothing. Use a new key.",

@@ -8,10 +8,13 @@ from types import MappingProxyType
 
 from campaign_gateway.accounts import Account, choose_account
 from campaign_gateway.callers.caller import Caller, Quota, Right
+from campaign_gateway.connectors.building import check_lengths
 from campaign_gateway.connectors.contract import ActivatesCopies, CopyInput, ProviderRequest
 from campaign_gateway.duplication.attempt import attempt, mark_never_sent
 from campaign_gateway.duplication.completion import calls_of_copy
 from campaign_gateway.duplication.errors import (
+    INPUT_LENGTH,
+    INPUT_TOO_LONG,
     KEY_EXPIRED,
     KEY_REUSED,
     LEDGER_UNREADABLE,
@@ -291,7 +294,10 @@ def _activates(account: Account, copy_input: CopyInput) -> bool:
 def _build_request(call: CopyCall) -> ProviderRequest:
     """Raises `Refused`. Its error has a field's whole path among the mutation's arguments."""
     connector = call.account.connector
+    if len(call.intent.input) > INPUT_LENGTH:
+        raise Refused(INPUT_TOO_LONG)
     try:
+        check_lengths(call.copy_input)
         return connector.build_request(call.copy_input)
     except Refused as refusal:
         if refusal.error.field is None:

@@ -26,10 +26,7 @@ _CONTENT_SECURITY_POLICY = (
     "form-action 'none'; "
     "frame-ancestors 'none'"
 )
-_HEADERS = {
-    "content-security-policy": _CONTENT_SECURITY_POLICY,
-    "x-content-type-options": "nosniff",
-}
+_HEADERS = {"content-security-policy": _CONTENT_SECURITY_POLICY}
 
 _NOT_BUILT = """<!doctype html>
 <html lang="en">

@@ -58,6 +58,8 @@ class HiddenSchema(ValidationRule):
 class Document:
     """A parsed document. If it has `errors`, it must not be executed.
 
+    `cost` is how many values its longest possible response has.
+
     The cached `ast` has no locations, because they would keep every token and comment in memory.
     Each error would also scan the whole text for its location, and one response may have a hundred.
     """
@@ -65,6 +67,7 @@ class Document:
     ast: DocumentNode
     operations: tuple[OperationDefinitionNode, ...]
     errors: tuple[GraphQLFormattedError, ...]
+    cost: int
 
     def operation(self, name: str | None) -> OperationDefinitionNode:
         """Return the operation to run. Raises `InvalidRequest` if it is ambiguous or missing."""
@@ -111,15 +114,15 @@ class Documents:
         except GraphQLError as error:
             return error.formatted
         operations = [node for node in ast.definitions if isinstance(node, OperationDefinitionNode)]
+        try:
+            cost = check_limits(located, self._list_lengths)
+            _check_numbers(located)
+        except GraphQLError as error:
+            return Document(ast, tuple(operations), (error.formatted,), 0)
         errors = [error.formatted for error in self._check(located)]
-        return Document(ast, tuple(operations), tuple(errors))
+        return Document(ast, tuple(operations), tuple(errors), cost)
 
     def _check(self, ast: DocumentNode) -> list[GraphQLError]:
-        try:
-            check_limits(ast, self._list_lengths)
-            _check_numbers(ast)
-        except GraphQLError as error:
-            return [error]
         # The @oneOf rules come first: the other rules report the same error less clearly.
         return self._validate(ast, (OneOfLiterals, OneOfMemberVariables)) or self._validate(
             ast, (*specified_rules, *([HiddenSchema] if self._introspection_disabled else []))

@@ -21,9 +21,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from campaign_gateway.graphql_http.answer_budget import BudgetedExecutor
 from campaign_gateway.graphql_http.documents import Documents, InvalidRequest
 from campaign_gateway.graphql_http.limits import ERROR_LIMIT, ListLengths
+from campaign_gateway.graphql_http.load import Load
 from campaign_gateway.graphql_http.request import (
+    INVALID_REQUEST,
     JSON,
     Parameters,
     RequestError,
@@ -34,8 +37,7 @@ from campaign_gateway.graphql_http.variables import check_variables, without_val
 
 log = logging.getLogger(__name__)
 
-# Values of `extensions.code`. They show a caller whether anything may have been executed.
-INVALID_REQUEST = "INVALID_REQUEST"
+# A value of `extensions.code`: something may have been executed.
 INTERNAL_ERROR = "INTERNAL_ERROR"
 
 MASKED = "Internal error."
@@ -68,6 +70,7 @@ class GraphQLOverHTTP:
         self._schema = schema
         self._context = context
         self._may_introspect = may_introspect
+        self._load = Load()
         self._documents = {
             may: Documents(schema, list_lengths, introspection_disabled=not may)
             for may in (True, False)
@@ -93,7 +96,7 @@ class GraphQLOverHTTP:
         except ClientDisconnect:
             raise
         except RequestError as failure:
-            errors = [_shorten({"message": str(failure)}, INVALID_REQUEST)]
+            errors = [_shorten({"message": str(failure)}, failure.code)]
             return _response(media_type, failure.status, {"errors": errors}, failure.headers)
         except InvalidRequest as invalid:
             errors = [_shorten(error, INVALID_REQUEST) for error in invalid.errors]
@@ -128,17 +131,19 @@ class GraphQLOverHTTP:
             parameters.variables,
             introspection_disabled=not may_introspect,
         )
-        result = execute(
-            self._schema,
-            document.ast,
-            context_value=self._context(request),
-            variable_values=dict(parameters.variables),
-            operation_name=parameters.operation_name,
-            max_coercion_errors=ERROR_LIMIT,
-            hide_suggestions=not may_introspect,
-        )
-        if isawaitable(result):
-            result = await result
+        async with self._load.admit(document.cost):
+            result = execute(
+                self._schema,
+                document.ast,
+                context_value=self._context(request),
+                variable_values=dict(parameters.variables),
+                operation_name=parameters.operation_name,
+                max_coercion_errors=ERROR_LIMIT,
+                executor_class=BudgetedExecutor,
+                hide_suggestions=not may_introspect,
+            )
+            if isawaitable(result):
+                result = await result
         # Errors without a path come from the variables, before any field was executed.
         if result.data is None and result.errors and not any(error.path for error in result.errors):
             raise InvalidRequest({"message": without_value(error)} for error in result.errors)
@@ -151,8 +156,10 @@ def _response(
     content: Mapping[str, object],
     headers: Mapping[str, str] | None = None,
 ) -> Response:
+    body = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
     return Response(
-        json.dumps(content, separators=(",", ":")),
+        # A caller can send the escape of a lone surrogate, which is a character in no encoding.
+        body.encode("utf-8", "replace"),
         status,
         {
             "content-type": f"{media_type}; charset=utf-8",

@@ -27,6 +27,8 @@ FRAGMENT_LIMIT = 30
 SPREAD_LIMIT = 100
 DIRECTIVE_LIMIT = 30
 ALIAS_LIMIT = 30
+# Characters of an alias. A response repeats it for each item of a list, and in the paths of errors.
+ALIAS_LENGTH = 128
 ROOT_FIELD_LIMIT = 10
 DEPTH_LIMIT = 10
 # Validation compares all fields of one name with each other, to see whether they can be merged.
@@ -64,8 +66,11 @@ ListLengths = Mapping[str, float | Page]
 Definition = FragmentDefinitionNode | OperationDefinitionNode
 
 
-def check_limits(document: DocumentNode, list_lengths: ListLengths) -> None:
-    """Raises `GraphQLError` for the first limit that the document exceeds."""
+def check_limits(document: DocumentNode, list_lengths: ListLengths) -> int:
+    """Return how many values the longest possible response of one operation has.
+
+    Raises `GraphQLError` for the first limit that the document exceeds.
+    """
     fragments = [node for node in document.definitions if isinstance(node, FragmentDefinitionNode)]
     operations = [
         node for node in document.definitions if isinstance(node, OperationDefinitionNode)
@@ -86,14 +91,15 @@ def check_limits(document: DocumentNode, list_lengths: ListLengths) -> None:
     _check(len(spreads), SPREAD_LIMIT, "fragment spreads")
     _check(len(directives), DIRECTIVE_LIMIT, "directives")
     _check(len(aliases), ALIAS_LIMIT, "aliases")
+    longest = max((len(_response_name(field)) for field in aliases), default=0)
+    _check(longest, ALIAS_LENGTH, "characters in one alias")
     for name, count in Counter(_response_name(field) for field in fields).items():
         _check(count, SAME_FIELD_LIMIT, f"fields named '{shorten(name)}'")
     measure = _Measure({fragment.name.value: fragment for fragment in fragments}, list_lengths)
-    for operation in operations:
-        _check_operation(operation, measure)
+    return max((_check_operation(operation, measure) for operation in operations), default=0)
 
 
-def _check_operation(operation: OperationDefinitionNode, measure: "_Measure") -> None:
+def _check_operation(operation: OperationDefinitionNode, measure: "_Measure") -> int:
     roots = list(measure.roots(operation.selection_set, set()))
     copies = {_response_name(field) for field in roots if field.name.value != "__typename"}
     if operation.operation is OperationType.MUTATION and len(copies) > 1:
@@ -104,6 +110,7 @@ def _check_operation(operation: OperationDefinitionNode, measure: "_Measure") ->
     depth, values = measure.of(operation.selection_set)
     _check(depth, DEPTH_LIMIT, "levels of fields")
     _check(round(values), VALUE_LIMIT, "values in its longest possible response")
+    return round(values)
 
 
 def _check(count: int, limit: int, what: str) -> None:

@@ -20,13 +20,25 @@ GRAPHQL_RESPONSE = "application/graphql-response+json"
 UTF_8 = {"utf-8", "utf8"}
 
 
-class RequestError(Exception):
-    """The HTTP request is invalid. `status` is a 4xx status, and the message is for the caller."""
+# Values of `extensions.code` if nothing of a request was executed.
+INVALID_REQUEST = "INVALID_REQUEST"
+OVERLOADED = "OVERLOADED"
 
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+
+class RequestError(Exception):
+    """The HTTP request is invalid, or cannot be executed now. The message is for the caller."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+        code: str = INVALID_REQUEST,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.headers = headers or {}
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +81,7 @@ def _quality(parameters: Sequence[str]) -> float:
 
 async def read_parameters(request: Request) -> Parameters:
     """Read the GraphQL parameters. Raises `RequestError` and `ClientDisconnect`."""
-    if request.method == "GET":
-        values: Any = {name: value or None for name, value in request.query_params.items()}
-        for name in ("variables", "extensions"):
-            if values.get(name):
-                values[name] = _parse_json(values[name], f"'{name}'")
-    else:
-        _check_content_type(request)
-        values = _parse_json(await _read_body(request), "The body")
+    values = await _read_values(request)
     if isinstance(values, list):
         raise RequestError(400, "Batches are not supported. Send one request, as a JSON object.")
     if not isinstance(values, dict):
@@ -91,6 +96,24 @@ async def read_parameters(request: Request) -> Parameters:
         if not isinstance(values.get(name), dict | None):
             raise RequestError(400, f"'{name}' must be an object or null.")
     return Parameters(query, operation_name, variables or {})
+
+
+async def _read_values(request: Request) -> object:
+    """Return the parameters as the caller wrote them, in the URL or in the body."""
+    if request.method == "POST":
+        _check_content_type(request)
+        return _parse_json(await _read_body(request), "The body")
+    # Browsers send some other types to other sites without asking them first.
+    if "content-type" in request.headers:
+        _check_content_type(request)
+    values: dict[str, object] = {
+        name: value or None for name, value in request.query_params.items()
+    }
+    for name in ("variables", "extensions"):
+        encoded = values.get(name)
+        if isinstance(encoded, str):
+            values[name] = _parse_json(encoded, f"'{name}'")
+    return values
 
 
 def _check_content_type(request: Request) -> None:

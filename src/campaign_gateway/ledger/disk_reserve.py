@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from campaign_gateway.ledger.file_modes import open_private
+
 # Four times the size at which SQLite moves the log into the database file.
 LOG_BYTES = 4 * 1024 * 1024
 
@@ -107,7 +109,7 @@ class DiskReserve:
 @contextmanager
 def open_descriptor(path: Path) -> Iterator[int]:
     """Open the database file. SQLite has to close it first, because closing releases its locks."""
-    database = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    database = open_private(str(path), os.O_RDWR | os.O_CREAT)
     try:
         yield database
     finally:

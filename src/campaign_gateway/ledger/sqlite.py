@@ -12,6 +12,7 @@ from typing import IO
 from campaign_gateway.ledger import rows, sql
 from campaign_gateway.ledger.disk_reserve import DiskReserve, open_descriptor
 from campaign_gateway.ledger.engine import LedgerUnavailable
+from campaign_gateway.ledger.file_modes import make_private, open_private
 from campaign_gateway.ledger.migrations import migrations
 from campaign_gateway.ledger.writer import Writer, exclusive_lock, sidecar
 
@@ -44,12 +45,14 @@ class SqliteEngine:
         location = path.as_uri()
         try:
             with ExitStack() as stack:
-                lock = stack.enter_context(sidecar(path, "-lock").open("a"))
+                lock = stack.enter_context(open(sidecar(path, "-lock"), "a", opener=open_private))
                 reserve = None
                 if not as_operator:
                     _lock(lock, path)
                     # Earlier versions had the reserve in a separate file.
                     sidecar(path, "-ballast").unlink(missing_ok=True)
+                    files = [sidecar(path, suffix) for suffix in ("-wal", "-shm", "-lock")]
+                    make_private([path, *files])
                     reserve = DiskReserve(path, stack.enter_context(open_descriptor(path)))
                 connection = stack.enter_context(_connection(f"{location}?mode=rwc"))
                 connection.execute("PRAGMA synchronous = FULL")

@@ -70,9 +70,8 @@ async def sandbox(host: str, port: int, ledger: Path | None) -> AsyncIterator[Sa
         emulators = {provider: f"{emulators_url}/{provider}" for provider in modules}
         settings = _settings(modules, emulators, ledger or Path(folder) / "ledger.db")
         notes = {provider: list(_notes(module)) for provider, module in modules.items()}
-        server = create_server(
-            await create_app(settings, cors_origin_regex=LOOPBACK_ORIGINS, notes=notes)
-        )
+        app = await create_app(settings, cors_origin_regex=LOOPBACK_ORIGINS, notes=notes)
+        server = create_server(app, [host])
         stopped = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             while not server.started and not stopped.done():

@@ -1,18 +1,25 @@
 """Listens and serves, for the gateway and for the sandbox."""
 
 import asyncio
-import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from time import monotonic
 from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
 import uvicorn
 from starlette.applications import Starlette
+
+from campaign_gateway.server.acceptor import Acceptor
+from campaign_gateway.server.connection import Connection
+from campaign_gateway.server.connections import Connections
+from campaign_gateway.server.entrance import Entrance
+from campaign_gateway.server.limits import ConnectionLimits, raise_descriptor_limit
+
+# How many bytes of a response the kernel keeps for a client that does not read.
+SEND_BUFFER = 256 * 1024
 
 # How long a stopping server waits for its open requests, in seconds.
 GRACE_SECONDS = 10
@@ -37,9 +44,11 @@ def listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host} port {port}: {error.strerror}; "
             "choose another port with --port"
         ) from None
-    # Connections inherit this option. Without it, the last packet of a response waits 40 ms for the
-    # client's delayed acknowledgement of the first packet.
+    # Connections inherit both options. Without the first, the last packet of a response waits 40 ms
+    # for the client's delayed acknowledgement of the first packet. Without the second, the kernel
+    # takes megabytes of a response that the client does not read.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     return listening
 
 
@@ -58,12 +67,27 @@ class Server(uvicorn.Server):
     end the process before its caller has closed and removed files.
     """
 
-    def __init__(self, config: uvicorn.Config, gateway: Drainable) -> None:
+    def __init__(
+        self, config: uvicorn.Config, gateway: Drainable, connections: Connections
+    ) -> None:
         super().__init__(config)
         self._gateway = gateway
+        self._connections = connections
         self._draining: asyncio.Task[None] | None = None
         self._signals = 0
         self._exits_at = 0.0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=[])
+        # uvicorn closes them like servers of its own.
+        self.servers = [
+            Acceptor(listener, self._connections, self._make_connection)  # type: ignore[misc]
+            for listener in sockets or ()
+        ]
+
+    def _make_connection(self) -> Connection:
+        state = self.lifespan.state
+        return Connection(self._connections, self.config, self.server_state, state)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # A load balancer must see /readyz fail first. A person at a terminal should not wait.
@@ -90,29 +114,19 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def create_server(app: Starlette) -> Server:
+def create_server(
+    app: Starlette, hosts: Collection[str], limits: ConnectionLimits | None = None
+) -> Server:
+    """Return a server of the gateway. `hosts`: see `Entrance`."""
+    limits = limits or ConnectionLimits()
+    connections = Connections(limits.fit(raise_descriptor_limit()))
     config = uvicorn.Config(
-        app,
-        http=_protocol(),
+        Entrance(app, hosts, connections),
+        http="httptools",
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    return Server(config, app.state.gateway)
-
-
-def _protocol() -> Any:
-    if find_spec("httptools") is None:
-        # Without httptools, uvicorn uses h11, which ignores upgrades itself.
-        return "h11"
-    from campaign_gateway.server.http_protocol import WithoutUpgrades  # noqa: PLC0415 - as above
-
-    return WithoutUpgrades
-
-
-def log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    # httpx and httpcore log the URL of every call, and uvicorn its own start and stop.
-    for name in ("httpx", "httpcore", "uvicorn"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    return Server(config, app.state.gateway, connections)

@@ -9,17 +9,19 @@ import os
 import random
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
+from campaign_gateway.connectors.addresses import is_forbidden
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse
-from campaign_gateway.transport.errors import NoResponse, NotSent
+from campaign_gateway.transport.errors import AddressRefused, NoResponse, NotSent
 from campaign_gateway.transport.rate_limit import Permit
 from campaign_gateway.transport.redaction import create_redactor, redact_body
 
@@ -48,7 +50,8 @@ class _Exchange:
     may_have_sent: bool = False
     response: ProviderResponse | None = None
 
-    async def trace(self, event: str, _info: object) -> None:
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        await check_address(event, info)
         if event == "http11.send_request_headers.started":
             if self.before_first_byte is not None:
                 await self.before_first_byte()
@@ -159,7 +162,7 @@ class Transport:
         except httpx.LocalProtocolError as error:
             # h11 rejects a malformed request before it writes any of it.
             raise NotSent("the request is malformed") from error
-        except (httpx.HTTPError, TimeoutError) as error:
+        except (httpx.HTTPError, TimeoutError, AddressRefused) as error:
             if exchange.response is not None:
                 return exchange.response
             if exchange.may_have_sent:
@@ -178,7 +181,7 @@ class Transport:
             async with deadline(self._timeout_seconds) as mark_sent:
                 mark_sent()
                 return await self._exchange(request, _Exchange(permit), READ_RESPONSE_LIMIT)
-        except (httpx.HTTPError, TimeoutError) as error:
+        except (httpx.HTTPError, TimeoutError, AddressRefused) as error:
             raise NoResponse(_reason(request, error)) from error
 
     async def _exchange(
@@ -207,6 +210,20 @@ class Transport:
                     return exchange.response
             redacted_body = await redact_body(self._redact, bytes(body))
             return ProviderResponse(response.status_code, headers, redacted_body)
+
+
+async def check_address(event: str, info: Mapping[str, Any]) -> None:
+    """Refuse a new connection to a forbidden address. It is a trace hook of the HTTP library.
+
+    Raises `AddressRefused`, before anything is sent. A check of the name would not be enough,
+    because the library resolves the name itself.
+    """
+    if event == "connection.connect_tcp.complete":
+        stream = info["return_value"]
+        address, *_ = stream.get_extra_info("server_addr")
+        if is_forbidden(address):
+            await stream.aclose()
+            raise AddressRefused(address)
 
 
 def _connect_pauses() -> list[float | None]:
@@ -238,6 +255,9 @@ def _reason(request: ProviderRequest, error: Exception) -> str:
         log.warning("no TLS connection to %s: %s", urlsplit(request.url).netloc, failure)
         return failure
     match error:
+        case AddressRefused():
+            log.warning("%s has the forbidden address %s", urlsplit(request.url).netloc, error)
+            return "the host has a link-local or metadata address"
         case httpx.ConnectError():
             return "no connection"
         case TimeoutError() | httpx.TimeoutException():

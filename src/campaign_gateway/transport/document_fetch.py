@@ -4,8 +4,8 @@ import asyncio
 
 import httpx
 
-from campaign_gateway.transport.client import tls_context
-from campaign_gateway.transport.errors import NoResponse
+from campaign_gateway.transport.client import check_address, tls_context
+from campaign_gateway.transport.errors import AddressRefused, NoResponse
 
 
 async def fetch_document(url: str, *, limit: int, seconds: float) -> bytes:
@@ -18,7 +18,9 @@ async def fetch_document(url: str, *, limit: int, seconds: float) -> bytes:
         async with (
             asyncio.timeout(seconds),
             httpx.AsyncClient(verify=tls_context(None), trust_env=False, timeout=None) as client,  # noqa: S113 - the line above is the timeout
-            client.stream("GET", url, headers=headers) as response,
+            client.stream(
+                "GET", url, headers=headers, extensions={"trace": check_address}
+            ) as response,
         ):
             if response.status_code != 200:
                 raise NoResponse(f"status {response.status_code}")
@@ -32,5 +34,7 @@ async def fetch_document(url: str, *, limit: int, seconds: float) -> bytes:
             return bytes(body)
     except TimeoutError:
         raise NoResponse("timeout") from None
+    except AddressRefused as refusal:
+        raise NoResponse(f"the host has the forbidden address {refusal}") from refusal
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise NoResponse(f"the connection failed ({type(error).__name__})") from error

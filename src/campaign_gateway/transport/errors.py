@@ -1,4 +1,4 @@
-"""The two ways in which a request gets no response."""
+"""Why a request gets no response."""
 
 
 class NotSent(Exception):
@@ -7,3 +7,7 @@ class NotSent(Exception):
 
 class NoResponse(Exception):
     """Bytes may have reached the provider, but no status came back. A copy may exist."""
+
+
+class AddressRefused(Exception):
+    """The host has an address that no provider has, so nothing was sent to it."""
