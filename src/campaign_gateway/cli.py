@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import re
@@ -182,6 +183,9 @@ async def _serve_until_stopped(settings: Settings) -> None:
     host = settings.server.host
     listener = listen(host, settings.server.port)
     server = create_server(await create_app(settings), [host, *settings.server.hosts])
+    # What is loaded now stays. A search for garbage among it would delay a request by 80 ms.
+    gc.collect()
+    gc.freeze()
     logging.getLogger(__name__).info("listening on %s port %s", *listener.getsockname()[:2])
     await server.serve(sockets=[listener])
 
