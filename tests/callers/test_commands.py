@@ -51,9 +51,8 @@ def test_without_callers_only_loopback_is_served(tmp_path: Path, host: str, plac
     )
     assert refused.returncode == 1
     assert refused.stdout == ""
-    assert refused.stderr.startswith(
-        f"The configuration is invalid:\n  server.host: {host} can be reached from other machines"
-    )
+    invalid = "The configuration is invalid:\n  server.host"
+    assert f"{invalid}: {host} can be reached from other machines" in refused.stderr
     # What to add is valid as it is printed, with a hash in the variable.
     assert "[callers.web-team]" in refused.stderr
     assert "campaign-gateway key create web-team" in refused.stderr
