@@ -220,7 +220,12 @@ async def check_address(event: str, info: Mapping[str, Any]) -> None:
     """
     if event == "connection.connect_tcp.complete":
         stream = info["return_value"]
-        address, *_ = stream.get_extra_info("server_addr")
+        server = stream.get_extra_info("server_addr")
+        if server is None:
+            # The other end has closed it already, and the system does not know the address.
+            await stream.aclose()
+            raise httpx.ConnectError("the connection was closed on arrival")
+        address, *_ = server
         if is_forbidden(address):
             await stream.aclose()
             raise AddressRefused(address)
