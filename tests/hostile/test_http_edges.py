@@ -151,6 +151,7 @@ def test_few_requests_wait_in_a_connection(server: Served) -> None:
         assert other.status == 200
         # The one that is held, and the one of the other connection.
         assert server.started == before + 2
+        assert max(len(each.pipeline) for each in server.connections) < 30
         server.released.set()
         statuses = [receive(stream).status for _ in range(5001)]
     server.released.clear()
