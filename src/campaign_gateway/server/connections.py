@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 from collections.abc import Iterable
+from functools import lru_cache
 from time import monotonic
 from typing import Protocol
 
@@ -118,6 +119,7 @@ class Connections:
         connection.drop()
 
 
+@lru_cache(4096)
 def _block_of(address: str) -> str:
     """Return what one client has: an IPv4 address, or the 64 bits that a network is given."""
     try:

@@ -4,6 +4,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,7 +32,7 @@ SHORTAGE = "connections_are_short"
 PROBES = {"/healthz", "/readyz"}
 
 # A name or an IPv4 address, or an IPv6 address in brackets, each with or without a port.
-HOST = re.compile(r"(?:([A-Za-z0-9._-]+)|\[([0-9A-Fa-f:.]+)\])(?::[0-9]{0,5})?")
+HOST = re.compile(r"(?:([A-Za-z0-9._-]{1,255})|\[([0-9A-Fa-f:.]+)\])(?::[0-9]{0,5})?")
 
 
 class Entrance:
@@ -85,6 +86,8 @@ def with_security_headers(headers: Iterable[Header]) -> list[Header]:
     return [*present, *(header for header in SECURITY_HEADERS if header[0] not in names)]
 
 
+# Clients of one gateway name the same few hosts again and again.
+@lru_cache
 def parse_host(value: bytes) -> str | None:
     """Return the name or address in a Host header in its normal form, or None if it is invalid."""
     match = HOST.fullmatch(value.decode("latin-1"))
@@ -97,6 +100,7 @@ def error_body(message: str) -> bytes:
     return json.dumps({"errors": [error]}).encode()
 
 
+@lru_cache
 def _normalize(host: str) -> str:
     host = host.strip("[]").lower().removesuffix(".")
     try:
@@ -105,6 +109,7 @@ def _normalize(host: str) -> str:
         return host
 
 
+@lru_cache
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
