@@ -238,6 +238,19 @@ def test_get_with_a_content_type_that_needs_no_preflight_is_415(
         assert read.json() == ANSWER
 
 
+@pytest.mark.parametrize(
+    ("sender", "status"), [("cross-site", 403), ("same-site", 200), ("same-origin", 200)]
+)
+def test_get_from_a_page_of_another_site_executes_nothing(
+    sandbox_url: str, sender: str, status: int
+) -> None:
+    field = b"Sec-Fetch-Site: %b" % sender.encode()
+    target = b"/graphql?query=%7B__typename%7D"
+    response = exchange(sandbox_url, head(b"Host: localhost", field, target=target, method=b"GET"))
+    assert response.status == status
+    assert ("data" in response.json()) == (status == 200)
+
+
 ACCOUNTS = {"a": {"provider": "sonarly", "api_key": "key"}}
 
 

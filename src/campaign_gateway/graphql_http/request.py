@@ -106,6 +106,10 @@ async def _read_values(request: Request) -> object:
     # Browsers send some other types to other sites without asking them first.
     if "content-type" in request.headers:
         _check_content_type(request)
+    # Without a type too. The page could not read the response, but its queries would use the limits
+    # of the accounts.
+    if request.headers.get("sec-fetch-site") == "cross-site":
+        raise RequestError(403, "A page of another site cannot send a query with GET. Use POST.")
     values: dict[str, object] = {
         name: value or None for name, value in request.query_params.items()
     }
