@@ -23,8 +23,9 @@ from support.gateways import (
 from support.postgres import PostgresServer
 from support.promises import check_promises
 
-# How long after the database the gateway may take to be ready, in seconds.
-BACK_SECONDS = 2.0
+# How long after the database the gateway may take to be ready, in seconds. It takes less than two
+# on a machine that does nothing else. With growing pauses between its tries, it would be a minute.
+BACK_SECONDS = 10.0
 
 OUTAGES: dict[str, tuple[Callable[[PostgresServer], None], Callable[[PostgresServer], None]]] = {
     "killed": (PostgresServer.kill, PostgresServer.start),
@@ -100,7 +101,7 @@ async def _outlast(
 
 
 @pytest.mark.parametrize("kind", OUTAGES)
-async def test_gateway_is_ready_within_two_seconds_after_a_database_outage(
+async def test_gateway_is_ready_soon_after_a_database_outage(
     kind: str,
     tmp_path: Path,
     own_postgres: PostgresServer,
@@ -114,7 +115,7 @@ async def test_gateway_is_ready_within_two_seconds_after_a_database_outage(
 @pytest.mark.long
 @pytest.mark.parametrize("seconds", [50, 100])
 @pytest.mark.parametrize("kind", OUTAGES)
-async def test_gateway_is_ready_within_two_seconds_after_a_long_database_outage(
+async def test_gateway_is_ready_soon_after_a_long_database_outage(
     kind: str,
     seconds: float,
     tmp_path: Path,
