@@ -699,14 +699,14 @@ def check(run: Runs, open_gateways: OpenGateways, how_long: settings) -> None:
     run_state_machine_as_test(machine, settings=how_long)
 
 
-@pytest.mark.parametrize("size", lengths(200))
+@pytest.mark.parametrize("size", lengths(120))
 def test_no_sequence_makes_a_second_copy_or_a_false_record_in_sqlite(
     run: Runs, size: tuple[int, int]
 ) -> None:
     check(run, at_sqlite, length(*size))
 
 
-@pytest.mark.parametrize("size", lengths(100))
+@pytest.mark.parametrize("size", lengths(60))
 def test_no_sequence_makes_a_second_copy_or_a_false_record_in_postgres(
     run: Runs, size: tuple[int, int], postgres_url: str
 ) -> None:

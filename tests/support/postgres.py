@@ -61,6 +61,8 @@ class PostgresServer:
             "port": str(self.port),
             "unix_socket_directories": "",
             "max_connections": "200",
+            # It would visit each of hundreds of databases, most of which are not used any more.
+            "autovacuum": "off",
             **settings,
         }
         with (self._data / "postgresql.conf").open("a") as file:

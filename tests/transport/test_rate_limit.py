@@ -374,7 +374,7 @@ PLANS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(
     PLANS,
     st.integers(1, 5),
