@@ -168,7 +168,8 @@ def assert_same(
 
 
 def asked_at_providers(called: CalledGateway) -> int:
-    urls = {account.connector.account.root for account in called.gateway.accounts.values()}  # type: ignore[attr-defined]
+    connectors: list[Any] = [account.connector for account in called.gateway.accounts.values()]
+    urls = {connector.account.root for connector in connectors}
     return sum(called.http.get(f"{url}/_emulator/copies").json()["asked"] for url in urls)
 
 

@@ -242,8 +242,8 @@ def test_verified_token_is_remembered_until_it_expires(
 def test_remembered_tokens_are_bounded(
     called: CalledGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    callers: Any = called.app.middleware_stack.app._callers  # type: ignore[union-attr]
-    remembered = callers._tokens._verified
+    stack: Any = called.app.middleware_stack
+    remembered = stack.app._callers._tokens._verified
     for number in range(5):
         assert status(called, token(claims_of(jti=f"{number}"), EC, "ES256")) == 200
     monkeypatch.setattr(tokens_module, "TOKENS_KEPT", len(remembered))
@@ -263,8 +263,8 @@ def test_symmetric_and_short_keys_of_a_key_set_are_not_used(
         shared = OctKey.generate_key(256, {"kid": "shared"})
         encrypting = ECKey.generate_key("P-256", {"kid": "enc", "use": "enc"})
         file = tmp_path / "keys.json"
-        entries = [key.as_dict(private=False) for key in (short, encrypting, RSA)]
-        entries += [shared.as_dict(), {"kty": "unknown"}, {}, "x", None]  # type: ignore[list-item]
+        public: list[Any] = [key.as_dict(private=False) for key in (short, encrypting, RSA)]
+        entries = [*public, shared.as_dict(), {"kty": "unknown"}, {}, "x", None]
         file.write_text(json.dumps({"keys": entries}))
         section = {"issuer": NAME, "audience": "campaign-gateway", "jwks": {"file": str(file)}}
         with called_gateway(tmp_path, CALLERS, ["sonarly"], jwt=section) as called:

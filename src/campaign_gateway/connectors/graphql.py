@@ -14,6 +14,7 @@ def register_enum(
 ) -> AnyEnum:
     """Register an enum with GraphQL. `values` has a description of every member."""
     strawberry.enum(enum, name=name, description=description)
+    # strawberry adds the attribute, and its types do not show it.
     for value in enum.__strawberry_definition__.values:  # type: ignore[attr-defined]
         value.description = values[enum[value.name]]
     return enum

@@ -79,7 +79,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
-        # uvicorn closes them like servers of its own.
+        # uvicorn closes them like servers of its own, although its types allow only asyncio's.
         self.servers = [
             Acceptor(listener, self._connections, self._make_connection)  # type: ignore[misc]
             for listener in sockets or ()
