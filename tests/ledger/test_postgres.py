@@ -210,6 +210,27 @@ async def test_no_gateway_counts_as_dead_right_after_an_outage(
     await until_unknown(watching, "k")
 
 
+async def test_take_over_repeated_after_an_outage_takes_nothing(
+    own_postgres: PostgresServer, open_at: Open, intent: MakeIntent
+) -> None:
+    url, dead_after = own_postgres.create_database(), 1.0
+    other, watching = [
+        await open_at(url, statement_timeout=60, dead_after=dead_after) for _ in range(2)
+    ]
+    await other.begin(intent("k"), NOW, None)
+    die(other)
+    die(watching)
+    age(url, other)
+    own_postgres.kill()
+    take_over = asyncio.create_task(engine_of(watching)._take_over_abandoned())
+    await asyncio.sleep(dead_after / 2)
+    own_postgres.start()
+    await take_over
+    assert (await status_of(watching, "k")) is DuplicationStatus.IN_PROGRESS
+    await engine_of(watching)._take_over_abandoned()
+    assert (await status_of(watching, "k")) is DuplicationStatus.UNKNOWN
+
+
 async def test_calls_survive_restarts_of_the_database(
     own_postgres: PostgresServer, open_at: Open, intent: MakeIntent
 ) -> None:

@@ -39,8 +39,9 @@ CLOCK = "SELECT clock_timestamp() AS now"
 # A day keeps the table small, and is far longer than any call.
 DELETE_STALE = "DELETE FROM replica WHERE last_seen < clock_timestamp() - interval '1 day'"
 DELETE_REPLICA = "DELETE FROM replica WHERE id = :owner"
+# The statement may be repeated after an outage of the database, and then all heartbeats are old.
 OWNER_IS_DEAD = """
-NOT EXISTS (
+clock_timestamp() < :valid_until AND NOT EXISTS (
     SELECT 1 FROM replica
     WHERE replica.id = duplication.owner
     AND replica.last_seen > clock_timestamp() - make_interval(secs => :dead_after)
@@ -176,8 +177,12 @@ class PostgresEngine:
 
     async def _take_over_abandoned(self) -> None:
         statement = sql.TAKE_OVER_ABANDONED.replace("{owner_is_dead}", OWNER_IS_DEAD)
-        values = rows.abandoned_params(self._owner, self.now())
-        values |= {"dead_after": self._timing.dead_after}
+        now, dead_after = self.now(), self._timing.dead_after
+        values = rows.abandoned_params(self._owner, now)
+        values |= {
+            "dead_after": dead_after,
+            "valid_until": now + timedelta(seconds=dead_after / 2),
+        }
         for row in await self._run(statement, values):
             log.warning("duplication %s is UNKNOWN: its gateway has stopped", row["id"])
         await self._run(DELETE_STALE, {})
