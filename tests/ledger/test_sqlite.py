@@ -379,6 +379,31 @@ async def test_failed_commit_fails_every_caller_and_leaves_the_ledger_usable(
         await ledger.begin(begun_intent, NOW, None)
 
 
+async def test_ledger_that_passes_its_check_has_space_for_an_intent(
+    ledger: Ledger, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(ledger.engine, SqliteEngine)
+    reserve = ledger.engine.writer.reserve
+    assert reserve is not None
+
+    async def has_space(write: Awaitable[object]) -> bool:
+        reserve._spare = 0
+        try:
+            await write
+        except LedgerUnavailable:
+            return False
+        return True
+
+    results = []
+    for spare in range(20):
+        monkeypatch.setattr(reserve, "_provide_spare", lambda *_, spare=spare: spare)
+        begin = ledger.begin(intent(f"k{spare}", input="x" * 2000), NOW, None)
+        results.append((await has_space(ledger.check()), await has_space(begin)))
+    assert (True, False) not in results
+    assert results[0] == (False, False)
+    assert results[-1] == (True, True)
+
+
 async def test_failed_statement_rolls_back_its_whole_commit(
     ledger: Ledger, intent: MakeIntent
 ) -> None:

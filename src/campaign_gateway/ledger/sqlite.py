@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 # The gateway that starts has the file for itself, so all other gateways have stopped.
 OWNER_IS_DEAD = "owner <> :owner"
 
+# The check asks for the space of a large intent. Otherwise it could succeed on a disk that has no
+# space for intents.
+LARGE_INTENT = {"text": " " * 4000}
+
 # At how many pages of 4 KiB SQLite moves the write-ahead log into the file.
 CHECKPOINT_PAGES = 250
 
@@ -94,7 +98,7 @@ class SqliteEngine:
         return datetime.now(UTC)
 
     async def check(self) -> Sequence[str]:
-        await self.writer.write([("SELECT 1", {})], is_intent=True)
+        await self.writer.write([("SELECT 1", LARGE_INTENT)], is_intent=True)
         return []
 
 
