@@ -31,7 +31,7 @@ from campaign_gateway.graphql_http.endpoint import GraphQLOverHTTP
 from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.model import DEFAULT_TIMING, Timing
-from campaign_gateway.server.entrance import SHORTAGE
+from campaign_gateway.server.entrance import UNREADY
 from campaign_gateway.settings import Settings
 from campaign_gateway.transport.document_fetch import fetch_document
 from campaign_gateway.transport.errors import NoResponse
@@ -183,10 +183,8 @@ def _routes(
         return PlainTextResponse("ok\n")
 
     async def readyz(request: Request) -> Response:
-        if gateway.duplicator.is_draining:
-            return PlainTextResponse("stopping\n", 503)
-        if getattr(request.state, SHORTAGE, False):
-            return PlainTextResponse("no further connection can be accepted now\n", 503)
+        if reason := getattr(request.state, UNREADY, None):
+            return PlainTextResponse(f"{reason}\n", 503)
         try:
             warnings = await gateway.ledger.check()
         except LedgerUnavailable as failure:

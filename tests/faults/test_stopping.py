@@ -1,8 +1,9 @@
-"""SIGTERM during calls: running calls are finished, and new ones are refused."""
+"""SIGTERM during calls: running calls are finished, and new ones soon get no connection."""
 
 import asyncio
 import random
 import signal
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
@@ -40,25 +41,27 @@ async def status_of(gateway: Gateway, path: str) -> int:
         return (await new.get(f"{gateway.url}{path}")).status_code
 
 
-async def test_sigterm_refuses_new_requests_and_finishes_running_ones(
+async def test_sigterm_gives_notice_then_accepts_no_connections_and_finishes_running_calls(
     tmp_path: Path, ledger_url: str, provider: Provider, http: httpx.AsyncClient, figures: Figures
 ) -> None:
     held = intents(["held-after-copy"] * UNDER_WAY, ACCOUNTS)
-    late = intents(["none"] * 10, ACCOUNTS)
+    meanwhile, late = intents(["none"] * 10, ACCOUNTS), intents(["none"] * 5, ACCOUNTS)
     config = configuration(tmp_path, ledger_url, dict.fromkeys(ACCOUNTS, provider.url), timeout=20)
-    async with serving(config) as gateway:
+    # On a busy machine, clients may need more than the usual second to connect.
+    changes = {"constants": {"server.server.NOTICE_SECONDS": 3.0}}
+    async with serving(config, changes) as gateway:
         assert await status_of(gateway, "/readyz") == 200
         asking = [asyncio.create_task(ask(http, gateway.url, intent)) for intent in held]
         await until(lambda: all(provider.has_copy(intent.name) for intent in held))
         gateway.signal(signal.SIGTERM)
-        signalled_at = monotonic()
-        await until(lambda: monotonic() - signalled_at > 0.5)
-        refused = await asyncio.gather(*(ask(http, gateway.url, intent) for intent in late))
         again = [asyncio.create_task(ask(http, gateway.url, intent)) for intent in held[:5]]
-        while monotonic() - signalled_at < 2:
-            assert await status_of(gateway, "/readyz") == 503
-            assert await status_of(gateway, "/healthz") == 200
-            await asyncio.sleep(0.1)
+        accepted = await asyncio.gather(*(ask(http, gateway.url, intent) for intent in meanwhile))
+        statuses = set()
+        async with asyncio.timeout(20):
+            with suppress(httpx.TransportError):
+                while True:
+                    statuses.add(await status_of(gateway, "/readyz"))
+        refused = await asyncio.gather(*(ask(http, gateway.url, intent) for intent in late))
         assert gateway.is_running, gateway.output()
         provider.released.set()
         released_at = monotonic()
@@ -72,22 +75,17 @@ async def test_sigterm_refuses_new_requests_and_finishes_running_ones(
     histories = [
         History(intent, [response])
         for intent, response in zip(
-            [*held, *late, *held[:5]], [*finished, *refused, *repeated], strict=True
+            [*held, *meanwhile, *held[:5]], [*finished, *accepted, *repeated], strict=True
         )
         if response is not None
     ]
-    assert len(histories) == UNDER_WAY + 10 + 5, "every caller has a response"
+    assert len(histories) == UNDER_WAY + 10 + 5, "every caller with a connection has a response"
+    assert statuses == {503}
+    assert refused == [None] * 5
     check_promises(figures, provider, histories, records, kind="SIGTERM with calls under way")
     figures.faults["SIGTERM with calls under way"] += 1
-    assert {history.responses[0].status for history in histories[:UNDER_WAY]} == {"CREATED"}
+    assert {history.responses[0].status for history in histories} == {"CREATED"}
     assert {record.evidence for record in records.values()} == {Evidence.RESPONSE}
-    for response in (history.responses[0] for history in histories[UNDER_WAY : UNDER_WAY + 10]):
-        assert (response.status, response.code, response.duplication) == (
-            "NOT_SENT",
-            "OVERLOADED",
-            None,
-        )
-        assert response.retry == "SAME_KEY"
     assert not any(provider.intents[intent.name].posts for intent in late)
 
 

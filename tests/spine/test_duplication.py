@@ -11,6 +11,7 @@ import pytest
 from campaign_gateway.accounts import Account
 from campaign_gateway.callers.caller import EVERYONE
 from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE
+from campaign_gateway.duplication import service
 from campaign_gateway.duplication.intents import make_intent
 from campaign_gateway.duplication.service import DuplicationResult
 from campaign_gateway.model import (
@@ -394,14 +395,26 @@ async def test_expired_key_is_refused_and_not_sent_again(
     assert await copies() == 1
 
 
-async def test_draining_gateway_refuses_callers_that_wait_for_the_rate_limit(
-    duplicator: OpenDuplicator, account: Account, campaign: Any, copies: Any
+@pytest.mark.parametrize("grace", [60.0, 0.0])
+async def test_draining_gateway_sends_waiting_calls_only_if_their_permits_come_soon(
+    duplicator: OpenDuplicator,
+    account: Account,
+    campaign: Any,
+    copies: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    grace: float,
 ) -> None:
+    monkeypatch.setattr(service, "LAST_PERMITS_SECONDS", grace)
     async with AsyncExitStack() as all_slots:
         for _ in range(CALLS_AT_ONCE):
             await all_slots.enter_async_context(account.rate_limiter.acquire(CallKind.COPY, 1))
         asking = asyncio.create_task(ask(duplicator, campaign()))
         await asyncio.sleep(0.05)
-        duplicator.is_draining = True
-    assert code(await asking) is ErrorCode.OVERLOADED
-    assert await copies() == 0
+        draining = asyncio.create_task(duplicator.drain())
+        await asyncio.sleep(0.05)
+        late = await ask(duplicator, campaign(), key="late")
+    await draining
+    result = await asking
+    assert code(late) is ErrorCode.OVERLOADED
+    assert (result.error is None) == (grace > 0)
+    assert await copies() == (grace > 0)

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from campaign_gateway.server.entrance import SHORTAGE
+from campaign_gateway.server.entrance import UNREADY
 from campaign_gateway.server.limits import ConnectionLimits
 from campaign_gateway.server.server import create_server, listen
 
@@ -35,7 +35,7 @@ class Served:
             return PlainTextResponse("small")
 
         async def ready(request: Request) -> Response:
-            return Response(status_code=503 if getattr(request.state, SHORTAGE) else 200)
+            return Response(status_code=503 if getattr(request.state, UNREADY) else 200)
 
         async def large(_request: Request) -> Response:
             self.started += 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -44,6 +45,10 @@ MADE = {DuplicationStatus.ACCEPTED, DuplicationStatus.CREATED}
 # refused, and does not get IN_PROGRESS for a call that has not begun.
 PATIENCE = 0.8
 
+# When the gateway stops, calls that have arrived before are sent if they get their permit within
+# these seconds. A client need not repeat a call that arrived in the last moment.
+LAST_PERMITS_SECONDS = 1.0
+
 # How much longer than its deadline a caller waits for the ledger to find the record, in seconds.
 FIND_SECONDS = 1.0
 
@@ -85,6 +90,7 @@ class Duplicator:
         self._marking: set[asyncio.Task[None]] = set()
         self._end = asyncio.get_running_loop().create_future()
         self.is_draining = False
+        self._permits_until = math.inf
 
     async def duplicate(
         self,
@@ -120,13 +126,16 @@ class Duplicator:
         except Refused as refusal:
             return DuplicationResult(error=refusal.error)
 
-    async def _run(self, call: CopyCall) -> DuplicationResult:
-        """Replay the record of a key, or make its one attempt. This is the key's task."""
+    async def _run(self, call: CopyCall, *, is_late: bool) -> DuplicationResult:
+        """Replay the record of a key, or make its one attempt. This is the key's task.
+
+        A call is late if it arrived after the gateway had begun to stop. It is not sent.
+        """
         permit_by = asyncio.get_running_loop().time() + PATIENCE * self._deadline
         try:
             record = await self._ledger.find(call.intent.scope, call.intent.key)
             if record is None:
-                return await self._attempt(call, permit_by)
+                return await self._attempt(call, permit_by, is_late=is_late)
             return await self._replay(call.intent.fingerprint, record)
         except Refused as refusal:
             return DuplicationResult(error=refusal.error)
@@ -134,10 +143,14 @@ class Duplicator:
             log.error("the ledger cannot be used: %s", failure)
             return DuplicationResult(error=LEDGER_UNREADABLE)
 
-    async def _attempt(self, call: CopyCall, permit_by: float) -> DuplicationResult:
+    async def _attempt(
+        self, call: CopyCall, permit_by: float, *, is_late: bool
+    ) -> DuplicationResult:
         intent = call.intent
         result: Duplication | NotBegun
         try:
+            if is_late:
+                raise Refused(SHUTTING_DOWN)
             result = await self._send(call, permit_by)
         except Refused:
             # Another gateway may have begun the same key since this one looked for it, and may
@@ -164,13 +177,13 @@ class Duplicator:
 
         Raises `Refused` and `LedgerUnavailable`, both before the first byte.
         """
-        self._refuse_while_draining()
         request = _build_request(call)
         await self.quotas.check(call.intent)
         limiter, calls = call.account.rate_limiter, calls_of_copy(call)
-        timeout = permit_by - asyncio.get_running_loop().time()
-        async with limiter.acquire(CallKind.COPY, timeout, calls) as permit:
-            self._refuse_while_draining()
+        loop = asyncio.get_running_loop()
+        async with limiter.acquire(CallKind.COPY, permit_by - loop.time(), calls) as permit:
+            if loop.time() > self._permits_until:
+                raise Refused(SHUTTING_DOWN)
             try:
                 result = await attempt(self._ledger, call, permit, request)
             except CommitUncertain:
@@ -237,7 +250,7 @@ class Duplicator:
         running = self._running.get(slot)
         is_first = running is None
         if running is None:
-            task = asyncio.create_task(self._run(call))
+            task = asyncio.create_task(self._run(call, is_late=self.is_draining))
             task.add_done_callback(lambda _: self._running.pop(slot))
             running = self._running[slot] = _Running(intent.fingerprint, task)
         elif running.fingerprint != intent.fingerprint:
@@ -270,6 +283,7 @@ class Duplicator:
     async def drain(self) -> None:
         """Refuse new intents, and wait until those in progress are sent and recorded."""
         self.is_draining = True
+        self._permits_until = asyncio.get_running_loop().time() + LAST_PERMITS_SECONDS
         # From now on no new task sends, so waiting for the present ones is enough.
         if tasks := [running.task for running in self._running.values()]:
             await asyncio.wait(tasks)
@@ -280,10 +294,6 @@ class Duplicator:
         """Respond to all waiting callers now, although their calls still run."""
         if not self._end.done():
             self._end.set_result(None)
-
-    def _refuse_while_draining(self) -> None:
-        if self.is_draining:
-            raise Refused(SHUTTING_DOWN)
 
 
 def _activates(account: Account, copy_input: CopyInput) -> bool:

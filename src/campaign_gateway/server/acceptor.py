@@ -42,8 +42,11 @@ class Acceptor:
         self._resume()
 
     def close(self) -> None:
+        if self._is_closed:
+            return
         self._is_closed = True
         self._loop.remove_reader(self._listener)
+        self._listener.close()
         if self._pause is not None:
             self._pause.cancel()
         if self._waiting is not None:

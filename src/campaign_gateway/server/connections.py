@@ -28,6 +28,7 @@ class Droppable(Protocol):
 class Connections:
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
+        self.is_stopping = False
         # Oldest first, each with its address.
         self._open: dict[Droppable, str] = {}
         self._by_address: dict[str, dict[Droppable, None]] = {}
@@ -97,8 +98,13 @@ class Connections:
             )
 
     @property
-    def are_short(self) -> bool:
-        return monotonic() < self._short_until
+    def unready(self) -> str | None:
+        """Why load balancers should choose another gateway."""
+        if self.is_stopping:
+            return "stopping"
+        if monotonic() < self._short_until:
+            return "no further connection can be accepted now"
+        return None
 
     def _drop_one_of(self, candidates: Iterable[Droppable]) -> bool:
         chosen, lowest = None, float("inf")

@@ -25,8 +25,8 @@ SECURITY_HEADERS: tuple[Header, ...] = (
 
 JSON = "application/json; charset=utf-8"
 
-# The name in the state of a request for whether no further connection can be accepted now.
-SHORTAGE = "connections_are_short"
+# The name in the state of a request for why load balancers should choose another gateway, or None.
+UNREADY = "unready"
 
 # They show no data, and a probe may address a container by any name or address.
 PROBES = {"/healthz", "/readyz"}
@@ -58,7 +58,7 @@ class Entrance:
                 message["headers"] = with_security_headers(message.get("headers", ()))
             await send(message)
 
-        scope.setdefault("state", {})[SHORTAGE] = self._connections.are_short
+        scope.setdefault("state", {})[UNREADY] = self._connections.unready
         response = self._refusal(scope) or self._app
         await response(scope, receive, send_with_headers)
 

@@ -24,7 +24,8 @@ SEND_BUFFER = 256 * 1024
 # How long a stopping server waits for its open requests, in seconds.
 GRACE_SECONDS = 10
 
-# For how many seconds, at least, /readyz reports that the gateway is stopping.
+# For how many seconds /readyz reports that the gateway is stopping before it stops to listen, so that
+# balancers see it. A person at a terminal, who sends SIGINT, should not wait.
 NOTICE_SECONDS = 1.0
 
 STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -61,7 +62,10 @@ class Drainable(Protocol):
 
 
 class Server(uvicorn.Server):
-    """Drains the gateway on SIGINT or SIGTERM, and serves meanwhile. A second signal ends the wait.
+    """Stops on SIGINT or SIGTERM: it gives notice, stops to listen, and drains the gateway.
+
+    A second signal ends the wait for running calls. While it gives notice, the gateway still takes
+    new calls. After that a balancer gets no connection, and chooses another gateway.
 
     uvicorn raises the signal again after it has stopped. This server does not, because that would
     end the process before its caller has closed and removed files.
@@ -75,7 +79,7 @@ class Server(uvicorn.Server):
         self._connections = connections
         self._draining: asyncio.Task[None] | None = None
         self._signals = 0
-        self._exits_at = 0.0
+        self._listens_until = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
@@ -90,19 +94,28 @@ class Server(uvicorn.Server):
         return Connection(self._connections, self.config, self.server_state, state)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # A load balancer must see /readyz fail first. A person at a terminal should not wait.
-        self._exits_at = monotonic() + (NOTICE_SECONDS if sig == signal.SIGTERM else 0)
         self._signals += 1
+        self._connections.is_stopping = True
+        notice = NOTICE_SECONDS if sig == signal.SIGTERM and self._signals == 1 else 0
+        self._listens_until = monotonic() + notice
 
     async def on_tick(self, counter: int) -> bool:
-        if self._signals > 0:
-            self._draining = self._draining or asyncio.create_task(self._gateway.drain())
-            if self._draining.done() and monotonic() >= self._exits_at:
-                self.should_exit = True
+        if self._signals > 0 and self._draining is None and monotonic() >= self._listens_until:
+            self._stop_listening()
+            self._draining = asyncio.create_task(self._gateway.drain())
+        if self._draining is not None and self._draining.done():
+            self.should_exit = True
         if self._signals > 1:
             self._gateway.give_up()
             self.should_exit = True
         return await super().on_tick(counter)
+
+    def _stop_listening(self) -> None:
+        """Accept no more connections, and close each one when it has no request in progress."""
+        for acceptor in self.servers:
+            acceptor.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
