@@ -24,8 +24,8 @@ SEND_BUFFER = 256 * 1024
 # How long a stopping server waits for its open requests, in seconds.
 GRACE_SECONDS = 10
 
-# For how many seconds /readyz reports that the gateway is stopping before it stops to listen, so that
-# balancers see it. A person at a terminal, who sends SIGINT, should not wait.
+# For how many seconds /readyz reports that the gateway is stopping before it stops to listen.
+# Balancers should see it. A person at a terminal, who sends SIGINT, should not wait.
 NOTICE_SECONDS = 1.0
 
 STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
