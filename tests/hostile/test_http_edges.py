@@ -224,6 +224,8 @@ def test_offers_to_upgrade_are_handled_one_at_a_time(server: Served) -> None:
         (get(b"small"), 400),
         (head(HOST, target=b"*", method=b"OPTIONS"), 400),
         (head(b"Host: x:80", target=b"x:80", method=b"CONNECT"), 400),
+        (head(HOST, target=b"/small", method=b"CONNECT"), 400),
+        (head(HOST, target=b"http://localhost/small", method=b"CONNECT"), 400),
     ],
 )
 def test_request_at_the_edge_of_the_rules(server: Served, request_: bytes, status: int) -> None:

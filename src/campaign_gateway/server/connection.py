@@ -208,7 +208,7 @@ class Connection(HttpToolsProtocol):
         self._silent_bytes = 0
 
     def _offers_upgrade(self) -> bool:
-        # CONNECT counts as an upgrade too, and is refused for its target.
+        # CONNECT counts as an upgrade too, and is refused.
         return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
 
     def _head_without_upgrade(self) -> bytes:
@@ -218,6 +218,8 @@ class Connection(HttpToolsProtocol):
 
     def _check_head(self) -> None:
         """Refuse what RFC 9112 forbids or leaves to the server, and the parser lets through."""
+        if self.parser.get_method() == b"CONNECT":
+            self._refuse(400, "CONNECT is for proxies.")
         if self.parser.get_http_version() not in VERSIONS:
             self._refuse(505, "Use HTTP/1.1.")
         encodings = [value for name, value in self.headers if name == b"transfer-encoding"]
