@@ -26,7 +26,7 @@ from campaign_gateway.callers.key_set import LOAD_SECONDS, SIZE_LIMIT, KeySetUna
 from campaign_gateway.duplication.reconciliation import reconcile
 from campaign_gateway.duplication.retention import retain
 from campaign_gateway.duplication.service import Duplicator
-from campaign_gateway.explorer import explorer_routes, is_page
+from campaign_gateway.explorer import explorer_routes, page_paths
 from campaign_gateway.graphql_http.endpoint import GraphQLOverHTTP
 from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.engine import LedgerUnavailable
@@ -154,13 +154,8 @@ async def create_app(
         expose_headers=["retry-after"],
     )
     has_cors = bool(cors_origin_regex or settings.server.cors_origins)
-    authentication = Middleware(
-        Authentication,
-        callers=callers,
-        is_public=lambda path: (
-            path == "/healthz" or (settings.server.has_graphiql and is_page(path))
-        ),
-    )
+    public_paths = {"/healthz", *(page_paths() if settings.server.has_graphiql else ())}
+    authentication = Middleware(Authentication, callers=callers, public_paths=public_paths)
     app = Starlette(
         routes=_routes(gateway, settings, notes or {}),
         middleware=[*([cors] if has_cors else []), authentication],

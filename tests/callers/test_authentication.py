@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import uuid
 from pathlib import Path
 
@@ -29,6 +30,9 @@ PATHS = [
     ("OPTIONS", "/graphql"),
     ("DELETE", "/graphql"),
     ("GET", "/graphiql/examples.json"),
+    ("GET", "/graphiql/examples.json%0A"),
+    ("GET", "/graphiql/no-such-file"),
+    ("GET", "/graphiql/..%2fgraphql"),
     ("GET", "/no-such-path"),
     ("GET", "/healthz/"),
 ]
@@ -60,6 +64,15 @@ def test_without_graphiql_its_page_is_not_there(tmp_path: Path, path: str) -> No
     with called_gateway(tmp_path, callers, ["braze"], server={"graphiql": False}) as called:
         assert_refused(called.http.get(path))
         assert called.client("admin").get(path).status_code == 404
+
+
+def test_page_and_its_assets_need_no_credential(called: CalledGateway) -> None:
+    for path in ("/", "/graphiql", "/graphiql/", "/graphiql/favicon.svg"):
+        assert called.http.get(path).status_code in {200, 307}
+    scripts = re.findall(r'src="(/graphiql/assets/[^"]+)"', called.http.get("/graphiql").text)
+    assert scripts
+    for path in scripts:
+        assert called.http.get(path).status_code == 200
 
 
 def test_examples_are_those_of_the_caller_s_accounts(called: CalledGateway) -> None:

@@ -1,7 +1,7 @@
 """Finds the caller of each request, or refuses the request."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from math import ceil
@@ -149,18 +149,18 @@ def caller_of(request: Request) -> Caller:
 class Authentication:
     """ASGI middleware that puts the caller of each request into its scope, as `caller`.
 
-    Requests whose path `is_public` pass without a caller. The response to a request without a valid
+    Requests to `public_paths` pass without a caller. The response to a request without a valid
     credential does not depend on anything else in it.
     """
 
-    def __init__(self, app: ASGIApp, callers: Callers, is_public: Callable[[str], bool]) -> None:
+    def __init__(self, app: ASGIApp, callers: Callers, public_paths: Collection[str]) -> None:
         self._app = app
         self._callers = callers
-        self._is_public = is_public
+        self._public_paths = public_paths
         self._log = RefusalLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not self._is_public(scope["path"]):
+        if scope["type"] == "http" and scope["path"] not in self._public_paths:
             try:
                 scope["caller"] = await self._callers.identify(scope)
             except CallerRefused as refusal:

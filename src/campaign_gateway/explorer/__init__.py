@@ -52,9 +52,10 @@ class _Assets(StaticFiles):
         return response
 
 
-def is_page(path: str) -> bool:
-    """Whether the path is of the page and its assets, which are equal for every caller."""
-    return path in {"/", "/graphiql"} or (path.startswith("/graphiql/") and path != _EXAMPLES)
+def page_paths(bundle: Path = _BUNDLE) -> frozenset[str]:
+    """Return the paths of the page and its assets, which are equal for every caller."""
+    files = (file.relative_to(bundle).as_posix() for file in bundle.rglob("*") if file.is_file())
+    return frozenset({"/", "/graphiql", "/graphiql/", *(f"/graphiql/{file}" for file in files)})
 
 
 def explorer_routes(
