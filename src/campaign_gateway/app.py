@@ -27,7 +27,7 @@ from campaign_gateway.duplication.reconciliation import reconcile
 from campaign_gateway.duplication.retention import retain
 from campaign_gateway.duplication.service import Duplicator
 from campaign_gateway.explorer import explorer_routes, page_paths
-from campaign_gateway.graphql_http.endpoint import GraphQLOverHTTP
+from campaign_gateway.graphql_http.endpoint import Client, GraphQLOverHTTP
 from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.model import DEFAULT_TIMING, Timing
@@ -186,8 +186,10 @@ def _routes(
             return PlainTextResponse(f"the ledger cannot be used: {failure}\n", 503)
         return PlainTextResponse("".join(["ready\n", *(f"warning: {text}\n" for text in warnings)]))
 
-    def may_introspect(request: Request) -> bool:
-        return settings.server.introspection and Right.INTROSPECT in caller_of(request).rights
+    def client(request: Request) -> Client:
+        caller = caller_of(request)
+        may_introspect = settings.server.introspection and Right.INTROSPECT in caller.rights
+        return Client(caller.scope, may_introspect)
 
     def example_tabs(request: Request) -> list[dict[str, object]]:
         usable = gateway.accounts_of(caller_of(request))
@@ -197,7 +199,7 @@ def _routes(
         build_schema(),
         LIST_LENGTHS,
         lambda request: gateway.context(caller_of(request)),
-        may_introspect,
+        client,
     )
     page = (
         [Route("/", root), *explorer_routes(example_tabs)] if settings.server.has_graphiql else []

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from graphql import GraphQLObjectType, GraphQLUnionType, get_named_type
+from graphql import GraphQLObjectType, GraphQLUnionType, get_named_type, parse
 
 from campaign_gateway.api.schema import build_schema
 from campaign_gateway.duplication import quotas
+from campaign_gateway.graphql_http import documents
 from campaign_gateway.ledger.ids import new_id
 from support.calling import CalledGateway, Client, sonarly_input
 
@@ -289,6 +290,27 @@ def test_cursor_of_another_is_only_a_time(theirs: Theirs, me: Client) -> None:
         decoded = base64.urlsafe_b64decode(cursor)
         same_time = base64.urlsafe_b64encode(decoded[:8] + uuid.UUID(new_id()).bytes).decode()
         assert me.post(query, after=cursor).text == me.post(query, after=same_time).text
+
+
+def test_document_of_another_is_not_remembered(
+    called: CalledGateway, me: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A remembered document takes less time, so the time would tell that another has sent it."""
+    parsed: list[str] = []
+
+    def counted(text: str, **more: Any) -> Any:
+        parsed.append(text)
+        return parse(text, **more)
+
+    monkeypatch.setattr(documents, "parse", counted)
+    query = f'{{ campaign(account: "{NOT_SHARED}", id: "{uuid.uuid4()}") {{ name }} }}'
+    times = []
+    for client in (called.client("web-team"), me, me):
+        parsed.clear()
+        client.post(query)
+        times.append(len(parsed))
+    assert times[0] == times[1] > 0
+    assert times[2] == 0
 
 
 def test_accounts(theirs: Theirs, me: Client) -> None:

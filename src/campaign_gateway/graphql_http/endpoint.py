@@ -7,6 +7,7 @@ with the older `application/json`. A client without an Accept header gets the ol
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from inspect import isawaitable
 
 from graphql import (
@@ -53,11 +54,18 @@ class Outage(GraphQLError):
         self.cause = cause
 
 
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who sends a request. The schema is hidden from a client that may not introspect it."""
+
+    name: str
+    may_introspect: bool
+
+
 class GraphQLOverHTTP:
     """The ASGI application at /graphql.
 
-    `context` makes the value that resolvers get. `may_introspect` returns whether a request may
-    read the schema; for other requests it is hidden.
+    `context` makes the value that resolvers get. `client` returns who sends a request.
     """
 
     def __init__(
@@ -65,16 +73,16 @@ class GraphQLOverHTTP:
         schema: GraphQLSchema,
         list_lengths: ListLengths,
         context: Callable[[Request], object],
-        may_introspect: Callable[[Request], bool],
+        client: Callable[[Request], Client],
     ) -> None:
         self._schema = schema
+        self._list_lengths = list_lengths
         self._context = context
-        self._may_introspect = may_introspect
+        self._client = client
         self._load = Load()
-        self._documents = {
-            may: Documents(schema, list_lengths, introspection_disabled=not may)
-            for may in (True, False)
-        }
+        # With one cache for all clients, the time of a response would show whether another client
+        # has sent the same document.
+        self._documents: dict[Client, Documents] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -111,13 +119,22 @@ class GraphQLOverHTTP:
             content = {"errors": [_mask(error) for error in result.errors], **content}
         return _response(media_type, 200, content)
 
+    def _documents_of(self, client: Client) -> Documents:
+        documents = self._documents.get(client)
+        if documents is None:
+            documents = Documents(
+                self._schema, self._list_lengths, introspection_disabled=not client.may_introspect
+            )
+            self._documents[client] = documents
+        return documents
+
     async def _execute(self, request: Request, parameters: Parameters) -> ExecutionResult:
         """Execute the operation.
 
         Raises `InvalidRequest` or `RequestError` if nothing was executed.
         """
-        may_introspect = self._may_introspect(request)
-        document = self._documents[may_introspect].parse(parameters.query)
+        client = self._client(request)
+        document = self._documents_of(client).parse(parameters.query)
         operation = document.operation(parameters.operation_name)
         if operation.operation is not OperationType.QUERY and request.method != "POST":
             raise RequestError(
@@ -129,7 +146,7 @@ class GraphQLOverHTTP:
             self._schema,
             operation,
             parameters.variables,
-            introspection_disabled=not may_introspect,
+            introspection_disabled=not client.may_introspect,
         )
         async with self._load.admit(document.cost):
             result = execute(
@@ -140,7 +157,7 @@ class GraphQLOverHTTP:
                 operation_name=parameters.operation_name,
                 max_coercion_errors=ERROR_LIMIT,
                 executor_class=BudgetedExecutor,
-                hide_suggestions=not may_introspect,
+                hide_suggestions=not client.may_introspect,
             )
             if isawaitable(result):
                 result = await result
