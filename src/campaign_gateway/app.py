@@ -129,7 +129,11 @@ async def create_app(
     keep = timedelta(days=settings.ledger.keep_days)
     remember = timedelta(days=settings.ledger.remember_days)
 
-    callers = Callers(settings.callers, settings.jwt, _fetch_key_set)
+    # The ledger's clock, because this machine's may be wrong: what has ended for one gateway must
+    # have ended for all of them.
+    callers = Callers(
+        settings.callers, settings.jwt, _fetch_key_set, lambda: ledger.now().timestamp()
+    )
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

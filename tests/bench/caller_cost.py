@@ -32,7 +32,7 @@ async def measure(requests: int = REQUESTS) -> Mapping[str, float]:
     async def fetch(_url: str) -> bytes:
         return json.dumps({"keys": [each.as_dict(private=False) for each in (RSA, EC)]}).encode()
 
-    callers = Callers({"web-team": settings}, jwt, fetch)
+    callers = Callers({"web-team": settings}, jwt, fetch, time.time)
     app = Authentication(_app, callers, ())
     several = max(1, requests // 100)
     tokens = [token(claims_of(jti=f"{number}")) for number in range(several)]

@@ -15,7 +15,7 @@ from campaign_gateway.callers.refusals import Unauthenticated
 
 
 def keys_of(*stored: str) -> Keys:
-    return Keys({"web": [KeySource(tuple(map(parse_hash, stored)))]})
+    return Keys({"web": [KeySource(tuple(map(parse_hash, stored)))]}, time.time)
 
 
 def is_accepted(keys: Keys, key: str) -> bool:
@@ -46,13 +46,13 @@ def test_every_changed_character_makes_the_key_invalid() -> None:
     assert not is_accepted(keys, create_key()[0])
 
 
-def test_key_ends_at_the_beginning_of_its_last_day(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_ends_at_the_beginning_of_its_last_day() -> None:
     key, stored = create_key(date(2027, 1, 2))
     assert stored.endswith(":2027-01-02")
-    keys, end = keys_of(stored), datetime(2027, 1, 2, tzinfo=UTC).timestamp()
+    end = datetime(2027, 1, 2, tzinfo=UTC).timestamp()
+    sources = {"web": [KeySource((parse_hash(stored),))]}
     for now, accepted in ((end - 1, True), (end, False), (end + 1, False)):
-        monkeypatch.setattr(time, "time", lambda now=now: now)
-        assert is_accepted(keys, key) is accepted
+        assert is_accepted(Keys(sources, lambda now=now: now), key) is accepted
 
 
 def test_several_keys_of_a_caller_are_valid_at_the_same_time() -> None:
@@ -97,7 +97,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_keys_of_a_file_change_while_the_gateway_runs(file: Path) -> None:
     old, new = create_key(), create_key()
     file.write_text(f"{old[1]}\n")
-    keys = Keys({"web": [KeySource((parse_hash(old[1]),), file)]})
+    keys = Keys({"web": [KeySource((parse_hash(old[1]),), file)]}, time.time)
     assert is_accepted(keys, old[0])
     file.write_text(f"{old[1]}\n{new[1]}\n")
     assert is_accepted(keys, old[0])
@@ -114,7 +114,7 @@ def test_keys_stay_valid_while_their_file_is_missing(
 ) -> None:
     key, stored = create_key()
     file.write_text(stored)
-    keys = Keys({"web": [KeySource((parse_hash(stored),), file)]})
+    keys = Keys({"web": [KeySource((parse_hash(stored),), file)]}, time.time)
     file.unlink()
     for _ in range(3):
         assert is_accepted(keys, key)
@@ -129,7 +129,7 @@ def test_error_in_one_line_does_not_keep_a_removed_key_valid(
     removed, kept = create_key(), create_key()
     file.write_text(f"{removed[1]} {kept[1]}")
     hashes = (parse_hash(removed[1]), parse_hash(kept[1]))
-    keys = Keys({"web": [KeySource(hashes, file)]})
+    keys = Keys({"web": [KeySource(hashes, file)]}, time.time)
     file.write_text(f"{kept[1]} {removed[0]}")
     assert is_accepted(keys, kept[0])
     assert not is_accepted(keys, removed[0])
@@ -145,7 +145,8 @@ def test_changed_file_cannot_take_over_the_key_of_another_caller(file: Path) -> 
         {
             "web": [KeySource((parse_hash(stored),))],
             "other": [KeySource((parse_hash(other_stored),), file)],
-        }
+        },
+        time.time,
     )
     file.write_text(f"{stored}")
     assert keys.owner_of(key) == "web"

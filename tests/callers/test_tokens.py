@@ -7,6 +7,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from joserfc.errors import SecurityWarning
 from joserfc.jwk import ECKey, Key, OctKey, RSAKey
 
 from campaign_gateway.callers import tokens as tokens_module
+from campaign_gateway.callers.keys import create_key
 from campaign_gateway.callers.tokens import LEEWAY, LENGTH_LIMIT
 from support.calling import CalledGateway, called_gateway, sonarly_input
 from support.issuer import (
@@ -32,9 +34,12 @@ from support.issuer import (
     token,
 )
 
+ENDED = create_key(datetime.now(UTC).date())
+
 CALLERS: dict[str, dict[str, object]] = {
     "web-team": {"accounts": ["sonarly"], "may": ["copy", "read"]},
     "only-tokens": {"key": [], "accounts": ["sonarly"], "may": ["read"]},
+    "ended": {"key": ENDED[1], "accounts": ["sonarly"], "may": ["read"]},
 }
 
 
@@ -234,9 +239,27 @@ def test_verified_token_is_remembered_until_it_expires(
     credential = token(claims_of(jti="remembered"))
     assert [status(called, credential) for _ in range(5)] == [200] * 5
     assert len(checked) == 1
-    now = time.time
-    monkeypatch.setattr(time, "time", lambda: now() + 300 + LEEWAY + 1)
+    engine = called.gateway.ledger.engine
+    later = timedelta(seconds=300 + LEEWAY + 1)
+    monkeypatch.setattr(engine, "now", lambda: datetime.now(UTC) + later)
     assert status(called, credential) == 401
+
+
+def test_only_the_clock_of_the_ledger_counts(
+    called: CalledGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gateways share it, and the clock of one of their machines may be wrong."""
+    key, _ = ENDED
+    expired = token(claims_of(exp=NOW - HOUR, iat=NOW - 3 * HOUR))
+    valid = token(claims_of(jti="not remembered"))
+    assert (status(called, key), status(called, expired)) == (401, 401)
+    engine = called.gateway.ledger.engine
+    monkeypatch.setattr(engine, "now", lambda: datetime.now(UTC) - timedelta(hours=25))
+    assert (status(called, key), status(called, valid)) == (200, 401)
+    monkeypatch.setattr(engine, "now", lambda: datetime.now(UTC) - timedelta(hours=2))
+    assert (status(called, expired), status(called, valid)) == (200, 401)
+    monkeypatch.setattr(engine, "now", lambda: datetime.now(UTC) + timedelta(hours=1))
+    assert (status(called, expired), status(called, valid)) == (401, 401)
 
 
 def test_remembered_tokens_are_bounded(

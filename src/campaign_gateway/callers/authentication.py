@@ -44,17 +44,22 @@ _BEARER = re.compile(r"bearer +([\x21-\x7e]+)", re.IGNORECASE)
 class Callers:
     """The configured callers. If none is configured, every request comes from `EVERYONE`.
 
-    `fetch` returns the document at a URL. It raises `KeySetUnavailable`.
+    `fetch` returns the document at a URL. It raises `KeySetUnavailable`. `clock` returns seconds
+    since 1970.
     """
 
     def __init__(
-        self, settings: Mapping[str, CallerSettings], jwt: JwtSettings | None, fetch: Fetch
+        self,
+        settings: Mapping[str, CallerSettings],
+        jwt: JwtSettings | None,
+        fetch: Fetch,
+        clock: Callable[[], float],
     ) -> None:
         self._by_name = {
             name: Caller(name, scope_of(name), caller.accounts, caller.may)
             for name, caller in settings.items()
         }
-        self._keys = Keys({name: caller.key for name, caller in settings.items()})
+        self._keys = Keys({name: caller.key for name, caller in settings.items()}, clock)
         self._rates = {
             name: RequestRate(caller.requests_per_minute) for name, caller in settings.items()
         }
@@ -63,7 +68,7 @@ class Callers:
         if jwt is not None:
             load = partial(load_file, Path(jwt.jwks.file)) if jwt.jwks else partial(fetch, jwt.url)
             self._key_set = KeySet(load)
-            self._tokens = Tokens(jwt, self._key_set, self._by_name)
+            self._tokens = Tokens(jwt, self._key_set, self._by_name, clock)
 
     def start(self) -> None:
         """Begin to load the keys of tokens, so that the first token does not wait for them."""

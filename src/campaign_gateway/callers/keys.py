@@ -10,7 +10,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from math import inf
@@ -88,9 +88,15 @@ def _all_hashes(sources: Mapping[str, Sequence[KeySource]]) -> Iterator[tuple[st
 
 
 class Keys:
-    """The keys of all callers, by their ids. `sources` maps each caller's name to its sources."""
+    """The keys of all callers, by their ids. `sources` maps each caller's name to its sources.
 
-    def __init__(self, sources: Mapping[str, Sequence[KeySource]]) -> None:
+    `clock` returns seconds since 1970.
+    """
+
+    def __init__(
+        self, sources: Mapping[str, Sequence[KeySource]], clock: Callable[[], float]
+    ) -> None:
+        self._clock = clock
         self._sources = {caller: list(each) for caller, each in sources.items()}
         files = {source.file for each in sources.values() for source in each if source.file}
         self._seen = {file: _signature(file) for file in files}
@@ -110,7 +116,7 @@ class Keys:
             raise Unauthenticated("an unknown key")
         if not hmac.compare_digest(hashlib.sha256(key.encode()).digest(), stored.digest):
             raise Unauthenticated(f"a key with the id {stored.id} of {caller} and a wrong secret")
-        if time.time() >= stored.ends_at:
+        if self._clock() >= stored.ends_at:
             raise Unauthenticated(f"the key {stored.id} of {caller}, which has ended")
         return caller
 

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -37,15 +36,26 @@ class _Registry(JWSRegistry):
 
 
 class Tokens:
-    """Finds the caller of a token. `callers` has the configured callers by their names."""
+    """Finds the caller of a token. `callers` has the configured callers by their names.
 
-    def __init__(self, settings: JwtSettings, keys: KeySet, callers: Mapping[str, Caller]) -> None:
+    `clock` returns seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        settings: JwtSettings,
+        keys: KeySet,
+        callers: Mapping[str, Caller],
+        clock: Callable[[], float],
+    ) -> None:
         self._settings = settings
         self._keys = keys
         self._callers = callers
+        self._clock = clock
         # An issuer may add header fields that have no meaning here.
         self._registry = _Registry(algorithms=ALGORITHMS, strict_check_header=False)
         self._claims = JWTClaimsRegistry(
+            now=lambda: int(clock()),
             leeway=LEEWAY,
             iss={"essential": True, "value": settings.issuer},
             aud={"essential": True, "value": settings.audience},
@@ -64,7 +74,7 @@ class Tokens:
             self._verified_by = self._keys.version
         digest = hashlib.sha256(token.encode()).digest()
         caller, ends_at = self._verified.get(digest, (None, 0.0))
-        if caller is not None and time.time() < ends_at:
+        if caller is not None and self._clock() < ends_at:
             return caller
         version = self._keys.version
         claims = await self._verify(token)
