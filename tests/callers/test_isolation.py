@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -311,6 +312,49 @@ def test_document_of_another_is_not_remembered(
         times.append(len(parsed))
     assert times[0] == times[1] > 0
     assert times[2] == 0
+
+
+# A value for each way to select duplications, besides the cursor.
+SELECTIONS: dict[str, str] = {
+    "status": "CREATED",
+    "provider": "SONARLY",
+    "account": SHARED,
+    "requestedSince": "2020-01-01T00:00:00Z",
+    "requestedBefore": "2120-01-01T00:00:00Z",
+}
+
+
+def test_records_of_another_cost_no_time(
+    theirs: Theirs, me: Client, called: CalledGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By how the database plans each read: it searches the caller's records, or one id."""
+    engine: Any = called.gateway.ledger.engine
+    statements: dict[str, Any] = {}
+    read = engine.read
+
+    async def watched(statement: str, values: Any) -> Any:
+        statements[statement] = values
+        return await read(statement, values)
+
+    monkeypatch.setattr(engine, "read", watched)
+    query = """query L($after: String, $f: DuplicationFilter) {
+      duplications(after: $after, filter: $f) { edges { cursor } } }"""
+    for count in range(len(SELECTIONS) + 1):
+        for names in combinations(SELECTIONS, count):
+            selection = {name: SELECTIONS[name] for name in names}
+            for after in (None, theirs.cursors[0]):
+                assert "errors" not in me.post(query, after=after, f=selection).json()
+    me.post(f'{{ campaign(account: "{SHARED}", id: "0") {{ id }} }}')
+    me.post(f'{{ duplicationByKey(idempotencyKey: "{theirs.keys["CREATED"]}") {{ id }} }}')
+    me.post(f'{{ duplication(id: "{theirs.ids["CREATED"]}") {{ id }} }}')
+    me.post(ENTITIES, all=[{"__typename": "Duplication", "id": new_id()}])
+    assert len(statements) > 2 ** len(SELECTIONS) * 2
+    own = re.compile(r"scope=\?|\(id=\?|\(account=\? AND campaign_id=\?")
+    for statement, values in statements.items():
+        plan = engine._reader.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+        steps = [detail for *_, detail in plan if "duplication" in detail]
+        assert steps, statement
+        assert all(own.search(step) for step in steps), (statement, steps)
 
 
 def test_accounts(theirs: Theirs, me: Client) -> None:
