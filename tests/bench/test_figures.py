@@ -1,10 +1,11 @@
 """The cost of the ledger and of finding callers. Machines differ, so no time is asserted."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from bench import caller_cost
+from bench import caller_cost, mutation_cost
 from bench.ledger_cost import CALLERS, measure
 from support.figures import Figures
 
@@ -32,3 +33,10 @@ async def test_cost_of_a_ledger_call_is_measured(
 async def test_cost_of_finding_a_caller_is_measured(requests: int, figures: Figures) -> None:
     for name, microseconds in (await caller_cost.measure(requests)).items():
         figures.measured[f"finding the caller by a {name}"] = f"{microseconds:.0f} us CPU a request"
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the CPU clock of another process")
+def test_cost_of_callers_in_a_whole_mutation_is_measured(figures: Figures) -> None:
+    for name, cost in mutation_cost.measure().items():
+        figures.measured[f"callers in a mutation, {name}"] = str(cost)
