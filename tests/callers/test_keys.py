@@ -5,6 +5,7 @@ import logging
 import re
 import time
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -51,10 +52,10 @@ def test_key_ends_at_the_beginning_of_its_last_day() -> None:
     assert stored.endswith(":2027-01-02")
     end = datetime(2027, 1, 2, tzinfo=UTC).timestamp()
     sources = {"web": [KeySource((parse_hash(stored),))]}
-    now = 0.0
-    keys = Keys(sources, lambda: now)
-    for now, accepted in ((end - 1, True), (end, False), (end + 1, False)):
-        assert is_accepted(keys, key) is accepted
+    before, at, after = (Keys(sources, partial(float, end + shift)) for shift in (-1, 0, 1))
+    assert is_accepted(before, key)
+    assert not is_accepted(at, key)
+    assert not is_accepted(after, key)
 
 
 def test_several_keys_of_a_caller_are_valid_at_the_same_time() -> None:
