@@ -114,13 +114,14 @@ def _header_values(scope: Scope, name: str) -> list[str]:
 
 
 def _credential(headers: list[str]) -> str:
+    # The reasons do not name the header, because the log removes what follows its name.
     if not headers:
-        raise Unauthenticated("no Authorization header")
+        raise Unauthenticated("no credential")
     if len(headers) > 1:
-        raise Unauthenticated("several Authorization headers")
+        raise Unauthenticated("several credentials")
     match = _BEARER.fullmatch(headers[0])
     if match is None:
-        raise Unauthenticated("an Authorization header that is not of the scheme Bearer")
+        raise Unauthenticated("a credential that is not of the scheme Bearer")
     return match[1]
 
 
