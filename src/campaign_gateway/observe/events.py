@@ -1,0 +1,253 @@
+"""What the gateway reports when it knows something: one function for each kind of event.
+
+Each function writes the log line. Texts of callers and providers are fields of a line, never names
+of anything: ids, messages and codes of others are unbounded.
+"""
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+
+from campaign_gateway.model import Duplication, DuplicationStatus, ErrorCode, UserError
+from campaign_gateway.observe.health import Health
+
+log = logging.getLogger(__name__)
+
+
+class SettledBy(StrEnum):
+    """How the gateway has learned an outcome."""
+
+    ATTEMPT = "attempt"
+    SEARCH = "search"
+    PROGRESS = "progress"
+    TAKEOVER = "takeover"
+
+
+class ProviderCall(StrEnum):
+    COPY = "copy"
+    SEARCH = "search"
+    LOOKUP = "lookup"
+    RENAME = "rename"
+    PROGRESS = "progress"
+    TOKEN = "token"  # noqa: S105 - the name of a call
+    OTHER = "other"
+
+
+class CallFailure(StrEnum):
+    """Why a call to a provider got no status."""
+
+    NO_CONNECTION = "no_connection"
+    TLS = "tls"
+    FORBIDDEN_ADDRESS = "forbidden_address"
+    TIMEOUT = "timeout"
+    CLOSED = "closed"
+    # The gateway itself ended the call, for example because its caller's time was over.
+    CANCELLED = "cancelled"
+    OTHER = "other"
+
+
+UNREACHABLE = "UNREACHABLE"
+SEARCH_FAILED = "SEARCH_FAILED"
+
+# Codes that mean that something is wrong with an account, and not with one request.
+_OF_REFUSALS = {
+    ErrorCode.AUTHENTICATION_FAILED,
+    ErrorCode.PERMISSION_DENIED,
+    ErrorCode.RATE_LIMITED,
+}
+_OF_OUTCOMES = _OF_REFUSALS | {ErrorCode.QUOTA_EXCEEDED}
+
+_UNREACHABLE_BY = set(CallFailure) - {CallFailure.CANCELLED}
+
+# Statuses of a read that concern the account. Those of a copy are parsed by the connector.
+_READ_REFUSALS = {
+    401: ErrorCode.AUTHENTICATION_FAILED,
+    403: ErrorCode.PERMISSION_DENIED,
+}
+
+
+def outcome_settled(
+    duplication: Duplication,
+    by: SettledBy,
+    now: datetime,
+    *,
+    http_status: int | None = None,
+    health: Health | None = None,
+) -> None:
+    """Report the outcome of an attempt, as recorded. `now` is a time of the ledger's clock.
+
+    `http_status` is the provider's, None if it sent none. `health` is the account's, if it is
+    configured.
+    """
+    intent, error, copy = duplication.intent, duplication.error, duplication.campaign
+    level = logging.WARNING if duplication.status is DuplicationStatus.UNKNOWN else logging.INFO
+    if log.isEnabledFor(level):
+        log.log(
+            level,
+            "duplication %s is %s%s",
+            intent.id,
+            duplication.status,
+            f" as {copy.id}" if copy else f": {error.code}" if error else "",
+            extra={
+                "fields": {
+                    "event": "outcome",
+                    "duplication": intent.id,
+                    "status": duplication.status,
+                    "provider": intent.provider,
+                    "account": intent.account,
+                    "source": intent.source_campaign_id,
+                    "copy": copy and copy.id,
+                    "caller": intent.caller,
+                    "person": intent.person,
+                    "by": by,
+                    "evidence": duplication.evidence,
+                    "code": error and error.code,
+                    "http_status": http_status,
+                    "provider_code": error and error.provider_code,
+                    "provider_message": error and error.provider_message,
+                    "provider_trace_id": duplication.provider_trace_id,
+                    "milliseconds": _milliseconds((now - duplication.requested_at).total_seconds()),
+                }
+            },
+        )
+    if health is None or by is not SettledBy.ATTEMPT:
+        return
+    if error is None:
+        health.works(*_OF_OUTCOMES)
+    elif error.code in _OF_OUTCOMES:
+        health.fails(error.code, _refusal(ProviderCall.COPY, error))
+
+
+def refused(
+    error: UserError,
+    *,
+    caller: str | None,
+    person: str | None,
+    provider: str,
+    requested_account: str | None,
+    source: str,
+    blocked_by: Duplication | None = None,
+    health: Health | None = None,
+) -> None:
+    """Report a request for a copy that made no record.
+
+    `requested_account` is what the caller wrote. `health` is that of the account if there is one;
+    only its fields are names that the operator has chosen. `blocked_by` is the duplication that
+    prevents this copy.
+    """
+    account = health.fields.get("account") if health else None
+    if log.isEnabledFor(logging.INFO):
+        log.info(
+            "a copy is refused: %s",
+            error.code,
+            extra={
+                "fields": {
+                    "event": "refused",
+                    "code": error.code,
+                    "reason": error.message,
+                    "provider": provider,
+                    "account": account,
+                    "requested_account": requested_account if account is None else None,
+                    "source": source,
+                    "caller": caller,
+                    "person": person,
+                    "blocked_by": blocked_by and blocked_by.intent.id,
+                    "retry_after_seconds": error.retry_after,
+                }
+            },
+        )
+    if health is not None and error.code in _OF_REFUSALS:
+        health.fails(error.code, _refusal(ProviderCall.COPY, error))
+
+
+def replayed(duplication: Duplication) -> None:
+    """Report a request whose key had a record already: the caller got that one."""
+    if log.isEnabledFor(logging.INFO):
+        intent = duplication.intent
+        log.info(
+            "duplication %s is replayed",
+            intent.id,
+            extra={
+                "fields": {
+                    "event": "replayed",
+                    "duplication": intent.id,
+                    "status": duplication.status,
+                    "provider": intent.provider,
+                    "account": intent.account,
+                    "caller": intent.caller,
+                }
+            },
+        )
+
+
+def provider_called(
+    health: Health,
+    call: ProviderCall,
+    seconds: float,
+    *,
+    http_status: int | None = None,
+    failure: CallFailure | None = None,
+    reason: str = "",
+) -> None:
+    """Report one call to a provider, after its response or failure.
+
+    Either `http_status` or `failure` is set. `reason` is the failure for people.
+    """
+    if log.isEnabledFor(logging.DEBUG):
+        fields = {
+            "event": "provider_call",
+            "call": call,
+            "http_status": http_status,
+            "failure": failure,
+            "milliseconds": _milliseconds(seconds),
+            **health.fields,
+        }
+        log.debug("call to a provider: %s", call, extra={"fields": fields})
+    if failure in _UNREACHABLE_BY:
+        health.fails(UNREACHABLE, f"the provider cannot be reached or does not respond: {reason}")
+    elif http_status is not None:
+        health.works(UNREACHABLE)
+        if call is not ProviderCall.COPY:
+            _judge_read(health, call, http_status)
+
+
+def _judge_read(health: Health, call: ProviderCall, http_status: int) -> None:
+    code = _READ_REFUSALS.get(http_status)
+    if code is not None:
+        health.fails(f"{code} {call}", f"the provider refuses the call {call}: {http_status}")
+    elif http_status < 300:
+        health.works(*(f"{code} {call}" for code in _READ_REFUSALS.values()))
+
+
+def search_failed(health: Health, duplication: Duplication, reason: str) -> None:
+    """Report a check of an unsettled duplication that gave no result. It is repeated later."""
+    identifier = duplication.intent.id
+    health.fails(SEARCH_FAILED, f"duplication {identifier} cannot be checked: {reason}")
+    if log.isEnabledFor(logging.DEBUG):
+        fields = {"event": "search_failed", "duplication": identifier, **health.fields}
+        log.debug("duplication %s: %s", identifier, reason, extra={"fields": fields})
+
+
+def search_done(health: Health) -> None:
+    """Report a check of an unsettled duplication, with or without a copy."""
+    health.works(SEARCH_FAILED)
+
+
+def taken_over(duplications: Iterable[Duplication], now: datetime) -> None:
+    """Report attempts whose gateway has stopped, which are UNKNOWN now.
+
+    `now` is a time of the ledger's clock.
+    """
+    for duplication in duplications:
+        outcome_settled(duplication, SettledBy.TAKEOVER, now)
+
+
+def _refusal(call: ProviderCall, error: UserError) -> str:
+    quoted = [text for text in (error.provider_code, error.provider_message) if text]
+    details = f" ({', '.join(quoted)})" if quoted else ""
+    return f"the call {call} is refused with {error.code}{details}: {error.message}"
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 1)

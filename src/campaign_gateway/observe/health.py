@@ -1,0 +1,82 @@
+"""The lasting problems of an account or of the ledger: each is logged when it begins and ends."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from time import monotonic
+
+log = logging.getLogger(__name__)
+
+# How often a problem that lasts is logged again, in seconds.
+REPEAT_SECONDS = 600.0
+
+
+@dataclass(slots=True)
+class _Open:
+    began_at: float
+    logged_at: float
+    failures: int = 0
+    ending: asyncio.TimerHandle | None = None
+
+
+class Health:
+    """What is wrong with `subject`, such as "account braze-eu". `fields` are in its log lines.
+
+    A problem is over when `quiet_seconds` have passed since it last worked, without a failure in
+    between. Without that pause, a limit that is reached every second would be two lines a second.
+    """
+
+    def __init__(self, subject: str, quiet_seconds: float, **fields: str) -> None:
+        self.fields = fields
+        self._subject = subject
+        self._quiet_seconds = quiet_seconds
+        self._open: dict[str, _Open] = {}
+
+    def fails(self, problem: str, reason: str) -> None:
+        """Note a failure, and log it if the problem is new or was logged long ago.
+
+        `problem` is one of few names.
+        """
+        now = monotonic()
+        current = self._open.get(problem)
+        is_logged = current is not None and now - current.logged_at < REPEAT_SECONDS
+        if current is None:
+            current = self._open[problem] = _Open(began_at=now, logged_at=now)
+        current.failures += 1
+        if current.ending is not None:
+            current.ending.cancel()
+            current.ending = None
+        if is_logged:
+            return
+        current.logged_at = now
+        fields = {"event": "problem", "problem": problem, **self.fields}
+        log.warning("%s: %s", self._subject, reason, extra={"fields": fields})
+
+    def works(self, *problems: str) -> None:
+        """Note that none of these problems is there now."""
+        if not self._open:
+            return
+        for problem in problems:
+            current = self._open.get(problem)
+            if current is not None and current.ending is None:
+                loop = asyncio.get_running_loop()
+                current.ending = loop.call_later(self._quiet_seconds, self._end, problem)
+
+    def _end(self, problem: str) -> None:
+        ended = self._open.pop(problem)
+        seconds = round(monotonic() - ended.began_at)
+        fields = {
+            "event": "problem_over",
+            "problem": problem,
+            "failures": ended.failures,
+            "seconds": seconds,
+            **self.fields,
+        }
+        log.warning(
+            "%s: %s is over after %s failures in %s seconds",
+            self._subject,
+            problem,
+            ended.failures,
+            seconds,
+            extra={"fields": fields},
+        )
