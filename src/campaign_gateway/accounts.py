@@ -9,6 +9,7 @@ from campaign_gateway.connectors.addresses import canonical_address
 from campaign_gateway.connectors.contract import Connector, UsesAccessTokens
 from campaign_gateway.connectors.registry import CONNECTORS
 from campaign_gateway.model import DEFAULT_TIMING, ErrorCode, Refused, Timing, UserError
+from campaign_gateway.observe.health import Health, account_health
 from campaign_gateway.transport.client import Transport
 from campaign_gateway.transport.rate_limit import RateLimiter
 from campaign_gateway.transport.token_auth import TokenTransport
@@ -29,6 +30,7 @@ class Account:
     connector: Connector[Any]
     transport: Transport | TokenTransport
     rate_limiter: RateLimiter
+    health: Health
     timing: Timing = DEFAULT_TIMING
 
     @property
@@ -38,7 +40,10 @@ class Account:
 
 def open_account(name: str, settings: AccountSettings, timing: Timing = DEFAULT_TIMING) -> Account:
     connector = CONNECTORS[settings.provider](settings)
-    transport = Transport(settings.secrets(), settings.timeout_seconds, settings.ca_file)
+    health = account_health(name, settings.provider, timing.problem_over_after)
+    transport = Transport(
+        settings.secrets(), settings.timeout_seconds, settings.ca_file, health=health
+    )
     return Account(
         name=name,
         address=canonical_address(settings.root),
@@ -51,6 +56,7 @@ def open_account(name: str, settings: AccountSettings, timing: Timing = DEFAULT_
         rate_limiter=RateLimiter(
             settings.calls_at_once, settings.calls_per_minute, settings.calls_per_second
         ),
+        health=health,
         timing=timing,
     )
 

@@ -31,6 +31,7 @@ from campaign_gateway.graphql_http.endpoint import Client, GraphQLOverHTTP
 from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.model import DEFAULT_TIMING, Timing
+from campaign_gateway.observe.correlation import Correlation
 from campaign_gateway.server.entrance import UNREADY
 from campaign_gateway.settings import Settings
 from campaign_gateway.transport.document_fetch import fetch_document
@@ -162,7 +163,7 @@ async def create_app(
     authentication = Middleware(Authentication, callers=callers, public_paths=public_paths)
     app = Starlette(
         routes=_routes(gateway, settings, notes or {}),
-        middleware=[*([cors] if has_cors else []), authentication],
+        middleware=[Middleware(Correlation), *([cors] if has_cors else []), authentication],
         lifespan=lifespan,
     )
     # A redirect would use the host that the request names, which may be a malicious one.

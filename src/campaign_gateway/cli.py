@@ -29,10 +29,17 @@ from campaign_gateway.duplication.manual_resolution import (
 from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.model import DuplicationStatus
+from campaign_gateway.observe.events import started
+from campaign_gateway.observe.log import log_to_stderr
 from campaign_gateway.sandbox.sandbox import run_sandbox
-from campaign_gateway.server.logs import log_to_stderr
 from campaign_gateway.server.server import CannotListen, create_server, listen
-from campaign_gateway.settings import Settings, SettingsError, load_ledger_settings, load_settings
+from campaign_gateway.settings import (
+    Settings,
+    SettingsError,
+    load_ledger_settings,
+    load_log_settings,
+    load_settings,
+)
 from campaign_gateway.transport.redaction import create_redactor
 
 Result = TypeVar("Result")
@@ -170,8 +177,10 @@ def _config_of(arguments: argparse.Namespace) -> Path:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    formatter = log_to_stderr()
-    settings = load_settings(_config_of(arguments))
+    config = _config_of(arguments)
+    log_settings = load_log_settings(config)
+    formatter = log_to_stderr(log_settings.format, log_settings.level)
+    settings = load_settings(config)
     formatter.redact = create_redactor(settings.secrets())
     host = arguments.host or settings.server.host
     port = settings.server.port if arguments.port is None else arguments.port
@@ -182,17 +191,20 @@ def _serve(arguments: argparse.Namespace) -> None:
 async def _serve_until_stopped(settings: Settings) -> None:
     host = settings.server.host
     listener = listen(host, settings.server.port)
+    accounts = {name: account.provider for name, account in settings.accounts.items()}
+    started(_version(), settings.ledger.kind, list(settings.callers), accounts)
     server = create_server(await create_app(settings), [host, *settings.server.hosts])
     # What is loaded now stays. A search for garbage among it would delay a request by 80 ms.
     gc.collect()
     gc.freeze()
     logging.getLogger(__name__).info("listening on %s port %s", *listener.getsockname()[:2])
     await server.serve(sockets=[listener])
+    logging.getLogger(__name__).info("stopped")
 
 
 def _sandbox(arguments: argparse.Namespace) -> None:
-    log_to_stderr()
-    logging.getLogger().setLevel(logging.WARNING)
+    # The person at the terminal tries failures, and sees them in the responses.
+    log_to_stderr("text", "error")
     asyncio.run(run_sandbox(arguments.host, arguments.port, arguments.ledger))
 
 

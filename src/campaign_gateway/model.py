@@ -275,6 +275,9 @@ class Timing:
     # The longest check. During this time no other gateway checks the same duplication.
     check_timeout: float = 30.0
 
+    # How long a problem of an account or of the ledger must be away until it is reported as over.
+    problem_over_after: float = 60.0
+
     # How often old records are removed, and how many in one statement. Few, so that the statement
     # hardly delays the calls in progress.
     retention_interval: float = 60.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from pydantic import (
@@ -124,6 +124,10 @@ class LedgerSettings(BaseModel):
     keep_days: float = Field(default=30, gt=0, le=36500)
     remember_days: float = Field(default=400, gt=0, le=36500)
 
+    @property
+    def kind(self) -> str:
+        return "sqlite" if self.url.get_secret_value().startswith("sqlite:") else "postgresql"
+
     @model_validator(mode="after")
     def _check_days(self) -> Self:
         if self.remember_days < self.keep_days:
@@ -131,11 +135,21 @@ class LedgerSettings(BaseModel):
         return self
 
 
+class LogSettings(BaseModel):
+    """How the log is written. Lines below `level` are not."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    format: Literal["json", "text"] = "json"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
 class Settings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     server: ServerSettings = ServerSettings()
     ledger: LedgerSettings = LedgerSettings()
+    log: LogSettings = LogSettings()
     accounts: Mapping[str, AccountSettings]
     callers: Mapping[str, CallerSettings] = MappingProxyType({})
     jwt: JwtSettings | None = None
@@ -204,6 +218,15 @@ def load_ledger_settings(path: Path) -> LedgerSettings:
     return ledger
 
 
+def load_log_settings(path: Path) -> LogSettings:
+    """Read only how to log what is logged while the rest is read. Raises `SettingsError`.
+
+    If this section has an error, return the defaults: `load_settings` reports the error.
+    """
+    reader = _Reader(os.environ, [])
+    return reader.section(("log",), LogSettings, _load(path).get("log", {})) or LogSettings()
+
+
 def _load(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
@@ -228,14 +251,22 @@ def parse_settings(table: Mapping[str, Any], environment: Mapping[str, str]) -> 
     reader = _Reader(environment, errors)
     server = reader.section(("server",), ServerSettings, table.get("server", {}))
     ledger = reader.section(("ledger",), LedgerSettings, table.get("ledger", {}))
+    log_settings = reader.section(("log",), LogSettings, table.get("log", {}))
     tables = table.get("accounts", {})
     accounts = dict(reader.accounts(tables))
     jwt = reader.section(("jwt",), JwtSettings, table["jwt"]) if "jwt" in table else None
     callers = dict(reader.callers(table.get("callers", {}), tables, has_tokens="jwt" in table))
     reader.reject_unknown_variables()
-    if errors or server is None or ledger is None:
+    if errors or server is None or ledger is None or log_settings is None:
         raise SettingsError(errors)
-    return Settings(server=server, ledger=ledger, accounts=accounts, callers=callers, jwt=jwt)
+    return Settings(
+        server=server,
+        ledger=ledger,
+        log=log_settings,
+        accounts=accounts,
+        callers=callers,
+        jwt=jwt,
+    )
 
 
 @dataclass(frozen=True)

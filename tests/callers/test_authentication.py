@@ -12,6 +12,7 @@ import pytest
 from campaign_gateway.callers.caller import PERSON_LENGTH
 from campaign_gateway.callers.keys import create_key
 from support.calling import CalledGateway, called_gateway, sonarly_input
+from support.correlated import without_id
 
 REFUSAL = {
     "errors": [
@@ -43,7 +44,7 @@ def assert_refused(response: httpx.Response) -> None:
     assert response.headers["www-authenticate"] == "Bearer"
     assert response.headers["cache-control"] == "no-store"
     if response.request.method != "HEAD":
-        assert response.json() == REFUSAL
+        assert without_id(response) == REFUSAL
 
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
@@ -120,7 +121,7 @@ def test_every_wrong_credential_gets_the_same_answer(called: CalledGateway) -> N
         headers = {b"authorization": value.encode("latin-1")}
         response = called.http.post("/graphql", json={"query": "{ __typename }"}, headers=headers)
         assert_refused(response)
-        answers.add((response.content, tuple(sorted(set(response.headers) - {"date"}))))
+        answers.add((str(without_id(response)), tuple(sorted(set(response.headers) - {"date"}))))
     assert len(answers) == 1
 
 
@@ -135,7 +136,7 @@ def test_scheme_is_case_insensitive(called: CalledGateway) -> None:
     for scheme in ("Bearer", "bearer", "BEARER", "Bearer "):
         headers = {"authorization": f"{scheme} {called.keys['reader']}"}
         response = called.http.post("/graphql", json={"query": "{ __typename }"}, headers=headers)
-        assert response.json() == {"data": {"__typename": "Query"}}
+        assert without_id(response) == {"data": {"__typename": "Query"}}
 
 
 def test_refused_mutation_does_nothing(called: CalledGateway) -> None:
@@ -224,7 +225,7 @@ def test_log_has_each_reason_once_a_minute_and_no_credential(
     refusals = [each.getMessage() for each in caplog.records if "refused" in each.getMessage()]
     assert len(refusals) == 2
     assert "of web-team and a wrong secret" in refusals[0]
-    assert " for web-team: CREATED" in caplog.text
+    assert "is CREATED as" in caplog.text
     secret = key.split("_")[2]
     for text in (caplog.text, json.dumps(refusals)):
         assert secret[:20] not in text

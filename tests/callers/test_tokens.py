@@ -266,7 +266,7 @@ def test_remembered_tokens_are_bounded(
     called: CalledGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack: Any = called.app.middleware_stack
-    remembered = stack.app._callers._tokens._verified
+    remembered = stack.app._app._callers._tokens._verified
     for number in range(5):
         assert status(called, token(claims_of(jti=f"{number}"), EC, "ES256")) == 200
     monkeypatch.setattr(tokens_module, "TOKENS_KEPT", len(remembered))

@@ -15,7 +15,8 @@ from campaign_gateway.connectors import addresses
 from campaign_gateway.connectors.addresses import is_forbidden
 from campaign_gateway.connectors.contract import ProviderRequest
 from campaign_gateway.ledger import open_ledger
-from campaign_gateway.server.logs import RedactingFormatter
+from campaign_gateway.observe.health import account_health
+from campaign_gateway.observe.log import FORMATTERS, JsonFormatter
 from campaign_gateway.settings import SettingsError, load_settings, parse_settings
 from campaign_gateway.transport.client import Transport
 from campaign_gateway.transport.errors import NoResponse, NotSent
@@ -178,7 +179,7 @@ async def test_address_is_refused_after_resolving_and_nothing_is_sent(
     server = await asyncio.start_server(peer.handle, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     request = ProviderRequest("POST", f"{scheme}://{host}:{port}/copy", {"authorization": SECRET})
-    transport = Transport([SECRET], 5)
+    transport = Transport([SECRET], 5, health=account_health("tried", "sonarly", 60))
     async with server:
         with pytest.raises(NotSent, match="link-local or metadata address"):
             await transport.send_once(request, free_permit(), record)
@@ -188,7 +189,7 @@ async def test_address_is_refused_after_resolving_and_nothing_is_sent(
             await asyncio.sleep(0.01)
     await transport.close()
     assert (recorded, peer.received) == (0, b"")
-    assert f"{host}:{port} has the forbidden address 127.0.0.1" in caplog.text
+    assert f"metadata address 127.0.0.1 ({host}:{port})" in caplog.text
 
 
 def test_address_of_a_socket_may_name_its_interface() -> None:
@@ -227,6 +228,9 @@ def fail_with(text: str) -> None:
         logging.getLogger("hostile").exception("an internal error")
 
 
+every_format = pytest.mark.parametrize("formatter_type", FORMATTERS.values(), ids=FORMATTERS)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -237,8 +241,11 @@ def fail_with(text: str) -> None:
         SECRET.replace("_", "%5F"),
     ],
 )
-def test_configured_secret_in_the_text_of_an_exception_is_not_logged(text: str) -> None:
-    formatter = RedactingFormatter("%(message)s")
+@every_format
+def test_configured_secret_in_the_text_of_an_exception_is_not_logged(
+    text: str, formatter_type: type[JsonFormatter]
+) -> None:
+    formatter = formatter_type()
     formatter.redact = create_redactor([SECRET])
     with logged(formatter) as lines:
         fail_with(text)
@@ -261,25 +268,28 @@ def test_configured_secret_in_the_text_of_an_exception_is_not_logged(text: str) 
         "Cookie: TOKEN",
     ],
 )
-def test_credentials_that_are_in_no_configuration_are_not_logged(text: str) -> None:
+@every_format
+def test_credentials_that_are_in_no_configuration_are_not_logged(
+    text: str, formatter_type: type[JsonFormatter]
+) -> None:
     token = "eyJhbGciOi.J9_x-y~z+/="
-    with logged(RedactingFormatter("%(message)s")) as lines:
+    with logged(formatter_type()) as lines:
         fail_with(text.replace("TOKEN", token))
     (entry,) = lines
     assert "[redacted]" in entry
     assert "eyJhbGciOi" not in entry
 
 
-def test_ordinary_entries_are_logged_as_they_are() -> None:
+@every_format
+def test_ordinary_entries_are_logged_as_they_are(formatter_type: type[JsonFormatter]) -> None:
     texts = [
         "listening on 127.0.0.1 port 8000",
         "no TLS connection to a.example: basic",
-        "key \ud800",
     ]
-    with logged(RedactingFormatter("%(message)s")) as lines:
+    with logged(formatter_type()) as lines:
         for text in texts:
             logging.getLogger("hostile").error(text)
-    assert lines == [*texts[:2], "key ?"]
+    assert all(text in line for text, line in zip(texts, lines, strict=True))
 
 
 def test_serve_removes_the_secrets_of_its_configuration_from_the_log(

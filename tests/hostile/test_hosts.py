@@ -11,6 +11,7 @@ from campaign_gateway.server.entrance import SECURITY_HEADERS, Entrance, parse_h
 from campaign_gateway.server.limits import ConnectionLimits
 from campaign_gateway.settings import SettingsError, parse_settings
 from support.commands import Command, running
+from support.correlated import without_id
 from support.plain import NO_CAS
 from support.raw_http import ANSWER, QUERY, Received, exchange, head, post
 
@@ -27,7 +28,7 @@ def ask(url: str, *hosts: bytes) -> Received:
     ["localhost", "LOCALHOST:8000", "localhost.", "127.0.0.1:1", "127.9.9.9", "[::1]:80", "[0::1]"],
 )
 def test_loopback_names_are_allowed(sandbox_url: str, host: str) -> None:
-    assert ask(sandbox_url, b"Host: %b" % host.encode()).json() == ANSWER
+    assert without_id(ask(sandbox_url, b"Host: %b" % host.encode())) == ANSWER
 
 
 @pytest.mark.parametrize(
@@ -159,7 +160,7 @@ def base_url(command: Command) -> str:
 
 def test_configured_hosts_are_allowed(serving: str) -> None:
     for host in (b"gateway.example.com", b"gateway.EXAMPLE.com:443", b"localhost"):
-        assert ask(serving, b"Host: %b" % host).json() == ANSWER
+        assert without_id(ask(serving, b"Host: %b" % host)) == ANSWER
     assert ask(serving, b"Host: app.example.com").status == 421
 
 
@@ -235,7 +236,7 @@ def test_get_with_a_content_type_that_needs_no_preflight_is_415(
         read = exchange(
             sandbox_url, head(b"Host: localhost", *fields, target=target, method=b"GET")
         )
-        assert read.json() == ANSWER
+        assert without_id(read) == ANSWER
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 
 from campaign_gateway.server.connection import DISCARD_LIMIT, FIELD_LIMIT, HEAD_LIMIT
 from campaign_gateway.server.limits import ConnectionLimits
+from support.correlated import without_id
 from support.raw_http import ANSWER, QUERY, connect, exchange, head, post, receive, responses_to
 from support.served import Served, served
 
@@ -169,7 +170,7 @@ def test_response_comes_before_the_error_about_what_followed(
       campaignId: "507f1f77bcf86cd799439011" } }) { status } }"""
     body = json.dumps({"query": query.replace("KEY", str(uuid.uuid4()))}).encode()
     made, refused = responses_to(sandbox_url, post(body), garbage)
-    assert made.json() == {"data": {"duplicateCampaign": {"status": "CREATED"}}}
+    assert without_id(made) == {"data": {"duplicateCampaign": {"status": "CREATED"}}}
     assert refused.status in {400, 505}
     assert refused.headers["connection"] == "close"
 
@@ -237,4 +238,4 @@ def test_request_at_the_edge_of_the_rules(server: Served, request_: bytes, statu
 
 
 def test_query_works_after_all_that(sandbox_url: str) -> None:
-    assert exchange(sandbox_url, post(QUERY)).json() == ANSWER
+    assert without_id(exchange(sandbox_url, post(QUERY))) == ANSWER

@@ -15,6 +15,7 @@ from campaign_gateway.connectors.providers.sonarly import SonarlyCampaignInput
 from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.engine import CommitUncertain, LedgerUnavailable
 from campaign_gateway.model import Timing
+from campaign_gateway.observe.health import Health
 from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.sandbox.emulators.sonarly import ACCOUNTS, GROUP, create_emulator
 from campaign_gateway.settings import parse_settings
@@ -38,6 +39,10 @@ class Flaky:
 
     def now(self) -> datetime:
         return self.ledger.now()
+
+    @property
+    def health(self) -> Health:
+        return self.ledger.health
 
     def __getattr__(self, name: str) -> Any:
         async def call(*arguments: Any) -> Any:

@@ -45,6 +45,7 @@ from campaign_gateway.model import (
     Unknown,
     WarningCode,
 )
+from campaign_gateway.observe.health import account_health
 from campaign_gateway.sandbox.emulation import misbehave, serving
 from campaign_gateway.transport.client import Transport
 from campaign_gateway.transport.rate_limit import RateLimiter
@@ -304,7 +305,8 @@ def _failure(response: ProviderResponse, code: ErrorCode | None = None) -> Rejec
 async def account_at(
     connector: Any, timeout: float = 5, name: str = "stub", timing: Timing = DEFAULT_TIMING
 ) -> AsyncIterator[Account]:
-    transport = Transport([], timeout)
+    health = account_health(name, connector.provider, timing.problem_over_after)
+    transport = Transport([], timeout, health=health)
     yield Account(
         name=name,
         address="stub",
@@ -315,6 +317,7 @@ async def account_at(
         if isinstance(connector, UsesAccessTokens)
         else transport,
         rate_limiter=RateLimiter(32, None),
+        health=health,
         timing=timing,
     )
     await transport.close()

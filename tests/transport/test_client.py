@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from campaign_gateway.connectors.contract import ProviderRequest
+from campaign_gateway.observe.health import account_health
 from campaign_gateway.transport.client import COPY_RESPONSE_LIMIT, Transport
 from campaign_gateway.transport.errors import NoResponse, NotSent
 from support.permits import free_permit
@@ -40,7 +41,7 @@ async def provider(handle: Handle) -> AsyncIterator[str]:
 async def transport(
     timeout: float = 2, secrets: tuple[str, ...] = (SECRET,)
 ) -> AsyncIterator[Transport]:
-    opened = Transport(secrets, timeout)
+    opened = Transport(secrets, timeout, health=account_health("tried", "sonarly", 60))
     yield opened
     await opened.close()
 

@@ -15,6 +15,7 @@ import trustme
 
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, Token
 from campaign_gateway.model import Rejected
+from campaign_gateway.observe.health import account_health
 from campaign_gateway.transport.client import LAST_SECONDS, Transport
 from campaign_gateway.transport.errors import NoResponse, NotSent
 from campaign_gateway.transport.token_auth import TokenTransport
@@ -69,7 +70,9 @@ def responding(body: bytes, block: Blocking, context: ssl.SSLContext | None) -> 
 async def transport(
     timeout: float = TIMEOUT, ca_file: str | None = None
 ) -> AsyncIterator[Transport]:
-    opened = Transport(["a-secret-12345"], timeout, ca_file)
+    opened = Transport(
+        ["a-secret-12345"], timeout, ca_file, health=account_health("tried", "sonarly", 60)
+    )
     yield opened
     await opened.close()
 

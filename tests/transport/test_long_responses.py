@@ -27,6 +27,7 @@ from campaign_gateway.connectors.contract import (
 from campaign_gateway.duplication.copy_search import search_copies
 from campaign_gateway.duplication.intents import CopyCall, new_call
 from campaign_gateway.model import Rejected
+from campaign_gateway.observe.health import account_health
 from campaign_gateway.transport.client import COPY_RESPONSE_LIMIT, Transport
 from campaign_gateway.transport.redaction import LONGEST_FORM, WINDOW, create_redactor
 from campaign_gateway.transport.token_auth import TokenTransport, _CachedToken
@@ -247,7 +248,9 @@ async def test_secret_and_token_are_redacted_in_a_long_response() -> None:
             return False
 
     token, long = "token-of-the-account", b"." * (COPY_RESPONSE_LIMIT - 5)
-    signed = TokenTransport(Transport([SECRET], 20), Connector())
+    signed = TokenTransport(
+        Transport([SECRET], 20, health=account_health("tried", "sonarly", 60)), Connector()
+    )
     signed._cached_token = _CachedToken(token, float("inf"), create_redactor([token]))
     with responding(long + SECRET.encode() + long + token.encode()) as url:
         response = await signed.send_idempotent(ProviderRequest("GET", url, {}), free_permit())

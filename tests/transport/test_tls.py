@@ -16,6 +16,7 @@ import trustme
 from cryptography import x509
 
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse
+from campaign_gateway.observe.health import account_health
 from campaign_gateway.settings import SettingsError, parse_settings
 from campaign_gateway.transport.client import Transport
 from campaign_gateway.transport.errors import NoResponse, NotSent
@@ -83,7 +84,7 @@ async def nothing_to_record() -> None: ...
 
 
 async def send(url: str, ca_file: str | None = None) -> ProviderResponse:
-    transport = Transport([SECRET], 5, ca_file)
+    transport = Transport([SECRET], 5, ca_file, health=account_health("tried", "sonarly", 60))
     try:
         return await transport.send_once(
             ProviderRequest("POST", url, {}, b"{}"), free_permit(), nothing_to_record
@@ -165,7 +166,7 @@ async def test_invalid_certificate_is_explained_and_tried_once(
             assert (provider.handshakes, provider.requests) == (1, 0)
         (line,) = [record for record in caplog.records if record.levelno == logging.WARNING]
         host = provider.url.removeprefix("https://")
-        assert line.getMessage() == f"no TLS connection to {host}: {expected}"
+        assert line.getMessage().endswith(f"does not respond: {expected} ({host})")
 
 
 async def test_self_signed_certificate_is_explained(ca: trustme.CA) -> None:
@@ -201,7 +202,7 @@ async def test_connection_closed_during_the_handshake_is_no_tls_failure() -> Non
 
 async def test_idempotent_request_explains_the_tls_failure(ca: trustme.CA) -> None:
     async with tls_provider(ca.issue_cert("localhost")) as provider:
-        transport = Transport([SECRET], 5)
+        transport = Transport([SECRET], 5, health=account_health("tried", "sonarly", 60))
         with pytest.raises(NoResponse, match=NO_ISSUER):
             await transport.send_idempotent(ProviderRequest("GET", provider.url, {}), free_permit())
         await transport.close()

@@ -39,6 +39,7 @@ from campaign_gateway.model import (
     UserError,
     WarningCode,
 )
+from campaign_gateway.observe.health import account_health
 from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.transport import token_auth
 from campaign_gateway.transport.client import Transport
@@ -195,7 +196,11 @@ async def open_signed() -> AsyncIterator[Open]:
         ) -> Tried:
             provider = provider or Guarded()
             url = await opened.enter_async_context(serving(provider.app()))
-            signed = TokenTransport(Transport([SECRET], timeout), kind(url), token_timeout)
+            signed = TokenTransport(
+                Transport([SECRET], timeout, health=account_health("tried", "sonarly", 60)),
+                kind(url),
+                token_timeout,
+            )
             opened.push_async_callback(signed.close)
             return Tried(provider, url, signed)
 

@@ -25,6 +25,7 @@ from campaign_gateway.api.types import (
 from campaign_gateway.duplication.errors import OVERRIDE_NOT_APPLICABLE
 from campaign_gateway.duplication.service import DuplicationResult
 from campaign_gateway.model import DuplicationStatus, Selection
+from campaign_gateway.observe.events import refused
 
 # The newest federation version that the composers of Apollo, The Guild and Cosmo all support.
 FEDERATION_VERSION: Literal["2.9"] = "2.9"
@@ -184,6 +185,14 @@ class Mutation:
         if isinstance(override_duplication_id, str):
             override_of = queries.canonical_id(override_duplication_id)
             if override_of is None:
+                refused(
+                    OVERRIDE_NOT_APPLICABLE,
+                    caller=context.caller.name,
+                    person=context.caller.person,
+                    provider=provider,
+                    requested_account=copy_input.account,
+                    source=str(copy_input.campaign_id),
+                )
                 return DuplicateCampaignPayload.from_model(
                     DuplicationResult(error=OVERRIDE_NOT_APPLICABLE)
                 )

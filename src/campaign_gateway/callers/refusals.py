@@ -8,6 +8,7 @@ from time import monotonic
 from starlette.responses import Response
 
 from campaign_gateway.graphql_http.request import JSON, RequestError, negotiate
+from campaign_gateway.observe.correlation import response_members
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +58,9 @@ def refusal_response(refusal: CallerRefused, accept: Iterable[str]) -> Response:
     except RequestError:
         media_type = JSON
     error = {"message": str(refusal), "extensions": {"code": refusal.code}}
+    content = {"errors": [error], **response_members()}
     return Response(
-        json.dumps({"errors": [error]}, separators=(",", ":")),
+        json.dumps(content, separators=(",", ":")),
         refusal.status,
         {
             "content-type": f"{media_type}; charset=utf-8",

@@ -31,6 +31,13 @@ from campaign_gateway.model import (
     Unknown,
     status_of,
 )
+from campaign_gateway.observe.events import (
+    SettledBy,
+    ledger_failed,
+    outcome_settled,
+    search_done,
+    search_failed,
+)
 from campaign_gateway.transport.errors import NoResponse, NotSent
 from campaign_gateway.transport.rate_limit import Permit
 
@@ -79,7 +86,7 @@ async def attempt(
     existing = await _list_existing(ledger, call, permit)
     recording = _Recording(ledger, call.intent, existing)
     try:
-        outcome = await _send(recording, call, permit, request)
+        outcome, http_status = await _send(recording, call, permit, request)
     except _Stopped as stopped:
         return stopped.result
     assert recording.task is not None, "nothing is sent without a record"
@@ -87,20 +94,24 @@ async def attempt(
     result = await recording.task
     if not isinstance(result, Begun):
         return result
-    requester = f" for {call.intent.caller}" if call.intent.caller else ""
-    log.info(
-        "duplication %s at %s%s: %s",
-        call.intent.id,
-        call.account.name,
-        requester,
-        _in_words(outcome),
-    )
     if isinstance(outcome, Created):
         outcome = with_pending_warnings(call.account, call.intent, outcome)
     try:
         settled = await _settle(recording, outcome, call.account.timing)
     except KeyConflict as conflict:
+        log.error(
+            "duplication %s (%s) has lost its record, and another one has its key",
+            call.intent.id,
+            _in_words(outcome),
+        )
         return KeyHeld(conflict.duplication)
+    outcome_settled(
+        settled,
+        SettledBy.ATTEMPT,
+        ledger.now(),
+        http_status=http_status,
+        health=call.account.health,
+    )
     if settled.status is not DuplicationStatus.CREATED or not has_pending_steps(settled.warnings):
         return settled
     try:
@@ -108,7 +119,7 @@ async def attempt(
         return await complete_copy(ledger, call, permit, settled, timeout)
     except LedgerUnavailable as failure:
         # The record is true, and the reconciler continues from it.
-        log.error("duplication %s is not completed: %s", call.intent.id, failure)
+        ledger_failed(ledger.health, failure)
         return settled
 
 
@@ -143,8 +154,9 @@ async def _list_existing(ledger: Ledger, call: CopyCall, permit: Permit) -> tupl
         async with asyncio.timeout(LIST_SECONDS):
             listed = await search_copies(call, permit, ledger.now)
     except (NoResponse, UnexpectedResponse, TimeoutError) as failure:
-        log.warning("%s could not be listed before a copy: %s", call.account.name, failure)
+        search_failed(call.account.health, call.intent.id, failure)
         return None
+    search_done(call.account.health)
     if not listed.is_complete:
         return None
     return tuple(campaign.id for campaign in listed.campaigns)
@@ -152,8 +164,8 @@ async def _list_existing(ledger: Ledger, call: CopyCall, permit: Permit) -> tupl
 
 async def _send(
     recording: _Recording, call: CopyCall, permit: Permit, request: ProviderRequest
-) -> Outcome:
-    """Return what is certain after the call.
+) -> tuple[Outcome, int | None]:
+    """Return what is certain after the call, and the provider's status if there is one.
 
     Raises `Refused` if nothing was recorded and nothing was sent, and what `_Recording.begin`
     raises.
@@ -161,15 +173,15 @@ async def _send(
     connector = call.account.connector
     try:
         response = await call.account.transport.send_once(request, permit, recording.begin)
-        return connector.parse_response(call.copy_input, response)
+        return connector.parse_response(call.copy_input, response), response.status
     except NotSent as failure:
         error = not_reached(connector.title, failure)
         if recording.task is None:
             raise Refused(error) from failure
         # The deadline ended while the ledger was writing: the record has to be settled.
-        return Rejected(error)
+        return Rejected(error), None
     except NoResponse as failure:
-        return Unknown(outcome_unknown(f"{connector.title} sent no response ({failure})"))
+        return Unknown(outcome_unknown(f"{connector.title} sent no response ({failure})")), None
     except (_Stopped, LedgerUnavailable):
         raise
     except Exception:
@@ -177,12 +189,13 @@ async def _send(
         if recording.task is None:
             raise
         log.exception("a bug in the gateway, duplication %s", recording.intent.id)
-        return Unknown(outcome_unknown("The gateway could not parse the response"))
+        return Unknown(outcome_unknown("The gateway could not parse the response")), None
 
 
 async def _settle(recording: _Recording, outcome: Outcome, timing: Timing) -> Duplication:
     """Record the outcome, and wait for the ledger if it is unavailable. Raises `KeyConflict`."""
     ledger, intent = recording.ledger, recording.intent
+    is_logged = False
     for pause in _pauses():
         now = ledger.now()
         try:
@@ -193,14 +206,17 @@ async def _settle(recording: _Recording, outcome: Outcome, timing: Timing) -> Du
             # The next gateway reports it as UNKNOWN. This one has no callers left.
             raise asyncio.CancelledError from None
         except LedgerUnavailable as failure:
-            # With the copy's id: an operator needs it if the gateway ends before the ledger is
-            # available.
-            log.error(
-                "duplication %s (%s) is not recorded yet: %s",
-                intent.id,
-                _in_words(outcome),
-                failure,
-            )
+            ledger_failed(ledger.health, failure)
+            if not is_logged:
+                # With the copy's id: an operator needs it if the gateway ends before the ledger is
+                # available.
+                log.error(
+                    "duplication %s (%s) is not recorded yet: %s",
+                    intent.id,
+                    _in_words(outcome),
+                    failure,
+                )
+                is_logged = True
             await asyncio.sleep(pause)
     raise AssertionError("the pauses never end")
 

@@ -18,6 +18,7 @@ from campaign_gateway.connectors.contract import (
     UnexpectedResponse,
 )
 from campaign_gateway.model import Campaign, Refused
+from campaign_gateway.observe.events import ProviderCall
 from campaign_gateway.transport.errors import NoResponse
 from campaign_gateway.transport.rate_limit import CallKind, Permit
 from campaign_gateway.transport.worker import run_parser
@@ -37,7 +38,7 @@ async def look_up(
     if not isinstance(connector, ReadsCampaigns):
         raise UnexpectedResponse(f"{connector.title} has no call that reads one campaign")
     request = connector.build_lookup(campaign_id, related_input)
-    response = await account.transport.send_idempotent(request, permit)
+    response = await account.transport.send_idempotent(request, permit, ProviderCall.LOOKUP)
     return await run_parser(response, connector.parse_lookup, response, campaign_id)
 
 
@@ -97,7 +98,9 @@ async def _look_up_in_lists(
             continue
         try:
             async with _permit_to_read(account, ends_at) as permit:
-                response = await account.transport.send_idempotent(request, permit)
+                response = await account.transport.send_idempotent(
+                    request, permit, ProviderCall.SEARCH
+                )
             is_wanted = partial(_is_one_of, wanted)
             page = await run_parser(response, parse_page, connector, response, None, is_wanted)
             results |= {campaign.id: campaign for campaign in page.campaigns}

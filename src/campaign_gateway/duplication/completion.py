@@ -33,6 +33,7 @@ from campaign_gateway.model import (
     Rejected,
     WarningCode,
 )
+from campaign_gateway.observe.events import ProviderCall, completion_done, completion_failed
 from campaign_gateway.transport.errors import NoResponse
 from campaign_gateway.transport.rate_limit import Permit
 from campaign_gateway.transport.worker import run_parser
@@ -109,44 +110,38 @@ async def complete_copy(
     `LedgerUnavailable`; then all steps are retried.
     """
     assert duplication.campaign is not None, "a CREATED duplication has a copy"
-    intent, lookup_response = call.intent, None
+    lookup_response = None
     copy = Created(duplication.campaign, warnings=duplication.warnings)
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            with _log_failures(intent):
+            with _report_failures(call):
                 copy, lookup_response = await _read(call, permit, copy)
             if any(
                 remark.code is WarningCode.NAME_NOT_APPLIED and _is_pending(remark)
                 for remark in copy.warnings
             ):
-                with _log_failures(intent):
+                with _report_failures(call):
                     copy = await _rename(call, permit, copy, lookup_response)
     now = ledger.now()
     if now - (duplication.settled_at or now) >= RETRY_FOR:
         copy = with_final_warnings(call.account, copy)
     retry_at = now + timedelta(seconds=call.account.timing.completion_retry_interval)
     is_pending = has_pending_steps(copy.warnings)
-    state = ", ".join(remark.code for remark in copy.warnings) or "complete"
-    log.info("duplication %s: copy %s is %s", intent.id, copy.campaign.id, state)
-    return (
-        await ledger.update_copy(duplication, copy, retry_at if is_pending else None) or duplication
-    )
+    updated = await ledger.update_copy(duplication, copy, retry_at if is_pending else None)
+    if updated is not None and not is_pending:
+        completion_done(call.account.health, updated)
+    return updated or duplication
 
 
 @contextmanager
-def _log_failures(intent: Intent) -> Iterator[None]:
-    """Log any failure of a step: the copy exists and is recorded already."""
+def _report_failures(call: CopyCall) -> Iterator[None]:
+    """Report any failure of a step: the copy exists and is recorded already."""
     try:
         yield
     except (NoResponse, UnexpectedResponse, Refused) as failure:
-        log.warning(
-            "the copy of duplication %s at %s is not complete: %s",
-            intent.id,
-            intent.account,
-            failure,
-        )
+        completion_failed(call.account.health, call.intent.id, failure)
     except Exception:
-        log.exception("a bug in the gateway, duplication %s", intent.id)
+        log.exception("a bug in the gateway, duplication %s", call.intent.id)
 
 
 async def _read(
@@ -160,7 +155,9 @@ async def _read(
     if not isinstance(connector, ReadsCampaigns):
         return copy, None
     lookup = connector.build_lookup(copy.campaign.id, call.copy_input)
-    lookup_response = await call.account.transport.send_idempotent(lookup, permit)
+    lookup_response = await call.account.transport.send_idempotent(
+        lookup, permit, ProviderCall.LOOKUP
+    )
     campaign = await run_parser(
         lookup_response, connector.parse_lookup, lookup_response, copy.campaign.id
     )
@@ -180,7 +177,7 @@ async def _rename(
     connector = call.account.connector
     assert isinstance(connector, RenamesCopies), "only such connectors have this warning"
     request = connector.build_rename(call.copy_input, copy.campaign.id, lookup_response)
-    response = await call.account.transport.send_idempotent(request, permit)
+    response = await call.account.transport.send_idempotent(request, permit, ProviderCall.RENAME)
     refusal = await run_parser(response, connector.parse_rename, response)
     copy = _without(copy, WarningCode.NAME_NOT_APPLIED)
     if refusal is None:

@@ -21,6 +21,7 @@ from campaign_gateway.duplication.campaign_reads import look_up, parse_page
 from campaign_gateway.duplication.intents import CopyCall, recorded_call
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.model import Campaign, Duplication, DuplicationStatus, Intent, is_same_id
+from campaign_gateway.observe.events import ProviderCall
 from campaign_gateway.transport.rate_limit import Permit
 from campaign_gateway.transport.worker import run_parser
 
@@ -103,7 +104,7 @@ async def search_copies(call: CopyCall, permit: Permit, now: Callable[[], dateti
     for _ in range(PAGES_A_SEARCH):
         asked_at = now()
         request = connector.build_search(call.copy_input, cursor)
-        response = await transport.send_idempotent(request, permit)
+        response = await transport.send_idempotent(request, permit, ProviderCall.SEARCH)
         clock_offset = _clock_offset(response, asked_at)
         page = await run_parser(response, parse_page, connector, response, cursor, is_match)
         campaigns += page.campaigns

@@ -36,6 +36,15 @@ from campaign_gateway.model import (
     Timing,
     WarningCode,
 )
+from campaign_gateway.observe.events import (
+    ProviderCall,
+    SettledBy,
+    ledger_failed,
+    ledger_worked,
+    outcome_settled,
+    search_done,
+    search_failed,
+)
 from campaign_gateway.transport.errors import NoResponse
 from campaign_gateway.transport.rate_limit import CallKind, Permit
 from campaign_gateway.transport.worker import run_parser
@@ -65,8 +74,9 @@ async def reconcile(accounts: Mapping[str, Account], ledger: Ledger, timing: Tim
                         asyncio.create_task(check_one(accounts, ledger, duplication))
                         for duplication in due
                     }
+                ledger_worked(ledger.health)
             except LedgerUnavailable as failure:
-                log.error("the ledger cannot be used: %s", failure)
+                ledger_failed(ledger.health, failure)
             await asyncio.sleep(timing.reconcile_interval)
             checks = {check for check in checks if not check.done()}
     finally:
@@ -86,9 +96,11 @@ async def check_one(
         async with account.rate_limiter.acquire(CallKind.CHECK, timeout, CALLS_A_CHECK) as permit:
             await _check(account, permit, ledger, duplication)
     except Refused as refusal:
-        log.warning("duplication %s could not be checked yet: %s", duplication.intent.id, refusal)
-    except (KeyConflict, LedgerUnavailable) as failure:
-        log.error("duplication %s could not be recorded: %s", duplication.intent.id, failure)
+        search_failed(account.health, duplication.intent.id, refusal)
+    except KeyConflict:
+        log.error("duplication %s has lost its record", duplication.intent.id)
+    except LedgerUnavailable as failure:
+        ledger_failed(ledger.health, failure)
 
 
 async def _check(
@@ -111,7 +123,7 @@ async def _complete(
     try:
         call = recorded_call(account, duplication)
     except UnreadableInput as failure:
-        log.error("duplication %s could not be checked: %s", duplication.intent.id, failure)
+        search_failed(account.health, duplication.intent.id, failure)
         await _postpone(account, ledger, duplication, ())
     else:
         timeout = permit.ends_at - asyncio.get_running_loop().time()
@@ -124,10 +136,10 @@ async def _search(
     result = await search(account, permit, ledger, duplication)
     if result.copy is not None:
         copy = without_completion(account, duplication.intent, result.copy)
-        if await ledger.settle_from_evidence(
-            duplication, copy, Evidence.INFERRED, ledger.now(), None
-        ):
-            log.info("duplication %s is campaign %s", duplication.intent.id, copy.campaign.id)
+        now = ledger.now()
+        settled = await ledger.settle_from_evidence(duplication, copy, Evidence.INFERRED, now, None)
+        if settled is not None:
+            outcome_settled(settled, SettledBy.SEARCH, now)
             return
     if result.candidates and result.candidates != duplication.candidates:
         log.warning(
@@ -146,7 +158,7 @@ async def search(
     Raises `LedgerUnavailable`.
     """
     finding = find_copy(account, permit, ledger, duplication)
-    result = await _check_with_timeout(permit, duplication, finding)
+    result = await _check_with_timeout(account, permit, duplication, finding)
     return result or SearchResult(candidates=duplication.candidates)
 
 
@@ -154,7 +166,7 @@ async def _check_progress(
     account: Account, permit: Permit, ledger: Ledger, duplication: Duplication
 ) -> None:
     progress = _progress(account, permit, duplication)
-    outcome = await _check_with_timeout(permit, duplication, progress)
+    outcome = await _check_with_timeout(account, permit, duplication, progress)
     if outcome is None or isinstance(outcome, Accepted):
         await _postpone(account, ledger, duplication, ())
         return
@@ -165,7 +177,8 @@ async def _check_progress(
     settled = await ledger.settle(
         duplication.intent, outcome, now, next_check_at, duplication.preexisting_ids
     )
-    log.info("duplication %s is %s", duplication.intent.id, settled.status)
+    if settled.status is not duplication.status:
+        outcome_settled(settled, SettledBy.PROGRESS, now)
     if settled.status is DuplicationStatus.ACCEPTED:
         # The campaign is another duplication's copy, so an operator has to decide.
         await _postpone(account, ledger, duplication, ())
@@ -180,7 +193,7 @@ async def _progress(
         raise UnexpectedResponse(f"{connector.title} has no call that reports a copy's progress")
     copy_input = recorded_call(account, duplication).copy_input
     request = connector.build_progress(copy_input, copy.id)
-    response = await account.transport.send_idempotent(request, permit)
+    response = await account.transport.send_idempotent(request, permit, ProviderCall.PROGRESS)
     outcome = await run_parser(response, connector.parse_progress, copy_input, copy.id, response)
     if isinstance(outcome, Rejected) and isinstance(connector, ReadsCampaigns):
         # A failed copy may have left a campaign.
@@ -202,23 +215,25 @@ async def _postpone(
 
 
 async def _check_with_timeout(
-    permit: Permit, duplication: Duplication, check: Awaitable[Checked]
+    account: Account, permit: Permit, duplication: Duplication, check: Awaitable[Checked]
 ) -> Checked | None:
-    """Return the check's result, or log its failure and return None.
+    """Return the check's result, or report its failure and return None.
 
     Raises `LedgerUnavailable`.
     """
     try:
         async with asyncio.timeout_at(permit.ends_at):
-            return await check
-    except (NoResponse, UnexpectedResponse, Refused, TimeoutError) as failure:
-        log.warning("duplication %s could not be checked: %s", duplication.intent.id, failure)
-    except UnreadableInput as failure:
-        # No later check by this version of the gateway can succeed.
-        log.error("duplication %s cannot be checked: %s", duplication.intent.id, failure)
+            result = await check
+    except (NoResponse, UnexpectedResponse, UnreadableInput, Refused) as failure:
+        search_failed(account.health, duplication.intent.id, failure)
+    except TimeoutError:
+        search_failed(account.health, duplication.intent.id, "timeout")
     except LedgerUnavailable:
         raise
     except Exception:
         # A bug that one record triggers must not stop the checks of all the others.
         log.exception("duplication %s could not be checked", duplication.intent.id)
+    else:
+        search_done(account.health)
+        return result
     return None

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.model import Timing
+from campaign_gateway.observe.events import ledger_failed
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ async def retain(ledger: Ledger, keep: timedelta, remember: timedelta, timing: T
             if expired or forgotten:
                 log.info("%s duplications expired, %s were deleted", expired, forgotten)
         except LedgerUnavailable as failure:
-            log.error("the ledger cannot be used: %s", failure)
+            ledger_failed(ledger.health, failure)
         await asyncio.sleep(timing.retention_interval)
 
 

@@ -1,7 +1,6 @@
 """One call, straight down and straight up: an intent, its record, or its one attempt."""
 
 import asyncio
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -35,9 +34,8 @@ from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.engine import CommitUncertain, LedgerUnavailable
 from campaign_gateway.ledger.ledger import Blocked, KeyHeld, NotBegun, NothingToOverride
 from campaign_gateway.model import Duplication, DuplicationStatus, Intent, Refused, UserError
+from campaign_gateway.observe.events import ledger_failed, ledger_worked, refused, replayed
 from campaign_gateway.transport.rate_limit import CallKind
-
-log = logging.getLogger(__name__)
 
 MADE = {DuplicationStatus.ACCEPTED, DuplicationStatus.CREATED}
 
@@ -108,6 +106,7 @@ class Duplicator:
         duplication of the same copy. It lets the gateway make another copy although that one may
         exist.
         """
+        account: Account | None = None
         try:
             if Right.COPY not in caller.rights:
                 raise Refused(MAY_NOT_COPY)
@@ -115,16 +114,19 @@ class Duplicator:
             try:
                 account = choose_account(accounts, provider, copy_input.account)
             except Refused as refusal:
-                return await self._replay_without_account(
+                result = await self._replay_without_account(
                     caller.scope, key, provider, copy_input, refusal
                 )
-            if Right.ACTIVATE not in caller.rights and _activates(account, copy_input):
-                raise Refused(MAY_NOT_ACTIVATE)
-            return await self._join_or_start(
-                new_call(caller, key, account, copy_input, override_of)
-            )
+            else:
+                if Right.ACTIVATE not in caller.rights and _activates(account, copy_input):
+                    raise Refused(MAY_NOT_ACTIVATE)
+                result = await self._join_or_start(
+                    new_call(caller, key, account, copy_input, override_of)
+                )
         except Refused as refusal:
-            return DuplicationResult(error=refusal.error)
+            result = DuplicationResult(error=refusal.error)
+        _report(caller, provider, account, copy_input, result)
+        return result
 
     async def _run(self, call: CopyCall, *, is_late: bool) -> DuplicationResult:
         """Replay the record of a key, or make its one attempt. This is the key's task.
@@ -140,7 +142,7 @@ class Duplicator:
         except Refused as refusal:
             return DuplicationResult(error=refusal.error)
         except LedgerUnavailable as failure:
-            log.error("the ledger cannot be used: %s", failure)
+            ledger_failed(self._ledger.health, failure)
             return DuplicationResult(error=LEDGER_UNREADABLE)
 
     async def _attempt(
@@ -195,9 +197,10 @@ class Duplicator:
                 task.add_done_callback(self._marking.discard)
                 raise
             except LedgerUnavailable as failure:
-                log.error("the ledger cannot be used: %s", failure)
+                ledger_failed(self._ledger.health, failure, is_intent=True)
                 raise Refused(LEDGER_UNWRITABLE) from None
         if isinstance(result, Duplication):
+            ledger_worked(self._ledger.health, is_intent=True)
             self.quotas.count(call.intent)
         return result
 
@@ -228,7 +231,7 @@ class Duplicator:
         try:
             record = await self._ledger.find(scope, key)
         except LedgerUnavailable as failure:
-            log.error("the ledger cannot be used: %s", failure)
+            ledger_failed(self._ledger.health, failure)
             return DuplicationResult(error=LEDGER_UNREADABLE)
         if record is None:
             raise refusal
@@ -294,6 +297,29 @@ class Duplicator:
         """Respond to all waiting callers now, although their calls still run."""
         if not self._end.done():
             self._end.set_result(None)
+
+
+def _report(
+    caller: Caller,
+    provider: str,
+    account: Account | None,
+    copy_input: CopyInput,
+    result: DuplicationResult,
+) -> None:
+    """Report a request that made no attempt. The attempt reports itself, once for all who wait."""
+    if result.error is not None:
+        refused(
+            result.error,
+            caller=caller.name,
+            person=caller.person,
+            provider=provider,
+            requested_account=copy_input.account,
+            source=str(copy_input.campaign_id),
+            blocked_by=result.duplication,
+            health=account.health if account else None,
+        )
+    elif result.replayed and result.duplication is not None:
+        replayed(result.duplication)
 
 
 def _activates(account: Account, copy_input: CopyInput) -> bool:

@@ -35,6 +35,7 @@ from campaign_gateway.graphql_http.request import (
     read_parameters,
 )
 from campaign_gateway.graphql_http.variables import check_variables, without_value
+from campaign_gateway.observe.correlation import response_members
 
 log = logging.getLogger(__name__)
 
@@ -173,6 +174,7 @@ def _response(
     content: Mapping[str, object],
     headers: Mapping[str, str] | None = None,
 ) -> Response:
+    content = {**content, **response_members()}
     body = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
     return Response(
         # A caller can send the escape of a lone surrogate, which is a character in no encoding.

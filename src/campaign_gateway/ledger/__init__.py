@@ -7,6 +7,7 @@ from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.ledger.ledger import Ledger
 from campaign_gateway.ledger.sqlite import SqliteEngine
 from campaign_gateway.model import DEFAULT_TIMING, Timing
+from campaign_gateway.observe.health import ledger_health
 
 __all__ = ["Ledger", "open_ledger"]
 
@@ -27,4 +28,4 @@ async def open_ledger(
         from campaign_gateway.ledger.postgres import PostgresEngine  # noqa: PLC0415 - an extra
 
         engine = await PostgresEngine.open(url, owner, timing, as_operator=as_operator)
-    return Ledger(engine, owner)
+    return Ledger(engine, owner, ledger_health(engine.kind, timing.problem_over_after))

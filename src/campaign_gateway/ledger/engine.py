@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from campaign_gateway.model import Duplication
 
@@ -44,6 +44,8 @@ class Engine(Protocol):
     transaction, unless `write_all` runs it. The engine replaces `{lock}` in a statement with its
     way to keep several gateways from choosing the same rows.
     """
+
+    kind: ClassVar[str]
 
     async def read(self, statement: str, values: Mapping[str, object]) -> Sequence[Row]: ...
 

@@ -19,6 +19,7 @@ from campaign_gateway.model import (
     Unknown,
     UserError,
 )
+from campaign_gateway.observe.health import Health
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +75,9 @@ class Ledger:
     its attempts.
     """
 
-    def __init__(self, engine: Engine, owner: str) -> None:
+    def __init__(self, engine: Engine, owner: str, health: Health) -> None:
         self.engine = engine
+        self.health = health
         self._owner = owner
 
     async def find(self, scope: str, key: str) -> Duplication | None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import chain, repeat
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -19,6 +19,7 @@ from campaign_gateway.ledger.connections import Connections, with_timeouts
 from campaign_gateway.ledger.engine import CommitUncertain, LedgerUnavailable
 from campaign_gateway.ledger.migrations import migrations
 from campaign_gateway.model import Timing
+from campaign_gateway.observe.events import taken_over
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,8 @@ class PostgresEngine:
     attempt is sent.
     """
 
+    kind: ClassVar = "postgresql"
+
     def __init__(self, pool: Connections, owner: str, timing: Timing) -> None:
         self._pool = pool
         self._owner = owner
@@ -126,6 +129,7 @@ class PostgresEngine:
         loop = asyncio.get_running_loop()
         watching_since = last_beat_at = loop.time()
         previous_warning = self._clock_warning()
+        is_failing = False
         while True:
             await asyncio.sleep(self._timing.heartbeat_interval)
             try:
@@ -137,6 +141,7 @@ class PostgresEngine:
                 elif previous_warning and not clock_warning:
                     log.info("this gateway's clock agrees with the database's again")
                 previous_warning = clock_warning
+                is_failing = False
                 # Right after an outage of the database, the heartbeats of all gateways are old.
                 if loop.time() - last_beat_at > self._timing.dead_after / 2:
                     watching_since = loop.time()
@@ -144,7 +149,9 @@ class PostgresEngine:
                 if last_beat_at - watching_since > self._timing.dead_after:
                     await self._take_over_abandoned()
             except LedgerUnavailable as failure:
-                log.error("this gateway cannot write its heartbeat: %s", failure)
+                if not is_failing:
+                    log.error("this gateway cannot write its heartbeat: %s", failure)
+                is_failing = True
             except Exception:
                 # If this task ended, other gateways would take over the attempts of this gateway.
                 log.exception("a bug in the gateway")
@@ -183,8 +190,7 @@ class PostgresEngine:
             "dead_after": dead_after,
             "valid_until": now + timedelta(seconds=dead_after / 2),
         }
-        for row in await self._run(statement, values):
-            log.warning("duplication %s is UNKNOWN: its gateway has stopped", row["id"])
+        taken_over(map(rows.parse_row, await self._run(statement, values)), now)
         await self._run(DELETE_STALE, {})
 
     async def read(self, statement: str, values: Mapping[str, object]) -> Rows:

@@ -170,7 +170,7 @@ WITH orphan AS (
 )
 UPDATE duplication SET status = 'UNKNOWN', error = :error, next_check_at = :now
 WHERE id IN (SELECT id FROM orphan)
-RETURNING id
+RETURNING *
 """
 
 # --- The reconciliation searches for the copy -----------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
 
 from campaign_gateway.ledger import rows, sql
 from campaign_gateway.ledger.disk_reserve import DiskReserve, open_descriptor
@@ -15,6 +15,7 @@ from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.ledger.file_modes import make_private, open_private
 from campaign_gateway.ledger.migrations import migrations
 from campaign_gateway.ledger.writer import Writer, exclusive_lock, sidecar
+from campaign_gateway.observe.events import taken_over
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ class SqliteEngine:
     newer version of the gateway has written it. With `as_operator`, the file is opened while a
     gateway holds it, for reads and manual resolutions.
     """
+
+    kind: ClassVar = "sqlite"
 
     def __init__(self, path: Path, owner: str, *, as_operator: bool = False) -> None:
         # Each path that leads to the same file must use the same lock file.
@@ -150,10 +153,12 @@ def _prepare(connection: sqlite3.Connection, path: Path, owner: str) -> None:
             f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;"
         )
     # Only the process that began an attempt sends it, and that process has ended.
-    connection.execute(
+    now = datetime.now(UTC)
+    orphans = connection.execute(
         _without_lock(sql.TAKE_OVER_ABANDONED.replace("{owner_is_dead}", OWNER_IS_DEAD)),
-        rows.abandoned_params(owner, datetime.now(UTC)),
+        rows.abandoned_params(owner, now),
     ).fetchall()
+    taken_over(map(rows.parse_row, orphans), now)
 
 
 def _require_version(connection: sqlite3.Connection, path: Path) -> None:

@@ -104,7 +104,6 @@ class Writer:
             return
         intents = [write for write in batch if write.is_intent]
         if intents and (failure := self._allocation_failure(intents)):
-            log.error("the ledger takes no new intents: %s", failure)
             _finish_all(intents, failure)
             batch = [write for write in batch if not write.is_intent]
         if batch:

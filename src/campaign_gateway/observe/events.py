@@ -5,7 +5,7 @@ of anything: ids, messages and codes of others are unbounded.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 
@@ -44,11 +44,14 @@ class CallFailure(StrEnum):
     CLOSED = "closed"
     # The gateway itself ended the call, for example because its caller's time was over.
     CANCELLED = "cancelled"
-    OTHER = "other"
+    MALFORMED_REQUEST = "malformed_request"
 
 
 UNREACHABLE = "UNREACHABLE"
 SEARCH_FAILED = "SEARCH_FAILED"
+COPY_INCOMPLETE = "COPY_INCOMPLETE"
+LEDGER_UNAVAILABLE = "LEDGER_UNAVAILABLE"
+NO_NEW_INTENTS = "NO_NEW_INTENTS"
 
 # Codes that mean that something is wrong with an account, and not with one request.
 _OF_REFUSALS = {
@@ -58,13 +61,33 @@ _OF_REFUSALS = {
 }
 _OF_OUTCOMES = _OF_REFUSALS | {ErrorCode.QUOTA_EXCEEDED}
 
-_UNREACHABLE_BY = set(CallFailure) - {CallFailure.CANCELLED}
+_UNREACHABLE_BY = set(CallFailure) - {CallFailure.CANCELLED, CallFailure.MALFORMED_REQUEST}
 
 # Statuses of a read that concern the account. Those of a copy are parsed by the connector.
 _READ_REFUSALS = {
     401: ErrorCode.AUTHENTICATION_FAILED,
     403: ErrorCode.PERMISSION_DENIED,
 }
+
+
+def started(version: str, ledger: str, callers: Sequence[str], accounts: Mapping[str, str]) -> None:
+    """Report what a starting gateway serves. `accounts` maps their names to their providers."""
+    log.info(
+        "campaign-gateway %s starts with %s, %s callers and %s accounts",
+        version,
+        ledger,
+        len(callers),
+        len(accounts),
+        extra={
+            "fields": {
+                "event": "started",
+                "version": version,
+                "ledger": ledger,
+                "callers": callers,
+                "accounts": accounts,
+            }
+        },
+    )
 
 
 def outcome_settled(
@@ -220,18 +243,54 @@ def _judge_read(health: Health, call: ProviderCall, http_status: int) -> None:
         health.works(*(f"{code} {call}" for code in _READ_REFUSALS.values()))
 
 
-def search_failed(health: Health, duplication: Duplication, reason: str) -> None:
-    """Report a check of an unsettled duplication that gave no result. It is repeated later."""
-    identifier = duplication.intent.id
-    health.fails(SEARCH_FAILED, f"duplication {identifier} cannot be checked: {reason}")
-    if log.isEnabledFor(logging.DEBUG):
-        fields = {"event": "search_failed", "duplication": identifier, **health.fields}
-        log.debug("duplication %s: %s", identifier, reason, extra={"fields": fields})
+def search_failed(health: Health, duplication_id: str, reason: object) -> None:
+    """Report a check of a duplication that gave no result. An unsettled one is checked again."""
+    health.fails(SEARCH_FAILED, f"duplication {duplication_id} could not be checked: {reason}")
 
 
 def search_done(health: Health) -> None:
-    """Report a check of an unsettled duplication, with or without a copy."""
+    """Report a check of a duplication, with or without a copy."""
     health.works(SEARCH_FAILED)
+
+
+def completion_failed(health: Health, duplication_id: str, reason: object) -> None:
+    """Report a step of the completion that failed. It is tried again for some minutes."""
+    message = f"the copy of duplication {duplication_id} is not complete yet: {reason}"
+    health.fails(COPY_INCOMPLETE, message)
+
+
+def completion_done(health: Health, duplication: Duplication) -> None:
+    """Report that the copy is recorded as complete, or as one that a person must complete."""
+    final = [warning.code for warning in duplication.warnings if warning.is_final]
+    if not final:
+        health.works(COPY_INCOMPLETE)
+        return
+    fields = {
+        "event": "copy_incomplete",
+        "duplication": duplication.intent.id,
+        "copy": duplication.campaign and duplication.campaign.id,
+        "warnings": final,
+        **health.fields,
+    }
+    log.warning(
+        "the copy of duplication %s stays incomplete: %s",
+        duplication.intent.id,
+        ", ".join(final),
+        extra={"fields": fields},
+    )
+
+
+def ledger_failed(health: Health, reason: object, *, is_intent: bool = False) -> None:
+    """Report that the ledger could not be used, or only that it took no new intent."""
+    if is_intent:
+        health.fails(NO_NEW_INTENTS, f"takes no new intents: {reason}")
+    else:
+        health.fails(LEDGER_UNAVAILABLE, f"cannot be used: {reason}")
+
+
+def ledger_worked(health: Health, *, is_intent: bool = False) -> None:
+    """Report that the ledger has been used, or also that it took a new intent."""
+    health.works(LEDGER_UNAVAILABLE, *([NO_NEW_INTENTS] if is_intent else []))
 
 
 def taken_over(duplications: Iterable[Duplication], now: datetime) -> None:

@@ -20,7 +20,8 @@ class _Open:
 
 
 class Health:
-    """What is wrong with `subject`, such as "account braze-eu". `fields` are in its log lines.
+    """What is wrong with `subject`, such as "account braze-eu:". It begins each message,
+    and `fields` are in each line.
 
     A problem is over when `quiet_seconds` have passed since it last worked, without a failure in
     between. Without that pause, a limit that is reached every second would be two lines a second.
@@ -50,7 +51,7 @@ class Health:
             return
         current.logged_at = now
         fields = {"event": "problem", "problem": problem, **self.fields}
-        log.warning("%s: %s", self._subject, reason, extra={"fields": fields})
+        log.warning("%s %s", self._subject, reason, extra={"fields": fields})
 
     def works(self, *problems: str) -> None:
         """Note that none of these problems is there now."""
@@ -73,10 +74,17 @@ class Health:
             **self.fields,
         }
         log.warning(
-            "%s: %s is over after %s failures in %s seconds",
-            self._subject,
-            problem,
+            "%s is over after %s failures in %s seconds",
+            f"{self._subject} {problem}",
             ended.failures,
             seconds,
             extra={"fields": fields},
         )
+
+
+def ledger_health(kind: str, quiet_seconds: float) -> Health:
+    return Health("the ledger", quiet_seconds, ledger=kind)
+
+
+def account_health(account: str, provider: str, quiet_seconds: float) -> Health:
+    return Health(f"account {account}:", quiet_seconds, account=account, provider=provider)

@@ -4,16 +4,16 @@ It reports whether a failed request was certainly not sent.
 """
 
 import asyncio
-import logging
 import os
 import random
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,12 +21,11 @@ import httpx
 
 from campaign_gateway.connectors.addresses import is_forbidden
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse
+from campaign_gateway.observe.events import CallFailure, ProviderCall, provider_called
+from campaign_gateway.observe.health import Health
 from campaign_gateway.transport.errors import AddressRefused, NoResponse, NotSent
 from campaign_gateway.transport.rate_limit import Permit
 from campaign_gateway.transport.redaction import create_redactor, redact_body
-
-log = logging.getLogger(__name__)
-
 
 # Bytes of a response body. A longer body counts as incomplete.
 COPY_RESPONSE_LIMIT = 1024 * 1024
@@ -57,6 +56,15 @@ class _Exchange:
                 await self.before_first_byte()
             self.may_have_sent = True
             self.permit.mark_sent()
+
+
+@dataclass
+class _Result:
+    """How a call ended. Both are None if nothing was called."""
+
+    http_status: int | None = None
+    failure: CallFailure | None = None
+    reason: str = ""
 
 
 @asynccontextmanager
@@ -106,8 +114,14 @@ class Transport:
     """Sends the requests of one account: one deadline per call, no redirects and no proxies."""
 
     def __init__(
-        self, secrets: Iterable[str], timeout_seconds: float, ca_file: str | None = None
+        self,
+        secrets: Iterable[str],
+        timeout_seconds: float,
+        ca_file: str | None = None,
+        *,
+        health: Health,
     ) -> None:
+        self._health = health
         self._timeout_seconds = timeout_seconds
         # Some providers repeat the secret when they reject it.
         self._redact = create_redactor(secrets)
@@ -142,7 +156,18 @@ class Transport:
         and `Refused` if the permit gets no turn.
         """
         await permit.wait_for_turn()
-        exchange = _Exchange(permit)
+        with self._reporting(ProviderCall.COPY) as result:
+            response = await self._send_once(request, _Exchange(permit), before_first_byte, result)
+            result.http_status = response.status
+            return response
+
+    async def _send_once(
+        self,
+        request: ProviderRequest,
+        exchange: _Exchange,
+        before_first_byte: Callable[[], Awaitable[None]],
+        result: _Result,
+    ) -> ProviderResponse:
         try:
             async with deadline(self._timeout_seconds) as mark_sent:
 
@@ -161,28 +186,53 @@ class Transport:
                         await asyncio.sleep(pause)
         except httpx.LocalProtocolError as error:
             # h11 rejects a malformed request before it writes any of it.
+            result.failure = CallFailure.MALFORMED_REQUEST
             raise NotSent("the request is malformed") from error
         except (httpx.HTTPError, TimeoutError, AddressRefused) as error:
             if exchange.response is not None:
                 return exchange.response
-            if exchange.may_have_sent:
-                raise NoResponse(_reason(request, error)) from error
-            raise NotSent(_reason(request, error)) from error
+            reason = _explain(request, error, result)
+            raise (NoResponse if exchange.may_have_sent else NotSent)(reason) from error
         raise AssertionError("the last try returns or raises")
 
-    async def send_idempotent(self, request: ProviderRequest, permit: Permit) -> ProviderResponse:
+    async def send_idempotent(
+        self, request: ProviderRequest, permit: Permit, call: ProviderCall = ProviderCall.OTHER
+    ) -> ProviderResponse:
         """Send a request that may be sent twice without harm.
 
         Raises `NoResponse`, and `Refused` if the permit gets no turn. The response may be long, so
         parse it with `run_parser`.
         """
         await permit.wait_for_turn()
+        with self._reporting(call) as result:
+            try:
+                async with deadline(self._timeout_seconds) as mark_sent:
+                    mark_sent()
+                    response = await self._exchange(request, _Exchange(permit), READ_RESPONSE_LIMIT)
+            except (httpx.HTTPError, TimeoutError, AddressRefused) as error:
+                raise NoResponse(_explain(request, error, result)) from error
+            result.http_status = response.status
+            return response
+
+    @contextmanager
+    def _reporting(self, call: ProviderCall) -> Iterator[_Result]:
+        """Report the call when it ends, as the caller has noted its result."""
+        began_at, result = monotonic(), _Result()
         try:
-            async with deadline(self._timeout_seconds) as mark_sent:
-                mark_sent()
-                return await self._exchange(request, _Exchange(permit), READ_RESPONSE_LIMIT)
-        except (httpx.HTTPError, TimeoutError, AddressRefused) as error:
-            raise NoResponse(_reason(request, error)) from error
+            yield result
+        except asyncio.CancelledError:
+            result.failure = CallFailure.CANCELLED
+            raise
+        finally:
+            if result.http_status is not None or result.failure is not None:
+                provider_called(
+                    self._health,
+                    call,
+                    monotonic() - began_at,
+                    http_status=result.http_status,
+                    failure=result.failure,
+                    reason=result.reason,
+                )
 
     async def _exchange(
         self, request: ProviderRequest, exchange: _Exchange, limit: int
@@ -255,22 +305,31 @@ def _cached_tls_context(
     return ssl.create_default_context(cafile=ca_file)
 
 
-def _reason(request: ProviderRequest, error: Exception) -> str:
+def _explain(request: ProviderRequest, error: Exception, result: _Result) -> str:
+    """Return the failure in words for callers, and note it in the result for the operator."""
+    result.failure, reason = _failure_of(error)
+    # The operator learns the host, and of an address also which one it is.
+    address = f" {error}" if isinstance(error, AddressRefused) else ""
+    result.reason = f"{reason}{address} ({urlsplit(request.url).netloc})"
+    return reason
+
+
+def _failure_of(error: Exception) -> tuple[CallFailure, str]:
     if failure := _tls_failure(error):
-        log.warning("no TLS connection to %s: %s", urlsplit(request.url).netloc, failure)
-        return failure
+        return CallFailure.TLS, failure
     match error:
         case AddressRefused():
-            log.warning("%s has the forbidden address %s", urlsplit(request.url).netloc, error)
-            return "the host has a link-local or metadata address"
+            reason = "the host has a link-local or metadata address"
+            return CallFailure.FORBIDDEN_ADDRESS, reason
         case httpx.ConnectError():
-            return "no connection"
+            return CallFailure.NO_CONNECTION, "no connection"
         case TimeoutError() | httpx.TimeoutException():
-            return "timeout"
+            return CallFailure.TIMEOUT, "timeout"
         case httpx.RemoteProtocolError():
-            return "the connection was closed, or the response was not HTTP"
+            reason = "the connection was closed, or the response was not HTTP"
+            return CallFailure.CLOSED, reason
         case _:
-            return "the connection failed"
+            return CallFailure.CLOSED, "the connection failed"
 
 
 # With these exceptions, the TLS library reports that it needs more bytes or that there are none.

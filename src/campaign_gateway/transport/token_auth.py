@@ -12,6 +12,7 @@ from campaign_gateway.connectors.contract import (
     UsesAccessTokens,
 )
 from campaign_gateway.model import DEFAULT_TIMING, Refused, Rejected
+from campaign_gateway.observe.events import ProviderCall
 from campaign_gateway.transport.client import Transport, deadline
 from campaign_gateway.transport.errors import NoResponse, NotSent
 from campaign_gateway.transport.rate_limit import Permit
@@ -80,17 +81,21 @@ class TokenTransport:
         )
         return await _redact(response, second)
 
-    async def send_idempotent(self, request: ProviderRequest, permit: Permit) -> ProviderResponse:
+    async def send_idempotent(
+        self, request: ProviderRequest, permit: Permit, call: ProviderCall = ProviderCall.OTHER
+    ) -> ProviderResponse:
         """Like `Transport.send_idempotent`.
 
         Also raises `UnexpectedResponse` if the response to the token request cannot be parsed.
         """
         first = await self._get_token(None, permit)
-        response = await self._transport.send_idempotent(self._authorize(request, first), permit)
+        authorized = self._authorize(request, first)
+        response = await self._transport.send_idempotent(authorized, permit, call)
         if not await run_parser(response, self._connector.rejects_token, response):
             return await _redact(response, first)
         second = await self._get_token(first, permit)
-        response = await self._transport.send_idempotent(self._authorize(request, second), permit)
+        authorized = self._authorize(request, second)
+        response = await self._transport.send_idempotent(authorized, permit, call)
         return await _redact(response, second)
 
     def _authorize(self, request: ProviderRequest, cached: _CachedToken) -> ProviderRequest:
@@ -114,7 +119,7 @@ class TokenTransport:
 
     async def _request_token(self, requested_at: float, permit: Permit) -> _CachedToken:
         request = self._connector.build_token_request()
-        response = await self._transport.send_idempotent(request, permit)
+        response = await self._transport.send_idempotent(request, permit, ProviderCall.TOKEN)
         token = await run_parser(response, self._connector.parse_token, response)
         if isinstance(token, Rejected):
             raise Refused(token.error)
