@@ -32,7 +32,7 @@ from campaign_gateway.model import DuplicationStatus, ErrorCode, Evidence, Retry
 from campaign_gateway.sandbox import emulators
 from campaign_gateway.server import connection
 from campaign_gateway.server.limits import ConnectionLimits
-from campaign_gateway.settings import LedgerSettings, ServerSettings, parse_settings
+from campaign_gateway.settings import LedgerSettings, LogSettings, ServerSettings, parse_settings
 from support.plain import NO_CAS
 from support.readmes import MAIN, READMES, REPOSITORY, Readme, code_blocks
 
@@ -191,6 +191,7 @@ def test_each_configuration_is_accepted(
         # The settings of the server and the ledger in an example are the defaults.
         assert settings.server == ServerSettings()
         assert settings.ledger == LedgerSettings()
+        assert settings.log == LogSettings()
 
 
 def test_configuration_has_an_account_of_every_provider() -> None:
@@ -205,6 +206,7 @@ def test_table_of_settings_has_every_setting_and_its_default() -> None:
     sections: dict[str, type[BaseModel]] = {
         "server": ServerSettings,
         "ledger": LedgerSettings,
+        "log": LogSettings,
         "callers.NAME": CallerSettings,
         "jwt": JwtSettings,
         "accounts.NAME": AccountSettings,

@@ -139,13 +139,13 @@ BUGS = [
         [
             Code(
                 "transport/client.py",
-                "Transport.send_once",
+                "Transport._send_once",
                 "(httpx.ConnectError, httpx.ConnectTimeout)",
                 "httpx.HTTPError",
             ),
             Code(
                 "transport/client.py",
-                "Transport.send_once",
+                "Transport._send_once",
                 "pause is None or exchange.may_have_sent or _tls_failure(error)",
                 "pause is None",
             ),

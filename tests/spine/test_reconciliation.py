@@ -30,6 +30,7 @@ from campaign_gateway.model import (
     Unknown,
     UserError,
 )
+from campaign_gateway.observe.events import ProviderCall
 from campaign_gateway.transport.errors import NoResponse
 from campaign_gateway.transport.rate_limit import CHECKS_AT_ONCE, Permit, RateLimiter
 from support.permits import free_permit
@@ -66,7 +67,9 @@ class Listing:
         page = self.campaigns[start : start + 2]
         return SearchPage(page, str(start + 2) if more else None)
 
-    async def send_idempotent(self, request: ProviderRequest, permit: Permit) -> ProviderResponse:
+    async def send_idempotent(
+        self, request: ProviderRequest, permit: Permit, call: ProviderCall
+    ) -> ProviderResponse:
         self.asked += 1
         # Like a server, it writes the header when the request arrives.
         headers = {"date": format_datetime(datetime.now(UTC))} | dict(self.headers)

@@ -235,7 +235,7 @@ async def test_gateway_needs_the_private_ca_of_its_provider(
     )
     assert response.message is not None
     assert f"Sonarly could not be reached ({NO_ISSUER})" in response.message
-    assert f"{provider.url.removeprefix('https://')}: {NO_ISSUER}" in output
+    assert f"{NO_ISSUER} ({provider.url.removeprefix('https://')})" in output
     assert (provider.requests, len(keys)) == (0, 0)
 
 

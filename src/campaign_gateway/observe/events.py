@@ -126,6 +126,7 @@ def outcome_settled(
                     "by": by,
                     "evidence": duplication.evidence,
                     "code": error and error.code,
+                    "reason": error and error.message,
                     "http_status": http_status,
                     "provider_code": error and error.provider_code,
                     "provider_message": error and error.provider_message,

@@ -89,7 +89,7 @@ class JsonFormatter(logging.Formatter):
         lowered = text.lower()
         if any(word in lowered for word in CREDENTIAL_WORDS):
             text = CREDENTIALS.sub(r"\1[redacted]", text)
-        return self.redact(text.encode("utf-8", "replace")).decode("utf-8", "replace")
+        return self.redact(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
 
 
 class TextFormatter(JsonFormatter):

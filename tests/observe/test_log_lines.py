@@ -1,0 +1,136 @@
+"""One line of the log: what it contains, and what no text of others can do to it."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from campaign_gateway.observe.health import Health
+from campaign_gateway.observe.log import (
+    FIELD_LENGTH,
+    FORMATTERS,
+    TRACEBACK_LENGTH,
+    JsonFormatter,
+    TextFormatter,
+)
+from campaign_gateway.transport.redaction import create_redactor
+
+SECRETS = ["sk_live_a\"b\\c'd_0123456789", "tok", "sk_live_2"]
+HOSTILE = [
+    'a\n{"level":"ERROR","message":"forged"}',
+    "a\r\n2026-11-28T00:00:00.000+00:00 ERROR gateway forged",
+    "\x1b]0;title\x07\x1b[2J\x9b31m",
+    "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\x00h",
+    "\u202eright-to-left\u200b",
+    "lone \ud800 surrogate",
+    'quote " backslash \\ ',
+    "x" * 5000,
+]
+
+
+def record(message: str, exception: Exception | None = None, **fields: object) -> logging.LogRecord:
+    info = None if exception is None else (type(exception), exception, exception.__traceback__)
+    made = logging.LogRecord("gateway", logging.INFO, __file__, 1, "%s", (message,), info)
+    made.fields = fields
+    return made
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_text_of_others_is_one_value_of_one_json_line(text: str) -> None:
+    line = JsonFormatter().format(record(text, ValueError(text), source=text, items=[text]))
+    assert line.isascii()
+    assert line.isprintable()
+    members = json.loads(line)
+    assert members["message"] == members["source"] == text[:FIELD_LENGTH]
+    assert members["level"] == "INFO"
+    assert text[:100].splitlines()[0] in members["traceback"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_text_of_others_is_in_one_line_of_text(text: str) -> None:
+    line = TextFormatter().format(record(text, source=text))
+    assert line.isprintable()
+    assert line.startswith("20")
+    traced = TextFormatter().format(record("failed", ValueError(text)))
+    first, *others = traced.split("\n")
+    assert first.endswith("failed")
+    assert others
+    for other in others:
+        assert other.startswith("    ")
+        assert other.isprintable()
+
+
+@pytest.mark.parametrize("formatter_type", FORMATTERS.values(), ids=FORMATTERS)
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("around", ["{}", "a\n{}\nb", "key={}&x", '"{}"', "https://a.example/{}"])
+def test_no_field_shows_a_secret(
+    formatter_type: type[JsonFormatter], secret: str, around: str
+) -> None:
+    formatter = formatter_type()
+    formatter.redact = create_redactor(SECRETS)
+    text = around.format(secret)
+    fields = {"source": text, "nested": {"texts": [text]}, "http_status": 201}
+    line = formatter.format(record(text, ValueError(text), **fields))
+    assert secret not in line
+    assert json.dumps(secret)[1:-1] not in line
+    assert line.count("[redacted]") >= 4
+    assert "201" in line
+
+
+def test_a_number_that_is_a_secret_is_removed() -> None:
+    formatter = JsonFormatter()
+    formatter.redact = create_redactor(["201"])
+    assert json.loads(formatter.format(record("a", http_status=201)))["http_status"] == "[redacted]"
+
+
+def test_a_field_that_is_none_is_left_out() -> None:
+    assert "code" not in json.loads(JsonFormatter().format(record("a", code=None)))
+
+
+def test_a_long_traceback_keeps_its_end() -> None:
+    text = "x" * (2 * TRACEBACK_LENGTH) + "the end"
+    members = json.loads(JsonFormatter().format(record("a", ValueError(text))))
+    assert len(members["traceback"]) == TRACEBACK_LENGTH
+    assert members["traceback"].endswith("the end")
+
+
+def test_a_line_of_text_has_the_fields_at_its_end() -> None:
+    line = TextFormatter().format(record("a message", account="braze-eu", reason="two words"))
+    assert re.fullmatch(
+        r'\S+\+00:00 INFO gateway a message account=braze-eu reason="two words"', line
+    )
+
+
+@contextmanager
+def lines_of(logger: str, caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    caplog.clear()
+    lines: list[str] = []
+    with caplog.at_level(logging.INFO, logger):
+        yield lines
+    lines += [each.getMessage() for each in caplog.records]
+
+
+async def test_a_problem_that_comes_and_goes_is_one_problem(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    health = Health("account a:", quiet_seconds=3600, account="a")
+    with lines_of("campaign_gateway", caplog) as lines:
+        for _ in range(100):
+            health.fails("RATE_LIMITED", "the limit is reached")
+            health.works("RATE_LIMITED", "UNREACHABLE")
+    assert lines == ["account a: the limit is reached"]
+
+
+async def test_a_problem_that_lasts_is_repeated_after_a_while(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("campaign_gateway.observe.health.monotonic", lambda: now)
+    health = Health("account a:", quiet_seconds=3600, account="a")
+    with lines_of("campaign_gateway", caplog) as lines:
+        for now in range(0, 1801, 60):
+            health.fails("UNREACHABLE", f"after {now}")
+    assert lines == [f"account a: after {seconds}" for seconds in (0, 600, 1200, 1800)]
