@@ -31,6 +31,7 @@ from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.model import DuplicationStatus
 from campaign_gateway.observe.events import started
 from campaign_gateway.observe.log import log_to_stderr
+from campaign_gateway.observe.traces import export_spans
 from campaign_gateway.sandbox.sandbox import run_sandbox
 from campaign_gateway.server.server import CannotListen, create_server, listen
 from campaign_gateway.settings import (
@@ -185,7 +186,11 @@ def _serve(arguments: argparse.Namespace) -> None:
     host = arguments.host or settings.server.host
     port = settings.server.port if arguments.port is None else arguments.port
     settings = settings.at(host, port)
-    asyncio.run(_serve_until_stopped(settings))
+    stop_traces = export_spans(_version())
+    try:
+        asyncio.run(_serve_until_stopped(settings))
+    finally:
+        stop_traces()
 
 
 async def _serve_until_stopped(settings: Settings) -> None:

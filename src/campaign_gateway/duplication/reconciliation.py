@@ -45,6 +45,7 @@ from campaign_gateway.observe.events import (
     search_done,
     search_failed,
 )
+from campaign_gateway.observe.traces import check_span
 from campaign_gateway.transport.errors import NoResponse
 from campaign_gateway.transport.rate_limit import CallKind, Permit
 from campaign_gateway.transport.worker import run_parser
@@ -94,7 +95,8 @@ async def check_one(
     # If it fails here, it is due again when this gateway's claim to it ends.
     try:
         async with account.rate_limiter.acquire(CallKind.CHECK, timeout, CALLS_A_CHECK) as permit:
-            await _check(account, permit, ledger, duplication)
+            with check_span(duplication.intent.id):
+                await _check(account, permit, ledger, duplication)
     except Refused as refusal:
         search_failed(account.health, duplication.intent.id, refusal)
     except KeyConflict:

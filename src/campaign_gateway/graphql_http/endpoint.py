@@ -36,6 +36,7 @@ from campaign_gateway.graphql_http.request import (
 )
 from campaign_gateway.graphql_http.variables import check_variables, without_value
 from campaign_gateway.observe.correlation import response_members
+from campaign_gateway.observe.traces import mark_failed, operation_span
 
 log = logging.getLogger(__name__)
 
@@ -149,19 +150,23 @@ class GraphQLOverHTTP:
             parameters.variables,
             introspection_disabled=not client.may_introspect,
         )
-        async with self._load.admit(document.cost):
-            result = execute(
-                self._schema,
-                document.ast,
-                context_value=self._context(request),
-                variable_values=dict(parameters.variables),
-                operation_name=parameters.operation_name,
-                max_coercion_errors=ERROR_LIMIT,
-                executor_class=BudgetedExecutor,
-                hide_suggestions=not client.may_introspect,
-            )
-            if isawaitable(result):
-                result = await result
+        name = operation.name.value if operation.name else None
+        with operation_span(operation.operation.value, name, request.scope["headers"]) as span:
+            async with self._load.admit(document.cost):
+                result = execute(
+                    self._schema,
+                    document.ast,
+                    context_value=self._context(request),
+                    variable_values=dict(parameters.variables),
+                    operation_name=parameters.operation_name,
+                    max_coercion_errors=ERROR_LIMIT,
+                    executor_class=BudgetedExecutor,
+                    hide_suggestions=not client.may_introspect,
+                )
+                if isawaitable(result):
+                    result = await result
+            if result.errors:
+                mark_failed(span, "GraphQLError")
         # Errors without a path come from the variables, before any field was executed.
         if result.data is None and result.errors and not any(error.path for error in result.errors):
             raise InvalidRequest({"message": without_value(error)} for error in result.errors)

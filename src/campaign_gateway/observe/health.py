@@ -20,7 +20,7 @@ class _Open:
 
 
 class Health:
-    """What is wrong with `subject`, such as "account braze-eu:". It begins each message,
+    """What is wrong with `subject`, such as "account main:". It begins each message,
     and `fields` are in each line.
 
     A problem is over when `quiet_seconds` have passed since it last worked, without a failure in

@@ -131,6 +131,6 @@ def log_to_stderr(format_name: str = "json", level: str = "info") -> JsonFormatt
     handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler])
     # httpx and httpcore log the URL of every call, and uvicorn its own start and stop.
-    for name in ("httpx", "httpcore", "uvicorn", "asyncio"):
+    for name in ("httpx", "httpcore", "uvicorn", "asyncio", "urllib3"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
     return formatter

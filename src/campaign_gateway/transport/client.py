@@ -18,11 +18,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+from opentelemetry.trace import Span
 
 from campaign_gateway.connectors.addresses import is_forbidden
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse
 from campaign_gateway.observe.events import CallFailure, ProviderCall, provider_called
 from campaign_gateway.observe.health import Health
+from campaign_gateway.observe.traces import call_span, mark_failed
 from campaign_gateway.transport.errors import AddressRefused, NoResponse, NotSent
 from campaign_gateway.transport.rate_limit import Permit
 from campaign_gateway.transport.redaction import create_redactor, redact_body
@@ -156,7 +158,7 @@ class Transport:
         and `Refused` if the permit gets no turn.
         """
         await permit.wait_for_turn()
-        with self._reporting(ProviderCall.COPY) as result:
+        with self._reporting(request, ProviderCall.COPY) as result:
             response = await self._send_once(request, _Exchange(permit), before_first_byte, result)
             result.http_status = response.status
             return response
@@ -204,7 +206,7 @@ class Transport:
         parse it with `run_parser`.
         """
         await permit.wait_for_turn()
-        with self._reporting(call) as result:
+        with self._reporting(request, call) as result:
             try:
                 async with deadline(self._timeout_seconds) as mark_sent:
                     mark_sent()
@@ -215,24 +217,27 @@ class Transport:
             return response
 
     @contextmanager
-    def _reporting(self, call: ProviderCall) -> Iterator[_Result]:
+    def _reporting(self, request: ProviderRequest, call: ProviderCall) -> Iterator[_Result]:
         """Report the call when it ends, as the caller has noted its result."""
         began_at, result = monotonic(), _Result()
-        try:
-            yield result
-        except asyncio.CancelledError:
-            result.failure = CallFailure.CANCELLED
-            raise
-        finally:
-            if result.http_status is not None or result.failure is not None:
-                provider_called(
-                    self._health,
-                    call,
-                    monotonic() - began_at,
-                    http_status=result.http_status,
-                    failure=result.failure,
-                    reason=result.reason,
-                )
+        with call_span(request.method, request.url, self._redact) as span:
+            try:
+                yield result
+            except asyncio.CancelledError:
+                result.failure = CallFailure.CANCELLED
+                raise
+            finally:
+                if result.http_status is not None or result.failure is not None:
+                    if span.is_recording():
+                        _describe(span, self._health, call, result)
+                    provider_called(
+                        self._health,
+                        call,
+                        monotonic() - began_at,
+                        http_status=result.http_status,
+                        failure=result.failure,
+                        reason=result.reason,
+                    )
 
     async def _exchange(
         self, request: ProviderRequest, exchange: _Exchange, limit: int
@@ -303,6 +308,17 @@ def _cached_tls_context(
         # It reads SSL_CERT_FILE and SSL_CERT_DIR, and nothing else of the environment.
         return httpx.create_ssl_context()
     return ssl.create_default_context(cafile=ca_file)
+
+
+def _describe(span: Span, health: Health, call: ProviderCall, result: _Result) -> None:
+    span.set_attributes({f"campaign_gateway.{name}": text for name, text in health.fields.items()})
+    span.set_attribute("campaign_gateway.call", call)
+    if result.http_status is not None:
+        span.set_attribute("http.response.status_code", result.http_status)
+        if result.http_status >= 400:
+            mark_failed(span, str(result.http_status))
+    elif result.failure is not None:
+        mark_failed(span, result.failure)
 
 
 def _explain(request: ProviderRequest, error: Exception, result: _Result) -> str:
