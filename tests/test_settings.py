@@ -6,7 +6,14 @@ import pytest
 
 from campaign_gateway import settings as settings_module
 from campaign_gateway.connectors.registry import CONNECTORS
-from campaign_gateway.settings import Settings, SettingsError, load_ledger_settings, load_settings
+from campaign_gateway.settings import (
+    LogSettings,
+    Settings,
+    SettingsError,
+    load_ledger_settings,
+    load_log_settings,
+    load_settings,
+)
 
 COMPLETE = """
 [server]
@@ -120,6 +127,9 @@ def test_every_error_is_listed_with_its_place_and_what_to_do(tmp_path: Path) -> 
         port = 99999
         [ledger]
         url = "mysql://secret-password@host"
+        [log]
+        format = "xml"
+        levle = "info"
         [accounts.a]
         provider = "brase"
         [accounts.b]
@@ -144,6 +154,8 @@ def test_every_error_is_listed_with_its_place_and_what_to_do(tmp_path: Path) -> 
         "server.host: String should have at least 1 character",
         "server.port: Input should be less than or equal to 65535",
         'ledger.url: must look like "sqlite:///campaign-gateway.db" or "postgresql://host/db"',
+        "log.format: Input should be 'json' or 'text'",
+        "log.levle: unknown setting; did you mean level?",
         f"accounts.a.provider: must be one of {PROVIDERS}",
         "accounts.b.apikey: unknown setting; did you mean api_key?",
         "accounts.b.api_key: missing; add it to [accounts.b]",
@@ -275,3 +287,15 @@ def test_invalid_ledger_settings_are_rejected(
     assert errors(tmp_path, f"{account}[ledger]\n{url}\n") == [
         "ledger.url: PostgreSQL needs: pip install 'campaign-gateway[postgres]'"
     ]
+
+
+def test_log_is_read_alone_and_its_errors_are_left_to_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text('[log]\nformat = "text"\n[accounts.a]\nprovider = "no such"\n')
+    assert load_log_settings(path) == LogSettings(format="text")
+    monkeypatch.setenv("CAMPAIGN_GATEWAY_LOG__LEVEL", "debug")
+    assert load_log_settings(path) == LogSettings(format="text", level="debug")
+    monkeypatch.setenv("CAMPAIGN_GATEWAY_LOG__LEVEL", "loud")
+    assert load_log_settings(path) == LogSettings()

@@ -51,6 +51,7 @@ class Run:
     responses: dict[str, httpx.Response] = field(default_factory=dict)
     raw: str = ""
     lines: list[dict[str, Any]] = field(default_factory=list)
+    text: str = ""
     after_the_kill: list[dict[str, Any]] = field(default_factory=list)
 
     def correlation_id(self, name: str) -> str:
@@ -168,7 +169,9 @@ async def run_gateways(folder: Path) -> Run:
         await gateway.stop()
         run.raw = gateway.output()
         run.lines = lines_of(run.raw)
-        gateway = await listening(launch(config, {"timing": TIMING}))
+        as_text = config.with_name("text.toml")
+        as_text.write_text(f'{config.read_text("utf-8")}[log]\nformat = "text"\n', "utf-8")
+        gateway = await listening(launch(as_text, {"timing": TIMING}))
         async with client_of(gateway, run) as client:
             killed = asyncio.create_task(client.copy("killed", "held-before-copy", "main"))
             async with asyncio.timeout(20):
@@ -177,6 +180,7 @@ async def run_gateways(folder: Path) -> Run:
             gateway.signal(signal.SIGKILL)
             with pytest.raises(httpx.HTTPError):
                 await killed
+        run.text = gateway.output()
         async with serving(config, {"timing": TIMING}) as gateway:
             run.after_the_kill = lines_of(gateway.output())
     return run
@@ -206,6 +210,16 @@ def test_the_start_shows_what_is_served(run: Run) -> None:
     assert started["version"] == version("campaign-gateway")
     assert (started["ledger"], started["callers"]) == ("sqlite", ["web-team"])
     assert started["accounts"] == dict.fromkeys(["main", "refused", "listing", "down"], "sonarly")
+
+
+def test_text_has_the_same_fields(run: Run) -> None:
+    (started,) = (line for line in run.text.splitlines() if "event=started" in line)
+    assert re.fullmatch(
+        r"\S+\+00:00 INFO campaign_gateway\.observe\.events campaign-gateway \S+ starts with "
+        r"sqlite, .* event=started version=\S+ ledger=sqlite "
+        r'callers=\["web-team"\] accounts=\{.*\}',
+        started,
+    )
 
 
 def test_an_outcome_has_its_line(run: Run) -> None:
