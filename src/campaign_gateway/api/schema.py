@@ -110,7 +110,11 @@ class Query:
         recorded = await queries.duplication_by_key(info.context, idempotency_key)
         return None if recorded is None else Duplication.from_model(recorded)
 
-    @strawberry.field(description="All duplications, newest first, in pages.")
+    @strawberry.field(
+        description="All duplications, newest first, in pages. A page of a filtered list may have "
+        "fewer entries than requested, or none, while `hasNextPage` is true: continue from "
+        "`endCursor`."
+    )
     async def duplications(
         self,
         info: Info,

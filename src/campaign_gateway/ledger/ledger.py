@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 # How often a response that names a campaign of another duplication is recorded again.
 TRIES = 10
 
+# How many records a page filters. SQLite needs a few milliseconds for them.
+SCAN_LIMIT = 20_000
+
 
 @dataclass(frozen=True, slots=True)
 class Begun:
@@ -96,6 +99,26 @@ class Ledger:
         """Return the newest records first, from behind the cursor if there is one."""
         values = rows.selection_params(scope, selection, limit, before)
         return await self._all(sql.listing(values), values)
+
+    async def page(
+        self, scope: str, selection: Selection, limit: int, before: Cursor | None
+    ) -> tuple[Sequence[Duplication], Cursor | None]:
+        """Return records of one caller, newest first, and where to continue if there may be more.
+
+        A filter may match few of many records. So a page filters up to `SCAN_LIMIT` of them, and
+        has fewer than `limit` records if it then ends.
+        """
+        # One more than requested shows whether there are more.
+        values = rows.selection_params(scope, selection, limit + 1, before)
+        is_filtered = not sql.FILTERS.isdisjoint(values)
+        if is_filtered:
+            values["scanned"] = SCAN_LIMIT
+        records = await self._all(sql.listing(values), values)
+        if len(records) > limit:
+            last = records[limit - 1]
+            return records[:limit], (last.requested_at, last.intent.id)
+        ends = await self.engine.read(sql.scan_end(values), values) if is_filtered else []
+        return records, rows.parse_cursor(ends[0]) if ends else None
 
     async def begin(
         self, intent: Intent, now: datetime, preexisting_ids: tuple[str, ...] | None

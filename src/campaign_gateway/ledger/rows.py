@@ -228,6 +228,10 @@ def to_micros(time: datetime) -> int:
     return (time - EPOCH) // timedelta(microseconds=1)
 
 
+def parse_cursor(row: Row) -> Cursor:
+    return from_micros(row["requested_at"]), row["id"]
+
+
 def parse_row(row: Row) -> Duplication:
     return Duplication(
         intent=Intent(

@@ -276,25 +276,49 @@ WHERE scope = :scope AND expired = 0 AND id IN ({_placeholders(values, "id")})
 """
 
 
+# For the values of these names, records are filtered one by one.
+FILTERS = frozenset({"provider", "account", "status0"})
+
+# An index finds the records of these conditions.
+_INDEXED = {
+    "scope": "scope = :scope",
+    "before_id": "(requested_at, id) < (:before, :before_id)",
+    "since": "requested_at >= :since",
+    "until": "requested_at < :until",
+}
+
+
 def listing(values: Mapping[str, object]) -> str:
-    """Return the statement for a page, with one condition for each of the values."""
-    conditions = {
-        "scope": "scope = :scope",
-        "before_id": "(requested_at, id) < (:before, :before_id)",
+    """Return the statement for a page, with one condition for each of the values.
+
+    If `scanned` is among them, only so many of the newest records that an index finds are filtered.
+    """
+    filters = {
         "provider": "provider = :provider",
         "account": "account = :account",
-        "since": "requested_at >= :since",
-        "until": "requested_at < :until",
         "status0": f"status IN ({_placeholders(values, 'status')})",
     }
-    where = " AND ".join(
-        ["expired = 0", *(conditions[name] for name in conditions if name in values)]
-    )
-    return f"""
-SELECT {_LIST_COLUMNS} FROM duplication
-WHERE {where}
-{_NEWEST} LIMIT :limit
-"""
+    chosen = " AND ".join(["true", *(filters[name] for name in filters if name in values)])
+    if "scanned" in values:
+        newest = f"SELECT id, provider, account, status {_newest_indexed(values)} LIMIT :scanned"
+        where = f"id IN (SELECT id FROM ({newest}) AS newest WHERE {chosen})"
+    else:
+        where = f"{_indexed(values)} AND {chosen}"
+    return f"SELECT {_LIST_COLUMNS} FROM duplication WHERE {where} {_NEWEST} LIMIT :limit"
+
+
+def scan_end(values: Mapping[str, object]) -> str:
+    """Return the statement for the place of the last record that `listing` filters."""
+    return f"SELECT requested_at, id {_newest_indexed(values)} LIMIT 1 OFFSET :scanned - 1"
+
+
+def _newest_indexed(values: Mapping[str, object]) -> str:
+    return f"FROM duplication WHERE {_indexed(values)} {_NEWEST}"
+
+
+def _indexed(values: Mapping[str, object]) -> str:
+    conditions = [_INDEXED[name] for name in _INDEXED if name in values]
+    return " AND ".join(["expired = 0", *conditions])
 
 
 def related_by_copy(values: Mapping[str, object]) -> str:
