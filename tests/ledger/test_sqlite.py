@@ -600,9 +600,7 @@ def reads_of_a_caller() -> dict[str, tuple[str, Mapping[str, object]]]:
 
 
 # Each index, as far as it must be used.
-SEARCHED = re.compile(
-    r"\(id=\?\)|\(scope=\?|\(account=\? AND (campaign_id|source_campaign_id)=\?\)"
-)
+SEARCHED = re.compile(r"\(id=\?\)|\(scope=\?|\(account=\? AND (campaign_id|source_campaign_id)=\?")
 
 
 @pytest.mark.parametrize("name", reads_of_a_caller())

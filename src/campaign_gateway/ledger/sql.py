@@ -309,9 +309,9 @@ AND {_IS_VISIBLE}
 """
 
 
-RELATED_BY_SOURCE = f"""
+RELATED_BY_SOURCE = """
 SELECT * FROM duplication
-WHERE account = :account AND source_campaign_id = :campaign_id AND {_IS_VISIBLE}
+WHERE scope = :scope AND account = :account AND source_campaign_id = :campaign_id AND expired = 0
 LIMIT 1
 """
 
