@@ -255,6 +255,10 @@ RETURNING *
 
 # --- Callers read records -------------------------------------------------------------------------
 
+# `IS TRUE` keeps SQLite from searching by these conditions, which match nearly every row. It would
+# do so for a list of ids.
+_IS_VISIBLE = "(scope = :scope AND expired = 0) IS TRUE"
+
 # The input may be long, and serves only requests to the provider.
 _LIST_COLUMNS = """
     id, attempt_id, scope, key, fingerprint, provider, account, source_campaign_id, requested_name,
@@ -272,7 +276,7 @@ def get(scope: str | None) -> str:
 def get_all(values: Mapping[str, object]) -> str:
     return f"""
 SELECT {_LIST_COLUMNS} FROM duplication
-WHERE scope = :scope AND expired = 0 AND id IN ({_placeholders(values, "id")})
+WHERE id IN ({_placeholders(values, "id")}) AND {_IS_VISIBLE}
 """
 
 
@@ -324,8 +328,8 @@ def _indexed(values: Mapping[str, object]) -> str:
 def related_by_copy(values: Mapping[str, object]) -> str:
     return f"""
 SELECT * FROM duplication
-WHERE scope = :scope AND account = :account AND expired = 0
-AND campaign_id IN ({_placeholders(values, "campaign")})
+WHERE account = :account AND campaign_id IN ({_placeholders(values, "campaign")})
+AND {_IS_VISIBLE}
 """
 
 
