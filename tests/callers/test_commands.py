@@ -1,8 +1,6 @@
 """The commands and settings of callers, as an operator uses them."""
 
 import re
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from campaign_gateway.ledger import open_ledger
 from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.model import Intent
 from campaign_gateway.settings import Settings, SettingsError, parse_settings
-from support.commands import Command, running
+from support.commands import Command, run, running
 from support.plain import NO_CAS
 
 ACCOUNT = """
@@ -30,11 +28,6 @@ key = { env = "WEB_TEAM_KEY_HASH" }
 accounts = ["outreach"]
 may = ["copy", "read"]
 """
-
-
-def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "campaign_gateway", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def configuration(folder: Path, text: str) -> str:

@@ -4,8 +4,6 @@ import http.server
 import json
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,15 +14,11 @@ import httpx
 import pytest
 
 from campaign_gateway.api.schema import client_sdl, federation_sdl
+from support.commands import run as gateway
 from support.plain import NO_CAS
 
 SECRET = "sk_live_e2e_0123456789"
 GROUP = 'accountGroupId: "g1", audienceId: "a1"'
-
-
-def gateway(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "campaign_gateway", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def duplicate(url: str, fields: str, key: str) -> dict[str, Any]:

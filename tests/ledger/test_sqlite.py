@@ -366,7 +366,7 @@ async def test_failed_commit_fails_every_caller_and_leaves_the_ledger_usable(
     attempts = [intent(f"k{number}") for number in range(5)]
     with connected(path) as blocker:
         blocker.execute("BEGIN IMMEDIATE")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             results = await asyncio.gather(
                 *(ledger.begin(intent, NOW, None) for intent in attempts), return_exceptions=True
             )
@@ -416,7 +416,7 @@ async def test_failed_statement_rolls_back_its_whole_commit(
             *(ledger.begin(intent, NOW, None) for intent in attempts[1:]),
             return_exceptions=True,
         )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         assert all(isinstance(result, LedgerUnavailable) for result in await writing)
     assert await ledger.list(None, Selection(), 10, None) == []
     assert not connection_of(ledger).in_transaction
@@ -439,7 +439,7 @@ async def test_closed_ledger_raises_unavailable(
     await ledger.close()
     with pytest.raises(LedgerUnavailable):
         await ledger.find("everyone", "k")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(40):
         with pytest.raises(LedgerUnavailable):
             await ledger.begin(intent("k"), NOW, None)
 

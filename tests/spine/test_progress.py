@@ -288,7 +288,7 @@ async def test_restarted_gateway_continues_to_check_the_copy(
     # The caller gets no response, and the record is written.
     ledger.ledger.settle = halt
     asking = asyncio.create_task(gateway.ask())
-    await asyncio.wait_for(received.wait(), 10)
+    await asyncio.wait_for(received.wait(), 40)
     await gateway.crash()
     await asyncio.wait([asking])
     record = await gateway.recorded()
@@ -304,7 +304,7 @@ async def test_crash_during_a_check_loses_nothing(open_gateway: Open, ledger: An
     before = await gateway.copy()
     received = gateway.provider.hang("progress")
     checking = asyncio.create_task(gateway.check())
-    await asyncio.wait_for(received.wait(), 10)
+    await asyncio.wait_for(received.wait(), 40)
     checking.cancel()
     await asyncio.wait([checking])
     await ledger.reopen()
