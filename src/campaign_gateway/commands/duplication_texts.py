@@ -55,7 +55,7 @@ def description(
     duplication: Duplication, history: Sequence[Change], command: Callable[[str], str]
 ) -> str:
     """Describe a duplication. `command` returns the operator's command line up to its id."""
-    lines = [*_fields(duplication), "", "history", *map(_change, history)]
+    lines = [*_fields(duplication), "", "history", *map(change_line, history)]
     if next_steps := list(_next_steps(duplication, command)):
         lines += ["", *next_steps]
     return "".join(f"{line}\n" for line in lines)
@@ -100,7 +100,7 @@ def candidate_line(candidate: Campaign) -> str:
     return f"{candidate.id}  {one_line(candidate.name)}{created}"
 
 
-def _change(change: Change) -> str:
+def change_line(change: Change) -> str:
     at = in_utc(change.at) if change.at else "at an unknown time"
     source = SOURCES.get(change.evidence) if change.evidence else None
     if change.note:

@@ -17,6 +17,7 @@ from campaign_gateway.commands.arguments import add_config, config_of, program
 from campaign_gateway.commands.duplication_texts import (
     as_json,
     candidate_line,
+    change_line,
     comparison,
     description,
     history_json,
@@ -29,6 +30,7 @@ from campaign_gateway.duplication.manual_resolution import (
     doubts_about_copy,
     get,
     get_unsettled,
+    get_withdrawable,
     read_copy,
     reopen,
     require_free,
@@ -233,10 +235,10 @@ def _reopen(arguments: argparse.Namespace) -> None:
     log_to_stderr()
 
     async def check(ledger: Ledger) -> _Checked:
-        duplication = await get(ledger, arguments.id)
-        copy = f" as campaign {duplication.campaign.id}" if duplication.campaign else ""
-        result = f"duplication {arguments.id} is {duplication.status}{copy}"
-        return _Checked(f"{result}\n", "Withdraw this result, so that it is UNKNOWN again?")
+        await get_withdrawable(ledger, arguments.id)
+        *_, last = await ledger.history(arguments.id)
+        question = "Withdraw this result, so that it is UNKNOWN again?"
+        return _Checked(f"duplication {arguments.id}\n{change_line(last)}\n", question)
 
     _, note = _decide(arguments, check)
     _with_ledger(arguments, lambda ledger: reopen(ledger, arguments.id, note))

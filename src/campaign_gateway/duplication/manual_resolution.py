@@ -76,6 +76,24 @@ async def get_unsettled(ledger: Ledger, duplication_id: str) -> Duplication:
     return duplication
 
 
+async def get_withdrawable(ledger: Ledger, duplication_id: str) -> Duplication:
+    """Return a duplication whose result an operator can withdraw. Raises `CannotResolve`."""
+    duplication = await get(ledger, duplication_id)
+    if duplication.evidence is not Evidence.OPERATOR:
+        evidence = f" (evidence: {duplication.evidence})" if duplication.evidence else ""
+        raise CannotResolve(
+            f"{duplication_id} is {duplication.status}{evidence}: it has no result of an operator "
+            "to withdraw"
+        )
+    if later := await ledger.built_on(duplication):
+        raise CannotResolve(
+            f"{duplication_id} cannot be reopened: since its result was recorded, duplication "
+            f"{later} has been made or settled in a way that depends on it. Show that one, and "
+            "check at the provider what both have made"
+        )
+    return duplication
+
+
 # What is true of the copy
 
 
@@ -189,23 +207,10 @@ async def resolve_as_not_created(ledger: Ledger, duplication_id: str, note: Oper
 
 async def reopen(ledger: Ledger, duplication_id: str, note: OperatorNote) -> None:
     """Withdraw an operator's result. Raises `CannotResolve`."""
-    duplication = await get(ledger, duplication_id)
-    if duplication.evidence is not Evidence.OPERATOR:
-        evidence = f" (evidence: {duplication.evidence})" if duplication.evidence else ""
-        raise CannotResolve(
-            f"{duplication_id} is {duplication.status}{evidence}: it has no result of an operator "
-            "to withdraw"
-        )
-    if await ledger.reopen(duplication, REOPENED, ledger.now(), note):
-        _log(duplication, "UNKNOWN again", note)
-        return
-    if later := await ledger.built_on(duplication):
-        raise CannotResolve(
-            f"{duplication_id} cannot be reopened: since its result was recorded, duplication "
-            f"{later} has been made or settled in a way that depends on it. Show that one, and "
-            "check at the provider what both have made"
-        )
-    raise CannotResolve(f"{duplication_id} was changed just now; show it again")
+    duplication = await get_withdrawable(ledger, duplication_id)
+    if not await ledger.reopen(duplication, REOPENED, ledger.now(), note):
+        raise CannotResolve(f"{duplication_id} was changed just now; show it again")
+    _log(duplication, "UNKNOWN again", note)
 
 
 def _log(duplication: Duplication, status: str, note: OperatorNote) -> None:
