@@ -349,7 +349,9 @@ def test_without_a_terminal_the_command_shows_what_to_add(run: Run, operator: Op
     assert operator.record(lost).status is DuplicationStatus.UNKNOWN
 
 
-@pytest.mark.parametrize("typed", ["", "\n", "n\n", "yep\n", "y\n", "y\n\n", "y\n" + "x" * 1001])
+@pytest.mark.parametrize(
+    "typed", ["", "\nlooked\n", "n\nlooked\n", "yep\nlooked\n", "y\n", "y\n\n", "y\n" + "x" * 1001]
+)
 def test_nothing_is_recorded_without_a_yes_and_a_reason(
     run: Run, operator: Operator, typed: str
 ) -> None:

@@ -178,6 +178,8 @@ async def test_operator_withdraws_a_result_and_records_another(
         Change(at(20), UNKNOWN, error=WITHDRAWN, note=BEN),
         Change(at(30), CREATED, Evidence.OPERATOR, "c9", note=ANN),
     ]
+    # The operator who still sees the first result does not withdraw the second.
+    assert await ledger.reopen(absent, WITHDRAWN, at(35), BEN) is None
     # The note is the operator's alone, and not of the response that follows.
     await ledger.settle(absent.intent, Rejected(REFUSED), at(40), None)
     assert (await ledger.history(absent.intent.id))[-1].note is None
