@@ -105,13 +105,15 @@ def change_line(change: Change) -> str:
     source = SOURCES.get(change.evidence) if change.evidence else None
     if change.note:
         source = f"{one_line(change.note.operator)} (reason: {one_line(change.note.reason)})"
+    # After an operator's reason, the message for callers has nothing new.
+    error = None if change.note else change.error
     parts = [
         f"by {source}" if source else "",
         f"campaign {change.campaign_id}" if change.campaign_id else "",
-        f"{change.error.code}: {change.error.message}" if change.error else "",
+        f"{error.code}: {error.message}" if error else "",
     ]
     details = "; ".join(part for part in parts if part)
-    return f"  {at:<20} {change.status:<11}  {details}".rstrip()
+    return f"  {at:<20}  {change.status:<11}  {details}".rstrip()
 
 
 def _next_steps(duplication: Duplication, command: Callable[[str], str]) -> Iterator[str]:
