@@ -43,7 +43,7 @@ async def test_withdrawn_result_blocks_the_same_copy_and_is_searched_again(
     lost = await gateway.lose()
     await manual_resolution.resolve_as_not_created(gateway.ledger, lost.intent.id, NOTE)
     assert retry_of(await gateway.ask()) is Retry.NEW_KEY
-    await manual_resolution.reopen(gateway.ledger.ledger, lost.intent.id, NOTE)
+    await manual_resolution.withdraw(gateway.ledger.ledger, await gateway.recorded(), NOTE)
     # The same key was REJECTED a moment ago. The caller who follows NEW_KEY only now is held back.
     again = await gateway.ask()
     assert again.replayed
@@ -56,7 +56,7 @@ async def test_withdrawn_result_blocks_the_same_copy_and_is_searched_again(
     assert (found.status, found.evidence) == (DuplicationStatus.CREATED, Evidence.INFERRED)
     assert gateway.provider.count("copy") == 1
     with pytest.raises(CannotResolve, match="no result of an operator"):
-        await manual_resolution.reopen(gateway.ledger.ledger, lost.intent.id, NOTE)
+        await manual_resolution.withdraw(gateway.ledger.ledger, await gateway.recorded(), NOTE)
 
 
 async def test_provider_s_job_is_followed_again_after_a_withdrawn_result(
@@ -66,7 +66,7 @@ async def test_provider_s_job_is_followed_again_after_a_withdrawn_result(
     job = await gateway.copy()
     assert job.status is DuplicationStatus.ACCEPTED
     await manual_resolution.resolve_as_not_created(gateway.ledger, job.intent.id, NOTE)
-    await manual_resolution.reopen(gateway.ledger.ledger, job.intent.id, NOTE)
+    await manual_resolution.withdraw(gateway.ledger.ledger, await gateway.recorded(), NOTE)
     assert await gateway.check() == 1
     assert (await gateway.recorded()).status is DuplicationStatus.UNKNOWN
     assert job.campaign is not None
@@ -91,6 +91,19 @@ async def test_result_is_refused_if_another_was_recorded_during_the_question(
     ):
         with pytest.raises(CannotResolve, match="is CREATED already"):
             await recording
+
+
+async def test_operator_withdraws_only_the_result_that_was_shown(open_gateway: Open) -> None:
+    gateway = await open_gateway(Copying)
+    gateway.provider.faults["copy"].append("cut-after-copy")
+    lost, ledger = await gateway.lose(), gateway.ledger.ledger
+    await manual_resolution.resolve_as_not_created(ledger, lost.intent.id, NOTE)
+    shown = await gateway.recorded()
+    await manual_resolution.withdraw(ledger, shown, NOTE)
+    await manual_resolution.resolve_as_created(ledger, lost.intent.id, Campaign("c1"), NOTE)
+    with pytest.raises(CannotResolve, match="was changed just now"):
+        await manual_resolution.withdraw(ledger, shown, NOTE)
+    assert (await gateway.recorded()).status is DuplicationStatus.CREATED
 
 
 async def test_provider_without_lookup_is_not_asked(open_gateway: Open) -> None:

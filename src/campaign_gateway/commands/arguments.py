@@ -1,11 +1,17 @@
-"""Arguments that several commands have."""
+"""Arguments that several commands have, and the ledger that they lead to."""
 
 import argparse
+import asyncio
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
-from campaign_gateway.settings import SettingsError
+from campaign_gateway.ledger import Ledger, open_ledger
+from campaign_gateway.settings import SettingsError, load_ledger_settings
+
+Result = TypeVar("Result")
 
 
 def add_config(command: argparse.ArgumentParser) -> None:
@@ -31,3 +37,19 @@ def program() -> list[str]:
     if script.name == "campaign-gateway":
         return [str(script)]
     return [sys.executable, "-m", "campaign_gateway"]
+
+
+def with_ledger(
+    arguments: argparse.Namespace, work: Callable[[Ledger], Awaitable[Result]]
+) -> Result:
+    """Open the configured ledger for `work`, while gateways may use it too."""
+    url = load_ledger_settings(config_of(arguments)).url.get_secret_value()
+
+    async def open_and_work() -> Result:
+        ledger = await open_ledger(url, as_operator=True)
+        try:
+            return await work(ledger)
+        finally:
+            await ledger.close()
+
+    return asyncio.run(open_and_work())

@@ -205,11 +205,11 @@ async def resolve_as_not_created(ledger: Ledger, duplication_id: str, note: Oper
     _log(duplication, "REJECTED", note)
 
 
-async def reopen(ledger: Ledger, duplication_id: str, note: OperatorNote) -> None:
-    """Withdraw an operator's result. Raises `CannotResolve`."""
-    duplication = await get_withdrawable(ledger, duplication_id)
-    if not await ledger.reopen(duplication, REOPENED, ledger.now(), note):
-        raise CannotResolve(f"{duplication_id} was changed just now; show it again")
+async def withdraw(ledger: Ledger, shown: Duplication, note: OperatorNote) -> None:
+    """Withdraw the result that was shown to the operator. Raises `CannotResolve`."""
+    duplication = await get_withdrawable(ledger, shown.intent.id)
+    if not await ledger.reopen(shown, REOPENED, ledger.now(), note):
+        raise CannotResolve(f"{shown.intent.id} was changed just now; show it again")
     _log(duplication, "UNKNOWN again", note)
 
 
