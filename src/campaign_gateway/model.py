@@ -238,12 +238,36 @@ class Duplication:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorNote:
+    """Which operator changed a record, and why. Callers do not see it."""
+
+    operator: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A state that a duplication has or had, since `at`.
+
+    `at` is None if an earlier version of the gateway recorded the state without its time.
+    """
+
+    at: datetime | None
+    status: DuplicationStatus
+    evidence: Evidence | None = None
+    campaign_id: str | None = None
+    error: UserError | None = None
+    note: OperatorNote | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """Which duplications to list; None does not filter. `since` is included, `until` is not."""
 
     statuses: tuple[DuplicationStatus, ...] | None = None
     provider: str | None = None
     account: str | None = None
+    caller: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 

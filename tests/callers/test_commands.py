@@ -9,10 +9,10 @@ import pytest
 
 from campaign_gateway.callers.caller import Caller, Right
 from campaign_gateway.callers.keys import create_key
-from campaign_gateway.duplication.manual_resolution import listing, show
+from campaign_gateway.commands.duplication_texts import description, listing
 from campaign_gateway.ledger import open_ledger
 from campaign_gateway.ledger.ids import new_id
-from campaign_gateway.model import Intent
+from campaign_gateway.model import Intent, Selection
 from campaign_gateway.settings import Settings, SettingsError, parse_settings
 from support.commands import Command, run, running
 from support.plain import NO_CAS
@@ -130,11 +130,12 @@ async def test_operator_sees_who_requested_a_copy(tmp_path: Path) -> None:
             caller=caller.name, person=person,
         )  # fmt: skip
         await ledger.begin(intent, ledger.now(), None)
-    header, *rows = await listing(ledger, None)
+    records = await ledger.list(None, Selection(), 10, None)
+    header, *rows = listing(records).splitlines()
     assert header.split()[:4] == ["ID", "STATUS", "REQUESTED", "CALLER"]
     assert all(" web-team " in row for row in rows)
-    shown = [line for row in rows for line in await show(ledger, row.split()[0], "resolve")]
-    requested_by = [line.split(None, 2)[2] for line in shown if line.startswith("requested by")]
+    shown = "".join(description(record, [], lambda verb: verb) for record in records)
+    requested_by = re.findall(r"^requested by +(.*)$", shown, re.MULTILINE)
     assert requested_by == ["web-team", "web-team for ann@example.com"]
     await ledger.close()
 

@@ -3,6 +3,7 @@
 import http.server
 import json
 import re
+import shlex
 import signal
 import threading
 import time
@@ -18,6 +19,8 @@ from support.commands import run as gateway
 from support.plain import NO_CAS
 
 SECRET = "sk_live_e2e_0123456789"
+# What a script adds, because it cannot be asked.
+SURE = ("--yes", "--why", "looked at the provider")
 GROUP = 'accountGroupId: "g1", audienceId: "a1"'
 
 
@@ -315,18 +318,20 @@ def test_operator_settles_unknown_duplications_while_the_gateway_runs(
 
         for source in ("c1", "C1"):
             assert "is the source campaign, so it cannot be the copy" in error_of(
-                "resolve", made, "--created", source
+                "resolve", made, "--created", source, *SURE
             )
-        assert "letters, digits" in error_of("resolve", made, "--created", "../c7")
-        shown = output_of("resolve", made, "--created", "c7")
+        assert "letters, digits" in error_of("resolve", made, "--created", "../c7", *SURE)
+        shown = output_of("resolve", made, "--created", "c7", "--unchecked", *SURE)
         assert re.search(r"^status +CREATED$", shown, re.MULTILINE)
         assert re.search(r"^evidence +OPERATOR$", shown, re.MULTILINE)
-        assert "is the copy of another duplication" in error_of(
-            "resolve", absent, "--created", "c7"
+        assert f"is the copy of another duplication, {made}" in error_of(
+            "resolve", absent, "--created", "c7", *SURE
         )
-        # The operator pastes the command that `show` prints.
-        assert re.search(r"^status +REJECTED$", shell(absent_command), re.MULTILINE)
-        assert "is REJECTED already" in error_of("resolve", absent, "--created", "c8")
+        # The operator pastes the command that `show` prints, and adds what a script needs.
+        line = shlex.join(["--unchecked", *SURE])
+        shown = shell(f"{absent_command} {line}")
+        assert re.search(r"^status +REJECTED$", shown, re.MULTILINE)
+        assert "is REJECTED already" in error_of("resolve", absent, "--created", "c8", *SURE)
         assert "there is no duplication 123" in error_of("show", "123")
         assert len(output_of("list").splitlines()) == 1
         assert len(output_of("list", "--all").splitlines()) == 3

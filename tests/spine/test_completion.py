@@ -25,6 +25,7 @@ from campaign_gateway.model import (
     DuplicationStatus,
     ErrorCode,
     Evidence,
+    OperatorNote,
     Timing,
     Unknown,
     UserError,
@@ -47,6 +48,7 @@ from support.waiting import until_async
 
 NAME_NOT_APPLIED, DETAILS_UNKNOWN = WarningCode.NAME_NOT_APPLIED, WarningCode.DETAILS_UNKNOWN
 NOW = datetime.now(UTC)
+NOTE = OperatorNote("ann", "seen in the list")
 LOST = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no response"))
 
 Open = Callable[..., Awaitable[StubGateway]]
@@ -591,7 +593,9 @@ async def test_copy_named_by_an_operator_is_not_renamed(open_gateway: Open) -> N
     gateway.provider.faults["copy"].append("cut-before-copy")
     lost = await gateway.lose()
     other = gateway.provider.add("elsewhere", "By hand")
-    await manual_resolution.resolve_as_created(gateway.ledger, lost.intent.id, other)
+    await manual_resolution.resolve_as_created(
+        gateway.ledger, lost.intent.id, Campaign(other), NOTE
+    )
     # The operator chose this campaign, so its name is not changed.
     assert await gateway.due() == []
     assert (await gateway.recorded()).warnings == ()
@@ -607,7 +611,9 @@ async def test_operator_s_resolution_during_a_search_is_kept(
     other = gateway.provider.add("elsewhere", "By hand")
 
     async def resolve() -> None:
-        await manual_resolution.resolve_as_created(gateway.ledger, lost.intent.id, other)
+        await manual_resolution.resolve_as_created(
+            gateway.ledger, lost.intent.id, Campaign(other), NOTE
+        )
 
     gateway.provider.meanwhile["list"] = resolve
     assert await gateway.check() == 1
