@@ -23,6 +23,7 @@ from campaign_gateway.api.schema import build_schema
 from campaign_gateway.callers.authentication import Authentication, Callers, caller_of
 from campaign_gateway.callers.caller import Caller, Right, scope_of
 from campaign_gateway.callers.key_set import LOAD_SECONDS, SIZE_LIMIT, KeySetUnavailable
+from campaign_gateway.checks.watch import AccountChecks
 from campaign_gateway.duplication.reconciliation import reconcile
 from campaign_gateway.duplication.retention import retain
 from campaign_gateway.duplication.service import Duplicator
@@ -129,6 +130,7 @@ async def create_app(
     keep = timedelta(days=settings.ledger.keep_days)
     remember = timedelta(days=settings.ledger.remember_days)
 
+    checks = AccountChecks(accounts, timing)
     # The ledger's clock, because this machine's may be wrong: what has ended for one gateway must
     # have ended for all of them.
     callers = Callers(
@@ -141,6 +143,7 @@ async def create_app(
             _supervise(lambda: reconcile(accounts, ledger, timing), timing.restart_pause),
             _supervise(lambda: retain(ledger, keep, remember, timing), timing.restart_pause),
             _supervise(duplicator.quotas.measure_for_ever, timing.restart_pause),
+            _supervise(checks.check_for_ever, timing.restart_pause),
         ]
         gateway.background_tasks.extend(asyncio.create_task(task) for task in background_tasks)
         callers.start()
@@ -161,7 +164,7 @@ async def create_app(
     public_paths = {"/healthz", *(page_paths() if settings.server.has_graphiql else ())}
     authentication = Middleware(Authentication, callers=callers, public_paths=public_paths)
     app = Starlette(
-        routes=_routes(gateway, settings, notes or {}),
+        routes=_routes(gateway, checks, settings, notes or {}),
         middleware=[*([cors] if has_cors else []), authentication],
         lifespan=lifespan,
     )
@@ -172,7 +175,10 @@ async def create_app(
 
 
 def _routes(
-    gateway: Gateway, settings: Settings, notes: Mapping[str, Iterable[str]]
+    gateway: Gateway,
+    checks: AccountChecks,
+    settings: Settings,
+    notes: Mapping[str, Iterable[str]],
 ) -> list[BaseRoute]:
     async def root(_request: Request) -> Response:
         # A path alone, because a request may name any host.
@@ -188,7 +194,11 @@ def _routes(
             warnings = await gateway.ledger.check()
         except LedgerUnavailable as failure:
             return PlainTextResponse(f"the ledger cannot be used: {failure}\n", 503)
-        return PlainTextResponse("".join(["ready\n", *(f"warning: {text}\n" for text in warnings)]))
+        lines = ["ready", *(f"warning: {text}" for text in warnings)]
+        # A provider that fails is no reason to take this gateway out of service.
+        if "accounts" in request.query_params:
+            lines += checks.lines(gateway.accounts_of(caller_of(request)))
+        return PlainTextResponse("\n".join(lines) + "\n")
 
     def client(request: Request) -> Client:
         caller = caller_of(request)
