@@ -54,6 +54,7 @@ class Gateway:
     accounts: Mapping[str, Account]
     ledger: Ledger
     duplicator: Duplicator
+    checks: AccountChecks
     deadline: float
     background_tasks: list[asyncio.Task[None]] = field(default_factory=list)
     # Made once for each caller.
@@ -126,11 +127,11 @@ async def create_app(
     quotas = {scope_of(name): caller.quota for name, caller in settings.callers.items()}
     deadline = settings.server.deadline_seconds
     duplicator = Duplicator(ledger, deadline, quotas)
-    gateway = Gateway(accounts, ledger, duplicator, deadline)
+    checks = AccountChecks(accounts, timing)
+    gateway = Gateway(accounts, ledger, duplicator, checks, deadline)
     keep = timedelta(days=settings.ledger.keep_days)
     remember = timedelta(days=settings.ledger.remember_days)
 
-    checks = AccountChecks(accounts, timing)
     # The ledger's clock, because this machine's may be wrong: what has ended for one gateway must
     # have ended for all of them.
     callers = Callers(
@@ -164,7 +165,7 @@ async def create_app(
     public_paths = {"/healthz", *(page_paths() if settings.server.has_graphiql else ())}
     authentication = Middleware(Authentication, callers=callers, public_paths=public_paths)
     app = Starlette(
-        routes=_routes(gateway, checks, settings, notes or {}),
+        routes=_routes(gateway, settings, notes or {}),
         middleware=[*([cors] if has_cors else []), authentication],
         lifespan=lifespan,
     )
@@ -175,10 +176,7 @@ async def create_app(
 
 
 def _routes(
-    gateway: Gateway,
-    checks: AccountChecks,
-    settings: Settings,
-    notes: Mapping[str, Iterable[str]],
+    gateway: Gateway, settings: Settings, notes: Mapping[str, Iterable[str]]
 ) -> list[BaseRoute]:
     async def root(_request: Request) -> Response:
         # A path alone, because a request may name any host.
@@ -197,7 +195,7 @@ def _routes(
         lines = ["ready", *(f"warning: {text}" for text in warnings)]
         # A provider that fails is no reason to take this gateway out of service.
         if "accounts" in request.query_params:
-            lines += checks.lines(gateway.accounts_of(caller_of(request)))
+            lines += gateway.checks.lines(gateway.accounts_of(caller_of(request)))
         return PlainTextResponse("\n".join(lines) + "\n")
 
     def client(request: Request) -> Client:

@@ -6,9 +6,8 @@ import random
 from collections.abc import Iterable, Mapping
 
 from campaign_gateway.accounts import Account
-from campaign_gateway.checks.account_check import AccountCheck, check_account
+from campaign_gateway.checks.account_check import AccountCheck, check_accounts
 from campaign_gateway.checks.report import status_line
-from campaign_gateway.connectors.contract import ShowsAccess
 from campaign_gateway.model import DEFAULT_TIMING, Timing
 
 log = logging.getLogger(__name__)
@@ -27,21 +26,15 @@ class AccountChecks:
         return [status_line(name, self._last.get(name)) for name in names]
 
     async def check_for_ever(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            for account in self._accounts.values():
-                if isinstance(account.connector, ShowsAccess):
-                    tasks.create_task(self._check_for_ever(account))
-
-    async def _check_for_ever(self, account: Account) -> None:
-        # Replicas that start together must not read at the same moment.
-        await asyncio.sleep(self._timing.account_check_delay * random.uniform(0.5, 1.5))  # noqa: S311 - no secret depends on it
+        await _sleep_about(self._timing.account_check_delay)
         while True:
             try:
-                self._keep(await check_account(account))
+                for check in await check_accounts(self._accounts.values()):
+                    self._keep(check)
             except Exception:
-                # The supervisor would repeat it soon, and all checks with it.
-                log.exception("the check of account %s has failed", account.name)
-            await asyncio.sleep(self._timing.account_check_interval * random.uniform(0.8, 1.2))  # noqa: S311 - no secret depends on it
+                # The supervisor would repeat it after a second, and providers count the reads.
+                log.exception("the check of the accounts has failed")
+            await _sleep_about(self._timing.account_check_interval)
 
     def _keep(self, check: AccountCheck) -> None:
         """Keep the result. Log what is wrong when it begins, and that it has ended."""
@@ -53,3 +46,8 @@ class AccountChecks:
                 log.warning("account %s: %s", check.account, problem.text)
         if known and check.is_ok:
             log.warning("account %s: the check finds nothing wrong any more", check.account)
+
+
+async def _sleep_about(seconds: float) -> None:
+    # Replicas that start together must not read at the same moment for ever.
+    await asyncio.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311 - no secret depends on it
