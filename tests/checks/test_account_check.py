@@ -1,6 +1,7 @@
 """The check of one account against providers that fail, and what it makes of the permissions."""
 
 import asyncio
+import json
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -115,6 +116,19 @@ async def test_failing_provider_has_its_own_problem(open_at: OpenAt, failure: st
     assert [problem.code for problem in check.problems] == [code]
     refused = code is ProblemCode.SECRET_REFUSED
     assert check.secret is (Secret.REFUSED if refused else Secret.UNKNOWN)
+
+
+async def test_words_of_a_hostile_provider_make_no_line_of_their_own(open_at: OpenAt) -> None:
+    faked = "\x1b[2J\naccount tried: ok"
+    error = {"code": faked, "title": faked, "detail": faked, "message": faked}
+    body = json.dumps({"errors": [error], "message": faked, "title": faked, "detail": faked})
+    async with provider(responding(body.encode(), b"401 No")) as url:
+        for name in ("klaviyo", "mailchimp", "braze"):
+            settings = {"instance": None} if name == "braze" else {}
+            check = await check_account(open_at(name, url, api_key="key-us21", **settings))
+            (problem,) = check.problems
+            assert "account tried: ok" in problem.text
+            assert problem.text.isprintable()
 
 
 @pytest.mark.parametrize("ahead", [-3600, -20, 90])

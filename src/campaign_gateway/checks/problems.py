@@ -70,7 +70,9 @@ def read_refused(account: Account, error: UserError) -> Problem:
     """Return what the provider's response to a read means, with the provider's own words."""
     found = problem(account, BY_ERROR.get(error.code, ProblemCode.NOT_OFFERED))
     reported = ", ".join(filter(None, (error.provider_code, error.provider_message)))
-    return Problem(found.code, f"{found.text} {account.connector.title} reports: {reported}")
+    # Line breaks and escape sequences could fake lines of the log, of `/readyz` and of a terminal.
+    printable = "".join(char if char.isprintable() else " " for char in reported)
+    return Problem(found.code, f"{found.text} {account.connector.title} reports: {printable}")
 
 
 def permissions_missing(account: Account, missing: Iterable[Permission]) -> Problem:
