@@ -137,6 +137,8 @@ def test_serve_with_check_does_not_start_with_a_refused_secret(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    # If it starts, the test must end.
+    monkeypatch.setattr(cli, "create_app", None)
     # Another account lacks a permission, which is a warning.
     limited = {**tables["omnisend"], **emulator_of("omnisend").LIMITED_ACCOUNT}
     bad = {**tables["braze"], "api_key": CANARY}
