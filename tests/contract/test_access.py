@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from campaign_gateway.accounts import Account
 from campaign_gateway.checks.account_check import AccountCheck, Secret, check_account
@@ -182,17 +181,16 @@ def assert_valid(access: Access, responses: Sequence[ProviderResponse]) -> None:
         pytest.fail("neither an error nor an accepted secret")
 
 
-@settings(max_examples=15)
-@given(responses=st.lists(RANDOM, min_size=1, max_size=CHECK_READS))
-def test_any_responses_give_a_result(
-    account: tuple[str, str], responses: list[ProviderResponse]
-) -> None:
+@settings(max_examples=20, deadline=None)
+@given(response=RANDOM)
+def test_any_responses_give_a_result(account: tuple[str, str], response: ProviderResponse) -> None:
     connector = shows_access(*account)
-    for count in range(1, len(responses) + 1):
-        read = connector.build_check(responses[:count])
+    for count in range(1, CHECK_READS + 1):
+        responses = [response] * count
+        read = connector.build_check(responses)
         assert read is None or re.match("GET|POST", read.method)
-        assert_valid(connector.parse_check(responses[:count]), responses[:count])
-    assert connector.build_check(responses[:1] * CHECK_READS) is None
+        assert_valid(connector.parse_check(responses), responses)
+    assert connector.build_check([response] * CHECK_READS) is None
 
 
 async def test_damaged_responses_give_a_result(
