@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +23,18 @@ from campaign_gateway.connectors.contract import (
 )
 from campaign_gateway.connectors.registry import CONNECTORS
 from campaign_gateway.model import ErrorCode
-from support.connectors import ACCOUNTS, connect, emulator_of, secrets_of, texts_in
+from support.connectors import (
+    ACCOUNTS,
+    ReadRecording,
+    connect,
+    emulator_of,
+    first_connector,
+    provider_of,
+    recording_name,
+    recordings,
+    secrets_of,
+    texts_in,
+)
 from support.strange_responses import RANDOM, damaged
 
 NEEDS_COPY, GRANTED, MISSING = Grant.NEEDS_COPY, Grant.GRANTED, Grant.MISSING
@@ -168,6 +180,28 @@ async def test_missing_permission_is_named(
         # One of them is a part of another's name.
         if not any(name in other and name != other for other in expected)
     )
+
+
+# The number of the read whose responses were recorded, if it is not the first.
+RECORDED_READ = {"hubspot": 2}
+
+
+@pytest.mark.parametrize("recording", recordings("access"), ids=recording_name)
+def test_recorded_response_shows_what_its_name_says(
+    recording: Path, read_recording: ReadRecording
+) -> None:
+    provider = provider_of(recording)
+    connector = first_connector(provider)[0]
+    assert isinstance(connector, ShowsAccess)
+    unclear = ProviderResponse(200, {}, b"{}")
+    responses = [unclear] * RECORDED_READ.get(provider, 0) + [read_recording(recording)]
+    access = connector.parse_check(responses)
+    grants = {permission.grant for permission in access.permissions}
+    if recording.stem.split(".")[1] == "missing":
+        assert MISSING in grants
+    else:
+        assert MISSING not in grants
+        assert access.is_accepted or GRANTED in grants
 
 
 def assert_valid(access: Access, responses: Sequence[ProviderResponse]) -> None:
