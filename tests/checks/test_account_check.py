@@ -18,6 +18,7 @@ from campaign_gateway.checks import account_check
 from campaign_gateway.checks.account_check import Secret, check_account, check_accounts
 from campaign_gateway.checks.problems import ProblemCode, needed
 from campaign_gateway.connectors.contract import Grant, Permission
+from campaign_gateway.transport.rate_limit import CallKind
 
 KEY = "SG.a-secret-of-sendgrid-0123456789"
 
@@ -84,7 +85,7 @@ async def test_certificate_and_latency_are_reported(open_at: OpenAt, tmp_path: P
 async def test_provider_that_hangs_delays_no_other_account(
     open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(account_check, "CHECK_SECONDS", 0.3)
+    monkeypatch.setattr(account_check, "READ_SECONDS", 0.3)
     async with provider(hang) as hanging, provider(responding()) as healthy:
         accounts = [sendgrid(open_at, hanging), sendgrid(open_at, healthy)]
         slow, quick = await check_accounts(accounts)
@@ -142,10 +143,7 @@ async def test_clock_that_differs_by_more_than_a_minute_is_a_problem(
     )
 
 
-async def test_reads_use_the_limits_of_the_account(
-    open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(account_check, "CHECK_SECONDS", 0.2)
+async def test_reads_use_the_limits_of_the_account(open_at: OpenAt) -> None:
     async with provider(responding()) as url:
         account = sendgrid(open_at, url, calls_per_minute=2)
         assert (await check_account(account)).is_ok
@@ -154,6 +152,18 @@ async def test_reads_use_the_limits_of_the_account(
     (problem,) = check.problems
     assert problem.code is ProblemCode.LIMIT_USED_UP
     assert (check.is_reachable, check.secret) == (None, Secret.UNKNOWN)
+
+
+async def test_account_whose_calls_are_all_in_use_is_not_called_unreachable(
+    open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account_check, "PERMIT_SECONDS", 0.1)
+    async with provider(responding()) as url:
+        account = sendgrid(open_at, url, calls_at_once=1)
+        async with account.rate_limiter.acquire(CallKind.COPY, 1):
+            check = await check_account(account)
+    assert [problem.code for problem in check.problems] == [ProblemCode.LIMIT_USED_UP]
+    assert check.is_reachable is None
 
 
 def test_permission_of_one_kind_is_needed_only_if_no_other_kind_can_be_copied() -> None:

@@ -31,8 +31,9 @@ from campaign_gateway.transport.observation import Observation
 from campaign_gateway.transport.rate_limit import CallKind, Permit
 from campaign_gateway.transport.worker import run_parser
 
-# All reads of one account, and the wait for its limits, in seconds.
-CHECK_SECONDS = 10.0
+# The wait for a permit of the account, and all reads after it, in seconds.
+PERMIT_SECONDS = 5.0
+READ_SECONDS = 10.0
 
 # A larger difference between the clocks is reported, in seconds.
 CLOCK_TOLERANCE = 60
@@ -80,7 +81,7 @@ async def check_accounts(accounts: Iterable[Account]) -> Sequence[AccountCheck]:
 
 
 async def check_account(account: Account) -> AccountCheck:
-    """Check one account, in `CHECK_SECONDS` at most. Its connector must be a `ShowsAccess`."""
+    """Check one account, whose connector must be a `ShowsAccess`."""
     connector = account.connector
     assert isinstance(connector, ShowsAccess)
     first = connector.build_check(())
@@ -90,8 +91,8 @@ async def check_account(account: Account) -> AccountCheck:
     failure: Failure | None = None
     try:
         async with (
-            asyncio.timeout(CHECK_SECONDS),
-            account.rate_limiter.acquire(CallKind.READ, CHECK_SECONDS) as permit,
+            account.rate_limiter.acquire(CallKind.READ, PERMIT_SECONDS) as permit,
+            asyncio.timeout(READ_SECONDS),
         ):
             await _read_all(account, first, permit, responses, observation)
     except TimeoutError:
