@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from campaign_gateway import cli
@@ -16,6 +17,7 @@ from campaign_gateway.server.logs import RedactingFormatter
 from campaign_gateway.settings import parse_settings
 from support.commands import running
 from support.connectors import emulator_of
+from support.plain import NO_CAS
 
 CANARY = "SG.canary-secret-4711-0815"
 
@@ -127,7 +129,9 @@ def test_serve_with_check_starts_although_a_provider_is_unreachable(
     config = write_config(tmp_path, {"good": tables["sonarly"], "gone": gone})
     with running("serve", "--check", "--config", str(config)) as command:
         command.wait_for("WARNING .*account gone: No response of Omnisend")
-        command.wait_for(r"listening on \S+ port \d+")
+        port = command.wait_for(r"listening on \S+ port (\d+)")[1]
+        response = httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False, verify=NO_CAS)
+        assert response.text == "ready\n"
         assert command.stop() == 0
 
 
