@@ -36,13 +36,19 @@ def _row(check: AccountCheck) -> tuple[str, ...]:
     return (
         check.account,
         check.provider,
-        "ok" if check.is_ok else "WRONG",
+        _result(check),
         check.secret,
         _tls(check),
         "-" if check.clock_skew is None else f"{check.clock_skew:+} s",
         "-" if check.seconds is None else f"{check.seconds * 1000:.0f} ms",
         check.api_version or "-",
     )
+
+
+def _result(check: AccountCheck) -> str:
+    if check.is_reachable is False:
+        return "UNREACHABLE"
+    return "ok" if check.is_ok else "WRONG"
 
 
 def _tls(check: AccountCheck) -> str:
