@@ -15,6 +15,7 @@ from campaign_gateway.app import create_app
 from campaign_gateway.callers.keys import create_key
 from campaign_gateway.commands import duplications
 from campaign_gateway.commands.arguments import add_config, config_of
+from campaign_gateway.commands.check import SecretRefused, UnknownAccount, check, check_before_start
 from campaign_gateway.connectors.account_settings import NAME
 from campaign_gateway.duplication.manual_resolution import CannotResolve
 from campaign_gateway.ledger.engine import LedgerUnavailable
@@ -35,7 +36,7 @@ def main() -> None:
         sys.exit(
             "The configuration is invalid:\n" + "\n".join(f"  {line}" for line in error.errors)
         )
-    except CannotListen as error:
+    except (CannotListen, SecretRefused) as error:
         sys.exit(f"The gateway cannot start: {error}")
     except (LedgerUnavailable, CannotResolve) as error:
         sys.exit(f"campaign-gateway: {error}")
@@ -55,7 +56,20 @@ def _parser() -> argparse.ArgumentParser:
     add_config(serve)
     serve.add_argument("--host", help="overrides the configured host")
     serve.add_argument("--port", type=_port, help="overrides the configured port")
+    serve.add_argument(
+        "--check",
+        action="store_true",
+        help="check the accounts first, and do not start if a secret is refused",
+    )
     serve.set_defaults(run=_serve)
+
+    checked = commands.add_parser(
+        "check", help="check the accounts with reads at their providers; status 1: one is wrong"
+    )
+    checked.add_argument("accounts", metavar="ACCOUNT", nargs="*", help="default: all accounts")
+    checked.add_argument("--json", action="store_true", help="print JSON")
+    add_config(checked)
+    checked.set_defaults(run=_check, parser=checked)
 
     sandbox = commands.add_parser("sandbox", help="serve with an emulator of each provider")
     sandbox.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
@@ -124,6 +138,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     host = arguments.host or settings.server.host
     port = settings.server.port if arguments.port is None else arguments.port
     settings = settings.at(host, port)
+    if arguments.check:
+        check_before_start(settings)
     asyncio.run(_serve_until_stopped(settings))
 
 
@@ -136,6 +152,18 @@ async def _serve_until_stopped(settings: Settings) -> None:
     gc.freeze()
     logging.getLogger(__name__).info("listening on %s port %s", *listener.getsockname()[:2])
     await server.serve(sockets=[listener])
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    formatter = log_to_stderr()
+    logging.getLogger().setLevel(logging.ERROR)
+    settings = load_settings(config_of(arguments))
+    formatter.redact = create_redactor(settings.secrets())
+    try:
+        is_ok = check(settings, arguments.accounts, is_json=arguments.json)
+    except UnknownAccount as error:
+        arguments.parser.error(str(error))
+    sys.exit(0 if is_ok else 1)
 
 
 def _sandbox(arguments: argparse.Namespace) -> None:

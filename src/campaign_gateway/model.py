@@ -303,6 +303,9 @@ class Timing:
     # hardly delays the calls in progress.
     retention_interval: float = 60.0
     retention_batch: int = 500
+    # From the start to the first check of the accounts, and between two checks of one account.
+    account_check_delay: float = 2.0
+    account_check_interval: float = 600.0
     # How long a background task that has failed waits until it restarts.
     restart_pause: float = 1.0
 

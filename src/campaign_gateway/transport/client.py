@@ -22,6 +22,7 @@ import httpx
 from campaign_gateway.connectors.addresses import is_forbidden
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse
 from campaign_gateway.transport.errors import AddressRefused, NoResponse, NotSent
+from campaign_gateway.transport.observation import Observation
 from campaign_gateway.transport.rate_limit import Permit
 from campaign_gateway.transport.redaction import create_redactor, redact_body
 
@@ -49,9 +50,12 @@ class _Exchange:
     before_first_byte: Callable[[], Awaitable[None]] | None = None
     may_have_sent: bool = False
     response: ProviderResponse | None = None
+    observation: Observation | None = None
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
         await check_address(event, info)
+        if self.observation is not None:
+            self.observation.trace(event, info)
         if event == "http11.send_request_headers.started":
             if self.before_first_byte is not None:
                 await self.before_first_byte()
@@ -170,7 +174,9 @@ class Transport:
             raise NotSent(_reason(request, error)) from error
         raise AssertionError("the last try returns or raises")
 
-    async def send_idempotent(self, request: ProviderRequest, permit: Permit) -> ProviderResponse:
+    async def send_idempotent(
+        self, request: ProviderRequest, permit: Permit, observation: Observation | None = None
+    ) -> ProviderResponse:
         """Send a request that may be sent twice without harm.
 
         Raises `NoResponse`, and `Refused` if the permit gets no turn. The response may be long, so
@@ -180,7 +186,8 @@ class Transport:
         try:
             async with deadline(self._timeout_seconds) as mark_sent:
                 mark_sent()
-                return await self._exchange(request, _Exchange(permit), READ_RESPONSE_LIMIT)
+                exchange = _Exchange(permit, observation=observation)
+                return await self._exchange(request, exchange, READ_RESPONSE_LIMIT)
         except (httpx.HTTPError, TimeoutError, AddressRefused) as error:
             raise NoResponse(_reason(request, error)) from error
 

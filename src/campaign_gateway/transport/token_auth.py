@@ -14,6 +14,7 @@ from campaign_gateway.connectors.contract import (
 from campaign_gateway.model import DEFAULT_TIMING, Refused, Rejected
 from campaign_gateway.transport.client import Transport, deadline
 from campaign_gateway.transport.errors import NoResponse, NotSent
+from campaign_gateway.transport.observation import Observation
 from campaign_gateway.transport.rate_limit import Permit
 from campaign_gateway.transport.redaction import Redactor, create_redactor, redact_body
 from campaign_gateway.transport.worker import run_parser
@@ -80,17 +81,23 @@ class TokenTransport:
         )
         return await _redact(response, second)
 
-    async def send_idempotent(self, request: ProviderRequest, permit: Permit) -> ProviderResponse:
+    async def send_idempotent(
+        self, request: ProviderRequest, permit: Permit, observation: Observation | None = None
+    ) -> ProviderResponse:
         """Like `Transport.send_idempotent`.
 
         Also raises `UnexpectedResponse` if the response to the token request cannot be parsed.
         """
         first = await self._get_token(None, permit)
-        response = await self._transport.send_idempotent(self._authorize(request, first), permit)
+        response = await self._transport.send_idempotent(
+            self._authorize(request, first), permit, observation
+        )
         if not await run_parser(response, self._connector.rejects_token, response):
             return await _redact(response, first)
         second = await self._get_token(first, permit)
-        response = await self._transport.send_idempotent(self._authorize(request, second), permit)
+        response = await self._transport.send_idempotent(
+            self._authorize(request, second), permit, observation
+        )
         return await _redact(response, second)
 
     def _authorize(self, request: ProviderRequest, cached: _CachedToken) -> ProviderRequest:
