@@ -129,7 +129,7 @@ def test_serve_with_check_starts_although_a_provider_is_unreachable(
     gone = {**tables["omnisend"], "base_url": "http://127.0.0.1:9"}
     config = write_config(tmp_path, {"good": tables["sonarly"], "gone": gone})
     with running("serve", "--check", "--config", str(config)) as command:
-        command.wait_for("WARNING .*account gone: No response of Omnisend")
+        command.wait_for("WARNING.*account gone: No response of Omnisend")
         port = command.wait_for(r"listening on \S+ port (\d+)")[1]
         response = httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False, verify=NO_CAS)
         assert response.text == "ready\n"
