@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from prometheus_client import make_asgi_app
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -30,9 +31,12 @@ from campaign_gateway.explorer import explorer_routes, page_paths
 from campaign_gateway.graphql_http.endpoint import Client, GraphQLOverHTTP
 from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.engine import LedgerUnavailable
+from campaign_gateway.ledger.monitor import monitor
 from campaign_gateway.model import DEFAULT_TIMING, Timing
 from campaign_gateway.observe.correlation import Correlation
 from campaign_gateway.server.entrance import UNREADY
+from campaign_gateway.observe.metrics import REGISTRY, measure_loop_lag, show_accounts
+from campaign_gateway.observe.state import show_limits
 from campaign_gateway.settings import Settings
 from campaign_gateway.transport.document_fetch import fetch_document
 from campaign_gateway.transport.errors import NoResponse
@@ -127,6 +131,14 @@ async def create_app(
     deadline = settings.server.deadline_seconds
     duplicator = Duplicator(ledger, deadline, quotas)
     gateway = Gateway(accounts, ledger, duplicator, deadline)
+    show_accounts({name: account.connector.provider for name, account in accounts.items()})
+    for name, account in accounts.items():
+        show_limits(name, account.rate_limiter)
+    watch_tasks = (
+        []
+        if settings.metrics.port is None
+        else [lambda: monitor(ledger, timing.ledger_watch_interval), measure_loop_lag]
+    )
     keep = timedelta(days=settings.ledger.keep_days)
     remember = timedelta(days=settings.ledger.remember_days)
 
@@ -142,6 +154,7 @@ async def create_app(
             _supervise(lambda: reconcile(accounts, ledger, timing), timing.restart_pause),
             _supervise(lambda: retain(ledger, keep, remember, timing), timing.restart_pause),
             _supervise(duplicator.quotas.measure_for_ever, timing.restart_pause),
+            *(_supervise(task, timing.restart_pause) for task in watch_tasks),
         ]
         gateway.background_tasks.extend(asyncio.create_task(task) for task in background_tasks)
         callers.start()
@@ -170,6 +183,13 @@ async def create_app(
     app.router.redirect_slashes = False
     app.state.gateway = gateway
     return app
+
+
+def metrics_app() -> Starlette:
+    """Return an application of its own for /metrics."""
+    # Without compression, which takes longer than to write the metrics.
+    metrics = make_asgi_app(REGISTRY, disable_compression=True)
+    return Starlette(routes=[Route("/metrics", metrics)])
 
 
 def _routes(
