@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from prometheus_client import make_asgi_app
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -187,8 +187,12 @@ async def create_app(
 
 def metrics_app() -> Starlette:
     """Return an application of its own for /metrics."""
-    # Without compression, which takes longer than to write the metrics.
-    metrics = make_asgi_app(REGISTRY, disable_compression=True)
+
+    async def metrics(_request: Request) -> Response:
+        return Response(
+            generate_latest(REGISTRY), headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4}
+        )
+
     return Starlette(routes=[Route("/metrics", metrics)])
 
 

@@ -127,7 +127,7 @@ class Writer:
 
     def _commit(self, batch: Sequence[_Write]) -> None:
         """Run all writes in one transaction. Callers get results only after the COMMIT."""
-        began_at = time.perf_counter()
+        began_at, changes = time.perf_counter(), self.connection.total_changes
         try:
             with exclusive_lock(self.lock):
                 self.connection.execute("BEGIN IMMEDIATE")
@@ -147,7 +147,9 @@ class Writer:
             return
         for write, result in zip(batch, results, strict=True):
             write.finish(result)
-        metrics.observe_commit(time.perf_counter() - began_at, len(batch))
+        # A transaction without a change writes nothing to the disk.
+        if self.connection.total_changes > changes:
+            metrics.observe_commit(time.perf_counter() - began_at, len(batch))
 
     def _commit_one_by_one(self, batch: Sequence[_Write], error: Exception) -> None:
         """Commit the outcomes when the log has no space for the whole batch in one transaction."""

@@ -1,7 +1,7 @@
 """What the gateway reports when it knows something: one function for each kind of event.
 
-Each function writes the log line and counts. Texts of callers and providers are fields of a line, never names
-of anything: ids, messages and codes of others are unbounded.
+Each function writes the log line and counts. Texts of callers and providers are fields of a line,
+never names or labels of anything: ids, messages and codes of others are unbounded.
 """
 
 import logging

@@ -138,6 +138,11 @@ _checks = _ByAccount(CHECKS)
 _ledger_failures = {name: LEDGER_FAILURES.labels(name) for name in ("read", "write")}
 
 
+def show_build(version: str, ledger: str) -> None:
+    """Show which program runs. `ledger` is the kind of its database."""
+    BUILD_INFO.labels(version, ledger).set(1)
+
+
 def show_accounts(providers: Mapping[str, str]) -> None:
     """Create the series of this gateway's accounts. `providers` has the provider of each account.
 
