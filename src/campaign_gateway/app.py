@@ -115,6 +115,8 @@ async def create_app(
     `notes` has comments for GraphiQL's example of each provider. To stop, the server must drain
     `state.gateway` and serve until that is done.
     """
+    # First, because the ledger reports the attempts that it takes over.
+    show_accounts({name: account.provider for name, account in settings.accounts.items()})
     ledger = await open_ledger(settings.ledger.url.get_secret_value(), timing=timing)
     try:
         for warning in await ledger.check():
@@ -131,7 +133,6 @@ async def create_app(
     deadline = settings.server.deadline_seconds
     duplicator = Duplicator(ledger, deadline, quotas)
     gateway = Gateway(accounts, ledger, duplicator, deadline)
-    show_accounts({name: account.connector.provider for name, account in accounts.items()})
     for name, account in accounts.items():
         show_limits(name, account.rate_limiter)
     watch_tasks = (

@@ -208,20 +208,21 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 async def _serve_until_stopped(settings: Settings) -> None:
     host, metrics = settings.server.host, settings.metrics
-    listener = listen(host, settings.server.port)
-    metrics_listener = (
-        None if metrics.port is None else listen(metrics.host, metrics.port, "metrics.port")
-    )
-    accounts = {name: account.provider for name, account in settings.accounts.items()}
-    started(_version(), settings.ledger.kind, list(settings.callers), accounts)
-    app = await create_app(settings)
-    server = create_server(app, [host, *settings.server.hosts])
-    # What is loaded now stays. A search for garbage among it would delay a request by 80 ms.
-    gc.collect()
-    gc.freeze()
     log = logging.getLogger(__name__)
-    log.info("listening on %s port %s", *listener.getsockname()[:2])
     async with AsyncExitStack() as stack:
+        listener = stack.enter_context(listen(host, settings.server.port))
+        metrics_listener = None
+        if metrics.port is not None:
+            metrics_listener = listen(metrics.host, metrics.port, "metrics.port")
+            stack.enter_context(metrics_listener)
+        accounts = {name: account.provider for name, account in settings.accounts.items()}
+        started(_version(), settings.ledger.kind, list(settings.callers), accounts)
+        app = await create_app(settings)
+        server = create_server(app, [host, *settings.server.hosts])
+        # What is loaded now stays. A search for garbage among it would delay a request by 80 ms.
+        gc.collect()
+        gc.freeze()
+        log.info("listening on %s port %s", *listener.getsockname()[:2])
         if metrics_listener is not None:
             log.info("serving metrics on %s port %s", *metrics_listener.getsockname()[:2])
             hosts = [metrics.host, *settings.server.hosts]

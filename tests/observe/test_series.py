@@ -45,7 +45,7 @@ def report(hostile: str, http_status: int) -> None:
         source=hostile,
     )
     events.provider_called(health, events.ProviderCall.COPY, 0.1, http_status=http_status)
-    events.search_failed(health, duplication, hostile)
+    events.search_failed(health, hostile, hostile)
     events.search_done(health)
     show_unsettled([Unsettled(hostile, DuplicationStatus.UNKNOWN, 1, NOW)], NOW)
 

@@ -1,6 +1,7 @@
 """Shows in the metrics whether the ledger can be written, and what it has that is not settled."""
 
 import asyncio
+from contextlib import suppress
 
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.ledger.ledger import Ledger
@@ -16,9 +17,7 @@ async def monitor(ledger: Ledger, interval: float) -> None:
             LEDGER_WRITABLE.set(1)
         except LedgerUnavailable:
             LEDGER_WRITABLE.set(0)
-        try:
+        # If it fails, the ages of the last look continue to grow. The engine counts the failure.
+        with suppress(LedgerUnavailable):
             show_unsettled(await ledger.unsettled(), ledger.now())
-        except LedgerUnavailable:
-            # The ages of the last look grow on. The engine has counted the failure.
-            pass
         await asyncio.sleep(interval)

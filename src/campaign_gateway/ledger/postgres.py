@@ -19,8 +19,8 @@ from campaign_gateway.ledger.connections import Connections, with_timeouts
 from campaign_gateway.ledger.engine import CommitUncertain, LedgerUnavailable
 from campaign_gateway.ledger.migrations import migrations
 from campaign_gateway.model import Timing
-from campaign_gateway.observe.events import taken_over
 from campaign_gateway.observe import metrics
+from campaign_gateway.observe.events import taken_over
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.ledger.file_modes import make_private, open_private
 from campaign_gateway.ledger.migrations import migrations
 from campaign_gateway.ledger.writer import Writer, exclusive_lock, sidecar
-from campaign_gateway.observe.events import taken_over
 from campaign_gateway.observe import metrics
+from campaign_gateway.observe.events import taken_over
 
 log = logging.getLogger(__name__)
 

@@ -73,6 +73,7 @@ _READ_REFUSALS = {
 
 def started(version: str, ledger: str, callers: Sequence[str], accounts: Mapping[str, str]) -> None:
     """Report what a starting gateway serves. `accounts` maps their names to their providers."""
+    metrics.show_build(version, ledger)
     log.info(
         "campaign-gateway %s starts with %s, %s callers and %s accounts",
         version,
