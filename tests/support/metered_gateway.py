@@ -94,6 +94,8 @@ def metered_gateway(folder: Path, provider: str) -> Iterator[Gateway]:
             _client(metrics_port) as scraper,
         ):
             yield Gateway(command, public, scraper, folder)
+        if command.process.poll() is None:
+            assert command.stop() == 0
 
 
 def _client(port: str) -> httpx.Client:

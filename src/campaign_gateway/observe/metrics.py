@@ -99,6 +99,12 @@ LEDGER_WRITABLE = Gauge(
     "1 if the ledger could record a new intent at the last check, otherwise 0.",
     registry=REGISTRY,
 )
+CALLER_REFUSALS = Counter(
+    "campaign_gateway_caller_refusals_total",
+    "Requests that were refused before anything of them was executed, by the code in the response.",
+    ["code"],
+    registry=REGISTRY,
+)
 LOOP_LAG = Histogram(
     "campaign_gateway_event_loop_lag_seconds",
     f"How late the event loop ran a timer, which it sets every {LAG_INTERVAL} seconds.",
