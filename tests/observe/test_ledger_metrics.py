@@ -9,14 +9,17 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from prometheus_client import generate_latest
 
+from campaign_gateway.app import create_app
 from campaign_gateway.ledger import open_ledger, sql
 from campaign_gateway.ledger.monitor import monitor
-from campaign_gateway.model import DuplicationStatus, Timing, Unsettled
+from campaign_gateway.model import DuplicationStatus, Intent, Timing, Unsettled
 from campaign_gateway.observe import metrics
 from campaign_gateway.observe.state import show_unsettled
+from campaign_gateway.settings import parse_settings
 from support.database_proxy import proxy_for
 from support.prometheus import parse
 from support.waiting import until
@@ -136,3 +139,21 @@ async def test_delay_of_the_event_loop_is_measured() -> None:
     await until(lambda: read()[f"{name}_count"] > before[f"{name}_count"])
     measuring.cancel()
     assert read()[f"{name}_sum"] - before[f"{name}_sum"] >= 0.25
+
+
+async def test_attempts_that_a_start_takes_over_are_counted(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    intent: Any = dict.fromkeys(Intent.__slots__, "x") | {"account": "mail", "override_of": None}
+    ledger = await open_ledger(url)
+    await ledger.begin(Intent(**intent), datetime.now(UTC), None)
+    await ledger.close()
+    account = {"provider": "sendgrid", "api_key": "key"}
+    table = {"ledger": {"url": url}, "accounts": {"mail": account}}
+    series = (
+        'campaign_gateway_duplications_total{account="mail",evidence="NONE",'
+        'provider="sendgrid",status="UNKNOWN"}'
+    )
+    before = read().get(series, 0)
+    app = await create_app(parse_settings(table, {}))
+    await app.state.gateway.close()
+    assert read()[series] == before + 1

@@ -61,10 +61,13 @@ class Prometheus:
         assert content["status"] == "success", content
         return content["data"]
 
-    def firing(self) -> list[Mapping[str, str]]:
-        """Return the labels of the alerts that fire now."""
-        alerts = self.get("alerts")["alerts"]
-        return [alert["labels"] for alert in alerts if alert["state"] == "firing"]
+    def firing(self, prefix: str) -> list[Any]:
+        """Return the alerts that fire now and whose names begin like this."""
+        return [
+            alert
+            for alert in self.get("alerts")["alerts"]
+            if alert["state"] == "firing" and alert["labels"]["alertname"].startswith(prefix)
+        ]
 
 
 @contextmanager
