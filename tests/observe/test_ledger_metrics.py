@@ -4,7 +4,7 @@ import asyncio
 import re
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +22,6 @@ from campaign_gateway.observe.state import show_unsettled
 from campaign_gateway.settings import parse_settings
 from support.database_proxy import proxy_for
 from support.prometheus import parse
-from support.waiting import until
 
 WRITABLE = "campaign_gateway_ledger_writable"
 FAILED_READS = 'campaign_gateway_ledger_failures_total{operation="read"}'
@@ -30,6 +29,13 @@ FAILED_READS = 'campaign_gateway_ledger_failures_total{operation="read"}'
 
 def read() -> Mapping[str, float]:
     return parse(generate_latest(metrics.REGISTRY).decode())
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(40):
+        while not holds():
+            # Each look reads all metrics.
+            await asyncio.sleep(0.1)
 
 
 def labels_of(account: str, status: str, provider: str) -> str:
