@@ -34,9 +34,9 @@ from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.ledger.monitor import monitor
 from campaign_gateway.model import DEFAULT_TIMING, Timing
 from campaign_gateway.observe.correlation import Correlation
-from campaign_gateway.server.entrance import UNREADY
 from campaign_gateway.observe.metrics import REGISTRY, measure_loop_lag, show_accounts
 from campaign_gateway.observe.state import show_limits
+from campaign_gateway.server.entrance import UNREADY
 from campaign_gateway.settings import Settings
 from campaign_gateway.transport.document_fetch import fetch_document
 from campaign_gateway.transport.errors import NoResponse

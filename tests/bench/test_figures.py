@@ -1,4 +1,4 @@
-"""The cost of the ledger, of callers, of log and metrics. Machines differ, so no time is asserted."""
+"""The cost of the ledger, callers, log and metrics. Machines differ, so no time is asserted."""
 
 import sys
 from pathlib import Path
