@@ -40,6 +40,7 @@ from campaign_gateway.server.entrance import UNREADY
 from campaign_gateway.settings import Settings
 from campaign_gateway.transport.document_fetch import fetch_document
 from campaign_gateway.transport.errors import NoResponse
+from campaign_gateway.transport.worker import run_in_worker
 
 log = logging.getLogger(__name__)
 
@@ -190,9 +191,9 @@ def metrics_app() -> Starlette:
     """Return an application of its own for /metrics."""
 
     async def metrics(_request: Request) -> Response:
-        return Response(
-            generate_latest(REGISTRY), headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4}
-        )
+        # It takes 10 ms for each thousand lines.
+        text = await run_in_worker(generate_latest, REGISTRY)
+        return Response(text, headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4})
 
     return Starlette(routes=[Route("/metrics", metrics)])
 

@@ -123,8 +123,11 @@ class RateLimiter:
         return {kind.value: len(share.used_since) for kind, share in self._shares.items()}
 
     def waiting_calls(self) -> Mapping[str, int]:
-        """Return how many calls wait, those of permits in use too."""
-        waiting = Counter(permit.kind for permit, _ in self._continuing)
+        """Return how many calls wait, those of permits in use too.
+
+        A thread may call it: the queue is copied, because it must not change during a loop over it.
+        """
+        waiting = Counter(permit.kind for permit, _ in tuple(self._continuing))
         return {
             kind.value: len(share.waiting) + waiting[kind] for kind, share in self._shares.items()
         }
