@@ -134,7 +134,7 @@ class RateLimiter:
 
     def refused_calls(self) -> Mapping[tuple[str, str], int]:
         """Return how many calls were refused since the start, by kind and limit."""
-        return self._refused
+        return dict(self._refused)
 
     def free_checks(self, timeout: float, calls: int) -> int:
         """Return how many more checks would start within `timeout` seconds."""
