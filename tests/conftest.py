@@ -1,7 +1,8 @@
 """Fixtures for all tests: servers on real sockets, accounts that reach them, recordings."""
 
+import gc
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,6 +30,10 @@ from support.postgres import PostgresServer, postgres_server
 # With this variable, each of the hundreds of processes that tests start would compile the package.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# Thousands of tests and their modules stay in memory. To search them for garbage as often as usual
+# takes a tenth of the CPU.
+gc.set_threshold(20_000)
+
 FIGURES = pytest.StashKey[Figures]()
 
 # The tests of each of these files share a thing that costs seconds of CPU: a browser, a compiled
@@ -53,6 +58,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[FIGURES] = Figures()
+    if hasattr(config, "workerinput") and config.args == ["tests"]:
+        config.args = _begin_elsewhere(config.workerinput)
+
+
+def _begin_elsewhere(worker: Mapping[str, Any]) -> list[str]:
+    """Return all files of tests, but let each worker of pytest-xdist begin with others.
+
+    In a new clone, pytest compiles each file for its assertions when it collects it. If all workers
+    came to a file at the same time, each would compile it.
+    """
+    root = Path(__file__).parent
+    files = sorted(
+        str(file) for room in ("", "*/", "*/*/") for file in root.glob(f"{room}test_*.py")
+    )
+    number = int(worker["workerid"].removeprefix("gw"))
+    begin = number * len(files) // worker["workercount"]
+    return files[begin:] + files[:begin]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -95,7 +117,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.nodeid.startswith(SLOW):
             item.add_marker("slow")
     if hasattr(config, "workerinput"):
+        # Each worker collects them in another order, and all must have the same.
+        items.sort(key=lambda item: item.path)
         _mix(items)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
 
 
 # Slow tests are spread over this part of the run, so that no worker begins one when the others are
@@ -126,6 +154,13 @@ class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist ha
             return nodeid.partition("::")[0]
         # The cases of a quick test stay together: it costs to hand out thousands of them.
         return nodeid if nodeid.startswith(SLOW) else nodeid.partition("[")[0]
+
+    def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
+        super().mark_test_complete(node, item_index, duration)
+        # After each test, it counts what is left of all that the worker has ever had.
+        scope = self._split_scope(self.registered_collections[node][item_index])
+        if all(self.assigned_work[node][scope].values()):
+            del self.assigned_work[node][scope]
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -24,6 +24,7 @@ from campaign_gateway.api.schema import build_schema
 from campaign_gateway.callers.authentication import Authentication, Callers, caller_of
 from campaign_gateway.callers.caller import Caller, Right, scope_of
 from campaign_gateway.callers.key_set import LOAD_SECONDS, SIZE_LIMIT, KeySetUnavailable
+from campaign_gateway.checks.watch import AccountChecks
 from campaign_gateway.duplication.reconciliation import reconcile
 from campaign_gateway.duplication.retention import retain
 from campaign_gateway.duplication.service import Duplicator
@@ -59,6 +60,7 @@ class Gateway:
     accounts: Mapping[str, Account]
     ledger: Ledger
     duplicator: Duplicator
+    checks: AccountChecks
     deadline: float
     background_tasks: list[asyncio.Task[None]] = field(default_factory=list)
     # Made once for each caller.
@@ -133,7 +135,8 @@ async def create_app(
     quotas = {scope_of(name): caller.quota for name, caller in settings.callers.items()}
     deadline = settings.server.deadline_seconds
     duplicator = Duplicator(ledger, deadline, quotas)
-    gateway = Gateway(accounts, ledger, duplicator, deadline)
+    checks = AccountChecks(accounts, timing)
+    gateway = Gateway(accounts, ledger, duplicator, checks, deadline)
     for name, account in accounts.items():
         show_limits(name, account.rate_limiter)
     watch_tasks = (
@@ -156,6 +159,7 @@ async def create_app(
             _supervise(lambda: reconcile(accounts, ledger, timing), timing.restart_pause),
             _supervise(lambda: retain(ledger, keep, remember, timing), timing.restart_pause),
             _supervise(duplicator.quotas.measure_for_ever, timing.restart_pause),
+            _supervise(checks.check_for_ever, timing.restart_pause),
             *(_supervise(task, timing.restart_pause) for task in watch_tasks),
         ]
         gateway.background_tasks.extend(asyncio.create_task(task) for task in background_tasks)
@@ -215,7 +219,11 @@ def _routes(
             warnings = await gateway.ledger.check()
         except LedgerUnavailable as failure:
             return PlainTextResponse(f"the ledger cannot be used: {failure}\n", 503)
-        return PlainTextResponse("".join(["ready\n", *(f"warning: {text}\n" for text in warnings)]))
+        lines = ["ready", *(f"warning: {text}" for text in warnings)]
+        # A provider that fails is no reason to take this gateway out of service.
+        if "accounts" in request.query_params:
+            lines += gateway.checks.lines(gateway.accounts_of(caller_of(request)))
+        return PlainTextResponse("\n".join(lines) + "\n")
 
     def client(request: Request) -> Client:
         caller = caller_of(request)

@@ -4,50 +4,32 @@ import argparse
 import asyncio
 import gc
 import logging
-import os
 import re
-import shlex
 import sys
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypeVar
 
 from campaign_gateway import observe
 from campaign_gateway.api.schema import client_sdl, federation_sdl
 from campaign_gateway.app import create_app, metrics_app
 from campaign_gateway.callers.keys import create_key
+from campaign_gateway.commands import duplications
+from campaign_gateway.commands.arguments import add_config, config_of
+from campaign_gateway.commands.check import SecretRefused, UnknownAccount, check, check_before_start
 from campaign_gateway.connectors.account_settings import NAME
-from campaign_gateway.duplication.manual_resolution import (
-    UNSETTLED,
-    CannotResolve,
-    listing,
-    resolve_as_created,
-    resolve_as_not_created,
-    show,
-)
-from campaign_gateway.ledger import Ledger, open_ledger
+from campaign_gateway.duplication.manual_resolution import CannotResolve
 from campaign_gateway.ledger.engine import LedgerUnavailable
-from campaign_gateway.model import DuplicationStatus
 from campaign_gateway.observe.events import started
 from campaign_gateway.observe.log import log_to_stderr
 from campaign_gateway.observe.traces import export_spans
 from campaign_gateway.sandbox.sandbox import run_sandbox
 from campaign_gateway.server.metrics_server import serving_metrics
 from campaign_gateway.server.server import CannotListen, create_server, listen
-from campaign_gateway.settings import (
-    Settings,
-    SettingsError,
-    load_ledger_settings,
-    load_log_settings,
-    load_settings,
-)
+from campaign_gateway.settings import Settings, SettingsError, load_log_settings, load_settings
 from campaign_gateway.transport.redaction import create_redactor
-
-Result = TypeVar("Result")
 
 MAX_DAYS = 36500
 
@@ -60,7 +42,7 @@ def main() -> None:
         sys.exit(
             "The configuration is invalid:\n" + "\n".join(f"  {line}" for line in error.errors)
         )
-    except CannotListen as error:
+    except (CannotListen, SecretRefused) as error:
         sys.exit(f"The gateway cannot start: {error}")
     except (LedgerUnavailable, CannotResolve) as error:
         sys.exit(f"campaign-gateway: {error}")
@@ -77,10 +59,23 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="serve the configured accounts")
-    _add_config(serve)
+    add_config(serve)
     serve.add_argument("--host", help="overrides the configured host")
     serve.add_argument("--port", type=_port, help="overrides the configured port")
+    serve.add_argument(
+        "--check",
+        action="store_true",
+        help="check the accounts first, and do not start if a secret is refused",
+    )
     serve.set_defaults(run=_serve)
+
+    checked = commands.add_parser(
+        "check", help="check the accounts with reads at their providers; status 1: one is wrong"
+    )
+    checked.add_argument("accounts", metavar="ACCOUNT", nargs="*", help="default: all accounts")
+    checked.add_argument("--json", action="store_true", help="print JSON")
+    add_config(checked)
+    checked.set_defaults(run=_check, parser=checked)
 
     sandbox = commands.add_parser("sandbox", help="serve with an emulator of each provider")
     sandbox.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
@@ -93,33 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     sandbox.set_defaults(run=_sandbox)
 
-    duplications = commands.add_parser(
+    settling = commands.add_parser(
         "duplications", help="list duplications, and record results that you checked yourself"
     )
-    verbs = duplications.add_subparsers(required=True, metavar="VERB")
-    listed = verbs.add_parser("list", help="list unsettled duplications, newest first")
-    statuses = listed.add_mutually_exclusive_group()
-    statuses.add_argument("--all", action="store_true", help="list settled duplications too")
-    statuses.add_argument(
-        "--status", choices=list(DuplicationStatus), help="list only duplications with this status"
-    )
-    _add_config(listed)
-    listed.set_defaults(run=_list)
-    shown = verbs.add_parser(
-        "show", help="show one duplication, and the campaigns that may be its copy"
-    )
-    shown.add_argument("id", metavar="ID")
-    _add_config(shown)
-    shown.set_defaults(run=_show)
-    resolve = verbs.add_parser("resolve", help="record what you saw at the provider")
-    resolve.add_argument("id", metavar="ID")
-    result = resolve.add_mutually_exclusive_group(required=True)
-    result.add_argument(
-        "--created", metavar="CAMPAIGN_ID", help="the copy exists and has this campaign id"
-    )
-    result.add_argument("--absent", action="store_true", help="there is no copy")
-    _add_config(resolve)
-    resolve.set_defaults(run=_resolve)
+    duplications.add_verbs(settling)
 
     key = commands.add_parser("key", help="create a key with which a caller calls the gateway")
     key_verbs = key.add_subparsers(required=True, metavar="VERB")
@@ -156,16 +128,6 @@ def _version() -> str:
         return "without a version: the package is not installed"
 
 
-def _add_config(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--config",
-        metavar="FILE",
-        type=Path,
-        default=os.environ.get("CAMPAIGN_GATEWAY_CONFIG"),
-        help="the TOML file; default: the environment variable CAMPAIGN_GATEWAY_CONFIG",
-    )
-
-
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError("must be a number from 0 to 65535")
@@ -184,14 +146,8 @@ def _days(text: str) -> int:
     return int(text)
 
 
-def _config_of(arguments: argparse.Namespace) -> Path:
-    if arguments.config is None:
-        raise SettingsError(["set the file with --config or CAMPAIGN_GATEWAY_CONFIG"])
-    return Path(arguments.config)
-
-
 def _serve(arguments: argparse.Namespace) -> None:
-    config = _config_of(arguments)
+    config = config_of(arguments)
     log_settings = load_log_settings(config)
     formatter = log_to_stderr(log_settings.format, log_settings.level)
     settings = load_settings(config)
@@ -199,6 +155,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     host = arguments.host or settings.server.host
     port = settings.server.port if arguments.port is None else arguments.port
     settings = settings.at(host, port)
+    if arguments.check:
+        check_before_start(settings)
     stop_traces = export_spans(_version())
     try:
         asyncio.run(_serve_until_stopped(settings))
@@ -233,61 +191,21 @@ async def _serve_until_stopped(settings: Settings) -> None:
     log.info("stopped")
 
 
+def _check(arguments: argparse.Namespace) -> None:
+    formatter = log_to_stderr("text", "error")
+    settings = load_settings(config_of(arguments))
+    formatter.redact = create_redactor(settings.secrets())
+    try:
+        is_ok = check(settings, arguments.accounts, is_json=arguments.json)
+    except UnknownAccount as error:
+        arguments.parser.error(str(error))
+    sys.exit(0 if is_ok else 1)
+
+
 def _sandbox(arguments: argparse.Namespace) -> None:
     # The person at the terminal tries failures, and sees them in the responses.
     log_to_stderr("text", "error")
     asyncio.run(run_sandbox(arguments.host, arguments.port, arguments.ledger))
-
-
-def _with_ledger(
-    arguments: argparse.Namespace, work: Callable[[Ledger], Awaitable[Result]]
-) -> Result:
-    """Open the configured ledger for `work`, while gateways may use it too."""
-    url = load_ledger_settings(_config_of(arguments)).url.get_secret_value()
-
-    async def open_and_work() -> Result:
-        ledger = await open_ledger(url, as_operator=True)
-        try:
-            return await work(ledger)
-        finally:
-            await ledger.close()
-
-    return asyncio.run(open_and_work())
-
-
-def _list(arguments: argparse.Namespace) -> None:
-    statuses = (DuplicationStatus(arguments.status),) if arguments.status else UNSETTLED
-    lines = _with_ledger(
-        arguments, lambda ledger: listing(ledger, None if arguments.all else statuses)
-    )
-    sys.stdout.write("\n".join(lines) + "\n")
-
-
-def _show(arguments: argparse.Namespace) -> None:
-    resolve = shlex.join(
-        [*_program(), "duplications", "resolve", "--config", str(_config_of(arguments))]
-    )
-    lines = _with_ledger(arguments, lambda ledger: show(ledger, arguments.id, resolve))
-    sys.stdout.write("\n".join(lines) + "\n")
-
-
-def _program() -> list[str]:
-    """Return how this program was started, for commands that the operator may paste."""
-    script = Path(sys.argv[0])
-    return (
-        [str(script)] if script.name == "campaign-gateway" else [sys.executable, "-m", __package__]
-    )
-
-
-def _resolve(arguments: argparse.Namespace) -> None:
-    async def resolve(ledger: Ledger) -> None:
-        if arguments.absent:
-            await resolve_as_not_created(ledger, arguments.id)
-        else:
-            await resolve_as_created(ledger, arguments.id, arguments.created)
-
-    _with_ledger(arguments, resolve)
-    _show(arguments)
 
 
 KEY_CREATED = """\

@@ -248,12 +248,36 @@ class Unsettled:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorNote:
+    """Which operator changed a record, and why. Callers do not see it."""
+
+    operator: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A state that a duplication has or had, since `at`.
+
+    `at` is None if an earlier version of the gateway recorded the state without its time.
+    """
+
+    at: datetime | None
+    status: DuplicationStatus
+    evidence: Evidence | None = None
+    campaign_id: str | None = None
+    error: UserError | None = None
+    note: OperatorNote | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """Which duplications to list; None does not filter. `since` is included, `until` is not."""
 
     statuses: tuple[DuplicationStatus, ...] | None = None
     provider: str | None = None
     account: str | None = None
+    caller: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 
@@ -295,6 +319,9 @@ class Timing:
     # hardly delays the calls in progress.
     retention_interval: float = 60.0
     retention_batch: int = 500
+    # From the start to the first check of the accounts, and between two checks of one account.
+    account_check_delay: float = 2.0
+    account_check_interval: float = 600.0
     # How long a background task that has failed waits until it restarts.
     restart_pause: float = 1.0
 

@@ -243,6 +243,21 @@ def load_log_settings(path: Path) -> LogSettings:
     return reader.section(("log",), LogSettings, _load(path).get("log", {})) or LogSettings()
 
 
+def load_account_settings(path: Path, name: str) -> AccountSettings | None:
+    """Read only one account's settings, so that no secrets of other accounts are needed.
+
+    Return None if the account is not configured. Raises `SettingsError`.
+    """
+    errors: list[str] = []
+    tables = _load(path).get("accounts", {})
+    if not isinstance(tables, dict) or name not in tables:
+        return None
+    accounts = dict(_Reader(os.environ, errors).accounts({name: tables[name]}))
+    if errors:
+        raise SettingsError(errors)
+    return accounts[name]
+
+
 def _load(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))

@@ -1,6 +1,7 @@
 """The limits of a document, each at its value and one above, and disabled introspection."""
 
 import asyncio
+import gc
 import json
 import re
 import time
@@ -17,7 +18,11 @@ from graphql import GraphQLError, get_introspection_query, parse
 from campaign_gateway.api.schema import build_schema
 from campaign_gateway.app import create_app
 from campaign_gateway.graphql_http import documents, limits, request
-from campaign_gateway.graphql_http.documents import DOCUMENTS_KEPT, Documents
+from campaign_gateway.graphql_http.documents import (
+    CACHED_DOCUMENT_LENGTH,
+    CACHED_LENGTH,
+    Documents,
+)
 from campaign_gateway.graphql_http.variables import VARIABLE_VALUE_LIMIT
 from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.sandbox.emulators.sonarly import ACCOUNTS, create_emulator
@@ -470,11 +475,33 @@ async def test_document_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
 
     kept = Documents(build_schema(), {}, introspection_disabled=False)
     monkeypatch.setattr(documents, "parse", counted)
-    first, *others = (f"{{ a{number}: __typename }}" for number in range(DOCUMENTS_KEPT + 1))
+    length = CACHED_DOCUMENT_LENGTH
+    first, *others = (
+        f"{{ a{number}: __typename }}".ljust(length)
+        for number in range(CACHED_LENGTH // length + 1)
+    )
     for text in (first, first, *others[:-1], first, *others, first):
         kept.parse(text)
     assert parsed.count(first) == 2
-    assert len(parsed) == DOCUMENTS_KEPT + 2
+    assert len(parsed) == len(others) + 2
+    # A long document is never kept, and takes no other's place.
+    parsed.clear()
+    long = "{ __typename }".ljust(length + 1)
+    for text in (long, long, first):
+        kept.parse(text)
+    assert parsed == [long, long]
+
+
+async def test_large_document_leaves_no_garbage_among_long_lived_objects() -> None:
+    """Python would later search there for 200 ms, while another request waits."""
+    kept = Documents(build_schema(), {}, introspection_disabled=False)
+    fields = "campaign { account id provider name description status } error { code } " * 49
+    gc.collect()
+    before = len(gc.get_objects(generation=2))
+    for number in range(3):
+        assert not kept.parse(f'query Q{number} {{ duplication(id: "x") {{ {fields} }} }}').errors
+    assert len(gc.get_objects(generation=2)) < before + 1000
+    assert gc.isenabled()
 
 
 @pytest.fixture

@@ -137,7 +137,7 @@ async def test_wait_continues_after_a_short_outage(gateway: Edge, outage: Outage
     duplication_id = await duplicated(gateway)
     outage.is_on, outage.reads = True, 0
     watching = asyncio.create_task(gateway.data(WATCH, {"id": duplication_id, "wait": 20}))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while outage.reads < 2:
             await asyncio.sleep(0.01)
     outage.is_on = False
@@ -163,7 +163,7 @@ async def test_wait_ends_even_if_the_ledger_hangs(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(SqliteEngine, "read", hang)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         content = (await gateway.post(WATCH, {"id": UNKNOWN_ID, "wait": 1})).json()
     check_error(content["errors"][0])
     check_logged_once(caplog)

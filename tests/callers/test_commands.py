@@ -1,8 +1,6 @@
 """The commands and settings of callers, as an operator uses them."""
 
 import re
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,12 +9,12 @@ import pytest
 
 from campaign_gateway.callers.caller import Caller, Right
 from campaign_gateway.callers.keys import create_key
-from campaign_gateway.duplication.manual_resolution import listing, show
+from campaign_gateway.commands.duplication_texts import description, listing
 from campaign_gateway.ledger import open_ledger
 from campaign_gateway.ledger.ids import new_id
-from campaign_gateway.model import Intent
+from campaign_gateway.model import Intent, Selection
 from campaign_gateway.settings import Settings, SettingsError, parse_settings
-from support.commands import Command, running
+from support.commands import Command, run, running
 from support.correlated import without_id
 from support.plain import NO_CAS
 
@@ -31,11 +29,6 @@ key = { env = "WEB_TEAM_KEY_HASH" }
 accounts = ["outreach"]
 may = ["copy", "read"]
 """
-
-
-def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "campaign_gateway", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def configuration(folder: Path, text: str) -> str:
@@ -138,11 +131,12 @@ async def test_operator_sees_who_requested_a_copy(tmp_path: Path) -> None:
             caller=caller.name, person=person,
         )  # fmt: skip
         await ledger.begin(intent, ledger.now(), None)
-    header, *rows = await listing(ledger, None)
+    records = await ledger.list(None, Selection(), 10, None)
+    header, *rows = listing(records).splitlines()
     assert header.split()[:4] == ["ID", "STATUS", "REQUESTED", "CALLER"]
     assert all(" web-team " in row for row in rows)
-    shown = [line for row in rows for line in await show(ledger, row.split()[0], "resolve")]
-    requested_by = [line.split(None, 2)[2] for line in shown if line.startswith("requested by")]
+    shown = "".join(description(record, [], lambda verb: verb) for record in records)
+    requested_by = re.findall(r"^requested by +(.*)$", shown, re.MULTILINE)
     assert requested_by == ["web-team", "web-team for ann@example.com"]
     await ledger.close()
 

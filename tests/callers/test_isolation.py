@@ -77,6 +77,8 @@ def me(called: CalledGateway) -> Client:
     return called.client("store")
 
 
+SCHEMA = build_schema()
+
 # Fields of both entities whose types differ.
 BOTH = {"status"}
 
@@ -86,7 +88,7 @@ def everything(type_name: str, depth: int = 5, prefix: str = "") -> str:
 
     With a prefix for their aliases, two types in one union may have fields of one name.
     """
-    selected = build_schema().type_map[type_name]
+    selected = SCHEMA.type_map[type_name]
     if isinstance(selected, GraphQLUnionType):
         parts = [
             f"... on {each.name} {everything(each.name, depth, each.name[0])}"

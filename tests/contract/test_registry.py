@@ -24,6 +24,7 @@ from campaign_gateway.connectors.contract import (
     ReadsCampaigns,
     RenamesCopies,
     ReportsProgress,
+    ShowsAccess,
     UsesAccessTokens,
 )
 from campaign_gateway.connectors.registry import CONNECTORS
@@ -96,6 +97,7 @@ CAPABILITIES = [
     ReadsCampaigns,
     RenamesCopies,
     ReportsProgress,
+    ShowsAccess,
     UsesAccessTokens,
 ]
 

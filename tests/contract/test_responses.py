@@ -13,6 +13,8 @@ A recording in `tests/connectors/<provider>/recordings` has the expected result 
     progress.created.<id>.<what>.http, progress.accepted..., progress.rejected...
                                  the progress of the copy with this id
     signin.token.http, signin.<code>.<what>.http    a token, or the reason why there is none
+    access.granted.<what>.http, access.missing.<what>.http
+                                 a read of a check: no permission is missing, or one is
     <kind>.unreadable.<what>.http    a response that shows nothing, of the last two and of search
                                      and lookup
 """

@@ -21,11 +21,14 @@ from starlette.types import ASGIApp
 
 from campaign_gateway.accounts import Account, open_account
 from campaign_gateway.connectors.contract import (
+    CHECK_READS,
     ListsCampaigns,
+    ProviderRequest,
     ProviderResponse,
     ReadsCampaigns,
     RenamesCopies,
     ReportsProgress,
+    ShowsAccess,
     Token,
     UsesAccessTokens,
 )
@@ -65,6 +68,8 @@ def test_secrets_are_in_no_repr(account: tuple[str, str], copy_input: Any) -> No
         requests.append(connector.build_rename(copy_input, "97", lookup))
     if isinstance(connector, ReportsProgress):
         requests.append(connector.build_progress(copy_input, "97"))
+    if isinstance(connector, ShowsAccess):
+        requests += reads_of(connector)
     if isinstance(connector, UsesAccessTokens):
         requests = [connector.authorize(request, secret) for request in requests]
         requests.append(connector.build_token_request())
@@ -76,6 +81,13 @@ def test_secrets_are_in_no_repr(account: tuple[str, str], copy_input: Any) -> No
     )
     assert not any(secret in request.url for request in requests if request != token_request)
     assert all(secret in revealed(str(asdict(request))) for request in requests)
+
+
+def reads_of(connector: ShowsAccess) -> list[ProviderRequest]:
+    """Return the reads of a check that need no earlier response."""
+    unclear = ProviderResponse(200, {}, b"{}")
+    reads = [connector.build_check([unclear] * number) for number in range(CHECK_READS)]
+    return [read for read in reads if read is not None]
 
 
 def test_leak_detector_finds_every_spelling() -> None:

@@ -3,9 +3,8 @@
 import http.server
 import json
 import re
+import shlex
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,15 +15,13 @@ import httpx
 import pytest
 
 from campaign_gateway.api.schema import client_sdl, federation_sdl
+from support.commands import run as gateway
 from support.plain import NO_CAS
 
 SECRET = "sk_live_e2e_0123456789"
+# What a script adds, because it cannot be asked.
+SURE = ("--yes", "--why", "looked at the provider")
 GROUP = 'accountGroupId: "g1", audienceId: "a1"'
-
-
-def gateway(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "campaign_gateway", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def duplicate(url: str, fields: str, key: str) -> dict[str, Any]:
@@ -74,9 +71,9 @@ class Provider:
 
     def make_copy(self) -> dict[str, Any]:
         now = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
-        name = json.loads(self.requests[-1][3])["name"]
+        name = json.loads(self.bodies()[-1])["name"]
         item = {
-            "id": f"copy{len(self.requests)}",
+            "id": f"copy{self.posts()}",
             "name": name,
             "status": "draft",
             "createdAt": now,
@@ -96,8 +93,11 @@ class Provider:
         handler.end_headers()
         handler.wfile.write(content)
 
+    def bodies(self) -> list[bytes]:
+        return [body for method, _, _, body in self.requests if method == "POST"]
+
     def posts(self) -> int:
-        return len([request for request in self.requests if request[0] == "POST"])
+        return len(self.bodies())
 
 
 @pytest.fixture
@@ -208,7 +208,9 @@ def test_request_to_the_provider_is_as_documented(
         assert payload["status"] == "CREATED"
         assert payload["campaign"] == {"id": "copy1", "name": "Copy"}
         assert duplicate(url, fields, "k1")["replayed"] is True
-        ((_, path, headers, body),) = provider.requests
+        # The gateway checks the account meanwhile.
+        copies = [request for request in provider.requests if request[0] == "POST"]
+        ((_, path, headers, body),) = copies
         assert path == "/v1/accounts/g1/campaigns/c1/duplicate"
         assert headers["authorization"] == f"Bearer {SECRET}"
         assert json.loads(body) == {"name": "Copy", "audienceId": "a1", "leadIds": ["l1", "l2"]}
@@ -238,7 +240,7 @@ def test_stopping_gateway_waits_for_the_running_call(
         url = address(command)
         asking = threading.Thread(target=lambda: payloads.append(duplicate(url, fields, "k1")))
         asking.start()
-        while not provider.requests:
+        while not provider.posts():
             time.sleep(0.02)
         assert command.stop() == 0
         asking.join()
@@ -321,18 +323,20 @@ def test_operator_settles_unknown_duplications_while_the_gateway_runs(
 
         for source in ("c1", "C1"):
             assert "is the source campaign, so it cannot be the copy" in error_of(
-                "resolve", made, "--created", source
+                "resolve", made, "--created", source, *SURE
             )
-        assert "letters, digits" in error_of("resolve", made, "--created", "../c7")
-        shown = output_of("resolve", made, "--created", "c7")
+        assert "letters, digits" in error_of("resolve", made, "--created", "../c7", *SURE)
+        shown = output_of("resolve", made, "--created", "c7", "--unchecked", *SURE)
         assert re.search(r"^status +CREATED$", shown, re.MULTILINE)
         assert re.search(r"^evidence +OPERATOR$", shown, re.MULTILINE)
-        assert "is the copy of another duplication" in error_of(
-            "resolve", absent, "--created", "c7"
+        assert f"is the copy of another duplication, {made}" in error_of(
+            "resolve", absent, "--created", "c7", *SURE
         )
-        # The operator pastes the command that `show` prints.
-        assert re.search(r"^status +REJECTED$", shell(absent_command), re.MULTILINE)
-        assert "is REJECTED already" in error_of("resolve", absent, "--created", "c8")
+        # The operator pastes the command that `show` prints, and adds what a script needs.
+        line = shlex.join(["--unchecked", *SURE])
+        shown = shell(f"{absent_command} {line}")
+        assert re.search(r"^status +REJECTED$", shown, re.MULTILINE)
+        assert "is REJECTED already" in error_of("resolve", absent, "--created", "c8", *SURE)
         assert "there is no duplication 123" in error_of("show", "123")
         assert len(output_of("list").splitlines()) == 1
         assert len(output_of("list", "--all").splitlines()) == 3

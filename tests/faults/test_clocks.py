@@ -50,6 +50,7 @@ async def gateways_with_clocks(
         folder,
         ledger,
         dict.fromkeys(ACCOUNTS, provider.url),
+        timeout=5,
         more=f"keep_days = {keep_days}",
     )
     changes: list[Mapping[str, object]] = [
@@ -65,7 +66,7 @@ async def gateways_with_clocks(
 
 async def jump_clock(gateway: Gateway) -> None:
     gateway.signal(signal.SIGUSR1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while "the clock says" not in gateway.output():
             await asyncio.sleep(0.01)
     # Long enough for the background tasks of the gateway.

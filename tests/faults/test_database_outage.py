@@ -25,7 +25,7 @@ from support.promises import check_promises
 
 # How long after the database the gateway may take to be ready, in seconds. It takes less than two
 # on a machine that does nothing else. With growing pauses between its tries, it would be a minute.
-BACK_SECONDS = 10.0
+BACK_SECONDS = 30.0
 
 OUTAGES: dict[str, tuple[Callable[[PostgresServer], None], Callable[[PostgresServer], None]]] = {
     "killed": (PostgresServer.kill, PostgresServer.start),

@@ -5,8 +5,6 @@ In all cases one copy is requested, and its id is never lost once it is in the l
 
 import asyncio
 import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from starlette.types import ASGIApp
 
 from campaign_gateway.model import DEFAULT_TIMING, Duplication, DuplicationStatus
 from campaign_gateway.sandbox.emulators import hubspot, mailchimp, marketo, meta, omnisend
+from support.commands import run
 from support.crashing_gateway import WAITS_AT_STEP
 from support.emulator_proxies import EmulatorProxies, EmulatorProxy, copies_at
 from support.figures import Figures
@@ -54,7 +53,7 @@ PENDING = {name: ["NAME_NOT_APPLIED"] for name in RENAMING} | {
 }
 
 # How much later than promised a response may come on a busy machine, in seconds.
-SLACK = 3
+SLACK = 6
 
 # A gateway that will be killed at a step waits there long enough for a slow machine, and its
 # successor does not wait that long.
@@ -540,7 +539,7 @@ async def test_second_call_that_fails_for_a_while_is_repeated_by_the_gateway(
             clients[account] = Client(http, account, provider, source)
             expected[account] = warnings[provider]
     # Longer than a caller waits for the second call, so the wait ends before the call.
-    timeout = DEFAULT_TIMING.completion_timeout + 1
+    timeout = DEFAULT_TIMING.completion_timeout + SLACK
     config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", proxies, timeout=timeout)
     async with serving(config, FREQUENT_CHECKS) as gateway:
         await asyncio.gather(*(client.ask(gateway.url) for client in clients.values()))
@@ -568,7 +567,7 @@ async def test_gateway_stopped_during_a_rename_ends_in_time_and_the_next_one_ren
     proxies = {provider: new_proxy(proxy_server, provider) for provider in RENAMING}
     for proxy in proxies.values():
         proxy.held = ("rename", "asked")
-    config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", names_of(proxies), timeout=5)
+    config = configured(tmp_path, f"sqlite:///{tmp_path}/ledger.db", names_of(proxies), timeout=15)
     clients = [Client(http, provider, provider, source) for provider, source in RENAMING.items()]
     timing = {
         "completion_timeout": 2,
@@ -580,7 +579,7 @@ async def test_gateway_stopped_during_a_rename_ends_in_time_and_the_next_one_ren
         stopping.signal(signal.SIGTERM)
         signalled_at = monotonic()
         # The README requires fifteen seconds more than the longest call.
-        assert await stopping.ended(5 + 15) == 0, stopping.output()
+        assert await stopping.ended(15 + 15) == 0, stopping.output()
         assert monotonic() - signalled_at < 2 + SLACK
         for payload in await asyncio.gather(*asking):
             assert payload is not None, "every caller gets a response"
@@ -606,7 +605,7 @@ async def test_caller_gets_the_copy_when_the_response_comes_before_the_rename(
 ) -> None:
     proxy, ledger = new_proxy(proxy_server, "meta"), f"sqlite:///{tmp_path}/ledger.db"
     proxy.held = ("rename", "asked")
-    deadline = 1 if end == "the caller's deadline" else 25
+    deadline = 4 if end == "the caller's deadline" else 25
     config = configured(tmp_path, ledger, names_of({"meta": proxy}), deadline=deadline)
     client = Client(http, "meta", "meta", RENAMING["meta"])
     async with serving(config, {"timing": WITHOUT_RECONCILIATION}) as gateway:
@@ -649,7 +648,7 @@ async def test_gateway_stopped_during_a_repeated_rename_leaves_it_to_the_next_on
         proxy.held = ("rename", "asked")
         await until(lambda: proxy.holding > 0)
         stopping.signal(signal.SIGTERM)
-        assert await stopping.ended(SLACK + SLACK) == 0, stopping.output()
+        assert await stopping.ended(2 + SLACK) == 0, stopping.output()
         await until(lambda: proxy.holding == 0)
         proxy.held = None
         figures.faults["SIGTERM over a name"] += 1
@@ -772,10 +771,9 @@ async def test_next_gateway_follows_the_provider_s_job_after_a_kill(
 
 
 def show_command(config: Path, duplication: str) -> str:
-    command = [sys.executable, "-m", "campaign_gateway", "duplications", "show", duplication]
-    return subprocess.run(
-        [*command, "--config", str(config)], capture_output=True, text=True, check=True, timeout=60
-    ).stdout
+    done = run("duplications", "show", duplication, "--config", str(config))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 async def test_show_command_prints_an_unfinished_copy_and_its_warnings(

@@ -95,7 +95,7 @@ async def test_repeated_sigterm_under_load_leaves_nothing_unknown(
     choice = random.Random(11)
     # No fault here takes long, so the timeout of a call is for busy machines only.
     accounts = dict.fromkeys(ACCOUNTS, provider.url)
-    config = configuration(tmp_path, ledger_url, accounts, timeout=10)
+    config = configuration(tmp_path, ledger_url, accounts, timeout=30)
     wanted = intents(choice.choices(["none", "slow", "refusal-409"], k=200), ACCOUNTS)
     gateway = await listening(launch(config))
     drains: list[float] = []

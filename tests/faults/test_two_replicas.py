@@ -49,7 +49,7 @@ async def replicas(
 
 
 async def until_sent(provider: Provider, name: str, times: int = 1) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while len(provider.intents[name].posts) < times:
             await asyncio.sleep(0.01)
 
@@ -83,7 +83,7 @@ async def test_waiting_request_is_not_refused_after_another_replica_made_the_cop
 async def test_refusal_without_a_record_keeps_the_key(
     tmp_path: Path, postgres_url: str, provider: Provider, http: httpx.AsyncClient
 ) -> None:
-    config = configuration(tmp_path, postgres_url, {"main": provider.refusing_url})
+    config = configuration(tmp_path, postgres_url, {"main": provider.refusing_url}, timeout=10)
     cut_off = config.read_text("utf-8")
     async with replicas(config) as (first, _):
         wanted = intent("none", "g", "main")
@@ -116,7 +116,7 @@ async def test_late_response_and_search_never_give_one_campaign_two_owners(
         lost = await ask(http, other.url, second)
         assert lost is not None
         assert lost.status == "UNKNOWN"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             # The paused replica is taken for dead, and both copies are assigned by their age.
             while {record.status for record in (await recorded(postgres_url)).values()} != {
                 DuplicationStatus.CREATED
@@ -125,7 +125,7 @@ async def test_late_response_and_search_never_give_one_campaign_two_owners(
         by_search = await recorded(postgres_url)
         stopped.signal(signal.SIGCONT)
         await late
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while (await recorded(postgres_url))[first.key].evidence is not Evidence.RESPONSE:
                 await asyncio.sleep(0.1)
         records = await recorded(postgres_url)
@@ -144,7 +144,7 @@ async def test_late_response_and_search_never_give_one_campaign_two_owners(
 async def test_older_campaign_is_not_taken_for_the_copy_when_a_clock_is_wrong(
     tmp_path: Path, postgres_url: str, provider: Provider, http: httpx.AsyncClient, seconds: int
 ) -> None:
-    config = configuration(tmp_path, postgres_url, {"main": provider.url})
+    config = configuration(tmp_path, postgres_url, {"main": provider.url}, timeout=10)
     missing, made = intent("fin-before-copy", "g", "main"), intent("fin-after-copy", "g", "main")
     for wish in (missing, made):
         provider.add_older_campaign(wish.group, wish.called, timedelta(seconds=120))
@@ -158,7 +158,7 @@ async def test_older_campaign_is_not_taken_for_the_copy_when_a_clock_is_wrong(
         assert f"clock is {abs(seconds)} seconds {direction} the database's" in ready
         assert "this gateway's clock" in wrong.output()
         assert (await http.get(f"{right.url}/readyz")).text == "ready\n"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             while (await recorded(postgres_url))[made.key].status is DuplicationStatus.UNKNOWN:
                 await asyncio.sleep(0.1)
         await asyncio.sleep(LOOKING_SECONDS)
@@ -192,7 +192,7 @@ async def test_copy_is_not_claimed_through_another_address_of_its_provider(
 ) -> None:
     port = provider.url.rpartition(":")[2]
     places = {"near": one.format(port=port), "far": other.format(port=port)}
-    config = configuration(tmp_path, postgres_url, places, more_of=more_of)
+    config = configuration(tmp_path, postgres_url, places, timeout=10, more_of=more_of)
     made = intent("none", "g", "near")
     missing = replace(intent("fin-before-copy", "g", "far"), called=made.name)
     provider.names[missing.name] = made.name
@@ -231,7 +231,7 @@ async def test_hanging_provider_does_not_delay_checks_of_another_account(
     places = {"hung": provider.hanging_url, "main": provider.url}
     # All intervals are the product's own: a check of the hanging provider takes its whole time.
     limits = {"hung": {"timeout_seconds": 30, "calls_at_once": 500}}
-    config = configuration(tmp_path, postgres_url, places, deadline=60, more_of=limits)
+    config = configuration(tmp_path, postgres_url, places, deadline=60, timeout=10, more_of=limits)
 
     async def seconds_to_settle(url: str) -> float:
         """Measure the time from a response without an id until the copy is found."""

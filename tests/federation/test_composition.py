@@ -1,7 +1,5 @@
 """Each public composer composes our subgraph with another one."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +7,7 @@ import graphql
 import httpx
 import pytest
 
+from support.commands import run
 from support.node import run_node
 from support.plain import NO_CAS
 
@@ -27,9 +26,7 @@ def served_sdl(sandbox_url: str) -> str:
 
 
 def test_schema_command_prints_the_sdl_that_the_gateway_serves(served_sdl: str) -> None:
-    command = [sys.executable, "-m", "campaign_gateway", "schema", "--federation"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert printed.stdout == served_sdl + "\n"
+    assert run("schema", "--federation").stdout == served_sdl + "\n"
 
 
 @pytest.fixture(scope="module", params=["apollo", "guild", "cosmo"])

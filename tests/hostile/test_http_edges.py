@@ -198,6 +198,13 @@ def test_offers_to_upgrade_are_handled_one_at_a_time(server: Served) -> None:
     assert [each.body for each in responses] == [b"3"] * 4100 + [b"small"]
 
 
+def test_offer_to_upgrade_of_an_older_client_is_handled_as_its_version(server: Served) -> None:
+    """Such a client waits until the server closes."""
+    offer = get(b"/small", UPGRADE).replace(b"HTTP/1.1", b"HTTP/1.0")
+    responses = responses_to(server.url, offer, get(b"/small"))
+    assert [each.body for each in responses] == [b"small"]
+
+
 # RFC 9112
 
 
@@ -208,6 +215,8 @@ def test_offers_to_upgrade_are_handled_one_at_a_time(server: Served) -> None:
         (b"GET /small HTTP/1.2\r\nHost: localhost\r\n\r\n", 400),
         (b"GET /small HTTP/0.9\r\nHost: localhost\r\n\r\n", 505),
         (b"GET /small\r\n\r\n", 505),
+        (head(HOST, UPGRADE).replace(b"HTTP/1.1", b"HTTP/2.0"), 505),
+        (head(HOST, UPGRADE).replace(b"HTTP/1.1", b"HTTP/0.9"), 505),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
         (head(HOST, b"Transfer-Encoding: gzip, chunked", target=b"/body"), 501),
         (head(HOST, b"Transfer-Encoding: chunked, chunked", target=b"/body"), 400),

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from graphql import GraphQLError
 
+from campaign_gateway.api.schema import federation_sdl
 from campaign_gateway.connectors import parsing
 from campaign_gateway.connectors.building import NAME_LENGTH, TEXT_LENGTH
 from campaign_gateway.connectors.contract import ProviderResponse
@@ -205,6 +206,32 @@ async def test_gateway_refuses_more_large_requests_than_it_can_answer_soon(
     assert error["extensions"] == {"code": "OVERLOADED"}
     assert "Nothing was executed" in error["message"]
     assert (await gateway.post(LARGE)).status_code == 200
+
+
+async def test_request_counts_as_much_as_its_variables_ask_for(
+    gateway: Edge, monkeypatch: pytest.MonkeyPatch, long_name: str
+) -> None:
+    """Routers send all references in a variable. Most requests have one, and none has them all."""
+    monkeypatch.setattr(load, "VALUES_IN_PROGRESS", 500)
+    page = LARGE.replace(
+        "{ duplications(first: 100)", "query Q($n: Int!) { duplications(first: $n)"
+    )
+    for length, status in ((3, 200), (100, 503)):
+        assert (await gateway.post(page, {"n": length})).status_code == status
+    for times, status in ((1, 200), (30, 503)):
+        assert (await repeated(gateway, long_name, times)).status_code == status
+
+
+async def test_schema_of_the_subgraph_is_printed_once(
+    gateway: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request may ask for it under many aliases, and each time would take 4 ms."""
+    printed: list[object] = []
+    monkeypatch.setattr("strawberry.federation.schema.print_schema", printed.append)
+    aliases = " ".join(f"a{number}: sdl" for number in range(20))
+    data = await gateway.data(f"{{ _service {{ {aliases} }} }}")
+    assert set(data["_service"].values()) == {federation_sdl().strip("\n")}
+    assert printed == []
 
 
 async def test_other_work_is_done_between_two_large_requests() -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from campaign_gateway.ledger import Ledger
+from campaign_gateway.ledger import ledger as ledger_module
 from campaign_gateway.ledger.engine import Cursor, KeyConflict
 from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.ledger.ledger import Begun, Blocked, KeyHeld, NothingToOverride
@@ -814,6 +815,42 @@ async def test_list_is_filtered_and_paged(ledger: Ledger, intent: MakeIntent) ->
     assert await keys(Selection(statuses=both[:1])) == ["k0"]
     since, until = NOW + timedelta(seconds=1), NOW + timedelta(seconds=3)
     assert await keys(Selection(since=since, until=until)) == ["k2", "k1"]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 100])
+async def test_pages_that_filter_few_records_find_all_of_them(
+    ledger: Ledger, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(ledger_module, "SCAN_LIMIT", 3)
+    for number in range(10):
+        account = "rare" if number in {0, 1, 9} else "common"
+        mine = intent(f"k{number}", account=account)
+        await ledger.begin(mine, NOW + timedelta(seconds=number // 2), None)
+
+    async def keys(selection: Selection) -> tuple[list[str], int]:
+        found: list[str] = []
+        before: Cursor | None = None
+        pages = 0
+        while pages == 0 or before is not None:
+            records, before = await ledger.page("everyone", selection, limit, before)
+            assert len(records) <= limit
+            found += [record.intent.key for record in records]
+            pages += 1
+        return found, pages
+
+    all_keys = [f"k{number}" for number in reversed(range(10))]
+    for selection in (
+        Selection(),
+        Selection(account="rare"),
+        Selection(account="rare", since=NOW + timedelta(seconds=1)),
+        Selection(account="common", statuses=(DuplicationStatus.IN_PROGRESS,)),
+        Selection(statuses=(DuplicationStatus.UNKNOWN,)),
+    ):
+        found, pages = await keys(selection)
+        expected = await ledger.list("everyone", selection, 100, None)
+        assert found == [record.intent.key for record in expected]
+        is_filtered = bool(selection.account or selection.statuses)
+        assert pages >= (3 if is_filtered else len(all_keys) // limit)
 
 
 async def test_key_is_kept_after_expiry_until_it_is_forgotten(

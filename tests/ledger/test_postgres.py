@@ -70,7 +70,7 @@ def age(url: str, ledger: Ledger) -> None:
 
 
 async def until_unknown(ledger: Ledger, key: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while await status_of(ledger, key) is not DuplicationStatus.UNKNOWN:
             await asyncio.sleep(0.02)
 
@@ -423,7 +423,7 @@ async def test_settings_that_weaken_the_promise_cause_a_warning(
     assert await ledger.check() == []
     own_postgres.set(setting, "off")
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while not (warnings := await ledger.check()):
                 await asyncio.sleep(0.05)
     finally:
@@ -442,7 +442,7 @@ async def test_read_only_database_is_unavailable(
     await ledger.begin(intent("k"), NOW, None)
     own_postgres.set("default_transaction_read_only", "on")
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while True:
                 with suppress(LedgerUnavailable):
                     await ledger.check()
@@ -529,7 +529,7 @@ async def test_error_for_an_unusable_url_does_not_contain_its_password(
     as_operator: bool,
 ) -> None:
     pattern, replacement, message = UNUSABLE_URLS[mistake]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         with pytest.raises(LedgerUnavailable, match="PostgreSQL cannot be used") as refused:
             await open_at(
                 re.sub(pattern, replacement, guarded), as_operator=as_operator, statement_timeout=1

@@ -49,6 +49,7 @@ from campaign_gateway.model import (
     ErrorCode,
     Evidence,
     Intent,
+    OperatorNote,
     Outcome,
     Rejected,
     Selection,
@@ -64,6 +65,8 @@ UNKNOWN = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no response"))
 REFUSED = Rejected(UserError(ErrorCode.CONFLICT, "no"), "trace")
 NEVER_SENT = UserError(ErrorCode.OVERLOADED, "never sent")
 ABSENT = UserError(ErrorCode.PROVIDER_UNAVAILABLE, "checked")
+WITHDRAWN = UserError(ErrorCode.OUTCOME_UNKNOWN, "withdrawn")
+NOTE = OperatorNote("ann", "a test")
 
 UNSETTLED = {DuplicationStatus.UNKNOWN, DuplicationStatus.ACCEPTED}
 RANK = {
@@ -75,6 +78,8 @@ RANK = {
 }
 
 Result = TypeVar("Result")
+
+State = tuple[DuplicationStatus, Evidence | None, str | None]
 
 ANY = st.integers(0, 2**16)
 KEYS = "abcdefghijkl"
@@ -125,6 +130,7 @@ class Copying(RuleBasedStateMachine):
         self.numbers = count(1)
         self.attempts: list[Attempt] = []
         self.records: dict[str, Duplication] = {}
+        self.states: dict[str, list[State]] = {}
         self.sends: Counter[tuple[str, str]] = Counter()
         self.checked: list[Duplication] = []
         self.held: dict[str, datetime] = {}
@@ -154,6 +160,20 @@ class Copying(RuleBasedStateMachine):
                 assert read is not None
                 assert read.status is DuplicationStatus.CREATED
         self.records_are_true()
+        for record in self.records.values():
+            if not record.expired:
+                self._history_is_whole(record)
+
+    def _history_is_whole(self, record: Duplication) -> None:
+        """The history has every state that was seen, and ends with that of now."""
+        history = self.run(self._ledger(0).history(record.intent.id))
+        recorded = [(change.status, change.evidence, change.campaign_id) for change in history]
+        assert recorded[0] == (DuplicationStatus.IN_PROGRESS, None, None)
+        assert recorded[-1] == state_of(record)
+        remaining = iter(recorded)
+        assert all(state in remaining for state in self.states[record.intent.id]), recorded
+        times = [change.at for change in history if change.at is not None]
+        assert len(times) == len(history)
 
     # --- intents ----------------------------------------------------------------------------------
 
@@ -407,6 +427,45 @@ class Copying(RuleBasedStateMachine):
             assert self.run(self._ledger(which).settle_as_not_created(record, ABSENT, self.now))
             assert not self.run(self._ledger(which).settle_as_not_created(record, ABSENT, self.now))
 
+    @precondition(lambda self: self._resolved())
+    @rule(which=ANY, at=ANY)
+    def an_operator_withdraws_a_result(self, which: int, at: int) -> None:
+        self._withdraw(chosen(which, self._resolved()), at)
+
+    @precondition(lambda self: self._unsettled())
+    @rule(which=ANY, at=ANY)
+    def an_operator_corrects_a_mistake(self, which: int, at: int) -> None:
+        """The operator records a false result, and withdraws it before anything else happens."""
+        # Attempts of the last seconds count as later than the result.
+        self.now += timedelta(seconds=10)
+        record, ledger = chosen(which, self._unsettled()), self._ledger(at)
+        if which % 2:
+            self.run(ledger.settle_as_not_created(record, ABSENT, self.now, note=NOTE))
+        else:
+            wrong = Created(Campaign(f"wrong{next(self.numbers)}"))
+            operator = Evidence.OPERATOR
+            self.run(
+                ledger.settle_from_evidence(record, wrong, operator, self.now, None, note=NOTE)
+            )
+        resolved = self.run(ledger.get(None, record.intent.id))
+        assert resolved is not None
+        assert resolved.evidence is Evidence.OPERATOR
+        assert self._withdraw(resolved, at)
+
+    def _withdraw(self, resolved: Duplication, at: int) -> bool:
+        reopened = self.run(self._ledger(at).reopen(resolved, WITHDRAWN, self.now, NOTE))
+        blocking = self.run(self._ledger(at).built_on(resolved))
+        if reopened is None:
+            assert blocking is not None
+            return False
+        assert reopened.status is DuplicationStatus.UNKNOWN
+        assert reopened.campaign is None
+        # From now on it may get any result again.
+        self.records[resolved.intent.id] = reopened
+        # It is due, also if a check from before the result still runs.
+        self.held.pop(resolved.intent.id, None)
+        return True
+
     # --- retention --------------------------------------------------------------------------------
 
     @rule(age=st.sampled_from([0, 1, 1000]), limit=st.sampled_from([1, 100]), at=ANY)
@@ -431,7 +490,7 @@ class Copying(RuleBasedStateMachine):
         ]
         assert self.run(self._ledger(at).forget(before, 100)) == len(old)
         for record in old:
-            del self.records[record.id]
+            del self.records[record.id], self.states[record.id]
             del self.sends[record.scope, record.key]
 
     # --- invariants -------------------------------------------------------------------------------
@@ -453,6 +512,9 @@ class Copying(RuleBasedStateMachine):
                 assert record.expired or record.campaign == attempt.copy
             if record.status is DuplicationStatus.ACCEPTED:
                 assert isinstance(attempt.response, Accepted)
+            states = self.states.setdefault(record.intent.id, [])
+            if not record.expired and state_of(record) not in states[-1:]:
+                states.append(state_of(record))
         self.records = recorded
 
     # --- helpers ----------------------------------------------------------------------------------
@@ -537,6 +599,13 @@ class Copying(RuleBasedStateMachine):
     def _unsettled(self) -> list[Duplication]:
         return [record for record in self.records.values() if record.status in UNSETTLED]
 
+    def _resolved(self) -> list[Duplication]:
+        return [
+            record
+            for record in self.records.values()
+            if record.evidence is Evidence.OPERATOR and not record.expired
+        ]
+
     def _unknown(self) -> list[Duplication]:
         every = self.records.values()
         return [record for record in every if record.status is DuplicationStatus.UNKNOWN]
@@ -546,6 +615,10 @@ class Copying(RuleBasedStateMachine):
 
     def _attempt_of(self, record: Duplication) -> Attempt:
         return next(attempt for attempt in self.attempts if attempt.intent.id == record.intent.id)
+
+
+def state_of(record: Duplication) -> State:
+    return record.status, record.evidence, record.campaign.id if record.campaign else None
 
 
 Chosen = TypeVar("Chosen")
@@ -650,7 +723,7 @@ async def at_postgres(url: str) -> AsyncIterator[OpenGateways]:
     async def open_gateways() -> AsyncIterator[Gateways]:
         for engine in engines:
             await beat(engine)
-        await engines[0]._run("TRUNCATE duplication", {})
+        await engines[0]._run("TRUNCATE duplication, history", {})
         yield Gateways(ledgers, crash, take_for_dead)
 
     yield open_gateways
@@ -758,6 +831,7 @@ MISTAKES = {
         " AND status IN ('ACCEPTED', 'UNKNOWN')",
         "",
     ),
+    "a withdrawn result is final": ("REOPEN", "next_check_at = :now", "next_check_at = NULL"),
     "two gateways claim the same duplication": ("CLAIM_DUE", ":until", ":now"),
     "an abandoned attempt is rejected": (
         "TAKE_OVER_ABANDONED",

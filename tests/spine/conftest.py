@@ -45,11 +45,11 @@ class Flaky:
         return self.ledger.health
 
     def __getattr__(self, name: str) -> Any:
-        async def call(*arguments: Any) -> Any:
+        async def call(*arguments: Any, **named: Any) -> Any:
             if self.failures.get(name, 0) > 0:
                 self.failures[name] -= 1
                 raise LedgerUnavailable("disk full")
-            result = await getattr(self.ledger, name)(*arguments)
+            result = await getattr(self.ledger, name)(*arguments, **named)
             if self.failures_after.get(name, 0) > 0:
                 self.failures_after[name] -= 1
                 raise CommitUncertain("connection lost")

@@ -190,8 +190,9 @@ async def test_outcome_is_recorded_after_the_ledger_has_failed_twice(
 async def test_caller_gets_in_progress_at_the_deadline_and_the_call_continues(
     account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    hasty = OpenDuplicator({"sonarly": account}, ledger, deadline=0.3)
-    ledger.failures = {"settle": 2}
+    hasty = OpenDuplicator({"sonarly": account}, ledger, deadline=1)
+    # The third repetition is 1.6 seconds after the response.
+    ledger.failures = {"settle": 3}
     result = await ask(hasty, campaign())
     assert status(result) is DuplicationStatus.IN_PROGRESS
     await hasty.drain()
@@ -246,7 +247,7 @@ async def test_key_that_another_gateway_begins_first_is_replayed_and_not_sent(
 async def test_key_that_another_gateway_sends_for_long_is_in_progress_at_the_deadline(
     account: Account, ledger: Any, campaign: Any, copies: Any
 ) -> None:
-    hasty = OpenDuplicator({"sonarly": account}, ledger, deadline=0.3)
+    hasty = OpenDuplicator({"sonarly": account}, ledger, deadline=2)
     theirs = make_intent(EVERYONE, "k", account, campaign())
     await ledger.begin(theirs, datetime.now(UTC), None)
     result = await ask(hasty, campaign())

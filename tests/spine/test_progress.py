@@ -18,6 +18,7 @@ from campaign_gateway.model import (
     DuplicationStatus,
     ErrorCode,
     Evidence,
+    OperatorNote,
     Retry,
     WarningCode,
 )
@@ -30,6 +31,8 @@ from support.stub_provider import (
     Tracking,
 )
 from support.waiting import until_async
+
+NOTE = OperatorNote("ann", "seen in the list")
 
 ACCEPTED, CREATED, REJECTED = (
     DuplicationStatus.ACCEPTED,
@@ -288,7 +291,7 @@ async def test_restarted_gateway_continues_to_check_the_copy(
     # The caller gets no response, and the record is written.
     ledger.ledger.settle = halt
     asking = asyncio.create_task(gateway.ask())
-    await asyncio.wait_for(received.wait(), 10)
+    await asyncio.wait_for(received.wait(), 40)
     await gateway.crash()
     await asyncio.wait([asking])
     record = await gateway.recorded()
@@ -304,7 +307,7 @@ async def test_crash_during_a_check_loses_nothing(open_gateway: Open, ledger: An
     before = await gateway.copy()
     received = gateway.provider.hang("progress")
     checking = asyncio.create_task(gateway.check())
-    await asyncio.wait_for(received.wait(), 10)
+    await asyncio.wait_for(received.wait(), 40)
     checking.cancel()
     await asyncio.wait([checking])
     await ledger.reopen()
@@ -332,8 +335,11 @@ async def test_ledger_failure_when_the_copy_is_complete_is_retried(
 async def test_operator_s_resolution_ends_the_checks(open_gateway: Open) -> None:
     gateway = await open_gateway(Tracked)
     first, second = await gateway.copy(key="first"), await gateway.copy(key="second")
-    await manual_resolution.resolve_as_created(gateway.ledger, first.intent.id, "c1")
-    await manual_resolution.resolve_as_not_created(gateway.ledger, second.intent.id)
+    assert first.campaign is not None
+    await manual_resolution.resolve_as_created(
+        gateway.ledger, first.intent.id, first.campaign, NOTE
+    )
+    await manual_resolution.resolve_as_not_created(gateway.ledger, second.intent.id, NOTE)
     assert await gateway.due() == []
     assert gateway.provider.count("progress") == 0
     made, absent = await gateway.recorded("first"), await gateway.recorded("second")
@@ -354,7 +360,7 @@ async def test_operator_s_resolution_is_kept_when_the_check_finds_nothing(
     becomes(gateway, "" if state == "nothing" else state)
 
     async def resolve() -> None:
-        await manual_resolution.resolve_as_not_created(gateway.ledger, lost.intent.id)
+        await manual_resolution.resolve_as_not_created(gateway.ledger, lost.intent.id, NOTE)
 
     gateway.provider.meanwhile["progress"] = resolve
     # A later postponement must not make the record due again.
@@ -372,7 +378,7 @@ async def test_provider_s_response_replaces_an_operator_s_resolution(
     becomes(gateway, "COMPLETE")
 
     async def resolve() -> None:
-        await manual_resolution.resolve_as_not_created(gateway.ledger, lost.intent.id)
+        await manual_resolution.resolve_as_not_created(gateway.ledger, lost.intent.id, NOTE)
 
     gateway.provider.meanwhile["progress"] = resolve
     await gateway.check()
@@ -407,7 +413,9 @@ async def test_only_copy_is_left_to_the_accepted_duplication(
         other, Created(Campaign("c1")), Evidence.INFERRED, other.requested_at, None
     )
     with pytest.raises(manual_resolution.CannotResolve, match="copy of another duplication"):
-        await manual_resolution.resolve_as_created(gateway.ledger, other.intent.id, "c1")
+        await manual_resolution.resolve_as_created(
+            gateway.ledger, other.intent.id, Campaign("c1"), NOTE
+        )
     assert gateway.provider.count("copy") == 2
 
 

@@ -1,14 +1,48 @@
-"""Starts the commands as a user starts them, each in its own process."""
+"""Starts the commands, each in its own process.
+
+Only while coverage is measured, each has an interpreter of its own, as when a user starts it.
+"""
 
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from queue import Queue
+from tempfile import TemporaryFile
 from threading import Thread
+from types import MappingProxyType
+
+from support.forked_gateways import ForkedProcess, forks, is_coverage_measured
+
+AS_A_USER = ("-m", "campaign_gateway")
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `campaign-gateway ...` to its end."""
+    with TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
+        process = _start(arguments, AS_A_USER, NOTHING, (output.fileno(), errors.fileno()))
+        code = process.wait(60)
+        output.seek(0)
+        errors.seek(0)
+        return subprocess.CompletedProcess(arguments, code, output.read(), errors.read())
+
+
+def _start(
+    arguments: Sequence[str],
+    launcher: Sequence[str],
+    environment: Mapping[str, str],
+    streams: tuple[int, int],
+) -> subprocess.Popen[bytes] | ForkedProcess:
+    environment = {**os.environ, **environment}
+    if launcher == AS_A_USER and not is_coverage_measured():
+        return forks().start(["{}", *arguments], streams, environment)
+    command = [sys.executable, *launcher, *arguments]
+    return subprocess.Popen(command, stdout=streams[0], stderr=streams[1], env=environment)
 
 
 class Command:
@@ -20,25 +54,20 @@ class Command:
     def __init__(
         self,
         *arguments: str,
-        environment: dict[str, str] | None = None,
-        launcher: Sequence[str] = ("-m", "campaign_gateway"),
+        environment: Mapping[str, str] = NOTHING,
+        launcher: Sequence[str] = AS_A_USER,
     ) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, *launcher, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, **(environment or {})},
-        )
+        reading, writing = os.pipe()
+        self.process = _start(arguments, launcher, environment, (writing, writing))
+        os.close(writing)
         self.output = ""
         self._lines: Queue[str | None] = Queue()
-        self._reader = Thread(target=self._read)
+        self._reader = Thread(target=self._read, args=[reading])
         self._reader.start()
 
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        with self.process.stdout:
-            for line in self.process.stdout:
+    def _read(self, reading: int) -> None:
+        with open(reading) as lines:
+            for line in lines:
                 self._lines.put(line)
         self._lines.put(None)
 
@@ -64,7 +93,7 @@ class Command:
 
 
 @contextmanager
-def running(*arguments: str, environment: dict[str, str] | None = None) -> Iterator[Command]:
+def running(*arguments: str, environment: Mapping[str, str] = NOTHING) -> Iterator[Command]:
     command = Command(*arguments, environment=environment)
     try:
         yield command

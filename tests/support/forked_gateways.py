@@ -1,8 +1,8 @@
-"""Starts gateways by fork from one process that has imported the package already.
+"""Starts gateways and other commands by fork from one process that has imported the package.
 
 Each is a process of its own with its own sockets, files and threads, which can be killed or stopped
 like any other. A fork costs milliseconds. A fresh interpreter needs almost a second of CPU for the
-imports, and the drills start hundreds of gateways.
+imports, and the tests start hundreds of gateways.
 
 As a script, `forked_gateways.py FD`, it is the process that forks. It takes requests over the
 socket FD, and ends with its children when the other end is closed.
@@ -19,16 +19,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import httpx
 
-MESSAGE_LIMIT = 65536
+MESSAGE_LIMIT = 131_072
+
+
+def is_coverage_measured() -> bool:
+    """Whether coverage is measured. It starts with an interpreter, so it does not see forks."""
+    return any(name.startswith("COVERAGE_PROCESS") for name in os.environ)
 
 
 # --- in the tests ---------------------------------------------------------------------------------
@@ -42,11 +49,20 @@ class Forks:
     codes: dict[int, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def start(self, arguments: Sequence[str], log: Path) -> "ForkedProcess":
-        """Run `crashing_gateway.py` with the arguments, and add its output to the log."""
-        request = json.dumps({"arguments": arguments, "log": str(log)}).encode()
+    def start(
+        self, arguments: Sequence[str], streams: tuple[int, int], environment: Mapping[str, str]
+    ) -> "ForkedProcess":
+        """Run `crashing_gateway.py` with the arguments, this folder and the whole environment.
+
+        `streams` are the file descriptors of its standard output and errors.
+        """
+        request = {
+            "arguments": arguments,
+            "environment": dict(environment),
+            "folder": str(Path.cwd()),
+        }
         with self.lock:
-            self.connection.send(request)
+            socket.send_fds(self.connection, [json.dumps(request).encode()], streams)
             while (pid := self._receive()) is None:
                 pass
         return ForkedProcess(pid, self)
@@ -89,8 +105,11 @@ class ForkedProcess:
     def poll(self) -> int | None:
         return self.forks.exit_code(self.pid)
 
-    def wait(self) -> int:
+    def wait(self, timeout: float = inf) -> int:
+        gives_up_at = time.monotonic() + timeout
         while (code := self.poll()) is None:
+            if time.monotonic() > gives_up_at:
+                raise subprocess.TimeoutExpired([], timeout)
             time.sleep(0.001)
         return code
 
@@ -128,6 +147,9 @@ def main() -> None:
     # Reading the machine's trusted CAs takes 20 ms for each account, and no drill needs them.
     trusted = httpx.create_ssl_context()
     setattr(httpx, "create_ssl_context", lambda: trusted)  # noqa: B010 - mypy rejects `=` here
+    app = import_module("campaign_gateway.app")
+    schema = app.build_schema()
+    setattr(app, "build_schema", lambda: schema)  # noqa: B010 - as above
     # Objects that no collection visits stay shared between the children.
     gc.freeze()
     arguments = _fork_for_each_request(socket.socket(fileno=int(sys.argv[1])))
@@ -152,7 +174,7 @@ def _fork_for_each_request(requests: socket.socket) -> list[str] | None:
                 with suppress(OSError):
                     requests.send(json.dumps({"pid": pid, "code": code}).encode())
         if requests in readable:
-            message = requests.recv(MESSAGE_LIMIT)
+            message, streams, *_ = socket.recv_fds(requests, MESSAGE_LIMIT, 2)
             if not message:
                 for pid in children:
                     os.kill(pid, signal.SIGKILL)
@@ -164,8 +186,10 @@ def _fork_for_each_request(requests: socket.socket) -> list[str] | None:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 for opened in (requests, woken, wake):
                     opened.close()
-                _write_output_to(request["log"])
+                _take_over(request, streams)
                 return list(request["arguments"])
+            for stream in streams:
+                os.close(stream)
             children.add(pid)
             requests.send(json.dumps({"pid": pid}).encode())
 
@@ -176,11 +200,13 @@ def _ended(children: set[int]) -> list[tuple[int, int]]:
     return [(pid, os.waitstatus_to_exitcode(status)) for pid, status in waited if pid]
 
 
-def _write_output_to(log: str) -> None:
-    output = os.open(log, os.O_WRONLY | os.O_APPEND)
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(output, stream.fileno())
-    os.close(output)
+def _take_over(request: dict[str, Any], streams: Sequence[int]) -> None:
+    for number, stream in enumerate(streams, start=1):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import httpx
 from campaign_gateway.ledger import open_ledger
 from campaign_gateway.model import Duplication, Selection
 from support.faulty_provider import API_KEY, AUDIENCE, FAULTS, PLAIN, Provider
-from support.forked_gateways import ForkedProcess, forks
+from support.forked_gateways import ForkedProcess, forks, is_coverage_measured
 from support.plain import NO_CAS
 
 LAUNCHER = Path(__file__).with_name("crashing_gateway.py")
@@ -200,9 +200,11 @@ def launch(
     """
     log = config.with_name(f"{config.stem}-{next(_numbers)}.log")
     serve = ["serve", "--config", str(config)]
-    if environment is None and not _is_coverage_measured():
-        log.write_bytes(b"")
-        return Gateway(forks().start([json.dumps(changes or {}), *serve], log), log)
+    if environment is None and not is_coverage_measured():
+        arguments = [json.dumps(changes or {}), *serve]
+        with log.open("ab") as output:
+            streams = output.fileno(), output.fileno()
+            return Gateway(forks().start(arguments, streams, os.environ), log)
     command = (
         ["-m", "campaign_gateway"] if changes is None else [str(LAUNCHER), json.dumps(changes)]
     )
@@ -214,11 +216,6 @@ def launch(
             env={**os.environ, **(environment or {})},
         )
     return Gateway(process, log)
-
-
-def _is_coverage_measured() -> bool:
-    """Whether coverage is measured. It starts with an interpreter, so it does not see forks."""
-    return any(name.startswith("COVERAGE_PROCESS") for name in os.environ)
 
 
 async def listening(gateway: Gateway, seconds: float = 60) -> Gateway:

@@ -170,7 +170,7 @@ async def serving(handle: Handle) -> AsyncIterator[str]:
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/copy"
-        await asyncio.wait_for(asyncio.gather(*handlers), 10)
+        await asyncio.wait_for(asyncio.gather(*handlers), 40)
 
 
 @asynccontextmanager
@@ -254,10 +254,10 @@ async def test_cancelled_caller_ends_the_call_immediately() -> None:
             may_have_sent.set()
 
         sending = asyncio.create_task(opened.send_once(post(url), free_permit(), hook))
-        await asyncio.wait_for(may_have_sent.wait(), 10)
+        await asyncio.wait_for(may_have_sent.wait(), 40)
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(sending, 10)
+            await asyncio.wait_for(sending, 40)
     # No task waits for the deadline of a call that has ended.
     await until(lambda: not any(map(_waits_for_a_deadline, asyncio.all_tasks())))
 

@@ -249,7 +249,7 @@ async def test_reads_leave_half_and_checks_three_quarters_of_the_calls_to_copies
     per_minute: int,
 ) -> None:
     account = Account(RateLimiter(AT_ONCE, per_minute))
-    minutes = 40
+    minutes = 20
 
     async def repeat(kind: CallKind) -> None:
         while now() < 60 * minutes:

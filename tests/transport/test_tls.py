@@ -49,7 +49,7 @@ def _nothing_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class TlsProvider:
-    """Responds like Sonarly. `requests` counts the requests after a TLS handshake."""
+    """Responds like Sonarly. `requests` counts the copies requested after a TLS handshake."""
 
     url: str = ""
     handshakes: int = 0
@@ -59,8 +59,9 @@ class TlsProvider:
         self.handshakes += 1
 
     async def respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        self.requests += 1
+        head = await reader.readuntil(b"\r\n\r\n")
+        # The gateway's check of the account is a GET.
+        self.requests += head.startswith(b"POST")
         data = {"id": "0" * 24, "name": "a copy", "status": "draft"}
         body = json.dumps({"success": True, "data": data, "traceId": "t1"}).encode()
         writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))

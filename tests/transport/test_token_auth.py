@@ -383,7 +383,7 @@ async def test_parallel_rejections_share_one_renewal(open_signed: Open) -> None:
     await tried.read()
     tried.provider.revoke()
     hooks = [Hook() for _ in range(10)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         responses = await asyncio.gather(
             *(tried.send(hook=hook) for hook in hooks), *(tried.read() for _ in range(10))
         )
@@ -416,7 +416,7 @@ async def test_late_rejection_uses_the_token_that_was_renewed_meanwhile(
     with monkeypatch.context() as patched:
         patched.setattr(tried.transport._transport, "send_idempotent", late)
         reading = asyncio.create_task(tried.read())
-        await asyncio.wait_for(has_arrived.wait(), 10)
+        await asyncio.wait_for(has_arrived.wait(), 40)
     assert not is_refusal(await tried.send())
     may_continue.set()
     assert not rejects_token(await reading)
@@ -482,7 +482,7 @@ async def test_failed_token_request_is_reported_as_not_sent(
         await tried.send(hook=(hook := Hook()))
     with pytest.raises((NoResponse, UnexpectedResponse)):
         await tried.read()
-    assert monotonic() - began < 5
+    assert monotonic() - began < 15
     assert hook.times == 0
     assert tried.provider.count("echo") == 0
     # The failure does not affect the next call.
@@ -497,7 +497,7 @@ async def test_token_request_that_hangs_delays_each_call_only_until_its_timeout(
     tried.provider.faults["token"] += ["hang"] * 40
     began = monotonic()
     failures = await asyncio.gather(*(tried.send() for _ in range(20)), return_exceptions=True)
-    assert monotonic() - began < 5
+    assert monotonic() - began < 15
     # Each call raises NotSent, so its caller may safely try again.
     assert {type(failure) for failure in failures} == {NotSent}
     assert tried.provider.count("echo") == 0
@@ -507,10 +507,10 @@ async def test_cancelled_token_request_does_not_block_other_calls(open_signed: O
     tried = await open_signed(timeout=20)
     received = tried.provider.hang("token")
     leaving = asyncio.create_task(tried.send())
-    await asyncio.wait_for(received.wait(), 10)
+    await asyncio.wait_for(received.wait(), 40)
     waiting = asyncio.create_task(tried.send())
     leaving.cancel()
-    assert not is_refusal(await asyncio.wait_for(waiting, 10))
+    assert not is_refusal(await asyncio.wait_for(waiting, 40))
 
 
 @pytest.mark.parametrize("token", ["", "two words", "a\r\nx-more: b", "t\u00f6ken", "t\0"])

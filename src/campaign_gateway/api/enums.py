@@ -36,7 +36,8 @@ DUPLICATION_STATUSES = {
 register_enum(
     DuplicationStatus,
     "The state of one intent to copy a campaign. It moves towards CREATED or REJECTED. A later "
-    "response of the provider can correct a status whose evidence is INFERRED or OPERATOR.",
+    "response of the provider can correct a status whose evidence is INFERRED or OPERATOR. An "
+    "operator can withdraw a result that an operator recorded: then it is UNKNOWN again.",
     DUPLICATION_STATUSES,
 )
 
@@ -97,7 +98,7 @@ register_enum(
         "after it, or it is missing in a list from before the call. It belongs to no other "
         "duplication. A later response of the provider can correct this.",
         Evidence.OPERATOR: "An operator checked the provider and recorded the result. A later "
-        "response of the provider can correct this.",
+        "response of the provider can correct this, and an operator can withdraw it.",
     },
 )
 

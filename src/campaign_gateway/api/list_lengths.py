@@ -5,7 +5,7 @@ from campaign_gateway.api.queries import PAGE_LIMIT, PAGE_SIZE
 from campaign_gateway.graphql_http.limits import ListLengths, Page
 
 LIST_LENGTHS: ListLengths = {
-    "_entities": ENTITY_LIMIT,
+    "_entities": Page(ENTITY_LIMIT, ENTITY_LIMIT, "representations"),
     "accounts": 50,
     "duplications": Page(PAGE_SIZE, PAGE_LIMIT),
 }

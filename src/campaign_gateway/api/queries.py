@@ -57,7 +57,10 @@ def _outage(failure: Exception) -> Outage:
 
 @dataclass(frozen=True, slots=True)
 class Page:
+    """`end` is the cursor to continue from; None if the page is empty and there are no more."""
+
     duplications: Sequence[Duplication]
+    end: str | None
     has_next: bool
     has_previous: bool
 
@@ -147,9 +150,11 @@ async def duplications(
         raise GraphQLError(f"'first' must be between 1 and {PAGE_LIMIT}.")
     before = None if after is None else _parse_cursor(after)
     with _ledger_outage():
-        # One more than requested shows whether there is a next page.
-        recorded = await context.ledger.list(context.scope, selection, first + 1, before)
-    return Page(recorded[:first], has_next=len(recorded) > first, has_previous=before is not None)
+        recorded, following = await context.ledger.page(context.scope, selection, first, before)
+    end = _format_cursor(following) if following else None
+    if recorded and end is None:
+        end = cursor_of(recorded[-1])
+    return Page(recorded, end, has_next=following is not None, has_previous=before is not None)
 
 
 async def campaigns(
@@ -226,8 +231,12 @@ def _with_graphql_error(
 
 
 def cursor_of(duplication: Duplication) -> str:
-    requested_at = to_micros(duplication.requested_at).to_bytes(8)
-    place = requested_at + uuid.UUID(duplication.intent.id).bytes
+    return _format_cursor((duplication.requested_at, duplication.intent.id))
+
+
+def _format_cursor(cursor: Cursor) -> str:
+    requested_at, duplication_id = cursor
+    place = to_micros(requested_at).to_bytes(8) + uuid.UUID(duplication_id).bytes
     return base64.urlsafe_b64encode(place).decode()
 
 

@@ -254,8 +254,8 @@ class PageInfo:
         description="The cursor of the first entry. Null if the page is empty."
     )
     end_cursor: str | None = strawberry.field(
-        description="The cursor of the last entry. Pass it as `after` to get the next page. Null "
-        "if the page is empty."
+        description="The cursor of the page's end. Pass it as `after` to get the next page. Null "
+        "if the page is empty and there is no next page."
     )
 
 
@@ -280,7 +280,7 @@ class DuplicationConnection:
                 has_next_page=page.has_next,
                 has_previous_page=page.has_previous,
                 start_cursor=edges[0].cursor if edges else None,
-                end_cursor=edges[-1].cursor if edges else None,
+                end_cursor=page.end,
             ),
         )
 

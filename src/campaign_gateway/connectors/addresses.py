@@ -17,8 +17,16 @@ METADATA = {
     )
 }
 
-# The prefix under which a network translates IPv4 addresses (RFC 6052).
-TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
+# Prefixes before an IPv4 address to which a network or the system may translate.
+TRANSLATED = [
+    ipaddress.ip_network(prefix)
+    for prefix in (
+        "64:ff9b::/96",  # RFC 6052
+        "64:ff9b:1::/48",  # RFC 8215
+        "::ffff:0:0:0/96",  # RFC 7915
+        "::/96",  # RFC 4291, section 2.5.5.1
+    )
+]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -65,6 +73,6 @@ def _embedded_in(address: Address) -> list[ipaddress.IPv4Address]:
         return []
     teredo = address.teredo or ()
     embedded = [address.ipv4_mapped, address.sixtofour, *teredo]
-    if address in TRANSLATED:
+    if any(address in network for network in TRANSLATED):
         embedded.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     return [each for each in embedded if each is not None]

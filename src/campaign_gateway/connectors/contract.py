@@ -13,10 +13,19 @@ ignore.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 from campaign_gateway.connectors.account_settings import AccountSettings
-from campaign_gateway.model import Accepted, Campaign, Created, Failure, Outcome, Rejected
+from campaign_gateway.model import (
+    Accepted,
+    Campaign,
+    Created,
+    Failure,
+    Outcome,
+    Rejected,
+    UserError,
+)
 
 
 class CopyInput(Protocol):
@@ -190,6 +199,62 @@ class ActivatesCopies(Protocol[AnyInput]):
     """
 
     def activates(self, copy_input: AnyInput, /) -> bool: ...
+
+
+# A check of an account takes this many reads at most.
+CHECK_READS = 3
+
+
+class Grant(StrEnum):
+    """Whether a permission is granted. `NEEDS_COPY`: no read shows it."""
+
+    GRANTED = "GRANTED"
+    MISSING = "MISSING"
+    NOT_CHECKED = "NOT_CHECKED"
+    NEEDS_COPY = "NEEDS_COPY"
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """What the secret of an account must allow, in the words of the provider.
+
+    `only_for` names the inputs that need the permission, if not every input needs it.
+    """
+
+    name: str
+    grant: Grant = Grant.NEEDS_COPY
+    only_for: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What the reads of a check show.
+
+    `error` is the first failure that is not a missing permission. `is_accepted`: the provider has
+    accepted the secret in one of the reads.
+    """
+
+    permissions: tuple[Permission, ...]
+    error: UserError | None
+    is_accepted: bool
+
+
+@runtime_checkable
+class ShowsAccess(Protocol):
+    """Reads show whether the provider accepts the secret, and what the secret allows.
+
+    `build_check` returns the next read, given the responses to the reads before it, and None after
+    the last one. There are `CHECK_READS` at most. The provider documents each of them, and none
+    changes anything. `parse_check` never raises. It gets the responses so far, but at least one.
+    `api_version` is the version of the API that the account uses; None if the API has no versions.
+    """
+
+    @property
+    def api_version(self) -> str | None: ...
+
+    def build_check(self, responses: Sequence[ProviderResponse], /) -> ProviderRequest | None: ...
+
+    def parse_check(self, responses: Sequence[ProviderResponse], /) -> Access: ...
 
 
 def copy_search_key(connector: object) -> Literal["source", "name"] | None:

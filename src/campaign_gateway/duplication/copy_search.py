@@ -45,6 +45,12 @@ class SearchResult:
     candidates: Sequence[Campaign] = ()
 
 
+def can_search(account: Account, intent: Intent) -> bool:
+    """Return whether the provider has a list in which the copy can be recognised."""
+    search_key = copy_search_key(account.connector)
+    return search_key == "source" or (search_key == "name" and intent.requested_name is not None)
+
+
 async def find_copy(
     account: Account, permit: Permit, ledger: Ledger, duplication: Duplication
 ) -> SearchResult:
@@ -52,8 +58,7 @@ async def find_copy(
 
     Raises `NoResponse`, `UnexpectedResponse`, `Refused`, `UnreadableInput` and `LedgerUnavailable`.
     """
-    search_key = copy_search_key(account.connector)
-    if search_key is None or (search_key == "name" and duplication.intent.requested_name is None):
+    if not can_search(account, duplication.intent):
         return SearchResult()
     call = recorded_call(account, duplication)
     listed = await search_copies(call, permit, ledger.now)

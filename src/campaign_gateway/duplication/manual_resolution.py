@@ -1,11 +1,25 @@
-"""Shows the ledger to an operator, who can settle duplications that the gateway cannot."""
+"""What an operator does with duplications that the gateway cannot settle.
 
+An operator checks at the provider, records the result, and may withdraw it.
+"""
+
+import asyncio
+import logging
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 
+from campaign_gateway.accounts import Account
+from campaign_gateway.connectors.contract import ReadsCampaigns, RenamesCopies, UnexpectedResponse
+from campaign_gateway.duplication.campaign_reads import look_up
+from campaign_gateway.duplication.copy_search import (
+    CALLS_A_CHECK,
+    EARLIEST_COPY,
+    can_search,
+    find_copy,
+    has_name,
+)
+from campaign_gateway.duplication.intents import UnreadableInput, recorded_call
 from campaign_gateway.ledger import Ledger
-from campaign_gateway.ledger.engine import Cursor
 from campaign_gateway.model import (
     Campaign,
     Created,
@@ -13,93 +27,45 @@ from campaign_gateway.model import (
     DuplicationStatus,
     ErrorCode,
     Evidence,
-    Intent,
-    Selection,
+    OperatorNote,
+    Refused,
     UserError,
     is_same_id,
 )
+from campaign_gateway.transport.errors import NoResponse
+from campaign_gateway.transport.rate_limit import CallKind
+
+log = logging.getLogger(__name__)
 
 # Only these can need an operator.
 UNSETTLED = (DuplicationStatus.IN_PROGRESS, DuplicationStatus.UNKNOWN, DuplicationStatus.ACCEPTED)
-
-PAGE_SIZE = 500
 
 ABSENT = UserError(
     ErrorCode.PROVIDER_UNAVAILABLE,
     "An operator has checked at the provider: no copy was made. Use a new key to try again.",
 )
+REOPENED = UserError(
+    ErrorCode.OUTCOME_UNKNOWN,
+    "An operator has withdrawn the result that an operator had recorded, so the copy may or may "
+    "not exist. Wait for the result, or check at the provider, before you request another copy.",
+)
 
 
 class CannotResolve(Exception):
-    """The operator cannot settle the duplication like this."""
+    """The operator cannot settle or reopen the duplication like this."""
 
 
-async def listing(ledger: Ledger, statuses: Sequence[DuplicationStatus] | None) -> Sequence[str]:
-    """Return a table of duplications, newest first. `statuses` None: all statuses."""
-    selection = Selection(statuses=None if statuses is None else tuple(statuses))
-    table: list[tuple[str, ...]] = [
-        ("ID", "STATUS", "REQUESTED", "CALLER", "ACCOUNT", "SOURCE", "NAME", "COPY")
-    ]
-    table += [_cells(duplication) async for duplication in _all(ledger, selection)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    ]
-
-
-async def show(ledger: Ledger, duplication_id: str, resolve_command: str) -> Sequence[str]:
-    """Return the lines that describe one duplication. Raises `CannotResolve`.
-
-    `resolve_command` is the operator's command `duplications resolve`, without an id and a result.
-    """
-    return list(_lines(await _get(ledger, duplication_id), resolve_command))
-
-
-async def resolve_as_created(ledger: Ledger, duplication_id: str, campaign_id: str) -> None:
-    """Record that the campaign is the copy. Raises `CannotResolve`."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", campaign_id):
-        raise CannotResolve("a campaign's id is 1 to 128 letters, digits, '-' or '_'")
-    duplication = await _unsettled(ledger, duplication_id)
-    candidates = [duplication.campaign] if duplication.campaign else duplication.candidates
-    known = [candidate for candidate in candidates if is_same_id(candidate.id, campaign_id)]
-    campaign = known[0] if known else Campaign(campaign_id, duplication.intent.requested_name)
-    if is_same_id(campaign_id, duplication.intent.source_campaign_id):
-        raise CannotResolve(f"{campaign_id} is the source campaign, so it cannot be the copy")
-    copy = Created(campaign)
-    if not await ledger.settle_from_evidence(
-        duplication, copy, Evidence.OPERATOR, ledger.now(), None
-    ):
-        raise CannotResolve(
-            f"{campaign_id} is the copy of another duplication, or {duplication_id} was settled "
-            "just now; show it again"
-        )
-
-
-async def resolve_as_not_created(ledger: Ledger, duplication_id: str) -> None:
-    """Record that there is no copy. Raises `CannotResolve`."""
-    duplication = await _unsettled(ledger, duplication_id)
-    if not await ledger.settle_as_not_created(duplication, ABSENT, ledger.now()):
-        raise CannotResolve(f"{duplication_id} was settled just now; show it again")
-
-
-async def _all(ledger: Ledger, selection: Selection) -> AsyncIterator[Duplication]:
-    before: Cursor | None = None
-    while page := await ledger.list(None, selection, PAGE_SIZE, before):
-        for duplication in page:
-            yield duplication
-        before = (page[-1].requested_at, page[-1].intent.id)
-
-
-async def _get(ledger: Ledger, duplication_id: str) -> Duplication:
+async def get(ledger: Ledger, duplication_id: str) -> Duplication:
+    """Raises `CannotResolve`."""
     duplication = await ledger.get(None, duplication_id)
     if duplication is None:
         raise CannotResolve(f"there is no duplication {duplication_id}")
     return duplication
 
 
-async def _unsettled(ledger: Ledger, duplication_id: str) -> Duplication:
-    duplication = await _get(ledger, duplication_id)
+async def get_unsettled(ledger: Ledger, duplication_id: str) -> Duplication:
+    """Return a duplication that an operator can settle. Raises `CannotResolve`."""
+    duplication = await get(ledger, duplication_id)
     if duplication.status is DuplicationStatus.IN_PROGRESS:
         raise CannotResolve(
             f"{duplication_id} is IN_PROGRESS: wait until its call ends. If its gateway is gone, "
@@ -110,68 +76,149 @@ async def _unsettled(ledger: Ledger, duplication_id: str) -> Duplication:
     return duplication
 
 
-def _cells(duplication: Duplication) -> tuple[str, ...]:
-    intent, copy = duplication.intent, duplication.campaign
-    return (
-        intent.id,
-        duplication.status,
-        _in_utc(duplication.requested_at),
-        intent.caller or "",
-        intent.account,
-        intent.source_campaign_id,
-        _one_line(intent.requested_name),
-        copy.id
-        if copy
-        else f"{len(duplication.candidates)} candidates"
-        if duplication.candidates
-        else "",
+async def get_withdrawable(ledger: Ledger, duplication_id: str) -> Duplication:
+    """Return a duplication whose result an operator can withdraw. Raises `CannotResolve`."""
+    duplication = await get(ledger, duplication_id)
+    if duplication.evidence is not Evidence.OPERATOR:
+        evidence = f" (evidence: {duplication.evidence})" if duplication.evidence else ""
+        raise CannotResolve(
+            f"{duplication_id} is {duplication.status}{evidence}: it has no result of an operator "
+            "to withdraw"
+        )
+    if later := await ledger.built_on(duplication):
+        raise CannotResolve(
+            f"{duplication_id} cannot be reopened: since its result was recorded, duplication "
+            f"{later} has been made or settled in a way that depends on it. Show that one, and "
+            "check at the provider what both have made"
+        )
+    return duplication
+
+
+# What is true of the copy
+
+
+async def require_free(ledger: Ledger, duplication: Duplication, campaign_id: str) -> None:
+    """Check what the ledger knows of a campaign before it is recorded as the copy.
+
+    Raises `CannotResolve` if it cannot be the copy.
+    """
+    intent, named = duplication.intent, duplication.campaign
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", campaign_id):
+        raise CannotResolve("a campaign's id is 1 to 128 letters, digits, '-' or '_'")
+    if is_same_id(campaign_id, intent.source_campaign_id):
+        raise CannotResolve(f"{campaign_id} is the source campaign, so it cannot be the copy")
+    if named is not None and not is_same_id(campaign_id, named.id):
+        raise CannotResolve(
+            f"{campaign_id} is not the copy: the provider has named {named.id} as the copy of "
+            f"{intent.id}"
+        )
+    owner = await ledger.owner_of(intent.id_namespace, campaign_id)
+    if owner is not None and owner.intent.id != intent.id:
+        raise CannotResolve(f"{campaign_id} is the copy of another duplication, {owner.intent.id}")
+
+
+async def read_copy(account: Account, duplication: Duplication, campaign_id: str) -> Campaign:
+    """Read the campaign at the provider. Raises `CannotResolve` if that shows no campaign."""
+    title = account.connector.title
+    if not isinstance(account.connector, ReadsCampaigns):
+        raise CannotResolve(
+            f"{title} has no call that reads one campaign. Check it yourself, and add --unchecked"
+        )
+    try:
+        copy_input = recorded_call(account, duplication).copy_input
+        timeout = account.timing.check_timeout
+        async with account.rate_limiter.acquire(CallKind.READ, timeout) as permit:
+            campaign = await look_up(account, permit, campaign_id, copy_input)
+    except (NoResponse, UnexpectedResponse, Refused, UnreadableInput) as failure:
+        raise CannotResolve(
+            f"campaign {campaign_id} could not be read at {title}: {failure}. Try again, or check "
+            "it yourself and add --unchecked"
+        ) from failure
+    if campaign is None:
+        raise CannotResolve(
+            f"there is no campaign {campaign_id} at {title}, as account {account.name} sees it"
+        )
+    return campaign
+
+
+def doubts_about_copy(
+    account: Account, duplication: Duplication, campaign: Campaign
+) -> Iterator[str]:
+    """Yield what speaks against the campaign as the copy."""
+    intent, requested_at = duplication.intent, duplication.requested_at
+    if campaign.copied_from not in {None, intent.source_campaign_id}:
+        yield f"the campaign is a copy of {campaign.copied_from}"
+    if campaign.created_at and campaign.created_at - requested_at < EARLIEST_COPY:
+        yield "the campaign was created before the request"
+    is_renamed = isinstance(account.connector, RenamesCopies)
+    if intent.requested_name and not is_renamed and not has_name(campaign, intent.requested_name):
+        yield "the campaign does not have the requested name"
+
+
+async def search_candidates(
+    account: Account, ledger: Ledger, duplication: Duplication
+) -> Sequence[Campaign] | None:
+    """Search at the provider for campaigns that may be the copy.
+
+    Return None if the provider has no list in which the copy could be recognised. Raises
+    `CannotResolve` if the search failed, and `LedgerUnavailable`.
+    """
+    if duplication.campaign is not None:
+        # The provider has named it, so there is nothing to search for.
+        return [duplication.campaign]
+    if not can_search(account, duplication.intent):
+        return None
+    timeout = account.timing.check_timeout
+    try:
+        async with account.rate_limiter.acquire(CallKind.CHECK, timeout, CALLS_A_CHECK) as permit:
+            async with asyncio.timeout(timeout):
+                result = await find_copy(account, permit, ledger, duplication)
+    except (NoResponse, UnexpectedResponse, Refused, UnreadableInput, TimeoutError) as failure:
+        raise CannotResolve(
+            f"{account.connector.title} could not be searched: {str(failure) or 'timeout'}. Try "
+            "again, or check it yourself and add --unchecked"
+        ) from failure
+    return [result.copy] if result.copy else result.candidates
+
+
+# What is recorded
+
+
+async def resolve_as_created(
+    ledger: Ledger, duplication_id: str, copy: Campaign, note: OperatorNote
+) -> None:
+    """Record that the campaign is the copy. Raises `CannotResolve`."""
+    duplication = await get_unsettled(ledger, duplication_id)
+    await require_free(ledger, duplication, copy.id)
+    if not await ledger.settle_from_evidence(
+        duplication, Created(copy), Evidence.OPERATOR, ledger.now(), None, note=note
+    ):
+        raise CannotResolve(f"{duplication_id} or {copy.id} was changed just now; show it again")
+    _log(duplication, f"CREATED as campaign {copy.id}", note)
+
+
+async def resolve_as_not_created(ledger: Ledger, duplication_id: str, note: OperatorNote) -> None:
+    """Record that there is no copy. Raises `CannotResolve`."""
+    duplication = await get_unsettled(ledger, duplication_id)
+    if not await ledger.settle_as_not_created(duplication, ABSENT, ledger.now(), note=note):
+        raise CannotResolve(f"{duplication_id} was settled just now; show it again")
+    _log(duplication, "REJECTED", note)
+
+
+async def withdraw(ledger: Ledger, shown: Duplication, note: OperatorNote) -> None:
+    """Withdraw the result that was shown to the operator. Raises `CannotResolve`."""
+    duplication = await get_withdrawable(ledger, shown.intent.id)
+    if not await ledger.reopen(shown, REOPENED, ledger.now(), note):
+        raise CannotResolve(f"{shown.intent.id} was changed just now; show it again")
+    _log(duplication, "UNKNOWN again", note)
+
+
+def _log(duplication: Duplication, status: str, note: OperatorNote) -> None:
+    log.info(
+        "duplication %s at %s is %s: recorded by %s, who gave the reason %r",
+        duplication.intent.id,
+        duplication.intent.account,
+        status,
+        note.operator,
+        note.reason,
     )
-
-
-def _lines(duplication: Duplication, resolve_command: str) -> Iterator[str]:
-    intent, error, copy = duplication.intent, duplication.error, duplication.campaign
-    fields = {
-        "id": intent.id,
-        "status": duplication.status,
-        "evidence": duplication.evidence,
-        "provider": intent.provider,
-        "account": intent.account,
-        "idempotency key": intent.key,
-        "source campaign": intent.source_campaign_id,
-        "requested name": _one_line(intent.requested_name),
-        "copy": copy and f"{copy.id}  {_one_line(copy.name)}".rstrip(),
-        "error": error and f"{error.code}: {error.message}",
-        "provider's message": error and error.provider_message,
-        "provider's trace id": duplication.provider_trace_id,
-        "requested at": _in_utc(duplication.requested_at),
-        "requested by": _requester(intent),
-        "settled at": duplication.settled_at and _in_utc(duplication.settled_at),
-        "checks": str(duplication.checks),
-    }
-    for name, value in fields.items():
-        if value:
-            yield f"{name:<20} {value}"
-    for remark in duplication.warnings:
-        message = f" ({_one_line(remark.provider_message)})" if remark.provider_message else ""
-        yield f"{'warning':<20} {remark.code}: {remark.message}{message}"
-    for candidate in duplication.candidates:
-        made = f", created {_in_utc(candidate.created_at)}" if candidate.created_at else ""
-        yield f"{'candidate':<20} {candidate.id}  {_one_line(candidate.name)}{made}"
-    if duplication.status in {DuplicationStatus.UNKNOWN, DuplicationStatus.ACCEPTED}:
-        yield ""
-        yield "Check at the provider, then record the result with one of these commands:"
-        yield f"  {resolve_command} {intent.id} --created CAMPAIGN_ID"
-        yield f"  {resolve_command} {intent.id} --absent"
-
-
-def _requester(intent: Intent) -> str | None:
-    return f"{intent.caller} for {intent.person}" if intent.person else intent.caller
-
-
-def _one_line(text: str | None) -> str:
-    """Replace control characters, which a provider's name may contain and a terminal obeys."""
-    return "".join(char if char.isprintable() else "?" for char in text or "")
-
-
-def _in_utc(instant: datetime) -> str:
-    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"

@@ -1,8 +1,8 @@
 """GraphQL documents: each is parsed, checked and validated once, then cached by its text."""
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from graphql import (
@@ -20,6 +20,7 @@ from graphql import (
     validate,
 )
 
+from campaign_gateway.graphql_http.garbage import one_search_for_garbage
 from campaign_gateway.graphql_http.limits import (
     COMMENT_LIMIT,
     ERROR_LIMIT,
@@ -34,8 +35,11 @@ from campaign_gateway.graphql_http.one_of import (
     shorten,
 )
 
-# Clients of one gateway send the same few dozen documents again and again.
-DOCUMENTS_KEPT = 128
+# How many characters the cached documents may have together, and each of them. Clients of one
+# gateway send the same few dozen documents again and again. In memory, a character of a document
+# takes up to 100 bytes.
+CACHED_LENGTH = 100_000
+CACHED_DOCUMENT_LENGTH = 10_000
 
 DIGIT_LIMIT = 100
 
@@ -99,14 +103,31 @@ class Documents:
         self._schema = schema
         self._list_lengths = list_lengths
         self._introspection_disabled = introspection_disabled
-        self._parse_once = lru_cache(DOCUMENTS_KEPT)(self._parse)
+        # The document that was used last is at the end.
+        self._cached: OrderedDict[str, Document | GraphQLFormattedError] = OrderedDict()
+        self._cached_length = 0
 
     def parse(self, text: str) -> Document:
         """Return the document of this text. Raises `InvalidRequest` if it has a syntax error."""
-        result = self._parse_once(text)
+        result = self._cached.get(text)
+        if result is None:
+            with one_search_for_garbage():
+                result = self._parse(text)
+            self._cache(text, result)
+        else:
+            self._cached.move_to_end(text)
         if isinstance(result, Document):
             return result
         raise InvalidRequest([result])
+
+    def _cache(self, text: str, result: Document | GraphQLFormattedError) -> None:
+        if len(text) > CACHED_DOCUMENT_LENGTH:
+            return
+        self._cached[text] = result
+        self._cached_length += len(text)
+        while self._cached_length > CACHED_LENGTH:
+            oldest, _ = self._cached.popitem(last=False)
+            self._cached_length -= len(oldest)
 
     def _parse(self, text: str) -> Document | GraphQLFormattedError:
         try:

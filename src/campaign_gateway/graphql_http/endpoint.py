@@ -7,6 +7,7 @@ with the older `application/json`. A client without an Accept header gets the ol
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from inspect import isawaitable
 
@@ -24,8 +25,9 @@ from starlette.types import Receive, Scope, Send
 
 from campaign_gateway.graphql_http.answer_budget import BudgetedExecutor
 from campaign_gateway.graphql_http.documents import Documents, InvalidRequest
-from campaign_gateway.graphql_http.limits import ERROR_LIMIT, ListLengths
-from campaign_gateway.graphql_http.load import Load
+from campaign_gateway.graphql_http.garbage import one_search_for_garbage
+from campaign_gateway.graphql_http.limits import ERROR_LIMIT, ListLengths, request_cost
+from campaign_gateway.graphql_http.load import LARGE_COST, Load
 from campaign_gateway.graphql_http.request import (
     INVALID_REQUEST,
     JSON,
@@ -150,19 +152,24 @@ class GraphQLOverHTTP:
             parameters.variables,
             introspection_disabled=not client.may_introspect,
         )
+        cost = document.cost
+        if cost > LARGE_COST:
+            # The document alone does not say how long its lists are, if variables do.
+            cost = request_cost(document.ast, operation, self._list_lengths, parameters.variables)
         name = operation.name.value if operation.name else None
         with operation_span(operation.operation.value, name, request.scope["headers"]) as span:
-            async with self._load.admit(document.cost):
-                result = execute(
-                    self._schema,
-                    document.ast,
-                    context_value=self._context(request),
-                    variable_values=dict(parameters.variables),
-                    operation_name=parameters.operation_name,
-                    max_coercion_errors=ERROR_LIMIT,
-                    executor_class=BudgetedExecutor,
-                    hide_suggestions=not client.may_introspect,
-                )
+            async with self._load.admit(cost):
+                with one_search_for_garbage() if cost > LARGE_COST else nullcontext():
+                    result = execute(
+                        self._schema,
+                        document.ast,
+                        context_value=self._context(request),
+                        variable_values=dict(parameters.variables),
+                        operation_name=parameters.operation_name,
+                        max_coercion_errors=ERROR_LIMIT,
+                        executor_class=BudgetedExecutor,
+                        hide_suggestions=not client.may_introspect,
+                    )
                 if isawaitable(result):
                     result = await result
             if result.errors:

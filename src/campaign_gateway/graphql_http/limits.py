@@ -16,6 +16,7 @@ from graphql import (
     OperationType,
     SelectionNode,
     SelectionSetNode,
+    VariableNode,
 )
 
 from campaign_gateway.graphql_http.one_of import shorten
@@ -54,10 +55,11 @@ INTROSPECTION_LENGTHS: Mapping[str, float] = {
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The length of a list that has an argument `first`."""
+    """The length of a list that an argument limits: it is a number, or it has a value per item."""
 
     default: int
     limit: int
+    argument: str = "first"
 
 
 # Field name -> the maximum or average length of its list.
@@ -95,8 +97,28 @@ def check_limits(document: DocumentNode, list_lengths: ListLengths) -> int:
     _check(longest, ALIAS_LENGTH, "characters in one alias")
     for name, count in Counter(_response_name(field) for field in fields).items():
         _check(count, SAME_FIELD_LIMIT, f"fields named '{shorten(name)}'")
-    measure = _Measure({fragment.name.value: fragment for fragment in fragments}, list_lengths)
+    measure = _Measure(_fragments(document), list_lengths, {})
     return max((_check_operation(operation, measure) for operation in operations), default=0)
+
+
+def request_cost(
+    document: DocumentNode,
+    operation: OperationDefinitionNode,
+    list_lengths: ListLengths,
+    variables: Mapping[str, object],
+) -> int:
+    """Return how many values the longest possible response with these variables has."""
+    fragments = _fragments(document)
+    _, values = _Measure(fragments, list_lengths, variables).of(operation.selection_set)
+    return round(values)
+
+
+def _fragments(document: DocumentNode) -> Mapping[str, FragmentDefinitionNode]:
+    return {
+        node.name.value: node
+        for node in document.definitions
+        if isinstance(node, FragmentDefinitionNode)
+    }
 
 
 def _check_operation(operation: OperationDefinitionNode, measure: "_Measure") -> int:
@@ -142,9 +164,13 @@ class _Measure:
     """
 
     def __init__(
-        self, fragments: Mapping[str, FragmentDefinitionNode], list_lengths: ListLengths
+        self,
+        fragments: Mapping[str, FragmentDefinitionNode],
+        list_lengths: ListLengths,
+        variables: Mapping[str, object],
     ) -> None:
         self._fragments = fragments
+        self._variables = variables
         self._list_lengths = {**INTROSPECTION_LENGTHS, **list_lengths}
         self._measured: dict[str, tuple[int, float]] = {}
 
@@ -170,7 +196,7 @@ class _Measure:
 
     def _length(self, field: FieldNode) -> float:
         length = self._list_lengths.get(field.name.value, 1)
-        return _page_length(field, length) if isinstance(length, Page) else length
+        return _page_length(field, length, self._variables) if isinstance(length, Page) else length
 
     def _of_fragment(self, name: str) -> tuple[int, float]:
         if name not in self._fragments:
@@ -194,12 +220,18 @@ class _Measure:
                     yield from self.roots(self._fragments[name].selection_set, spread)
 
 
-def _page_length(field: FieldNode, page: Page) -> int:
-    sizes = [argument.value for argument in field.arguments or () if argument.name.value == "first"]
-    if not sizes:
+def _page_length(field: FieldNode, page: Page, variables: Mapping[str, object]) -> int:
+    given = [each.value for each in field.arguments or () if each.name.value == page.argument]
+    if not given:
         return page.default
-    first = sizes[0]
-    # A variable may have any value, and many digits would take long to convert.
-    if not isinstance(first, IntValueNode) or len(first.value) > len(str(page.limit)):
-        return page.limit
-    return min(int(first.value), page.limit)
+    first = given[0]
+    # Many digits would take long to convert.
+    if isinstance(first, IntValueNode) and len(first.value) <= len(str(page.limit)):
+        return min(int(first.value), page.limit)
+    value = variables.get(first.name.value) if isinstance(first, VariableNode) else None
+    if isinstance(value, list):
+        return min(len(value), page.limit)
+    if isinstance(value, int):
+        return min(max(value, 0), page.limit)
+    # A variable that is not known yet may have any value.
+    return page.limit

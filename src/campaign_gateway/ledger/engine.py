@@ -32,7 +32,7 @@ Cursor = tuple[datetime, str]
 
 
 class Row(Protocol):
-    """A row of the table `duplication`, by the names of its columns."""
+    """A row of a result, by the names of its columns."""
 
     def __getitem__(self, name: str, /) -> Any: ...
 

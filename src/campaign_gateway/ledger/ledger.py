@@ -9,11 +9,13 @@ from campaign_gateway.ledger import rows, sql
 from campaign_gateway.ledger.engine import Cursor, Engine, KeyConflict, LedgerUnavailable
 from campaign_gateway.model import (
     Campaign,
+    Change,
     Created,
     Duplication,
     DuplicationStatus,
     Evidence,
     Intent,
+    OperatorNote,
     Outcome,
     Selection,
     Unknown,
@@ -26,6 +28,9 @@ log = logging.getLogger(__name__)
 
 # How often a response that names a campaign of another duplication is recorded again.
 TRIES = 10
+
+# How many records a page filters. SQLite needs a few milliseconds for them.
+SCAN_LIMIT = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,26 @@ class Ledger:
         """Return the newest records first, from behind the cursor if there is one."""
         values = rows.selection_params(scope, selection, limit, before)
         return await self._all(sql.listing(values), values)
+
+    async def page(
+        self, scope: str, selection: Selection, limit: int, before: Cursor | None
+    ) -> tuple[Sequence[Duplication], Cursor | None]:
+        """Return records of one caller, newest first, and where to continue if there may be more.
+
+        A filter may match few of many records. So a page filters up to `SCAN_LIMIT` of them, and
+        has fewer than `limit` records if it then ends.
+        """
+        # One more than requested shows whether there are more.
+        values = rows.selection_params(scope, selection, limit + 1, before)
+        is_filtered = not sql.FILTERS.isdisjoint(values)
+        if is_filtered:
+            values["scanned"] = SCAN_LIMIT
+        records = await self._all(sql.listing(values), values)
+        if len(records) > limit:
+            last = records[limit - 1]
+            return records[:limit], (last.requested_at, last.intent.id)
+        ends = await self.engine.read(sql.scan_end(values), values) if is_filtered else []
+        return records, rows.parse_cursor(ends[0]) if ends else None
 
     async def begin(
         self, intent: Intent, now: datetime, preexisting_ids: tuple[str, ...] | None
@@ -201,6 +226,7 @@ class Ledger:
             exchanged = Created(mine.campaign, warnings=mine.warnings)
             copy = rows.copy_params(holder, exchanged, None)
             copy |= {"evidence": Evidence.INFERRED.value, "now": rows.to_micros(now)}
+            copy |= rows.note_params(None)
             steps.append((sql.SETTLE_FROM_EVIDENCE, copy))
         _, settled, *_ = await self.engine.write_all(steps)
         if not settled:
@@ -234,6 +260,8 @@ class Ledger:
         evidence: Evidence,
         now: datetime,
         next_check_at: datetime | None,
+        *,
+        note: OperatorNote | None = None,
     ) -> Duplication | None:
         """Record the copy of an ACCEPTED or UNKNOWN duplication that a search or an operator found.
 
@@ -242,6 +270,7 @@ class Ledger:
         """
         values = rows.copy_params(duplication, copy, next_check_at)
         values |= {"evidence": evidence.value, "now": rows.to_micros(now)}
+        values |= rows.note_params(note)
         written = await self.engine.write(sql.SETTLE_FROM_EVIDENCE, values)
         return rows.parse_row(written[0]) if written else None
 
@@ -257,14 +286,41 @@ class Ledger:
         return rows.parse_row(written[0]) if written else None
 
     async def settle_as_not_created(
-        self, duplication: Duplication, error: UserError, now: datetime
+        self,
+        duplication: Duplication,
+        error: UserError,
+        now: datetime,
+        *,
+        note: OperatorNote | None = None,
     ) -> bool:
         """Record an operator's decision that an ACCEPTED or UNKNOWN duplication created no copy.
 
         Does nothing and returns False if the duplication is settled already.
         """
-        values = rows.never_sent_params(duplication.intent, error, now)
+        values = rows.never_sent_params(duplication.intent, error, now) | rows.note_params(note)
         return bool(await self.engine.write(sql.SETTLE_AS_NOT_CREATED, values))
+
+    async def reopen(
+        self, duplication: Duplication, error: UserError, now: datetime, note: OperatorNote
+    ) -> Duplication | None:
+        """Withdraw an operator's result: the duplication is UNKNOWN and due again.
+
+        Does nothing and returns None if the record has another result by now, or another
+        duplication builds on this one.
+        """
+        values = rows.reopening_params(duplication) | rows.error_params(error, now)
+        written = await self.engine.write(sql.REOPEN, values | rows.note_params(note))
+        return rows.parse_row(written[0]) if written else None
+
+    async def built_on(self, duplication: Duplication) -> str | None:
+        """Return the id of a duplication because of which `reopen` does nothing."""
+        found = await self.engine.read(sql.BUILT_ON, rows.reopening_params(duplication))
+        return found[0]["id"] if found else None
+
+    async def history(self, duplication_id: str) -> Sequence[Change]:
+        """Return the states that a duplication has had, oldest first. The last is that of now."""
+        states = await self.engine.read(sql.HISTORY, {"id": duplication_id})
+        return [rows.parse_change(row) for row in states]
 
     async def due_accounts(self, now: datetime) -> Sequence[str]:
         """Return the accounts that have duplications to check."""
@@ -298,6 +354,10 @@ class Ledger:
         duplication itself is one of them.
         """
         return await self._all(sql.COMPETING, rows.competing_params(duplication))
+
+    async def owner_of(self, id_namespace: str, campaign_id: str) -> Duplication | None:
+        """Return the duplication whose copy the campaign is."""
+        return await self._one(sql.COPY_OWNER, rows.owner_params(id_namespace, campaign_id))
 
     async def known_copies(self, id_namespace: str, campaign_ids: Iterable[str]) -> frozenset[str]:
         """Return the ids of those campaigns that are recorded as copies already."""

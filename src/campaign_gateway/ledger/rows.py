@@ -13,6 +13,7 @@ from campaign_gateway.ledger.engine import Cursor, Row
 from campaign_gateway.model import (
     Accepted,
     Campaign,
+    Change,
     CopyWarning,
     Created,
     Duplication,
@@ -20,6 +21,7 @@ from campaign_gateway.model import (
     ErrorCode,
     Evidence,
     Intent,
+    OperatorNote,
     Outcome,
     Selection,
     UserError,
@@ -33,6 +35,10 @@ MAX_DESCRIPTION_LENGTH = 2000
 
 # More than an operator would compare.
 MAX_CANDIDATES = 20
+
+# A gateway takes the time of a request before it records the request. So an attempt that an
+# operator's result allowed may be this much older than the result.
+BEGIN_DELAY = timedelta(seconds=5)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -113,6 +119,7 @@ def outcome_params(
         "trace_id": outcome.trace_id,
         "settled_at": to_micros(now) if is_final else None,
         "next_check_at": None if next_check_at is None else to_micros(next_check_at),
+        "now": to_micros(now),
     }
 
 
@@ -165,6 +172,7 @@ def selection_params(
         "before_id": None if before is None else before[1],
         "provider": selection.provider,
         "account": selection.account,
+        "caller": selection.caller,
         "since": None if since is None else to_micros(since),
         "until": None if until is None else to_micros(until),
         "limit": limit,
@@ -179,6 +187,16 @@ def duplications_params(scope: str, duplication_ids: Iterable[str]) -> Values:
 
 def related_params(scope: str, account: str, campaign_ids: Iterable[str]) -> Values:
     return {"scope": scope, "account": account, **_numbered_params("campaign", campaign_ids)}
+
+
+def owner_params(id_namespace: str, campaign_id: str) -> Values:
+    # Providers ignore upper and lower case in ids, and an operator may type either.
+    return {
+        "id_namespace": id_namespace,
+        "campaign_id": campaign_id,
+        "lower_case": campaign_id.lower(),
+        "upper_case": campaign_id.upper(),
+    }
 
 
 def campaigns_params(id_namespace: str, campaign_ids: Iterable[str]) -> Values:
@@ -199,6 +217,20 @@ def never_sent_params(intent: Intent, error: UserError, now: datetime) -> Values
     }
 
 
+def note_params(note: OperatorNote | None) -> Values:
+    return {"operator": note and note.operator, "reason": note and note.reason}
+
+
+def reopening_params(duplication: Duplication) -> Values:
+    """Return the values that identify an operator's result and what was recorded after it."""
+    assert duplication.settled_at is not None, "a result has a time"
+    return {
+        "id": duplication.intent.id,
+        "settled_at": to_micros(duplication.settled_at),
+        "since": to_micros(duplication.settled_at - BEGIN_DELAY),
+    }
+
+
 def abandoned_params(owner: str, now: datetime) -> Values:
     return {"owner": owner, "error": _error_json(ABANDONED), "now": to_micros(now)}
 
@@ -209,6 +241,10 @@ def age_params(before: datetime, limit: int) -> Values:
 
 def release_params(values: Mapping[str, object], now: datetime) -> Values:
     return {**values, "released": _error_json(RELEASED), "now": to_micros(now)}
+
+
+def error_params(error: UserError, now: datetime) -> Values:
+    return {"error": _error_json(error), "now": to_micros(now)}
 
 
 def _error_json(error: UserError) -> str:
@@ -226,6 +262,10 @@ def name_key(name: str | None) -> str:
 def to_micros(time: datetime) -> int:
     """Return the microseconds since 1970 in UTC."""
     return (time - EPOCH) // timedelta(microseconds=1)
+
+
+def parse_cursor(row: Row) -> Cursor:
+    return from_micros(row["requested_at"]), row["id"]
 
 
 def parse_row(row: Row) -> Duplication:
@@ -260,6 +300,17 @@ def parse_row(row: Row) -> Duplication:
         preexisting_ids=None
         if row["preexisting_ids"] is None
         else tuple(json.loads(row["preexisting_ids"])),
+    )
+
+
+def parse_change(row: Row) -> Change:
+    return Change(
+        at=None if row["at"] is None else from_micros(row["at"]),
+        status=DuplicationStatus(row["status"]),
+        evidence=row["evidence"] and Evidence(row["evidence"]),
+        campaign_id=row["campaign_id"],
+        error=row["error"] and USER_ERROR.validate_json(row["error"]),
+        note=row["operator"] and OperatorNote(row["operator"], row["reason"]),
     )
 
 

@@ -3,6 +3,9 @@
 Values are bound by name, as in `:key`. Each engine replaces two placeholders with `str.replace`:
 `{lock}` keeps several gateways from choosing the same rows, and `{owner_is_dead}` is the condition
 that the gateway of an attempt no longer runs.
+
+Every statement that changes a state sets `changed_at`, and who did it in `operator` and `reason`.
+Then a trigger of the database copies the earlier state to `history`, in the same transaction.
 """
 
 from collections.abc import Mapping
@@ -106,6 +109,9 @@ UPDATE duplication SET
     settled_at = :settled_at,
     next_check_at = :next_check_at,
     candidates = NULL,
+    changed_at = :now,
+    operator = NULL,
+    reason = NULL,
     override_of = CASE WHEN :status = 'REJECTED' THEN NULL ELSE override_of END
 WHERE {_may_settle("duplication")}
 AND {_HAS_NO_OTHER_OWNER}
@@ -132,7 +138,10 @@ UPDATE duplication SET
     settled_at = NULL,
     checks = 0,
     error = CASE WHEN settled_from = 'ACCEPTED' THEN NULL ELSE :released END,
-    next_check_at = :now
+    next_check_at = :now,
+    changed_at = :now,
+    operator = NULL,
+    reason = NULL
 WHERE expired = 0 AND evidence IN ('INFERRED', 'OPERATOR')
 """
 
@@ -155,7 +164,10 @@ UPDATE duplication SET
     evidence = NULL,
     campaign_id = NULL,
     campaign = NULL,
-    warnings = NULL
+    warnings = NULL,
+    changed_at = :now,
+    operator = NULL,
+    reason = NULL
 WHERE id = :id AND attempt_id = :attempt_id
 AND (status IN ('IN_PROGRESS', 'UNKNOWN') OR evidence IN ('INFERRED', 'OPERATOR'))
 """
@@ -168,7 +180,7 @@ TAKE_OVER_ABANDONED = """
 WITH orphan AS (
     SELECT id FROM duplication WHERE status = 'IN_PROGRESS' AND {owner_is_dead} {lock}
 )
-UPDATE duplication SET status = 'UNKNOWN', error = :error, next_check_at = :now
+UPDATE duplication SET status = 'UNKNOWN', error = :error, next_check_at = :now, changed_at = :now
 WHERE id IN (SELECT id FROM orphan)
 RETURNING *
 """
@@ -218,7 +230,10 @@ UPDATE duplication SET
     settled_at = :now,
     next_check_at = :next_check_at,
     candidates = NULL,
-    settled_from = status
+    settled_from = status,
+    changed_at = :now,
+    operator = :operator,
+    reason = :reason
 WHERE id = :id
 AND status IN ('ACCEPTED', 'UNKNOWN')
 AND {_HAS_NO_OTHER_OWNER}
@@ -235,9 +250,103 @@ UPDATE duplication SET
     next_check_at = NULL,
     candidates = NULL,
     campaign_id = NULL,
-    campaign = NULL
+    campaign = NULL,
+    changed_at = :now,
+    operator = :operator,
+    reason = :reason
 WHERE id = :id AND status IN ('ACCEPTED', 'UNKNOWN')
 RETURNING id
+"""
+
+# --- An operator withdraws a result ---------------------------------------------------------------
+
+# For each reason why the result cannot be withdrawn, the duplications that build on it.
+
+# Attempts at the same copy that began since the result was recorded, unless they made nothing for
+# certain. An attempt that overrides the duplication began before.
+_LATER_ATTEMPT = """
+    SELECT later.id FROM duplication AS later
+    WHERE later.account = duplication.account
+    AND later.source_campaign_id = duplication.source_campaign_id
+    AND later.name_key = duplication.name_key
+    AND later.id <> duplication.id
+    AND later.requested_at >= duplication.requested_at
+    AND later.requested_at >= :since
+    AND coalesce(later.override_of, '') <> duplication.id
+    AND (later.status <> 'REJECTED' OR later.evidence = 'OPERATOR')
+"""
+
+# A search could choose between the candidates of others, because this one had its result.
+_LATER_FINDING = """
+    SELECT later.id FROM duplication AS later
+    WHERE later.evidence = 'INFERRED'
+    AND later.changed_at >= duplication.settled_at
+    AND later.requested_at <= duplication.settled_at
+    AND later.id <> duplication.id
+    AND later.id_namespace = duplication.id_namespace
+    AND (later.source_campaign_id = duplication.source_campaign_id
+        OR (later.name_key = duplication.name_key AND duplication.name_key <> ''))
+"""
+
+
+def _before_result(column: str) -> str:
+    """Return a column of the state that the result has replaced."""
+    return f"""(
+        SELECT earlier.{column} FROM history AS earlier
+        WHERE earlier.duplication_id = duplication.id ORDER BY earlier.number DESC LIMIT 1
+    )"""
+
+
+# The copy that the provider had named before the result is the copy of another one by now.
+_NEW_OWNER = f"""
+    SELECT later.id FROM duplication AS later
+    WHERE later.id_namespace = duplication.id_namespace
+    AND later.campaign_id = {_before_result("campaign_id")}
+    AND later.id <> duplication.id
+"""
+
+# UNKNOWN, also if it was ACCEPTED before: a caller may have read that it may use a new key, and
+# only UNKNOWN blocks that attempt.
+REOPEN = f"""
+UPDATE duplication SET
+    status = 'UNKNOWN',
+    campaign_id = {_before_result("campaign_id")},
+    campaign = {_before_result("campaign")},
+    warnings = NULL,
+    error = :error,
+    evidence = NULL,
+    settled_at = NULL,
+    settled_from = NULL,
+    checks = 0,
+    next_check_at = :now,
+    changed_at = :now,
+    operator = :operator,
+    reason = :reason
+WHERE id = :id AND expired = 0 AND evidence = 'OPERATOR' AND settled_at = :settled_at
+AND NOT EXISTS ({_LATER_ATTEMPT})
+AND NOT EXISTS ({_LATER_FINDING})
+AND NOT EXISTS ({_NEW_OWNER})
+RETURNING *
+"""
+
+BUILT_ON = f"""
+SELECT
+    coalesce(({_LATER_ATTEMPT} LIMIT 1), ({_LATER_FINDING} LIMIT 1), ({_NEW_OWNER} LIMIT 1)) AS id
+FROM duplication WHERE id = :id AND settled_at = :settled_at
+"""
+
+HISTORY = """
+SELECT number, at, status, evidence, campaign_id, error, operator, reason
+FROM history WHERE duplication_id = :id
+UNION ALL
+SELECT 0, requested_at, 'IN_PROGRESS', NULL, NULL, NULL, NULL, NULL
+FROM duplication WHERE id = :id
+UNION ALL
+SELECT
+    9223372036854775807, coalesce(changed_at, settled_at), status, evidence, campaign_id, error,
+    operator, reason
+FROM duplication WHERE id = :id AND status <> 'IN_PROGRESS'
+ORDER BY number
 """
 
 # --- The copy is completed ------------------------------------------------------------------------
@@ -254,6 +363,10 @@ RETURNING *
 """
 
 # --- Callers read records -------------------------------------------------------------------------
+
+# `IS TRUE` keeps SQLite from searching by these conditions, which match nearly every row. It would
+# do so for a list of ids.
+_IS_VISIBLE = "(scope = :scope AND expired = 0) IS TRUE"
 
 # The input may be long, and serves only requests to the provider.
 _LIST_COLUMNS = """
@@ -272,42 +385,74 @@ def get(scope: str | None) -> str:
 def get_all(values: Mapping[str, object]) -> str:
     return f"""
 SELECT {_LIST_COLUMNS} FROM duplication
-WHERE scope = :scope AND expired = 0 AND id IN ({_placeholders(values, "id")})
+WHERE id IN ({_placeholders(values, "id")}) AND {_IS_VISIBLE}
 """
+
+
+# For the values of these names, records are filtered one by one.
+FILTERS = frozenset({"provider", "account", "status0"})
+
+# An index finds the records of these conditions.
+_INDEXED = {
+    "scope": "scope = :scope",
+    "before_id": "(requested_at, id) < (:before, :before_id)",
+    "since": "requested_at >= :since",
+    "until": "requested_at < :until",
+}
 
 
 def listing(values: Mapping[str, object]) -> str:
-    """Return the statement for a page, with one condition for each of the values."""
-    conditions = {
-        "scope": "scope = :scope",
-        "before_id": "(requested_at, id) < (:before, :before_id)",
+    """Return the statement for a page, with one condition for each of the values.
+
+    If `scanned` is among them, only so many of the newest records that an index finds are filtered.
+    """
+    filters = {
         "provider": "provider = :provider",
         "account": "account = :account",
-        "since": "requested_at >= :since",
-        "until": "requested_at < :until",
+        "caller": "caller = :caller",
         "status0": f"status IN ({_placeholders(values, 'status')})",
     }
-    where = " AND ".join(
-        ["expired = 0", *(conditions[name] for name in conditions if name in values)]
-    )
-    return f"""
-SELECT {_LIST_COLUMNS} FROM duplication
-WHERE {where}
-{_NEWEST} LIMIT :limit
-"""
+    chosen = " AND ".join(["true", *(filters[name] for name in filters if name in values)])
+    if "scanned" in values:
+        newest = f"SELECT id, provider, account, status {_newest_indexed(values)} LIMIT :scanned"
+        where = f"id IN (SELECT id FROM ({newest}) AS newest WHERE {chosen})"
+    else:
+        where = f"{_indexed(values)} AND {chosen}"
+    return f"SELECT {_LIST_COLUMNS} FROM duplication WHERE {where} {_NEWEST} LIMIT :limit"
+
+
+def scan_end(values: Mapping[str, object]) -> str:
+    """Return the statement for the place of the last record that `listing` filters."""
+    return f"SELECT requested_at, id {_newest_indexed(values)} LIMIT 1 OFFSET :scanned - 1"
+
+
+def _newest_indexed(values: Mapping[str, object]) -> str:
+    return f"FROM duplication WHERE {_indexed(values)} {_NEWEST}"
+
+
+def _indexed(values: Mapping[str, object]) -> str:
+    conditions = [_INDEXED[name] for name in _INDEXED if name in values]
+    return " AND ".join(["expired = 0", *conditions])
 
 
 def related_by_copy(values: Mapping[str, object]) -> str:
     return f"""
 SELECT * FROM duplication
-WHERE scope = :scope AND account = :account AND expired = 0
-AND campaign_id IN ({_placeholders(values, "campaign")})
+WHERE account = :account AND campaign_id IN ({_placeholders(values, "campaign")})
+AND {_IS_VISIBLE}
 """
 
 
 RELATED_BY_SOURCE = """
 SELECT * FROM duplication
 WHERE scope = :scope AND account = :account AND source_campaign_id = :campaign_id AND expired = 0
+LIMIT 1
+"""
+
+
+COPY_OWNER = """
+SELECT * FROM duplication
+WHERE id_namespace = :id_namespace AND campaign_id IN (:campaign_id, :lower_case, :upper_case)
 LIMIT 1
 """
 
@@ -406,7 +551,9 @@ UPDATE duplication SET
     provider_trace_id = NULL,
     next_check_at = NULL,
     caller = NULL,
-    person = NULL
+    person = NULL,
+    operator = NULL,
+    reason = NULL
 WHERE id IN (SELECT id FROM settled)
 RETURNING id
 """

@@ -31,6 +31,7 @@ class ProviderCall(StrEnum):
     LOOKUP = "lookup"
     RENAME = "rename"
     PROGRESS = "progress"
+    CHECK = "check"
     TOKEN = "token"  # noqa: S105 - the name of a call
     OTHER = "other"
 

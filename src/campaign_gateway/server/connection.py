@@ -212,7 +212,8 @@ class Connection(HttpToolsProtocol):
         return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
 
     def _head_without_upgrade(self) -> bytes:
-        start = b"%s %s HTTP/1.1\r\n" % (self.parser.get_method(), self.url)
+        version = self.parser.get_http_version().encode()
+        start = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, version)
         kept = [b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade"]
         return start + b"".join(kept) + b"\r\n"
 

@@ -26,6 +26,7 @@ from campaign_gateway.observe.events import CallFailure, ProviderCall, provider_
 from campaign_gateway.observe.health import Health
 from campaign_gateway.observe.traces import call_span, mark_failed
 from campaign_gateway.transport.errors import AddressRefused, NoResponse, NotSent
+from campaign_gateway.transport.observation import Observation
 from campaign_gateway.transport.rate_limit import Permit
 from campaign_gateway.transport.redaction import create_redactor, redact_body
 
@@ -50,9 +51,12 @@ class _Exchange:
     before_first_byte: Callable[[], Awaitable[None]] | None = None
     may_have_sent: bool = False
     response: ProviderResponse | None = None
+    observation: Observation | None = None
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
         await check_address(event, info)
+        if self.observation is not None:
+            self.observation.trace(event, info)
         if event == "http11.send_request_headers.started":
             if self.before_first_byte is not None:
                 await self.before_first_byte()
@@ -198,7 +202,11 @@ class Transport:
         raise AssertionError("the last try returns or raises")
 
     async def send_idempotent(
-        self, request: ProviderRequest, permit: Permit, call: ProviderCall = ProviderCall.OTHER
+        self,
+        request: ProviderRequest,
+        permit: Permit,
+        call: ProviderCall = ProviderCall.OTHER,
+        observation: Observation | None = None,
     ) -> ProviderResponse:
         """Send a request that may be sent twice without harm.
 
@@ -210,7 +218,8 @@ class Transport:
             try:
                 async with deadline(self._timeout_seconds) as mark_sent:
                     mark_sent()
-                    response = await self._exchange(request, _Exchange(permit), READ_RESPONSE_LIMIT)
+                    exchange = _Exchange(permit, observation=observation)
+                    response = await self._exchange(request, exchange, READ_RESPONSE_LIMIT)
             except (httpx.HTTPError, TimeoutError, AddressRefused) as error:
                 raise NoResponse(_explain(request, error, result)) from error
             result.http_status = response.status

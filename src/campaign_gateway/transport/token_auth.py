@@ -15,6 +15,7 @@ from campaign_gateway.model import DEFAULT_TIMING, Refused, Rejected
 from campaign_gateway.observe.events import ProviderCall
 from campaign_gateway.transport.client import Transport, deadline
 from campaign_gateway.transport.errors import NoResponse, NotSent
+from campaign_gateway.transport.observation import Observation
 from campaign_gateway.transport.rate_limit import Permit
 from campaign_gateway.transport.redaction import Redactor, create_redactor, redact_body
 from campaign_gateway.transport.worker import run_parser
@@ -82,7 +83,11 @@ class TokenTransport:
         return await _redact(response, second)
 
     async def send_idempotent(
-        self, request: ProviderRequest, permit: Permit, call: ProviderCall = ProviderCall.OTHER
+        self,
+        request: ProviderRequest,
+        permit: Permit,
+        call: ProviderCall = ProviderCall.OTHER,
+        observation: Observation | None = None,
     ) -> ProviderResponse:
         """Like `Transport.send_idempotent`.
 
@@ -90,12 +95,12 @@ class TokenTransport:
         """
         first = await self._get_token(None, permit)
         authorized = self._authorize(request, first)
-        response = await self._transport.send_idempotent(authorized, permit, call)
+        response = await self._transport.send_idempotent(authorized, permit, call, observation)
         if not await run_parser(response, self._connector.rejects_token, response):
             return await _redact(response, first)
         second = await self._get_token(first, permit)
         authorized = self._authorize(request, second)
-        response = await self._transport.send_idempotent(authorized, permit, call)
+        response = await self._transport.send_idempotent(authorized, permit, call, observation)
         return await _redact(response, second)
 
     def _authorize(self, request: ProviderRequest, cached: _CachedToken) -> ProviderRequest:

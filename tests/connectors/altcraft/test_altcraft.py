@@ -233,7 +233,7 @@ def test_malicious_xml_is_not_parsed(bomb: str) -> None:
     body = BOMBS[bomb]
     began = time.monotonic()
     outcome = read(body)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
     assert isinstance(outcome, Unknown)
     assert outcome.error.provider_message is None
     with pytest.raises(UnexpectedResponse):

@@ -1,6 +1,6 @@
 """Translates the copy of a campaign to Altcraft's API and back, in JSON or XML."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, final
@@ -10,7 +10,7 @@ import strawberry
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from campaign_gateway.connectors import building, contract, errors, parsing
+from campaign_gateway.connectors import building, checking, contract, errors, parsing
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.connectors.graphql import (
@@ -19,7 +19,7 @@ from campaign_gateway.connectors.graphql import (
     optional_field,
     register_enum,
 )
-from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome
+from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Failure, Outcome
 
 
 class AltcraftCampaignKind(StrEnum):
@@ -56,6 +56,8 @@ class AltcraftCampaignInput:
 
 PAGE_SIZE = 1000
 
+TRIGGER_LIST, CAMPAIGN_LIST = "/campaigns/triggers/list/", "/campaigns/list"
+
 FIELDS = parsing.CampaignFields(
     # Altcraft returns this flag in place of a status, and XML has only text.
     flags={
@@ -86,6 +88,7 @@ class AltcraftConnector(
     contract.ListsCampaigns[AltcraftCampaignInput],
     contract.ReadsCampaigns[AltcraftCampaignInput],
     contract.ActivatesCopies[AltcraftCampaignInput],
+    contract.ShowsAccess,
 ):
     """Source: guides.altcraft.com, "Clone campaign" and "Clone a trigger campaign", v72 to v75.
 
@@ -132,13 +135,7 @@ class AltcraftConnector(
         success = errors.success(response, copy, source, documented=response.status)
         if success and error == 0:
             return success
-        return errors.failure(
-            self.title,
-            response,
-            _code_of(response, error),
-            provider_code=None if error is None else str(error),
-            provider_message=parsing.text(body, "error_text"),
-        )
+        return self._failure(response)
 
     def build_search(
         self, copy_input: AltcraftCampaignInput, cursor: str | None
@@ -146,7 +143,7 @@ class AltcraftConnector(
         # Ids grow, so the copy has a higher id than its source.
         from_id = int(cursor) if cursor else copy_input.campaign_id + 1
         is_trigger = copy_input.kind == AltcraftCampaignKind.TRIGGER
-        path = "/campaigns/triggers/list/" if is_trigger else "/campaigns/list"
+        path = TRIGGER_LIST if is_trigger else CAMPAIGN_LIST
         return self._request(path, {"from_id": from_id, "limit": PAGE_SIZE})
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
@@ -173,6 +170,39 @@ class AltcraftConnector(
             return None
         campaign = _parse_campaign(_parse_success(response).get("data"))
         return parsing.expect_campaign(campaign, campaign_id)
+
+    @property
+    def api_version(self) -> str:
+        return "v1.1"
+
+    def build_check(self, responses: Sequence[ProviderResponse]) -> ProviderRequest | None:
+        """One trigger campaign, and one of the others. Every method is a POST, these lists too.
+
+        Source: guides.altcraft.com, the pages of the two lists, v72 to v75.
+        """
+        paths = (TRIGGER_LIST, CAMPAIGN_LIST)[len(responses) :]
+        return self._request(paths[0], {"from_id": 1, "limit": 1}) if paths else None
+
+    def parse_check(self, responses: Sequence[ProviderResponse]) -> contract.Access:
+        reads = checking.failures(responses, [_parse_success] * 2, self._failure)
+        triggers, others = "kind TRIGGER", "kind CAMPAIGN"
+        return checking.access(
+            reads,
+            contract.Permission("list trigger campaigns", checking.grant(reads, 0), triggers),
+            contract.Permission("list campaigns", checking.grant(reads, 1), others),
+            contract.Permission("copy campaigns"),
+        )
+
+    def _failure(self, response: ProviderResponse) -> Failure:
+        body = _parse_body(response)
+        error = parsing.integer(body, "error")
+        return errors.failure(
+            self.title,
+            response,
+            _code_of(response, error),
+            provider_code=None if error is None else str(error),
+            provider_message=parsing.text(body, "error_text"),
+        )
 
     def _request(self, path: str, fields: Mapping[str, object | None]) -> ProviderRequest:
         token, format_ = self.account.token.get_secret_value(), self.account.format

@@ -1,17 +1,25 @@
 """Translates the copy of a campaign to Braze's REST API and back."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, final, get_args
 
 import strawberry
 from pydantic import model_validator
 
-from campaign_gateway.connectors import account_settings, building, contract, errors, parsing
+from campaign_gateway.connectors import (
+    account_settings,
+    building,
+    checking,
+    contract,
+    errors,
+    parsing,
+)
 from campaign_gateway.connectors.account_settings import AccountSettings, Secret
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.connectors.graphql import account_field, optional_field
-from campaign_gateway.model import Campaign, ErrorCode, Outcome
+from campaign_gateway.model import Campaign, ErrorCode, Failure, Outcome
 
 
 @strawberry.input(description="A Braze campaign to copy, and the copy's name.")
@@ -87,6 +95,7 @@ class BrazeConnector(
     contract.Connector[BrazeCampaignInput],
     contract.ListsCampaigns[BrazeCampaignInput],
     contract.ReadsCampaigns[BrazeCampaignInput],
+    contract.ShowsAccess,
 ):
     """Source: braze.com/docs, `POST /campaigns/duplicate`, read in several copies up to 2026-09.
 
@@ -123,20 +132,16 @@ class BrazeConnector(
         return self._request("POST", "/campaigns/duplicate", building.json_body(fields))
 
     def parse_response(self, copy_input: BrazeCampaignInput, response: ProviderResponse) -> Outcome:
-        trace_id = parsing.text(response.headers, "x-request-id")
-        message = _message_in(response)
         # The documents define no body for the 202.
         return errors.success(
-            response, None, copy_input.campaign_id, documented=202, trace_id=trace_id
-        ) or errors.failure(
-            self.title,
             response,
-            _code_of(response.status, message or ""),
-            provider_message=message,
-            trace_id=trace_id,
-        )
+            None,
+            copy_input.campaign_id,
+            documented=202,
+            trace_id=_trace_id(response),
+        ) or self._failure(response)
 
-    def build_search(self, copy_input: BrazeCampaignInput, cursor: str | None) -> ProviderRequest:
+    def build_search(self, copy_input: object, cursor: str | None) -> ProviderRequest:
         query = {"page": cursor or "0", "include_archived": "true", "sort_direction": "desc"}
         return self._request("GET", building.with_query("/campaigns/list", query))
 
@@ -161,9 +166,52 @@ class BrazeConnector(
             raise contract.UnexpectedResponse("no campaign")
         return campaign
 
+    @property
+    def api_version(self) -> None:
+        return None
+
+    def build_check(self, responses: Sequence[ProviderResponse]) -> ProviderRequest | None:
+        """The list of campaigns, and the details of the first one.
+
+        Source: braze.com/docs, `GET /campaigns/list` and `GET /campaigns/details`, with the
+        permission that each of them needs, read 2026-09.
+        """
+        if not responses:
+            return self.build_search(None, None)
+        if len(responses) == 1 and (campaign_id := checking.parsed(responses[0], self._first_id)):
+            return self.build_lookup(campaign_id, None)
+        return None
+
+    def parse_check(self, responses: Sequence[ProviderResponse]) -> contract.Access:
+        parsers = (self._first_id, parsing.expect_object)
+        reads = checking.failures(responses, parsers, self._failure)
+        return checking.access(
+            reads,
+            contract.Permission("campaigns.list", checking.grant(reads, 0)),
+            contract.Permission("campaigns.details", checking.grant(reads, 1)),
+            contract.Permission("campaigns.duplicate"),
+        )
+
+    def _first_id(self, response: ProviderResponse) -> str | None:
+        return next((campaign.id for campaign in self.parse_search(response, None).campaigns), None)
+
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
         headers = {"authorization": f"Bearer {self.account.api_key.get_secret_value()}"}
         return building.api_request(method, self.account.root + path, headers, body)
+
+    def _failure(self, response: ProviderResponse) -> Failure:
+        message = _message_in(response)
+        return errors.failure(
+            self.title,
+            response,
+            _code_of(response.status, message or ""),
+            provider_message=message,
+            trace_id=_trace_id(response),
+        )
+
+
+def _trace_id(response: ProviderResponse) -> str | None:
+    return parsing.text(response.headers, "x-request-id")
 
 
 def _message_in(response: ProviderResponse) -> str | None:

@@ -9,7 +9,14 @@ from urllib.parse import unquote
 
 import strawberry
 
-from campaign_gateway.connectors import account_settings, building, contract, errors, parsing
+from campaign_gateway.connectors import (
+    account_settings,
+    building,
+    checking,
+    contract,
+    errors,
+    parsing,
+)
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.connectors.graphql import account_field, optional_field, register_enum
@@ -19,6 +26,7 @@ from campaign_gateway.model import (
     CampaignStatus,
     Created,
     ErrorCode,
+    Failure,
     Outcome,
     Rejected,
     UserError,
@@ -130,6 +138,10 @@ CAMPAIGN_PROPERTIES = ["hs_name", "hs_campaign_status", "hs_notes"]
 
 DATES = ("startDate", "endDate")
 
+TOKEN_INFO = "/oauth/v2/private-apps/get/access-token-info"  # noqa: S105 - a path
+# In place of `content`, in some versions of the API of emails.
+EMAIL_SCOPES = {"marketing.email.read", "marketing.email.write"}
+
 # HubSpot requires all of them, and documents true as their default.
 SWITCHES = dict.fromkeys(
     [
@@ -175,6 +187,7 @@ class HubspotConnector(
     contract.ReportsProgress[HubspotCampaignInput],
     contract.ListsCampaigns[HubspotCampaignInput],
     contract.ReadsCampaigns[HubspotCampaignInput],
+    contract.ShowsAccess,
 ):
     """Source: developers.hubspot.com/docs/api-reference, "Clone a marketing email" (v3, 2026-03),
     "Clone a campaign" and "Retrieve clone status" (2026-09-beta), read 2026-09.
@@ -229,16 +242,7 @@ class HubspotConnector(
         if isinstance(outcome, Created) and guid:
             # FAILED may have left a campaign behind. The progress decides that.
             return self._job_outcome(outcome.campaign, parsing.text(body, "status"))
-        is_busy = response.status in {LOCKED, MOVING}
-        return outcome or errors.failure(
-            self.title,
-            response,
-            ErrorCode.RATE_LIMITED if is_busy else None,
-            provider_code=parsing.text(body, "category"),
-            provider_message=parsing.text(body, "message"),
-            retry_after=_delay_in(response) if is_busy else None,
-            trace_id=parsing.text(body, "correlationId"),
-        )
+        return outcome or self._failure(response)
 
     def build_progress(self, copy_input: HubspotCampaignInput, copy_id: str) -> ProviderRequest:
         path = f"{self._campaigns}/clone/{building.require_id(copy_id, 'id')}/status"
@@ -259,9 +263,7 @@ class HubspotConnector(
         page = {"sort": "-createdAt", "limit": PAGE_SIZE, "after": cursor}
         if copy_input.kind == HubspotCampaignKind.EMAIL:
             query = {"includedProperties": EMAIL_PROPERTIES, **page}
-            # Only the description of version 3 ends the path of the list with a slash.
-            slash = "/" if self.account.emails_version[0] == "v" else ""
-            return self._request("GET", building.with_query(self._emails + slash, query))
+            return self._request("GET", building.with_query(self._email_list, query))
         # The filter matches any part of a name. Without blanks it also finds a trimmed name.
         name = (copy_input.name or "").strip()
         named = {"name": name, "properties": CAMPAIGN_PROPERTIES, **page}
@@ -292,6 +294,47 @@ class HubspotConnector(
         return parsing.one(response, campaign_id, _parse_campaign)
 
     @property
+    def api_version(self) -> str:
+        return f"emails {self.account.emails_version}, campaigns {self.account.campaigns_version}"
+
+    def build_check(self, responses: Sequence[ProviderResponse]) -> ProviderRequest | None:
+        """An email, a campaign, and the scopes of the token.
+
+        Source: developers.hubspot.com, the lists of emails and campaigns with the scopes that they
+        need, and "Private apps", "Retrieve access token information", read 2026-11. That call is a
+        POST, and changes nothing.
+        """
+        match len(responses):
+            case 0:
+                query = {"includedProperties": EMAIL_PROPERTIES, "limit": 1}
+                return self._request("GET", building.with_query(self._email_list, query))
+            case 1:
+                return self._request("GET", building.with_query(self._campaigns, {"limit": 1}))
+            case 2:
+                body = building.json_body(
+                    {"tokenKey": self.account.access_token.get_secret_value()}
+                )
+                return self._request("POST", TOKEN_INFO, body)
+        return None
+
+    def parse_check(self, responses: Sequence[ProviderResponse]) -> contract.Access:
+        parsers = [lambda response: self.parse_search(response, None)] * 2
+        reads = checking.failures(responses, parsers, self._failure)
+        # Tokens of other kinds than those of private apps have no information there.
+        scopes = checking.parsed(responses[2], _scopes_in) if len(responses) > 2 else None
+        emails, campaigns = (checking.grant(reads, number) for number in (0, 1))
+        if emails is contract.Grant.GRANTED:
+            # To read, `marketing.email.read` is enough.
+            emails = _grant_in(scopes, {"content"}, EMAIL_SCOPES)
+        write = _grant_in(scopes, {"marketing.campaigns.write"})
+        return checking.access(
+            reads,
+            contract.Permission("content", emails, "kind EMAIL"),
+            contract.Permission("marketing.campaigns.read", campaigns, "kind CAMPAIGN"),
+            contract.Permission("marketing.campaigns.write", write, "kind CAMPAIGN"),
+        )
+
+    @property
     def _emails(self) -> str:
         # A version that is a date comes after the name of the API.
         version = self.account.emails_version
@@ -300,12 +343,30 @@ class HubspotConnector(
         )
 
     @property
+    def _email_list(self) -> str:
+        # Only the description of version 3 ends the path of the list with a slash.
+        return self._emails + ("/" if self.account.emails_version[0] == "v" else "")
+
+    @property
     def _campaigns(self) -> str:
         return f"/marketing/campaigns/{self.account.campaigns_version}"
 
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
         headers = {"authorization": f"Bearer {self.account.access_token.get_secret_value()}"}
         return building.api_request(method, self.account.base_url + path, headers, body)
+
+    def _failure(self, response: ProviderResponse) -> Failure:
+        body = parsing.json_object(response)
+        is_busy = response.status in {LOCKED, MOVING}
+        return errors.failure(
+            self.title,
+            response,
+            ErrorCode.RATE_LIMITED if is_busy else None,
+            provider_code=parsing.text(body, "category"),
+            provider_message=parsing.text(body, "message"),
+            retry_after=_delay_in(response) if is_busy else None,
+            trace_id=parsing.text(body, "correlationId"),
+        )
 
     def _job_outcome(self, copy: Campaign, status: str | None) -> Created | Accepted:
         match status:
@@ -325,6 +386,22 @@ def _documented(copy_input: HubspotCampaignInput, body: Mapping[str, object] | N
     # email must have `isAb` and may lack every other field.
     is_email = body is not None and isinstance(body.get("isAb"), bool) and "id" not in body
     return 200 if is_email else None
+
+
+def _scopes_in(response: ProviderResponse) -> set[str]:
+    """Raises `UnexpectedResponse`."""
+    scopes = parsing.items(parsing.expect_object(response), "scopes")
+    if scopes is None:
+        raise contract.UnexpectedResponse("no scopes")
+    return {scope for scope in scopes if isinstance(scope, str)}
+
+
+def _grant_in(scopes: set[str] | None, *alternatives: set[str]) -> contract.Grant:
+    """Return whether all scopes of one alternative are granted. `scopes` is None if unknown."""
+    if scopes is None:
+        return contract.Grant.NEEDS_COPY
+    is_granted = any(scopes >= alternative for alternative in alternatives)
+    return contract.Grant.GRANTED if is_granted else contract.Grant.MISSING
 
 
 def _delay_in(response: ProviderResponse) -> int | None:

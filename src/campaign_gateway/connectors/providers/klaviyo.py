@@ -1,15 +1,23 @@
 """Translates the copy of a campaign to Klaviyo's REST API and back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, final
 
 import strawberry
 
-from campaign_gateway.connectors import account_settings, building, contract, errors, parsing
+from campaign_gateway.connectors import (
+    account_settings,
+    building,
+    checking,
+    contract,
+    errors,
+    parsing,
+)
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.connectors.graphql import account_field, name_field
-from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome
+from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Failure, Outcome
 
 
 @strawberry.input(description="A Klaviyo campaign to copy into a draft.")
@@ -80,6 +88,7 @@ class KlaviyoConnector(
     contract.Connector[KlaviyoCampaignInput],
     contract.ListsCampaigns[KlaviyoCampaignInput],
     contract.ReadsCampaigns[KlaviyoCampaignInput],
+    contract.ShowsAccess,
 ):
     """Source: Klaviyo's OpenAPI descriptions, github.com/klaviyo/openapi, read 2026-11.
 
@@ -108,20 +117,12 @@ class KlaviyoConnector(
         self, copy_input: KlaviyoCampaignInput, response: ProviderResponse
     ) -> Outcome:
         body = parsing.json_object(response) or {}
-        error = next(iter(parsing.items(body, "errors") or ()), None)
+        error = _error_in(body)
         copy = _parse_campaign(body.get("data"))
         success = errors.success(response, copy, copy_input.campaign_id) if error is None else None
-        return success or errors.failure(
-            self.title,
-            response,
-            # Klaviyo documents 410 for calls that were removed from the API, not for campaigns.
-            ErrorCode.PROVIDER_UNAVAILABLE if response.status == 410 and error else None,
-            provider_code=parsing.text(error, "code"),
-            provider_message=parsing.text(error, "detail") or parsing.text(error, "title"),
-            trace_id=parsing.text(error, "id"),
-        )
+        return success or self._failure(response)
 
-    def build_search(self, copy_input: KlaviyoCampaignInput, cursor: str | None) -> ProviderRequest:
+    def build_search(self, copy_input: object, cursor: str | None) -> ProviderRequest:
         """The 100 newest campaigns: Klaviyo's largest page, and its default."""
         page = {"page[cursor]": cursor}
         if not self.account.has_definitions:
@@ -143,6 +144,26 @@ class KlaviyoConnector(
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         return parsing.one(response, campaign_id, _parse_campaign, "data")
 
+    @property
+    def api_version(self) -> str:
+        return self.account.revision
+
+    def build_check(self, responses: Sequence[ProviderResponse]) -> ProviderRequest | None:
+        """The newest campaigns. No read shows the scopes of a private key.
+
+        Source: `get_campaigns` of Klaviyo's OpenAPI descriptions, which names the scope.
+        """
+        return None if responses else self.build_search(None, None)
+
+    def parse_check(self, responses: Sequence[ProviderResponse]) -> contract.Access:
+        parsers = [lambda response: self.parse_search(response, None)]
+        reads = checking.failures(responses, parsers, self._failure)
+        return checking.access(
+            reads,
+            contract.Permission("campaigns:read", checking.grant(reads, 0)),
+            contract.Permission("campaigns:write"),
+        )
+
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
         url = self.account.base_url + path
         headers = {
@@ -151,6 +172,22 @@ class KlaviyoConnector(
             "accept": MEDIA_TYPE,
         }
         return building.api_request(method, url, headers, body, MEDIA_TYPE)
+
+    def _failure(self, response: ProviderResponse) -> Failure:
+        error = _error_in(parsing.json_object(response))
+        return errors.failure(
+            self.title,
+            response,
+            # Klaviyo documents 410 for calls that were removed from the API, not for campaigns.
+            ErrorCode.PROVIDER_UNAVAILABLE if response.status == 410 and error else None,
+            provider_code=parsing.text(error, "code"),
+            provider_message=parsing.text(error, "detail") or parsing.text(error, "title"),
+            trace_id=parsing.text(error, "id"),
+        )
+
+
+def _error_in(body: object) -> Any:
+    return next(iter(parsing.items(body, "errors") or ()), None)
 
 
 def _parse_campaign(data: Any) -> Campaign | None:

@@ -1,13 +1,21 @@
 """Translates the copy of a campaign to Mailchimp's Marketing API and back."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self, final
 
 import strawberry
 from pydantic import model_validator
 
-from campaign_gateway.connectors import account_settings, building, contract, errors, parsing
+from campaign_gateway.connectors import (
+    account_settings,
+    building,
+    checking,
+    contract,
+    errors,
+    parsing,
+)
 from campaign_gateway.connectors.account_settings import AccountSettings, Secret
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.connectors.graphql import account_field, optional_field
@@ -91,6 +99,7 @@ class MailchimpConnector(
     contract.RenamesCopies[MailchimpCampaignInput],
     contract.ListsCampaigns[MailchimpCampaignInput],
     contract.ReadsCampaigns[MailchimpCampaignInput],
+    contract.ShowsAccess,
 ):
     """Source: mailchimp.com/developer/marketing (errors, fundamentals) and the official SDK
     mailchimp-marketing-typescript-sdk, read 2026-09.
@@ -109,7 +118,7 @@ class MailchimpConnector(
     def build_request(self, copy_input: MailchimpCampaignInput) -> ProviderRequest:
         building.name_for_rename(copy_input)
         source = building.require_id(copy_input.campaign_id, "campaignId")
-        return self._request("POST", f"/{source}/actions/replicate")
+        return self._request("POST", f"/campaigns/{source}/actions/replicate")
 
     def parse_response(
         self, copy_input: MailchimpCampaignInput, response: ProviderResponse
@@ -126,7 +135,7 @@ class MailchimpConnector(
         copy_id: str,
         lookup_response: ProviderResponse | None,
     ) -> ProviderRequest:
-        path = f"/{building.require_id(copy_id, 'id')}"
+        path = f"/campaigns/{building.require_id(copy_id, 'id')}"
         copy = parsing.json_object(lookup_response) if lookup_response else None
         current = copy.get("settings") if copy else None
         if not isinstance(current, dict):
@@ -148,7 +157,7 @@ class MailchimpConnector(
             "sort_field": "create_time",
             "sort_dir": "DESC",
         }
-        return self._request("GET", building.with_query("", query, safe=","))
+        return self._request("GET", building.with_query("/campaigns", query, safe=","))
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         body = parsing.expect_object(response)
@@ -157,7 +166,7 @@ class MailchimpConnector(
         return SearchPage(campaigns, str(offset) if offset < total else None)
 
     def build_lookup(self, campaign_id: str, related_input: object) -> ProviderRequest:
-        path = f"/{building.require_id(campaign_id, 'id')}"
+        path = f"/campaigns/{building.require_id(campaign_id, 'id')}"
         fields = [*READ_FIELDS, *(f"settings.{name}" for name in REQUIRED_SETTINGS)]
         query = {"fields": ",".join(fields)}
         return self._request("GET", building.with_query(path, query, safe=","))
@@ -165,8 +174,22 @@ class MailchimpConnector(
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         return parsing.one(response, campaign_id, FIELDS.parse)
 
+    @property
+    def api_version(self) -> str:
+        return "3.0"
+
+    def build_check(self, responses: Sequence[ProviderResponse]) -> ProviderRequest | None:
+        """The health check. A key allows everything, so it shows all there is to know.
+
+        Source: mailchimp.com/developer/marketing/api/ping, `GET /ping`, read 2026-11.
+        """
+        return None if responses else self._request("GET", "/ping")
+
+    def parse_check(self, responses: Sequence[ProviderResponse]) -> contract.Access:
+        return checking.access(checking.failures(responses, [_expect_health], self._failure))
+
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
-        url = f"{self.account.root}/3.0/campaigns{path}"
+        url = f"{self.account.root}/3.0{path}"
         # Mailchimp's documents say that any user name works.
         secret = building.basic_auth("gateway", self.account.api_key.get_secret_value())
         headers = {"authorization": secret, "accept": "application/json, application/problem+json"}
@@ -182,6 +205,12 @@ class MailchimpConnector(
             provider_message=parsing.text(body, "detail"),
             trace_id=_trace_id(response),
         )
+
+
+def _expect_health(response: ProviderResponse) -> None:
+    """Raises `UnexpectedResponse`."""
+    if parsing.text(parsing.expect_object(response), "health_status") is None:
+        raise contract.UnexpectedResponse("no health status")
 
 
 def _code_of_403(body: object) -> ErrorCode | None:

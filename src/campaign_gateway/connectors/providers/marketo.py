@@ -2,18 +2,32 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, final
 
 import strawberry
 
-from campaign_gateway.connectors import account_settings, building, contract, errors, parsing
+from campaign_gateway.connectors import (
+    account_settings,
+    building,
+    checking,
+    contract,
+    errors,
+    parsing,
+)
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.connectors.graphql import account_field, optional_field, register_enum
-from campaign_gateway.model import Campaign, CampaignStatus, ErrorCode, Outcome, Rejected
+from campaign_gateway.model import (
+    Campaign,
+    CampaignStatus,
+    ErrorCode,
+    Failure,
+    Outcome,
+    Rejected,
+)
 
 
 class MarketoCampaignKind(StrEnum):
@@ -178,6 +192,7 @@ class MarketoConnector(
     contract.ListsCampaigns[MarketoCampaignInput],
     contract.ReadsCampaigns[MarketoCampaignInput],
     contract.HasIdNamespaces[MarketoCampaignInput],
+    contract.ShowsAccess,
 ):
     """Source: experienceleague.adobe.com, Marketo developer guide ("Smart Campaigns", "Programs",
     "Error Codes", "Authentication") and swagger-asset.json of AdobeDocs/marketo-apis, read 2026-11.
@@ -239,16 +254,7 @@ class MarketoConnector(
         )
         if success and _succeeds(body) and not reasons:
             return success
-        problems = [*_errors_in(body, "errors"), *reasons]
-        code, message = next(iter(problems), (None, "; ".join(messages)))
-        return errors.failure(
-            self.title,
-            response,
-            _code_of(response, body),
-            provider_code=code,
-            provider_message=message,
-            trace_id=trace_id,
-        )
+        return self._failure(response)
 
     def build_search(self, copy_input: MarketoCampaignInput, cursor: str | None) -> ProviderRequest:
         url = f"{self.account.assets}/{_kind_of(copy_input)}"
@@ -276,6 +282,27 @@ class MarketoConnector(
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         items = _parse_result(response)
         return parsing.expect_campaign(_parse_campaign(items[0]), campaign_id) if items else None
+
+    @property
+    def api_version(self) -> str:
+        return "v1"
+
+    def build_check(self, responses: Sequence[ProviderResponse]) -> ProviderRequest | None:
+        """One smart campaign. A user who may only read assets may read it too.
+
+        Source: experienceleague.adobe.com, Marketo developer guide, "Smart Campaigns" and "Custom
+        Services", read 2026-11.
+        """
+        url = building.with_query(f"{self.account.assets}/smartCampaigns.json", {"maxReturn": 1})
+        return None if responses else self._request("GET", url)
+
+    def parse_check(self, responses: Sequence[ProviderResponse]) -> contract.Access:
+        reads = checking.failures(responses, [_parse_result], self._failure)
+        grant = checking.grant(reads, 0)
+        if grant is contract.Grant.GRANTED:
+            # To read, less is enough.
+            grant = contract.Grant.NEEDS_COPY
+        return checking.access(reads, contract.Permission("Read-Write Assets", grant))
 
     def build_token_request(self) -> ProviderRequest:
         """Marketo documents the query as the only place for the secrets."""
@@ -320,6 +347,21 @@ class MarketoConnector(
 
     def _request(self, method: str, url: str, body: bytes = b"") -> ProviderRequest:
         return building.api_request(method, url, {}, body, building.FORM)
+
+    def _failure(self, response: ProviderResponse) -> Failure:
+        body = parsing.json_object(response) or {}
+        record = next(iter(parsing.items(body, "result") or ()), None)
+        problems = [*_errors_in(body, "errors"), *_errors_in(record, "reasons")]
+        messages = parsing.texts(body, "warnings") or ()
+        code, message = next(iter(problems), (None, "; ".join(messages)))
+        return errors.failure(
+            self.title,
+            response,
+            _code_of(response, body),
+            provider_code=code,
+            provider_message=message,
+            trace_id=parsing.text(body, "requestId"),
+        )
 
 
 def _kind_of(copy_input: MarketoCampaignInput) -> str:

@@ -1,14 +1,21 @@
 """Translates the copy of a campaign to Meta's Marketing API and back."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any, final
 
 import strawberry
 
-from campaign_gateway.connectors import account_settings, building, contract, errors, parsing
+from campaign_gateway.connectors import (
+    account_settings,
+    building,
+    checking,
+    contract,
+    errors,
+    parsing,
+)
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.connectors.graphql import account_field, optional_field, register_enum
@@ -78,6 +85,8 @@ class MetaCampaignInput:
 
 PAGE_SIZE = 100
 
+PERMISSION = "ads_management"
+
 READ_FIELDS = "id,name,status,effective_status,created_time,updated_time,source_campaign_id"
 
 # Without a filter Meta omits the archived campaigns, and it rejects a filter that names the deleted
@@ -126,6 +135,7 @@ class MetaConnector(
     contract.ListsCampaigns[MetaCampaignInput],
     contract.ReadsCampaigns[MetaCampaignInput],
     contract.ActivatesCopies[MetaCampaignInput],
+    contract.ShowsAccess,
 ):
     """Source: developers.facebook.com, "Ad Campaign Group Copies" (v25.0), read 2026-09, and
     Meta's own description of the API in facebook-business 26.0.3, where these calls are the same.
@@ -221,6 +231,25 @@ class MetaConnector(
             return None
         return parsing.one(response, campaign_id, _parse_campaign)
 
+    @property
+    def api_version(self) -> str:
+        return self.account.version
+
+    def build_check(self, responses: Sequence[ProviderResponse]) -> ProviderRequest | None:
+        """The granted and declined permissions of the token.
+
+        Source: developers.facebook.com, Graph API, "User permissions" (v25.0), read 2026-11.
+        """
+        return None if responses else self._request("GET", "/me/permissions")
+
+    def parse_check(self, responses: Sequence[ProviderResponse]) -> contract.Access:
+        reads = checking.failures(responses, [_parse_permissions], self._failure)
+        granted = checking.parsed(responses[0], _parse_permissions)
+        grant = contract.Grant.NOT_CHECKED if granted is None else contract.Grant.MISSING
+        if granted and PERMISSION in granted:
+            grant = contract.Grant.GRANTED
+        return checking.access(reads, contract.Permission(PERMISSION, grant))
+
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
         headers = {"authorization": f"Bearer {self.account.access_token.get_secret_value()}"}
         url = f"{self.account.base_url}/{self.account.version}{path}"
@@ -240,6 +269,17 @@ class MetaConnector(
             retry_after=_delay_in(response),
             trace_id=_trace_id(response),
         )
+
+
+def _parse_permissions(response: ProviderResponse) -> set[str | None]:
+    """Return the granted permissions. Raises `UnexpectedResponse`."""
+    body = parsing.expect_object(response)
+    items = parsing.items(body, "data")
+    # The missing one could be on another page.
+    if items is None or "error" in body or parsing.text(body, "paging.next"):
+        raise contract.UnexpectedResponse("no list of permissions")
+    granted = (item for item in items if parsing.text(item, "status") == "granted")
+    return {parsing.text(item, "permission") for item in granted}
 
 
 def _copy_id_in(body: Mapping[str, Any]) -> str | None:

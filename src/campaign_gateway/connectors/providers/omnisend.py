@@ -1,11 +1,19 @@
 """Translates the copy of a campaign to Omnisend's REST API and back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, final
 
 import strawberry
 
-from campaign_gateway.connectors import account_settings, building, contract, errors, parsing
+from campaign_gateway.connectors import (
+    account_settings,
+    building,
+    checking,
+    contract,
+    errors,
+    parsing,
+)
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.connectors.graphql import account_field, optional_field
@@ -65,6 +73,7 @@ class OmnisendConnector(
     contract.RenamesCopies[OmnisendCampaignInput],
     contract.ListsCampaigns[OmnisendCampaignInput],
     contract.ReadsCampaigns[OmnisendCampaignInput],
+    contract.ShowsAccess,
 ):
     """Source: api-docs.omnisend.com and Omnisend's OpenAPI description of campaigns, read 2026-11.
 
@@ -117,6 +126,27 @@ class OmnisendConnector(
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         return parsing.one(response, campaign_id, FIELDS.parse)
+
+    @property
+    def api_version(self) -> str:
+        return self.account.version
+
+    def build_check(self, responses: Sequence[ProviderResponse]) -> ProviderRequest | None:
+        """The newest campaign. No read shows the scopes of a key.
+
+        Source: `GET /campaigns` of Omnisend's OpenAPI description, which names the scope.
+        """
+        query = building.with_query("", {"limit": 1})
+        return None if responses else self._request("GET", query)
+
+    def parse_check(self, responses: Sequence[ProviderResponse]) -> contract.Access:
+        parsers = [lambda response: self.parse_search(response, None)]
+        reads = checking.failures(responses, parsers, self._failure)
+        return checking.access(
+            reads,
+            contract.Permission("campaigns.read", checking.grant(reads, 0)),
+            contract.Permission("campaigns.write"),
+        )
 
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
         url = f"{self.account.base_url}/api/campaigns{path}"

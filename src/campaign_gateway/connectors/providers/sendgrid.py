@@ -1,15 +1,16 @@
 """Translates the copy of a Single Send to SendGrid's REST API and back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 import strawberry
 
-from campaign_gateway.connectors import building, contract, errors, parsing
+from campaign_gateway.connectors import building, checking, contract, errors, parsing
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.connectors.graphql import account_field, name_field
-from campaign_gateway.model import Campaign, ErrorCode, Outcome
+from campaign_gateway.model import Campaign, ErrorCode, Failure, Outcome
 
 
 @strawberry.input(description="A SendGrid Single Send to copy.")
@@ -25,6 +26,8 @@ class SendgridCampaignInput:
 PATH = "/v3/marketing/singlesends"
 PAGE_SIZE = 100
 MAX_NAME_LENGTH = 100
+
+READ_SCOPE = "marketing.read"
 
 # Parts of other calls' paths, in the place of an id.
 OTHER_CALLS = {"categories", "search"}
@@ -56,6 +59,7 @@ class SendgridConnector(
     contract.Connector[SendgridCampaignInput],
     contract.ListsCampaigns[SendgridCampaignInput],
     contract.ReadsCampaigns[SendgridCampaignInput],
+    contract.ShowsAccess,
 ):
     """Source: SendGrid's OpenAPI description "Single Sends" 1.0.0, with the pages made from it.
 
@@ -75,21 +79,16 @@ class SendgridConnector(
         source = _require_id(copy_input.campaign_id, "campaignId")
         # SendGrid is only known to trim a name that it has chosen itself.
         name = building.optional_line(copy_input.name, "name", MAX_NAME_LENGTH)
-        return self._request("POST", f"/{source}", building.json_body({"name": name}))
+        return self._request("POST", f"{PATH}/{source}", building.json_body({"name": name}))
 
     def parse_response(
         self, copy_input: SendgridCampaignInput, response: ProviderResponse
     ) -> Outcome:
         body = parsing.json_object(response)
         warnings = errors.provider_warnings(self.title, parsing.remarks(body, "warnings"))
-        # No document says whether an `error_id` is a kind of error or the number of this error, so
-        # it is not returned as either.
-        message = "; ".join(parsing.remarks(body, "errors"))
         return errors.success(
             response, FIELDS.parse(body), copy_input.campaign_id, warnings=warnings
-        ) or errors.failure(
-            self.title, response, _code_of(response, message), provider_message=message
-        )
+        ) or self._failure(response)
 
     def build_search(
         self, copy_input: SendgridCampaignInput, cursor: str | None
@@ -97,7 +96,7 @@ class SendgridConnector(
         # The list of all Single Sends has no documented order. The search finds every name that
         # contains the text; without blanks around it also a name that SendGrid has trimmed.
         fields = {"name": copy_input.name.strip() if copy_input.name else None}
-        path = building.with_query("/search", {"page_size": PAGE_SIZE, "page_token": cursor})
+        path = building.with_query(f"{PATH}/search", {"page_size": PAGE_SIZE, "page_token": cursor})
         return self._request("POST", path, building.json_body(fields))
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
@@ -106,14 +105,62 @@ class SendgridConnector(
         return SearchPage(campaigns, parsing.link_parameter(body, "_metadata.next", "page_token"))
 
     def build_lookup(self, campaign_id: str, related_input: object) -> ProviderRequest:
-        return self._request("GET", f"/{_require_id(campaign_id, 'id')}")
+        return self._request("GET", f"{PATH}/{_require_id(campaign_id, 'id')}")
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         return parsing.one(response, campaign_id, FIELDS.parse)
 
+    @property
+    def api_version(self) -> str:
+        return "v3"
+
+    def build_check(self, responses: Sequence[ProviderResponse]) -> ProviderRequest | None:
+        """The scopes of the key, and a search if the scope for it is not among them.
+
+        Source: twilio.com/docs/sendgrid, "Retrieve a list of scopes for which this user has access"
+        and "Teammate Permissions", read 2026-11. No document says which scopes a key with full
+        access to Marketing has, so a missing scope proves nothing until the search is refused.
+        """
+        if not responses:
+            return self._request("GET", "/v3/scopes")
+        if len(responses) == 1 and not _may_read(responses[0]):
+            path = building.with_query(f"{PATH}/search", {"page_size": 1})
+            return self._request("POST", path, building.json_body({}))
+        return None
+
+    def parse_check(self, responses: Sequence[ProviderResponse]) -> contract.Access:
+        parsers = (_scopes_in, lambda response: self.parse_search(response, None))
+        reads = checking.failures(responses, parsers, self._failure)
+        grant = contract.Grant.GRANTED if _may_read(responses[0]) else checking.grant(reads, 1)
+        return checking.access(
+            reads,
+            contract.Permission(READ_SCOPE, grant),
+            contract.Permission("full access to Marketing"),
+        )
+
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
         headers = {"authorization": f"Bearer {self.account.api_key.get_secret_value()}"}
-        return building.api_request(method, self.account.base_url + PATH + path, headers, body)
+        return building.api_request(method, self.account.base_url + path, headers, body)
+
+    def _failure(self, response: ProviderResponse) -> Failure:
+        # No document says whether an `error_id` is a kind of error or the number of this error, so
+        # it is not returned as either.
+        message = "; ".join(parsing.remarks(parsing.json_object(response), "errors"))
+        return errors.failure(
+            self.title, response, _code_of(response, message), provider_message=message
+        )
+
+
+def _scopes_in(response: ProviderResponse) -> list[object]:
+    """Raises `UnexpectedResponse`."""
+    scopes = parsing.items(parsing.expect_object(response), "scopes")
+    if scopes is None:
+        raise contract.UnexpectedResponse("no scopes")
+    return scopes
+
+
+def _may_read(response: ProviderResponse) -> bool:
+    return READ_SCOPE in (checking.parsed(response, _scopes_in) or ())
 
 
 def _code_of(response: ProviderResponse, message: str) -> ErrorCode | None:

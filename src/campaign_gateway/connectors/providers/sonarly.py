@@ -1,15 +1,16 @@
 """Translates the copy of a campaign to Sonarly's REST API and back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 import strawberry
 
-from campaign_gateway.connectors import building, contract, errors, parsing
+from campaign_gateway.connectors import building, checking, contract, errors, parsing
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.connectors.graphql import account_field, name_field, optional_field
-from campaign_gateway.model import Campaign, ErrorCode, Outcome
+from campaign_gateway.model import Campaign, ErrorCode, Failure, Outcome
 
 
 @strawberry.input(
@@ -52,6 +53,7 @@ class SonarlyConnector(
     contract.Connector[SonarlyCampaignInput],
     contract.ListsCampaigns[SonarlyCampaignInput],
     contract.ReadsCampaigns[SonarlyCampaignInput],
+    contract.ShowsAccess,
 ):
     """Source: app.sonarly.io/docs/api/campaigns/campaigns-duplicate, read 2026-11.
 
@@ -98,15 +100,7 @@ class SonarlyConnector(
         if reports_success is not False:
             copy = FIELDS.parse(body.get("data")) if reports_success is True else None
             success = errors.success(response, copy, copy_input.campaign_id, trace_id=trace_id)
-        return success or errors.failure(
-            self.title,
-            response,
-            # A body that reports success contradicts any other status.
-            ErrorCode.OUTCOME_UNKNOWN if reports_success is True else None,
-            provider_code=parsing.text(body, "error.code"),
-            provider_message=parsing.text(body, "error.message"),
-            trace_id=trace_id,
-        )
+        return success or self._failure(response)
 
     def build_search(self, copy_input: SonarlyCampaignInput, cursor: str | None) -> ProviderRequest:
         return self._request("GET", _campaigns_path(copy_input))
@@ -131,9 +125,53 @@ class SonarlyConnector(
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         return parsing.one(response, campaign_id, FIELDS.parse, "data")
 
+    @property
+    def api_version(self) -> str:
+        return "v1"
+
+    def build_check(self, responses: Sequence[ProviderResponse]) -> ProviderRequest | None:
+        """The account groups, which every key may read, and the campaigns of the first group.
+
+        Source: app.sonarly.io/docs/api, getting-started and campaigns-list, read 2026-11.
+        """
+        if not responses:
+            return self._request("GET", "/v1/accounts")
+        if len(responses) == 1 and (group := checking.parsed(responses[0], _first_group)):
+            return self._request("GET", f"/v1/accounts/{group}/campaigns")
+        return None
+
+    def parse_check(self, responses: Sequence[ProviderResponse]) -> contract.Access:
+        parsers = (_first_group, lambda response: self.parse_search(response, None))
+        reads = checking.failures(responses, parsers, self._failure)
+        return checking.access(
+            reads,
+            contract.Permission("campaigns:read", checking.grant(reads, 1)),
+            contract.Permission("campaigns:write"),
+        )
+
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
         headers = {"authorization": f"Bearer {self.account.api_key.get_secret_value()}"}
         return building.api_request(method, self.account.base_url + path, headers, body)
+
+    def _failure(self, response: ProviderResponse) -> Failure:
+        body = parsing.json_object(response) or {}
+        return errors.failure(
+            self.title,
+            response,
+            # A body that reports success contradicts any other status.
+            ErrorCode.OUTCOME_UNKNOWN if body.get("success") is True else None,
+            provider_code=parsing.text(body, "error.code"),
+            provider_message=parsing.text(body, "error.message"),
+            trace_id=parsing.text(body, "traceId"),
+        )
+
+
+def _first_group(response: ProviderResponse) -> str | None:
+    """Raises `UnexpectedResponse`."""
+    groups = parsing.items(parsing.expect_object(response), "data.items")
+    if groups is None:
+        raise contract.UnexpectedResponse("no list of account groups")
+    return next((group_id for group in groups if (group_id := parsing.safe_id(group, "id"))), None)
 
 
 def _campaigns_path(copy_input: SonarlyCampaignInput) -> str:

@@ -4,7 +4,8 @@ Source: guides.altcraft.com ("Clone campaign", "Clone a trigger campaign", "API 
 list and get pages; v72 to v75). Invented, because no document says it: the texts of errors; which
 errors these methods return; that a failure has HTTP 200 for some source ids and its own number as
 the status for others (the documents leave that open); that a method rejects campaigns of the other
-kind and unknown parameters; that `campaigns/get` returns triggers too.
+kind and unknown parameters; that `campaigns/get` returns triggers too; that
+the lists are refused to a token without access to campaigns.
 """
 
 import json
@@ -23,6 +24,10 @@ from campaign_gateway.sandbox import emulation
 
 TOKEN = "sandbox-altcraft-token-77d0c6"
 ACCOUNTS = {"altcraft": {"token": TOKEN}, "altcraft-xml": {"token": TOKEN, "format": "xml"}}
+
+# An account whose secret is valid, and lacks a permission that the gateway needs.
+LIMITED_TOKEN = "sandbox-altcraft-limited-2e90"
+LIMITED_ACCOUNT = {"token": LIMITED_TOKEN}
 
 Campaign = dict[str, Any]
 
@@ -103,6 +108,8 @@ class Altcraft:
 
     async def _list(self, request: Request, kinds: set[str], *, is_paged: bool) -> Response:
         call = await _read(request, {"from_id": int, "limit": int})
+        if call["token"] == LIMITED_TOKEN:
+            raise _refusal(call, 403)
         items = [
             _list_item(campaign, is_trigger_list=not is_paged)
             for number, campaign in sorted(self.campaigns.items())
@@ -200,7 +207,7 @@ async def _read(request: Request, kinds: dict[str, type]) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, ParseError):
         raise _refusal(call, 400) from None
     bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-    if call.pop("token", bearer) != TOKEN:
+    if call.setdefault("token", bearer) not in {TOKEN, LIMITED_TOKEN}:
         raise _refusal(call, 401)
     if call["format"] not in {"json", "xml"}:
         raise _refusal({"format": "json"}, 400)

@@ -3,7 +3,8 @@
 Source: braze.com/docs (campaigns/duplicate, campaigns/list, campaigns/details, errors, rate limits;
 read up to 2026-09) and the recorded errors of the client braze_ruby. Invented, because no document
 says it: the body of the 202; every text of a 400 to campaigns/duplicate; that an unknown tag or
-field is rejected; that the list has drafts; the time until the copy exists.
+field is rejected; that the list has drafts; the time until the copy exists; that a missing
+permission is a 403.
 """
 
 import time
@@ -21,6 +22,14 @@ from campaign_gateway.sandbox import emulation
 
 API_KEY = "sandbox-braze-3f1c9a52-key"
 ACCOUNTS = {"braze": {"api_key": API_KEY}}
+
+# An account whose secret is valid, and lacks a permission that the gateway needs.
+LIMITED_KEY = "sandbox-braze-limited-83b1-key"
+LIMITED_ACCOUNT = {"api_key": LIMITED_KEY}
+PERMISSIONS = {
+    f"Bearer {API_KEY}": {"campaigns.duplicate", "campaigns.list", "campaigns.details"},
+    f"Bearer {LIMITED_KEY}": {"campaigns.duplicate", "campaigns.list"},
+}
 
 SOURCES = {"0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10": "Spring sale"}
 TAGS = {"promo", "seasonal"}
@@ -63,7 +72,7 @@ class Braze:
 
     async def duplicate(self, request: Request) -> Response:
         self.copies.requests += 1
-        self._check_caller(request)
+        self._check_caller(request, "campaigns.duplicate")
         if not self.window.take():
             raise self._refusal(429, "Rate limit exceeded")
         body = await emulation.read_json(
@@ -89,7 +98,7 @@ class Braze:
         return await emulation.misbehave(source, request, copy)
 
     async def list_campaigns(self, request: Request) -> Response:
-        self._check_caller(request)
+        self._check_caller(request, "campaigns.list")
         page = request.query_params.get("page", "0")
         if not page.isdecimal():
             raise self._refusal(400, "page must be a number")
@@ -114,7 +123,7 @@ class Braze:
         return self._response(200, "success", campaigns=items)
 
     async def show_details(self, request: Request) -> Response:
-        self._check_caller(request)
+        self._check_caller(request, "campaigns.details")
         campaign = self.campaigns.get(request.query_params.get("campaign_id", ""))
         if campaign is None or not _exists(campaign):
             message = "campaign_id must be a string of the Campaign api identifier"
@@ -162,9 +171,12 @@ class Braze:
             "conversion_behaviors": [],
         }
 
-    def _check_caller(self, request: Request) -> None:
-        if request.headers.get("authorization") != f"Bearer {API_KEY}":
-            raise self._invalid_key(request)
+    def _check_caller(self, request: Request, permission: str) -> None:
+        permissions = emulation.look_up(
+            PERMISSIONS, request.headers.get("authorization", ""), self._invalid_key(request)
+        )
+        if permission not in permissions:
+            raise self._refusal(*REFUSALS["forbidden"])
 
     def _invalid_key(self, request: Request) -> emulation.Refusal:
         # The real API echoes the key and leaves the limits empty, as recorded.

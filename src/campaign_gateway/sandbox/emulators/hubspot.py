@@ -1,7 +1,7 @@
 """A strict stand-in for HubSpot's APIs of marketing emails (v3) and of campaigns (2026-09-beta).
 
-Source: developers.hubspot.com/docs/api-reference (clone, list and retrieve of both kinds, clone
-status, error handling; read up to 2026-09). Invented, because no document says it: the texts of
+Source: developers.hubspot.com/docs (clone, list and retrieve of both kinds, clone status, error
+handling, private apps; read up to 2026-11). Invented, because no document says it: the texts of
 errors; those for an empty or used name, an unknown asset type or field, and an invalid date; which
 types can be cloned; the `Location` of a 201; the duration of a job; that its campaign can be
 read from the start; what a failed job leaves behind; that a page has at most 100 emails; the name
@@ -27,6 +27,14 @@ from campaign_gateway.sandbox import emulation
 
 ACCESS_TOKEN = "sandbox-hubspot-6d20c4b19e-token"
 ACCOUNTS = {"hubspot": {"access_token": ACCESS_TOKEN}}
+
+# An account whose secret is valid, and lacks a permission that the gateway needs.
+LIMITED_TOKEN = "sandbox-hubspot-limited-4f77-token"
+LIMITED_ACCOUNT = {"access_token": LIMITED_TOKEN}
+SCOPES = {
+    f"Bearer {ACCESS_TOKEN}": {"content", "marketing.campaigns.read", "marketing.campaigns.write"},
+    f"Bearer {LIMITED_TOKEN}": {"marketing.campaigns.read"},
+}
 
 # Emails by id, with their name and their source.
 EMAILS = {
@@ -138,7 +146,8 @@ class HubSpot:
         self.jobs = {guid: Job(time.monotonic(), end) for guid, end in JOBS.items()}
 
     async def clone_email(self, request: Request) -> Response:
-        body = await self._read(request, {"id": str}, {"cloneName": str, "language": str})
+        free = {"cloneName": str, "language": str}
+        body = await self._read(request, "content", {"id": str}, free)
         source_id = body["id"]
         if source_id in REFUSALS:
             raise _refusal(*REFUSALS[source_id])
@@ -156,7 +165,9 @@ class HubSpot:
         return await emulation.misbehave(source_id, request, copy)
 
     async def clone_campaign(self, request: Request) -> Response:
-        body = await self._read(request, NEEDED_FOR_CAMPAIGNS, FREE_FOR_CAMPAIGNS)
+        body = await self._read(
+            request, "marketing.campaigns.write", NEEDED_FOR_CAMPAIGNS, FREE_FOR_CAMPAIGNS
+        )
         if not body["name"]:
             raise _invalid("name is required")
         if mistake := _mistake_in_assets(body["assetsToClone"]) or _mistake_in_dates(body):
@@ -184,23 +195,23 @@ class HubSpot:
         return await emulation.misbehave(word, request, copy)
 
     async def show_status(self, request: Request) -> Response:
-        _check_caller(request)
+        _check_caller(request, "marketing.campaigns.write")
         guid = request.path_params["guid"]
         job = emulation.look_up(self.jobs, guid, _refusal(*REFUSALS["not-found"]))
         return JSONResponse({"campaignGuid": guid, "status": job.status})
 
     async def list_emails(self, request: Request) -> Response:
-        _check_caller(request)
+        _check_caller(request, "content")
         return _page(request, [_with_fields(request, item) for item in self.emails.values()], 10)
 
     async def show_email(self, request: Request) -> Response:
-        _check_caller(request)
+        _check_caller(request, "content")
         missing = _refusal(*REFUSALS["not-found"])
         email = emulation.look_up(self.emails, request.path_params["email_id"], missing)
         return JSONResponse(_with_fields(request, email))
 
     async def list_campaigns(self, request: Request) -> Response:
-        _check_caller(request)
+        _check_caller(request, "marketing.campaigns.read")
         part = request.query_params.get("name", "")
         items = [
             _with_properties(request, item)
@@ -210,17 +221,17 @@ class HubSpot:
         return _page(request, items, 50)
 
     async def show_campaign(self, request: Request) -> Response:
-        _check_caller(request)
+        _check_caller(request, "marketing.campaigns.read")
         missing = _refusal(*REFUSALS["not-found"])
         campaign = emulation.look_up(self.campaigns, request.path_params["guid"], missing)
         return JSONResponse(_with_properties(request, campaign) | {"assets": {}})
 
     async def _read(
-        self, request: Request, needed: Mapping[str, type], free: Mapping[str, type]
+        self, request: Request, scope: str, needed: Mapping[str, type], free: Mapping[str, type]
     ) -> dict[str, Any]:
         """Return the body of a clone request. Raises `Refusal`."""
         self.copies.requests += 1
-        _check_caller(request)
+        _check_caller(request, scope)
         body = await emulation.read_json(
             request,
             _refusal(415, "VALIDATION_ERROR", "The body must be application/json"),
@@ -293,9 +304,28 @@ class HubSpot:
         }
 
 
-def _check_caller(request: Request) -> None:
-    if request.headers.get("authorization") != f"Bearer {ACCESS_TOKEN}":
-        raise _refusal(*REFUSALS["unauthorized"])
+def _scopes_of(request: Request) -> set[str]:
+    """Raises `Refusal`."""
+    authorization = request.headers.get("authorization", "")
+    return emulation.look_up(SCOPES, authorization, _refusal(*REFUSALS["unauthorized"]))
+
+
+def _check_caller(request: Request, scope: str) -> None:
+    if scope not in _scopes_of(request):
+        raise _refusal(*REFUSALS["forbidden"])
+
+
+async def show_token(request: Request) -> Response:
+    scopes = _scopes_of(request)
+    body = await emulation.read_json(
+        request,
+        _refusal(415, "VALIDATION_ERROR", "The body must be application/json"),
+        _invalid("The body is not JSON"),
+    )
+    if not isinstance(body, dict) or f"Bearer {body.get('tokenKey')}" not in SCOPES:
+        raise _invalid("tokenKey is not a token")
+    content = {"userId": 1000001, "hubId": 2000001, "appId": 3000001, "scopes": sorted(scopes)}
+    return JSONResponse(content)
 
 
 def _mistake_in_assets(assets: dict[str, Any]) -> str | None:
@@ -377,6 +407,7 @@ def create_emulator() -> Starlette:
     emails, campaigns = "/marketing/v3/emails", "/marketing/campaigns/2026-09-beta"
     return emulation.create_app(
         hubspot.copies,
+        Route("/oauth/v2/private-apps/get/access-token-info", show_token, methods=["POST"]),
         Route(f"{emails}/", hubspot.list_emails, methods=["GET"]),
         Route(f"{emails}/clone", hubspot.clone_email, methods=["POST"]),
         Route(f"{emails}/{{email_id}}", hubspot.show_email, methods=["GET"]),

@@ -31,6 +31,14 @@ ACCOUNTS = {
     "klaviyo-before-definitions": {"api_key": API_KEY, "revision": "2026-07-15"},
 }
 
+# An account whose secret is valid, and lacks a permission that the gateway needs.
+LIMITED_KEY = "pk_sandbox_limited_07b4d1"
+LIMITED_ACCOUNT = {"api_key": LIMITED_KEY}
+SCOPES = {
+    f"Klaviyo-API-Key {API_KEY}": {"campaigns:read", "campaigns:write"},
+    f"Klaviyo-API-Key {LIMITED_KEY}": {"campaigns:write"},
+}
+
 API = "https://a.klaviyo.com/api"
 MEDIA_TYPE = "application/vnd.api+json"
 PAGE_SIZE = 100
@@ -99,7 +107,7 @@ class Klaviyo:
 
     async def clone(self, request: Request) -> Response:
         self.copies.requests += 1
-        _check_caller(request)
+        _check_caller(request, "campaigns:write")
         body = await emulation.read_json(
             request,
             _refusal(415, "unsupported_media_type", "Unsupported media type in request."),
@@ -127,7 +135,7 @@ class Klaviyo:
         return await emulation.misbehave(source, request, copy)
 
     async def list_campaigns(self, request: Request) -> Response:
-        _check_caller(request)
+        _check_caller(request, "campaigns:read")
         query = request.query_params
         if unknown := set(query) - {"filter", "sort", "page[cursor]", "page[size]"}:
             raise _invalid(f"'{min(unknown)}' is not a parameter.", {"parameter": min(unknown)})
@@ -162,7 +170,7 @@ class Klaviyo:
         return _response(200, {"data": data, "links": links})
 
     async def show_campaign(self, request: Request) -> Response:
-        _check_caller(request)
+        _check_caller(request, "campaigns:read")
         campaign_id = request.path_params["campaign_id"]
         detail = f"A campaign with id {campaign_id} does not exist."
         missing = _refusal(404, "not_found", "Not found.", detail)
@@ -195,9 +203,12 @@ def _has_definitions(request: Request) -> bool:
     return revision >= "2026-10-15" or revision in {"2026-04-15.pre", "2026-07-15.pre"}
 
 
-def _check_caller(request: Request) -> None:
-    if request.headers.get("authorization") != f"Klaviyo-API-Key {API_KEY}":
-        raise _refusal(*REFUSALS["unauthorized"])
+def _check_caller(request: Request, scope: str) -> None:
+    authorization = request.headers.get("authorization", "")
+    scopes = emulation.look_up(SCOPES, authorization, _refusal(*REFUSALS["unauthorized"]))
+    if scope not in scopes:
+        status, code, title, _ = REFUSALS["forbidden"]
+        raise _refusal(status, code, title, f"The API key lacks the scope {scope}.")
     revision = request.headers.get("revision", "")
     if not re.fullmatch(r"\d{4}-\d{2}-\d{2}(\.pre)?", revision, re.ASCII):
         raise _invalid("A valid revision header is required.", {"parameter": "revision"})

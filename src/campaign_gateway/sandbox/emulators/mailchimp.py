@@ -1,13 +1,13 @@
 """A strict stand-in for Mailchimp's Marketing API.
 
-Source: mailchimp.com/developer/marketing (errors, fundamentals; read 2026-09), the types of the
-official SDK mailchimp-marketing-typescript-sdk 2026-09, and responses that public clients have as
-test data. Invented, because no document says it: the details of the 400s for a campaign in another
-status and for wrong parameters; the HTML of a 403; that a missing media type is a 415. The title
-"... (copy 01)" is in no document either, but users of Mailchimp have shown it. The replicating call
-has no body, so a body is ignored. There are two official descriptions, and this file follows the
-stricter one, 3.0.55 of mailchimp-client-lib-codegen: each change must have the subject line, the
-sender's name and the reply address.
+Source: mailchimp.com/developer/marketing (errors, fundamentals, ping; read up to 2026-11), the
+types of the official SDK mailchimp-marketing-typescript-sdk 2026-09, and responses that public
+clients have as test data. Invented, because no document says it: the details of the 400s for a
+campaign in another status and for wrong parameters; the HTML of a 403; that a missing media type is
+a 415. The title "... (copy 01)" is in no document either, but users of Mailchimp have shown it. The
+replicating call has no body, so a body is ignored. There are two official descriptions, and this
+file follows the stricter one, 3.0.55 of mailchimp-client-lib-codegen: each change must have the
+subject line, the sender's name and the reply address.
 """
 
 import base64
@@ -123,6 +123,10 @@ class Mailchimp:
             return _response(200, campaign)
 
         return await emulation.misbehave(RENAME_FAULTS.get(source or ""), request, rename)
+
+    async def ping(self, request: Request) -> Response:
+        _check_caller(request)
+        return _response(200, {"health_status": "Everything's Chimpy!"})
 
     async def list_campaigns(self, request: Request) -> Response:
         _check_caller(request)
@@ -310,6 +314,7 @@ def create_emulator() -> Starlette:
     campaign = f"{campaigns}/{{campaign_id}}"
     return emulation.create_app(
         mailchimp.copies,
+        Route("/3.0/ping", mailchimp.ping, methods=["GET"]),
         Route(campaigns, mailchimp.list_campaigns, methods=["GET"]),
         Route(campaign, mailchimp.show_campaign, methods=["GET"]),
         Route(campaign, mailchimp.update, methods=["PATCH"]),

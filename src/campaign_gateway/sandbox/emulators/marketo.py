@@ -26,6 +26,11 @@ CLIENT_ID = "8f1c2e3a-sandbox-marketo-client"
 CLIENT_SECRET = "sandbox-marketo-secret-4Tq9"
 ACCOUNTS = {"marketo": {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}}
 
+# An account whose secret is valid, and lacks a permission that the gateway needs.
+LIMITED_CLIENT = "8f1c2e3a-sandbox-limited-client"
+LIMITED_ACCOUNT = {"client_id": LIMITED_CLIENT, "client_secret": CLIENT_SECRET}
+LIMITED_TOKEN = "limited-5ca1-4b0c-9d3e-7f6a2b8c1d40:int"
+
 # The lifetime of a token in seconds.
 TOKEN_SECONDS = 3600
 
@@ -95,7 +100,7 @@ class Marketo:
 
     async def sign_in(self, request: Request) -> Response:
         query = request.query_params
-        if query.get("client_id") != CLIENT_ID:
+        if query.get("client_id") not in {CLIENT_ID, LIMITED_CLIENT}:
             raise _denial(401, "unauthorized", "No client with requested id")
         if query.get("client_secret") != CLIENT_SECRET:
             raise _denial(401, "invalid_client", "Bad client credentials")
@@ -104,8 +109,9 @@ class Marketo:
         if monotonic() >= self.expires_at:
             self.number += 1
             self.expires_at = monotonic() + TOKEN_SECONDS
+        is_limited = query["client_id"] == LIMITED_CLIENT
         content = {
-            "access_token": _token(self.number),
+            "access_token": LIMITED_TOKEN if is_limited else _token(self.number),
             "token_type": "bearer",
             "expires_in": int(self.expires_at - monotonic()),
             "scope": "sandbox@marketo.invalid",
@@ -208,6 +214,8 @@ class Marketo:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
         if not token:
             raise _refusal(600, "Access token not specified")
+        if token == LIMITED_TOKEN:
+            raise _refusal(603)
         if token not in map(_token, range(self.number + 1)):
             raise _refusal(601, "Access token invalid")
         if token != _token(self.number) or monotonic() >= self.expires_at:

@@ -1,12 +1,12 @@
 """A strict stand-in for Meta's Marketing API.
 
 Source: developers.facebook.com ("Ad Campaign Group", "Ad Campaign Group Copies", "Handling errors",
-"Error codes", "Rate limiting", "Paginated results"; v25.0, read 2026-09; v26.0 has the same calls)
-and responses that users of the API have published. Invented, because no document says it: the HTTP
-status of most codes; the texts of errors; that unknown parameters are rejected; that times and
-overrides change nothing; how a prefix and a suffix are joined to a name; that copies are listed
-newest first and without the archived ones; that `next` lacks the token; what sources named
-`rename-...` and `read-back-fails` do to the calls after the copy.
+"Error codes", "Rate limiting", "Paginated results", "User permissions"; v25.0, read up to 2026-11;
+v26.0 has the same calls) and responses that users of the API have published. Invented, because no
+document says it: the HTTP status of most codes; the texts of errors; that unknown parameters are
+rejected; that times and overrides change nothing; how a prefix and a suffix are joined to a name;
+that copies are listed newest first and without the archived ones; that `next` lacks the token; what
+sources named `rename-...` and `read-back-fails` do to the calls after the copy.
 """
 
 import json
@@ -26,6 +26,10 @@ from campaign_gateway.sandbox import emulation
 
 ACCESS_TOKEN = "EAAsandbox5b2e8d41c7f0a96b"
 ACCOUNTS = {"meta": {"access_token": ACCESS_TOKEN}}
+
+# An account whose secret is valid, and lacks a permission that the gateway needs.
+LIMITED_TOKEN = "EAAsandboxlimited70c3"
+LIMITED_ACCOUNT = {"access_token": LIMITED_TOKEN}
 
 VERSION = "26.0"
 # The number of ad sets and ads of each campaign.
@@ -160,6 +164,14 @@ class Meta:
                 content["paging"]["next"] = str(next_url)
         return JSONResponse(content)
 
+    async def list_permissions(self, request: Request) -> Response:
+        await _read(request, set(), needs_permission=False)
+        is_limited = request.headers.get("authorization") == f"Bearer {LIMITED_TOKEN}"
+        status = "declined" if is_limited else "granted"
+        permissions = {"public_profile": "granted", "ads_management": status}
+        data = [{"permission": name, "status": each} for name, each in permissions.items()]
+        return JSONResponse({"data": data})
+
     async def show(self, request: Request) -> Response:
         call = await _read(request, {"fields"})
         campaign = self._find(request)
@@ -208,7 +220,9 @@ class Meta:
         }
 
 
-async def _read(request: Request, names: set[str]) -> dict[str, str]:
+async def _read(
+    request: Request, names: set[str], *, needs_permission: bool = True
+) -> dict[str, str]:
     """Return the parameters, from every place that the Graph API accepts. Raises `Refusal`."""
     if request.path_params["version"] != VERSION:
         raise _refusal(400, 2635, None, "You are calling a deprecated version of the Ads API")
@@ -231,7 +245,9 @@ async def _read(request: Request, names: set[str]) -> dict[str, str]:
     token = call.pop("access_token", bearer)
     if not token:
         raise _refusal(400, 104, None, "An access token is required to request this resource.")
-    if token != ACCESS_TOKEN:
+    if token == LIMITED_TOKEN and needs_permission:
+        raise _refusal(*REFUSALS["not-allowed"])
+    if token not in {ACCESS_TOKEN, LIMITED_TOKEN}:
         raise _refusal(401, 190, None, "Invalid OAuth access token - Cannot parse access token")
     if unknown := set(call) - names:
         raise _refusal(400, 100, None, f"Invalid parameter: {min(unknown)}")
@@ -323,6 +339,7 @@ def create_emulator() -> Starlette:
         meta.copies,
         Route(f"{campaign}/copies", meta.copy, methods=["POST"]),
         Route(f"{campaign}/copies", meta.list_copies, methods=["GET"]),
+        Route("/v{version}/me/permissions", meta.list_permissions, methods=["GET"]),
         Route(campaign, meta.show, methods=["GET"]),
         Route(campaign, meta.update, methods=["POST"]),
     )

@@ -27,6 +27,14 @@ from campaign_gateway.sandbox import emulation
 
 API_KEY = "65f2c1d4sandbox-k3Vb9QeXn2"
 ACCOUNTS = {"omnisend": {"api_key": API_KEY}}
+
+# An account whose secret is valid, and lacks a permission that the gateway needs.
+LIMITED_KEY = "65f2c1d4limited-p9Wm2"
+LIMITED_ACCOUNT = {"api_key": LIMITED_KEY}
+SCOPES = {
+    f"Omnisend-API-Key {API_KEY}": {"campaigns.read", "campaigns.write"},
+    f"Omnisend-API-Key {LIMITED_KEY}": {"campaigns.write"},
+}
 OLDEST_VERSION = "2026-03-15"
 LONGEST_NAME = 250
 
@@ -90,7 +98,7 @@ class Omnisend:
 
     async def copy_campaign(self, request: Request) -> Response:
         self.copies.requests += 1
-        _check_caller(request)
+        _check_caller(request, "campaigns.write")
         source = request.path_params["id"]
         if source in REFUSALS:
             raise _refusal(source)
@@ -106,7 +114,7 @@ class Omnisend:
         return await emulation.misbehave(source, request, copy)
 
     async def update(self, request: Request) -> Response:
-        campaign = self._find(request)
+        campaign = self._find(request, "campaigns.write")
         body = await emulation.read_json(
             request,
             _problem(415, "problem", "Unsupported media type", "Send application/json."),
@@ -132,10 +140,10 @@ class Omnisend:
         return await emulation.misbehave(fault, request, rename)
 
     async def show(self, request: Request) -> Response:
-        return JSONResponse(self._find(request))
+        return JSONResponse(self._find(request, "campaigns.read"))
 
     async def list_campaigns(self, request: Request) -> Response:
-        _check_caller(request)
+        _check_caller(request, "campaigns.read")
         _check_query(request)
         query = request.query_params
         limit = int(query.get("limit", "100"))
@@ -162,8 +170,8 @@ class Omnisend:
         self.cursors[cursor] = (criteria, start)
         return cursor
 
-    def _find(self, request: Request) -> dict[str, Any]:
-        _check_caller(request)
+    def _find(self, request: Request, scope: str) -> dict[str, Any]:
+        _check_caller(request, scope)
         return emulation.look_up(self.campaigns, request.path_params["id"], _refusal("not-found"))
 
     def _add(self, campaign_id: str, name: str, status: str) -> dict[str, Any]:
@@ -197,9 +205,11 @@ class Omnisend:
         return campaign
 
 
-def _check_caller(request: Request) -> None:
-    if request.headers.get("authorization") != f"Omnisend-API-Key {API_KEY}":
-        raise _refusal("unauthorized")
+def _check_caller(request: Request, scope: str) -> None:
+    authorization = request.headers.get("authorization", "")
+    if scope not in emulation.look_up(SCOPES, authorization, _refusal("unauthorized")):
+        status, kind, title, _ = REFUSALS["forbidden"]
+        raise _problem(status, kind, title, f"The scope {scope} is missing.")
     version = request.headers.get("omnisend-version", "")
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", version):
         raise _invalid("Omnisend-Version", "required", "Omnisend-Version is required")

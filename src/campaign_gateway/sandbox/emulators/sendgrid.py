@@ -1,9 +1,10 @@
 """A strict stand-in for SendGrid's API of Single Sends.
 
-Source: SendGrid's OpenAPI description "Single Sends" 1.0.0 and twilio.com/docs/sendgrid (errors,
-rate limits; read 2026-09). The 401 and the 403 are as the public issues of SendGrid's own clients
-quote them. Invented, because no document says it: every other text of an error; all `error_id`s and
-`warning_id`s; the 415; the limit of requests per minute; that unknown fields are rejected; that a
+Source: SendGrid's OpenAPI descriptions "Single Sends" and "Scopes" 1.0.0 and
+twilio.com/docs/sendgrid (errors, rate limits, scopes; read up to 2026-11). The 401 and the 403 are
+as the public issues of SendGrid's own clients quote them. Invented, because no document says it:
+every other text of an error; all `error_id`s and `warning_id`s; the 415; the limit of requests per
+minute; that every call needs the scope `marketing.read`; that unknown fields are rejected; that a
 copy is a draft; the order of a search, and that it heeds the case; the format of a page token.
 """
 
@@ -23,6 +24,14 @@ from campaign_gateway.sandbox import emulation
 
 API_KEY = "SG.sandbox-4e1b9f.0c73ad5268"
 ACCOUNTS = {"sendgrid": {"api_key": API_KEY}}
+
+# An account whose secret is valid, and lacks a permission that the gateway needs.
+LIMITED_KEY = "SG.sandbox-limited.5d80f2"
+LIMITED_ACCOUNT = {"api_key": LIMITED_KEY}
+SCOPES = {
+    f"Bearer {API_KEY}": ["2fa_required", "marketing.read"],
+    f"Bearer {LIMITED_KEY}": ["mail.send"],
+}
 
 SOURCES = {
     "5f0c8a1e-3b7d-4e92-a6c4-9d1e2f7b8a30": "Spring sale",
@@ -100,6 +109,9 @@ class Sendgrid:
 
         return await emulation.misbehave(source, request, copy)
 
+    async def list_scopes(self, request: Request) -> Response:
+        return self._response(200, {"scopes": self._scopes_of(request)})
+
     async def show(self, request: Request) -> Response:
         self._check_caller(request)
         missing = self._refusal(404, NOT_FOUND)
@@ -175,11 +187,16 @@ class Sendgrid:
             raise self._refusal(400, mistake)
         return dict(body)
 
-    def _check_caller(self, request: Request) -> None:
+    def _scopes_of(self, request: Request) -> list[str]:
+        """Raises `Refusal`."""
         if not self.window.take():
             raise self._refusal(429, TOO_MANY)
-        if request.headers.get("authorization") != f"Bearer {API_KEY}":
-            raise self._refusal(401, UNAUTHORIZED)
+        authorization = request.headers.get("authorization", "")
+        return emulation.look_up(SCOPES, authorization, self._refusal(401, UNAUTHORIZED))
+
+    def _check_caller(self, request: Request) -> None:
+        if "marketing.read" not in self._scopes_of(request):
+            raise self._refusal(403, FORBIDDEN)
         if "accept" not in request.headers:
             raise self._refusal(406, _error("the header is missing", "Accept"))
 
@@ -248,6 +265,7 @@ def create_emulator() -> Starlette:
     single_sends = "/v3/marketing/singlesends"
     return emulation.create_app(
         sendgrid.copies,
+        Route("/v3/scopes", sendgrid.list_scopes, methods=["GET"]),
         Route(f"{single_sends}/search", sendgrid.search, methods=["POST"]),
         Route(f"{single_sends}/{{id}}", sendgrid.duplicate, methods=["POST"]),
         Route(f"{single_sends}/{{id}}", sendgrid.show, methods=["GET"]),

@@ -1,9 +1,9 @@
 """A strict stand-in for Sonarly's REST API.
 
-Source: app.sonarly.io/docs (getting-started, campaigns-duplicate, campaigns-list, campaigns-get;
-read 2026-11). Invented, because no document says it: every error code but VALIDATION_ERROR and
-AUDIENCE_NOT_READY; the Retry-After of a 429; the name of an unnamed copy; that unknown fields and
-an empty leadIds are rejected; the null times of a draft.
+Source: app.sonarly.io/docs (getting-started, accounts-list, campaigns-duplicate, campaigns-list,
+campaigns-get; read 2026-11). Invented, because no document says it: every error code but
+VALIDATION_ERROR and AUDIENCE_NOT_READY; the Retry-After of a 429; the name of an unnamed copy; that
+unknown fields and an empty leadIds are rejected; the null times of a draft.
 """
 
 import secrets
@@ -19,6 +19,14 @@ from campaign_gateway.sandbox import emulation
 
 API_KEY = "sk_live_sandbox_5b2e8d41c7"
 ACCOUNTS = {"sonarly": {"api_key": API_KEY}}
+
+# An account whose secret is valid, and lacks a permission that the gateway needs.
+LIMITED_KEY = "sk_live_sandbox_limited_91fa"
+LIMITED_ACCOUNT = {"api_key": LIMITED_KEY}
+PERMISSIONS = {
+    f"Bearer {API_KEY}": {"campaigns:read", "campaigns:write"},
+    f"Bearer {LIMITED_KEY}": {"campaigns:write"},
+}
 
 GROUP = "507f1f77bcf86cd799439001"
 SOURCES = {"507f1f77bcf86cd799439011": "Outreach"}
@@ -55,7 +63,7 @@ class Sonarly:
 
     async def duplicate(self, request: Request) -> Response:
         self.copies.requests += 1
-        _check_caller(request)
+        _check_caller(request, "campaigns:write")
         body = await emulation.read_json(
             request,
             _invalid("Content-Type must be application/json"),
@@ -82,12 +90,18 @@ class Sonarly:
 
         return await emulation.misbehave(source, request, copy)
 
+    async def list_groups(self, request: Request) -> Response:
+        # Every valid key may read them.
+        _permissions_of(request)
+        group = {"id": GROUP, "name": "Sandbox", "createdAt": emulation.utc_now()}
+        return _success(200, {"items": [group]})
+
     async def list_campaigns(self, request: Request) -> Response:
-        _check_caller(request)
+        _check_caller(request, "campaigns:read")
         return _success(200, {"items": list(self.campaigns.values())})
 
     async def show_campaign(self, request: Request) -> Response:
-        _check_caller(request)
+        _check_caller(request, "campaigns:read")
         missing = _refusal(404, "NOT_FOUND", "Campaign not found")
         campaign_id = request.path_params["campaign_id"]
         return _success(200, emulation.look_up(self.campaigns, campaign_id, missing))
@@ -112,9 +126,15 @@ class Sonarly:
         return campaign
 
 
-def _check_caller(request: Request) -> None:
-    if request.headers.get("authorization") != f"Bearer {API_KEY}":
-        raise _refusal(401, "UNAUTHORIZED", "Invalid or missing API key")
+def _permissions_of(request: Request) -> set[str]:
+    """Raises `Refusal`."""
+    authorization = request.headers.get("authorization", "")
+    return emulation.look_up(PERMISSIONS, authorization, _refusal(*REFUSALS["unauthorized"]))
+
+
+def _check_caller(request: Request, permission: str) -> None:
+    if permission not in _permissions_of(request):
+        raise _refusal(403, "FORBIDDEN", f"Missing required permission {permission}")
     if request.path_params["group_id"] != GROUP:
         raise _refusal(404, "NOT_FOUND", "Account group not found")
 
@@ -156,6 +176,7 @@ def create_emulator() -> Starlette:
     campaigns = "/v1/accounts/{group_id}/campaigns"
     return emulation.create_app(
         sonarly.copies,
+        Route("/v1/accounts", sonarly.list_groups, methods=["GET"]),
         Route(campaigns, sonarly.list_campaigns, methods=["GET"]),
         Route(f"{campaigns}/{{campaign_id}}", sonarly.show_campaign, methods=["GET"]),
         Route(f"{campaigns}/{{campaign_id}}/duplicate", sonarly.duplicate, methods=["POST"]),

@@ -1,0 +1,1 @@
+"""Checks each account with harmless reads: the network, the secret, the permissions."""

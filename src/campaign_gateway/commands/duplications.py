@@ -1,0 +1,160 @@
+"""The command `duplications`: what is not settled, and what an operator records of it."""
+
+import argparse
+import re
+import shlex
+import sys
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+from campaign_gateway.commands import resolution
+from campaign_gateway.commands.arguments import add_config, config_of, program, with_ledger
+from campaign_gateway.commands.duplication_texts import (
+    as_json,
+    description,
+    history_json,
+    listing,
+    to_json,
+)
+from campaign_gateway.duplication.manual_resolution import UNSETTLED, get
+from campaign_gateway.ledger import Ledger
+from campaign_gateway.ledger.engine import Cursor
+from campaign_gateway.model import Duplication, DuplicationStatus, Selection
+
+PAGE_SIZE = 500
+
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+MAX_AGE = timedelta(days=36500)
+
+
+# Arguments
+
+
+def add_verbs(duplications: argparse.ArgumentParser) -> None:
+    verbs = duplications.add_subparsers(required=True, metavar="VERB")
+
+    listed = verbs.add_parser("list", help="list unsettled duplications, newest first")
+    statuses = listed.add_mutually_exclusive_group()
+    statuses.add_argument("--all", action="store_true", help="list settled duplications too")
+    statuses.add_argument(
+        "--status", choices=list(DuplicationStatus), help="list only duplications with this status"
+    )
+    listed.add_argument("--account", metavar="NAME", help="list only those of this account")
+    listed.add_argument("--caller", metavar="NAME", help="list only those of this caller")
+    listed.add_argument(
+        "--older-than",
+        metavar="AGE",
+        type=_age,
+        help="list only those that were requested longer ago, such as 90s, 30m, 2h or 7d",
+    )
+    _add_output(listed)
+    listed.set_defaults(run=_list)
+
+    shown = verbs.add_parser(
+        "show", help="show one duplication, its history, and what may be its copy"
+    )
+    shown.add_argument("id", metavar="ID")
+    _add_output(shown)
+    shown.set_defaults(run=_show)
+
+    resolved = verbs.add_parser("resolve", help="record what you saw at the provider")
+    resolved.add_argument("id", metavar="ID")
+    result = resolved.add_mutually_exclusive_group(required=True)
+    result.add_argument(
+        "--created", metavar="CAMPAIGN_ID", help="the copy exists and has this campaign id"
+    )
+    result.add_argument("--absent", action="store_true", help="there is no copy")
+    resolved.add_argument(
+        "--unchecked",
+        action="store_true",
+        help="do not read at the provider; then no secret but the ledger's URL is needed",
+    )
+    _add_note(resolved)
+    _add_output(resolved)
+    resolved.set_defaults(run=_resolve)
+
+    reopened = verbs.add_parser("reopen", help="withdraw a result that an operator recorded")
+    reopened.add_argument("id", metavar="ID")
+    _add_note(reopened)
+    _add_output(reopened)
+    reopened.set_defaults(run=_reopen)
+
+
+def _add_output(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    add_config(verb)
+
+
+def _add_note(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--yes", action="store_true", help="do not ask; needs --why")
+    verb.add_argument(
+        "--by",
+        metavar="NAME",
+        type=resolution.name,
+        help="who you are, for the history; default: the user of this machine",
+    )
+    verb.add_argument("--why", metavar="TEXT", type=resolution.reason, help="why, for the history")
+
+
+def _age(text: str) -> timedelta:
+    match = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    age = timedelta(**{UNITS[match[2]]: int(match[1])}) if match else None
+    if age is None or age > MAX_AGE:
+        raise argparse.ArgumentTypeError("must be a number with a unit, such as 90s, 30m, 2h or 7d")
+    return age
+
+
+# list and show
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    async def read(ledger: Ledger) -> list[Duplication]:
+        statuses = (DuplicationStatus(arguments.status),) if arguments.status else UNSETTLED
+        age = arguments.older_than
+        selection = Selection(
+            statuses=None if arguments.all else statuses,
+            account=arguments.account,
+            caller=arguments.caller,
+            until=None if age is None else ledger.now() - age,
+        )
+        return [duplication async for duplication in _all(ledger, selection)]
+
+    duplications = with_ledger(arguments, read)
+    if arguments.json:
+        sys.stdout.write(to_json([as_json(duplication) for duplication in duplications]))
+    else:
+        sys.stdout.write(listing(duplications))
+
+
+async def _all(ledger: Ledger, selection: Selection) -> AsyncIterator[Duplication]:
+    before: Cursor | None = None
+    while page := await ledger.list(None, selection, PAGE_SIZE, before):
+        for duplication in page:
+            yield duplication
+        before = (page[-1].requested_at, page[-1].intent.id)
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    async def read(ledger: Ledger) -> str:
+        duplication = await get(ledger, arguments.id)
+        history = await ledger.history(arguments.id)
+        if arguments.json:
+            return to_json({**as_json(duplication), "history": history_json(history)})
+
+        def command(verb: str) -> str:
+            config = str(config_of(arguments))
+            return shlex.join([*program(), "duplications", verb, "--config", config])
+
+        return description(duplication, history, command)
+
+    sys.stdout.write(with_ledger(arguments, read))
+
+
+def _resolve(arguments: argparse.Namespace) -> None:
+    resolution.resolve(arguments)
+    _show(arguments)
+
+
+def _reopen(arguments: argparse.Namespace) -> None:
+    resolution.reopen(arguments)
+    _show(arguments)
