@@ -37,7 +37,7 @@ gc.set_threshold(20_000)
 FIGURES = pytest.StashKey[Figures]()
 
 # The tests of each of these files share a thing that costs seconds of CPU: a browser, a compiled
-# frontend, a router, a search of a model.
+# frontend, a router, a search of a model, a gateway with Prometheus.
 ONE_WORKER_EACH = (
     "tests/clients/test_readme_frontend.py",
     "tests/clients/test_typescript.py",
@@ -47,6 +47,8 @@ ONE_WORKER_EACH = (
     "tests/faults/test_protocol_model.py",
     "tests/federation/test_composition.py",
     "tests/federation/test_routers.py",
+    "tests/observe/test_metrics.py",
+    "tests/observe/test_prometheus.py",
 )
 
 
@@ -103,6 +105,9 @@ SLOW = (
     "tests/ledger/test_disk_full.py",
     "tests/ledger/test_postgres.py",
     "tests/ledger/test_stateful.py",
+    "tests/observe/test_ledger_metrics.py",
+    "tests/observe/test_metrics.py",
+    "tests/observe/test_prometheus.py",
     "tests/transport/test_long_responses.py",
 )
 

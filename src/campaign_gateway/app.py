@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -31,12 +32,16 @@ from campaign_gateway.explorer import explorer_routes, page_paths
 from campaign_gateway.graphql_http.endpoint import Client, GraphQLOverHTTP
 from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.engine import LedgerUnavailable
+from campaign_gateway.ledger.monitor import monitor
 from campaign_gateway.model import DEFAULT_TIMING, Timing
 from campaign_gateway.observe.correlation import Correlation
+from campaign_gateway.observe.metrics import REGISTRY, measure_loop_lag, show_accounts
+from campaign_gateway.observe.state import show_limits
 from campaign_gateway.server.entrance import UNREADY
 from campaign_gateway.settings import Settings
 from campaign_gateway.transport.document_fetch import fetch_document
 from campaign_gateway.transport.errors import NoResponse
+from campaign_gateway.transport.worker import run_in_worker
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +118,8 @@ async def create_app(
     `notes` has comments for GraphiQL's example of each provider. To stop, the server must drain
     `state.gateway` and serve until that is done.
     """
+    # First, because the ledger reports the attempts that it takes over.
+    show_accounts({name: account.provider for name, account in settings.accounts.items()})
     ledger = await open_ledger(settings.ledger.url.get_secret_value(), timing=timing)
     try:
         for warning in await ledger.check():
@@ -130,6 +137,13 @@ async def create_app(
     duplicator = Duplicator(ledger, deadline, quotas)
     checks = AccountChecks(accounts, timing)
     gateway = Gateway(accounts, ledger, duplicator, checks, deadline)
+    for name, account in accounts.items():
+        show_limits(name, account.rate_limiter)
+    watch_tasks = (
+        []
+        if settings.metrics.port is None
+        else [lambda: monitor(ledger, timing.ledger_watch_interval), measure_loop_lag]
+    )
     keep = timedelta(days=settings.ledger.keep_days)
     remember = timedelta(days=settings.ledger.remember_days)
 
@@ -146,6 +160,7 @@ async def create_app(
             _supervise(lambda: retain(ledger, keep, remember, timing), timing.restart_pause),
             _supervise(duplicator.quotas.measure_for_ever, timing.restart_pause),
             _supervise(checks.check_for_ever, timing.restart_pause),
+            *(_supervise(task, timing.restart_pause) for task in watch_tasks),
         ]
         gateway.background_tasks.extend(asyncio.create_task(task) for task in background_tasks)
         callers.start()
@@ -174,6 +189,17 @@ async def create_app(
     app.router.redirect_slashes = False
     app.state.gateway = gateway
     return app
+
+
+def metrics_app() -> Starlette:
+    """Return an application of its own for /metrics."""
+
+    async def metrics(_request: Request) -> Response:
+        # It takes 10 ms for each thousand lines.
+        text = await run_in_worker(generate_latest, REGISTRY)
+        return Response(text, headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4})
+
+    return Starlette(routes=[Route("/metrics", metrics)])
 
 
 def _routes(

@@ -6,12 +6,15 @@ import gc
 import logging
 import re
 import sys
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from campaign_gateway import observe
 from campaign_gateway.api.schema import client_sdl, federation_sdl
-from campaign_gateway.app import create_app
+from campaign_gateway.app import create_app, metrics_app
 from campaign_gateway.callers.keys import create_key
 from campaign_gateway.commands import duplications
 from campaign_gateway.commands.arguments import add_config, config_of
@@ -23,6 +26,7 @@ from campaign_gateway.observe.events import started
 from campaign_gateway.observe.log import log_to_stderr
 from campaign_gateway.observe.traces import export_spans
 from campaign_gateway.sandbox.sandbox import run_sandbox
+from campaign_gateway.server.metrics_server import serving_metrics
 from campaign_gateway.server.server import CannotListen, create_server, listen
 from campaign_gateway.settings import Settings, SettingsError, load_log_settings, load_settings
 from campaign_gateway.transport.redaction import create_redactor
@@ -98,6 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     created.set_defaults(run=_create_key)
 
+    alerts = commands.add_parser("alerts", help="print the alert rules for Prometheus")
+    alerts.set_defaults(run=lambda _: _print_file("alerts.yml"))
+    dashboard = commands.add_parser("dashboard", help="print the dashboard for Grafana")
+    dashboard.set_defaults(run=lambda _: _print_file("dashboard.json"))
+
     schema = commands.add_parser("schema", help="print the GraphQL schema for clients")
     schema.add_argument(
         "--federation",
@@ -106,6 +115,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     schema.set_defaults(run=_schema)
     return parser
+
+
+def _print_file(name: str) -> None:
+    sys.stdout.write((resources.files(observe) / name).read_text("utf-8"))
 
 
 def _version() -> str:
@@ -152,17 +165,30 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 
 async def _serve_until_stopped(settings: Settings) -> None:
-    host = settings.server.host
-    listener = listen(host, settings.server.port)
-    accounts = {name: account.provider for name, account in settings.accounts.items()}
-    started(_version(), settings.ledger.kind, list(settings.callers), accounts)
-    server = create_server(await create_app(settings), [host, *settings.server.hosts])
-    # What is loaded now stays. A search for garbage among it would delay a request by 80 ms.
-    gc.collect()
-    gc.freeze()
-    logging.getLogger(__name__).info("listening on %s port %s", *listener.getsockname()[:2])
-    await server.serve(sockets=[listener])
-    logging.getLogger(__name__).info("stopped")
+    host, metrics = settings.server.host, settings.metrics
+    log = logging.getLogger(__name__)
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(listen(host, settings.server.port))
+        metrics_listener = None
+        if metrics.port is not None:
+            metrics_listener = listen(metrics.host, metrics.port, "metrics.port")
+            stack.enter_context(metrics_listener)
+        accounts = {name: account.provider for name, account in settings.accounts.items()}
+        started(_version(), settings.ledger.kind, list(settings.callers), accounts)
+        app = await create_app(settings)
+        server = create_server(app, [host, *settings.server.hosts])
+        # What is loaded now stays. A search for garbage among it would delay a request by 80 ms.
+        gc.collect()
+        gc.freeze()
+        log.info("listening on %s port %s", *listener.getsockname()[:2])
+        if metrics_listener is not None:
+            log.info("serving metrics on %s port %s", *metrics_listener.getsockname()[:2])
+            hosts = [metrics.host, *settings.server.hosts]
+            await stack.enter_async_context(
+                serving_metrics(metrics_app(), hosts, app.state.gateway, metrics_listener)
+            )
+        await server.serve(sockets=[listener])
+    log.info("stopped")
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -238,6 +238,16 @@ class Duplication:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsettled:
+    """The unsettled duplications of an account with a status. `oldest` was requested first."""
+
+    account: str
+    status: DuplicationStatus
+    number: int
+    oldest: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorNote:
     """Which operator changed a record, and why. Callers do not see it."""
 
@@ -301,6 +311,9 @@ class Timing:
 
     # How long a problem of an account or of the ledger must be away until it is reported as over.
     problem_over_after: float = 60.0
+
+    # How often the metrics of the ledger are renewed.
+    ledger_watch_interval: float = 5.0
 
     # How often old records are removed, and how many in one statement. Few, so that the statement
     # hardly delays the calls in progress.

@@ -93,6 +93,21 @@ class ServerSettings(BaseModel):
         return is_loopback(self.host) if self.graphiql is None else self.graphiql
 
 
+class MetricsSettings(BaseModel):
+    """Where /metrics is served, for Prometheus. Without a port, it is not served."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int | None = Field(default=None, ge=0, le=65535)
+
+    @model_validator(mode="after")
+    def _check_port(self) -> Self:
+        if self.port is None and "host" in self.model_fields_set:
+            raise ValueError("has a host and no port; add `port = 9464` to [metrics]")
+        return self
+
+
 def _ledger_url(setting: object) -> str:
     value = resolve_secret(setting)
     if re.fullmatch(r"sqlite:///[^\0]+", value):
@@ -150,6 +165,7 @@ class Settings(BaseModel):
     server: ServerSettings = ServerSettings()
     ledger: LedgerSettings = LedgerSettings()
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
     accounts: Mapping[str, AccountSettings]
     callers: Mapping[str, CallerSettings] = MappingProxyType({})
     jwt: JwtSettings | None = None
@@ -267,17 +283,19 @@ def parse_settings(table: Mapping[str, Any], environment: Mapping[str, str]) -> 
     server = reader.section(("server",), ServerSettings, table.get("server", {}))
     ledger = reader.section(("ledger",), LedgerSettings, table.get("ledger", {}))
     log_settings = reader.section(("log",), LogSettings, table.get("log", {}))
+    metrics = reader.section(("metrics",), MetricsSettings, table.get("metrics", {}))
     tables = table.get("accounts", {})
     accounts = dict(reader.accounts(tables))
     jwt = reader.section(("jwt",), JwtSettings, table["jwt"]) if "jwt" in table else None
     callers = dict(reader.callers(table.get("callers", {}), tables, has_tokens="jwt" in table))
     reader.reject_unknown_variables()
-    if errors or server is None or ledger is None or log_settings is None:
+    if errors or server is None or ledger is None or log_settings is None or metrics is None:
         raise SettingsError(errors)
     return Settings(
         server=server,
         ledger=ledger,
         log=log_settings,
+        metrics=metrics,
         accounts=accounts,
         callers=callers,
         jwt=jwt,

@@ -1,11 +1,11 @@
-"""The cost of the ledger, of callers and of the log. Machines differ, so no time is asserted."""
+"""The cost of the ledger, callers, log and metrics. Machines differ, so no time is asserted."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-from bench import caller_cost, log_cost, mutation_cost
+from bench import caller_cost, mutation_cost, observe_cost
 from bench.ledger_cost import CALLERS, measure
 from support.figures import Figures
 
@@ -43,6 +43,6 @@ def test_cost_of_callers_in_a_whole_mutation_is_measured(figures: Figures) -> No
 
 
 @pytest.mark.parametrize("mutations", [1000, pytest.param(20_000, marks=pytest.mark.long)])
-async def test_cost_of_the_log_is_measured(mutations: int, figures: Figures) -> None:
-    for name, microseconds in (await log_cost.measure(mutations)).items():
-        figures.measured[f"the log as {name}"] = f"{microseconds:.0f} us CPU a mutation"
+async def test_cost_of_log_and_metrics_is_measured(mutations: int, figures: Figures) -> None:
+    for name, microseconds in (await observe_cost.measure(mutations)).items():
+        figures.measured[name] = f"{microseconds:.0f} us CPU a mutation"

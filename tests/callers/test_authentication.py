@@ -11,6 +11,7 @@ import pytest
 
 from campaign_gateway.callers.caller import PERSON_LENGTH
 from campaign_gateway.callers.keys import create_key
+from campaign_gateway.observe.metrics import REGISTRY
 from support.calling import CalledGateway, called_gateway, sonarly_input
 from support.correlated import without_id
 
@@ -232,3 +233,14 @@ def test_log_has_each_reason_once_a_minute_and_no_credential(
         assert wrong[-20:] not in text
         assert "canary" not in text
     assert secret[:20] not in repr(called.gateway)
+
+
+def test_refused_requests_are_counted_by_code(called: CalledGateway) -> None:
+    def counted() -> float:
+        return REGISTRY.get_sample_value(name, {"code": "UNAUTHENTICATED"}) or 0
+
+    name = "campaign_gateway_caller_refusals_total"
+    before = counted()
+    called.http.post("/graphql")
+    called.http.post("/graphql", headers={"authorization": "Bearer hostile-code"})
+    assert counted() == before + 2

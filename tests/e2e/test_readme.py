@@ -32,7 +32,13 @@ from campaign_gateway.model import DuplicationStatus, ErrorCode, Evidence, Retry
 from campaign_gateway.sandbox import emulators
 from campaign_gateway.server import connection
 from campaign_gateway.server.limits import ConnectionLimits
-from campaign_gateway.settings import LedgerSettings, LogSettings, ServerSettings, parse_settings
+from campaign_gateway.settings import (
+    LedgerSettings,
+    LogSettings,
+    MetricsSettings,
+    ServerSettings,
+    parse_settings,
+)
 from support.plain import NO_CAS
 from support.readmes import MAIN, READMES, REPOSITORY, Readme, code_blocks
 
@@ -207,6 +213,7 @@ def test_table_of_settings_has_every_setting_and_its_default() -> None:
         "server": ServerSettings,
         "ledger": LedgerSettings,
         "log": LogSettings,
+        "metrics": MetricsSettings,
         "callers.NAME": CallerSettings,
         "jwt": JwtSettings,
         "accounts.NAME": AccountSettings,

@@ -28,6 +28,7 @@ from campaign_gateway.model import (
     Rejected,
     Selection,
     Unknown,
+    Unsettled,
     UserError,
     WarningCode,
 )
@@ -963,3 +964,24 @@ async def test_records_of_a_scope_are_measured_in_parts(ledger: Ledger, intent: 
     assert await ledger.measure("everyone", "", 3) == (3, 300, "k2")
     assert await ledger.measure("everyone", "k2", 3) == (2, 200, "k4")
     assert await ledger.measure("everyone", "k4", 3) == (0, 0, None)
+
+
+async def test_unsettled_duplications_are_counted_by_account_and_status(
+    ledger: Ledger, intent: MakeIntent
+) -> None:
+    await settled(ledger, intent("created"), Created(COPY))
+    await ledger.begin(intent("running", source_campaign_id="s1"), LATER, None)
+    await settled(ledger, intent("unknown", source_campaign_id="s2"), UNKNOWN)
+    late = intent("late", source_campaign_id="s3")
+    await ledger.begin(late, LATER, None)
+    await ledger.settle(late, UNKNOWN, LATER, LATER)
+    await settled(ledger, intent("accepted", account="other"), Accepted())
+    groups = {(group.account, group.status): group for group in await ledger.unsettled()}
+    assert groups == {
+        (account, status): Unsettled(account, status, number, oldest)
+        for account, status, number, oldest in (
+            ("braze", DuplicationStatus.IN_PROGRESS, 1, LATER),
+            ("braze", DuplicationStatus.UNKNOWN, 2, NOW),
+            ("other", DuplicationStatus.ACCEPTED, 1, NOW),
+        )
+    }

@@ -446,3 +446,34 @@ class Caller:
             acting.cancel()
         with suppress(asyncio.CancelledError):
             await acting
+
+
+@in_virtual_time
+async def test_running_waiting_and_refused_calls_are_shown_by_kind_and_limit() -> None:
+    limiter = RateLimiter(1, 10)
+    account = Account(limiter)
+    async with limiter.acquire(COPY, timeout=0) as permit:
+        others = [asyncio.create_task(account.run(kind, timeout=5)) for kind in (COPY, READ)]
+        await asyncio.sleep(1)
+        assert limiter.running_calls() == {"copy": 1, "check": 0, "read": 0}
+        assert limiter.waiting_calls() == {"copy": 1, "check": 0, "read": 1}
+        for other in others:
+            await refusal_of(other)
+        assert limiter.waiting_calls() == {"copy": 0, "check": 0, "read": 0}
+        for _ in range(10):
+            await account.call(permit)
+        continuing = asyncio.create_task(account.call(Permit(limiter, CHECK, now() + 100)))
+        await asyncio.sleep(1)
+        # The call of a permit in use waits in a queue of its own.
+        assert limiter.waiting_calls() == {"copy": 0, "check": 1, "read": 0}
+        continuing.cancel()
+        await asyncio.wait([continuing])
+    await refusal_of(account.run(COPY, timeout=5))
+    refused = limiter.refused_calls()
+    assert {key: number for key, number in refused.items() if number} == {
+        ("copy", "calls_at_once"): 1,
+        ("read", "calls_at_once"): 1,
+        ("copy", "minute"): 1,
+    }
+    kinds, limits = ("copy", "check", "read"), ("minute", "queue", "calls_at_once")
+    assert refused.keys() == set(itertools.product(kinds, limits))

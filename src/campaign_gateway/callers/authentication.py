@@ -32,6 +32,7 @@ from campaign_gateway.callers.refusals import (
 from campaign_gateway.callers.request_rate import RequestRate
 from campaign_gateway.callers.settings import CallerSettings, JwtSettings
 from campaign_gateway.callers.tokens import Tokens
+from campaign_gateway.observe.metrics import CALLER_REFUSALS
 
 # The header in which a caller with the right `name-person` names the person.
 PERSON_HEADER = "campaign-gateway-person"
@@ -170,6 +171,7 @@ class Authentication:
             try:
                 scope["caller"] = await self._callers.identify(scope)
             except CallerRefused as refusal:
+                CALLER_REFUSALS.labels(refusal.code).inc()
                 self._log.add(refusal.reason)
                 response = refusal_response(refusal, Request(scope).headers.getlist("accept"))
                 await response(scope, receive, send)

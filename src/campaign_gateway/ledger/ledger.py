@@ -19,6 +19,7 @@ from campaign_gateway.model import (
     Outcome,
     Selection,
     Unknown,
+    Unsettled,
     UserError,
 )
 from campaign_gateway.observe.health import Health
@@ -404,6 +405,18 @@ class Ledger:
         """Return how many duplications of a scope are UNKNOWN, but count no more than `limit`."""
         (row,) = await self.engine.read(sql.COUNT_UNKNOWN, {"scope": scope, "limit": limit})
         return int(row["number"])
+
+    async def unsettled(self) -> Sequence[Unsettled]:
+        """Return how many duplications are not settled, and since when, by account and status."""
+        return [
+            Unsettled(
+                row["account"],
+                DuplicationStatus(row["status"]),
+                int(row["number"]),
+                rows.from_micros(row["oldest"]),
+            )
+            for row in await self.engine.read(sql.UNSETTLED, {})
+        ]
 
     async def measure(self, scope: str, after: str, limit: int) -> tuple[int, int, str | None]:
         """Measure up to `limit` records of a scope, in the order of their keys.

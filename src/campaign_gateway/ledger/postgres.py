@@ -19,6 +19,7 @@ from campaign_gateway.ledger.connections import Connections, with_timeouts
 from campaign_gateway.ledger.engine import CommitUncertain, LedgerUnavailable
 from campaign_gateway.ledger.migrations import migrations
 from campaign_gateway.model import Timing
+from campaign_gateway.observe import metrics
 from campaign_gateway.observe.events import taken_over
 
 log = logging.getLogger(__name__)
@@ -194,12 +195,17 @@ class PostgresEngine:
         await self._run(DELETE_STALE, {})
 
     async def read(self, statement: str, values: Mapping[str, object]) -> Rows:
-        return await self._run(statement, values)
+        try:
+            return await self._run(statement, values)
+        except LedgerUnavailable:
+            metrics.count_ledger_failure("read")
+            raise
 
     async def write(
         self, statement: str, values: Mapping[str, object], *, is_intent: bool = False
     ) -> Rows:
-        return await self._run(statement, values)
+        (returned,) = await self.write_all([(statement, values)])
+        return returned
 
     async def check(self) -> Sequence[str]:
         await self._run(HEARTBEAT, {"owner": self._owner})
@@ -215,7 +221,14 @@ class PostgresEngine:
         return [*warnings, clock] if clock else warnings
 
     async def write_all(self, steps: Sequence[tuple[str, Mapping[str, object]]]) -> Sequence[Rows]:
-        return await self._run_all(steps)
+        began_at = time.perf_counter()
+        try:
+            returned = await self._run_all(steps)
+        except LedgerUnavailable:
+            metrics.count_ledger_failure("write")
+            raise
+        metrics.observe_commit(time.perf_counter() - began_at, 1)
+        return returned
 
     async def _run(self, statement: str, values: Mapping[str, object]) -> Rows:
         (returned,) = await self._run_all([(statement, values)])

@@ -481,6 +481,15 @@ SELECT count(*) AS number, coalesce(sum(size), 0) AS size, max(key) AS last_key 
 ) AS measured
 """
 
+# --- The metrics show what is open ---------------------------------------------------------------
+
+# SQLite uses the index only if the condition is the same as that of the index.
+UNSETTLED = """
+SELECT account, status, count(*) AS number, min(requested_at) AS oldest FROM duplication
+WHERE status IN ('IN_PROGRESS', 'UNKNOWN', 'ACCEPTED')
+GROUP BY account, status
+"""
+
 # --- The settings change --------------------------------------------------------------------------
 
 ID_NAMESPACES = "SELECT DISTINCT id_namespace FROM duplication WHERE account = :account"

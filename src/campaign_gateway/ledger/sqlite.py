@@ -15,6 +15,7 @@ from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.ledger.file_modes import make_private, open_private
 from campaign_gateway.ledger.migrations import migrations
 from campaign_gateway.ledger.writer import Writer, exclusive_lock, sidecar
+from campaign_gateway.observe import metrics
 from campaign_gateway.observe.events import taken_over
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ class SqliteEngine:
         try:
             return self._reader.execute(statement, values).fetchall()
         except sqlite3.Error as error:
+            metrics.count_ledger_failure("read")
             raise LedgerUnavailable(str(error)) from error
 
     async def write(

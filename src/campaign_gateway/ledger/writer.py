@@ -6,6 +6,7 @@ import logging
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import IO
 
 from campaign_gateway.ledger.disk_reserve import DiskReserve
 from campaign_gateway.ledger.engine import LedgerClosed, LedgerUnavailable
+from campaign_gateway.observe import metrics
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +127,7 @@ class Writer:
 
     def _commit(self, batch: Sequence[_Write]) -> None:
         """Run all writes in one transaction. Callers get results only after the COMMIT."""
+        began_at, changes = time.perf_counter(), self.connection.total_changes
         try:
             with exclusive_lock(self.lock):
                 self.connection.execute("BEGIN IMMEDIATE")
@@ -144,6 +147,9 @@ class Writer:
             return
         for write, result in zip(batch, results, strict=True):
             write.finish(result)
+        # A transaction without a change writes nothing to the disk.
+        if self.connection.total_changes > changes:
+            metrics.observe_commit(time.perf_counter() - began_at, len(batch))
 
     def _commit_one_by_one(self, batch: Sequence[_Write], error: Exception) -> None:
         """Commit the outcomes when the log has no space for the whole batch in one transaction."""
@@ -172,6 +178,7 @@ def _is_disk_failure(error: Exception) -> bool:
 
 
 def _finish_all(batch: Sequence[_Write], failure: LedgerUnavailable) -> None:
+    metrics.count_ledger_failure("write", len(batch))
     for write in batch:
         write.finish(failure)
 

@@ -1,7 +1,7 @@
 """What the gateway reports when it knows something: one function for each kind of event.
 
-Each function writes the log line. Texts of callers and providers are fields of a line, never names
-of anything: ids, messages and codes of others are unbounded.
+Each function writes the log line and counts. Texts of callers and providers are fields of a line,
+never names or labels of anything: ids, messages and codes of others are unbounded.
 """
 
 import logging
@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from campaign_gateway.model import Duplication, DuplicationStatus, ErrorCode, UserError
+from campaign_gateway.observe import metrics
 from campaign_gateway.observe.health import Health
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ _READ_REFUSALS = {
 
 def started(version: str, ledger: str, callers: Sequence[str], accounts: Mapping[str, str]) -> None:
     """Report what a starting gateway serves. `accounts` maps their names to their providers."""
+    metrics.show_build(version, ledger)
     log.info(
         "campaign-gateway %s starts with %s, %s callers and %s accounts",
         version,
@@ -105,6 +107,9 @@ def outcome_settled(
     configured.
     """
     intent, error, copy = duplication.intent, duplication.error, duplication.campaign
+    metrics.count_duplication(intent.account, duplication.status, duplication.evidence)
+    if error is not None:
+        metrics.count_error(intent.account, error.code)
     level = logging.WARNING if duplication.status is DuplicationStatus.UNKNOWN else logging.INFO
     if log.isEnabledFor(level):
         log.log(
@@ -162,6 +167,7 @@ def refused(
     prevents this copy.
     """
     account = health.fields.get("account") if health else None
+    metrics.count_error(account, error.code)
     if log.isEnabledFor(logging.INFO):
         log.info(
             "a copy is refused: %s",
@@ -219,6 +225,9 @@ def provider_called(
 
     Either `http_status` or `failure` is set. `reason` is the failure for people.
     """
+    result = http_status if failure is None else failure
+    if result is not None:
+        metrics.observe_provider_call(health.fields["account"], call, seconds, result)
     if log.isEnabledFor(logging.DEBUG):
         fields = {
             "event": "provider_call",
@@ -247,11 +256,13 @@ def _judge_read(health: Health, call: ProviderCall, http_status: int) -> None:
 
 def search_failed(health: Health, duplication_id: str, reason: object) -> None:
     """Report a check of a duplication that gave no result. An unsettled one is checked again."""
+    metrics.count_check(health.fields["account"], is_done=False)
     health.fails(SEARCH_FAILED, f"duplication {duplication_id} could not be checked: {reason}")
 
 
 def search_done(health: Health) -> None:
     """Report a check of a duplication, with or without a copy."""
+    metrics.count_check(health.fields["account"], is_done=True)
     health.works(SEARCH_FAILED)
 
 

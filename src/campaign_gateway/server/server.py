@@ -11,6 +11,7 @@ from typing import Protocol
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from campaign_gateway.server.acceptor import Acceptor
 from campaign_gateway.server.connection import Connection
@@ -35,15 +36,18 @@ class CannotListen(Exception):
     """The address is in use, does not belong to this machine, or is invalid."""
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Reserve the address before anything else starts. Raises `CannotListen`."""
+def listen(host: str, port: int, option: str = "--port") -> socket.socket:
+    """Reserve the address before anything else starts. Raises `CannotListen`.
+
+    `option` is where the user can choose another port.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise CannotListen(
             f"cannot listen on {host} port {port}: {error.strerror}; "
-            "choose another port with --port"
+            f"choose another port with {option}"
         ) from None
     # Connections inherit both options. Without the first, the last packet of a response waits 40 ms
     # for the client's delayed acknowledgement of the first packet. Without the second, the kernel
@@ -133,7 +137,11 @@ def create_server(
     """Return a server of the gateway. `hosts`: see `Entrance`."""
     limits = limits or ConnectionLimits()
     connections = Connections(limits.fit(raise_descriptor_limit()))
-    config = uvicorn.Config(
+    return Server(configure(app, hosts, connections), app.state.gateway, connections)
+
+
+def configure(app: ASGIApp, hosts: Collection[str], connections: Connections) -> uvicorn.Config:
+    return uvicorn.Config(
         Entrance(app, hosts, connections),
         http="httptools",
         ws="none",
@@ -142,4 +150,3 @@ def create_server(
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    return Server(config, app.state.gateway, connections)

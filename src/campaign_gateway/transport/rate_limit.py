@@ -6,11 +6,11 @@ calls in parallel, because a permit makes one call after the other. Turns limit 
 
 import asyncio
 import math
-from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import Enum
 
 from campaign_gateway.model import ErrorCode, Refused, UserError
 from campaign_gateway.transport.call_window import CallWindow
@@ -29,9 +29,9 @@ LONGEST_ESTIMATE = 60
 class CallKind(Enum):
     """What a permit is for: to copy, with all calls of the mutation, to check, or to read."""
 
-    COPY = auto()
-    CHECK = auto()
-    READ = auto()
+    COPY = "copy"
+    CHECK = "check"
+    READ = "read"
 
 
 # Checks get one part in so many of the account's limits, and reads too. The rest is for copies.
@@ -106,11 +106,35 @@ class RateLimiter:
         self._was_check_last = False
         self._timer: asyncio.TimerHandle | None = None
         self._average_seconds = 1.0
+        self._refused: Counter[tuple[str, str]] = Counter(
+            {
+                (kind.value, limit): 0
+                for kind in CallKind
+                for limit in (*limits, "queue", "calls_at_once")
+            }
+        )
 
     @property
     def running(self) -> int:
         """How many permits are in use."""
         return sum(len(share.used_since) for share in self._shares.values())
+
+    def running_calls(self) -> Mapping[str, int]:
+        return {kind.value: len(share.used_since) for kind, share in self._shares.items()}
+
+    def waiting_calls(self) -> Mapping[str, int]:
+        """Return how many calls wait, those of permits in use too.
+
+        A thread may call it: the queue is copied, because it must not change during a loop over it.
+        """
+        waiting = Counter(permit.kind for permit, _ in tuple(self._continuing))
+        return {
+            kind.value: len(share.waiting) + waiting[kind] for kind, share in self._shares.items()
+        }
+
+    def refused_calls(self) -> Mapping[tuple[str, str], int]:
+        """Return how many calls were refused since the start, by kind and limit."""
+        return dict(self._refused)
 
     def free_checks(self, timeout: float, calls: int) -> int:
         """Return how many more checks would start within `timeout` seconds."""
@@ -169,6 +193,7 @@ class RateLimiter:
         if not turn.done():
             self._leave(queue, permit, turn)
             self._refuse_if_hopeless(permit, queue, loop.time())
+            self._refused[permit.kind.value, "calls_at_once"] += 1
             raise Refused(self._overloaded(permit, loop.time()))
 
     def _leave(self, queue: deque[_Waiting], permit: Permit, turn: "asyncio.Future[None]") -> None:
@@ -244,9 +269,11 @@ class RateLimiter:
     def _refuse_if_hopeless(self, permit: Permit, queue: deque[_Waiting], now: float) -> None:
         """Raises `Refused` if the queue is full, or no turn is expected before the timeout."""
         if queue is not self._continuing and len(queue) >= QUEUE_LENGTH:
+            self._refused[permit.kind.value, "queue"] += 1
             raise Refused(self._overloaded(permit, now))
         turn_at, name = self._turn_at(permit, queue, now)
-        if turn_at > max(now, permit.ends_at):
+        if name is not None and turn_at > max(now, permit.ends_at):
+            self._refused[permit.kind.value, name] += 1
             raise Refused(
                 UserError(
                     ErrorCode.RATE_LIMITED,
