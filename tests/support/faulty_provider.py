@@ -506,6 +506,9 @@ async def _to_its_end(
 
 async def _handle(provider: Provider, connection: socket.socket) -> None:
     head = await _peek(connection)
+    if head.startswith(b"GET /v1/accounts HTTP/1.1\r\n"):
+        # A gateway checks its accounts. It gets no response.
+        return
     match = REQUEST_LINE.match(head)
     if match is None:
         provider.complaints.append(f"no request for a campaign: {head!r}")

@@ -39,7 +39,6 @@ from campaign_gateway.model import (
     UserError,
     WarningCode,
 )
-from campaign_gateway.observe.events import ProviderCall
 from campaign_gateway.observe.health import account_health
 from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.transport import token_auth
@@ -403,10 +402,8 @@ async def test_late_rejection_uses_the_token_that_was_renewed_meanwhile(
     rejects_token = tried.transport._connector.rejects_token
     send_idempotent = tried.transport._transport.send_idempotent
 
-    async def late(
-        request: ProviderRequest, permit: Permit, call: ProviderCall
-    ) -> ProviderResponse:
-        response = await send_idempotent(request, permit)
+    async def late(request: ProviderRequest, permit: Permit, *more: Any) -> ProviderResponse:
+        response = await send_idempotent(request, permit, *more)
         has_arrived.set()
         await may_continue.wait()
         return response
