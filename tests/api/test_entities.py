@@ -60,7 +60,7 @@ class Reads:
         real = Transport.send_idempotent
 
         async def read(
-            transport: Transport, request: ProviderRequest, permit: Permit
+            transport: Transport, request: ProviderRequest, permit: Permit, *more: Any
         ) -> ProviderResponse:
             self.urls.append(request.url)
             self._now += 1
@@ -68,7 +68,7 @@ class Reads:
             try:
                 # Long enough for all allowed reads to run at the same time.
                 await asyncio.sleep(0.02)
-                return await real(transport, request, permit)
+                return await real(transport, request, permit, *more)
             finally:
                 self._now -= 1
 
@@ -244,11 +244,11 @@ async def test_provider_that_fails_does_not_affect_the_others(
     real = Transport.send_idempotent
 
     async def read(
-        transport: Transport, request: ProviderRequest, permit: Permit
+        transport: Transport, request: ProviderRequest, permit: Permit, *more: Any
     ) -> ProviderResponse:
         if BRAZE_SOURCE in request.url:
             return ProviderResponse(500, {}, b"")
-        return await real(transport, request, permit)
+        return await real(transport, request, permit, *more)
 
     monkeypatch.setattr(Transport, "send_idempotent", read)
     keys = [campaign("braze", BRAZE_SOURCE), campaign("sonarly", made[1][1])]

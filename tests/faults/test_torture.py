@@ -74,7 +74,7 @@ GROUP_SIZE = 40
 
 CLIENTS = 40
 # How long the search continues after the last press, in seconds.
-SETTLE_SECONDS = 25.0
+SETTLE_SECONDS = 60.0
 
 
 @dataclass

@@ -50,7 +50,7 @@ async def run_sandbox(host: str, port: int, ledger: Path | None) -> None:
             await _demonstrate(running)
         except httpx.HTTPError:
             # The user may stop the sandbox before the demonstration is complete.
-            if not running.server.should_exit:
+            if not running.server.is_stopping:
                 raise
         await running.stopped
 

@@ -114,6 +114,10 @@ class Server(uvicorn.Server):
             self.should_exit = True
         return await super().on_tick(counter)
 
+    @property
+    def is_stopping(self) -> bool:
+        return self._signals > 0
+
     def _stop_listening(self) -> None:
         """Accept no more connections, and close each one when it has no request in progress."""
         for acceptor in self.servers:
