@@ -23,8 +23,6 @@ from support.gateways import (
     calling,
     configuration,
     intent,
-    launch,
-    listening,
     serving,
 )
 from support.readmes import READMES
@@ -163,16 +161,18 @@ async def run_gateways(folder: Path) -> Run:
     run = Run()
     with faulty_provider() as provider:
         config = config_of(folder, provider)
-        gateway = await listening(launch(config, {"timing": TIMING}))
-        async with client_of(gateway, run) as client:
-            await fail_in_many_ways(client, gateway)
-        await gateway.stop()
+        async with serving(config, {"timing": TIMING}) as gateway:
+            async with client_of(gateway, run) as client:
+                await fail_in_many_ways(client, gateway)
+            await gateway.stop()
         run.raw = gateway.output()
         run.lines = lines_of(run.raw)
         as_text = config.with_name("text.toml")
         as_text.write_text(f'{config.read_text("utf-8")}[log]\nformat = "text"\n', "utf-8")
-        gateway = await listening(launch(as_text, {"timing": TIMING}))
-        async with client_of(gateway, run) as client:
+        async with (
+            serving(as_text, {"timing": TIMING}) as gateway,
+            client_of(gateway, run) as client,
+        ):
             killed = asyncio.create_task(client.copy("killed", "held-before-copy", "main"))
             async with asyncio.timeout(20):
                 while not any(name for name, each in provider.intents.items() if each.open):

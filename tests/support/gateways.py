@@ -205,9 +205,10 @@ def launch(
         with log.open("ab") as output:
             streams = output.fileno(), output.fileno()
             return Gateway(forks().start(arguments, streams, os.environ), log)
-    command = (
-        ["-m", "campaign_gateway"] if changes is None else [str(LAUNCHER), json.dumps(changes)]
-    )
+    command = [str(LAUNCHER), json.dumps(changes or {})]
+    if changes is None and environment is not None:
+        # The product's own command, without any change.
+        command = ["-m", "campaign_gateway"]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, *command, *serve],
