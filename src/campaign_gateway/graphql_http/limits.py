@@ -43,7 +43,7 @@ INTROSPECTION_LENGTHS: Mapping[str, float] = {
     "types": 50,
     "fields": 5,
     "args": 1,
-    "inputFields": 2,
+    "inputFields": 3,
     "enumValues": 2,
     "interfaces": 0.1,
     "possibleTypes": 0.1,
