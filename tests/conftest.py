@@ -14,14 +14,14 @@ from anyio.from_thread import start_blocking_portal
 from starlette.types import ASGIApp
 from xdist.scheduler import LoadScopeScheduling
 
-from campaign_gateway.accounts import Account, open_account
-from campaign_gateway.callers.caller import EVERYONE
+from campaign_gateway.accounts.account import Account, open_account
 from campaign_gateway.connectors.contract import ProviderResponse
 from campaign_gateway.connectors.registry import CONNECTORS
 from campaign_gateway.duplication.completion import complete_copy, with_pending_warnings
 from campaign_gateway.duplication.intents import CopyCall, make_intent
 from campaign_gateway.model import Created, Duplication, DuplicationStatus, Outcome
 from campaign_gateway.sandbox.emulation import serving
+from campaign_gateway.web.callers.caller import EVERYONE
 from support.commands import running
 from support.figures import Figures
 from support.permits import free_permit

@@ -16,20 +16,18 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from campaign_gateway.accounts import Account, open_account, unclear_addresses
+from campaign_gateway.accounts.account import Account, open_account, unclear_addresses
+from campaign_gateway.accounts.checks.watch import AccountChecks
+from campaign_gateway.accounts.transport.document_fetch import fetch_document
+from campaign_gateway.accounts.transport.errors import NoResponse
+from campaign_gateway.accounts.transport.worker import run_in_worker
 from campaign_gateway.api import examples
 from campaign_gateway.api.context import Context
 from campaign_gateway.api.list_lengths import LIST_LENGTHS
 from campaign_gateway.api.schema import build_schema
-from campaign_gateway.callers.authentication import Authentication, Callers, caller_of
-from campaign_gateway.callers.caller import Caller, Right, scope_of
-from campaign_gateway.callers.key_set import LOAD_SECONDS, SIZE_LIMIT, KeySetUnavailable
-from campaign_gateway.checks.watch import AccountChecks
 from campaign_gateway.duplication.reconciliation import reconcile
 from campaign_gateway.duplication.retention import retain
 from campaign_gateway.duplication.service import Duplicator
-from campaign_gateway.explorer import explorer_routes, page_paths
-from campaign_gateway.graphql_http.endpoint import Client, GraphQLOverHTTP
 from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.ledger.monitor import monitor
@@ -37,11 +35,13 @@ from campaign_gateway.model import DEFAULT_TIMING, Timing
 from campaign_gateway.observe.correlation import Correlation
 from campaign_gateway.observe.metrics import REGISTRY, measure_loop_lag, show_accounts
 from campaign_gateway.observe.state import show_limits
-from campaign_gateway.server.entrance import UNREADY
 from campaign_gateway.settings import Settings
-from campaign_gateway.transport.document_fetch import fetch_document
-from campaign_gateway.transport.errors import NoResponse
-from campaign_gateway.transport.worker import run_in_worker
+from campaign_gateway.web.callers.authentication import Authentication, Callers, caller_of
+from campaign_gateway.web.callers.caller import Caller, Right, scope_of
+from campaign_gateway.web.callers.key_set import LOAD_SECONDS, SIZE_LIMIT, KeySetUnavailable
+from campaign_gateway.web.explorer import explorer_routes, page_paths
+from campaign_gateway.web.graphql_http.endpoint import Client, GraphQLOverHTTP
+from campaign_gateway.web.server.entrance import UNREADY
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from campaign_gateway import observe
+from campaign_gateway.accounts.transport.redaction import create_redactor
 from campaign_gateway.api.schema import client_sdl, federation_sdl
 from campaign_gateway.app import create_app, metrics_app
-from campaign_gateway.callers.keys import create_key
 from campaign_gateway.commands import duplications
 from campaign_gateway.commands.arguments import add_config, config_of
 from campaign_gateway.commands.check import SecretRefused, UnknownAccount, check, check_before_start
@@ -26,10 +26,10 @@ from campaign_gateway.observe.events import started
 from campaign_gateway.observe.log import log_to_stderr
 from campaign_gateway.observe.traces import export_spans
 from campaign_gateway.sandbox.sandbox import run_sandbox
-from campaign_gateway.server.metrics_server import serving_metrics
-from campaign_gateway.server.server import CannotListen, create_server, listen
 from campaign_gateway.settings import Settings, SettingsError, load_log_settings, load_settings
-from campaign_gateway.transport.redaction import create_redactor
+from campaign_gateway.web.callers.keys import create_key
+from campaign_gateway.web.server.metrics_server import serving_metrics
+from campaign_gateway.web.server.server import CannotListen, create_server, listen
 
 MAX_DAYS = 36500
 

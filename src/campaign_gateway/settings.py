@@ -25,9 +25,6 @@ from pydantic import (
     model_validator,
 )
 
-from campaign_gateway.callers.caller import ALL_ACCOUNTS
-from campaign_gateway.callers.keys import shared_ids
-from campaign_gateway.callers.settings import CallerSettings, JwtSettings, split_list
 from campaign_gateway.connectors.account_settings import (
     NAME,
     AccountSettings,
@@ -35,6 +32,9 @@ from campaign_gateway.connectors.account_settings import (
 )
 from campaign_gateway.connectors.addresses import is_loopback
 from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.web.callers.caller import ALL_ACCOUNTS
+from campaign_gateway.web.callers.keys import shared_ids
+from campaign_gateway.web.callers.settings import CallerSettings, JwtSettings, split_list
 
 log = logging.getLogger(__name__)
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from campaign_gateway.accounts.transport.client import Transport
+from campaign_gateway.accounts.transport.rate_limit import SHARES, CallKind, Permit
 from campaign_gateway.api import entities
 from campaign_gateway.api.context import CAMPAIGN_LIMIT, ENTITY_LIMIT
-from campaign_gateway.callers.caller import EVERYONE
 from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse
 from campaign_gateway.ledger import Ledger
-from campaign_gateway.transport.client import Transport
-from campaign_gateway.transport.rate_limit import SHARES, CallKind, Permit
+from campaign_gateway.web.callers.caller import EVERYONE
 from support.edge import PYTHON_WORDS, Edge
 
 # One server for all tests, so its event loop must live longer than each of them.

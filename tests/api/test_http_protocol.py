@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from campaign_gateway.server.server import listen
+from campaign_gateway.web.server.server import listen
 
 BODY = b'{"query":"{ __typename }"}'
 DATA = {"__typename": "Query"}

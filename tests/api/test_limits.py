@@ -17,16 +17,16 @@ from graphql import GraphQLError, get_introspection_query, parse
 
 from campaign_gateway.api.schema import build_schema
 from campaign_gateway.app import create_app
-from campaign_gateway.graphql_http import documents, limits, request
-from campaign_gateway.graphql_http.documents import (
+from campaign_gateway.sandbox.emulation import serving
+from campaign_gateway.sandbox.emulators.sonarly import ACCOUNTS, create_emulator
+from campaign_gateway.settings import parse_settings
+from campaign_gateway.web.graphql_http import documents, limits, request
+from campaign_gateway.web.graphql_http.documents import (
     CACHED_DOCUMENT_LENGTH,
     CACHED_LENGTH,
     Documents,
 )
-from campaign_gateway.graphql_http.variables import VARIABLE_VALUE_LIMIT
-from campaign_gateway.sandbox.emulation import serving
-from campaign_gateway.sandbox.emulators.sonarly import ACCOUNTS, create_emulator
-from campaign_gateway.settings import parse_settings
+from campaign_gateway.web.graphql_http.variables import VARIABLE_VALUE_LIMIT
 from support.correlated import without_id
 from support.edge import Edge
 

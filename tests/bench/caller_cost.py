@@ -14,9 +14,9 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from campaign_gateway.callers.authentication import Authentication, Callers
-from campaign_gateway.callers.keys import create_key
-from campaign_gateway.callers.settings import CallerSettings, JwtSettings
+from campaign_gateway.web.callers.authentication import Authentication, Callers
+from campaign_gateway.web.callers.keys import create_key
+from campaign_gateway.web.callers.settings import CallerSettings, JwtSettings
 from support.issuer import AUDIENCE, EC, NAME, RSA, claims_of, token
 
 REQUESTS = 20_000

@@ -24,9 +24,9 @@ from anyio.from_thread import start_blocking_portal
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from campaign_gateway.callers.keys import create_key
 from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.sandbox.emulators import sonarly
+from campaign_gateway.web.callers.keys import create_key
 from support.calling import sonarly_input
 from support.commands import running
 from support.issuer import AUDIENCE, NAME, RSA, claims_of, token

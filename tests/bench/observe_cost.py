@@ -16,12 +16,12 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from campaign_gateway.accounts.transport.redaction import create_redactor
 from campaign_gateway.model import Campaign, Duplication, DuplicationStatus, Evidence, Intent
 from campaign_gateway.observe import events, metrics
 from campaign_gateway.observe.correlation import Correlation
 from campaign_gateway.observe.health import account_health
 from campaign_gateway.observe.log import FORMATTERS
-from campaign_gateway.transport.redaction import create_redactor
 
 MUTATIONS = 10_000
 NOW = datetime.now(UTC)

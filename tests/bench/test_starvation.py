@@ -7,8 +7,8 @@ from time import monotonic
 import httpx
 import pytest
 
+from campaign_gateway.accounts.transport.rate_limit import QUEUE_LENGTH
 from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE
-from campaign_gateway.transport.rate_limit import QUEUE_LENGTH
 from support.faulty_provider import faulty_provider
 from support.figures import Figures
 from support.gateways import ask, calling, configuration, intent, serving

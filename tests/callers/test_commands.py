@@ -7,13 +7,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from campaign_gateway.callers.caller import Caller, Right
-from campaign_gateway.callers.keys import create_key
 from campaign_gateway.commands.duplication_texts import description, listing
 from campaign_gateway.ledger import open_ledger
 from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.model import Intent, Selection
 from campaign_gateway.settings import Settings, SettingsError, parse_settings
+from campaign_gateway.web.callers.caller import Caller, Right
+from campaign_gateway.web.callers.keys import create_key
 from support.commands import Command, run, running
 from support.correlated import without_id
 from support.plain import NO_CAS

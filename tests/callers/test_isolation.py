@@ -19,8 +19,8 @@ from graphql import GraphQLObjectType, GraphQLUnionType, get_named_type, parse
 
 from campaign_gateway.api.schema import build_schema
 from campaign_gateway.duplication import quotas
-from campaign_gateway.graphql_http import documents
 from campaign_gateway.ledger.ids import new_id
+from campaign_gateway.web.graphql_http import documents
 from support.calling import CalledGateway, Client, sonarly_input
 from support.correlated import without_id
 

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from joserfc.jwk import Key
 
-from campaign_gateway.callers import key_set as key_set_module
-from campaign_gateway.callers.key_set import (
+from campaign_gateway.settings import SettingsError, parse_settings
+from campaign_gateway.web.callers import key_set as key_set_module
+from campaign_gateway.web.callers.key_set import (
     KeySet,
     KeySetUnavailable,
     load_file,
     parse_key_set,
 )
-from campaign_gateway.callers.refusals import Unauthenticated
-from campaign_gateway.settings import SettingsError, parse_settings
+from campaign_gateway.web.callers.refusals import Unauthenticated
 from support.calling import CalledGateway, called_gateway
 from support.issuer import EC, OTHER_RSA, RSA, Issuer, issuing, jwt_section, token
 

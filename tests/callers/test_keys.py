@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from campaign_gateway.callers import keys as keys_module
-from campaign_gateway.callers.keys import Keys, KeySource, create_key, parse_hash
-from campaign_gateway.callers.refusals import Unauthenticated
+from campaign_gateway.web.callers import keys as keys_module
+from campaign_gateway.web.callers.keys import Keys, KeySource, create_key, parse_hash
+from campaign_gateway.web.callers.refusals import Unauthenticated
 
 
 def keys_of(*stored: str) -> Keys:

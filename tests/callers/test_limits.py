@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from campaign_gateway.callers.caller import Quota
-from campaign_gateway.callers.request_rate import RequestRate
 from campaign_gateway.duplication import quotas as quotas_module
 from campaign_gateway.duplication.quotas import RECORD_OVERHEAD, Quotas
 from campaign_gateway.ledger import open_ledger
 from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.model import ErrorCode, Intent, Refused
+from campaign_gateway.web.callers.caller import Quota
+from campaign_gateway.web.callers.request_rate import RequestRate
 from support.calling import called_gateway, sonarly_input
 
 EVERYTHING: Mapping[str, object] = {"accounts": "*", "may": ["copy", "read"]}

@@ -16,9 +16,9 @@ from joserfc import jws
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import ECKey, Key, OctKey, RSAKey
 
-from campaign_gateway.callers import tokens as tokens_module
-from campaign_gateway.callers.keys import create_key
-from campaign_gateway.callers.tokens import LEEWAY, LENGTH_LIMIT
+from campaign_gateway.web.callers import tokens as tokens_module
+from campaign_gateway.web.callers.keys import create_key
+from campaign_gateway.web.callers.tokens import LEEWAY, LENGTH_LIMIT
 from support.calling import CalledGateway, called_gateway, sonarly_input
 from support.issuer import (
     EC,

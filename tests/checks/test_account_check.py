@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import trustme
 
-from campaign_gateway.accounts import Account
-from campaign_gateway.checks import account_check
-from campaign_gateway.checks.account_check import Secret, check_account, check_accounts
-from campaign_gateway.checks.problems import ProblemCode, needed
+from campaign_gateway.accounts.account import Account
+from campaign_gateway.accounts.checks import account_check
+from campaign_gateway.accounts.checks.account_check import Secret, check_account, check_accounts
+from campaign_gateway.accounts.checks.problems import ProblemCode, needed
+from campaign_gateway.accounts.transport.rate_limit import CallKind
 from campaign_gateway.connectors.contract import Grant, Permission
-from campaign_gateway.transport.rate_limit import CallKind
 
 KEY = "SG.a-secret-of-sendgrid-0123456789"
 

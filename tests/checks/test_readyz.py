@@ -16,10 +16,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from campaign_gateway.app import create_app
-from campaign_gateway.callers.keys import create_key
 from campaign_gateway.model import DEFAULT_TIMING, Timing
 from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.settings import parse_settings
+from campaign_gateway.web.callers.keys import create_key
 from support.waiting import until, until_async
 
 OFTEN = replace(DEFAULT_TIMING, account_check_delay=0.01, account_check_interval=0.05)

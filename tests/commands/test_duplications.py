@@ -15,8 +15,7 @@ import pytest
 import strawberry
 
 from campaign_gateway import cli
-from campaign_gateway.accounts import open_account
-from campaign_gateway.callers.caller import Caller, Right
+from campaign_gateway.accounts.account import open_account
 from campaign_gateway.connectors.providers.sonarly import SonarlyCampaignInput
 from campaign_gateway.duplication import manual_resolution
 from campaign_gateway.duplication.intents import make_intent
@@ -35,6 +34,7 @@ from campaign_gateway.model import (
 )
 from campaign_gateway.sandbox.emulators.sonarly import API_KEY, AUDIENCES, GROUP, create_emulator
 from campaign_gateway.settings import load_account_settings
+from campaign_gateway.web.callers.caller import Caller, Right
 from support.plain import NO_CAS
 from support.terminal import run_at_terminal
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.types import ASGIApp
 
-from campaign_gateway.accounts import Account
+from campaign_gateway.accounts.account import Account
 from campaign_gateway.connectors.contract import Connector
 from support.connectors import (
     ACCOUNTS,

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import given, settings
 
-from campaign_gateway.accounts import Account
-from campaign_gateway.checks.account_check import AccountCheck, Secret, check_account
-from campaign_gateway.checks.problems import ProblemCode
+from campaign_gateway.accounts.account import Account
+from campaign_gateway.accounts.checks.account_check import AccountCheck, Secret, check_account
+from campaign_gateway.accounts.checks.problems import ProblemCode
 from campaign_gateway.connectors.contract import (
     CHECK_READS,
     Access,

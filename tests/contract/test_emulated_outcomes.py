@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from campaign_gateway.accounts import Account
+from campaign_gateway.accounts.account import Account
+from campaign_gateway.accounts.transport.errors import NoResponse
 from campaign_gateway.connectors.contract import ListsCampaigns, ReadsCampaigns
 from campaign_gateway.model import (
     Accepted,
@@ -24,7 +25,6 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.sandbox import emulation
-from campaign_gateway.transport.errors import NoResponse
 from support.connectors import refusals_of
 from support.permits import free_permit
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from campaign_gateway.accounts import Account
+from campaign_gateway.accounts.account import Account
 from campaign_gateway.connectors.contract import Connector
 from campaign_gateway.model import Outcome, Refused
 from support.connectors import assert_blames

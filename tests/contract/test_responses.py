@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import given, settings
 
-from campaign_gateway.accounts import Account
+from campaign_gateway.accounts.account import Account
 from campaign_gateway.connectors.contract import Connector, ProviderResponse, UsesAccessTokens
 from campaign_gateway.model import (
     Accepted,

@@ -19,7 +19,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from campaign_gateway.accounts import Account, open_account
+from campaign_gateway.accounts.account import Account, open_account
+from campaign_gateway.accounts.transport.token_auth import TokenTransport
 from campaign_gateway.connectors.contract import (
     CHECK_READS,
     ListsCampaigns,
@@ -34,7 +35,6 @@ from campaign_gateway.connectors.contract import (
 )
 from campaign_gateway.model import Outcome
 from campaign_gateway.settings import parse_settings
-from campaign_gateway.transport.token_auth import TokenTransport
 from support.connectors import (
     ROOMS,
     ReadRecording,

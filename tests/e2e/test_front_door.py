@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from campaign_gateway import app, cli
-from campaign_gateway.explorer import explorer_routes
 from campaign_gateway.settings import parse_settings
+from campaign_gateway.web.explorer import explorer_routes
 
 
 def test_version_option_prints_the_installed_version() -> None:

@@ -21,17 +21,11 @@ import campaign_gateway
 from campaign_gateway.api.context import CAMPAIGN_LIMIT, ENTITY_LIMIT
 from campaign_gateway.api.enums import DuplicateCampaignStatus
 from campaign_gateway.api.schema import client_sdl
-from campaign_gateway.callers.keys import create_key
-from campaign_gateway.callers.settings import CallerSettings, JwtSettings
 from campaign_gateway.cli import _parser
 from campaign_gateway.connectors.account_settings import AccountSettings
 from campaign_gateway.connectors.registry import CONNECTORS
-from campaign_gateway.graphql_http import limits, request
-from campaign_gateway.graphql_http.variables import VARIABLE_VALUE_LIMIT
 from campaign_gateway.model import DuplicationStatus, ErrorCode, Evidence, Retry, WarningCode
 from campaign_gateway.sandbox import emulators
-from campaign_gateway.server import connection
-from campaign_gateway.server.limits import ConnectionLimits
 from campaign_gateway.settings import (
     LedgerSettings,
     LogSettings,
@@ -39,6 +33,12 @@ from campaign_gateway.settings import (
     ServerSettings,
     parse_settings,
 )
+from campaign_gateway.web.callers.keys import create_key
+from campaign_gateway.web.callers.settings import CallerSettings, JwtSettings
+from campaign_gateway.web.graphql_http import limits, request
+from campaign_gateway.web.graphql_http.variables import VARIABLE_VALUE_LIMIT
+from campaign_gateway.web.server import connection
+from campaign_gateway.web.server.limits import ConnectionLimits
 from support.plain import NO_CAS
 from support.readmes import MAIN, READMES, REPOSITORY, Readme, code_blocks
 
@@ -264,7 +264,7 @@ LIMITS = {
 
 def test_table_of_limits_has_the_values_of_the_code() -> None:
     number = r"\d+(?:,\d{3})*"
-    text = READMES["src/campaign_gateway/graphql_http/README.md"].text
+    text = READMES["src/campaign_gateway/web/graphql_http/README.md"].text
     rows = dict(
         re.findall(rf"^\| ([a-z][a-z ;,]+) \| ({number}(?:; {number})*)", text, re.MULTILINE)
     )
@@ -277,7 +277,7 @@ def test_table_of_the_limits_of_connections_has_the_values_of_the_code() -> None
     header = ["A client", "has up to", "then"]
     (rows,) = (
         rows
-        for first, rows in READMES["src/campaign_gateway/server/README.md"].tables()
+        for first, rows in READMES["src/campaign_gateway/web/server/README.md"].tables()
         if first == header
     )
     allowed = ConnectionLimits()
@@ -358,7 +358,10 @@ def test_every_outcome_in_the_sandbox_readme_exists() -> None:
 
 def test_table_of_rooms_has_every_room_and_module() -> None:
     package = Path(campaign_gateway.__file__).parent
-    rooms = {f"{file.parent.name}/" for file in package.glob("*/__init__.py")}
+    folders = [*package.glob("*/"), *package.glob("accounts/*/"), *package.glob("web/*/")]
+    rooms = {
+        f"{folder.relative_to(package)}/" for folder in folders if (folder / "__init__.py").exists()
+    }
     modules = {file.name for file in package.glob("*.py")} - {"__init__.py"}
     (rows,) = (rows for header, rows in HOUSE.tables() if header == ["Room", "Duty"])
     named = {name for row in rows for name in re.findall(r"`([^`]+)`", row[0])}

@@ -8,7 +8,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 
-from campaign_gateway.explorer import explorer_routes
+from campaign_gateway.web.explorer import explorer_routes
 
 keys = count()
 

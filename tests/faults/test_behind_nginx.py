@@ -63,7 +63,7 @@ def nginx() -> str:
 @asynccontextmanager
 async def balancing(nginx: str, folder: Path, ports: Sequence[int]) -> AsyncIterator[str]:
     """Run nginx with the README's configuration. It listens at the first port."""
-    (site,) = READMES["src/campaign_gateway/server/README.md"].blocks("nginx")
+    (site,) = READMES["src/campaign_gateway/web/server/README.md"].blocks("nginx")
     for number, port in enumerate(ports):
         site = site.replace(f"127.0.0.1:{8000 + number}", f"127.0.0.1:{port}")
     (folder / "nginx.conf").write_text(NGINX.format(folder=folder, site=site), "utf-8")

@@ -138,13 +138,13 @@ BUGS = [
         "retry after bytes left",
         [
             Code(
-                "transport/client.py",
+                "accounts/transport/client.py",
                 "Transport._send_once",
                 "(httpx.ConnectError, httpx.ConnectTimeout)",
                 "httpx.HTTPError",
             ),
             Code(
-                "transport/client.py",
+                "accounts/transport/client.py",
                 "Transport._send_once",
                 "pause is None or exchange.may_have_sent or _tls_failure(error)",
                 "pause is None",
@@ -237,12 +237,12 @@ BUGS = [
         "reads without limits",
         [
             Code(
-                "transport/client.py",
+                "accounts/transport/client.py",
                 "Transport.send_idempotent",
                 "await permit.wait_for_turn()",
                 "",
             ),
-            Code("transport/client.py", "_Exchange.trace", "self.permit.mark_sent()", ""),
+            Code("accounts/transport/client.py", "_Exchange.trace", "self.permit.mark_sent()", ""),
         ],
         "spine/test_call_limits.py::test_every_call_of_an_account_counts",
     ),
@@ -263,7 +263,7 @@ def source(tmp_path: Path) -> Path:
     """A folder with a copy of the package that may be broken."""
     package = Path(campaign_gateway.__file__).parent
     # With the compiled modules. Only those whose source is edited are compiled again.
-    shutil.copytree(package, tmp_path / "campaign_gateway", ignore=shutil.ignore_patterns("web"))
+    shutil.copytree(package, tmp_path / "campaign_gateway", ignore=shutil.ignore_patterns("page"))
     return tmp_path
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from campaign_gateway.transport.rate_limit import QUEUE_LENGTH
+from campaign_gateway.accounts.transport.rate_limit import QUEUE_LENGTH
 from support.faulty_provider import Provider
 from support.gateways import GatewayResponse, ask, configuration, intent, intents, serving
 from support.plain_clients import ask_plainly

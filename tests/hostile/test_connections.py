@@ -15,10 +15,10 @@ import httpx
 import pytest
 
 from campaign_gateway.app import create_app
-from campaign_gateway.server.connections import Connections
-from campaign_gateway.server.entrance import Entrance
-from campaign_gateway.server.limits import ConnectionLimits
 from campaign_gateway.settings import parse_settings
+from campaign_gateway.web.server.connections import Connections
+from campaign_gateway.web.server.entrance import Entrance
+from campaign_gateway.web.server.limits import ConnectionLimits
 from support.raw_http import Received, connect, exchange, head, is_closed, receive
 from support.served import LARGE, Served, served
 

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from campaign_gateway import cli
+from campaign_gateway.accounts.transport.client import Transport
+from campaign_gateway.accounts.transport.errors import NoResponse, NotSent
+from campaign_gateway.accounts.transport.redaction import create_redactor
 from campaign_gateway.connectors import addresses
 from campaign_gateway.connectors.addresses import is_forbidden
 from campaign_gateway.connectors.contract import ProviderRequest
@@ -18,9 +21,6 @@ from campaign_gateway.ledger import open_ledger
 from campaign_gateway.observe.health import account_health
 from campaign_gateway.observe.log import FORMATTERS, JsonFormatter
 from campaign_gateway.settings import SettingsError, load_settings, parse_settings
-from campaign_gateway.transport.client import Transport
-from campaign_gateway.transport.errors import NoResponse, NotSent
-from campaign_gateway.transport.redaction import create_redactor
 from support.permits import free_permit
 
 SECRET = "sk_live_51HXf0XQz7"

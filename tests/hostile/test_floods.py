@@ -275,7 +275,7 @@ async def never_read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 
 
 def largest_asset() -> str:
-    folder = Path(campaign_gateway.__file__).parent / "explorer" / "dist" / "assets"
+    folder = Path(campaign_gateway.__file__).parent / "web" / "explorer" / "dist" / "assets"
     sizes = {file.name: file.stat().st_size for file in folder.glob("*")}
     if not sizes:
         pytest.skip("GraphiQL was not built")

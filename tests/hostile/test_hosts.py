@@ -6,10 +6,10 @@ from typing import Any
 import httpx
 import pytest
 
-from campaign_gateway.server.connections import Connections
-from campaign_gateway.server.entrance import SECURITY_HEADERS, Entrance, parse_host
-from campaign_gateway.server.limits import ConnectionLimits
 from campaign_gateway.settings import SettingsError, parse_settings
+from campaign_gateway.web.server.connections import Connections
+from campaign_gateway.web.server.entrance import SECURITY_HEADERS, Entrance, parse_host
+from campaign_gateway.web.server.limits import ConnectionLimits
 from support.commands import Command, running
 from support.correlated import without_id
 from support.plain import NO_CAS

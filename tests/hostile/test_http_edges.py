@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from campaign_gateway.server.connection import DISCARD_LIMIT, FIELD_LIMIT, HEAD_LIMIT
-from campaign_gateway.server.limits import ConnectionLimits
+from campaign_gateway.web.server.connection import DISCARD_LIMIT, FIELD_LIMIT, HEAD_LIMIT
+from campaign_gateway.web.server.limits import ConnectionLimits
 from support.correlated import without_id
 from support.raw_http import ANSWER, QUERY, connect, exchange, head, post, receive, responses_to
 from support.served import Served, served

@@ -17,12 +17,12 @@ from campaign_gateway.api.schema import federation_sdl
 from campaign_gateway.connectors import parsing
 from campaign_gateway.connectors.building import NAME_LENGTH, TEXT_LENGTH
 from campaign_gateway.connectors.contract import ProviderResponse
-from campaign_gateway.graphql_http import load
-from campaign_gateway.graphql_http.answer_budget import ANSWER_LIMIT
-from campaign_gateway.graphql_http.limits import ALIAS_LENGTH, VALUE_LIMIT
-from campaign_gateway.graphql_http.load import Load
-from campaign_gateway.graphql_http.request import RequestError
-from campaign_gateway.graphql_http.variables import without_value
+from campaign_gateway.web.graphql_http import load
+from campaign_gateway.web.graphql_http.answer_budget import ANSWER_LIMIT
+from campaign_gateway.web.graphql_http.limits import ALIAS_LENGTH, VALUE_LIMIT
+from campaign_gateway.web.graphql_http.load import Load
+from campaign_gateway.web.graphql_http.request import RequestError
+from campaign_gateway.web.graphql_http.variables import without_value
 from support.edge import Edge, edge
 
 # One sandbox for all tests, so its event loop must live longer than each of them.

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from campaign_gateway.callers.keys import create_key
+from campaign_gateway.web.callers.keys import create_key
 from support.faulty_provider import API_KEY, AUDIENCE, Provider, faulty_provider
 from support.gateways import (
     MUTATION,

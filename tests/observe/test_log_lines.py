@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from campaign_gateway.accounts.transport.redaction import create_redactor
 from campaign_gateway.observe.health import Health
 from campaign_gateway.observe.log import (
     FIELD_LENGTH,
@@ -17,7 +18,6 @@ from campaign_gateway.observe.log import (
     JsonFormatter,
     TextFormatter,
 )
-from campaign_gateway.transport.redaction import create_redactor
 
 SECRETS = ["sk_live_a\"b\\c'd_0123456789", "tok", "sk_live_2"]
 HOSTILE = [

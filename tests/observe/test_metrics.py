@@ -8,8 +8,8 @@ import pytest
 from campaign_gateway.cli import _serve_until_stopped
 from campaign_gateway.observe import metrics
 from campaign_gateway.sandbox.emulators import sonarly
-from campaign_gateway.server.server import CannotListen
 from campaign_gateway.settings import MetricsSettings, SettingsError, parse_settings
+from campaign_gateway.web.server.server import CannotListen
 from support.metered_gateway import Gateway, metered_gateway
 from support.prometheus import wait_until
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import strawberry
 
-from campaign_gateway.accounts import Account, open_account
+from campaign_gateway.accounts.account import Account, open_account
 from campaign_gateway.connectors.providers.sonarly import SonarlyCampaignInput
 from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.engine import CommitUncertain, LedgerUnavailable

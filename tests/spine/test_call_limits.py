@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from campaign_gateway.accounts.transport.errors import NoResponse
+from campaign_gateway.accounts.transport.rate_limit import QUEUE_LENGTH, CallKind, RateLimiter
 from campaign_gateway.connectors.contract import UnexpectedResponse
 from campaign_gateway.duplication.campaign_reads import look_up_all
 from campaign_gateway.model import Campaign, DuplicationStatus, ErrorCode, Refused, Retry
-from campaign_gateway.transport.errors import NoResponse
-from campaign_gateway.transport.rate_limit import QUEUE_LENGTH, CallKind, RateLimiter
 from support.open_duplicator import OpenDuplicator
 from support.stub_provider import (
     Copying,

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from campaign_gateway.accounts import Account
+from campaign_gateway.accounts.account import Account
 from campaign_gateway.duplication.service import DuplicationResult
 from campaign_gateway.model import Duplication, DuplicationStatus
 from support.open_duplicator import OpenDuplicator

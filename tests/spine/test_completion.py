@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from campaign_gateway.callers.caller import EVERYONE
 from campaign_gateway.connectors.contract import ProviderRequest
 from campaign_gateway.duplication import (
     completion,
@@ -31,6 +30,7 @@ from campaign_gateway.model import (
     UserError,
     WarningCode,
 )
+from campaign_gateway.web.callers.caller import EVERYONE
 from support.open_duplicator import OpenDuplicator
 from support.stub_provider import (
     Copying,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from campaign_gateway.accounts import Account
-from campaign_gateway.callers.caller import EVERYONE
+from campaign_gateway.accounts.account import Account
+from campaign_gateway.accounts.transport.rate_limit import CallKind, RateLimiter
 from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE
 from campaign_gateway.duplication import service
 from campaign_gateway.duplication.intents import make_intent
@@ -24,7 +24,7 @@ from campaign_gateway.model import (
     Unknown,
     UserError,
 )
-from campaign_gateway.transport.rate_limit import CallKind, RateLimiter
+from campaign_gateway.web.callers.caller import EVERYONE
 from support.open_duplicator import OpenDuplicator
 
 

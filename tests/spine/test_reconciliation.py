@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from campaign_gateway.accounts import Account
+from campaign_gateway.accounts.account import Account
+from campaign_gateway.accounts.transport.errors import NoResponse
+from campaign_gateway.accounts.transport.rate_limit import CHECKS_AT_ONCE, Permit, RateLimiter
 from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE
 from campaign_gateway.connectors.addresses import canonical_address
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
@@ -31,8 +33,6 @@ from campaign_gateway.model import (
     UserError,
 )
 from campaign_gateway.observe.events import ProviderCall
-from campaign_gateway.transport.errors import NoResponse
-from campaign_gateway.transport.rate_limit import CHECKS_AT_ONCE, Permit, RateLimiter
 from support.permits import free_permit
 from support.stub_provider import StubInput
 

@@ -14,10 +14,10 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from campaign_gateway.app import Gateway, create_app
-from campaign_gateway.callers.keys import create_key
 from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.sandbox.emulators import altcraft, braze, meta, sonarly
 from campaign_gateway.settings import parse_settings
+from campaign_gateway.web.callers.keys import create_key
 from support.plain import NO_CAS
 
 EMULATORS = {"altcraft": altcraft, "braze": braze, "meta": meta, "sonarly": sonarly}

@@ -25,7 +25,10 @@ from functools import partial
 from typing import Any, Self
 
 from campaign_gateway import cli
-from campaign_gateway.accounts import Account
+from campaign_gateway.accounts.account import Account
+from campaign_gateway.accounts.transport import client
+from campaign_gateway.accounts.transport.errors import NoResponse
+from campaign_gateway.accounts.transport.rate_limit import Permit
 from campaign_gateway.app import create_app
 from campaign_gateway.connectors import errors
 from campaign_gateway.duplication import reconciliation
@@ -43,9 +46,6 @@ from campaign_gateway.model import (
     Timing,
     status_of,
 )
-from campaign_gateway.transport import client
-from campaign_gateway.transport.errors import NoResponse
-from campaign_gateway.transport.rate_limit import Permit
 
 Hit = Callable[[], Awaitable[None]]
 

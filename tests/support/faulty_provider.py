@@ -25,7 +25,7 @@ from typing import Any
 
 from anyio.from_thread import start_blocking_portal
 
-from campaign_gateway.transport.client import COPY_RESPONSE_LIMIT
+from campaign_gateway.accounts.transport.client import COPY_RESPONSE_LIMIT
 
 API_KEY = "sk_live_faults_3f1c77"
 AUDIENCE = "507f1f77bcf86cd799439021"

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from campaign_gateway.accounts import Account
-from campaign_gateway.callers.caller import EVERYONE
+from campaign_gateway.accounts.account import Account
 from campaign_gateway.connectors.contract import CopyInput
 from campaign_gateway.duplication.service import DuplicationResult, Duplicator
+from campaign_gateway.web.callers.caller import EVERYONE
 
 
 class OpenDuplicator(Duplicator):

@@ -2,7 +2,7 @@
 
 import math
 
-from campaign_gateway.transport.rate_limit import CallKind, Permit, RateLimiter
+from campaign_gateway.accounts.transport.rate_limit import CallKind, Permit, RateLimiter
 
 
 def free_permit() -> Permit:

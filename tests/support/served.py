@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from campaign_gateway.server.entrance import UNREADY
-from campaign_gateway.server.limits import ConnectionLimits
-from campaign_gateway.server.server import create_server, listen
+from campaign_gateway.web.server.entrance import UNREADY
+from campaign_gateway.web.server.limits import ConnectionLimits
+from campaign_gateway.web.server.server import create_server, listen
 
 LARGE = b"x" * 1024 * 1024
 

@@ -14,7 +14,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from campaign_gateway.accounts import Account
+from campaign_gateway.accounts.account import Account
+from campaign_gateway.accounts.transport.client import Transport
+from campaign_gateway.accounts.transport.rate_limit import RateLimiter
+from campaign_gateway.accounts.transport.token_auth import TokenTransport
 from campaign_gateway.connectors import building, errors, parsing
 from campaign_gateway.connectors.account_settings import AccountSettings
 from campaign_gateway.connectors.contract import (
@@ -47,9 +50,6 @@ from campaign_gateway.model import (
 )
 from campaign_gateway.observe.health import account_health
 from campaign_gateway.sandbox.emulation import misbehave, serving
-from campaign_gateway.transport.client import Transport
-from campaign_gateway.transport.rate_limit import RateLimiter
-from campaign_gateway.transport.token_auth import TokenTransport
 from support.open_duplicator import OpenDuplicator
 
 SOURCE = "source"

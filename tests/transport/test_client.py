@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
+from campaign_gateway.accounts.transport.client import COPY_RESPONSE_LIMIT, Transport
+from campaign_gateway.accounts.transport.errors import NoResponse, NotSent
 from campaign_gateway.connectors.contract import ProviderRequest
 from campaign_gateway.observe.health import account_health
-from campaign_gateway.transport.client import COPY_RESPONSE_LIMIT, Transport
-from campaign_gateway.transport.errors import NoResponse, NotSent
 from support.permits import free_permit
 
 SECRET = 'sk/live"a&b-12345'

@@ -13,12 +13,12 @@ from time import monotonic
 import pytest
 import trustme
 
+from campaign_gateway.accounts.transport.client import LAST_SECONDS, Transport
+from campaign_gateway.accounts.transport.errors import NoResponse, NotSent
+from campaign_gateway.accounts.transport.token_auth import TokenTransport
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, Token
 from campaign_gateway.model import Rejected
 from campaign_gateway.observe.health import account_health
-from campaign_gateway.transport.client import LAST_SECONDS, Transport
-from campaign_gateway.transport.errors import NoResponse, NotSent
-from campaign_gateway.transport.token_auth import TokenTransport
 from support.permits import free_permit
 from support.waiting import until
 

@@ -10,8 +10,8 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from campaign_gateway.transport.document_fetch import fetch_document
-from campaign_gateway.transport.errors import NoResponse
+from campaign_gateway.accounts.transport.document_fetch import fetch_document
+from campaign_gateway.accounts.transport.errors import NoResponse
 
 LIMIT = 1000
 

@@ -15,8 +15,11 @@ from typing import Any
 
 import pytest
 
-from campaign_gateway.accounts import Account
-from campaign_gateway.callers.caller import EVERYONE
+from campaign_gateway.accounts.account import Account
+from campaign_gateway.accounts.transport.client import COPY_RESPONSE_LIMIT, Transport
+from campaign_gateway.accounts.transport.redaction import LONGEST_FORM, WINDOW, create_redactor
+from campaign_gateway.accounts.transport.token_auth import TokenTransport, _CachedToken
+from campaign_gateway.accounts.transport.worker import LOOP_LIMIT, run_parser
 from campaign_gateway.connectors.contract import (
     ListsCampaigns,
     ProviderRequest,
@@ -28,10 +31,7 @@ from campaign_gateway.duplication.copy_search import search_copies
 from campaign_gateway.duplication.intents import CopyCall, new_call
 from campaign_gateway.model import Rejected
 from campaign_gateway.observe.health import account_health
-from campaign_gateway.transport.client import COPY_RESPONSE_LIMIT, Transport
-from campaign_gateway.transport.redaction import LONGEST_FORM, WINDOW, create_redactor
-from campaign_gateway.transport.token_auth import TokenTransport, _CachedToken
-from campaign_gateway.transport.worker import LOOP_LIMIT, run_parser
+from campaign_gateway.web.callers.caller import EVERYONE
 from support.permits import free_permit
 
 SECRET = 'sk/live"a&b-12345'

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from campaign_gateway.model import ErrorCode, Refused, Retry, UserError
-from campaign_gateway.transport.rate_limit import (
+from campaign_gateway.accounts.transport.rate_limit import (
     CHECKS_AT_ONCE,
     LONGEST_ESTIMATE,
     QUEUE_LENGTH,
@@ -24,6 +23,7 @@ from campaign_gateway.transport.rate_limit import (
     Permit,
     RateLimiter,
 )
+from campaign_gateway.model import ErrorCode, Refused, Retry, UserError
 from support.virtual_time import run_in_virtual_time
 
 COPY, CHECK, READ = CallKind.COPY, CallKind.CHECK, CallKind.READ

@@ -15,11 +15,11 @@ import pytest
 import trustme
 from cryptography import x509
 
+from campaign_gateway.accounts.transport.client import Transport
+from campaign_gateway.accounts.transport.errors import NoResponse, NotSent
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse
 from campaign_gateway.observe.health import account_health
 from campaign_gateway.settings import SettingsError, parse_settings
-from campaign_gateway.transport.client import Transport
-from campaign_gateway.transport.errors import NoResponse, NotSent
 from support.gateways import ask, calling, configuration, intents, recorded, serving
 from support.permits import free_permit
 

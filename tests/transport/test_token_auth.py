@@ -18,6 +18,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from campaign_gateway.accounts.transport import token_auth
+from campaign_gateway.accounts.transport.client import Transport
+from campaign_gateway.accounts.transport.errors import NoResponse, NotSent
+from campaign_gateway.accounts.transport.rate_limit import CallKind, Permit, RateLimiter
+from campaign_gateway.accounts.transport.token_auth import TokenTransport
 from campaign_gateway.api.types import DuplicateCampaignPayload
 from campaign_gateway.connectors import errors, parsing
 from campaign_gateway.connectors.contract import (
@@ -41,11 +46,6 @@ from campaign_gateway.model import (
 )
 from campaign_gateway.observe.health import account_health
 from campaign_gateway.sandbox.emulation import serving
-from campaign_gateway.transport import token_auth
-from campaign_gateway.transport.client import Transport
-from campaign_gateway.transport.errors import NoResponse, NotSent
-from campaign_gateway.transport.rate_limit import CallKind, Permit, RateLimiter
-from campaign_gateway.transport.token_auth import TokenTransport
 from support.permits import free_permit
 from support.stub_provider import (
     Copying,

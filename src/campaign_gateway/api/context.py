@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import strawberry
 
-from campaign_gateway.accounts import Account
-from campaign_gateway.callers.caller import Caller
+from campaign_gateway.accounts.account import Account
 from campaign_gateway.duplication.service import Duplicator
 from campaign_gateway.ledger import Ledger
+from campaign_gateway.web.callers.caller import Caller
 
 # How many references of a router one request resolves, and how many campaigns it reads from
 # providers. Each campaign may cost one call.

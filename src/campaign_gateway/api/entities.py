@@ -7,8 +7,8 @@ from graphql import GraphQLError
 from campaign_gateway.api import queries
 from campaign_gateway.api.context import ENTITY_LIMIT, Context
 from campaign_gateway.api.types import Campaign, Duplication
-from campaign_gateway.graphql_http.endpoint import Outage
 from campaign_gateway.model import Duplication as Recorded
+from campaign_gateway.web.graphql_http.endpoint import Outage
 
 KEYS = {"Campaign": ("account", "id"), "Duplication": ("id",)}
 

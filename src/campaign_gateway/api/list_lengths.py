@@ -2,7 +2,7 @@
 
 from campaign_gateway.api.context import ENTITY_LIMIT
 from campaign_gateway.api.queries import PAGE_LIMIT, PAGE_SIZE
-from campaign_gateway.graphql_http.limits import ListLengths, Page
+from campaign_gateway.web.graphql_http.limits import ListLengths, Page
 
 LIST_LENGTHS: ListLengths = {
     "_entities": Page(ENTITY_LIMIT, ENTITY_LIMIT, "representations"),

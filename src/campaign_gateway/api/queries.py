@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from graphql import GraphQLError
 
 from campaign_gateway import model
-from campaign_gateway.accounts import Account
+from campaign_gateway.accounts.account import Account
+from campaign_gateway.accounts.transport.errors import NoResponse
 from campaign_gateway.api.context import CAMPAIGN_LIMIT, Context
 from campaign_gateway.connectors.contract import CopyInput, UnexpectedResponse
 from campaign_gateway.duplication.campaign_reads import look_up_all
 from campaign_gateway.duplication.intents import UnreadableInput, recorded_call
-from campaign_gateway.graphql_http.endpoint import Outage
 from campaign_gateway.ledger.engine import Cursor, LedgerUnavailable
 from campaign_gateway.ledger.rows import from_micros, to_micros
 from campaign_gateway.model import Duplication, ErrorCode, Refused, Selection
-from campaign_gateway.transport.errors import NoResponse
+from campaign_gateway.web.graphql_http.endpoint import Outage
 
 PAGE_SIZE = 20
 PAGE_LIMIT = 100

@@ -9,8 +9,8 @@ from typing import Any
 
 from graphql import GraphQLError, GraphQLSchema
 
-from campaign_gateway.callers.caller import Right
-from campaign_gateway.callers.refusals import FORBIDDEN
+from campaign_gateway.web.callers.caller import Right
+from campaign_gateway.web.callers.refusals import FORBIDDEN
 
 # Each field, and the right that it needs. A field that is missing here fails the start.
 QUERY_RIGHTS: Mapping[str, Right | None] = {

@@ -7,7 +7,7 @@ import strawberry
 from graphql import GraphQLError
 
 from campaign_gateway import model
-from campaign_gateway.accounts import Account as ConfiguredAccount
+from campaign_gateway.accounts.account import Account as ConfiguredAccount
 from campaign_gateway.api import queries
 from campaign_gateway.api.context import Context
 from campaign_gateway.api.enums import Capability, DuplicateCampaignStatus, Provider

@@ -6,9 +6,9 @@ import logging
 import sys
 from collections.abc import Iterable, Sequence
 
-from campaign_gateway.accounts import open_account
-from campaign_gateway.checks.account_check import AccountCheck, Secret, check_accounts
-from campaign_gateway.checks.report import as_json, table
+from campaign_gateway.accounts.account import open_account
+from campaign_gateway.accounts.checks.account_check import AccountCheck, Secret, check_accounts
+from campaign_gateway.accounts.checks.report import as_json, table
 from campaign_gateway.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from campaign_gateway.accounts import Account, open_account
+from campaign_gateway.accounts.account import Account, open_account
+from campaign_gateway.accounts.transport.redaction import create_redactor
 from campaign_gateway.commands.arguments import config_of, with_ledger
 from campaign_gateway.commands.duplication_texts import candidate_line, change_line, comparison
 from campaign_gateway.duplication.manual_resolution import (
@@ -26,7 +27,6 @@ from campaign_gateway.ledger import Ledger
 from campaign_gateway.model import Campaign, Duplication, OperatorNote, is_same_id
 from campaign_gateway.observe.log import JsonFormatter, log_to_stderr
 from campaign_gateway.settings import load_account_settings
-from campaign_gateway.transport.redaction import create_redactor
 
 # How long an operator's name and reason may be, in characters.
 MAX_NAME_LENGTH = 200

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain, repeat
 
+from campaign_gateway.accounts.transport.errors import NoResponse, NotSent
+from campaign_gateway.accounts.transport.rate_limit import Permit
 from campaign_gateway.connectors.contract import ListsCampaigns, ProviderRequest, UnexpectedResponse
 from campaign_gateway.duplication.completion import (
     complete_copy,
@@ -38,8 +40,6 @@ from campaign_gateway.observe.events import (
     search_done,
     search_failed,
 )
-from campaign_gateway.transport.errors import NoResponse, NotSent
-from campaign_gateway.transport.rate_limit import Permit
 
 log = logging.getLogger(__name__)
 

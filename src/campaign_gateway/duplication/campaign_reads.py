@@ -7,7 +7,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from campaign_gateway.accounts import Account
+from campaign_gateway.accounts.account import Account
+from campaign_gateway.accounts.transport.errors import NoResponse
+from campaign_gateway.accounts.transport.rate_limit import CallKind, Permit
+from campaign_gateway.accounts.transport.worker import run_parser
 from campaign_gateway.connectors.contract import (
     CopyInput,
     ListsCampaigns,
@@ -19,9 +22,6 @@ from campaign_gateway.connectors.contract import (
 )
 from campaign_gateway.model import Campaign, Refused
 from campaign_gateway.observe.events import ProviderCall
-from campaign_gateway.transport.errors import NoResponse
-from campaign_gateway.transport.rate_limit import CallKind, Permit
-from campaign_gateway.transport.worker import run_parser
 
 # For each campaign the input of a duplication that it was the source or the copy of, if any.
 RelatedInputs = Mapping[str, CopyInput | None]

@@ -11,7 +11,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 
-from campaign_gateway.accounts import Account
+from campaign_gateway.accounts.account import Account
+from campaign_gateway.accounts.transport.errors import NoResponse
+from campaign_gateway.accounts.transport.rate_limit import Permit
+from campaign_gateway.accounts.transport.worker import run_parser
 from campaign_gateway.connectors.contract import (
     ProviderResponse,
     ReadsCampaigns,
@@ -34,9 +37,6 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.observe.events import ProviderCall, completion_done, completion_failed
-from campaign_gateway.transport.errors import NoResponse
-from campaign_gateway.transport.rate_limit import Permit
-from campaign_gateway.transport.worker import run_parser
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
 
-from campaign_gateway.accounts import Account
+from campaign_gateway.accounts.account import Account
+from campaign_gateway.accounts.transport.rate_limit import Permit
+from campaign_gateway.accounts.transport.worker import run_parser
 from campaign_gateway.connectors.contract import (
     ListsCampaigns,
     ProviderResponse,
@@ -22,8 +24,6 @@ from campaign_gateway.duplication.intents import CopyCall, recorded_call
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.model import Campaign, Duplication, DuplicationStatus, Intent, is_same_id
 from campaign_gateway.observe.events import ProviderCall
-from campaign_gateway.transport.rate_limit import Permit
-from campaign_gateway.transport.worker import run_parser
 
 PAGES_A_SEARCH = 3
 

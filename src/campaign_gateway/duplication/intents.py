@@ -9,11 +9,11 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from campaign_gateway.accounts import Account
-from campaign_gateway.callers.caller import Caller
+from campaign_gateway.accounts.account import Account
 from campaign_gateway.connectors.contract import CopyInput, HasIdNamespaces
 from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.model import Duplication, Intent
+from campaign_gateway.web.callers.caller import Caller
 
 Input = TypeVar("Input", bound=CopyInput)
 

@@ -8,7 +8,9 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 
-from campaign_gateway.accounts import Account
+from campaign_gateway.accounts.account import Account
+from campaign_gateway.accounts.transport.errors import NoResponse
+from campaign_gateway.accounts.transport.rate_limit import CallKind
 from campaign_gateway.connectors.contract import ReadsCampaigns, RenamesCopies, UnexpectedResponse
 from campaign_gateway.duplication.campaign_reads import look_up
 from campaign_gateway.duplication.copy_search import (
@@ -32,8 +34,6 @@ from campaign_gateway.model import (
     UserError,
     is_same_id,
 )
-from campaign_gateway.transport.errors import NoResponse
-from campaign_gateway.transport.rate_limit import CallKind
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
 
-from campaign_gateway.callers.caller import Quota
 from campaign_gateway.duplication.errors import TOO_MANY_RECORDS, too_many_unknown
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.model import Intent, Refused
+from campaign_gateway.web.callers.caller import Quota
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,10 @@ from collections.abc import Awaitable, Mapping, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
-from campaign_gateway.accounts import Account
+from campaign_gateway.accounts.account import Account
+from campaign_gateway.accounts.transport.errors import NoResponse
+from campaign_gateway.accounts.transport.rate_limit import CallKind, Permit
+from campaign_gateway.accounts.transport.worker import run_parser
 from campaign_gateway.connectors.contract import (
     ReadsCampaigns,
     ReportsProgress,
@@ -46,9 +49,6 @@ from campaign_gateway.observe.events import (
     search_failed,
 )
 from campaign_gateway.observe.traces import check_span
-from campaign_gateway.transport.errors import NoResponse
-from campaign_gateway.transport.rate_limit import CallKind, Permit
-from campaign_gateway.transport.worker import run_parser
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from campaign_gateway.accounts import Account, choose_account
-from campaign_gateway.callers.caller import Caller, Quota, Right
+from campaign_gateway.accounts.account import Account, choose_account
+from campaign_gateway.accounts.transport.rate_limit import CallKind
 from campaign_gateway.connectors.building import check_lengths
 from campaign_gateway.connectors.contract import ActivatesCopies, CopyInput, ProviderRequest
 from campaign_gateway.duplication.attempt import attempt, mark_never_sent
@@ -35,7 +35,7 @@ from campaign_gateway.ledger.engine import CommitUncertain, LedgerUnavailable
 from campaign_gateway.ledger.ledger import Blocked, KeyHeld, NotBegun, NothingToOverride
 from campaign_gateway.model import Duplication, DuplicationStatus, Intent, Refused, UserError
 from campaign_gateway.observe.events import ledger_failed, ledger_worked, refused, replayed
-from campaign_gateway.transport.rate_limit import CallKind
+from campaign_gateway.web.callers.caller import Caller, Quota, Right
 
 MADE = {DuplicationStatus.ACCEPTED, DuplicationStatus.CREATED}
 

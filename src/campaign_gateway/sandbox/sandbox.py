@@ -21,8 +21,8 @@ from campaign_gateway.api import examples
 from campaign_gateway.app import create_app
 from campaign_gateway.connectors.registry import CONNECTORS
 from campaign_gateway.sandbox.emulation import serving
-from campaign_gateway.server.server import Server, create_server, listen
 from campaign_gateway.settings import Settings, parse_settings
+from campaign_gateway.web.server.server import Server, create_server, listen
 
 # Short, so that a frontend soon shows the error of a provider that hangs.
 TIMEOUT_SECONDS = 5

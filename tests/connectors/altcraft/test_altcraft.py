@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from starlette.types import ASGIApp
 
-from campaign_gateway.accounts import Account
+from campaign_gateway.accounts.account import Account
 from campaign_gateway.connectors.contract import UnexpectedResponse
 from campaign_gateway.connectors.providers import altcraft as module
 from campaign_gateway.connectors.providers.altcraft import (

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp
 from strawberry import ID
 
-from campaign_gateway.accounts import Account
+from campaign_gateway.accounts.account import Account
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse
 from campaign_gateway.connectors.providers.hubspot import (
     HubspotAccount,

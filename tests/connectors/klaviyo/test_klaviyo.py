@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 from strawberry import ID
 
-from campaign_gateway.accounts import open_account
+from campaign_gateway.accounts.account import open_account
+from campaign_gateway.accounts.transport.rate_limit import CallKind
 from campaign_gateway.connectors.contract import UnexpectedResponse
 from campaign_gateway.connectors.providers.klaviyo import (
     FIELDS,
@@ -28,7 +29,6 @@ from campaign_gateway.model import (
     Rejected,
     Unknown,
 )
-from campaign_gateway.transport.rate_limit import CallKind
 from support.responses import respond
 
 CAMPAIGN = KlaviyoCampaignInput(account=None, campaign_id=ID("source-1"), name=None)

@@ -1,0 +1,1 @@
+"""The way to a provider: an account, the transport of its requests, and the check of its access."""

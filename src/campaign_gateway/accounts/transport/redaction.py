@@ -1,0 +1,109 @@
+"""Redacts secrets in responses and messages."""
+
+import base64
+import re
+from collections.abc import Callable, Iterable
+
+from campaign_gateway.accounts.transport.worker import run_in_worker
+
+REDACTED = b"[redacted]"
+
+# The event loop redacts up to this many bytes itself, which takes a few milliseconds.
+LOOP_LIMIT = 1024 * 1024
+
+# One search for secrets scans this many bytes, which takes about a millisecond.
+WINDOW = 64 * 1024
+
+# The most bytes for one character of a secret, as in `&amp;amp;amp;amp;#x00000000;`.
+LONGEST_FORM = 40
+
+# Each escape begins with one of them.
+ESCAPE_MARKS = (b"\\", b"%", b"&")
+
+# A secret with fewer characters is redacted only as a separate word.
+SHORT = 8
+
+Redactor = Callable[[bytes], bytes]
+
+
+def create_redactor(secrets: Iterable[str]) -> Redactor:
+    """Return a function that redacts the secrets, also in JSON, XML, URL and base64 encodings."""
+    # A secret may contain another one. If the shorter one came first, the rest would remain.
+    longest_first = sorted(filter(None, secrets), key=len, reverse=True)
+    patterns = [(secret.encode(), *_pattern_of(secret)) for secret in longest_first]
+    base64_forms = [form.encode() for secret in longest_first for form in _base64_forms(secret)]
+
+    def redact(text: bytes) -> bytes:
+        # Nothing in such a text is escaped. A plain search is much faster than one by a pattern.
+        is_plain = not any(mark in text for mark in ESCAPE_MARKS)
+        for plain_form, pattern, longest in patterns:
+            if not is_plain or plain_form in text:
+                text = _replace_matches(pattern, longest, text)
+        for form in base64_forms:
+            text = text.replace(form, REDACTED)
+        return text
+
+    return redact
+
+
+async def redact_body(redact: Redactor, body: bytes) -> bytes:
+    """Redact a body, and use the worker if it is long."""
+    # The response to a copy never waits for the worker, which may have many lists to parse.
+    return redact(body) if len(body) <= LOOP_LIMIT else await run_in_worker(redact, body)
+
+
+def _replace_matches(pattern: re.Pattern[bytes], longest: int, text: bytes) -> bytes:
+    """Replace all matches, none of which is longer than `longest` bytes.
+
+    It searches one window after another, because a search holds Python's global lock until it ends.
+    """
+    parts: list[bytes] = []
+    start = position = 0
+    while position < len(text):
+        border = position + WINDOW
+        # A match may begin in the window and end after it. The search must also see the byte that
+        # follows a match.
+        match = pattern.search(text, position, border + longest)
+        if match is None or match.start() >= border:
+            position = border
+        else:
+            parts += [text[start : match.start()], REDACTED]
+            start = position = match.end()
+    return b"".join([*parts, text[start:]]) if parts else text
+
+
+def _pattern_of(secret: str) -> tuple[re.Pattern[bytes], int]:
+    """Return a pattern for all forms except base64, and the length of its longest match."""
+    pattern = "".join(map(_escaped_forms, secret))
+    if len(secret) < SHORT:
+        # A short secret may be a part of a harmless word.
+        pattern = rf"(?<![\w-]){pattern}(?![\w-])"
+    return re.compile(pattern.encode()), LONGEST_FORM * len(secret)
+
+
+def _base64_forms(secret: str) -> list[str]:
+    """Return the three base64 forms of the secret after any other text, as in `user:secret`."""
+    if len(secret) < SHORT:
+        return []
+    forms = []
+    for bytes_before in range(3):
+        encoded = base64.b64encode(b"\0" * bytes_before + secret.encode()).decode().rstrip("=")
+        # The characters at both ends also encode bits of the neighbouring text.
+        forms.append(encoded[(0, 2, 3)[bytes_before] : -1])
+    return forms
+
+
+def _escaped_forms(character: str) -> str:
+    """Return a pattern for one character, escaped once by each encoder that a message passes."""
+    # Every alternative begins with a plain character, so that `re` skips quickly to the next one.
+    # All repeats are bounded, because some bodies would take quadratic time otherwise.
+    code, plain = ord(character), re.escape(character)
+    escaped = rf"u(?i:{code:04x})" if character.isalnum() else rf"(?:u(?i:{code:04x})|{plain})"
+    # Possessive: if all backslashes do not match, no smaller number of them can.
+    backslashes = r"\\{0,15}" if character == "\\" else r"\\{0,15}+"
+    names = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
+    named = f"|{names[character]};" if character in names else ""
+    return (
+        rf"(?:{plain}|\\{backslashes}{escaped}|%(?:25){{0,4}}(?i:{code:02x})"
+        rf"|&(?:amp;){{0,4}}(?:#0{{0,7}}{code};|#x0{{0,7}}(?i:{code:x});{named}))"
+    )

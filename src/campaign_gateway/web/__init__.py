@@ -1,0 +1,1 @@
+"""What faces the clients: the server, who may call, GraphQL over HTTP, and the GraphiQL page."""
