@@ -64,7 +64,8 @@ def test_client_schema_has_the_fields_of_both_subgraphs(composed: Any) -> None:
     assert {"duplication", "campaign", "reviewed", "approved"} <= set(client.query_type.fields)
     assert not [name for name in client.query_type.fields if name.startswith("_")]
     (mutation,) = client.mutation_type.fields.values()
-    assert set(mutation.args) == {"input", "idempotencyKey", "overrideDuplicationId"}
+    names = {"input", "idempotencyKey", "overrideDuplicationId", "dryRun"}
+    assert set(mutation.args) == names
     campaign = client.type_map["Campaign"]
     assert isinstance(campaign, graphql.GraphQLObjectType)
     assert {"providerStatus", "headline"} <= set(campaign.fields)

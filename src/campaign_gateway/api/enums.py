@@ -52,9 +52,9 @@ class DuplicateCampaignStatus(StrEnum):
 
 
 PAYLOAD_STATUSES = {
-    DuplicateCampaignStatus.NOT_SENT: "This request sent nothing to the provider and recorded "
-    "nothing. It does not say whether another request with the same key makes a copy. Follow "
-    "`userErrors.retry`.",
+    DuplicateCampaignStatus.NOT_SENT: "This request requested no copy from the provider and "
+    "recorded nothing: it was refused, or it was a dry run. It does not say whether another "
+    "request with the same key makes a copy. Follow `userErrors.retry`.",
     **{
         DuplicateCampaignStatus(status): description
         for status, description in DUPLICATION_STATUSES.items()
@@ -63,7 +63,7 @@ PAYLOAD_STATUSES = {
 register_enum(
     DuplicateCampaignStatus,
     "The status of the duplication that the idempotency key identifies. If the request was refused "
-    "without a record, it is NOT_SENT.",
+    "without a record, or was a dry run, it is NOT_SENT.",
     PAYLOAD_STATUSES,
 )
 

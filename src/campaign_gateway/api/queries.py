@@ -14,7 +14,9 @@ from campaign_gateway.accounts.account import Account
 from campaign_gateway.accounts.transport.errors import NoResponse
 from campaign_gateway.api.context import CAMPAIGN_LIMIT, Context
 from campaign_gateway.connectors.contract import CopyInput, UnexpectedResponse
+from campaign_gateway.duplication import dry_run
 from campaign_gateway.duplication.campaign_reads import look_up_all
+from campaign_gateway.duplication.dry_run import Preview
 from campaign_gateway.duplication.intents import UnreadableInput, recorded_call
 from campaign_gateway.ledger.engine import Cursor, LedgerUnavailable
 from campaign_gateway.ledger.rows import from_micros, to_micros
@@ -176,6 +178,16 @@ async def campaigns(
         for account_name, campaign_ids in ids_by_account.items()
     ]
     return {key: result for part in await asyncio.gather(*reads) for key, result in part.items()}
+
+
+async def preview(context: Context, provider: str, copy_input: CopyInput) -> Preview | Refused:
+    """Return what a copy would be, or why there would be none."""
+    try:
+        return await dry_run.preview(
+            context.caller, context.accounts, provider, copy_input, context.reads_end_at
+        )
+    except Refused as refusal:
+        return refusal
 
 
 async def _campaigns_of(

@@ -182,9 +182,21 @@ class Mutation:
                 "Each id works once. A program must not set it without a person's decision."
             ),
         ] = strawberry.UNSET,
+        *,
+        dry_run: Annotated[
+            bool,
+            argument(
+                description="True to see the copy in `preview` before it is made. The gateway "
+                "checks the input and reads the source at the provider. It sends no copy, records "
+                "nothing, and ignores the idempotency key."
+            ),
+        ] = False,
     ) -> DuplicateCampaignPayload:
         context = info.context
         provider, copy_input = input.chosen()
+        if dry_run:
+            found = await queries.preview(context, provider, copy_input)
+            return DuplicateCampaignPayload.from_preview(found)
         override_of = None
         if isinstance(override_duplication_id, str):
             override_of = queries.canonical_id(override_duplication_id)

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Self
+from urllib.parse import urlsplit
 
 import strawberry
 from graphql import GraphQLError
@@ -12,12 +13,14 @@ from campaign_gateway.api import queries
 from campaign_gateway.api.context import Context
 from campaign_gateway.api.enums import Capability, DuplicateCampaignStatus, Provider
 from campaign_gateway.connectors.contract import ReadsCampaigns, copy_search_key
+from campaign_gateway.duplication.dry_run import Preview
 from campaign_gateway.duplication.service import DuplicationResult
 from campaign_gateway.model import (
     CampaignStatus,
     DuplicationStatus,
     ErrorCode,
     Evidence,
+    Refused,
     Retry,
     WarningCode,
 )
@@ -285,6 +288,48 @@ class DuplicationConnection:
         )
 
 
+@strawberry.type(description="The call that would request a copy.")
+class PlannedRequest:
+    method: str = strawberry.field(description="The HTTP method.")
+    host: str = strawberry.field(description="The provider's host, with its port if it has one.")
+    path: str = strawberry.field(description="The path of the URL, without its query.")
+
+
+@strawberry.type(description="What a copy would be, as a dry run found it. Nothing was sent.")
+class DuplicationPreview:
+    account: str = strawberry.field(description="The account that would make the copy.")
+    provider: Provider = strawberry.field(description="The provider that would make the copy.")
+    source: Campaign | None = strawberry.field(
+        description="The campaign to copy, as the provider describes it now. Null if it could not "
+        "be read, if the account lacks the capability READ_CAMPAIGN, or if the caller may not read."
+    )
+    name: str | None = strawberry.field(
+        description="The name of the copy. Null if the provider chooses it."
+    )
+    may_start_active: bool = strawberry.field(
+        description="True if the copy may be active as soon as it exists. Then it may be sent "
+        "to people immediately."
+    )
+    request: PlannedRequest = strawberry.field(
+        description="The call that would request the copy. Its body and its headers are not shown."
+    )
+
+    @classmethod
+    def from_model(cls, preview: Preview) -> Self:
+        provider, url = preview.account.connector.provider, urlsplit(preview.request.url)
+        source = preview.source
+        return cls(
+            account=preview.account.name,
+            provider=Provider(provider),
+            source=Campaign.from_model(source, preview.account.name, provider) if source else None,
+            name=preview.name,
+            may_start_active=preview.may_start_active,
+            request=PlannedRequest(
+                method=preview.request.method, host=url.netloc, path=url.path or "/"
+            ),
+        )
+
+
 @strawberry.type(description="The result of a request for a copy.")
 class DuplicateCampaignPayload:
     status: DuplicateCampaignStatus = strawberry.field(
@@ -310,6 +355,26 @@ class DuplicateCampaignPayload:
         description="Why there is no copy, or why it is not certain that there is one. `retry` "
         "says what to do next. Empty for CREATED, ACCEPTED and IN_PROGRESS."
     )
+    preview: DuplicationPreview | None = strawberry.field(
+        default=None, description="What the copy would be. Null unless `dryRun` is true."
+    )
+
+    @classmethod
+    def from_preview(cls, preview: Preview | Refused) -> Self:
+        error = preview.error
+        return cls(
+            status=DuplicateCampaignStatus.NOT_SENT,
+            campaign=None,
+            warnings=[],
+            duplication=None,
+            replayed=False,
+            user_errors=[DuplicateCampaignError.from_model(error, is_recorded=False)]
+            if error
+            else [],
+            preview=DuplicationPreview.from_model(preview)
+            if isinstance(preview, Preview)
+            else None,
+        )
 
     @classmethod
     def from_model(cls, result: DuplicationResult) -> Self:

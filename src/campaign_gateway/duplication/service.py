@@ -8,19 +8,14 @@ from types import MappingProxyType
 
 from campaign_gateway.accounts.account import Account, choose_account
 from campaign_gateway.accounts.transport.rate_limit import CallKind
-from campaign_gateway.connectors.building import check_lengths
-from campaign_gateway.connectors.contract import ActivatesCopies, CopyInput, ProviderRequest
+from campaign_gateway.connectors.contract import CopyInput
 from campaign_gateway.duplication.attempt import attempt, mark_never_sent
 from campaign_gateway.duplication.completion import calls_of_copy
 from campaign_gateway.duplication.errors import (
-    INPUT_LENGTH,
-    INPUT_TOO_LONG,
     KEY_EXPIRED,
     KEY_REUSED,
     LEDGER_UNREADABLE,
     LEDGER_UNWRITABLE,
-    MAY_NOT_ACTIVATE,
-    MAY_NOT_COPY,
     OVERRIDE_ALREADY_USED,
     OVERRIDE_NOT_APPLICABLE,
     SHUTTING_DOWN,
@@ -30,12 +25,17 @@ from campaign_gateway.duplication.errors import (
 )
 from campaign_gateway.duplication.intents import CopyCall, fingerprint, new_call
 from campaign_gateway.duplication.quotas import Quotas
+from campaign_gateway.duplication.requests import (
+    build_request,
+    require_right_to_activate,
+    require_right_to_copy,
+)
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.engine import CommitUncertain, LedgerUnavailable
 from campaign_gateway.ledger.ledger import Blocked, KeyHeld, NotBegun, NothingToOverride
 from campaign_gateway.model import Duplication, DuplicationStatus, Intent, Refused, UserError
 from campaign_gateway.observe.events import ledger_failed, ledger_worked, refused, replayed
-from campaign_gateway.web.callers.caller import Caller, Quota, Right
+from campaign_gateway.web.callers.caller import Caller, Quota
 
 MADE = {DuplicationStatus.ACCEPTED, DuplicationStatus.CREATED}
 
@@ -108,8 +108,7 @@ class Duplicator:
         """
         account: Account | None = None
         try:
-            if Right.COPY not in caller.rights:
-                raise Refused(MAY_NOT_COPY)
+            require_right_to_copy(caller)
             check_key(key)
             try:
                 account = choose_account(accounts, provider, copy_input.account)
@@ -118,8 +117,7 @@ class Duplicator:
                     caller.scope, key, provider, copy_input, refusal
                 )
             else:
-                if Right.ACTIVATE not in caller.rights and _activates(account, copy_input):
-                    raise Refused(MAY_NOT_ACTIVATE)
+                require_right_to_activate(caller, account, copy_input)
                 result = await self._join_or_start(
                     new_call(caller, key, account, copy_input, override_of)
                 )
@@ -179,7 +177,7 @@ class Duplicator:
 
         Raises `Refused` and `LedgerUnavailable`, both before the first byte.
         """
-        request = _build_request(call)
+        request = build_request(call)
         await self.quotas.check(call.intent)
         limiter, calls = call.account.rate_limiter, calls_of_copy(call)
         loop = asyncio.get_running_loop()
@@ -320,26 +318,6 @@ def _report(
         )
     elif result.replayed and result.duplication is not None:
         replayed(result.duplication)
-
-
-def _activates(account: Account, copy_input: CopyInput) -> bool:
-    connector = account.connector
-    return isinstance(connector, ActivatesCopies) and connector.activates(copy_input)
-
-
-def _build_request(call: CopyCall) -> ProviderRequest:
-    """Raises `Refused`. Its error has a field's whole path among the mutation's arguments."""
-    connector = call.account.connector
-    if len(call.intent.input) > INPUT_LENGTH:
-        raise Refused(INPUT_TOO_LONG)
-    try:
-        check_lengths(call.copy_input)
-        return connector.build_request(call.copy_input)
-    except Refused as refusal:
-        if refusal.error.field is None:
-            raise
-        path = ("input", connector.provider, *refusal.error.field)
-        raise Refused(replace(refusal.error, field=path)) from refusal
 
 
 def _require_same_intent(fingerprint: str, record: Duplication) -> None:
