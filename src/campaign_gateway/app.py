@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -106,17 +106,27 @@ class Gateway:
         return usable
 
 
+@dataclass(frozen=True)
+class SandboxPages:
+    """What a gateway shows that is a sandbox. `home` returns the page at /.
+
+    `outcomes` has, for each provider, what happens with which id of a source.
+    """
+
+    outcomes: Mapping[str, Mapping[str, str]]
+    home: Callable[[Gateway], Awaitable[Response]]
+
+
 async def create_app(
     settings: Settings,
     *,
     cors_origin_regex: str | None = None,
-    notes: Mapping[str, Iterable[str]] | None = None,
+    sandbox: SandboxPages | None = None,
     timing: Timing = DEFAULT_TIMING,
 ) -> Starlette:
     """Return the gateway, with its ledger open. Raises `LedgerUnavailable`.
 
-    `notes` has comments for GraphiQL's example of each provider. To stop, the server must drain
-    `state.gateway` and serve until that is done.
+    To stop, the server must drain `state.gateway` and serve until that is done.
     """
     # First, because the ledger reports the attempts that it takes over.
     show_accounts({name: account.provider for name, account in settings.accounts.items()})
@@ -181,7 +191,7 @@ async def create_app(
     public_paths = {"/healthz", *(page_paths() if settings.server.has_graphiql else ())}
     authentication = Middleware(Authentication, callers=callers, public_paths=public_paths)
     app = Starlette(
-        routes=_routes(gateway, settings, notes or {}),
+        routes=_routes(gateway, settings, sandbox),
         middleware=[Middleware(Correlation), *([cors] if has_cors else []), authentication],
         lifespan=lifespan,
     )
@@ -202,10 +212,10 @@ def metrics_app() -> Starlette:
     return Starlette(routes=[Route("/metrics", metrics)])
 
 
-def _routes(
-    gateway: Gateway, settings: Settings, notes: Mapping[str, Iterable[str]]
-) -> list[BaseRoute]:
+def _routes(gateway: Gateway, settings: Settings, sandbox: SandboxPages | None) -> list[BaseRoute]:
     async def root(_request: Request) -> Response:
+        if sandbox is not None:
+            return await sandbox.home(gateway)
         # A path alone, because a request may name any host.
         return RedirectResponse("/graphiql")
 
@@ -230,9 +240,11 @@ def _routes(
         may_introspect = settings.server.introspection and Right.INTROSPECT in caller.rights
         return Client(caller.scope, may_introspect)
 
-    def example_tabs(request: Request) -> list[dict[str, object]]:
+    def graphiql_examples(request: Request) -> dict[str, object]:
         usable = gateway.accounts_of(caller_of(request))
-        return examples.tabs({name: type(usable[name].connector) for name in usable}, notes)
+        connectors = {name: type(usable[name].connector) for name in usable}
+        tabs = examples.tabs(connectors, sandbox.outcomes if sandbox else {})
+        return {"tabs": tabs, "isSandbox": sandbox is not None}
 
     graphql = GraphQLOverHTTP(
         build_schema(),
@@ -241,7 +253,9 @@ def _routes(
         client,
     )
     page = (
-        [Route("/", root), *explorer_routes(example_tabs)] if settings.server.has_graphiql else []
+        [Route("/", root), *explorer_routes(graphiql_examples)]
+        if settings.server.has_graphiql
+        else []
     )
     return [
         Route("/graphql", graphql),

@@ -170,11 +170,18 @@ def test_stopped_sandbox_leaves_no_files(running: Any, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_port_in_use_is_an_error_that_names_the_option(provider: Provider) -> None:
-    port = str(provider.server.server_address[1])
-    done = gateway("sandbox", "--port", port)
+def test_sandbox_takes_the_next_port_if_one_is_in_use(running: Any, provider: Provider) -> None:
+    port = int(provider.server.server_address[1])
+    with running("sandbox", "--port", str(port)) as command:
+        said = command.wait_for(rf"Port {port} is in use, so the sandbox uses port (\d+)\.")
+        assert port < int(said[1]) <= port + 20
+        command.wait_for(rf"GraphiQL +http://127.0.0.1:{said[1]}/graphiql")
+
+
+def test_address_that_cannot_be_used_is_an_error_that_names_the_option() -> None:
+    done = gateway("sandbox", "--host", "192.0.2.1", "--port", "8000")
     assert done.returncode == 1
-    assert f"cannot listen on 127.0.0.1 port {port}" in done.stderr
+    assert "cannot listen on 192.0.2.1 port 8000" in done.stderr
     assert "--port" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import httpx
 import pytest
 
 from campaign_gateway import app, cli
+from campaign_gateway.connectors.registry import CONNECTORS
 from campaign_gateway.settings import parse_settings
 from campaign_gateway.web.explorer import explorer_routes
+from support.calling import COPY, called_gateway, sonarly_input
 
 
 def test_version_option_prints_the_installed_version() -> None:
@@ -32,11 +35,26 @@ def test_version_option_works_in_a_source_tree_that_is_not_installed(
     assert "the package is not installed" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_root_redirects_to_graphiql_by_a_path_alone(sandbox_url: str, method: str) -> None:
-    response = httpx.request(method, f"{sandbox_url}/", trust_env=False)
-    assert response.status_code == 307
-    assert response.headers["location"] == "/graphiql"
+def test_root_redirects_to_graphiql_by_a_path_alone(tmp_path: Path) -> None:
+    with called_gateway(tmp_path, {}, ["sonarly"]) as running:
+        for method in ("GET", "HEAD"):
+            response = running.http.request(method, "/")
+            assert response.status_code == 307
+            assert response.headers["location"] == "/graphiql"
+
+
+def test_root_of_the_sandbox_shows_accounts_copies_and_outcomes(sandbox_url: str) -> None:
+    name = "<script>alert(1)</script> & co"
+    copy = {"query": COPY, "variables": {"input": sonarly_input(name), "key": name[:1] * 8}}
+    httpx.post(f"{sandbox_url}/graphql", json=copy, trust_env=False).raise_for_status()
+    response = httpx.get(f"{sandbox_url}/", trust_env=False)
+    assert "<script" not in response.text
+    assert escape(name) in response.text
+    assert "script-src" not in response.headers["content-security-policy"]
+    for provider, connector in CONNECTORS.items():
+        assert f"/graphiql?provider={provider}" in response.text
+        assert connector.title in response.text
+    assert "cut-after-copy" in response.text
 
 
 def test_root_takes_no_other_method(sandbox_url: str) -> None:

@@ -147,11 +147,22 @@ def write_operation(page: Page, text: str) -> None:
     page.keyboard.press("Escape")
 
 
-def marked_errors(page: Page) -> list[str]:
+def write_variables(page: Page, variables: dict[str, Any]) -> None:
+    # Typing would add a second quote or bracket to each opening one.
+    page.evaluate(
+        """(text) => __MONACO.editor.getModels()
+            .find((model) => model.uri.path.endsWith('variables.json')).setValue(text)""",
+        json.dumps(variables, indent=2),
+    )
+    page.wait_for_timeout(500)
+
+
+def marked_errors(page: Page, file: str = "operation.graphql") -> list[str]:
     messages: list[str] = page.evaluate(
-        """() => __MONACO.editor.getModelMarkers({})
-            .filter((marker) => marker.resource.path.endsWith('operation.graphql'))
-            .map((marker) => marker.message)"""
+        """(file) => __MONACO.editor.getModelMarkers({})
+            .filter((marker) => marker.resource.path.endsWith(file))
+            .map((marker) => marker.message)""",
+        file,
     )
     return messages
 
@@ -166,19 +177,122 @@ def wait_for_marked_error(page: Page, part: str) -> list[str]:
     raise AssertionError(f"no error about {part!r} in {errors}")
 
 
-def test_every_example_has_a_tab_and_succeeds(page: Page, sandbox_url: str) -> None:
+def payload_of(response: Response) -> Any:
+    content = response.json()
+    assert "errors" not in content
+    return content["data"]["duplicateCampaign"]
+
+
+def test_every_example_runs_twice_without_typing_a_key(page: Page, sandbox_url: str) -> None:
     examples = open_page(page, sandbox_url)
-    assert examples
+    copies = [example for example in examples if "provider" in example]
+    assert [example["provider"] for example in copies[:3]] == ["mailchimp", "hubspot", "meta"]
     expect(page.get_by_role("tab")).to_have_count(len(examples))
-    for index, example in enumerate(examples):
+    for index, example in enumerate(copies):
         show_tab(page, index)
-        response = execute(page)
-        assert sent_variables(response) == example["variables"]
-        content = response.json()
-        assert "errors" not in content
-        status = content["data"]["duplicateCampaign"]["status"]
-        assert status in {"CREATED", "ACCEPTED"}
-        expect(page.locator(".graphiql-response")).to_contain_text(status)
+        first, second = execute(page), execute(page)
+        assert sent_variables(first) == example["variables"]
+        assert sent_variables(second)["idempotencyKey"] != example["variables"]["idempotencyKey"]
+        for response in (first, second):
+            payload = payload_of(response)
+            assert payload["status"] in {"CREATED", "ACCEPTED"}
+            assert payload["replayed"] is False
+        expect(page.locator(".graphiql-response")).to_contain_text(payload["status"])
+
+
+def test_tabs_read_accounts_list_copies_and_wait(page: Page, sandbox_url: str) -> None:
+    examples = open_page(page, sandbox_url)
+    made = payload_of(execute(page))
+    names = ["Accounts", "ListCopies", "WaitForCopy"]
+    for name in names:
+        page.locator("#tabs").select_option(label=name)
+        page.wait_for_timeout(500)
+        if name == "WaitForCopy":
+            write_variables(page, {"id": made["duplication"]["id"]})
+        data = execute(page).json()["data"]
+        assert data, name
+    assert data["duplication"]["status"] == "CREATED"
+    assert len(examples) > len(names)
+
+
+def test_key_is_kept_for_a_retry_by_choice(page: Page, sandbox_url: str) -> None:
+    open_page(page, sandbox_url)
+    expect(page.locator("#key-choice")).to_contain_text("The next run sends this key")
+    first = execute(page)
+    expect(page.locator("#key-choice")).to_contain_text("The next run gets a new key")
+    page.get_by_label("Keep the key, to retry").check()
+    again = execute(page)
+    assert sent_variables(again) == sent_variables(first)
+    assert payload_of(again)["replayed"] is True
+    page.get_by_label("New key for each copy").check()
+    assert sent_variables(execute(page)) != sent_variables(first)
+
+
+def test_run_after_an_unknown_result_sends_the_same_key(page: Page, sandbox_url: str) -> None:
+    open_page(page, sandbox_url)
+    page.locator("#tabs").select_option(label="CopyAtSendGrid")
+    page.wait_for_timeout(500)
+    page.locator("#outcome").select_option("cut-before-copy")
+    first = execute(page)
+    assert payload_of(first)["status"] == "UNKNOWN"
+    assert sent_variables(execute(page)) == sent_variables(first)
+
+
+def test_menu_offers_each_outcome_of_the_sandbox(page: Page, sandbox_url: str) -> None:
+    examples = open_page(page, sandbox_url)
+    for example in examples:
+        if "provider" not in example:
+            continue
+        name = example["query"].split("(")[0].removeprefix("mutation ")
+        page.locator("#tabs").select_option(label=name)
+        expect(page.get_by_role("tab", name=name)).to_have_attribute("aria-selected", "true")
+        options = page.locator("#outcome option:not([disabled])")
+        expect(options).to_have_count(len(example["outcomes"]))
+        for outcome in list(example["outcomes"])[:: max(1, len(example["outcomes"]) // 3)]:
+            page.locator("#outcome").select_option(outcome)
+            expect(page.locator(".graphiql-query-editor")).to_contain_text(outcome)
+    page.locator("#tabs").select_option(label="CopyAtMailchimp")
+    page.wait_for_timeout(500)
+    page.locator("#outcome").select_option("not-found")
+    (error,) = payload_of(execute(page))["userErrors"]
+    assert error["code"] == "CAMPAIGN_NOT_FOUND"
+
+
+def test_bar_says_that_it_is_a_sandbox_and_what_a_reload_keeps(
+    page: Page, sandbox_url: str
+) -> None:
+    open_page(page, sandbox_url)
+    expect(page.locator("#mode")).to_have_text("SANDBOX")
+    expect(page.locator("#account")).to_contain_text("mailchimp")
+    expect(page.locator("#bar")).to_contain_text("A reload forgets")
+
+
+def test_page_fits_a_small_screen(page: Page, sandbox_url: str) -> None:
+    page.set_viewport_size({"width": 1024, "height": 700})
+    open_page(page, sandbox_url)
+    wanted = ["#mode", "#tabs", "#outcome", "#key-choice", ".graphiql-execute-button"]
+    for place in [*wanted, ".graphiql-editor-tool", ".graphiql-response"]:
+        box = page.locator(place).first.bounding_box()
+        assert box is not None, place
+        assert box["x"] >= 0, place
+        assert box["x"] + box["width"] <= 1024, place
+        assert box["y"] + box["height"] <= 700, place
+    editor = page.locator(".graphiql-query-editor").bounding_box()
+    assert editor is not None
+    assert editor["height"] >= 250
+
+
+def test_link_of_the_sandbox_opens_its_example(page: Page, sandbox_url: str) -> None:
+    page.goto(sandbox_url)
+    expect(page.get_by_role("heading", name="Outcomes to try")).to_be_visible()
+    page.locator("details", has_text="Klaviyo").first.locator("summary").click()
+    page.get_by_role("link", name="not-found").locator("visible=true").first.click()
+    wait_for_editor(page)
+    expect(page.get_by_role("tab").first).to_contain_text("CopyAtKlaviyo")
+    expect(page.locator("#outcome")).to_have_value("not-found")
+    page.wait_for_timeout(500)
+    (error,) = payload_of(execute(page))["userErrors"]
+    assert error["code"] == "CAMPAIGN_NOT_FOUND"
 
 
 def test_new_visit_has_new_idempotency_keys(page: Page, sandbox_url: str) -> None:
@@ -218,6 +332,23 @@ def test_editor_marks_two_members_of_a_one_of_input(page: Page, sandbox_url: str
     assert marked_errors(page) == []
 
 
+def test_variables_mark_two_members_of_a_one_of_input(page: Page, sandbox_url: str) -> None:
+    open_page(page, sandbox_url)
+    write_operation(
+        page,
+        "mutation Copy($input: DuplicateCampaignInput!) "
+        '{ duplicateCampaign(input: $input, idempotencyKey: "k") { status } }',
+    )
+    one = {"braze": {"campaignId": "a", "name": "b"}}
+    two = {**one, "sonarly": {"accountGroupId": "a", "campaignId": "b", "audienceId": "c"}}
+    write_variables(page, {"input": two})
+    marked = page.locator(".graphiql-editor-tool .squiggly-error")
+    expect(marked.first).to_be_visible()
+    assert any("xactly one" in message for message in marked_errors(page, "variables.json"))
+    write_variables(page, {"input": one})
+    expect(marked).to_have_count(0)
+
+
 def test_page_opens_if_the_examples_cannot_be_read(page: Page, sandbox_url: str) -> None:
     page.route("**/graphiql/examples.json", lambda route: route.fulfill(body="not json"))
     page.goto(f"{sandbox_url}/graphiql")
@@ -253,6 +384,8 @@ def test_page_asks_for_a_key_and_keeps_it_for_the_tab_alone(
         page.get_by_role("button", name="Continue").click()
     assert "__schema" in introspection.value.json()["data"]
     expect(page.locator("#key")).to_have_count(0)
+    expect(page.locator("#mode")).to_have_text("LIVE")
+    expect(page.locator("#account")).to_have_text("account sonarly: a copy is real")
     wait_for_editor(page)
     # GraphiQL reads the operation's name a tenth of a second after it has shown the editor.
     page.wait_for_timeout(500)

@@ -13,8 +13,9 @@ from campaign_gateway.web.explorer import explorer_routes
 keys = count()
 
 
-def examples(_request: Request) -> list[dict[str, object]]:
-    return [{"title": "One", "query": "{ a }", "variables": {"idempotencyKey": str(next(keys))}}]
+def examples(_request: Request) -> dict[str, object]:
+    tab = {"title": "One", "query": "{ a }", "variables": {"idempotencyKey": str(next(keys))}}
+    return {"tabs": [tab], "isSandbox": False}
 
 
 @pytest.fixture

@@ -201,7 +201,7 @@ SENT = {
     "no host": head(),
     "not found": head(b"Host: localhost", target=b"/x", method=b"GET"),
     "method": head(b"Host: localhost", target=b"/", method=b"DELETE"),
-    "redirect": head(b"Host: localhost", target=b"/", method=b"GET"),
+    "root": head(b"Host: localhost", target=b"/", method=b"GET"),
     "GraphiQL": head(b"Host: localhost", target=b"/graphiql", method=b"GET"),
     "examples": head(b"Host: localhost", target=b"/graphiql/examples.json", method=b"GET"),
     "readyz": head(b"Host: localhost", target=b"/readyz", method=b"GET"),
@@ -215,9 +215,12 @@ def test_every_response_has_the_security_headers(sandbox_url: str, serving: str,
         headers = exchange(url, SENT[name]).headers
         for expected, value in SECURITY_HEADERS:
             shown = headers[expected.decode()]
-            if name in {"GraphiQL", "examples"} and expected == b"content-security-policy":
+            if expected == b"content-security-policy" and name in {"GraphiQL", "examples"}:
                 assert "frame-ancestors 'none'" in shown
                 assert "script-src 'self'" in shown
+            elif expected == b"content-security-policy" and name == "root":
+                assert "default-src 'none'" in shown
+                assert "frame-ancestors 'none'" in shown
             else:
                 assert shown == value.decode()
 

@@ -1,8 +1,8 @@
-"""Example mutations: GraphiQL opens with them, and the sandbox runs and shows them."""
+"""Example operations: GraphiQL opens with them, and the sandbox runs and shows the mutations."""
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from campaign_gateway.connectors.contract import Connector
@@ -29,6 +29,35 @@ mutation CopyAt{title}($idempotencyKey: String!) {{
 """
 
 
+ACCOUNTS = """\
+query Accounts {
+  accounts { name provider capabilities }
+}
+"""
+LIST = """\
+query ListCopies {
+  duplications(first: 10) {
+    edges { node { id status account sourceCampaignId requestedName campaign { id name } } }
+    pageInfo { hasNextPage endCursor }
+  }
+}
+"""
+WAIT = """\
+# The id is `duplication { id }` of a copy.
+query WaitForCopy($id: ID!) {
+  duplication(id: $id, waitSeconds: 20) {
+    status
+    evidence
+    campaign { id name status }
+    error { code message retry }
+  }
+}
+"""
+
+# GraphiQL's first tabs. The others follow in the order of the configuration.
+BEST_KNOWN = ("mailchimp", "hubspot", "meta", "klaviyo", "sendgrid", "braze")
+
+
 def mutation(connector: type[Connector[Any]], account: str) -> str:
     return MUTATION.format(
         title=connector.title.replace(" ", ""),
@@ -43,17 +72,27 @@ def new_key_variables() -> dict[str, str]:
 
 
 def tabs(
-    connectors: Mapping[str, type[Connector[Any]]], notes: Mapping[str, Iterable[str]]
+    connectors: Mapping[str, type[Connector[Any]]],
+    outcomes: Mapping[str, Mapping[str, str]],
 ) -> list[dict[str, object]]:
-    """Return one GraphiQL tab per provider, for its first account. Notes become comments in it."""
+    """Return GraphiQL's tabs: one copy per provider, for its first account, and the queries.
+
+    `outcomes` has, for each provider, what happens with which id of a source.
+    """
     first: dict[str, tuple[str, type[Connector[Any]]]] = {}
     for account, connector in connectors.items():
         first.setdefault(connector.provider, (account, connector))
-    return [
+    known = [provider for provider in BEST_KNOWN if provider in first]
+    tabs: list[dict[str, object]] = [
         {
-            "query": mutation(connector, account)
-            + "".join(f"# {note}\n" for note in notes.get(provider, ())),
+            "query": mutation(connector, account),
             "variables": new_key_variables(),
+            "provider": provider,
+            "outcomes": dict(outcomes.get(provider, {})),
         }
-        for provider, (account, connector) in first.items()
+        for provider in [*known, *(other for other in first if other not in known)]
+        for account, connector in [first[provider]]
     ]
+    queries = {ACCOUNTS: {}, LIST: {}, WAIT: {"id": ""}}
+    tabs += ({"query": query, "variables": values} for query, values in queries.items())
+    return tabs

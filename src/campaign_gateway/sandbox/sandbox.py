@@ -6,8 +6,8 @@ import json
 import shlex
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -18,14 +18,18 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from campaign_gateway.api import examples
-from campaign_gateway.app import create_app
+from campaign_gateway.app import SandboxPages, create_app
 from campaign_gateway.connectors.registry import CONNECTORS
 from campaign_gateway.sandbox.emulation import serving
+from campaign_gateway.sandbox.home import home_page
 from campaign_gateway.settings import Settings, parse_settings
-from campaign_gateway.web.server.server import Server, create_server, listen
+from campaign_gateway.web.server.server import CannotListen, Server, create_server, listen
 
 # Short, so that a frontend soon shows the error of a provider that hangs.
 TIMEOUT_SECONDS = 5
+
+# From the requested one on, until one is free.
+PORTS_TRIED = 20
 
 LOOPBACK_ORIGINS = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 
@@ -59,7 +63,7 @@ async def run_sandbox(host: str, port: int, ledger: Path | None) -> None:
 async def sandbox(host: str, port: int, ledger: Path | None) -> AsyncIterator[Sandbox]:
     """Run a sandbox, without a demonstration. Raises `CannotListen` and `LedgerUnavailable`."""
     async with AsyncExitStack() as stack:
-        listener = stack.enter_context(listen(host, port))
+        listener = stack.enter_context(_listen_near(host, port))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="campaign-gateway-"))
         modules = {provider: _emulator_module(provider) for provider in CONNECTORS}
         # One server for all, because each takes a moment to stop.
@@ -69,8 +73,12 @@ async def sandbox(host: str, port: int, ledger: Path | None) -> AsyncIterator[Sa
         emulators_url = await stack.enter_async_context(serving(Starlette(routes=mounts)))
         emulators = {provider: f"{emulators_url}/{provider}" for provider in modules}
         settings = _settings(modules, emulators, ledger or Path(folder) / "ledger.db")
-        notes = {provider: list(_notes(module)) for provider, module in modules.items()}
-        app = await create_app(settings, cors_origin_regex=LOOPBACK_ORIGINS, notes=notes)
+        outcomes = {
+            provider: {str(source): text for source, text in module.OUTCOMES.items()}
+            for provider, module in modules.items()
+        }
+        pages = SandboxPages(outcomes, lambda gateway: home_page(gateway, emulators, outcomes))
+        app = await create_app(settings, cors_origin_regex=LOOPBACK_ORIGINS, sandbox=pages)
         server = create_server(app, [host])
         stopped = asyncio.create_task(server.serve(sockets=[listener]))
         try:
@@ -80,6 +88,17 @@ async def sandbox(host: str, port: int, ledger: Path | None) -> AsyncIterator[Sa
         finally:
             server.should_exit = True
             await stopped
+
+
+def _listen_near(host: str, port: int) -> socket.socket:
+    """Reserve the port, or the next one that is free. Raises `CannotListen`."""
+    for candidate in range(port, min(port + PORTS_TRIED, 65536)):
+        with suppress(CannotListen):
+            listening = listen(host, candidate)
+            if candidate != port:
+                print(f"Port {port} is in use, so the sandbox uses port {candidate}.", flush=True)
+            return listening
+    return listen(host, port)
 
 
 def _url_of(listener: socket.socket) -> str:
@@ -111,12 +130,6 @@ def _settings(
     return parse_settings({"ledger": {"url": f"sqlite:///{ledger}"}, "accounts": accounts}, {})
 
 
-def _notes(emulator: ModuleType) -> Iterator[str]:
-    yield "In the sandbox, the campaignId decides what happens. If you change it, also set a new"
-    yield "idempotencyKey, below in Variables:"
-    yield from (f"  {number}: {outcome}" for number, outcome in emulator.OUTCOMES.items())
-
-
 async def _demonstrate(running: Sandbox) -> None:
     """Duplicate a campaign with each account, as a client would, and print what to try next."""
     gateway, accounts = running.url, running.settings.accounts
@@ -126,7 +139,8 @@ async def _demonstrate(running: Sandbox) -> None:
             name: await _execute(client, _body(running.settings, name)) for name in accounts
         }
         _print_table(running.settings, payloads)
-        print(f"\nGraphiQL            {gateway}/graphiql")
+        print(f"\nSandbox             {gateway}/")
+        print(f"GraphiQL            {gateway}/graphiql")
         print(f"GraphQL             {gateway}/graphql")
         for provider, url in running.emulators.items():
             print(f"{f'copies at {provider}':<19} {url}/_emulator/copies")

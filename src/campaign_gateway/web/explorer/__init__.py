@@ -1,7 +1,7 @@
 """Serves the GraphiQL page, its assets and its examples from the gateway itself."""
 
 import mimetypes
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from starlette.requests import Request
@@ -59,9 +59,12 @@ def page_paths(bundle: Path = _BUNDLE) -> frozenset[str]:
 
 
 def explorer_routes(
-    examples: Callable[[Request], list[dict[str, object]]], bundle: Path = _BUNDLE
+    examples: Callable[[Request], Mapping[str, object]], bundle: Path = _BUNDLE
 ) -> list[BaseRoute]:
-    """Return the page's routes. `examples` is called on every page load, so keys are always new."""
+    """Return the page's routes. `examples` is called on every page load, so keys are always new.
+
+    It returns `tabs`, each with a query and its variables, and `isSandbox`.
+    """
     index = bundle / "index.html"
     built = index.exists()
     page = index.read_text(encoding="utf-8") if built else _NOT_BUILT
@@ -71,8 +74,7 @@ def explorer_routes(
         return HTMLResponse(page, status, headers={**_HEADERS, "cache-control": "no-cache"})
 
     async def serve_examples(request: Request) -> Response:
-        content = {"tabs": examples(request)}
-        return JSONResponse(content, headers={**_HEADERS, "cache-control": "no-store"})
+        return JSONResponse(examples(request), headers={**_HEADERS, "cache-control": "no-store"})
 
     routes: list[BaseRoute] = [
         Route("/graphiql", serve_page),

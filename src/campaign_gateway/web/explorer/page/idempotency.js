@@ -1,0 +1,60 @@
+// Decides which idempotency key a run sends: a new one after a known result, the same one for a retry.
+const NAME = 'idempotencyKey';
+const FINAL = new Set(['CREATED', 'ACCEPTED', 'REJECTED']);
+// With these the gateway itself says that this key makes no copy any more.
+const NEXT_KEY = new Set(['NEW_KEY', 'NO']);
+
+const finished = new Set();
+const listeners = new Set();
+let isKept = false;
+
+function changed() {
+  listeners.forEach((listener) => listener());
+}
+
+export function subscribe(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+export const keyIsKept = () => isKept;
+
+export function keepKey(kept) {
+  isKept = kept;
+  changed();
+}
+
+/** Whether the gateway has given a result for the key, so that another run with it makes no copy. */
+export const isFinished = (key) => finished.has(key);
+
+/** Returns the variables that the next run sends: the same object if their key stays. */
+export function variablesOfRun(variables) {
+  const key = variables?.[NAME];
+  if (isKept || !finished.has(key)) {
+    return variables;
+  }
+  return { ...variables, [NAME]: newKey() };
+}
+
+/** Without a response, or without a known result, the key stays: a new one could make a second copy. */
+export function noteResult(variables, data) {
+  const key = variables?.[NAME];
+  const payloads = Object.values(data ?? {}).filter((value) => value?.status);
+  if (key && payloads.some((payload) => isFinal(payload))) {
+    finished.add(key);
+    changed();
+  }
+}
+
+function isFinal({ status, userErrors }) {
+  return FINAL.has(status) || (userErrors ?? []).some(({ retry }) => NEXT_KEY.has(retry));
+}
+
+// crypto.randomUUID exists only on https and on loopback.
+function newKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+}
