@@ -235,6 +235,7 @@ def test_run_after_an_unknown_result_sends_the_same_key(page: Page, sandbox_url:
     page.locator("#outcome").select_option("cut-before-copy")
     first = execute(page)
     assert payload_of(first)["status"] == "UNKNOWN"
+    expect(page.locator("#key-choice")).to_contain_text("the next run sends it again")
     assert sent_variables(execute(page)) == sent_variables(first)
 
 

@@ -1,7 +1,7 @@
 // The line above the editor: where a run goes, which key it sends, and what the sandbox should do.
 import { useGraphiQL, useGraphiQLActions, useOperationsEditorState, useVariablesEditorState } from '@graphiql/react';
 import { createElement as element, useEffect, useSyncExternalStore } from 'react';
-import { isFinished, keepKey, keyIsKept, subscribe } from './idempotency.js';
+import { keepKey, keyIsKept, nextRun, subscribe } from './idempotency.js';
 import { useOneOfMarks } from './one-of.js';
 import { sourceIn, withSource } from './source.js';
 
@@ -85,14 +85,14 @@ function Outcomes({ example, operation, setOperation }) {
 function KeyChoice({ variables }) {
   const isKept = useSyncExternalStore(subscribe, keyIsKept);
   const key = /"idempotencyKey"\s*:\s*"([^"]*)"/.exec(variables)?.[1];
-  const isUsed = useSyncExternalStore(subscribe, () => isFinished(key));
+  const words = useSyncExternalStore(subscribe, () => nextRun(key));
   if (key === undefined) {
     return null;
   }
   return element(
     'fieldset',
     { id: 'key-choice' },
-    element('span', null, isUsed && !isKept ? 'The next run gets a new key' : 'The next run sends this key'),
+    element('span', null, words),
     choice('new', 'New key for each copy', !isKept, () => keepKey(false)),
     choice('keep', 'Keep the key, to retry', isKept, () => keepKey(true)),
   );

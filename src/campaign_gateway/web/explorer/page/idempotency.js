@@ -4,6 +4,7 @@ const FINAL = new Set(['CREATED', 'ACCEPTED', 'REJECTED']);
 // With these the gateway itself says that this key makes no copy any more.
 const NEXT_KEY = new Set(['NEW_KEY', 'NO']);
 
+const sent = new Set();
 const finished = new Set();
 const listeners = new Set();
 let isKept = false;
@@ -24,16 +25,22 @@ export function keepKey(kept) {
   changed();
 }
 
-/** Whether the gateway has given a result for the key, so that another run with it makes no copy. */
-export const isFinished = (key) => finished.has(key);
+/** What the next run with this key does, for the person. */
+export function nextRun(key) {
+  if (finished.has(key)) {
+    return isKept ? 'The next run repeats this key' : 'The next run gets a new key';
+  }
+  return sent.has(key)
+    ? 'This key has no known result: the next run sends it again'
+    : 'The next run sends this key';
+}
 
 /** Returns the variables that the next run sends: the same object if their key stays. */
 export function variablesOfRun(variables) {
   const key = variables?.[NAME];
-  if (isKept || !finished.has(key)) {
-    return variables;
-  }
-  return { ...variables, [NAME]: newKey() };
+  const next = isKept || !finished.has(key) ? variables : { ...variables, [NAME]: newKey() };
+  sent.add(next?.[NAME]);
+  return next;
 }
 
 /** Without a response, or without a known result, the key stays: a new one could make a second copy. */
@@ -42,8 +49,8 @@ export function noteResult(variables, data) {
   const payloads = Object.values(data ?? {}).filter((value) => value?.status);
   if (key && payloads.some((payload) => isFinal(payload))) {
     finished.add(key);
-    changed();
   }
+  changed();
 }
 
 function isFinal({ status, userErrors }) {
