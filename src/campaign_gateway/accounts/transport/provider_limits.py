@@ -35,18 +35,21 @@ class ProviderLimit:
     seconds: float | None
 
 
+NO_LIMIT = ProviderLimit(is_reached=False, remaining=None, seconds=None)
+
+
 def parse_limit(status: int, headers: Mapping[str, str]) -> ProviderLimit:
     """Return what the headers say. Their names are in lower case."""
+    # A server that is overloaded may send 503 without knowing for how long.
+    is_reached = status == 429 or (status == 503 and "retry-after" in headers)
+    remaining = _number(headers, REMAINING)
+    if not is_reached and remaining is None:
+        return NO_LIMIT
     seconds: float | None = parse_retry_after(headers, _provider_time(headers))
     interval = _number(headers, INTERVAL)
     if seconds is None and interval is not None:
         seconds = interval / 1000
-    return ProviderLimit(
-        # A server that is overloaded may send 503 without knowing for how long.
-        is_reached=status == 429 or (status == 503 and "retry-after" in headers),
-        remaining=_number(headers, REMAINING),
-        seconds=seconds,
-    )
+    return ProviderLimit(is_reached, remaining, seconds)
 
 
 def _number(headers: Mapping[str, str], ending: str) -> int | None:
