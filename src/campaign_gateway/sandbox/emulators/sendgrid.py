@@ -10,7 +10,6 @@ copy is a draft; the order of a search, and that it heeds the case; the format o
 
 import base64
 import binascii
-import time
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -204,13 +203,7 @@ class Sendgrid:
         return emulation.Refusal(self._response(status, {"errors": [error]}))
 
     def _response(self, status: int, content: dict[str, Any]) -> Response:
-        remaining = 0 if status == 429 else self.window.remaining()
-        headers = {
-            "X-RateLimit-Limit": str(self.window.limit),
-            "X-RateLimit-Remaining": str(remaining),
-            "X-RateLimit-Reset": str(round(time.time() + self.window.resets_in())),
-        }
-        return JSONResponse(content, status, headers)
+        return JSONResponse(content, status, self.window.limit_headers(status))
 
 
 def _mistake_in(body: object, field_names: set[str]) -> dict[str, Any] | None:
