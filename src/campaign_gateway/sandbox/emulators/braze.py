@@ -245,14 +245,18 @@ def _details_of(campaign: dict[str, Any]) -> dict[str, Any]:
         variants = [{"name": "Variant 1", "id": "variant-1", "first_step_ids": ["step-1"]}]
         return {
             **common,
-            **{"first_entry": None, "last_entry": None, "variants": variants},
+            "first_entry": None,
+            "last_entry": None,
+            "variants": variants,
             "steps": [{"name": "Welcome", "type": "message", "id": "step-1", "next_paths": []}],
         }
     return {
         **common,
         "enabled": not campaign["draft"],
         "has_post_launch_draft": False,
-        **{"first_sent": None, "last_sent": None, "teams": []},
+        "first_sent": None,
+        "last_sent": None,
+        "teams": [],
         "messages": {"variation-1": {"channel": "email", "name": "Variation 1"}},
         "conversion_behaviors": [],
     }
