@@ -14,10 +14,14 @@ from campaign_gateway.accounts.transport.rate_limit import Permit
 from campaign_gateway.accounts.transport.worker import run_parser
 from campaign_gateway.connectors.contract import (
     ListsCampaigns,
+    LostCopy,
+    NamesCopies,
+    NarrowsSearches,
     ProviderResponse,
     ReadsCampaigns,
     UnexpectedResponse,
     copy_search_key,
+    is_named_by_provider,
 )
 from campaign_gateway.duplication.campaign_reads import look_up, parse_page
 from campaign_gateway.duplication.intents import CopyCall, recorded_call
@@ -36,6 +40,13 @@ CALLS_A_CHECK = PAGES_A_SEARCH + 1
 EARLIEST_COPY = timedelta(seconds=-5)
 LATEST_COPY = timedelta(hours=24)
 
+# The name that a provider chooses is also that of a copy that a person makes of the same campaign.
+# So such a copy must be from the time of the call. The gateway's calls end earlier.
+LATEST_UNNAMED_COPY = timedelta(minutes=10)
+
+# How much earlier than the request the provider's list begins, for clocks that differ.
+LIST_MARGIN = timedelta(hours=1)
+
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
@@ -48,7 +59,8 @@ class SearchResult:
 def can_search(account: Account, intent: Intent) -> bool:
     """Return whether the provider has a list in which the copy can be recognised."""
     search_key = copy_search_key(account.connector)
-    return search_key == "source" or (search_key == "name" and intent.requested_name is not None)
+    is_named = intent.requested_name is not None or is_named_by_provider(account.connector, None)
+    return search_key == "source" or (search_key == "name" and is_named)
 
 
 async def find_copy(
@@ -61,9 +73,13 @@ async def find_copy(
     if not can_search(account, duplication.intent):
         return SearchResult()
     call = recorded_call(account, duplication)
-    listed = await search_copies(call, permit, ledger.now)
+    signs = await _signs_of_copy(call, permit)
+    if signs is None:
+        return SearchResult()
+    since = duplication.requested_at - LIST_MARGIN
+    listed = await search_copies(call, permit, ledger.now, signs, since)
     matches = [
-        _Match(campaign, listed.clock_offset, ledger.now())
+        _Match(campaign, signs, listed.clock_offset, ledger.now())
         for entry in listed.campaigns
         if not is_same_id(entry.id, duplication.intent.source_campaign_id)
         and (campaign := await with_creation_time(call, permit, entry))
@@ -82,6 +98,55 @@ async def find_copy(
 
 
 @dataclass(frozen=True, slots=True)
+class CopySigns:
+    """By what the copies of `source_id` are recognised.
+
+    `source_name` is None unless the provider names the copy after its source.
+    """
+
+    connector: object
+    source_id: str
+    source_name: str | None = None
+
+    def fit(self, campaign: Campaign, intent: Intent) -> bool:
+        """Compare the source id if the provider reports it, otherwise the name."""
+        if campaign.copied_from is not None:
+            return campaign.copied_from == intent.source_campaign_id
+        if not is_named_by_provider(self.connector, intent.requested_name):
+            name = intent.requested_name
+            return name is not None and has_name(campaign, name)
+        if intent.source_campaign_id != self.source_id:
+            # Its source may have the same name as this one's.
+            return True
+        assert isinstance(self.connector, NamesCopies)
+        return (
+            campaign.name is not None
+            and self.source_name is not None
+            and self.connector.is_name_of_copy(campaign.name.strip(), self.source_name.strip())
+        )
+
+    def latest_copy(self, campaign: Campaign, intent: Intent) -> timedelta:
+        """Return how long after the request the copy can have been created."""
+        has_source = campaign.copied_from is not None
+        is_unnamed = is_named_by_provider(self.connector, intent.requested_name)
+        return LATEST_UNNAMED_COPY if is_unnamed and not has_source else LATEST_COPY
+
+
+async def _signs_of_copy(call: CopyCall, permit: Permit) -> CopySigns | None:
+    """Read the source's name if the search needs it. Return None if there is no such name.
+
+    Raises `NoResponse`, `UnexpectedResponse` and `Refused`.
+    """
+    connector, source_id = call.account.connector, call.intent.source_campaign_id
+    if not is_named_by_provider(connector, call.intent.requested_name):
+        return CopySigns(connector, source_id)
+    source = await look_up(call.account, permit, source_id, call.copy_input)
+    if source is None or source.name is None:
+        return None
+    return CopySigns(connector, source_id, source.name)
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """The campaigns that match a copy. `is_complete`: the provider's list was read to its end.
 
@@ -93,8 +158,14 @@ class Listed:
     clock_offset: timedelta
 
 
-async def search_copies(call: CopyCall, permit: Permit, now: Callable[[], datetime]) -> Listed:
-    """Search the provider's list for campaigns that match the copy.
+async def search_copies(
+    call: CopyCall,
+    permit: Permit,
+    now: Callable[[], datetime],
+    signs: CopySigns,
+    since: datetime | None = None,
+) -> Listed:
+    """Search the provider's list for campaigns that match the copy, if possible only `since`.
 
     `now` is the clock with which the provider's clock is compared. Raises `NoResponse`,
     `UnexpectedResponse` and `Refused`.
@@ -105,10 +176,14 @@ async def search_copies(call: CopyCall, permit: Permit, now: Callable[[], dateti
     campaigns: list[Campaign] = []
     cursor: str | None = None
     clock_offset = timedelta(0)
-    is_match = partial(matches_copy, intent=call.intent)
+    is_match = partial(signs.fit, intent=call.intent)
+    lost = since and LostCopy(signs.source_name or call.intent.requested_name, since)
     for _ in range(PAGES_A_SEARCH):
         asked_at = now()
-        request = connector.build_search(call.copy_input, cursor)
+        if lost is not None and isinstance(connector, NarrowsSearches):
+            request = connector.build_copy_search(call.copy_input, cursor, lost)
+        else:
+            request = connector.build_search(call.copy_input, cursor)
         response = await transport.send_idempotent(request, permit, ProviderCall.SEARCH)
         clock_offset = _clock_offset(response, asked_at)
         page = await run_parser(response, parse_page, connector, response, cursor, is_match)
@@ -117,13 +192,6 @@ async def search_copies(call: CopyCall, permit: Permit, now: Callable[[], dateti
         if cursor is None:
             break
     return Listed(campaigns, is_complete=cursor is None, clock_offset=clock_offset)
-
-
-def matches_copy(campaign: Campaign, intent: Intent) -> bool:
-    """Compare the source id if the provider reports it, otherwise the name."""
-    if campaign.copied_from is not None:
-        return campaign.copied_from == intent.source_campaign_id
-    return intent.requested_name is not None and has_name(campaign, intent.requested_name)
 
 
 def has_name(campaign: Campaign, name: str) -> bool:
@@ -171,6 +239,7 @@ class _Match:
     """
 
     campaign: Campaign
+    signs: CopySigns
     clock_offset: timedelta
     read_at: datetime
 
@@ -179,12 +248,13 @@ class _Match:
 
         Without creation times: whether it did not exist before the call.
         """
-        if not matches_copy(self.campaign, duplication.intent):
+        if not self.signs.fit(self.campaign, duplication.intent):
             return False
         requested_at, preexisting_ids = duplication.requested_at, duplication.preexisting_ids
         if self.campaign.created_at is not None:
             created_after = self.campaign.created_at - self.clock_offset - requested_at
-            return EARLIEST_COPY <= created_after <= LATEST_COPY
+            latest = self.signs.latest_copy(self.campaign, duplication.intent)
+            return EARLIEST_COPY <= created_after <= latest
         if preexisting_ids is None or self.read_at - requested_at > LATEST_COPY:
             return False
         return self.campaign.id not in preexisting_ids

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Literal, Self, final, get_args
 
@@ -74,6 +75,9 @@ CANVASES = _Calls("/canvas", "canvas_id", "canvases")
 
 PAGE_SIZE = 100
 
+# The documents do not say in which zone the filter's time is, so it is early enough for any.
+ANY_ZONE = timedelta(days=1)
+
 LISTED = parsing.CampaignFields(tags="tags", updated_at="last_edited")
 DETAILED = parsing.CampaignFields(
     # Braze returns flags in place of a status.
@@ -128,6 +132,7 @@ class BrazeAccount(AccountSettings):
 class BrazeConnector(
     contract.Connector[BrazeCampaignInput],
     contract.ListsCampaigns[BrazeCampaignInput],
+    contract.NarrowsSearches[BrazeCampaignInput],
     contract.ReadsCampaigns[BrazeCampaignInput],
     contract.ShowsAccess,
 ):
@@ -180,9 +185,15 @@ class BrazeConnector(
     def build_search(
         self, copy_input: BrazeCampaignInput | None, cursor: str | None
     ) -> ProviderRequest:
-        query = {"page": cursor or "0", "include_archived": "true", "sort_direction": "desc"}
-        path = f"{_calls_of(copy_input).path}/list"
-        return self._request("GET", building.with_query(path, query))
+        return self._request("GET", building.with_query(*_list_of(copy_input, cursor)))
+
+    def build_copy_search(
+        self, copy_input: BrazeCampaignInput, cursor: str | None, lost: contract.LostCopy
+    ) -> ProviderRequest:
+        path, query = _list_of(copy_input, cursor)
+        edited_after = (lost.since - ANY_ZONE).strftime("%Y-%m-%dT%H:%M:%S")
+        fields = {**query, "last_edit.time[gt]": edited_after}
+        return self._request("GET", building.with_query(path, fields))
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         body = parsing.expect_object(response)
@@ -261,6 +272,14 @@ class BrazeConnector(
 def _calls_of(copy_input: BrazeCampaignInput | None) -> _Calls:
     is_canvas = copy_input is not None and copy_input.kind == BrazeCampaignKind.CANVAS
     return CANVASES if is_canvas else CAMPAIGNS
+
+
+def _list_of(
+    copy_input: BrazeCampaignInput | None, cursor: str | None
+) -> tuple[str, dict[str, str]]:
+    """Return the path of a list, and its query."""
+    query = {"page": cursor or "0", "include_archived": "true", "sort_direction": "desc"}
+    return f"{_calls_of(copy_input).path}/list", query
 
 
 def _trace_id(response: ProviderResponse) -> str | None:

@@ -1,5 +1,6 @@
 """Translates the copy of a campaign to Klaviyo's REST API and back."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, final
@@ -87,6 +88,8 @@ class KlaviyoAccount(AccountSettings):
 class KlaviyoConnector(
     contract.Connector[KlaviyoCampaignInput],
     contract.ListsCampaigns[KlaviyoCampaignInput],
+    contract.NarrowsSearches[KlaviyoCampaignInput],
+    contract.NamesCopies,
     contract.ReadsCampaigns[KlaviyoCampaignInput],
     contract.ShowsAccess,
 ):
@@ -124,12 +127,21 @@ class KlaviyoConnector(
 
     def build_search(self, copy_input: object, cursor: str | None) -> ProviderRequest:
         """The 100 newest campaigns: Klaviyo's largest page, and its default."""
-        page = {"page[cursor]": cursor}
-        if not self.account.has_definitions:
-            # Klaviyo lists one channel at a time, and the input does not have the copy's channel.
-            page = {"filter": f"equals(messages.channel,'{cursor or FIRST_CHANNEL}')"}
-        query = {"sort": "-created_at", **page}
-        return self._request("GET", building.with_query("/api/campaigns", query))
+        return self._list([], cursor)
+
+    def build_copy_search(
+        self, copy_input: object, cursor: str | None, lost: contract.LostCopy
+    ) -> ProviderRequest:
+        filters = [f"greater-or-equal(created_at,{lost.since.strftime('%Y-%m-%dT%H:%M:%SZ')})"]
+        # No document says how to write a quote inside a text, so only a part without one is sent.
+        part = max(re.split(r"[\"'\\]", lost.name_part or ""), key=len).strip()
+        if part:
+            filters.append(f"contains(name,'{part}')")
+        return self._list(filters, cursor)
+
+    def is_name_of_copy(self, name: str, source_name: str) -> bool:
+        """Source: `create_campaign_clone` of revision 2026-10-15. Older ones document no name."""
+        return self.account.has_definitions and name == f"Copy of {source_name}"
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         body = parsing.expect_object(response)
@@ -163,6 +175,16 @@ class KlaviyoConnector(
             contract.Permission("campaigns:read", checking.grant(reads, 0)),
             contract.Permission("campaigns:write"),
         )
+
+    def _list(self, filters: list[str], cursor: str | None) -> ProviderRequest:
+        page = {"page[cursor]": cursor}
+        if not self.account.has_definitions:
+            # Klaviyo lists one channel at a time, and the input does not have the copy's channel.
+            filters = [f"equals(messages.channel,'{cursor or FIRST_CHANNEL}')", *filters]
+            page = {}
+        all_of = f"and({','.join(filters)})" if len(filters) > 1 else None
+        query = {"sort": "-created_at", "filter": all_of or next(iter(filters), None), **page}
+        return self._request("GET", building.with_query("/api/campaigns", query))
 
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
         url = self.account.base_url + path

@@ -98,6 +98,8 @@ class MailchimpConnector(
     contract.Connector[MailchimpCampaignInput],
     contract.RenamesCopies[MailchimpCampaignInput],
     contract.ListsCampaigns[MailchimpCampaignInput],
+    contract.NarrowsSearches[MailchimpCampaignInput],
+    contract.NamesCopies,
     contract.ReadsCampaigns[MailchimpCampaignInput],
     contract.ShowsAccess,
 ):
@@ -150,14 +152,18 @@ class MailchimpConnector(
         return None if is_renamed else self._failure(response)
 
     def build_search(self, copy_input: object, cursor: str | None) -> ProviderRequest:
-        query = {
-            "fields": ",".join([*(f"campaigns.{field}" for field in READ_FIELDS), "total_items"]),
-            "count": PAGE_SIZE,
-            "offset": cursor or "0",
-            "sort_field": "create_time",
-            "sort_dir": "DESC",
-        }
-        return self._request("GET", building.with_query("/campaigns", query, safe=","))
+        return self._list({"sort_dir": "DESC"}, cursor)
+
+    def build_copy_search(
+        self, copy_input: object, cursor: str | None, lost: contract.LostCopy
+    ) -> ProviderRequest:
+        # Oldest first, so that campaigns that are made later do not move the copy to another page.
+        since = lost.since.isoformat(timespec="seconds")
+        return self._list({"sort_dir": "ASC", "since_create_time": since}, cursor)
+
+    def is_name_of_copy(self, name: str, source_name: str) -> bool:
+        """Users of Mailchimp have shown such titles. No document describes them."""
+        return re.fullmatch(rf"{re.escape(source_name)} \(copy [0-9]+\)", name) is not None
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         body = parsing.expect_object(response)
@@ -187,6 +193,16 @@ class MailchimpConnector(
 
     def parse_check(self, responses: Sequence[ProviderResponse]) -> contract.Access:
         return checking.access(checking.failures(responses, [_expect_health], self._failure))
+
+    def _list(self, criteria: dict[str, str], cursor: str | None) -> ProviderRequest:
+        query = {
+            "fields": ",".join([*(f"campaigns.{field}" for field in READ_FIELDS), "total_items"]),
+            "count": PAGE_SIZE,
+            "offset": cursor or "0",
+            "sort_field": "create_time",
+            **criteria,
+        }
+        return self._request("GET", building.with_query("/campaigns", query, safe=","))
 
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
         url = f"{self.account.root}/3.0{path}"

@@ -34,6 +34,7 @@ class OmnisendCampaignInput:
 
 
 PAGE_SIZE = 250
+MAX_SEARCH_LENGTH = 200
 MAX_NAME_LENGTH = 250
 
 FIELDS = parsing.CampaignFields(
@@ -72,6 +73,8 @@ class OmnisendConnector(
     contract.Connector[OmnisendCampaignInput],
     contract.RenamesCopies[OmnisendCampaignInput],
     contract.ListsCampaigns[OmnisendCampaignInput],
+    contract.NarrowsSearches[OmnisendCampaignInput],
+    contract.NamesCopies,
     contract.ReadsCampaigns[OmnisendCampaignInput],
     contract.ShowsAccess,
 ):
@@ -111,9 +114,20 @@ class OmnisendConnector(
         return None if is_renamed else self._failure(response)
 
     def build_search(self, copy_input: object, cursor: str | None) -> ProviderRequest:
-        # Omnisend rejects a cursor without the parameters of the page that returned it.
-        page = {"limit": PAGE_SIZE, "sort": "createdAt", "direction": "desc", "after": cursor}
-        return self._request("GET", building.with_query("", page))
+        return self._request("GET", building.with_query("", _page(cursor)))
+
+    def build_copy_search(
+        self, copy_input: object, cursor: str | None, lost: contract.LostCopy
+    ) -> ProviderRequest:
+        filters = {
+            "nameContains": lost.name_part and lost.name_part.strip()[:MAX_SEARCH_LENGTH].strip(),
+            "createdAtFrom": lost.since.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        return self._request("GET", building.with_query("", {**_page(cursor), **filters}))
+
+    def is_name_of_copy(self, name: str, source_name: str) -> bool:
+        """Source: `POST /campaigns/{id}/copy` of Omnisend's OpenAPI description."""
+        return name == f"Copy of: {source_name}"
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         body = parsing.expect_object(response)
@@ -172,3 +186,8 @@ class OmnisendConnector(
             retry_after=parsing.integer(body, "retryAfter"),
             trace_id=parsing.text(body, "instance"),
         )
+
+
+def _page(cursor: str | None) -> dict[str, object | None]:
+    # Omnisend rejects a cursor without the parameters of the page that returned it.
+    return {"limit": PAGE_SIZE, "sort": "createdAt", "direction": "desc", "after": cursor}

@@ -26,6 +26,7 @@ class SendgridCampaignInput:
 PATH = "/v3/marketing/singlesends"
 PAGE_SIZE = 100
 MAX_NAME_LENGTH = 100
+DEFAULT_PREFIX = "Copy of "
 
 READ_SCOPE = "marketing.read"
 
@@ -58,6 +59,8 @@ class SendgridAccount(AccountSettings):
 class SendgridConnector(
     contract.Connector[SendgridCampaignInput],
     contract.ListsCampaigns[SendgridCampaignInput],
+    contract.NarrowsSearches[SendgridCampaignInput],
+    contract.NamesCopies,
     contract.ReadsCampaigns[SendgridCampaignInput],
     contract.ShowsAccess,
 ):
@@ -93,11 +96,18 @@ class SendgridConnector(
     def build_search(
         self, copy_input: SendgridCampaignInput, cursor: str | None
     ) -> ProviderRequest:
-        # The list of all Single Sends has no documented order. The search finds every name that
-        # contains the text; without blanks around it also a name that SendGrid has trimmed.
-        fields = {"name": copy_input.name.strip() if copy_input.name else None}
-        path = building.with_query(f"{PATH}/search", {"page_size": PAGE_SIZE, "page_token": cursor})
-        return self._request("POST", path, building.json_body(fields))
+        return self._search(copy_input.name, cursor)
+
+    def build_copy_search(
+        self, copy_input: object, cursor: str | None, lost: contract.LostCopy
+    ) -> ProviderRequest:
+        # A name that SendGrid has chosen does not have more of the source's name.
+        longest = MAX_NAME_LENGTH - len(DEFAULT_PREFIX)
+        return self._search(lost.name_part and lost.name_part.strip()[:longest], cursor)
+
+    def is_name_of_copy(self, name: str, source_name: str) -> bool:
+        """Source: `DuplicateSingleSend` of SendGrid's OpenAPI description."""
+        return name == f"{DEFAULT_PREFIX}{source_name}"[:MAX_NAME_LENGTH].strip()
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         body = parsing.expect_object(response)
@@ -137,6 +147,13 @@ class SendgridConnector(
             contract.Permission(READ_SCOPE, grant),
             contract.Permission("full access to Marketing"),
         )
+
+    def _search(self, name_part: str | None, cursor: str | None) -> ProviderRequest:
+        # The list of all Single Sends has no documented order. The search finds every name that
+        # contains the text; without blanks around it also a name that SendGrid has trimmed.
+        fields = {"name": name_part.strip() if name_part else None}
+        path = building.with_query(f"{PATH}/search", {"page_size": PAGE_SIZE, "page_token": cursor})
+        return self._request("POST", path, building.json_body(fields))
 
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
         headers = {"authorization": f"Bearer {self.account.api_key.get_secret_value()}"}

@@ -6,7 +6,8 @@ errors, filtering, API versioning; read 2026-11). A campaign has the format of t
 revision. Invented, because no document says it: all texts of errors, and all codes but `invalid`;
 that an unknown field in a body or a query is rejected, and a body in application/json too; the name
 of an unnamed copy before 2026-10-15; that every date is a revision; the fields of a new copy except
-name, status and times; limits that are never used up. Only the channel's filter is implemented.
+name, status and times; limits that are never used up; that the filter of names heeds the case. Of
+the filters, those by channel, name and earliest creation exist here, without quotes in a name.
 """
 
 import re
@@ -104,6 +105,8 @@ class Klaviyo:
     def __post_init__(self) -> None:
         for source, (name, channel) in SOURCES.items():
             self._add(source, name, channel)
+        for source in emulation.FAULTS:
+            self._add(source, source, "email")
 
     async def clone(self, request: Request) -> Response:
         self.copies.requests += 1
@@ -139,12 +142,9 @@ class Klaviyo:
         query = request.query_params
         if unknown := set(query) - {"filter", "sort", "page[cursor]", "page[size]"}:
             raise _invalid(f"'{min(unknown)}' is not a parameter.", {"parameter": min(unknown)})
-        filter_ = query.get("filter", "")
-        channel = re.fullmatch(
-            r"""equals\(messages\.channel,(['"])(email|sms|mobile_push)\1\)""", filter_
-        )
+        criteria = _criteria_in(query.get("filter", ""))
         # Revisions with definitions have no filter for the channel. Older ones require it.
-        if bool(channel) == _has_definitions(request) or (filter_ and not channel):
+        if criteria is None or ("channel" in criteria) == _has_definitions(request):
             raise _invalid("Invalid filter provided.", {"parameter": "filter"})
         sort = query.get("sort", "created_at")
         if sort not in SORTS or ("scheduled_at" in sort and _has_definitions(request)):
@@ -157,7 +157,10 @@ class Klaviyo:
         campaigns = [
             campaign
             for campaign in self.campaigns.values()
-            if not channel or campaign["channel"] == channel[2]
+            if criteria.get("channel", campaign["channel"]) == campaign["channel"]
+            and criteria.get("name", "") in campaign["name"]
+            and datetime.fromisoformat(campaign["created_at"])
+            >= datetime.fromisoformat(criteria.get("created_at", "1970-01-01T00:00:00Z"))
         ]
         key = sort.removeprefix("-")
         campaigns.sort(key=lambda campaign: str(campaign.get(key)), reverse=sort.startswith("-"))
@@ -212,6 +215,29 @@ def _check_caller(request: Request, scope: str) -> None:
     revision = request.headers.get("revision", "")
     if not re.fullmatch(r"\d{4}-\d{2}-\d{2}(\.pre)?", revision, re.ASCII):
         raise _invalid("A valid revision header is required.", {"parameter": "revision"})
+
+
+FILTERS = {
+    "channel": r"""equals\(messages\.channel,(['"])(?P<channel>email|sms|mobile_push)\1\)""",
+    "name": r"""contains\(name,(['"])(?P<name>[^'"\\]+)\1\)""",
+    # A time has no quotes.
+    "created_at": r"greater-or-equal\(created_at,(?P<created_at>[-:T0-9]{19}(Z|[-+][:0-9]+))\)",
+}
+
+
+def _criteria_in(filter_: str) -> dict[str, str] | None:
+    """Return the value of each filter; None for a filter that is not valid."""
+    whole = re.fullmatch(r"and\((.*)\)", filter_)
+    rest, criteria = (whole[1] if whole else filter_), {}
+    while rest:
+        for name, pattern in FILTERS.items():
+            match = re.match(rf"{pattern}(,|$)", rest)
+            if match and name not in criteria:
+                criteria[name], rest = match[name], rest[match.end() :]
+                break
+        else:
+            return None
+    return criteria if bool(whole) == (len(criteria) > 1) else None
 
 
 def _mistake_in(body: object, name_field: str) -> tuple[str, Mapping[str, str]] | None:

@@ -74,6 +74,8 @@ class Mailchimp:
     def __post_init__(self) -> None:
         for source, status in (SOURCES | NOT_REPLICABLE).items():
             self._add(source, "Spring newsletter", status)
+        for source in emulation.FAULTS:
+            self._add(source, source, "save")
 
     async def replicate(self, request: Request) -> Response:
         self.copies.requests += 1
@@ -138,7 +140,15 @@ class Mailchimp:
             raise _problem(400, "Bad Request", "sort_field is not a field to sort by.")
         if query["sort_dir"] not in {"ASC", "DESC"}:
             raise _problem(400, "Bad Request", "sort_dir is not a direction.")
-        campaigns = list(self.campaigns.values())
+        try:
+            since = datetime.fromisoformat(query.get("since_create_time", "1970-01-01T00:00:00Z"))
+            campaigns = [
+                campaign
+                for campaign in self.campaigns.values()
+                if datetime.fromisoformat(campaign["create_time"]) >= since
+            ]
+        except (ValueError, TypeError):
+            raise _problem(400, "Bad Request", "since_create_time is not a time.") from None
         # In the order of creation. Mailchimp promises an order only for a sorted list.
         if "sort_field" in query and query["sort_dir"] == "DESC":
             campaigns.reverse()

@@ -95,6 +95,8 @@ class Omnisend:
     def __post_init__(self) -> None:
         for source, (name, status) in SOURCES.items():
             self._add(source, name, status)
+        for source in emulation.FAULTS:
+            self._add(source, source, "draft")
 
     async def copy_campaign(self, request: Request) -> Response:
         self.copies.requests += 1

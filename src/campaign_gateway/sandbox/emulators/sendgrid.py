@@ -84,6 +84,8 @@ class Sendgrid:
     def __post_init__(self) -> None:
         for source, name in SOURCES.items():
             self._add(source, name)
+        for source in emulation.FAULTS:
+            self._add(source, source)
 
     async def duplicate(self, request: Request) -> Response:
         self.copies.requests += 1
