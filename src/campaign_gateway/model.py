@@ -123,10 +123,20 @@ class CopyWarning:
 
 
 @dataclass(frozen=True, slots=True)
+class CopiedObject:
+    """An object that was copied together with its campaign. `type` is the provider's word."""
+
+    type: str
+    source_id: str
+    copy_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Campaign:
     """A campaign; None for what the provider has not described.
 
-    `copied_from` is the id of the campaign that it is a copy of.
+    `copied_from` is the id of the campaign that it is a copy of. `copied_objects` are known only
+    from the response to the copying call.
     """
 
     id: str
@@ -138,6 +148,7 @@ class Campaign:
     created_at: datetime | None = None
     updated_at: datetime | None = None
     copied_from: str | None = None
+    copied_objects: tuple[CopiedObject, ...] = ()
 
 
 def is_same_id(one: str, other: str) -> bool:

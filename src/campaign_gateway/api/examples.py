@@ -21,6 +21,7 @@ mutation CopyAt{title}($idempotencyKey: String!) {{
     status
     replayed
     campaign {{ id name status }}
+    copiedObjects {{ type sourceId copyId }}
     warnings {{ code message providerMessage }}
     duplication {{ id status evidence }}
     userErrors {{ code message field retry retryAfterSeconds providerMessage }}

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from datetime import datetime
 from typing import TypeVar
 from urllib.parse import urlencode
 
@@ -129,6 +130,20 @@ def optional_items(
 ) -> list[Checked] | None:
     """Like `require_items`, but returns None for None. Raises `Refused`."""
     return None if items is None else require_items(items, field_name, require)
+
+
+def optional_instant(value: str | None, field_name: str) -> str | None:
+    """Return an ISO 8601 time with its zone, and None for None. Raises `Refused`."""
+    if value is None:
+        return None
+    try:
+        instant = datetime.fromisoformat(value)
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        example = "2027-03-01T09:00:00+01:00"
+        raise invalid_input(field_name, f'{field_name} must be a time with a zone: "{example}".')
+    return instant.isoformat(timespec="seconds")
 
 
 def require_positive(number: int, field_name: str) -> int:

@@ -152,7 +152,7 @@ async def _list_existing(ledger: Ledger, call: CopyCall, permit: Permit) -> tupl
         return None
     try:
         async with asyncio.timeout(LIST_SECONDS):
-            signs = CopySigns(connector, call.intent.source_campaign_id)
+            signs = CopySigns(connector)
             listed = await search_copies(call, permit, ledger.now, signs)
     except (NoResponse, UnexpectedResponse, TimeoutError) as failure:
         search_failed(call.account.health, call.intent.id, failure)

@@ -164,6 +164,7 @@ async def _read(
     if campaign is None:
         # A new copy may not be visible yet.
         return copy, None
+    campaign = replace(campaign, copied_objects=copy.campaign.copied_objects)
     copy = _without(replace(copy, campaign=campaign), WarningCode.DETAILS_UNKNOWN)
     if name is not None and has_name(campaign, name):
         copy = _without(copy, WarningCode.NAME_NOT_APPLIED)

@@ -3,8 +3,8 @@
 The parts come in this order: search the provider's list, filter the candidates, choose the copy.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -44,6 +44,9 @@ LATEST_COPY = timedelta(hours=24)
 # So such a copy must be from the time of the call. The gateway's calls end earlier.
 LATEST_UNNAMED_COPY = timedelta(minutes=10)
 
+# The names of so many sources are read at most, to tell their copies apart.
+SOURCES_A_CHECK = 10
+
 # How much earlier than the request the provider's list begins, for clocks that differ.
 LIST_MARGIN = timedelta(hours=1)
 
@@ -73,8 +76,12 @@ async def find_copy(
     if not can_search(account, duplication.intent):
         return SearchResult()
     call = recorded_call(account, duplication)
-    signs = await _signs_of_copy(call, permit)
-    if signs is None:
+    signs = CopySigns(account.connector)
+    signs = await _with_source_names(signs, call, permit, [duplication.intent])
+    if is_named_by_provider(account.connector, duplication.intent.requested_name) and (
+        duplication.intent.source_campaign_id not in signs.source_names
+    ):
+        # The source does not exist any more.
         return SearchResult()
     since = duplication.requested_at - LIST_MARGIN
     listed = await search_copies(call, permit, ledger.now, signs, since)
@@ -85,9 +92,13 @@ async def find_copy(
         and (campaign := await with_creation_time(call, permit, entry))
     ]
     candidates = [match for match in matches if match.may_be_copy_of(duplication)]
+    if not candidates:
+        return SearchResult()
     # In this order: a duplication that is settled in between is still among the competing ones, or
     # its copy is among the known ones.
     competing = await ledger.competing(duplication)
+    signs = await _with_source_names(signs, call, permit, (other.intent for other in competing))
+    candidates = [replace(candidate, signs=signs) for candidate in candidates]
     ids = [candidate.campaign.id for candidate in candidates]
     known = await ledger.known_copies(duplication.intent.id_namespace, ids)
     free = [candidate for candidate in candidates if candidate.campaign.id not in known]
@@ -99,14 +110,13 @@ async def find_copy(
 
 @dataclass(frozen=True, slots=True)
 class CopySigns:
-    """By what the copies of `source_id` are recognised.
+    """By what the copies at one provider are recognised.
 
-    `source_name` is None unless the provider names the copy after its source.
+    `source_names` has the names of campaigns by their ids, if the provider names copies after them.
     """
 
     connector: object
-    source_id: str
-    source_name: str | None = None
+    source_names: Mapping[str, str] = field(default_factory=dict)
 
     def fit(self, campaign: Campaign, intent: Intent) -> bool:
         """Compare the source id if the provider reports it, otherwise the name."""
@@ -115,35 +125,40 @@ class CopySigns:
         if not is_named_by_provider(self.connector, intent.requested_name):
             name = intent.requested_name
             return name is not None and has_name(campaign, name)
-        if intent.source_campaign_id != self.source_id:
-            # Its source may have the same name as this one's.
+        source_name = self.source_names.get(intent.source_campaign_id)
+        if source_name is None:
+            # Two campaigns may have the same name, so it may be the copy of this one.
             return True
         assert isinstance(self.connector, NamesCopies)
-        return (
-            campaign.name is not None
-            and self.source_name is not None
-            and self.connector.is_name_of_copy(campaign.name.strip(), self.source_name.strip())
-        )
+        name = campaign.name and campaign.name.strip()
+        return bool(name) and self.connector.is_name_of_copy(name or "", source_name.strip())
 
     def latest_copy(self, campaign: Campaign, intent: Intent) -> timedelta:
         """Return how long after the request the copy can have been created."""
-        has_source = campaign.copied_from is not None
         is_unnamed = is_named_by_provider(self.connector, intent.requested_name)
+        has_source = campaign.copied_from is not None
         return LATEST_UNNAMED_COPY if is_unnamed and not has_source else LATEST_COPY
 
 
-async def _signs_of_copy(call: CopyCall, permit: Permit) -> CopySigns | None:
-    """Read the source's name if the search needs it. Return None if there is no such name.
+async def _with_source_names(
+    signs: CopySigns, call: CopyCall, permit: Permit, intents: Iterable[Intent]
+) -> CopySigns:
+    """Read the names of the first sources of these intents, if their copies are named after them.
 
     Raises `NoResponse`, `UnexpectedResponse` and `Refused`.
     """
-    connector, source_id = call.account.connector, call.intent.source_campaign_id
-    if not is_named_by_provider(connector, call.intent.requested_name):
-        return CopySigns(connector, source_id)
-    source = await look_up(call.account, permit, source_id, call.copy_input)
-    if source is None or source.name is None:
-        return None
-    return CopySigns(connector, source_id, source.name)
+    names = dict(signs.source_names)
+    sources = {
+        intent.source_campaign_id: None
+        for intent in intents
+        if is_named_by_provider(signs.connector, intent.requested_name)
+    }
+    for source_id in list(sources)[:SOURCES_A_CHECK]:
+        if source_id not in names:
+            source = await look_up(call.account, permit, source_id, call.copy_input)
+            if source is not None and source.name is not None:
+                names[source_id] = source.name
+    return replace(signs, source_names=names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +192,8 @@ async def search_copies(
     cursor: str | None = None
     clock_offset = timedelta(0)
     is_match = partial(signs.fit, intent=call.intent)
-    lost = since and LostCopy(signs.source_name or call.intent.requested_name, since)
+    source_name = signs.source_names.get(call.intent.source_campaign_id)
+    lost = None if since is None else LostCopy(source_name or call.intent.requested_name, since)
     for _ in range(PAGES_A_SEARCH):
         asked_at = now()
         if lost is not None and isinstance(connector, NarrowsSearches):
