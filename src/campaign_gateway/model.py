@@ -56,6 +56,7 @@ class WarningCode(StrEnum):
     """What is incomplete in a copy that exists, or what its provider warned about."""
 
     NAME_NOT_APPLIED = "NAME_NOT_APPLIED"
+    NOT_APPLIED = "NOT_APPLIED"
     DETAILS_UNKNOWN = "DETAILS_UNKNOWN"
     PARTIAL_COPY = "PARTIAL_COPY"
     PROVIDER_WARNING = "PROVIDER_WARNING"
@@ -113,13 +114,15 @@ class Refused(Exception):
 class CopyWarning:
     """Something that the caller should know about the copy.
 
-    `is_final`: the gateway does not try again to complete the copy.
+    `is_final`: the gateway does not try again to complete the copy. `field` is the path of the
+    option that the copy does not have.
     """
 
     code: WarningCode
     message: str
     provider_message: str | None = None
     is_final: bool = False
+    field: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

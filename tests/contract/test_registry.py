@@ -18,6 +18,7 @@ from campaign_gateway.api.schema import client_sdl
 from campaign_gateway.connectors.account_settings import AccountSettings
 from campaign_gateway.connectors.contract import (
     ActivatesCopies,
+    ChangesCopies,
     Connector,
     HasIdNamespaces,
     ListsCampaigns,
@@ -94,6 +95,7 @@ def test_provider_is_named_only_in_its_files_and_two_lists(provider: str) -> Non
 
 CAPABILITIES = [
     ActivatesCopies,
+    ChangesCopies,
     HasIdNamespaces,
     ListsCampaigns,
     NamesCopies,

@@ -15,7 +15,7 @@ from campaign_gateway.duplication import (
     manual_resolution,
     reconciliation,
 )
-from campaign_gateway.duplication.intents import make_intent
+from campaign_gateway.duplication.intents import make_intent, recorded_call
 from campaign_gateway.model import (
     DEFAULT_TIMING,
     Campaign,
@@ -86,7 +86,7 @@ async def unfinished(gateway: StubGateway, at: datetime, campaign_id: str = "c1"
     """Return the record of a copy that was recorded at this time and never completed."""
     record = await begun(gateway, at=at)
     copy = Created(Campaign(campaign_id, name="Copy of source"))
-    copy = completion.with_pending_warnings(gateway.account, record.intent, copy)
+    copy = completion.with_pending_warnings(recorded_call(gateway.account, record), copy)
     settled: Duplication = await gateway.ledger.settle(record.intent, copy, at, at)
     return settled
 
@@ -554,7 +554,7 @@ async def test_late_response_during_a_check_keeps_its_copy(
     record = await begun(gateway)
     await gateway.ledger.settle(record.intent, LOST, NOW, NOW)
     guess = completion.with_pending_warnings(
-        gateway.account, record.intent, Created(Campaign("c1", name="Copy of source"))
+        recorded_call(gateway.account, record), Created(Campaign("c1", name="Copy of source"))
     )
     inferred = Evidence.INFERRED
     assert await gateway.ledger.settle_from_evidence(record, guess, inferred, NOW, NOW)

@@ -170,6 +170,10 @@ WARNING_CODES = {
     "which sets it, has not succeeded. The gateway tries for ten minutes, unless the provider "
     "rejects the name or the copy was found only by reading. After that, rename the copy at the "
     "provider.",
+    WarningCode.NOT_APPLIED: "The copy does not have the requested option, which `field` names: "
+    "the second call, which sets it, has not succeeded. The gateway tries for ten minutes, unless "
+    "the provider rejects the option or the copy was found only by reading. After that, set it at "
+    "the provider.",
     WarningCode.DETAILS_UNKNOWN: "Only the copy's id is known. The gateway has not been able to "
     "read the copy. It tries for ten minutes. After that, check the copy at the provider.",
     WarningCode.PARTIAL_COPY: "The provider did not copy everything. Compare the copy with its "

@@ -22,7 +22,7 @@ mutation CopyAt{title}($idempotencyKey: String!) {{
     replayed
     campaign {{ id name status }}
     copiedObjects {{ type sourceId copyId }}
-    warnings {{ code message providerMessage }}
+    warnings {{ code message field providerMessage }}
     duplication {{ id status evidence }}
     userErrors {{ code message field retry retryAfterSeconds providerMessage }}
   }}

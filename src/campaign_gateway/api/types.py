@@ -166,6 +166,10 @@ class DuplicationWarning:
         description="What the warning is about. Each value says what to do."
     )
     message: str = strawberry.field(description="For people, in English. It may change.")
+    field: list[str] | None = strawberry.field(
+        description="The path in the mutation's arguments of the option that the copy does not "
+        "have. Only with NOT_APPLIED."
+    )
     provider_message: str | None = strawberry.field(
         description="The provider's own message, at most 200 characters."
     )
@@ -175,6 +179,7 @@ class DuplicationWarning:
         return cls(
             code=warning.code,
             message=warning.message,
+            field=None if warning.field is None else list(warning.field),
             provider_message=warning.provider_message,
         )
 

@@ -201,6 +201,25 @@ class RenamesCopies(Protocol[AnyInput]):
 
 
 @runtime_checkable
+class ChangesCopies(Protocol[AnyInput]):
+    """Some options of the input are set by one more call, when the copy exists.
+
+    `late_fields` returns the GraphQL names of those options that the input has. If there is one,
+    the gateway sends `build_change` after it has recorded the copy, and may send it twice. The call
+    sets the copy's name too, if the connector `RenamesCopies`; there is no rename then. The rest is
+    as with `RenamesCopies`: `build_request` must reject what `build_change` would reject.
+    """
+
+    def late_fields(self, copy_input: AnyInput, /) -> Sequence[str]: ...
+
+    def build_change(
+        self, copy_input: AnyInput, copy_id: str, lookup_response: ProviderResponse | None, /
+    ) -> ProviderRequest: ...
+
+    def parse_change(self, response: ProviderResponse, /) -> Failure | None: ...
+
+
+@runtime_checkable
 class ReportsProgress(Protocol[AnyInput]):
     """The provider returns the copy's id before the copy is complete, and then its progress.
 

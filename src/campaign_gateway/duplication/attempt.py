@@ -95,7 +95,7 @@ async def attempt(
     if not isinstance(result, Begun):
         return result
     if isinstance(outcome, Created):
-        outcome = with_pending_warnings(call.account, call.intent, outcome)
+        outcome = with_pending_warnings(call, outcome)
     try:
         settled = await _settle(recording, outcome, call.account.timing)
     except KeyConflict as conflict:

@@ -121,6 +121,7 @@ class Mailchimp:
         async def rename() -> Response:
             settings = body["settings"]
             campaign["settings"] |= {name: settings[name] for name in SETTINGS if name in settings}
+            campaign["recipients"] |= body.get("recipients", {})
             self.copies.rename(campaign["id"], campaign["settings"]["title"])
             return _response(200, campaign)
 
@@ -267,7 +268,22 @@ def _mistakes_in(body: object) -> list[dict[str, str]]:
         _mistake(f"settings.{name}", kind, settings[name])
         for name, kind in SETTINGS.items()
         if name in settings and type(settings[name]) is not kind
-    ]
+    ] + (_mistakes_in_recipients(body["recipients"]) if "recipients" in body else [])
+
+
+def _mistakes_in_recipients(recipients: object) -> list[dict[str, str]]:
+    if not isinstance(recipients, dict):
+        return [_mistake("recipients", dict, recipients)]
+    if "list_id" not in recipients:
+        return [{"field": "recipients", "message": "Required fields were not provided: list_id"}]
+    if type(recipients["list_id"]) is not str:
+        return [_mistake("recipients.list_id", str, recipients["list_id"])]
+    options = recipients.get("segment_opts", {})
+    if not isinstance(options, dict):
+        return [_mistake("recipients.segment_opts", dict, options)]
+    segment = options.get("saved_segment_id", 0)
+    wrong = type(segment) is not int
+    return [_mistake("recipients.segment_opts.saved_segment_id", int, segment)] if wrong else []
 
 
 def _mistake(path: str, kind: type, value: object) -> dict[str, str]:
