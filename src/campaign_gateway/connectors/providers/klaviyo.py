@@ -45,7 +45,7 @@ class KlaviyoCampaignInput:
     send_at: str | None = optional_field(
         "When the copy is to be sent, as ISO 8601 with a zone, such as "
         '"2027-03-01T09:00:00+01:00". The gateway sets it in a second call. The copy stays a draft '
-        "until somebody schedules it at Klaviyo. Only for accounts with a revision before "
+        "until you schedule it at Klaviyo. Only for accounts with a revision before "
         "2026-10-15."
     )
 

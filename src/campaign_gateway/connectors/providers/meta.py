@@ -156,7 +156,7 @@ KINDS = {
 }
 
 # How many copied objects of one response are kept. Meta copies four at most.
-MAX_OBJECTS = 100
+MAX_OBJECTS = 20
 
 # The subcode for more objects than Meta copies in one call.
 TOO_MANY_OBJECTS = 1885194

@@ -44,7 +44,7 @@ class OmnisendCampaignInput:
     )
     send_at: str | None = optional_field(
         "When the copy is to be sent, as ISO 8601 with a zone, such as "
-        '"2027-03-01T09:00:00+01:00". The copy stays a draft until somebody sends it at Omnisend.'
+        '"2027-03-01T09:00:00+01:00". The copy stays a draft until you send it at Omnisend.'
     )
 
 

@@ -32,7 +32,7 @@ class SendgridCampaignInput:
     send_at: str | None = optional_field(
         "When the copy is to be sent, as ISO 8601 with a zone, such as "
         '"2027-03-01T09:00:00+01:00". The gateway sets it in a second call. The copy stays a draft '
-        "until somebody schedules it at SendGrid."
+        "until you schedule it at SendGrid."
     )
 
 
