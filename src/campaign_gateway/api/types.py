@@ -400,6 +400,7 @@ class DuplicateCampaignPayload:
         return cls(
             status=DuplicateCampaignStatus.NOT_SENT,
             campaign=None,
+            copied_objects=[],
             warnings=[],
             duplication=None,
             replayed=False,
