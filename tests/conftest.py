@@ -272,7 +272,8 @@ def duplicate() -> Callable[[Account, Any], Awaitable[Outcome]]:
         if not isinstance(outcome, Created):
             return outcome
         intent = make_intent(EVERYONE, "key", account, campaign)
-        made = with_pending_warnings(account, intent, outcome)
+        call = CopyCall(account, intent, campaign)
+        made = with_pending_warnings(call, outcome)
         record: Any = _Record(made)
         duplication = Duplication(
             intent,
@@ -281,7 +282,6 @@ def duplicate() -> Callable[[Account, Any], Awaitable[Outcome]]:
             made.campaign,
             warnings=made.warnings,
         )
-        call = CopyCall(account, intent, campaign)
         await complete_copy(record, call, permit, duplication, account.timeout_seconds)
         return cast(Outcome, record.outcome)
 

@@ -38,6 +38,7 @@ from support.connectors import (
 from support.strange_responses import RANDOM, damaged
 
 NEEDS_COPY, GRANTED, MISSING = Grant.NEEDS_COPY, Grant.GRANTED, Grant.MISSING
+NOT_CHECKED = Grant.NOT_CHECKED
 
 # What the check finds with a sandbox account, and with one that lacks permissions.
 EXPECTED: dict[str, dict[str, tuple[Grant, Grant]]] = {
@@ -50,6 +51,9 @@ EXPECTED: dict[str, dict[str, tuple[Grant, Grant]]] = {
         "campaigns.list": (GRANTED, GRANTED),
         "campaigns.details": (GRANTED, MISSING),
         "campaigns.duplicate": (NEEDS_COPY, NEEDS_COPY),
+        "canvas.list": (NOT_CHECKED, NOT_CHECKED),
+        "canvas.details": (NOT_CHECKED, NOT_CHECKED),
+        "canvas.duplicate": (NEEDS_COPY, NEEDS_COPY),
     },
     "hubspot": {
         "content": (GRANTED, MISSING),

@@ -18,9 +18,13 @@ from campaign_gateway.api.schema import client_sdl
 from campaign_gateway.connectors.account_settings import AccountSettings
 from campaign_gateway.connectors.contract import (
     ActivatesCopies,
+    ChangesCopies,
     Connector,
     HasIdNamespaces,
+    ListsAssetTypes,
     ListsCampaigns,
+    NamesCopies,
+    NarrowsSearches,
     ReadsCampaigns,
     RenamesCopies,
     ReportsProgress,
@@ -92,8 +96,12 @@ def test_provider_is_named_only_in_its_files_and_two_lists(provider: str) -> Non
 
 CAPABILITIES = [
     ActivatesCopies,
+    ChangesCopies,
     HasIdNamespaces,
+    ListsAssetTypes,
     ListsCampaigns,
+    NamesCopies,
+    NarrowsSearches,
     ReadsCampaigns,
     RenamesCopies,
     ReportsProgress,

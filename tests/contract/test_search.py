@@ -1,6 +1,7 @@
 """How connectors search for a copy, and what they make of the response."""
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ from hypothesis import given, settings
 
 from campaign_gateway.connectors.contract import (
     ListsCampaigns,
+    LostCopy,
+    NamesCopies,
+    NarrowsSearches,
     ProviderResponse,
     UnexpectedResponse,
 )
@@ -18,12 +22,13 @@ from support.connectors import (
     as_id,
     assert_valid_campaign,
     connect,
+    example_of,
     first_connector,
     provider_of,
     recording_name,
     recordings,
 )
-from support.ids import assert_same_place, place_of
+from support.ids import assert_same_place, place_of, shown
 from support.responses import UNREADABLE
 from support.strange_responses import RANDOM, damaged
 
@@ -109,3 +114,44 @@ def test_hostile_ids_never_change_where_a_search_goes(
     connector: ListsCampaigns[Any], copy_input: Any
 ) -> None:
     assert_same_place(lambda searched: connector.build_search(searched, None), copy_input)
+
+
+SINCE = datetime(2026, 5, 1, 11, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("narrowing", accounts_with(NarrowsSearches), ids=as_id)
+@pytest.mark.parametrize(
+    "name", [None, "A copy", " x ", "'", '"it\'s" \\ 5', "é&=,)(", "x" * 1000], ids=shown
+)
+def test_search_for_a_copy_goes_where_every_search_goes(
+    narrowing: tuple[str, str], name: str | None
+) -> None:
+    connector: Any = connect(*narrowing)
+    copy_input = example_of(narrowing[0])
+    lost = LostCopy(name, SINCE)
+    request = connector.build_copy_search(copy_input, "1", lost)
+    usual = connector.build_search(copy_input, "1")
+    assert request.url.partition("?")[0] == usual.url.partition("?")[0]
+    # The same for each page, because some cursors are valid only with the same filters.
+    assert request == connector.build_copy_search(copy_input, "1", lost)
+
+
+@pytest.mark.parametrize(
+    ("provider", "name", "source"),
+    [
+        ("klaviyo", "Copy of Sale", "Sale"),
+        ("mailchimp", "Sale (copy 01)", "Sale"),
+        ("mailchimp", "A (b) [c] (copy 12)", "A (b) [c]"),
+        ("omnisend", "Copy of: Sale", "Sale"),
+        ("sendgrid", "Copy of Sale", "Sale"),
+        ("sendgrid", "Copy of " + "x" * 92, "x" * 100),
+    ],
+)
+def test_name_that_a_provider_gives_to_a_copy_is_recognised(
+    provider: str, name: str, source: str
+) -> None:
+    connector = first_connector(provider)[0]
+    assert isinstance(connector, NamesCopies)
+    assert connector.is_name_of_copy(name, source)
+    for other in (source, f"{name} 2", f"x{name}", "Copy", "", "Copy of", "Copy of Sales"):
+        assert not connector.is_name_of_copy(other, source)

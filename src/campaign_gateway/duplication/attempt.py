@@ -14,7 +14,7 @@ from campaign_gateway.duplication.completion import (
     has_pending_steps,
     with_pending_warnings,
 )
-from campaign_gateway.duplication.copy_search import search_copies
+from campaign_gateway.duplication.copy_search import CopySigns, search_copies
 from campaign_gateway.duplication.errors import NEVER_SENT, not_reached, outcome_unknown
 from campaign_gateway.duplication.intents import CopyCall
 from campaign_gateway.ledger import Ledger
@@ -99,7 +99,7 @@ async def attempt(
         # Some providers say it only in the body.
         permit.pause(outcome.error.retry_after)
     if isinstance(outcome, Created):
-        outcome = with_pending_warnings(call.account, call.intent, outcome)
+        outcome = with_pending_warnings(call, outcome)
     try:
         settled = await _settle(recording, outcome, call.account.timing)
     except KeyConflict as conflict:
@@ -156,7 +156,8 @@ async def _list_existing(ledger: Ledger, call: CopyCall, permit: Permit) -> tupl
         return None
     try:
         async with asyncio.timeout(LIST_SECONDS):
-            listed = await search_copies(call, permit, ledger.now)
+            signs = CopySigns(connector)
+            listed = await search_copies(call, permit, ledger.now, signs)
     except (NoResponse, UnexpectedResponse, TimeoutError) as failure:
         search_failed(call.account.health, call.intent.id, failure)
         return None

@@ -31,7 +31,14 @@ from campaign_gateway.model import (
 )
 from support.responses import respond
 
-CAMPAIGN = KlaviyoCampaignInput(account=None, campaign_id=ID("source-1"), name=None)
+CAMPAIGN = KlaviyoCampaignInput(
+    account=None,
+    campaign_id=ID("source-1"),
+    name=None,
+    included_audience_ids=None,
+    excluded_audience_ids=None,
+    send_at=None,
+)
 BEFORE_DEFINITIONS = ["2025-10-15", "2025-10-15.pre", "2026-04-15", "2026-07-15"]
 WITH_DEFINITIONS = [
     "2026-04-15.pre",

@@ -81,7 +81,8 @@ class HubspotCampaignInput:
         'The language of the copied email, such as "en". Only for kind EMAIL.'
     )
     assets: list[HubspotAssetsInput] | None = _only_for_campaigns(
-        "The assets to copy too. Without them no asset is copied."
+        "The assets to copy too. Without them no asset is copied. `Query.cloneableAssetTypes` has "
+        "their types."
     )
     should_clone_draft_nodes: bool | None = _only_for_campaigns(
         "Whether draft nodes are copied too. If omitted, they are copied."
@@ -186,7 +187,9 @@ class HubspotConnector(
     contract.Connector[HubspotCampaignInput],
     contract.ReportsProgress[HubspotCampaignInput],
     contract.ListsCampaigns[HubspotCampaignInput],
+    contract.NarrowsSearches[HubspotCampaignInput],
     contract.ReadsCampaigns[HubspotCampaignInput],
+    contract.ListsAssetTypes,
     contract.ShowsAccess,
 ):
     """Source: developers.hubspot.com/docs/api-reference, "Clone a marketing email" (v3, 2026-03),
@@ -269,6 +272,22 @@ class HubspotConnector(
         named = {"name": name, "properties": CAMPAIGN_PROPERTIES, **page}
         return self._request("GET", building.with_query(self._campaigns, named))
 
+    def build_copy_search(
+        self, copy_input: HubspotCampaignInput, cursor: str | None, lost: contract.LostCopy
+    ) -> ProviderRequest:
+        """Source: `GET /marketing/v3/emails` of HubSpot's specifications, `createdAfter`."""
+        if copy_input.kind == HubspotCampaignKind.CAMPAIGN:
+            return self.build_search(copy_input, cursor)
+        # Oldest first, so that emails that are made later do not move the copy to another page.
+        query = {
+            "includedProperties": EMAIL_PROPERTIES,
+            "createdAfter": lost.since.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "sort": "createdAt",
+            "limit": PAGE_SIZE,
+            "after": cursor,
+        }
+        return self._request("GET", building.with_query(self._email_list, query))
+
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         body = parsing.expect_object(response)
         after = parsing.text(body, "paging.next.after")
@@ -292,6 +311,16 @@ class HubspotConnector(
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         return parsing.one(response, campaign_id, _parse_campaign)
+
+    def build_asset_types(self) -> ProviderRequest:
+        """Source: `GET /marketing/campaigns/2026-09-beta/clone/asset-types`, read 2026-11."""
+        return self._request("GET", f"{self._campaigns}/clone/asset-types")
+
+    def parse_asset_types(self, response: ProviderResponse) -> Sequence[str]:
+        types = parsing.texts(parsing.expect_object(response), "results")
+        if types is None:
+            raise contract.UnexpectedResponse("no list of types")
+        return types
 
     @property
     def api_version(self) -> str:

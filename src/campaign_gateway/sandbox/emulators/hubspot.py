@@ -202,7 +202,17 @@ class HubSpot:
 
     async def list_emails(self, request: Request) -> Response:
         _check_caller(request, "content")
-        return _page(request, [_with_fields(request, item) for item in self.emails.values()], 10)
+        try:
+            query = request.query_params
+            after = datetime.fromisoformat(query.get("createdAfter", "1970-01-01T00:00:00Z"))
+            emails = [
+                email
+                for email in self.emails.values()
+                if datetime.fromisoformat(email["createdAt"]) > after
+            ]
+        except (ValueError, TypeError):
+            raise _invalid("createdAfter is not a time") from None
+        return _page(request, [_with_fields(request, item) for item in emails], 10)
 
     async def show_email(self, request: Request) -> Response:
         _check_caller(request, "content")
@@ -219,6 +229,10 @@ class HubSpot:
             if part in item["properties"]["hs_name"]
         ]
         return _page(request, items, 50)
+
+    async def list_asset_types(self, request: Request) -> Response:
+        _check_caller(request, "marketing.campaigns.read")
+        return JSONResponse({"results": sorted(ASSET_TYPES)})
 
     async def show_campaign(self, request: Request) -> Response:
         _check_caller(request, "marketing.campaigns.read")
@@ -413,6 +427,7 @@ def create_emulator() -> Starlette:
         Route(f"{emails}/{{email_id}}", hubspot.show_email, methods=["GET"]),
         Route(campaigns, hubspot.list_campaigns, methods=["GET"]),
         Route(f"{campaigns}/clone", hubspot.clone_campaign, methods=["POST"]),
+        Route(f"{campaigns}/clone/asset-types", hubspot.list_asset_types, methods=["GET"]),
         Route(f"{campaigns}/clone/{{guid}}/status", hubspot.show_status, methods=["GET"]),
         Route(f"{campaigns}/{{guid}}", hubspot.show_campaign, methods=["GET"]),
     )
