@@ -78,9 +78,8 @@ async def find_copy(
     call = recorded_call(account, duplication)
     signs = CopySigns(account.connector)
     signs = await _with_source_names(signs, call, permit, [duplication.intent])
-    if is_named_by_provider(account.connector, duplication.intent.requested_name) and (
-        duplication.intent.source_campaign_id not in signs.source_names
-    ):
+    is_unnamed = is_named_by_provider(account.connector, duplication.intent.requested_name)
+    if is_unnamed and duplication.intent.source_campaign_id not in signs.source_names:
         # The source does not exist any more.
         return SearchResult()
     since = duplication.requested_at - LIST_MARGIN
@@ -96,8 +95,14 @@ async def find_copy(
         return SearchResult()
     # In this order: a duplication that is settled in between is still among the competing ones, or
     # its copy is among the known ones.
-    competing = await ledger.competing(duplication)
-    signs = await _with_source_names(signs, call, permit, (other.intent for other in competing))
+    within = LATEST_COPY + LIST_MARGIN if isinstance(account.connector, NamesCopies) else None
+    competing = await ledger.competing(duplication, within)
+    rivals = [
+        other.intent
+        for other in competing
+        if any(candidate.may_be_copy_of(other) for candidate in candidates)
+    ]
+    signs = await _with_source_names(signs, call, permit, rivals)
     candidates = [replace(candidate, signs=signs) for candidate in candidates]
     ids = [candidate.campaign.id for candidate in candidates]
     known = await ledger.known_copies(duplication.intent.id_namespace, ids)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from campaign_gateway.ledger import rows, sql
 from campaign_gateway.ledger.call_limits import CallLimits
@@ -351,12 +351,18 @@ class Ledger:
         values = rows.postponement_params(duplication, next_check_at, candidates)
         await self.engine.write(sql.POSTPONE, values)
 
-    async def competing(self, duplication: Duplication) -> Sequence[Duplication]:
+    async def competing(
+        self, duplication: Duplication, within: timedelta | None = None
+    ) -> Sequence[Duplication]:
         """Return the duplications whose copy may be the same campaign, oldest first.
 
-        They have no known copy, the same `id_namespace`, and the same name or the same source. The
-        duplication itself is one of them.
+        They have no known copy, the same `id_namespace`, and the same name or the same source. With
+        `within`, they were requested so long before or after it instead. The duplication itself is
+        one of them.
         """
+        if within is not None:
+            values = rows.competing_of_a_time_params(duplication, within)
+            return await self._all(sql.COMPETING_OF_A_TIME, values)
         return await self._all(sql.COMPETING, rows.competing_params(duplication))
 
     async def owner_of(self, id_namespace: str, campaign_id: str) -> Duplication | None:

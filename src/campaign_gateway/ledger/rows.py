@@ -100,6 +100,14 @@ def competing_params(duplication: Duplication) -> Values:
     }
 
 
+def competing_of_a_time_params(duplication: Duplication, within: timedelta) -> Values:
+    return {
+        "id_namespace": duplication.intent.id_namespace,
+        "since": to_micros(duplication.requested_at - within),
+        "until": to_micros(duplication.requested_at + within),
+    }
+
+
 def outcome_params(
     intent: Intent, outcome: Outcome, now: datetime, next_check_at: datetime | None
 ) -> Values:

@@ -217,6 +217,16 @@ AND campaign_id IS NULL
 ORDER BY requested_at, id
 """
 
+# Where names do not distinguish copies, each one of that time competes.
+COMPETING_OF_A_TIME = """
+SELECT * FROM duplication
+WHERE id_namespace = :id_namespace
+AND requested_at BETWEEN :since AND :until
+AND status IN ('IN_PROGRESS', 'UNKNOWN', 'ACCEPTED')
+AND campaign_id IS NULL
+ORDER BY requested_at, id
+"""
+
 # Only the campaign that the record names already, because the provider may have named the copy
 # since the check began.
 SETTLE_FROM_EVIDENCE = f"""
