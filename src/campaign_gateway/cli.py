@@ -16,7 +16,7 @@ from campaign_gateway import observe
 from campaign_gateway.accounts.transport.redaction import create_redactor
 from campaign_gateway.api.schema import client_sdl, federation_sdl
 from campaign_gateway.app import create_app, metrics_app
-from campaign_gateway.commands import duplications
+from campaign_gateway.commands import duplications, ledger
 from campaign_gateway.commands.arguments import add_config, config_of
 from campaign_gateway.commands.check import SecretRefused, UnknownAccount, check, check_before_start
 from campaign_gateway.connectors.account_settings import NAME
@@ -92,6 +92,9 @@ def _parser() -> argparse.ArgumentParser:
         "duplications", help="list duplications, and record results that you checked yourself"
     )
     duplications.add_verbs(settling)
+
+    kept = commands.add_parser("ledger", help="back up the ledger, and make a restored one safe")
+    ledger.add_verbs(kept)
 
     key = commands.add_parser("key", help="create a key with which a caller calls the gateway")
     key_verbs = key.add_subparsers(required=True, metavar="VERB")
