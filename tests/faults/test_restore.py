@@ -18,14 +18,11 @@ from campaign_gateway.model import Campaign, DuplicationStatus
 from support.commands import run
 from support.faulty_provider import Provider
 from support.gateways import (
-    Gateway,
-    GatewayResponse,
-    Intent,
-    ask,
     configuration,
     intent,
     launch,
     recorded,
+    sent,
     serving,
 )
 from support.postgres import PostgresServer
@@ -63,12 +60,6 @@ def ledger(
         return url
 
     return server.create_database(), load
-
-
-async def sent(http: httpx.AsyncClient, gateway: Gateway, wanted: Intent) -> GatewayResponse:
-    response = await ask(http, gateway.url, wanted)
-    assert response is not None
-    return response
 
 
 async def test_restored_ledger_makes_no_second_campaign(

@@ -260,15 +260,15 @@ def test_full_disk_shows_and_ends(at_sqlite: Operated) -> None:
     assert at_sqlite.copy("good")["status"] == "CREATED"
     # The files that exist can be written, and cannot grow, as on a disk that is full.
     size = max((folder / name).stat().st_size for name in ("ledger.db", "ledger.db-wal"))
-    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)  # type: ignore[attr-defined] # Linux
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, before[1]))  # type: ignore[attr-defined]
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, before[1]))
     for _ in range(300):
         payload = at_sqlite.copy("good")
         if payload["status"] != "CREATED":
             break
     assert payload["userErrors"][0]["retry"] == "SAME_KEY"
     at_sqlite.show("full disk", payload)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, before)  # type: ignore[attr-defined] # as above
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
     assert at_sqlite.copy("good")["status"] == "CREATED"
     wait_until(lambda: at_sqlite.metric("campaign_gateway_ledger_writable") == 1)
 

@@ -329,7 +329,8 @@ async def _migrate(url: str) -> None:
         version = row[0] or 0 if row else 0
         if version > len(scripts):
             raise LedgerUnavailable(
-                "the database was used by a newer version of the gateway; start that version"
+                "the database was used by a newer version of the gateway; start that version, or "
+                "restore the backup that was made before the update"
             )
         for number, script in enumerate(scripts[version:], start=version + 1):
             await connection.execute(script.encode())

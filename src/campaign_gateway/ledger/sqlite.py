@@ -150,7 +150,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, owner: str) -> None:
     version, scripts = _version(connection), migrations("sqlite")
     if version > len(scripts):
         raise LedgerUnavailable(
-            f"the ledger {path} was written by a newer version of the gateway; start that version"
+            f"the ledger {path} was written by a newer version of the gateway; start that version, "
+            "or restore the backup that was made before the update"
         )
     if version == 0:
         log.info("created the ledger %s; a gateway that has run before has another ledger", path)
