@@ -6,6 +6,7 @@ import gc
 import logging
 import re
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from importlib import resources
@@ -13,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from campaign_gateway import observe
+from campaign_gateway.accounts.checks.account_check import AccountCheck
 from campaign_gateway.accounts.transport.redaction import create_redactor
 from campaign_gateway.api.schema import client_sdl, federation_sdl
 from campaign_gateway.app import create_app, metrics_app
@@ -158,16 +160,15 @@ def _serve(arguments: argparse.Namespace) -> None:
     host = arguments.host or settings.server.host
     port = settings.server.port if arguments.port is None else arguments.port
     settings = settings.at(host, port)
-    if arguments.check:
-        check_before_start(settings)
+    checks = check_before_start(settings) if arguments.check else ()
     stop_traces = export_spans(_version())
     try:
-        asyncio.run(_serve_until_stopped(settings))
+        asyncio.run(_serve_until_stopped(settings, checks))
     finally:
         stop_traces()
 
 
-async def _serve_until_stopped(settings: Settings) -> None:
+async def _serve_until_stopped(settings: Settings, checks: Sequence[AccountCheck] = ()) -> None:
     host, metrics = settings.server.host, settings.metrics
     log = logging.getLogger(__name__)
     async with AsyncExitStack() as stack:
@@ -178,7 +179,7 @@ async def _serve_until_stopped(settings: Settings) -> None:
             stack.enter_context(metrics_listener)
         accounts = {name: account.provider for name, account in settings.accounts.items()}
         started(_version(), settings.ledger.kind, list(settings.callers), accounts)
-        app = await create_app(settings)
+        app = await create_app(settings, checks=checks)
         server = create_server(app, [host, *settings.server.hosts])
         # What is loaded now stays. A search for garbage among it would delay a request by 80 ms.
         gc.collect()
