@@ -94,6 +94,26 @@ def test_backup_of_what_is_no_ledger_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "backup").exists()
 
 
+async def test_backup_of_a_damaged_ledger_is_refused(
+    sqlite_url: str, tmp_path: Path, open_at: Open, intent: MakeIntent
+) -> None:
+    ledger = await open_at(sqlite_url)
+    for number in range(20):
+        await ledger.begin(intent(f"k{number}", requested_name=f"{number}" * 500), NOW, None)
+    await ledger.close()
+    damage(tmp_path / "ledger.db")
+    with pytest.raises(LedgerUnavailable, match=r"the backup was not made: .*(damaged|malformed)"):
+        back_up(sqlite_url, tmp_path / "backup")
+    assert "backup" not in "".join(names_in(tmp_path))
+
+
+def damage(file: Path) -> None:
+    """Overwrite the roots of the table and its indexes."""
+    with file.open("r+b") as content:
+        content.seek(4096)
+        content.write(b"\xff" * 4096 * 12)
+
+
 @pytest.mark.parametrize("problem", ["not installed", "failed"])
 def test_dump_that_fails_leaves_no_file(
     postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: str
