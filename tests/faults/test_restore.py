@@ -18,15 +18,17 @@ from campaign_gateway.model import Campaign, DuplicationStatus
 from support.commands import run
 from support.faulty_provider import Provider
 from support.gateways import (
+    ask,
     configuration,
     intent,
+    intents,
     launch,
     recorded,
     sent,
     serving,
 )
 from support.postgres import PostgresServer
-from support.waiting import until_async
+from support.waiting import until, until_async
 
 # Searches follow each other quickly.
 CHANGES = {"timing": {"first_check_after": 0.1, "check_intervals": [0.2]}}
@@ -121,6 +123,41 @@ async def test_restored_ledger_makes_no_second_campaign(
     async with serving(config, CHANGES) as gateway:
         assert (await sent(http, gateway, other)).status == "CREATED"
         assert (await http.get(f"{gateway.url}/readyz")).text == "ready\n"
+
+
+@pytest.mark.long
+async def test_restore_under_load_makes_no_second_campaign(
+    tmp_path: Path, ledger: tuple[str, Restore], provider: Provider, http: httpx.AsyncClient
+) -> None:
+    """The backup is made while clients copy, and they all send their keys again after it."""
+    url, restore = ledger
+    faults = ["none", "slow", "fin-after-copy", "fin-before-copy", "refusal-409", "listed-late"]
+    wanted = intents(faults * 25, group="load")
+    config = configuration(tmp_path, url, {"main": provider.url})
+    async with serving(config, CHANGES) as gateway:
+        where = gateway.url
+        asking = [asyncio.create_task(ask(http, where, each)) for each in wanted]
+        await until(lambda: sum(provider.has_copy(each.name) for each in wanted) > 10)
+        back_up = ("ledger", "backup", str(tmp_path / "backup"), "--config", str(config))
+        done = await asyncio.to_thread(run, *back_up)
+        assert done.returncode == 0, done.stderr
+        await asyncio.gather(*asking)
+    config = configuration(tmp_path, restore(tmp_path / "backup"), {"main": provider.url})
+    done = await asyncio.to_thread(run, "ledger", "restored", "--config", str(config))
+    assert done.returncode == 0, done.stderr
+    known = await recorded(ledger_of(config))
+    async with serving(config, CHANGES) as gateway:
+        for _ in range(2):
+            again = [await sent(http, gateway, each) for each in wanted]
+            await asyncio.sleep(1)
+    for each, response in zip(wanted, again, strict=True):
+        assert len(provider.intents[each.name].posts) <= 1
+        assert response.replayed is (each.key in known)
+        if each.key not in known:
+            assert (response.code, response.retry) == ("IDEMPOTENCY_KEY_EXPIRED", "NO")
+        elif response.status == "CREATED":
+            assert response.campaign in provider.intents[each.name].copies
+    assert 0 < len(known) < len(wanted), "the backup is from the middle"
 
 
 def ledger_of(config: Path) -> str:
