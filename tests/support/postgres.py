@@ -45,6 +45,11 @@ class PostgresServer:
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
 
+    @property
+    def programs(self) -> Path:
+        """The folder of the programs of this server's version, such as pg_dump."""
+        return self._binaries
+
     def create_database(self) -> str:
         """Create a database, and return its URL."""
         name = f"test_{uuid.uuid4().hex}"

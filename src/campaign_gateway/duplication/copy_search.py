@@ -25,6 +25,7 @@ from campaign_gateway.connectors.contract import (
 )
 from campaign_gateway.duplication.campaign_reads import look_up, parse_page
 from campaign_gateway.duplication.intents import CopyCall, recorded_call
+from campaign_gateway.duplication.lost_time import may_be_lost_copy
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.model import Campaign, Duplication, DuplicationStatus, Intent, is_same_id
 from campaign_gateway.observe.events import ProviderCall
@@ -107,7 +108,14 @@ async def find_copy(
     ids = [candidate.campaign.id for candidate in candidates]
     known = await ledger.known_copies(duplication.intent.id_namespace, ids)
     free = [candidate for candidate in candidates if candidate.campaign.id not in known]
-    copy = _assign(duplication, competing, free)
+    is_clear = not any(
+        may_be_lost_copy(
+            match.campaign, match.clock_offset, duplication.requested_at, ledger.lost_times
+        )
+        for match in free
+    )
+    # A request whose record is lost competes for such a campaign, so an operator has to choose.
+    copy = _assign(duplication, competing, free) if is_clear else None
     if copy is not None:
         return SearchResult(copy)
     return SearchResult(candidates=tuple(candidate.campaign for candidate in free))

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from campaign_gateway.ledger import rows, sql
 from campaign_gateway.ledger.call_limits import CallLimits
 from campaign_gateway.ledger.engine import Cursor, Engine, KeyConflict, LedgerUnavailable
+from campaign_gateway.ledger.lost_time import accept_all_keys, warning
 from campaign_gateway.model import (
     Campaign,
     Change,
@@ -16,6 +17,7 @@ from campaign_gateway.model import (
     DuplicationStatus,
     Evidence,
     Intent,
+    LostTime,
     OperatorNote,
     Outcome,
     Selection,
@@ -79,15 +81,22 @@ class Ledger:
 
     The results of `get_all` and `list` are without the intent's input. A scope of None stands for
     all scopes, for the operator. `owner` is the id of this gateway, which is recorded with each of
-    its attempts. `call_limits` is None if the database serves one gateway only.
+    its attempts. `call_limits` is None if the database serves one gateway only. `lost_times` are
+    the times whose records the ledger does not have.
     """
 
     def __init__(
-        self, engine: Engine, owner: str, health: Health, call_limits: CallLimits | None = None
+        self,
+        engine: Engine,
+        owner: str,
+        health: Health,
+        call_limits: CallLimits | None = None,
+        lost_times: Sequence[LostTime] = (),
     ) -> None:
         self.engine = engine
         self.health = health
         self.call_limits = call_limits
+        self.lost_times = lost_times
         self._owner = owner
 
     async def find(self, scope: str, key: str) -> Duplication | None:
@@ -446,12 +455,21 @@ class Ledger:
         """Delete expired duplications, which frees their keys. Return how many."""
         return len(await self.engine.write(sql.FORGET, rows.age_params(requested_before, limit)))
 
+    async def accept_all_keys(self) -> bool:
+        """End the refusal of keys after a restore. Return whether there was one.
+
+        Gateways read it at their start.
+        """
+        return await accept_all_keys(self.engine)
+
     async def check(self) -> Sequence[str]:
-        """Return warnings for the operator about settings that weaken the promise.
+        """Return warnings for the operator: settings that weaken the promise, and refused keys.
 
         Raises `LedgerUnavailable` if the ledger could not record a new intent now.
         """
-        return await self.engine.check()
+        now = self.now()
+        lost = [warning(lost) for lost in self.lost_times if now < lost.refused_until]
+        return [*await self.engine.check(), *lost]
 
     async def close(self) -> None:
         await self.engine.close()

@@ -539,6 +539,33 @@ AND NOT EXISTS (
 )
 """
 
+# --- The ledger is restored from a copy -----------------------------------------------------------
+
+# In a copy that is not declared yet, the end is missing.
+LOST_TIMES = "SELECT began_at, ended_at, refused_until FROM lost_time ORDER BY began_at"
+
+MARK_COPY = "INSERT INTO lost_time (began_at) VALUES (:now)"
+
+DECLARE_COPY = """
+UPDATE lost_time SET ended_at = :now, refused_until = :refused_until
+WHERE ended_at IS NULL RETURNING began_at
+"""
+
+# For a copy that other tools have made. Everything up to its last record is in it. UNKNOWN may have
+# been recorded just now, when the copy was opened.
+DECLARE_UNMARKED = """
+INSERT INTO lost_time (began_at, ended_at, refused_until)
+SELECT coalesce(max(at), 0), :now, :refused_until
+FROM (
+    SELECT max(requested_at) AS at FROM duplication
+    UNION ALL SELECT max(settled_at) FROM duplication
+    UNION ALL SELECT max(changed_at) FROM duplication WHERE status <> 'UNKNOWN'
+) AS recorded
+RETURNING began_at
+"""
+
+ACCEPT_KEYS = "UPDATE lost_time SET refused_until = :now WHERE refused_until > :now RETURNING 1"
+
 # --- A record gets old ----------------------------------------------------------------------------
 
 EXPIRE = """
