@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -277,15 +277,15 @@ async def test_write_is_confirmed_only_after_its_commit(
     ledger: Ledger, path: Path, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     observed: list[set[str]] = []
-    finish = writer._Write.finish
+    deliver = writer._deliver
 
-    def look_and_finish(write: writer._Write, result: Any) -> None:
+    def look_and_deliver(batch: Sequence[writer._Write]) -> None:
         with connected(path) as connection:
             rows = connection.execute("SELECT key || status FROM duplication")
             observed.append({key for (key,) in rows})
-        finish(write, result)
+        deliver(batch)
 
-    monkeypatch.setattr(writer._Write, "finish", look_and_finish)
+    monkeypatch.setattr(writer, "_deliver", look_and_deliver)
     mine = [intent(f"k{number}") for number in range(8)]
     for my_intent in mine:
         await ledger.begin(my_intent, NOW, None)
