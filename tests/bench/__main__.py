@@ -1,13 +1,14 @@
-"""The benchmarks: `python tests/bench [mutations|start|waiting|growth|replicas] --help`."""
+"""The benchmarks: `python tests/bench [mutations|start|growth|replicas] --help`."""
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import mutations, report
+from bench import footprint, growth, mutations, report
 from bench.processes import Failed, read_peers
 
 
@@ -15,6 +16,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python tests/bench", description=__doc__)
     kinds = parser.add_subparsers(required=True, metavar="WHAT")
     _add_mutations(kinds.add_parser("mutations", help="the CPU of a mutation, and of its stages"))
+    _add_start(kinds.add_parser("start", help="the time of the start, and the memory"))
+    _add_growth(kinds.add_parser("growth", help="what a million records change"))
+    _add_replicas(kinds.add_parser("replicas", help="several gateways on one PostgreSQL"))
     arguments = parser.parse_args()
     # A ledger needs a disk, and the usual temporary folder may be in memory.
     with TemporaryDirectory(prefix="bench-", dir=Path.cwd()) as folder:
@@ -54,6 +58,48 @@ def _mutations(arguments: argparse.Namespace, folder: Path) -> None:
     if arguments.into is not None:
         (arguments.into / "bench.md").write_text(report.table(result))
         (arguments.into / "bench.svg").write_text(report.plot(result.costs))
+
+
+def _add_start(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--starts", type=int, default=5, help="the median counts; default: 5")
+    parser.add_argument("--calls", type=int, default=1000, help="that wait; default: 1000")
+    parser.add_argument("--seconds", type=float, default=10, help="of the wait; default: 10")
+    parser.set_defaults(
+        run=lambda chosen, folder: print(
+            footprint.measure(folder, chosen.starts, chosen.calls, chosen.seconds)
+        )
+    )
+
+
+def _add_growth(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--ledger", choices=["sqlite", "postgres"], default="sqlite")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="records; default: 1000000")
+    _add_load(parser)
+    parser.set_defaults(
+        run=lambda chosen, folder: _print(
+            growth.grow(folder, chosen.ledger, chosen.rows, chosen.in_flight, chosen.seconds)
+        )
+    )
+
+
+def _add_replicas(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--gateways", type=int, default=4, help="at the end; default: 4")
+    _add_load(parser)
+    parser.set_defaults(
+        run=lambda chosen, folder: _print(
+            growth.replicate(folder, chosen.gateways, chosen.in_flight, chosen.seconds)
+        )
+    )
+
+
+def _add_load(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--in-flight", type=int, default=16, metavar="N", help="default: 16")
+    parser.add_argument("--seconds", type=float, default=5, help="of each run; default: 5")
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

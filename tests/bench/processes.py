@@ -134,7 +134,11 @@ class Server:
 
 @contextmanager
 def gateway(
-    folder: Path, provider_url: str, ledger: str, command: Sequence[str | Path] = ()
+    folder: Path,
+    provider_url: str,
+    ledger: str,
+    command: Sequence[str | Path] = (),
+    core: int = SERVER_CORE,
 ) -> Iterator[Server]:
     """Run `serve` with a caller, metrics and a log. `command` replaces the installed program."""
     folder.mkdir(exist_ok=True)
@@ -145,7 +149,7 @@ def gateway(
     installed = Path(sys.executable).with_name("campaign-gateway")
     began_at = time.perf_counter()
     program = [*(command or [installed]), "serve", "--config", config, "--port", "0"]
-    with process(program, SERVER_CORE, log=log) as child:
+    with process(program, core, log=log) as child:
         while not (port := re.search(r"listening on \S+ port (\d+)", log.read_text())):
             _wait(child, began_at, log)
         _connect(child, int(port[1]), began_at, log)
