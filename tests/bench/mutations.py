@@ -73,11 +73,13 @@ def compare(
         url = stack.enter_context(processes.provider())
         servers = list(_start(stack, folder, url, peers, others))
         for target, server in servers:
-            measure(target, server.pid, 16, warm_up)
+            with processes.running(server):
+                measure(target, server.pid, 16, warm_up)
         for number in range(rounds):
             for width in in_flight:
                 for target, server in servers if number % 2 == 0 else servers[::-1]:
-                    cost = measure(target, server.pid, width, seconds)
+                    with processes.running(server):
+                        cost = measure(target, server.pid, width, seconds)
                     runs[target.name, width].append(cost)
         memory = {target.name: memory_of(server.pid) for target, server in servers}
     costs = {

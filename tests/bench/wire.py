@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
-from time import perf_counter
+from time import perf_counter, time_ns
 
 import httptools
 
@@ -108,7 +108,7 @@ class Target:
         head = "".join(f"{line}\r\n" for line in lines)
 
         def request() -> bytes:
-            body = self.body.replace("@KEY@", f"{perf_counter():.9f}-{next(_numbers)}")
+            body = self.body.replace("@KEY@", f"{time_ns()}-{next(_numbers)}")
             return f"{head}content-length: {len(body)}\r\n\r\n{body}".encode()
 
         return request

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -298,6 +299,24 @@ async def test_write_is_confirmed_only_after_its_commit(
     await asyncio.gather(*(ledger.begin(intent, NOW, None) for intent in more))
     first_observed = observed[0]
     assert len(first_observed) > len(mine), "one COMMIT writes several rows"
+
+
+async def test_batch_waits_for_more_writes_only_after_one_that_had_several(
+    ledger: Ledger, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    for number in range(8):
+        await ledger.begin(intent(f"alone{number}"), NOW, None)
+    assert waits == [], "a single caller never waits for others"
+    for group in range(2):
+        many = [intent(f"{group}-{number}") for number in range(32)]
+        await asyncio.gather(*(ledger.begin(intent, NOW, None) for intent in many))
+    assert set(waits) == {writer.GATHER_SECONDS}
+    del waits[:]
+    await ledger.begin(intent("one"), NOW, None)
+    await ledger.begin(intent("two"), NOW, None)
+    assert len(waits) <= 1, "after others have ended, one write waits at most"
 
 
 CONFIRMING = """
