@@ -45,7 +45,6 @@ from campaign_gateway.observe.state import show_limits
 from campaign_gateway.settings import Settings
 from campaign_gateway.web.callers.authentication import Authentication, Callers, caller_of
 from campaign_gateway.web.callers.caller import Caller, Right, scope_of
-from campaign_gateway.web.callers.key_set import LOAD_SECONDS, SIZE_LIMIT, KeySetUnavailable
 from campaign_gateway.web.explorer import explorer_routes, page_paths
 from campaign_gateway.web.graphql_http.endpoint import Client, GraphQLOverHTTP
 from campaign_gateway.web.server.entrance import UNREADY
@@ -293,10 +292,12 @@ async def _open_accounts(
 
 async def _fetch_key_set(url: str) -> bytes:
     """Raises `KeySetUnavailable`."""
+    from campaign_gateway.web.callers import key_set  # noqa: PLC0415 - only tokens need joserfc
+
     try:
-        return await fetch_document(url, limit=SIZE_LIMIT, seconds=LOAD_SECONDS)
+        return await fetch_document(url, limit=key_set.SIZE_LIMIT, seconds=key_set.LOAD_SECONDS)
     except NoResponse as failure:
-        raise KeySetUnavailable(str(failure)) from failure
+        raise key_set.KeySetUnavailable(str(failure)) from failure
 
 
 async def _supervise(task: Callable[[], Coroutine[Any, Any, None]], restart_pause: float) -> None:

@@ -27,7 +27,6 @@ from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.observe.events import started
 from campaign_gateway.observe.log import log_to_stderr
 from campaign_gateway.observe.traces import export_spans
-from campaign_gateway.sandbox.sandbox import run_sandbox
 from campaign_gateway.settings import Settings, SettingsError, load_log_settings, load_settings
 from campaign_gateway.web.callers.keys import create_key
 from campaign_gateway.web.server.metrics_server import serving_metrics
@@ -207,6 +206,8 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _sandbox(arguments: argparse.Namespace) -> None:
+    from campaign_gateway.sandbox.sandbox import run_sandbox  # noqa: PLC0415 - not for `serve`
+
     # The person at the terminal tries failures, and sees them in the responses.
     log_to_stderr("text", "error")
     asyncio.run(run_sandbox(arguments.host, arguments.port, arguments.ledger))

@@ -102,6 +102,10 @@ class PostgresServer:
                 raise AssertionError(f"PostgreSQL did not start:\n{self._log.read_text('utf-8')}")
             time.sleep(0.05)
 
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
     def kill(self) -> None:
         """Stop immediately, as in a crash. Everything that was not committed is lost."""
         if self._process is None or self._process.poll() is not None:

@@ -282,7 +282,9 @@ async def _execute(
     connection: psycopg.AsyncConnection[Row], statement: str, values: Mapping[str, object]
 ) -> Rows:
     cursor = await connection.execute(_for_psycopg(statement), values)
-    return await cursor.fetchall() if cursor.description else []
+    # `cursor.description` would describe thirty columns, for a tenth of the statement's CPU.
+    has_rows = cursor.pgresult is not None and cursor.pgresult.nfields > 0
+    return await cursor.fetchall() if has_rows else []
 
 
 def _since_boot() -> float:
