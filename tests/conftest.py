@@ -3,28 +3,19 @@
 import gc
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from anyio.from_thread import start_blocking_portal
-from starlette.types import ASGIApp
 from xdist.scheduler import LoadScopeScheduling
 
 from campaign_gateway.accounts.account import Account, open_account
 from campaign_gateway.connectors.contract import ProviderResponse
 from campaign_gateway.connectors.registry import CONNECTORS
-from campaign_gateway.duplication.completion import complete_copy, with_pending_warnings
-from campaign_gateway.duplication.intents import CopyCall, make_intent
-from campaign_gateway.model import Created, Duplication, DuplicationStatus, Outcome
-from campaign_gateway.sandbox.emulation import serving
-from campaign_gateway.web.callers.caller import EVERYONE
+from campaign_gateway.model import Outcome
+from campaign_gateway.sandbox.contract_suite import calling
 from support.commands import running
 from support.figures import Figures
-from support.permits import free_permit
 from support.postgres import PostgresServer, postgres_server
 
 # With this variable, each of the hundreds of processes that tests start would compile the package.
@@ -221,11 +212,10 @@ def postgres_url(postgres: PostgresServer) -> str:
 
 
 @pytest.fixture(scope="module")
-def serve() -> Iterator[Callable[[ASGIApp], str]]:
+def serve() -> Iterator[calling.Serve]:
     """Serves an app until the end of the module, and returns its base URL."""
-    # In another thread, because a test's event loop ends with the test.
-    with start_blocking_portal() as portal, ExitStack() as servers:
-        yield lambda app: servers.enter_context(portal.wrap_async_context_manager(serving(app)))
+    with calling.serving_apps() as serve:
+        yield serve
 
 
 @pytest.fixture
@@ -243,63 +233,16 @@ async def open_at() -> AsyncIterator[Callable[..., Account]]:
         await account.transport.close()
 
 
-class _Record:
-    """Replaces the ledger, and keeps the newest state of one copy."""
-
-    def __init__(self, outcome: Created) -> None:
-        self.outcome = outcome
-
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    async def update_copy(
-        self, _duplication: object, copy: Created, _again: datetime | None
-    ) -> None:
-        self.outcome = replace(copy, trace_id=self.outcome.trace_id)
-
-
 @pytest.fixture
 def duplicate() -> Callable[[Account, Any], Awaitable[Outcome]]:
     """Makes and completes one copy as the gateway does. Raises the errors of the transport."""
-
-    async def once(account: Account, campaign: Any) -> Outcome:
-        async def nothing_to_record() -> None: ...
-
-        request = account.connector.build_request(campaign)
-        permit = free_permit()
-        response = await account.transport.send_once(request, permit, nothing_to_record)
-        outcome = account.connector.parse_response(campaign, response)
-        if not isinstance(outcome, Created):
-            return outcome
-        intent = make_intent(EVERYONE, "key", account, campaign)
-        made = with_pending_warnings(account, intent, outcome)
-        record: Any = _Record(made)
-        duplication = Duplication(
-            intent,
-            DuplicationStatus.CREATED,
-            datetime.now(UTC),
-            made.campaign,
-            warnings=made.warnings,
-        )
-        call = CopyCall(account, intent, campaign)
-        await complete_copy(record, call, permit, duplication, account.timeout_seconds)
-        return cast(Outcome, record.outcome)
-
-    return once
+    return calling.duplicate
 
 
 @pytest.fixture
 def read_recording() -> Callable[[Path], ProviderResponse]:
     """Reads a recorded response as the transport passes it to a connector."""
-
-    def read(path: Path) -> ProviderResponse:
-        head, _, body = path.read_bytes().partition(b"\n\n")
-        status_line, *lines = head.decode("ascii").splitlines()
-        fields = (line.partition(":") for line in lines)
-        headers = {name.lower(): value.strip() for name, _, value in fields}
-        return ProviderResponse(int(status_line.split()[1]), headers, body)
-
-    return read
+    return calling.read_recording
 
 
 @pytest.fixture(scope="session")

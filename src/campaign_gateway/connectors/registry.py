@@ -1,33 +1,22 @@
-"""The registry of connectors: one line per provider."""
+"""The connectors: those of this package, and those that other packages offer."""
 
+import importlib
+import pkgutil
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias, cast
 
+from campaign_gateway.connectors import providers
 from campaign_gateway.connectors.contract import Connector
-from campaign_gateway.connectors.providers.altcraft import AltcraftConnector
-from campaign_gateway.connectors.providers.braze import BrazeConnector
-from campaign_gateway.connectors.providers.hubspot import HubspotConnector
-from campaign_gateway.connectors.providers.klaviyo import KlaviyoConnector
-from campaign_gateway.connectors.providers.mailchimp import MailchimpConnector
-from campaign_gateway.connectors.providers.marketo import MarketoConnector
-from campaign_gateway.connectors.providers.meta import MetaConnector
-from campaign_gateway.connectors.providers.omnisend import OmnisendConnector
-from campaign_gateway.connectors.providers.sendgrid import SendgridConnector
-from campaign_gateway.connectors.providers.sonarly import SonarlyConnector
 
-_ALL: tuple[type[Connector[Any]], ...] = (
-    AltcraftConnector,
-    BrazeConnector,
-    HubspotConnector,
-    KlaviyoConnector,
-    MailchimpConnector,
-    MarketoConnector,
-    MetaConnector,
-    OmnisendConnector,
-    SendgridConnector,
-    SonarlyConnector,
-)
+Connectors: TypeAlias = Mapping[str, type[Connector[Any]]]
 
-CONNECTORS: Mapping[str, type[Connector[Any]]] = {
-    connector.provider: connector for connector in _ALL
+
+def _built_in(name: str) -> type[Connector[Any]]:
+    module = importlib.import_module(f"{providers.__name__}.{name}")
+    return cast("type[Connector[Any]]", getattr(module, f"{name.capitalize()}Connector"))
+
+
+# The connectors of this package, by the names of their files.
+CONNECTORS: Connectors = {
+    module.name: _built_in(module.name) for module in pkgutil.iter_modules(providers.__path__)
 }

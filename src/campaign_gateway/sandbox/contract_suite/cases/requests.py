@@ -1,6 +1,5 @@
 """The request that every connector builds for a copy."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,9 +8,10 @@ import pytest
 
 from campaign_gateway.accounts.account import Account
 from campaign_gateway.connectors.contract import Connector
-from campaign_gateway.model import Outcome, Refused
-from support.connectors import assert_blames
-from support.ids import (
+from campaign_gateway.model import Refused
+from campaign_gateway.sandbox.contract_suite.calling import duplicate
+from campaign_gateway.sandbox.contract_suite.fixtures import Counted
+from campaign_gateway.sandbox.contract_suite.ids import (
     VALID_IDS,
     VALID_NUMBERS,
     hostile_inputs,
@@ -20,7 +20,10 @@ from support.ids import (
     shown,
     with_ids,
 )
-from support.names import ORDINARY_NAMES, STRANGE_NAMES
+from campaign_gateway.sandbox.contract_suite.names import ORDINARY_NAMES, STRANGE_NAMES
+from campaign_gateway.sandbox.contract_suite.subject import (
+    assert_blames,
+)
 
 
 def test_example_builds_a_request(connector: Connector[Any], copy_input: Any) -> None:
@@ -59,17 +62,16 @@ async def test_name_arrives_unchanged_or_is_refused(
     live: Account,
     copy_input: Any,
     name: str,
-    duplicate: Callable[[Account, Any], Awaitable[Outcome]],
-    counted: Callable[[str], dict[str, Any]],
+    counted: Counted,
 ) -> None:
-    before = counted(live.connector.provider)
+    before = counted()
     try:
         await duplicate(live, replace(copy_input, name=name))
     except Refused as refusal:
         assert_blames(refusal, "name")
         assert name not in ORDINARY_NAMES
-        assert counted(live.connector.provider) == before
+        assert counted() == before
     else:
-        after = counted(live.connector.provider)
+        after = counted()
         assert after["copies"][-1]["name"] == name
         assert after["count"] == before["count"] + 1

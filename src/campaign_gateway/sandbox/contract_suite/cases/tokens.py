@@ -6,60 +6,28 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from campaign_gateway.connectors.contract import (
-    Connector,
-    ProviderResponse,
     Token,
     UnexpectedResponse,
-    UsesAccessTokens,
 )
 from campaign_gateway.model import ErrorCode, Rejected
-from support.connectors import (
-    ReadRecording,
-    accounts_with,
-    as_id,
+from campaign_gateway.sandbox.contract_suite.calling import read_recording
+from campaign_gateway.sandbox.contract_suite.strange_responses import damaged, random_responses
+from campaign_gateway.sandbox.contract_suite.subject import (
+    Subject,
     assert_valid,
-    connect,
     first_connector,
-    provider_of,
-    recording_name,
-    recordings,
 )
-from support.strange_responses import RANDOM, damaged
-
-ACCOUNTS = accounts_with(UsesAccessTokens)
-COPIES = [
-    path
-    for path in recordings("created", "accepted", "rejected", "unknown")
-    if provider_of(path) in {provider for provider, _ in ACCOUNTS}
-]
 
 
-@pytest.fixture(scope="module", params=ACCOUNTS, ids=as_id)
-def account(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def connector(account: tuple[str, str]) -> Connector[Any]:
-    return connect(*account)
-
-
-@pytest.fixture(scope="module")
-def tokens(connector: Connector[Any]) -> UsesAccessTokens:
-    assert isinstance(connector, UsesAccessTokens)
-    return connector
-
-
-@pytest.mark.parametrize("recording", recordings("signin"), ids=recording_name)
 def test_recorded_token_response_gives_the_result_in_its_name(
-    recording: Path, read_recording: ReadRecording
+    subject: Subject, token_recording: Path
 ) -> None:
-    connector, _ = first_connector(provider_of(recording))
-    assert isinstance(connector, UsesAccessTokens)
-    response = read_recording(recording)
-    match recording.stem.split("."):
+    connector, _ = first_connector(subject)
+    response = read_recording(token_recording)
+    match token_recording.stem.split("."):
         case ["signin", "token"]:
             token = connector.parse_token(response)
             assert isinstance(token, Token)
@@ -74,22 +42,23 @@ def test_recorded_token_response_gives_the_result_in_its_name(
             assert isinstance(rejection, Rejected)
             assert rejection.error.code == ErrorCode(code.upper())
         case _:
-            pytest.fail(f"{recording.name} is not named as a recording is")
+            pytest.fail(f"{token_recording.name} is not named as a token_recording is")
 
 
 @settings(max_examples=200, deadline=None)
-@given(response=RANDOM)
+@given(data=st.data())
 def test_random_token_response_raises_nothing_unexpected(
-    connector: Connector[Any],
-    tokens: UsesAccessTokens,
+    subject: Subject,
+    connector: Any,
     copy_input: Any,
-    response: ProviderResponse,
+    data: st.DataObject,
 ) -> None:
+    response = data.draw(random_responses(subject))
     # If the token is rejected, the gateway sends the copying call again.
-    if tokens.rejects_token(response):
+    if connector.rejects_token(response):
         assert isinstance(connector.parse_response(copy_input, response), Rejected)
     try:
-        token = tokens.parse_token(response)
+        token = connector.parse_token(response)
     except UnexpectedResponse:
         return
     if isinstance(token, Token):
@@ -100,13 +69,11 @@ def test_random_token_response_raises_nothing_unexpected(
         assert_valid(token)
 
 
-@pytest.mark.parametrize("recording", COPIES, ids=recording_name)
 def test_only_an_authentication_failure_rejects_the_token(
-    recording: Path, read_recording: ReadRecording
+    subject: Subject, copy_recording: Path
 ) -> None:
-    connector, copy_input = first_connector(provider_of(recording))
-    assert isinstance(connector, UsesAccessTokens)
-    good = read_recording(recording)
+    connector, copy_input = first_connector(subject)
+    good = read_recording(copy_recording)
     for change, response in [("nothing", good), *damaged(good)]:
         if connector.rejects_token(response):
             outcome = connector.parse_response(copy_input, response)

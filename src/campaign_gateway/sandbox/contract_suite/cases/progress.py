@@ -5,48 +5,29 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from campaign_gateway.connectors.contract import (
-    ProviderResponse,
     ReportsProgress,
     UnexpectedResponse,
 )
 from campaign_gateway.model import Created, Refused
-from support.connectors import (
-    ReadRecording,
-    accounts_with,
-    as_id,
+from campaign_gateway.sandbox.contract_suite.calling import read_recording
+from campaign_gateway.sandbox.contract_suite.ids import HOSTILE_IDS, shown
+from campaign_gateway.sandbox.contract_suite.strange_responses import random_responses
+from campaign_gateway.sandbox.contract_suite.subject import (
+    Subject,
     assert_valid,
-    connect,
     first_connector,
-    provider_of,
-    recording_name,
-    recordings,
 )
-from support.ids import HOSTILE_IDS, shown
-from support.strange_responses import RANDOM
 
 
-@pytest.fixture(scope="module", params=accounts_with(ReportsProgress), ids=as_id)
-def account(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def connector(account: tuple[str, str]) -> ReportsProgress[Any]:
-    connector = connect(*account)
-    assert isinstance(connector, ReportsProgress)
-    return connector
-
-
-@pytest.mark.parametrize("recording", recordings("progress"), ids=recording_name)
 def test_recorded_progress_gives_the_outcome_in_its_name(
-    recording: Path, read_recording: ReadRecording
+    subject: Subject, progress_recording: Path
 ) -> None:
-    connector, copy_input = first_connector(provider_of(recording))
-    assert isinstance(connector, ReportsProgress)
-    response = read_recording(recording)
-    match recording.stem.split("."):
+    connector, copy_input = first_connector(subject)
+    response = read_recording(progress_recording)
+    match progress_recording.stem.split("."):
         case [_, "unreadable", _]:
             with pytest.raises(UnexpectedResponse):
                 connector.parse_progress(copy_input, "97", response)
@@ -56,14 +37,15 @@ def test_recorded_progress_gives_the_outcome_in_its_name(
             assert_valid(outcome)
             assert not isinstance(outcome, Created) or outcome.campaign.id == copy_id
         case _:
-            pytest.fail(f"{recording.name} is not named as a recording is")
+            pytest.fail(f"{progress_recording.name} is not named as a progress_recording is")
 
 
 @settings(max_examples=100, deadline=None)
-@given(response=RANDOM)
+@given(data=st.data())
 def test_random_progress_raises_nothing_unexpected(
-    connector: ReportsProgress[Any], copy_input: Any, response: ProviderResponse
+    subject: Subject, connector: ReportsProgress[Any], copy_input: Any, data: st.DataObject
 ) -> None:
+    response = data.draw(random_responses(subject))
     try:
         outcome = connector.parse_progress(copy_input, "97", response)
     except UnexpectedResponse:

@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -12,14 +12,9 @@ from urllib.parse import quote
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
-import pytest
-from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import ASGIApp
 
-from campaign_gateway.accounts.account import Account, open_account
+from campaign_gateway.accounts.account import open_account
 from campaign_gateway.accounts.transport.token_auth import TokenTransport
 from campaign_gateway.connectors.contract import (
     CHECK_READS,
@@ -33,31 +28,29 @@ from campaign_gateway.connectors.contract import (
     Token,
     UsesAccessTokens,
 )
-from campaign_gateway.model import Outcome
-from campaign_gateway.settings import parse_settings
-from support.connectors import (
-    ROOMS,
-    ReadRecording,
+from campaign_gateway.sandbox.contract_suite.calling import duplicate, read_recording
+from campaign_gateway.sandbox.contract_suite.fixtures import OpenAt
+from campaign_gateway.sandbox.contract_suite.subject import (
+    Subject,
     first_connector,
-    provider_of,
     secrets_of,
     texts_in,
 )
+from campaign_gateway.settings import parse_settings
 
 # Every format must escape a part of this secret.
 SECRET = "k\"e&y<1>'2/%3+\\4=;tail"
 
 
-def test_secrets_are_in_no_repr(account: tuple[str, str], copy_input: Any) -> None:
-    provider, name = account
+def test_secrets_are_in_no_repr(subject: Subject, account: str, copy_input: Any) -> None:
     # No format escapes a part of this secret, and here no part of it may appear.
     secret = "plain-secret-0123456789"
-    settings = {"provider": provider, "base_url": "https://provider.example"}
-    table = {**settings, **secrets_of(provider, secret)}
-    configured = parse_settings({"accounts": {name: table}}, {})
-    opened = open_account(name, configured.accounts[name])
+    settings = {"provider": subject.provider, "base_url": "https://provider.example"}
+    table = {**settings, **secrets_of(subject, secret)}
+    configured = parse_settings({"accounts": {account: table}}, {})
+    opened = open_account(account, configured.accounts[account])
     connector = opened.connector
-    assert set(configured.accounts[name].secrets()) == {secret}
+    assert set(configured.accounts[account].secrets()) == {secret}
     requests = [connector.build_request(copy_input)]
     if isinstance(connector, ListsCampaigns):
         requests.append(connector.build_search(copy_input, None))
@@ -90,28 +83,21 @@ def reads_of(connector: ShowsAccess) -> list[ProviderRequest]:
     return [read for read in reads if read is not None]
 
 
-def test_leak_detector_finds_every_spelling() -> None:
-    for spelling in spellings(SECRET):
-        assert leaks(f"Invalid key: {spelling}!")
-
-
 async def test_secret_that_the_provider_echoes_is_in_no_outcome(
+    subject: Subject,
     copy_recording: Path,
-    read_recording: ReadRecording,
-    duplicate: Callable[[Account, Any], Awaitable[Outcome]],
-    open_at: Callable[..., Account],
+    open_at: OpenAt,
     echo: tuple[str, list[Response], list[str]],
 ) -> None:
     url, responses, received = echo
-    provider = provider_of(copy_recording)
-    connector, copy_input = first_connector(provider)
+    connector, copy_input = first_connector(subject)
     uses_tokens = isinstance(connector, UsesAccessTokens)
     # A token must be redacted too, and not only because it equals the secret.
     secret = "another-secret-0123456789" if uses_tokens else SECRET
-    account = open_at(provider, url, **secrets_of(provider, secret))
+    account = open_at(url, **secrets_of(subject, secret))
     recorded = read_recording(copy_recording)
     if isinstance(connector, UsesAccessTokens):
-        token_response = read_recording(ROOMS / provider / "recordings" / "signin.token.http")
+        token_response = read_recording(subject.recording("signin.token"))
         token = connector.parse_token(token_response)
         assert isinstance(token, Token)
         body = token_response.body.replace(token.value.encode(), json.dumps(SECRET)[1:-1].encode())
@@ -133,22 +119,6 @@ async def test_secret_that_the_provider_echoes_is_in_no_outcome(
         # Without the secret in the request the test would prove nothing.
         assert any(leaks(revealed(request)) for request in received)
         received.clear()
-
-
-@pytest.fixture(scope="module")
-def echo(serve: Callable[[ASGIApp], str]) -> tuple[str, list[Response], list[str]]:
-    """A server's URL, the responses that it sends, and the requests that it received."""
-    responses: list[Response] = []
-    received: list[str] = []
-
-    async def respond(request: Request) -> Response:
-        body = (await request.body()).decode()
-        received.append(f"{request.headers.get('authorization')} {request.url.query} {body}")
-        # The calls after a copy do not matter here.
-        return responses.pop(0) if responses else Response(status_code=500)
-
-    app = Starlette(routes=[Route("/{path:path}", respond, methods=["GET", "POST"])])
-    return serve(app), responses, received
 
 
 @cache

@@ -1,28 +1,23 @@
-"""Every connector with its accounts, its example and its recordings, for tests over all of them."""
+"""The connector that a suite tries, with its emulator, its recordings and what to expect."""
 
-import importlib
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import timedelta
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import strawberry
 from graphql import ObjectValueNode, parse_value, print_ast
 from pydantic import SecretStr
 
-from campaign_gateway.api.inputs import DuplicateCampaignInput
-from campaign_gateway.connectors.contract import Connector, ProviderResponse
-from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.accounts.account import Account, open_account
+from campaign_gateway.api.inputs import DuplicateCampaignInput, input_type
+from campaign_gateway.connectors.contract import Connector, Grant
 from campaign_gateway.model import Campaign, Created, ErrorCode, Outcome, Refused, Rejected, Unknown
-
-ROOMS = Path(__file__).parents[1] / "connectors"
-RECORDINGS = sorted(ROOMS.glob("*/recordings/*.http"))
-
-ReadRecording = Callable[[Path], ProviderResponse]
 
 # The only statuses that prove a rejection. It repeats `connectors.errors.REFUSALS` on purpose: the
 # promise depends on the list, so a change of it must fail a test.
@@ -44,105 +39,103 @@ REFUSALS = {
     431: ErrorCode.INVALID_INPUT,
 }
 
-# Statuses that only one provider documents.
-REFUSALS_OF: dict[str, dict[int, ErrorCode]] = {
-    "hubspot": {423: ErrorCode.RATE_LIMITED, 477: ErrorCode.RATE_LIMITED},
-}
 
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What `campaign_gateway.testing.connector_suite` was called with."""
 
-def refusals_of(connector: Connector[Any]) -> dict[int, ErrorCode]:
-    return REFUSALS | REFUSALS_OF.get(connector.provider, {})
+    connector: type[Connector[Any]]
+    emulator: ModuleType
+    folder: Path
+    permissions: Mapping[str, tuple[Grant, Grant]]
+    documented_success: int | None
+    success_changes: str
+    documented_refusals: Mapping[int, ErrorCode]
+    reading_posts: Collection[str]
+    access_read: int
+    fingerprint: str | None
 
+    @property
+    def provider(self) -> str:
+        return self.connector.provider
 
-def emulator_of(provider: str) -> ModuleType:
-    return importlib.import_module(f"campaign_gateway.sandbox.emulators.{provider}")
+    @property
+    def refusals(self) -> Mapping[int, ErrorCode]:
+        return {**REFUSALS, **self.documented_refusals}
 
+    @cached_property
+    def requests(self) -> Mapping[str, Any]:
+        """The content of `requests.toml`."""
+        return tomllib.loads((self.folder / "requests.toml").read_text("utf-8"))
 
-# Every account that an emulator accepts, as provider and name. A provider can have several
-# accounts, for example one per format.
-ACCOUNTS = [
-    (provider, name) for provider in sorted(CONNECTORS) for name in emulator_of(provider).ACCOUNTS
-]
-OUTCOMES = [
-    (provider, name, outcome)
-    for provider, name in ACCOUNTS
-    for outcome in emulator_of(provider).OUTCOMES
-]
+    def recording(self, name: str) -> Path:
+        return self.folder / "recordings" / f"{name}.http"
+
+    def recordings(self, *kinds: str) -> list[Path]:
+        """Return the recordings of these kinds, or else all."""
+        paths = sorted((self.folder / "recordings").glob("*.http"))
+        return [path for path in paths if not kinds or path.stem.partition(".")[0] in kinds]
 
 
 @cache
-def connect(provider: str, name: str) -> Connector[Any]:
-    connector = CONNECTORS[provider]
+def connect(subject: Subject, name: str) -> Connector[Any]:
+    """Return the connector of an account that the emulator accepts.
+
+    A provider can have several accounts, for example one per format.
+    """
     account = {
-        "provider": provider,
+        "provider": subject.provider,
         "base_url": "https://provider.example/behind/a/path",
-        **emulator_of(provider).ACCOUNTS[name],
+        **subject.emulator.ACCOUNTS[name],
     }
-    return connector(connector.Account.model_validate(account))
+    return subject.connector(subject.connector.Account.model_validate(account))
 
 
-def accounts_with(capability: type) -> list[tuple[str, str]]:
-    """Return the accounts whose connector has the capability. An empty list would test nothing."""
-    accounts = [account for account in ACCOUNTS if isinstance(connect(*account), capability)]
-    assert accounts
-    return accounts
+def first_connector(subject: Subject) -> tuple[Any, Any]:
+    """Return the connector of the first account, and the example."""
+    return connect(subject, next(iter(subject.emulator.ACCOUNTS))), example_of(subject)
 
 
-def first_connector(provider: str) -> tuple[Connector[Any], Any]:
-    """Return the connector of a provider's first account, and the provider's example."""
-    name = next(name for candidate, name in ACCOUNTS if candidate == provider)
-    return connect(provider, name), example_of(provider)
+def open_at(subject: Subject, url: str, **settings: object) -> Account:
+    """Open an account at a URL, with more settings by name. The caller must close it."""
+    table = {"provider": subject.provider, "base_url": url, "timeout_seconds": 5, **settings}
+    return open_account("tried", subject.connector.Account.model_validate(table))
 
 
 @cache
-def example_of(provider: str, changes: str = "") -> Any:
+def example_of(subject: Subject, changes: str = "") -> Any:
     """Return the example, parsed by the gateway's schema. `changes` are GraphQL fields."""
     fields: dict[str, str] = {}
-    for text in (CONNECTORS[provider].example, changes):
+    for text in (subject.connector.example, changes):
         value = parse_value(f"{{{text}}}")
         assert isinstance(value, ObjectValueNode)
         fields |= {field.name.value: print_ast(field.value) for field in value.fields}
     inputs: list[Any] = []
+    campaign_type = input_type({subject.provider: subject.connector})
 
     @strawberry.type
     class Query:
         @strawberry.field
-        def take(self, campaign: DuplicateCampaignInput) -> bool:
+        def take(
+            self,
+            campaign: Annotated[
+                DuplicateCampaignInput, strawberry.argument(graphql_type=campaign_type)
+            ],
+        ) -> bool:
             inputs.append(campaign.chosen()[1])
             return True
 
     arguments = ", ".join(f"{name}: {value}" for name, value in fields.items())
     result = strawberry.Schema(Query).execute_sync(
-        f"{{ take(campaign: {{ {provider}: {{ {arguments} }} }}) }}"
+        f"{{ take(campaign: {{ {subject.provider}: {{ {arguments} }} }}) }}"
     )
     assert not result.errors
     return inputs[0]
 
 
-def recordings(*kinds: str) -> list[Path]:
-    """Return the recordings of these kinds. An empty list would test nothing."""
-    paths = [path for path in RECORDINGS if path.stem.partition(".")[0] in kinds]
-    assert paths
-    return paths
-
-
-def recording_name(recording: object) -> str:
-    assert isinstance(recording, Path)
-    return f"{recording.parents[1].name}/{recording.stem}"
-
-
-def provider_of(recording: Path) -> str:
-    return recording.parents[1].name
-
-
-def as_id(value: object) -> str:
-    """Return the name of a case for pytest's reports."""
-    return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def secrets_of(provider: str, secret: str) -> dict[str, str]:
+def secrets_of(subject: Subject, secret: str) -> dict[str, str]:
     """Return settings that give each secret of an account this value."""
-    settings = CONNECTORS[provider].Account.model_fields
+    settings = subject.connector.Account.model_fields
     secrets = [name for name, field in settings.items() if SecretStr in flat(field.annotation)]
     assert secrets
     return dict.fromkeys(secrets, secret)

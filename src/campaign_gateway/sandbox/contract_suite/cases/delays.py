@@ -9,7 +9,9 @@ import pytest
 
 from campaign_gateway.connectors.contract import Connector, ProviderResponse
 from campaign_gateway.model import ErrorCode, Rejected
-from support.connectors import assert_valid
+from campaign_gateway.sandbox.contract_suite.subject import (
+    assert_valid,
+)
 
 
 def test_rate_limit_has_the_delay_of_its_headers(

@@ -6,53 +6,29 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from campaign_gateway.connectors.contract import (
     ListsCampaigns,
-    ProviderResponse,
     UnexpectedResponse,
 )
-from support.connectors import (
-    ReadRecording,
-    accounts_with,
-    as_id,
+from campaign_gateway.sandbox.contract_suite.calling import read_recording
+from campaign_gateway.sandbox.contract_suite.ids import assert_same_place, place_of
+from campaign_gateway.sandbox.contract_suite.responses import UNREADABLE
+from campaign_gateway.sandbox.contract_suite.strange_responses import damaged, random_responses
+from campaign_gateway.sandbox.contract_suite.subject import (
+    Subject,
     assert_valid_campaign,
-    connect,
     first_connector,
-    provider_of,
-    recording_name,
-    recordings,
 )
-from support.ids import assert_same_place, place_of
-from support.responses import UNREADABLE
-from support.strange_responses import RANDOM, damaged
-
-RECORDED = recordings("search")
-SUCCESSES = [path for path in RECORDED if path.read_bytes().startswith(b"HTTP/1.1 2")]
 
 
-@pytest.fixture(scope="module", params=accounts_with(ListsCampaigns), ids=as_id)
-def account(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def connector(account: tuple[str, str]) -> ListsCampaigns[Any]:
-    return listing(connect(*account))
-
-
-def listing(connector: object) -> ListsCampaigns[Any]:
-    assert isinstance(connector, ListsCampaigns)
-    return connector
-
-
-@pytest.mark.parametrize("recording", RECORDED, ids=recording_name)
 def test_recorded_search_gives_the_campaign_in_its_name(
-    recording: Path, read_recording: ReadRecording
+    subject: Subject, search_recording: Path
 ) -> None:
-    connector = listing(first_connector(provider_of(recording))[0])
-    response = read_recording(recording)
-    _, expected, _ = recording.stem.split(".")
+    connector, _ = first_connector(subject)
+    response = read_recording(search_recording)
+    _, expected, _ = search_recording.stem.split(".")
     if expected == "unreadable":
         with pytest.raises(UnexpectedResponse):
             connector.parse_search(response, None)
@@ -65,12 +41,9 @@ def test_recorded_search_gives_the_campaign_in_its_name(
         assert campaign.name
 
 
-@pytest.mark.parametrize("recording", SUCCESSES, ids=recording_name)
-def test_damaged_search_never_invents_a_campaign(
-    recording: Path, read_recording: ReadRecording
-) -> None:
-    connector = listing(first_connector(provider_of(recording))[0])
-    good = read_recording(recording)
+def test_damaged_search_never_invents_a_campaign(subject: Subject, search_success: Path) -> None:
+    connector, _ = first_connector(subject)
+    good = read_recording(search_success)
     words = re.findall(rb"[A-Za-z0-9_-]+", good.body)
     for change, response in damaged(good):
         try:
@@ -89,10 +62,11 @@ def test_unreadable_search_raises(connector: ListsCampaigns[Any]) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(response=RANDOM)
+@given(data=st.data())
 def test_random_search_raises_nothing_unexpected(
-    connector: ListsCampaigns[Any], copy_input: Any, response: ProviderResponse
+    subject: Subject, connector: ListsCampaigns[Any], copy_input: Any, data: st.DataObject
 ) -> None:
+    response = data.draw(random_responses(subject))
     try:
         page = connector.parse_search(response, None)
     except UnexpectedResponse:

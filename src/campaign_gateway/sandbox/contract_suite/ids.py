@@ -12,7 +12,7 @@ import strawberry
 
 from campaign_gateway.connectors.contract import ProviderRequest
 from campaign_gateway.model import Refused
-from support.connectors import assert_blames, flat
+from campaign_gateway.sandbox.contract_suite.subject import assert_blames, flat
 
 HOSTILE_IDS = [
     "", " ", ".", "..", "a/b", "../admin", "a\\b", "x?y", "a#b", "a&b", "a=b", "a;b", "a:b",

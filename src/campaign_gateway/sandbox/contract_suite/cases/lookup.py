@@ -5,45 +5,23 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from campaign_gateway.connectors.contract import (
-    ProviderResponse,
     ReadsCampaigns,
     UnexpectedResponse,
 )
 from campaign_gateway.model import Campaign, Refused
-from support.connectors import (
-    ReadRecording,
-    accounts_with,
-    as_id,
+from campaign_gateway.sandbox.contract_suite.calling import read_recording
+from campaign_gateway.sandbox.contract_suite.ids import HOSTILE_IDS, assert_same_place, shown
+from campaign_gateway.sandbox.contract_suite.responses import UNREADABLE
+from campaign_gateway.sandbox.contract_suite.strange_responses import damaged, random_responses
+from campaign_gateway.sandbox.contract_suite.subject import (
+    Subject,
     assert_blames,
     assert_valid_campaign,
-    connect,
     first_connector,
-    provider_of,
-    recording_name,
-    recordings,
 )
-from support.ids import HOSTILE_IDS, assert_same_place, shown
-from support.responses import UNREADABLE
-from support.strange_responses import RANDOM, damaged
-
-RECORDED = recordings("lookup")
-
-
-@pytest.fixture(scope="module", params=accounts_with(ReadsCampaigns), ids=as_id)
-def account(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def connector(account: tuple[str, str]) -> ReadsCampaigns[Any]:
-    return reading(connect(*account))
-
-
-def reading(connector: object) -> ReadsCampaigns[Any]:
-    assert isinstance(connector, ReadsCampaigns)
-    return connector
 
 
 def assert_none_or(campaign: Campaign | None, campaign_id: str, context: str = "") -> None:
@@ -52,13 +30,12 @@ def assert_none_or(campaign: Campaign | None, campaign_id: str, context: str = "
         assert_valid_campaign(campaign)
 
 
-@pytest.mark.parametrize("recording", RECORDED, ids=recording_name)
 def test_recorded_lookup_gives_the_campaign_in_its_name(
-    recording: Path, read_recording: ReadRecording
+    subject: Subject, lookup_recording: Path
 ) -> None:
-    connector = reading(first_connector(provider_of(recording))[0])
-    response = read_recording(recording)
-    match recording.stem.split("."):
+    connector, _ = first_connector(subject)
+    response = read_recording(lookup_recording)
+    match lookup_recording.stem.split("."):
         case [_, "unreadable", _]:
             with pytest.raises(UnexpectedResponse):
                 connector.parse_lookup(response, "97")
@@ -70,16 +47,13 @@ def test_recorded_lookup_gives_the_campaign_in_its_name(
             assert campaign.id == campaign_id
             assert campaign.name
         case _:
-            pytest.fail(f"{recording.name} is not named as a recording is")
+            pytest.fail(f"{lookup_recording.name} is not named as a lookup_recording is")
 
 
-@pytest.mark.parametrize("recording", RECORDED, ids=recording_name)
-def test_damaged_lookup_never_invents_a_campaign(
-    recording: Path, read_recording: ReadRecording
-) -> None:
-    connector = reading(first_connector(provider_of(recording))[0])
-    campaign_id = recording.stem.split(".")[1]
-    for change, response in damaged(read_recording(recording)):
+def test_damaged_lookup_never_invents_a_campaign(subject: Subject, lookup_recording: Path) -> None:
+    connector, _ = first_connector(subject)
+    campaign_id = lookup_recording.stem.split(".")[1]
+    for change, response in damaged(read_recording(lookup_recording)):
         try:
             campaign = connector.parse_lookup(response, campaign_id)
         except UnexpectedResponse:
@@ -99,10 +73,11 @@ def test_unreadable_lookup_raises_or_finds_nothing(connector: ReadsCampaigns[Any
 
 
 @settings(max_examples=100, deadline=None)
-@given(response=RANDOM)
+@given(data=st.data())
 def test_random_lookup_raises_nothing_unexpected(
-    connector: ReadsCampaigns[Any], response: ProviderResponse
+    subject: Subject, connector: ReadsCampaigns[Any], data: st.DataObject
 ) -> None:
+    response = data.draw(random_responses(subject))
     try:
         campaign = connector.parse_lookup(response, "97")
     except UnexpectedResponse:

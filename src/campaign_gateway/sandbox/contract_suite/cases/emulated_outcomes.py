@@ -4,7 +4,7 @@ import asyncio
 import random
 import re
 import types
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -25,11 +25,11 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.sandbox import emulation
-from support.connectors import refusals_of
-from support.permits import free_permit
-
-Duplicate = Callable[[Account, Any], Awaitable[Outcome]]
-Counted = Callable[[str], dict[str, Any]]
+from campaign_gateway.sandbox.contract_suite.calling import duplicate, free_permit
+from campaign_gateway.sandbox.contract_suite.fixtures import Counted
+from campaign_gateway.sandbox.contract_suite.subject import (
+    Subject,
+)
 
 # The result of each fault that every emulator can have, and how many copies it makes.
 FAULTS: dict[str, tuple[types.UnionType | type, int]] = {
@@ -45,27 +45,23 @@ FAULTS: dict[str, tuple[types.UnionType | type, int]] = {
 }
 
 
-def test_every_fault_of_the_emulators_has_an_expected_result() -> None:
-    assert set(FAULTS) == set(emulation.FAULTS)
-
-
 async def test_emulated_outcome_is_recognised(
+    subject: Subject,
     emulated: tuple[Account, Any, str],
-    duplicate: Duplicate,
     counted: Counted,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     account, copy_input, description = emulated
     monkeypatch.setattr(emulation, "SLOW_SECONDS", 0.2)
-    refusals = refusals_of(account.connector)
+    refusals = subject.refusals
     expected, copies = expected_result(copy_input.campaign_id, description, refusals)
-    before = counted(account.connector.provider)
+    before = counted()
     outcome: Outcome | NoResponse
     try:
         outcome = await duplicate(account, copy_input)
     except NoResponse as failure:
         outcome = failure
-    after = counted(account.connector.provider)
+    after = counted()
     assert isinstance(outcome, expected)
     assert after["asked"] == before["asked"] + 1
     assert after["count"] == before["count"] + copies
@@ -96,7 +92,7 @@ def pending_steps(description: str) -> set[WarningCode]:
 
 
 def expected_result(
-    source: object, description: str, refusals: dict[int, ErrorCode]
+    source: object, description: str, refusals: Mapping[int, ErrorCode]
 ) -> tuple[types.UnionType | type, int]:
     """Return the type of the outcome and the number of copies, by the emulator's description."""
     for word in (str(source), description.partition(":")[0]):
@@ -119,7 +115,6 @@ async def test_copy_is_found_and_read_again(
     live: Account,
     emulator: ModuleType,
     copy_input: Any,
-    duplicate: Duplicate,
     counted: Counted,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -127,7 +122,7 @@ async def test_copy_is_found_and_read_again(
     monkeypatch.setattr(emulator, "CREATION_SECONDS", 0.1, raising=False)
     copy_input = replace(copy_input, name=f"Found again {random.randrange(10**9)}")
     outcome = await duplicate(live, copy_input)
-    made = counted(live.connector.provider)["copies"][-1]
+    made = counted()["copies"][-1]
     assert made["name"] == copy_input.name
     if isinstance(live.connector, ListsCampaigns):
         campaigns = await search(live, live.connector, copy_input)

@@ -1,6 +1,6 @@
 """What every connector makes of a response to the call that copies a campaign.
 
-A recording in `tests/connectors/<provider>/recordings` has the expected result in its name:
+A recording in the folder `recordings` has the expected result in its name:
 
     created.<id>.<what>.http     the copy exists and has this id
     accepted.<what>.http         the provider accepted the copy and did not return its id
@@ -20,7 +20,7 @@ A recording in `tests/connectors/<provider>/recordings` has the expected result 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from campaign_gateway.accounts.account import Account
 from campaign_gateway.connectors.contract import Connector, ProviderResponse, UsesAccessTokens
 from campaign_gateway.model import (
     Accepted,
@@ -40,50 +40,33 @@ from campaign_gateway.model import (
     Retry,
     Unknown,
 )
-from support.connectors import (
-    ROOMS,
-    ReadRecording,
+from campaign_gateway.sandbox.contract_suite.calling import duplicate, read_recording
+from campaign_gateway.sandbox.contract_suite.fixtures import OpenAt
+from campaign_gateway.sandbox.contract_suite.responses import CHEAP, COSTLY
+from campaign_gateway.sandbox.contract_suite.strange_responses import damaged, random_responses
+from campaign_gateway.sandbox.contract_suite.subject import (
+    Subject,
     assert_valid,
     example_of,
     first_connector,
-    provider_of,
-    recording_name,
-    recordings,
-    refusals_of,
     secrets_of,
 )
-from support.responses import CHEAP, COSTLY
-from support.strange_responses import RANDOM, damaged
-
-# The providers that document a status which alone proves a copy: that status, and its input. At
-# the other providers, only the body can prove a copy.
-DOCUMENTED = {
-    "braze": (202, ""),
-    "hubspot": (201, 'kind: CAMPAIGN, name: "A copy"'),
-    "klaviyo": (201, ""),
-    "omnisend": (201, ""),
-    "sendgrid": (201, ""),
-    "sonarly": (201, ""),
-}
 
 
 def test_recorded_response_gives_the_outcome_in_its_name(
-    copy_recording: Path, read_recording: ReadRecording
+    subject: Subject, copy_recording: Path
 ) -> None:
-    connector, copy_input = first_connector(provider_of(copy_recording))
+    connector, copy_input = first_connector(subject)
     outcome = connector.parse_response(copy_input, read_recording(copy_recording))
     assert_as_named(outcome, copy_recording)
 
 
 async def test_recorded_response_gives_the_same_outcome_from_a_socket(
-    copy_recording: Path,
-    duplicate: Callable[[Account, Any], Awaitable[Outcome]],
-    open_at: Callable[..., Account],
+    subject: Subject, copy_recording: Path, open_at: OpenAt
 ) -> None:
-    provider = provider_of(copy_recording)
-    connector, copy_input = first_connector(provider)
+    connector, copy_input = first_connector(subject)
     token_path = token_path_of(connector)
-    token = ROOMS / provider / "recordings" / "signin.token.http"
+    token = subject.recording("signin.token")
 
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -96,7 +79,7 @@ async def test_recorded_response_gives_the_same_outcome_from_a_socket(
     server = await asyncio.start_server(respond, "127.0.0.1", 0)
     async with server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        account = open_at(provider, url, **secrets_of(provider, "a-secret"))
+        account = open_at(url, **secrets_of(subject, "a-secret"))
         assert_as_named(await duplicate(account, copy_input), copy_recording)
 
 
@@ -131,10 +114,9 @@ def assert_as_named(outcome: Outcome, recording: Path) -> None:
             pytest.fail(f"{recording.name} is not named as a recording is")
 
 
-@pytest.mark.parametrize("recording", recordings("created"), ids=recording_name)
-def test_source_is_never_taken_for_its_copy(recording: Path, read_recording: ReadRecording) -> None:
-    connector, copy_input = first_connector(provider_of(recording))
-    response = read_recording(recording)
+def test_source_is_never_taken_for_its_copy(subject: Subject, created_recording: Path) -> None:
+    connector, copy_input = first_connector(subject)
+    response = read_recording(created_recording)
     copy = connector.parse_response(copy_input, response)
     assert isinstance(copy, Created)
     id_type = type(copy_input.campaign_id)
@@ -144,9 +126,9 @@ def test_source_is_never_taken_for_its_copy(recording: Path, read_recording: Rea
 
 
 def test_damaged_success_is_never_a_rejection_or_another_copy(
-    success_recording: Path, read_recording: ReadRecording
+    subject: Subject, success_recording: Path
 ) -> None:
-    connector, copy_input = first_connector(provider_of(success_recording))
+    connector, copy_input = first_connector(subject)
     good = read_recording(success_recording)
     expected = connector.parse_response(copy_input, good)
     ids = {expected.campaign.id} if isinstance(expected, Created) else set()
@@ -157,10 +139,8 @@ def test_damaged_success_is_never_a_rejection_or_another_copy(
         assert_valid(outcome)
 
 
-def test_success_that_was_cut_off_is_not_created(
-    success_recording: Path, read_recording: ReadRecording
-) -> None:
-    connector, copy_input = first_connector(provider_of(success_recording))
+def test_success_that_was_cut_off_is_not_created(subject: Subject, success_recording: Path) -> None:
+    connector, copy_input = first_connector(subject)
     good = read_recording(success_recording)
     for response in [
         replace(good, complete=False),
@@ -170,26 +150,26 @@ def test_success_that_was_cut_off_is_not_created(
         assert isinstance(connector.parse_response(copy_input, response), Accepted | Unknown)
 
 
-@pytest.mark.parametrize("provider", DOCUMENTED)
 @pytest.mark.parametrize("body", CHEAP, ids=range(len(CHEAP)))
-def test_documented_success_is_accepted_with_any_body(provider: str, body: bytes) -> None:
-    connector, _ = first_connector(provider)
-    status, changes = DOCUMENTED[provider]
+def test_documented_success_is_accepted_with_any_body(
+    subject: Subject, documented_success: int, body: bytes
+) -> None:
+    connector, _ = first_connector(subject)
+    copy_input = example_of(subject, subject.success_changes)
     for is_complete in (True, False):
-        response = ProviderResponse(status, {}, body, is_complete)
-        outcome = connector.parse_response(example_of(provider, changes), response)
+        response = ProviderResponse(documented_success, {}, body, is_complete)
+        outcome = connector.parse_response(copy_input, response)
         assert isinstance(outcome, Accepted)
         assert outcome.campaign is None
 
 
 @pytest.mark.parametrize("is_complete", [True, False])
 def test_undocumented_success_without_a_copy_is_unknown(
-    connector: Connector[Any], copy_input: Any, *, is_complete: bool
+    subject: Subject, connector: Connector[Any], copy_input: Any, *, is_complete: bool
 ) -> None:
-    documented, changes = DOCUMENTED.get(connector.provider, (None, ""))
-    inputs = [copy_input, example_of(connector.provider, changes)]
+    inputs = [copy_input, example_of(subject, subject.success_changes)]
     for status in range(200, 300):
-        for body in CHEAP[status % 4 :: 4] if status != documented else ():
+        for body in CHEAP[status % 4 :: 4] if status != subject.documented_success else ():
             response = ProviderResponse(status, {}, body, is_complete)
             for one in inputs:
                 outcome = connector.parse_response(one, response)
@@ -198,7 +178,7 @@ def test_undocumented_success_without_a_copy_is_unknown(
 
 @pytest.mark.parametrize("is_complete", [True, False])
 def test_unreadable_response_is_judged_by_its_status_alone(
-    connector: Connector[Any], copy_input: Any, *, is_complete: bool
+    subject: Subject, connector: Connector[Any], copy_input: Any, *, is_complete: bool
 ) -> None:
     some = [200, 201, 202, 404, 408, 500]
     # Each status meets some of the bodies, and each body meets statuses of every kind.
@@ -207,10 +187,10 @@ def test_unreadable_response_is_judged_by_its_status_alone(
     for status, body in tries:
         response = ProviderResponse(status, {}, body, is_complete)
         outcome = connector.parse_response(copy_input, response)
-        assert_by_status(outcome, status, refusals_of(connector))
+        assert_by_status(outcome, status, subject.refusals)
 
 
-def assert_by_status(outcome: Outcome, status: int, refusals: dict[int, ErrorCode]) -> None:
+def assert_by_status(outcome: Outcome, status: int, refusals: Mapping[int, ErrorCode]) -> None:
     assert_valid(outcome)
     if 200 <= status < 300:
         assert isinstance(outcome, Accepted | Unknown), status
@@ -232,14 +212,15 @@ CODES_WITHOUT_BODY = {
 
 
 @settings(max_examples=200, deadline=None)
-@given(response=RANDOM)
+@given(data=st.data())
 def test_random_response_never_raises(
-    connector: Connector[Any], copy_input: Any, response: ProviderResponse
+    subject: Subject, connector: Connector[Any], copy_input: Any, data: st.DataObject
 ) -> None:
+    response = data.draw(random_responses(subject))
     outcome = connector.parse_response(copy_input, response)
     assert_valid(outcome)
     if not response.is_success:
-        refuses = response.status in refusals_of(connector)
+        refuses = response.status in subject.refusals
         assert isinstance(outcome, Rejected | Unknown if refuses else Unknown)
     if isinstance(outcome, Created):
         assert response.complete

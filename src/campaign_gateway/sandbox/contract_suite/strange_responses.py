@@ -4,13 +4,14 @@ import copy
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from typing import Any
 from xml.etree import ElementTree as ET
 
 from hypothesis import strategies as st
 
 from campaign_gateway.connectors.contract import ProviderResponse
-from support.connectors import RECORDINGS
+from campaign_gateway.sandbox.contract_suite.subject import Subject
 
 
 def _keys_in(value: object) -> Iterator[str]:
@@ -22,15 +23,10 @@ def _keys_in(value: object) -> Iterator[str]:
             yield from _keys_in(item)
 
 
-_BODIES = sorted({path.read_bytes().partition(b"\n\n")[2] for path in RECORDINGS})
 _COMMON_KEYS = [
     "id", "name", "status", "data", "error", "errors", "message", "code", "success", "result",
     "results", "items", "campaigns", "title", "type", "settings", "warnings", "paging",
 ]  # fmt: skip
-_RECORDED_KEYS = sorted(
-    {key for body in _BODIES if body[:1] == b"{" for key in _keys_in(json.loads(body))}
-)
-_KEYS = st.sampled_from(_COMMON_KEYS) | st.sampled_from(_RECORDED_KEYS)
 _SCALARS = (
     st.none()
     | st.booleans()
@@ -39,27 +35,37 @@ _SCALARS = (
     | st.text()
     | st.sampled_from([0, "0", 404, 97, "97", "abc-1", "\ud800", "9" * 200, 10**40])
 )
-_VALUES = st.recursive(
-    _SCALARS, lambda inner: st.lists(inner) | st.dictionaries(_KEYS, inner), max_leaves=12
-)
-# Recorded responses with some bytes replaced, so that most of their structure remains.
-_SPLICED = st.builds(
-    lambda body, start, length, inserted: body[:start] + inserted + body[start + length :],
-    st.sampled_from(_BODIES),
-    st.integers(0, 400),
-    st.integers(0, 12),
-    st.binary(max_size=8) | st.sampled_from([b"null", b"[]", b"{}", b"<x>", b"</data>", b"-1"]),
-)
-RANDOM = st.builds(
-    ProviderResponse,
-    st.sampled_from([200, 201, 202, 400, 404, 409, 429, 440, 500]) | st.integers(100, 999),
-    st.dictionaries(
-        st.sampled_from(["retry-after", "x-ratelimit-reset", "x-request-id", "content-type"]),
-        st.text(st.characters(max_codepoint=255)),
-    ),
-    st.binary() | _VALUES.map(lambda value: json.dumps(value).encode()) | _SPLICED,
-    st.booleans(),
-)
+
+
+@cache
+def random_responses(subject: Subject) -> st.SearchStrategy[ProviderResponse]:
+    """Return random responses, and recorded ones with some bytes replaced.
+
+    The latter keep most of their structure.
+    """
+    bodies = sorted({path.read_bytes().partition(b"\n\n")[2] for path in subject.recordings()})
+    recorded = {key for body in bodies if body[:1] == b"{" for key in _keys_in(json.loads(body))}
+    keys = st.sampled_from(_COMMON_KEYS) | st.sampled_from(sorted({"id"} | recorded))
+    values = st.recursive(
+        _SCALARS, lambda inner: st.lists(inner) | st.dictionaries(keys, inner), max_leaves=12
+    )
+    spliced = st.builds(
+        lambda body, start, length, inserted: body[:start] + inserted + body[start + length :],
+        st.sampled_from(bodies),
+        st.integers(0, 400),
+        st.integers(0, 12),
+        st.binary(max_size=8) | st.sampled_from([b"null", b"[]", b"{}", b"<x>", b"</data>", b"-1"]),
+    )
+    return st.builds(
+        ProviderResponse,
+        st.sampled_from([200, 201, 202, 400, 404, 409, 429, 440, 500]) | st.integers(100, 999),
+        st.dictionaries(
+            st.sampled_from(["retry-after", "x-ratelimit-reset", "x-request-id", "content-type"]),
+            st.text(st.characters(max_codepoint=255)),
+        ),
+        st.binary() | values.map(lambda value: json.dumps(value).encode()) | spliced,
+        st.booleans(),
+    )
 
 
 def damaged(response: ProviderResponse) -> Iterator[tuple[str, ProviderResponse]]:
