@@ -10,7 +10,7 @@ from campaign_gateway.accounts.transport.token_auth import TokenTransport
 from campaign_gateway.connectors.account_settings import AccountSettings
 from campaign_gateway.connectors.addresses import canonical_address
 from campaign_gateway.connectors.contract import Connector, UsesAccessTokens
-from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.connectors.registry import find_connector
 from campaign_gateway.model import DEFAULT_TIMING, ErrorCode, Refused, Timing, UserError
 from campaign_gateway.observe.health import Health, account_health
 
@@ -39,7 +39,7 @@ class Account:
 
 
 def open_account(name: str, settings: AccountSettings, timing: Timing = DEFAULT_TIMING) -> Account:
-    connector = CONNECTORS[settings.provider](settings)
+    connector = find_connector(settings.provider)(settings)
     health = account_health(name, settings.provider, timing.problem_over_after)
     transport = Transport(
         settings.secrets(), settings.timeout_seconds, settings.ca_file, health=health

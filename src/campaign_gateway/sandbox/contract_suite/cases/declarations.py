@@ -5,6 +5,7 @@ from typing import Any
 
 from typing_extensions import get_protocol_members
 
+from campaign_gateway.api.schema import client_sdl
 from campaign_gateway.connectors.account_settings import AccountSettings
 from campaign_gateway.connectors.contract import (
     ActivatesCopies,
@@ -17,6 +18,7 @@ from campaign_gateway.connectors.contract import (
     ShowsAccess,
     UsesAccessTokens,
 )
+from campaign_gateway.connectors.registry import CONNECTORS, find_connector
 from campaign_gateway.sandbox.contract_suite.subject import Subject
 
 CAPABILITIES = [
@@ -49,6 +51,17 @@ def has_all_members(connector: type[object], capability: type) -> bool:
 def test_input_has_the_fields_that_every_input_has(subject: Subject, copy_input: Any) -> None:
     assert {field.name for field in fields(copy_input)} >= {"account", "campaign_id", "name"}
     assert issubclass(subject.connector.Account, AccountSettings)
+
+
+def test_gateway_finds_the_connector(subject: Subject) -> None:
+    """If the package is not built in, it must be installed, at least as editable."""
+    assert find_connector(subject.provider) is subject.connector
+
+
+def test_schema_can_have_the_connector(subject: Subject) -> None:
+    """No name of a type is that of another type."""
+    connectors = {**CONNECTORS, subject.provider: subject.connector}
+    assert f"input {subject.connector.Input.__name__} " in client_sdl(connectors)
 
 
 def test_emulator_has_accounts_with_secrets_and_outcomes(subject: Subject) -> None:
