@@ -1,4 +1,4 @@
-"""Connectors of other packages: which are imported, and what is said of those that are wrong."""
+"""Connectors of other packages: which are imported, and the errors for those that are wrong."""
 
 import importlib
 import sys

@@ -1,7 +1,7 @@
 """Every emulator responds like the recordings of its provider, and rejects the same requests.
 
 The recordings are independent of both: without them a connector and its emulator could share one
-mistake. The requests are in the file `requests.toml` beside them.
+mistake. The requests are in the file `requests.toml` next to them.
 """
 
 import json
