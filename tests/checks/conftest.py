@@ -7,6 +7,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import ASGIApp
+
 from support.connectors import ACCOUNTS, emulator_of
 
 Tables = Mapping[str, dict[str, Any]]

@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
-from support.connectors import emulator_of
 
 from campaign_gateway import cli
 from campaign_gateway.commands.check import check
 from campaign_gateway.observe.log import JsonFormatter
 from campaign_gateway.settings import parse_settings
 from support.commands import running
+from support.connectors import emulator_of
 from support.plain import NO_CAS
 
 CANARY = "SG.canary-secret-4711-0815"
