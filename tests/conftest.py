@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,21 @@ def duplicate() -> Callable[[Account, Any], Awaitable[Outcome]]:
 def read_recording() -> Callable[[Path], ProviderResponse]:
     """Reads a recorded response as the transport passes it to a connector."""
     return calling.read_recording
+
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of Chromium. Without one the test is skipped, unless it is required."""
+    candidates = [os.environ.get("CHROMIUM"), *map(shutil.which, CHROMIUM_NAMES)]
+    if found := next((path for path in candidates if path), None):
+        return found
+    reason = "no Chromium found; name one in the environment variable CHROMIUM"
+    if os.environ.get("CAMPAIGN_GATEWAY_REQUIRE_BROWSER"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
