@@ -41,6 +41,8 @@ ONE_WORKER_EACH = (
     "tests/federation/test_routers.py",
     "tests/observe/test_metrics.py",
     "tests/observe/test_prometheus.py",
+    "tests/packages/test_gateway.py",
+    "tests/packages/test_installation.py",
 )
 
 
@@ -100,6 +102,8 @@ SLOW = (
     "tests/observe/test_ledger_metrics.py",
     "tests/observe/test_metrics.py",
     "tests/observe/test_prometheus.py",
+    "tests/packages/test_gateway.py",
+    "tests/packages/test_installation.py",
     "tests/transport/test_long_responses.py",
 )
 
@@ -144,8 +148,12 @@ class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist ha
     def _split_scope(self, nodeid: str) -> str:
         if nodeid.startswith(ONE_WORKER_EACH):
             return nodeid.partition("::")[0]
-        # The cases of a quick test stay together: it costs to hand out thousands of them.
-        return nodeid if nodeid.startswith(SLOW) else nodeid.partition("[")[0]
+        if nodeid.startswith(SLOW):
+            return nodeid
+        # The cases of a quick test stay together: it costs to hand out thousands of them. So do the
+        # tests of a class of the contract suite, which share an emulator.
+        test = nodeid.partition("[")[0]
+        return test.rpartition("::")[0] if "::TestContract::" in test else test
 
     def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
         super().mark_test_complete(node, item_index, duration)

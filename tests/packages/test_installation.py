@@ -76,7 +76,7 @@ def test_package_and_its_tests_have_strict_types(environment: Path) -> None:
 @pytest.fixture(scope="module")
 def url(environment: Path) -> Iterator[str]:
     output = environment / "sandbox.txt"
-    command = [python_in(environment), "-m", "campaign_gateway", "sandbox", "--port", "0"]
+    command = [str(python_in(environment)), "-m", "campaign_gateway", "sandbox", "--port", "0"]
     with output.open("w") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, cwd=environment)
     try:

@@ -7,7 +7,7 @@ it, or by a command that shows what is installed. No package can replace a conne
 import importlib
 import pkgutil
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeAlias, cast
@@ -54,7 +54,7 @@ def offered() -> Mapping[str, Sequence[EntryPoint]]:
     return offers
 
 
-def packages_of(names: Iterable[str]) -> Mapping[str, str]:
+def packages_of(names: Collection[str]) -> Mapping[str, str]:
     """Return the package and its version for each provider whose connector is not built in."""
     return {
         name: " or ".join(map(_package, offers))
