@@ -56,6 +56,7 @@ class WarningCode(StrEnum):
     """What is incomplete in a copy that exists, or what its provider warned about."""
 
     NAME_NOT_APPLIED = "NAME_NOT_APPLIED"
+    NOT_APPLIED = "NOT_APPLIED"
     DETAILS_UNKNOWN = "DETAILS_UNKNOWN"
     PARTIAL_COPY = "PARTIAL_COPY"
     PROVIDER_WARNING = "PROVIDER_WARNING"
@@ -113,20 +114,32 @@ class Refused(Exception):
 class CopyWarning:
     """Something that the caller should know about the copy.
 
-    `is_final`: the gateway does not try again to complete the copy.
+    `is_final`: the gateway does not try again to complete the copy. `field` is the path of the
+    option that the copy does not have.
     """
 
     code: WarningCode
     message: str
     provider_message: str | None = None
     is_final: bool = False
+    field: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedObject:
+    """An object that was copied together with its campaign. `type` is the provider's word."""
+
+    type: str
+    source_id: str
+    copy_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
     """A campaign; None for what the provider has not described.
 
-    `copied_from` is the id of the campaign that it is a copy of.
+    `copied_from` is the id of the campaign that it is a copy of. `copied_objects` are known only
+    from the response to the copying call.
     """
 
     id: str
@@ -138,6 +151,7 @@ class Campaign:
     created_at: datetime | None = None
     updated_at: datetime | None = None
     copied_from: str | None = None
+    copied_objects: tuple[CopiedObject, ...] = ()
 
 
 def is_same_id(one: str, other: str) -> bool:

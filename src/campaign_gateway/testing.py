@@ -11,7 +11,7 @@ pytest loads this file in each run of an environment that has the package, so it
 only when it is called.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ import pytest
 if TYPE_CHECKING:
     from campaign_gateway.connectors.contract import Connector, Grant
     from campaign_gateway.model import ErrorCode
+    from campaign_gateway.sandbox.contract_suite.subject import LateOptions
 
 # A failed assertion of the suite then shows its values.
 pytest.register_assert_rewrite("campaign_gateway.sandbox.contract_suite")
@@ -38,6 +39,9 @@ def connector_suite(
     reading_posts: Collection[str] = (),
     access_read: int = 0,
     fingerprint: str | None = None,
+    given_names: "Mapping[str, str] | None" = None,
+    late_options: "Mapping[str, LateOptions] | None" = None,
+    wrong_options: "Sequence[Mapping[str, Any]]" = (),
 ) -> type:
     """Return a class of tests. Assign it to a name that begins with `Test`.
 
@@ -48,7 +52,9 @@ def connector_suite(
     of `connectors.errors.REFUSALS`, that prove that nothing was made. `reading_posts` are the ends
     of the paths of reads whose documents require POST. `access_read` is the number of the read
     whose responses were recorded as `access`. `fingerprint` is the hash of the example, which must
-    not change.
+    not change. `given_names` are names that the provider itself gives to copies, with the names of
+    their sources. `late_options` are options that each account sets after the copy, and
+    `wrong_options` some that must be refused before it.
     """
     from campaign_gateway.sandbox.contract_suite.subject import Subject
     from campaign_gateway.sandbox.contract_suite.suite import suite_for
@@ -65,5 +71,8 @@ def connector_suite(
             reading_posts,
             access_read,
             fingerprint,
+            given_names or {},
+            late_options or {},
+            wrong_options,
         )
     )

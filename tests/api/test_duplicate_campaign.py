@@ -501,3 +501,42 @@ async def test_secrets_are_in_no_response_no_log_and_no_ledger_file(
         assert secret not in repr(client.sandbox.settings)
     unauthorized = payloads[4]["userErrors"][0]
     assert unauthorized["providerMessage"] == "Invalid API key: [redacted]"
+
+
+async def test_payload_has_what_was_copied_too_and_keeps_it(client: Any) -> None:
+    query = """mutation Copy($key: String!) { duplicateCampaign(idempotencyKey: $key, input: {
+      meta: { campaignId: "120210000000000101", deepCopy: true, name: "Wave two" } }) {
+        replayed campaign { id name } copiedObjects { type sourceId copyId }
+        duplication { copiedObjects { copyId } } } }"""
+    first = (await client.ask(query, key="deep"))["duplicateCampaign"]
+    assert [each["type"] for each in first["copiedObjects"]] == ["ad_set", "ad"]
+    assert all(each["copyId"] != first["campaign"]["id"] for each in first["copiedObjects"])
+    assert first["campaign"]["name"] == "Wave two"
+    again = (await client.ask(query, key="deep"))["duplicateCampaign"]
+    assert again == {**first, "replayed": True}
+    assert [each["copyId"] for each in again["duplication"]["copiedObjects"]] == [
+        each["copyId"] for each in first["copiedObjects"]
+    ]
+
+
+async def test_warning_names_the_option_that_was_not_applied(client: Any) -> None:
+    query = """mutation Copy($key: String!) { duplicateCampaign(idempotencyKey: $key, input: {
+      omnisend: { campaignId: "rename-refused", name: "Wave two", subject: "Again" } }) {
+        status campaign { name } warnings { code field message } userErrors { code } } }"""
+    payload = (await client.ask(query, key="refused"))["duplicateCampaign"]
+    assert (payload["status"], payload["userErrors"]) == ("CREATED", [])
+    assert [(each["code"], each["field"]) for each in payload["warnings"]] == [
+        ("NAME_NOT_APPLIED", None),
+        ("NOT_APPLIED", ["input", "omnisend", "subject"]),
+    ]
+    assert (await client.counted("omnisend"))["count"] == 1
+
+
+async def test_limit_of_a_deep_copy_is_explained(client: Any) -> None:
+    payload = await client.duplicate(
+        'meta: { campaignId: "120210000000000103", deepCopy: true, name: "Everything" }'
+    )
+    (error,) = payload["userErrors"]
+    assert (payload["status"], error["code"]) == ("REJECTED", "INVALID_INPUT")
+    assert error["field"] == ["input", "meta", "deepCopy"]
+    assert "three ad sets and ads at most" in error["message"]

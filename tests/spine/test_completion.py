@@ -15,7 +15,7 @@ from campaign_gateway.duplication import (
     manual_resolution,
     reconciliation,
 )
-from campaign_gateway.duplication.intents import make_intent
+from campaign_gateway.duplication.intents import make_intent, recorded_call
 from campaign_gateway.model import (
     DEFAULT_TIMING,
     Campaign,
@@ -36,8 +36,10 @@ from support.stub_provider import (
     Copying,
     Found,
     FoundByName,
+    FoundUnchanged,
     FoundWithoutAges,
     Named,
+    NamedAndChanged,
     NamedAndListed,
     Reading,
     Renaming,
@@ -47,6 +49,7 @@ from support.stub_provider import (
 from support.waiting import until_async
 
 NAME_NOT_APPLIED, DETAILS_UNKNOWN = WarningCode.NAME_NOT_APPLIED, WarningCode.DETAILS_UNKNOWN
+NOT_APPLIED = WarningCode.NOT_APPLIED
 NOW = datetime.now(UTC)
 NOTE = OperatorNote("ann", "seen in the list")
 LOST = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no response"))
@@ -86,7 +89,7 @@ async def unfinished(gateway: StubGateway, at: datetime, campaign_id: str = "c1"
     """Return the record of a copy that was recorded at this time and never completed."""
     record = await begun(gateway, at=at)
     copy = Created(Campaign(campaign_id, name="Copy of source"))
-    copy = completion.with_pending_warnings(gateway.account, record.intent, copy)
+    copy = completion.with_pending_warnings(recorded_call(gateway.account, record), copy)
     settled: Duplication = await gateway.ledger.settle(record.intent, copy, at, at)
     return settled
 
@@ -132,6 +135,75 @@ async def test_renamed_copy_has_no_pending_step(open_gateway: Open) -> None:
     assert gateway.provider.campaigns["c1"]["name"] == "Wanted"
     assert gateway.provider.calls == ["copy", "read c1", "rename c1"]
     assert await gateway.recorded() == copy
+    assert await gateway.due() == []
+
+
+async def test_one_call_sets_the_name_and_the_other_options(open_gateway: Open) -> None:
+    gateway = await open_gateway(NamedAndChanged)
+    recorded: list[Duplication] = []
+
+    async def look() -> None:
+        recorded.append(await gateway.recorded())
+
+    gateway.provider.meanwhile["rename"] = look
+    copy = await gateway.copy()
+    assert (name(copy), copy.warnings) == ("Wanted", ())
+    assert gateway.provider.calls == ["copy", "read c1", "rename c1"]
+    # This is the record that a gateway would leave if it died during that call.
+    assert codes(recorded[0]) == [NAME_NOT_APPLIED, NOT_APPLIED]
+    assert recorded[0].warnings[1].field == ("input", "stub", "subject")
+    assert await gateway.due() == []
+
+
+async def test_change_that_fails_for_a_while_is_repeated_and_the_copy_is_not(
+    open_gateway: Open,
+) -> None:
+    gateway = await open_gateway(NamedAndChanged)
+    gateway.provider.faults["rename"] += [500, 429]
+    assert set(codes(await gateway.copy())) == {NAME_NOT_APPLIED, NOT_APPLIED}
+    assert await gateway.check() == 1
+    assert set(codes(await gateway.recorded())) == {NAME_NOT_APPLIED, NOT_APPLIED}
+    assert await gateway.check() == 1
+    after = await gateway.recorded()
+    assert (name(after), after.warnings) == ("Wanted", ())
+    assert gateway.provider.calls.count("copy") == 1
+    assert await gateway.due() == []
+
+
+async def test_option_is_still_set_if_the_copy_has_its_name_already(open_gateway: Open) -> None:
+    gateway = await open_gateway(NamedAndChanged)
+    gateway.provider.faults["rename"].append(500)
+    await gateway.copy()
+    # A person has renamed it in the meantime.
+    gateway.provider.campaigns["c1"]["name"] = "Wanted"
+    assert await gateway.check() == 1
+    assert (await gateway.recorded()).warnings == ()
+    assert gateway.provider.calls.count("rename c1") == 2
+
+
+async def test_rejected_change_is_a_final_warning_for_each_option(open_gateway: Open) -> None:
+    gateway = await open_gateway(NamedAndChanged)
+    gateway.provider.faults["rename"].append(422)
+    copy = await gateway.copy()
+    assert codes(copy) == [NAME_NOT_APPLIED, NOT_APPLIED]
+    remark = copy.warnings[1]
+    assert (remark.is_final, remark.field) == (True, ("input", "stub", "subject"))
+    assert remark.provider_message == "Refused with 422"
+    assert "has not applied `subject`. Set it at " in remark.message
+    assert await gateway.recorded() == copy
+    assert await gateway.due() == []
+
+
+async def test_copy_that_a_search_found_is_not_changed(open_gateway: Open) -> None:
+    gateway = await open_gateway(FoundUnchanged)
+    gateway.provider.faults["copy"].append("cut-after-copy")
+    assert (await gateway.copy()).status is DuplicationStatus.UNKNOWN
+    assert await gateway.check() == 1
+    found = await gateway.recorded()
+    assert (found.status, found.evidence) == (DuplicationStatus.CREATED, Evidence.INFERRED)
+    assert codes(found) == [NAME_NOT_APPLIED, NOT_APPLIED]
+    assert all(remark.is_final for remark in found.warnings)
+    assert "rename c1" not in gateway.provider.calls
     assert await gateway.due() == []
 
 
@@ -554,7 +626,7 @@ async def test_late_response_during_a_check_keeps_its_copy(
     record = await begun(gateway)
     await gateway.ledger.settle(record.intent, LOST, NOW, NOW)
     guess = completion.with_pending_warnings(
-        gateway.account, record.intent, Created(Campaign("c1", name="Copy of source"))
+        recorded_call(gateway.account, record), Created(Campaign("c1", name="Copy of source"))
     )
     inferred = Evidence.INFERRED
     assert await gateway.ledger.settle_from_evidence(record, guess, inferred, NOW, NOW)

@@ -21,6 +21,7 @@ from campaign_gateway.accounts.transport.token_auth import TokenTransport
 from campaign_gateway.connectors import building, errors, parsing
 from campaign_gateway.connectors.account_settings import AccountSettings
 from campaign_gateway.connectors.contract import (
+    ChangesCopies,
     Connector,
     ListsCampaigns,
     ProviderRequest,
@@ -204,6 +205,21 @@ class Renaming(Copying, RenamesCopies[StubInput]):
         return None if response.is_success else _failure(response)
 
 
+class Changing(Copying, ChangesCopies[StubInput]):
+    """A provider that takes a second option, `subject`, only in the call that names the copy."""
+
+    def late_fields(self, copy_input: StubInput) -> list[str]:
+        return ["subject"]
+
+    def build_change(
+        self, copy_input: StubInput, copy_id: str, lookup_response: ProviderResponse | None
+    ) -> ProviderRequest:
+        return self._post(f"rename/{copy_id}", name=copy_input.name)
+
+    def parse_change(self, response: ProviderResponse) -> Rejected | Unknown | None:
+        return None if response.is_success else _failure(response)
+
+
 class Reading(Copying, ReadsCampaigns[StubInput]):
     def build_lookup(self, campaign_id: str, related_input: StubInput | None) -> ProviderRequest:
         return self._get(f"campaign/{campaign_id}")
@@ -265,7 +281,15 @@ class Named(Renaming, Reading):
     pass
 
 
+class NamedAndChanged(Changing, Named):
+    pass
+
+
 class Found(Renaming, Reading, Listing):
+    pass
+
+
+class FoundUnchanged(Changing, Found):
     pass
 
 

@@ -27,7 +27,7 @@ from campaign_gateway.connectors.contract import (
     Token,
     UnexpectedResponse,
 )
-from campaign_gateway.duplication.copy_search import search_copies
+from campaign_gateway.duplication.copy_search import CopySigns, search_copies
 from campaign_gateway.duplication.intents import CopyCall, new_call
 from campaign_gateway.model import Rejected
 from campaign_gateway.observe.health import account_health
@@ -108,7 +108,11 @@ LISTS: dict[str, tuple[Callable[[], bytes], dict[str, str], dict[str, Any]]] = {
     "braze": (
         braze_list,
         {"api_key": "a5c71b4f-90b3-4d6a-8e4b-3f8f5ce9d2b1"},
-        {"campaign_id": "c", "name": "A copy", "description": None, "tag_names": None},
+        {
+            "campaign_id": "c",
+            "name": "A copy",
+            **dict.fromkeys(("description", "tag_names", "kind")),
+        },
     ),
 }
 
@@ -127,7 +131,7 @@ async def _longest_stall(call: CopyCall) -> float:
             turns.append(perf_counter())
 
     ticking = asyncio.create_task(tick())
-    listed = await search_copies(call, free_permit(), now)
+    listed = await search_copies(call, free_permit(), now, CopySigns(call.account.connector))
     await asyncio.sleep(0.01)
     ticking.cancel()
     assert not listed.campaigns
@@ -160,7 +164,7 @@ async def test_long_list_that_is_invalid_raises_unexpected_response(
         account = open_at("sonarly", url, **settings)
         call = new_call(EVERYONE, "key", account, account.connector.Input(**fields))
         with pytest.raises(UnexpectedResponse):
-            await search_copies(call, free_permit(), now)
+            await search_copies(call, free_permit(), now, CopySigns(call.account.connector))
     assert gc.isenabled()
 
 

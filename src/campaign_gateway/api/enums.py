@@ -101,9 +101,10 @@ register_enum(
         Evidence.RESPONSE: "The provider's own response to the call.",
         Evidence.INFERRED: "The gateway found the copy among the provider's campaigns. If the "
         "provider reports what a campaign was copied from, the source is the same. Otherwise the "
-        "name is the requested one. The copy was created at the time of the call or within a day "
-        "after it, or it is missing in a list from before the call. It belongs to no other "
-        "duplication. A later response of the provider can correct this.",
+        "name is the requested one, or the one that the provider itself gives to a copy of the "
+        "source. The copy was created at the time of the call or within a day after it (within ten "
+        "minutes, with the provider's name), or it is missing in a list from before the call. It "
+        "belongs to no other duplication. A later response of the provider can correct this.",
         Evidence.OPERATOR: "An operator checked the provider and recorded the result. A later "
         "response of the provider can correct this, and an operator can withdraw it.",
     },
@@ -176,6 +177,10 @@ WARNING_CODES = {
     "which sets it, has not succeeded. The gateway tries for ten minutes, unless the provider "
     "rejects the name or the copy was found only by reading. After that, rename the copy at the "
     "provider.",
+    WarningCode.NOT_APPLIED: "The copy does not have the requested option, which `field` names: "
+    "the second call, which sets it, has not succeeded. The gateway tries for ten minutes, unless "
+    "the provider rejects the option or the copy was found only by reading. After that, set it at "
+    "the provider.",
     WarningCode.DETAILS_UNKNOWN: "Only the copy's id is known. The gateway has not been able to "
     "read the copy. It tries for ten minutes. After that, check the copy at the provider.",
     WarningCode.PARTIAL_COPY: "The provider did not copy everything. Compare the copy with its "
@@ -201,7 +206,8 @@ register_enum(
     {
         Capability.FIND_COPY: "Find a copy whose id the provider did not return, in the provider's "
         "list of campaigns. The gateway compares the source campaign if the provider reports it. "
-        "Otherwise it compares the name, if one was requested.",
+        "Otherwise it compares the name: the requested one, or the one that the provider itself "
+        "gives to a copy.",
         Capability.READ_CAMPAIGN: "Read a campaign by its id.",
     },
 )

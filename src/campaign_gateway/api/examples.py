@@ -21,7 +21,8 @@ mutation CopyAt{title}($idempotencyKey: String!) {{
     status
     replayed
     campaign {{ id name status }}
-    warnings {{ code message providerMessage }}
+    copiedObjects {{ type sourceId copyId }}
+    warnings {{ code message field providerMessage }}
     duplication {{ id status evidence }}
     userErrors {{ code message field retry retryAfterSeconds providerMessage }}
   }}

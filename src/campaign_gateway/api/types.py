@@ -104,6 +104,25 @@ class Campaign:
         return cls.from_model(result, account, context.accounts[account].connector.provider)
 
 
+@strawberry.type(description="An object that was copied together with its campaign.")
+class CopiedObject:
+    type: str = strawberry.field(
+        description='What it is, in the provider\'s own term, such as "ad_set".'
+    )
+    source_id: strawberry.ID = strawberry.field(
+        description="The provider's id of the object that was copied."
+    )
+    copy_id: strawberry.ID = strawberry.field(description="The provider's id of the copy.")
+
+    @classmethod
+    def from_model(cls, copied: model.CopiedObject) -> Self:
+        return cls(
+            type=copied.type,
+            source_id=strawberry.ID(copied.source_id),
+            copy_id=strawberry.ID(copied.copy_id),
+        )
+
+
 @strawberry.type(description="An expected failure, and what to do about it.")
 class DuplicateCampaignError:
     code: ErrorCode = strawberry.field(
@@ -147,6 +166,10 @@ class DuplicationWarning:
         description="What the warning is about. Each value says what to do."
     )
     message: str = strawberry.field(description="For people, in English. It may change.")
+    field: list[str] | None = strawberry.field(
+        description="The path in the mutation's arguments of the option that the copy does not "
+        "have. Only with NOT_APPLIED."
+    )
     provider_message: str | None = strawberry.field(
         description="The provider's own message, at most 200 characters."
     )
@@ -156,6 +179,7 @@ class DuplicationWarning:
         return cls(
             code=warning.code,
             message=warning.message,
+            field=None if warning.field is None else list(warning.field),
             provider_message=warning.provider_message,
         )
 
@@ -196,6 +220,10 @@ class Duplication:
         description="The copy, as it was when the gateway first read it. Null until its id is "
         "known. If the status is ACCEPTED, the provider is still making this copy."
     )
+    copied_objects: list[CopiedObject] = strawberry.field(
+        description="What was copied together with the campaign, such as ad sets and ads. "
+        "Empty if the provider does not report it, or if the copy was found by a search."
+    )
     warnings: list[DuplicationWarning] = strawberry.field(
         description="What to know about the copy. Empty until there is one."
     )
@@ -227,6 +255,10 @@ class Duplication:
             campaign=Campaign.from_model(recorded.campaign, intent.account, intent.provider)
             if recorded.campaign
             else None,
+            copied_objects=[
+                CopiedObject.from_model(copied)
+                for copied in (recorded.campaign.copied_objects if recorded.campaign else ())
+            ],
             warnings=[DuplicationWarning.from_model(warning) for warning in recorded.warnings],
             error=DuplicateCampaignError.from_model(recorded.error, is_recorded=True)
             if recorded.error
@@ -339,6 +371,9 @@ class DuplicateCampaignPayload:
         description="The copy. Null until its id is known. If the status is ACCEPTED, the provider "
         "is still making this copy."
     )
+    copied_objects: list[CopiedObject] = strawberry.field(
+        description="What was copied together with the campaign, such as ad sets and ads."
+    )
     warnings: list[DuplicationWarning] = strawberry.field(
         description="What to know about the copy, such as that it does not have the requested name."
     )
@@ -365,6 +400,7 @@ class DuplicateCampaignPayload:
         return cls(
             status=DuplicateCampaignStatus.NOT_SENT,
             campaign=None,
+            copied_objects=[],
             warnings=[],
             duplication=None,
             replayed=False,
@@ -385,6 +421,7 @@ class DuplicateCampaignPayload:
                 if result.error
                 else DuplicateCampaignStatus.IN_PROGRESS,
                 campaign=None,
+                copied_objects=[],
                 warnings=[],
                 duplication=duplication,
                 replayed=result.replayed,
@@ -395,6 +432,7 @@ class DuplicateCampaignPayload:
         return cls(
             status=DuplicateCampaignStatus(duplication.status),
             campaign=duplication.campaign,
+            copied_objects=duplication.copied_objects,
             warnings=duplication.warnings,
             duplication=duplication,
             replayed=result.replayed,

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from datetime import datetime
 from typing import TypeVar
 from urllib.parse import urlencode
 
@@ -37,9 +38,13 @@ def _texts(value: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
             yield from _texts(item, path)
     elif is_dataclass(value):
         for field in fields(value):
-            first, *others = field.name.split("_")
-            name = first + "".join(each.capitalize() for each in others)
+            name = _graphql_name(field.name)
             yield from _texts(getattr(value, field.name), (*path, name))
+
+
+def _graphql_name(field_name: str) -> str:
+    first, *others = field_name.split("_")
+    return first + "".join(each.capitalize() for each in others)
 
 
 def invalid_input(field_name: str, message: str) -> Refused:
@@ -129,6 +134,42 @@ def optional_items(
 ) -> list[Checked] | None:
     """Like `require_items`, but returns None for None. Raises `Refused`."""
     return None if items is None else require_items(items, field_name, require)
+
+
+def requested(copy_input: CopyInput, *field_names: str) -> list[str]:
+    """Return those of the GraphQL fields that the input has."""
+    values = {_graphql_name(name): value for name, value in vars(copy_input).items()}
+    return [name for name in field_names if values.get(name) is not None]
+
+
+def audience(
+    copy_input: CopyInput, included: tuple[str, str], excluded: tuple[str, str]
+) -> dict[str, object] | None:
+    """Return the lists of ids who gets a copy and who does not, or None if the input has neither.
+
+    Each is the name in GraphQL, and the one at the provider. Raises `Refused`.
+    """
+    values = {_graphql_name(name): value for name, value in vars(copy_input).items()}
+    ids = [optional_items(values[name], name, require_id) for name, _ in (included, excluded)]
+    if ids[0] is None and ids[1] is not None:
+        raise invalid_input(excluded[0], f"{excluded[0]} is only for a copy with {included[0]}.")
+    if ids[0] is not None and not ids[0]:
+        raise invalid_input(included[0], f"{included[0]} must have an id.")
+    return None if ids[0] is None else {included[1]: ids[0], excluded[1]: ids[1] or []}
+
+
+def optional_instant(value: str | None, field_name: str) -> str | None:
+    """Return an ISO 8601 time with its zone, and None for None. Raises `Refused`."""
+    if value is None:
+        return None
+    try:
+        instant = datetime.fromisoformat(value)
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        example = "2027-03-01T09:00:00+01:00"
+        raise invalid_input(field_name, f'{field_name} must be a time with a zone: "{example}".')
+    return instant.isoformat(timespec="seconds")
 
 
 def require_positive(number: int, field_name: str) -> int:

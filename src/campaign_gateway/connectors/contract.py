@@ -13,6 +13,7 @@ ignore.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -84,6 +85,18 @@ class SearchPage:
     next_cursor: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LostCopy:
+    """What a search knows of the copy: a part of its name, and a time when it did not exist yet.
+
+    `name_part` is the requested name, or the source's name if the provider names copies after it.
+    `since` is in UTC, early enough for clocks that differ.
+    """
+
+    name_part: str | None
+    since: datetime
+
+
 class UnexpectedResponse(Exception):
     """The response to a read is not what the provider documents, so nothing follows from it."""
 
@@ -134,6 +147,29 @@ class ListsCampaigns(Protocol[AnyInput]):
 
 
 @runtime_checkable
+class NarrowsSearches(Protocol[AnyInput]):
+    """The provider's list can be filtered by time or by name, so a copy in a long list is found.
+
+    `build_copy_search` is `build_search` with those filters. A filter must never hide the copy.
+    """
+
+    def build_copy_search(
+        self, copy_input: AnyInput, cursor: str | None, lost: LostCopy, /
+    ) -> ProviderRequest: ...
+
+
+@runtime_checkable
+class NamesCopies(Protocol):
+    """The provider names a copy after its source, if the copying call has no name for it.
+
+    `is_name_of_copy` returns whether the provider itself gives this name to a copy of a campaign
+    with the source's name.
+    """
+
+    def is_name_of_copy(self, name: str, source_name: str, /) -> bool: ...
+
+
+@runtime_checkable
 class ReadsCampaigns(Protocol[AnyInput]):
     """The provider returns one campaign for its id.
 
@@ -168,6 +204,25 @@ class RenamesCopies(Protocol[AnyInput]):
     ) -> ProviderRequest: ...
 
     def parse_rename(self, response: ProviderResponse, /) -> Failure | None: ...
+
+
+@runtime_checkable
+class ChangesCopies(Protocol[AnyInput]):
+    """Some options of the input are set by one more call, when the copy exists.
+
+    `late_fields` returns the GraphQL names of those options that the input has. If there is one,
+    the gateway sends `build_change` after it has recorded the copy, and may send it twice. The call
+    sets the copy's name too, if the connector `RenamesCopies`; there is no rename then. The rest is
+    as with `RenamesCopies`: `build_request` must reject what `build_change` would reject.
+    """
+
+    def late_fields(self, copy_input: AnyInput, /) -> Sequence[str]: ...
+
+    def build_change(
+        self, copy_input: AnyInput, copy_id: str, lookup_response: ProviderResponse | None, /
+    ) -> ProviderRequest: ...
+
+    def parse_change(self, response: ProviderResponse, /) -> Failure | None: ...
 
 
 @runtime_checkable
@@ -272,7 +327,15 @@ def copy_search_key(connector: object) -> Literal["source", "name"] | None:
         return None
     if connector.reports_source:
         return "source"
-    return None if isinstance(connector, RenamesCopies) else "name"
+    is_named_later = isinstance(connector, RenamesCopies) and not isinstance(connector, NamesCopies)
+    return None if is_named_later else "name"
+
+
+def is_named_by_provider(connector: object, requested_name: str | None) -> bool:
+    """Return whether a lost copy has the name that the provider chooses, in a known form."""
+    return isinstance(connector, NamesCopies) and (
+        requested_name is None or isinstance(connector, RenamesCopies)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,11 @@ WARNINGS: Mapping[WarningCode, tuple[str, str, str]] = {
         " The gateway tries again for ten minutes.",
         " Rename it at {title}. Do not request another copy.",
     ),
+    WarningCode.NOT_APPLIED: (
+        "The copy exists, but {title} has not applied `{field}`.",
+        " The gateway tries again for ten minutes.",
+        " Set it at {title}. Do not request another copy.",
+    ),
     WarningCode.DETAILS_UNKNOWN: (
         "The copy exists, but {title} has returned only its id.",
         " The gateway tries again for ten minutes.",
@@ -85,11 +90,19 @@ WARNINGS: Mapping[WarningCode, tuple[str, str, str]] = {
 
 
 def warning(
-    title: str, code: WarningCode, provider_message: str | None = None, *, is_final: bool = False
+    title: str,
+    code: WarningCode,
+    provider_message: str | None = None,
+    *,
+    is_final: bool = False,
+    field: tuple[str, ...] | None = None,
 ) -> CopyWarning:
     message, while_pending, when_final = WARNINGS[code]
-    message = (message + (when_final if is_final else while_pending)).format(title=title)
-    return CopyWarning(code, message, _printable(provider_message), is_final)
+    name = field[-1] if field else ""
+    message = (message + (when_final if is_final else while_pending)).format(
+        title=title, field=name
+    )
+    return CopyWarning(code, message, _printable(provider_message), is_final, field)
 
 
 def provider_warnings(title: str, provider_messages: Iterable[str]) -> tuple[CopyWarning, ...]:

@@ -35,6 +35,6 @@ def account_field(title: str) -> Any:
 def name_field(description: str) -> Any:
     """Return the field `name` of an input whose copy is found by its name."""
     return optional_field(
-        f"{description} If a response is lost, the gateway can find the copy only by a name that "
-        "no other campaign has."
+        f"{description} If a response is lost, the gateway finds the copy by its name, so use one "
+        "that no other campaign has."
     )

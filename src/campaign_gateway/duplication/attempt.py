@@ -14,7 +14,7 @@ from campaign_gateway.duplication.completion import (
     has_pending_steps,
     with_pending_warnings,
 )
-from campaign_gateway.duplication.copy_search import search_copies
+from campaign_gateway.duplication.copy_search import CopySigns, search_copies
 from campaign_gateway.duplication.errors import NEVER_SENT, not_reached, outcome_unknown
 from campaign_gateway.duplication.intents import CopyCall
 from campaign_gateway.ledger import Ledger
@@ -95,7 +95,7 @@ async def attempt(
     if not isinstance(result, Begun):
         return result
     if isinstance(outcome, Created):
-        outcome = with_pending_warnings(call.account, call.intent, outcome)
+        outcome = with_pending_warnings(call, outcome)
     try:
         settled = await _settle(recording, outcome, call.account.timing)
     except KeyConflict as conflict:
@@ -152,7 +152,8 @@ async def _list_existing(ledger: Ledger, call: CopyCall, permit: Permit) -> tupl
         return None
     try:
         async with asyncio.timeout(LIST_SECONDS):
-            listed = await search_copies(call, permit, ledger.now)
+            signs = CopySigns(connector)
+            listed = await search_copies(call, permit, ledger.now, signs)
     except (NoResponse, UnexpectedResponse, TimeoutError) as failure:
         search_failed(call.account.health, call.intent.id, failure)
         return None

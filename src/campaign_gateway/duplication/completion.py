@@ -1,4 +1,4 @@
-"""The steps after a copy is recorded: read it and rename it. Both are idempotent.
+"""The steps after a copy is recorded: read it, and change it in one call. Both are idempotent.
 
 A step that is not done yet is a warning of the copy, which is final when it will not be tried
 again.
@@ -16,6 +16,7 @@ from campaign_gateway.accounts.transport.errors import NoResponse
 from campaign_gateway.accounts.transport.rate_limit import Permit
 from campaign_gateway.accounts.transport.worker import run_parser
 from campaign_gateway.connectors.contract import (
+    ChangesCopies,
     ProviderResponse,
     ReadsCampaigns,
     RenamesCopies,
@@ -31,7 +32,6 @@ from campaign_gateway.model import (
     Created,
     Duplication,
     ErrorCode,
-    Intent,
     Refused,
     Rejected,
     WarningCode,
@@ -43,49 +43,65 @@ log = logging.getLogger(__name__)
 # How long a failed step is retried. After that people may work on the copy.
 RETRY_FOR = timedelta(minutes=10)
 
-# Errors of a rename that may be temporary: a proxy may have sent the response, and a new copy may
+# Errors of a change that may be temporary: a proxy may have sent the response, and a new copy may
 # not be visible everywhere yet.
 RETRYABLE = {ErrorCode.RATE_LIMITED, ErrorCode.PROVIDER_UNAVAILABLE, ErrorCode.CAMPAIGN_NOT_FOUND}
 
 # The warnings that stand for a step.
-PENDING = (WarningCode.NAME_NOT_APPLIED, WarningCode.DETAILS_UNKNOWN)
+CHANGES = (WarningCode.NAME_NOT_APPLIED, WarningCode.NOT_APPLIED)
+PENDING = (*CHANGES, WarningCode.DETAILS_UNKNOWN)
 
 
 def calls_of_copy(call: CopyCall) -> int:
-    """Return how many calls make the copy and give it its name."""
+    """Return how many calls make the copy, give it its name and set what else is set later."""
     is_renamed = isinstance(call.account.connector, RenamesCopies)
-    return 3 if is_renamed and call.intent.requested_name is not None else 1
+    return 3 if (is_renamed and call.intent.requested_name is not None) or _late(call) else 1
 
 
-def with_pending_warnings(account: Account, intent: Intent, copy: Created) -> Created:
+def _late(call: CopyCall) -> Sequence[str]:
+    """Return the names of the requested options that only a second call sets."""
+    connector = call.account.connector
+    return connector.late_fields(call.copy_input) if isinstance(connector, ChangesCopies) else ()
+
+
+def with_pending_warnings(call: CopyCall, copy: Created) -> Created:
     """Return the copy with a warning for each pending step."""
-    title = account.connector.title
-    pending = [warning(title, code) for code in _pending_steps(account, intent, copy.campaign)]
-    return replace(copy, warnings=(*copy.warnings, *pending))
+    return replace(copy, warnings=(*copy.warnings, *_pending_steps(call, copy.campaign)))
 
 
-def without_completion(account: Account, intent: Intent, campaign: Campaign) -> Created:
+def without_completion(call: CopyCall, campaign: Campaign) -> Created:
     """Return a copy that a search found, with a final warning for each step that is not done.
 
-    The gateway does not rename it: it may belong to another person.
+    The gateway does not change it: it may belong to another person.
     """
-    return with_final_warnings(account, with_pending_warnings(account, intent, Created(campaign)))
+    return with_final_warnings(call.account, with_pending_warnings(call, Created(campaign)))
 
 
-def _pending_steps(account: Account, intent: Intent, copy: Campaign) -> Iterator[WarningCode]:
-    connector, name = account.connector, intent.requested_name
+def _pending_steps(call: CopyCall, copy: Campaign) -> Iterator[CopyWarning]:
+    connector, name = call.account.connector, call.intent.requested_name
     is_named = name is None or has_name(copy, name)
     if isinstance(connector, RenamesCopies) and not is_named:
-        yield WarningCode.NAME_NOT_APPLIED
+        yield warning(connector.title, WarningCode.NAME_NOT_APPLIED)
+    yield from _not_applied(call)
     if isinstance(connector, ReadsCampaigns) and copy.name is None:
-        yield WarningCode.DETAILS_UNKNOWN
+        yield warning(connector.title, WarningCode.DETAILS_UNKNOWN)
+
+
+def _not_applied(
+    call: CopyCall, message: str | None = None, *, is_final: bool = False
+) -> Iterator[CopyWarning]:
+    connector = call.account.connector
+    for name in _late(call):
+        field = ("input", connector.provider, name)
+        code = WarningCode.NOT_APPLIED
+        yield warning(connector.title, code, message, is_final=is_final, field=field)
 
 
 def with_final_warnings(account: Account, copy: Created) -> Created:
     """Return the copy with its pending warnings marked as final."""
     title = account.connector.title
     warnings = [
-        warning(title, remark.code, remark.provider_message, is_final=True)
+        warning(title, remark.code, remark.provider_message, is_final=True, field=remark.field)
         if _is_pending(remark)
         else remark
         for remark in copy.warnings
@@ -116,12 +132,9 @@ async def complete_copy(
         async with asyncio.timeout(seconds):
             with _report_failures(call):
                 copy, lookup_response = await _read(call, permit, copy)
-            if any(
-                remark.code is WarningCode.NAME_NOT_APPLIED and _is_pending(remark)
-                for remark in copy.warnings
-            ):
+            if any(each.code in CHANGES and _is_pending(each) for each in copy.warnings):
                 with _report_failures(call):
-                    copy = await _rename(call, permit, copy, lookup_response)
+                    copy = await _change(call, permit, copy, lookup_response)
     now = ledger.now()
     if now - (duplication.settled_at or now) >= RETRY_FOR:
         copy = with_final_warnings(call.account, copy)
@@ -164,32 +177,43 @@ async def _read(
     if campaign is None:
         # A new copy may not be visible yet.
         return copy, None
+    campaign = replace(campaign, copied_objects=copy.campaign.copied_objects)
     copy = _without(replace(copy, campaign=campaign), WarningCode.DETAILS_UNKNOWN)
     if name is not None and has_name(campaign, name):
         copy = _without(copy, WarningCode.NAME_NOT_APPLIED)
     return copy, lookup_response
 
 
-async def _rename(
+async def _change(
     call: CopyCall, permit: Permit, copy: Created, lookup_response: ProviderResponse | None
 ) -> Created:
-    """Return the copy with its name, or with the reason why it has another. Raises like `_read`."""
-    connector = call.account.connector
-    assert isinstance(connector, RenamesCopies), "only such connectors have this warning"
-    request = connector.build_rename(call.copy_input, copy.campaign.id, lookup_response)
+    """Return the changed copy, or the copy with the reasons why it is not. Raises like `_read`."""
+    connector, copy_input = call.account.connector, call.copy_input
+    is_unnamed = any(each.code is WarningCode.NAME_NOT_APPLIED for each in copy.warnings)
+    if isinstance(connector, ChangesCopies) and _late(call):
+        request = connector.build_change(copy_input, copy.campaign.id, lookup_response)
+        parse = connector.parse_change
+    else:
+        assert isinstance(connector, RenamesCopies), "only such connectors have these warnings"
+        request = connector.build_rename(copy_input, copy.campaign.id, lookup_response)
+        parse = connector.parse_rename
     response = await call.account.transport.send_idempotent(request, permit, ProviderCall.RENAME)
-    refusal = await run_parser(response, connector.parse_rename, response)
-    copy = _without(copy, WarningCode.NAME_NOT_APPLIED)
+    refusal = await run_parser(response, parse, response)
+    copy = _without(copy, *CHANGES)
     if refusal is None:
-        return replace(copy, campaign=replace(copy.campaign, name=call.intent.requested_name))
+        name = call.intent.requested_name if is_unnamed else copy.campaign.name
+        return replace(copy, campaign=replace(copy.campaign, name=name))
     error = refusal.error
     message = error.provider_message or error.provider_code
-    # Without the lookup's response the rename may have been incomplete, and so rejected.
+    # Without the lookup's response the change may have been incomplete, and so rejected.
     is_complete = lookup_response is not None or not isinstance(connector, ReadsCampaigns)
     is_final = is_complete and isinstance(refusal, Rejected) and error.code not in RETRYABLE
-    remark = warning(connector.title, WarningCode.NAME_NOT_APPLIED, message, is_final=is_final)
-    return replace(copy, warnings=(*copy.warnings, remark))
+    remarks = list(_not_applied(call, message, is_final=is_final))
+    if is_unnamed:
+        code = WarningCode.NAME_NOT_APPLIED
+        remarks.insert(0, warning(connector.title, code, message, is_final=is_final))
+    return replace(copy, warnings=(*copy.warnings, *remarks))
 
 
-def _without(copy: Created, code: WarningCode) -> Created:
-    return replace(copy, warnings=tuple(item for item in copy.warnings if item.code is not code))
+def _without(copy: Created, *codes: WarningCode) -> Created:
+    return replace(copy, warnings=tuple(item for item in copy.warnings if item.code not in codes))

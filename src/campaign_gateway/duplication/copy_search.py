@@ -3,8 +3,8 @@
 The parts come in this order: search the provider's list, filter the candidates, choose the copy.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -14,10 +14,14 @@ from campaign_gateway.accounts.transport.rate_limit import Permit
 from campaign_gateway.accounts.transport.worker import run_parser
 from campaign_gateway.connectors.contract import (
     ListsCampaigns,
+    LostCopy,
+    NamesCopies,
+    NarrowsSearches,
     ProviderResponse,
     ReadsCampaigns,
     UnexpectedResponse,
     copy_search_key,
+    is_named_by_provider,
 )
 from campaign_gateway.duplication.campaign_reads import look_up, parse_page
 from campaign_gateway.duplication.intents import CopyCall, recorded_call
@@ -36,6 +40,16 @@ CALLS_A_CHECK = PAGES_A_SEARCH + 1
 EARLIEST_COPY = timedelta(seconds=-5)
 LATEST_COPY = timedelta(hours=24)
 
+# The name that a provider chooses is also that of a copy that a person makes of the same campaign.
+# So such a copy must be from the time of the call. The gateway's calls end earlier.
+LATEST_UNNAMED_COPY = timedelta(minutes=10)
+
+# The names of so many sources are read at most, to tell their copies apart.
+SOURCES_A_CHECK = 10
+
+# How much earlier than the request the provider's list begins, for clocks that differ.
+LIST_MARGIN = timedelta(hours=1)
+
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
@@ -48,7 +62,8 @@ class SearchResult:
 def can_search(account: Account, intent: Intent) -> bool:
     """Return whether the provider has a list in which the copy can be recognised."""
     search_key = copy_search_key(account.connector)
-    return search_key == "source" or (search_key == "name" and intent.requested_name is not None)
+    is_named = intent.requested_name is not None or is_named_by_provider(account.connector, None)
+    return search_key == "source" or (search_key == "name" and is_named)
 
 
 async def find_copy(
@@ -61,17 +76,29 @@ async def find_copy(
     if not can_search(account, duplication.intent):
         return SearchResult()
     call = recorded_call(account, duplication)
-    listed = await search_copies(call, permit, ledger.now)
+    signs = CopySigns(account.connector)
+    signs = await _with_source_names(signs, call, permit, [duplication.intent])
+    if is_named_by_provider(account.connector, duplication.intent.requested_name) and (
+        duplication.intent.source_campaign_id not in signs.source_names
+    ):
+        # The source does not exist any more.
+        return SearchResult()
+    since = duplication.requested_at - LIST_MARGIN
+    listed = await search_copies(call, permit, ledger.now, signs, since)
     matches = [
-        _Match(campaign, listed.clock_offset, ledger.now())
+        _Match(campaign, signs, listed.clock_offset, ledger.now())
         for entry in listed.campaigns
         if not is_same_id(entry.id, duplication.intent.source_campaign_id)
         and (campaign := await with_creation_time(call, permit, entry))
     ]
     candidates = [match for match in matches if match.may_be_copy_of(duplication)]
+    if not candidates:
+        return SearchResult()
     # In this order: a duplication that is settled in between is still among the competing ones, or
     # its copy is among the known ones.
     competing = await ledger.competing(duplication)
+    signs = await _with_source_names(signs, call, permit, (other.intent for other in competing))
+    candidates = [replace(candidate, signs=signs) for candidate in candidates]
     ids = [candidate.campaign.id for candidate in candidates]
     known = await ledger.known_copies(duplication.intent.id_namespace, ids)
     free = [candidate for candidate in candidates if candidate.campaign.id not in known]
@@ -79,6 +106,59 @@ async def find_copy(
     if copy is not None:
         return SearchResult(copy)
     return SearchResult(candidates=tuple(candidate.campaign for candidate in free))
+
+
+@dataclass(frozen=True, slots=True)
+class CopySigns:
+    """By what the copies at one provider are recognised.
+
+    `source_names` has the names of campaigns by their ids, if the provider names copies after them.
+    """
+
+    connector: object
+    source_names: Mapping[str, str] = field(default_factory=dict)
+
+    def fit(self, campaign: Campaign, intent: Intent) -> bool:
+        """Compare the source id if the provider reports it, otherwise the name."""
+        if campaign.copied_from is not None:
+            return campaign.copied_from == intent.source_campaign_id
+        if not is_named_by_provider(self.connector, intent.requested_name):
+            name = intent.requested_name
+            return name is not None and has_name(campaign, name)
+        source_name = self.source_names.get(intent.source_campaign_id)
+        if source_name is None:
+            # Two campaigns may have the same name, so it may be the copy of this one.
+            return True
+        assert isinstance(self.connector, NamesCopies)
+        name = campaign.name and campaign.name.strip()
+        return bool(name) and self.connector.is_name_of_copy(name or "", source_name.strip())
+
+    def latest_copy(self, campaign: Campaign, intent: Intent) -> timedelta:
+        """Return how long after the request the copy can have been created."""
+        is_unnamed = is_named_by_provider(self.connector, intent.requested_name)
+        has_source = campaign.copied_from is not None
+        return LATEST_UNNAMED_COPY if is_unnamed and not has_source else LATEST_COPY
+
+
+async def _with_source_names(
+    signs: CopySigns, call: CopyCall, permit: Permit, intents: Iterable[Intent]
+) -> CopySigns:
+    """Read the names of the first sources of these intents, if their copies are named after them.
+
+    Raises `NoResponse`, `UnexpectedResponse` and `Refused`.
+    """
+    names = dict(signs.source_names)
+    sources = {
+        intent.source_campaign_id: None
+        for intent in intents
+        if is_named_by_provider(signs.connector, intent.requested_name)
+    }
+    for source_id in list(sources)[:SOURCES_A_CHECK]:
+        if source_id not in names:
+            source = await look_up(call.account, permit, source_id, call.copy_input)
+            if source is not None and source.name is not None:
+                names[source_id] = source.name
+    return replace(signs, source_names=names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +173,14 @@ class Listed:
     clock_offset: timedelta
 
 
-async def search_copies(call: CopyCall, permit: Permit, now: Callable[[], datetime]) -> Listed:
-    """Search the provider's list for campaigns that match the copy.
+async def search_copies(
+    call: CopyCall,
+    permit: Permit,
+    now: Callable[[], datetime],
+    signs: CopySigns,
+    since: datetime | None = None,
+) -> Listed:
+    """Search the provider's list for campaigns that match the copy, if possible only `since`.
 
     `now` is the clock with which the provider's clock is compared. Raises `NoResponse`,
     `UnexpectedResponse` and `Refused`.
@@ -105,10 +191,15 @@ async def search_copies(call: CopyCall, permit: Permit, now: Callable[[], dateti
     campaigns: list[Campaign] = []
     cursor: str | None = None
     clock_offset = timedelta(0)
-    is_match = partial(matches_copy, intent=call.intent)
+    is_match = partial(signs.fit, intent=call.intent)
+    source_name = signs.source_names.get(call.intent.source_campaign_id)
+    lost = None if since is None else LostCopy(source_name or call.intent.requested_name, since)
     for _ in range(PAGES_A_SEARCH):
         asked_at = now()
-        request = connector.build_search(call.copy_input, cursor)
+        if lost is not None and isinstance(connector, NarrowsSearches):
+            request = connector.build_copy_search(call.copy_input, cursor, lost)
+        else:
+            request = connector.build_search(call.copy_input, cursor)
         response = await transport.send_idempotent(request, permit, ProviderCall.SEARCH)
         clock_offset = _clock_offset(response, asked_at)
         page = await run_parser(response, parse_page, connector, response, cursor, is_match)
@@ -117,13 +208,6 @@ async def search_copies(call: CopyCall, permit: Permit, now: Callable[[], dateti
         if cursor is None:
             break
     return Listed(campaigns, is_complete=cursor is None, clock_offset=clock_offset)
-
-
-def matches_copy(campaign: Campaign, intent: Intent) -> bool:
-    """Compare the source id if the provider reports it, otherwise the name."""
-    if campaign.copied_from is not None:
-        return campaign.copied_from == intent.source_campaign_id
-    return intent.requested_name is not None and has_name(campaign, intent.requested_name)
 
 
 def has_name(campaign: Campaign, name: str) -> bool:
@@ -171,6 +255,7 @@ class _Match:
     """
 
     campaign: Campaign
+    signs: CopySigns
     clock_offset: timedelta
     read_at: datetime
 
@@ -179,12 +264,13 @@ class _Match:
 
         Without creation times: whether it did not exist before the call.
         """
-        if not matches_copy(self.campaign, duplication.intent):
+        if not self.signs.fit(self.campaign, duplication.intent):
             return False
         requested_at, preexisting_ids = duplication.requested_at, duplication.preexisting_ids
         if self.campaign.created_at is not None:
             created_after = self.campaign.created_at - self.clock_offset - requested_at
-            return EARLIEST_COPY <= created_after <= LATEST_COPY
+            latest = self.signs.latest_copy(self.campaign, duplication.intent)
+            return EARLIEST_COPY <= created_after <= latest
         if preexisting_ids is None or self.read_at - requested_at > LATEST_COPY:
             return False
         return self.campaign.id not in preexisting_ids

@@ -137,7 +137,7 @@ async def _search(
 ) -> None:
     result = await search(account, permit, ledger, duplication)
     if result.copy is not None:
-        copy = without_completion(account, duplication.intent, result.copy)
+        copy = without_completion(recorded_call(account, duplication), result.copy)
         now = ledger.now()
         settled = await ledger.settle_from_evidence(duplication, copy, Evidence.INFERRED, now, None)
         if settled is not None:
@@ -174,7 +174,7 @@ async def _check_progress(
         return
     now, next_check_at = ledger.now(), None
     if isinstance(outcome, Created):
-        outcome = with_pending_warnings(account, duplication.intent, outcome)
+        outcome = with_pending_warnings(recorded_call(account, duplication), outcome)
         next_check_at = now if has_pending_steps(outcome.warnings) else None
     settled = await ledger.settle(
         duplication.intent, outcome, now, next_check_at, duplication.preexisting_ids

@@ -15,6 +15,7 @@ from campaign_gateway.connectors.contract import ProviderResponse
 from campaign_gateway.connectors.providers.braze import (
     BrazeAccount,
     BrazeCampaignInput,
+    BrazeCampaignKind,
     BrazeConnector,
 )
 from campaign_gateway.model import (
@@ -32,6 +33,7 @@ from campaign_gateway.settings import SettingsError, parse_settings
 from support.responses import respond
 
 SOURCE = "0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10"
+CANVAS = "7d1c9e58-2b6f-4f0a-8c35-91e4a7d20b66"
 
 Duplicate = Callable[[Account, Any], Awaitable[Outcome]]
 
@@ -68,6 +70,7 @@ def campaign(
     name: str = "A copy",
     description: str | None = None,
     tag_names: list[str] | None = None,
+    kind: BrazeCampaignKind | None = None,
 ) -> BrazeCampaignInput:
     return BrazeCampaignInput(
         account=None,
@@ -75,6 +78,7 @@ def campaign(
         name=name,
         description=description,
         tag_names=tag_names,
+        kind=kind,
     )
 
 
@@ -266,3 +270,31 @@ def test_flags_are_mapped_to_a_status() -> None:
     # The older documents have no `enabled`.
     assert describe(draft=False) == (CampaignStatus.UNKNOWN, None)
     assert describe(draft="true", enabled="yes") == (CampaignStatus.UNKNOWN, None)
+
+
+def test_canvas_is_copied_listed_and_read_by_its_own_calls() -> None:
+    canvas = campaign(CANVAS, tag_names=["promo"], kind=BrazeCampaignKind.CANVAS)
+    request = connector().build_request(canvas)
+    assert request.url == "https://rest.fra-01.braze.eu/canvas/duplicate"
+    assert json.loads(request.body) == {
+        "canvas_id": CANVAS,
+        "name": "A copy",
+        "tag_names": ["promo"],
+    }
+    assert "/canvas/list?" in connector().build_search(canvas, None).url
+    lookup = connector().build_lookup("an-id", canvas)
+    assert lookup.url == "https://rest.fra-01.braze.eu/canvas/details?canvas_id=an-id"
+    page = connector().parse_search(respond(200, {"canvases": [{"id": "c", "name": "n"}]}), None)
+    assert [found.id for found in page.campaigns] == ["c"]
+
+
+async def test_id_of_the_other_kind_is_an_unknown_campaign(
+    serve: Callable[[ASGIApp], str], open_at: Callable[..., Account], duplicate: Duplicate
+) -> None:
+    account = open_at("braze", serve(create_emulator()), api_key=API_KEY)
+    for wrong in (campaign(CANVAS), campaign(SOURCE, kind=BrazeCampaignKind.CANVAS)):
+        outcome = await duplicate(account, wrong)
+        assert isinstance(outcome, Rejected)
+        assert outcome.error.code == ErrorCode.CAMPAIGN_NOT_FOUND
+    for right in (campaign(SOURCE), campaign(CANVAS, kind=BrazeCampaignKind.CANVAS)):
+        assert isinstance(await duplicate(account, right), Accepted)

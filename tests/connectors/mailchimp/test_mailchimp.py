@@ -34,7 +34,14 @@ from support.responses import respond
 KEY = "0123456789abcdef-us21"
 ACCOUNT = MailchimpAccount.model_validate({"provider": "mailchimp", "api_key": KEY})
 CONNECTOR = MailchimpConnector(ACCOUNT)
-CAMPAIGN = MailchimpCampaignInput(account=None, campaign_id=ID("42694e9e57"), name=None)
+CAMPAIGN = MailchimpCampaignInput(
+    account=None,
+    campaign_id=ID("42694e9e57"),
+    name=None,
+    subject=None,
+    list_id=None,
+    saved_segment_id=None,
+)
 # The fields that the connector parses.
 FIELDS = ["id", "status", "create_time", "settings.title"]
 COPY_ID = "b03bfc273e"

@@ -22,12 +22,14 @@ from campaign_gateway.connectors.providers.meta import (
     MetaAccount,
     MetaCampaignInput,
     MetaConnector,
+    MetaObjectKind,
     MetaRenameStrategy,
     MetaStatusOption,
 )
 from campaign_gateway.model import (
     Campaign,
     CampaignStatus,
+    CopiedObject,
     Created,
     ErrorCode,
     Outcome,
@@ -53,6 +55,12 @@ CAMPAIGN = MetaCampaignInput(
     rename_strategy=None,
     rename_prefix=None,
     rename_suffix=None,
+    kind=None,
+    start_time=None,
+    end_time=None,
+    migrate_to_advantage_plus=None,
+    to_campaign_id=None,
+    to_ad_set_id=None,
 )
 COPY = {
     "id": "301",
@@ -471,3 +479,103 @@ async def test_failed_rename_has_metas_message(
     assert [(warning.code, warning.provider_message) for warning in copy.warnings] == [
         (WarningCode.NAME_NOT_APPLIED, message)
     ]
+
+
+# Ad sets, ads, and the other options of the copying call
+
+
+AD_SET = replace(CAMPAIGN, kind=MetaObjectKind.AD_SET)
+AD = replace(CAMPAIGN, kind=MetaObjectKind.AD)
+
+
+def test_options_are_sent_as_meta_names_them() -> None:
+    assert sent(
+        start_time="2027-03-01T09:00:00+01:00",
+        end_time="2027-03-08T09:00:00Z",
+        migrate_to_advantage_plus=True,
+    ) == {
+        "deep_copy": "false",
+        "status_option": "PAUSED",
+        "start_time": "2027-03-01T09:00:00+01:00",
+        "end_time": "2027-03-08T09:00:00+00:00",
+        "migrate_to_advantage_plus": "true",
+    }
+    assert sent(kind=MetaObjectKind.AD_SET, to_campaign_id=ID("9"))["campaign_id"] == "9"
+    of_an_ad = sent(kind=MetaObjectKind.AD, to_ad_set_id=ID("8"))
+    assert of_an_ad == {"status_option": "PAUSED", "adset_id": "8"}
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("deepCopy", {"kind": MetaObjectKind.AD, "deep_copy": True}),
+        ("startTime", {"kind": MetaObjectKind.AD, "start_time": "2027-03-01T09:00:00Z"}),
+        ("endTime", {"kind": MetaObjectKind.AD, "end_time": "2027-03-01T09:00:00Z"}),
+        ("startTime", {"start_time": "2027-03-01T09:00:00"}),
+        ("endTime", {"end_time": "next week"}),
+        ("migrateToAdvantagePlus", {"kind": MetaObjectKind.AD, "migrate_to_advantage_plus": True}),
+        ("toCampaignId", {"to_campaign_id": ID("9")}),
+        ("toAdSetId", {"kind": MetaObjectKind.AD_SET, "to_ad_set_id": ID("8")}),
+    ],
+)
+def test_option_of_another_kind_or_without_a_zone_is_refused(
+    field: str, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(Refused) as refusal:
+        sent(**changes)
+    assert refusal.value.error.field == (field,)
+
+
+@pytest.mark.parametrize("wanted", [AD_SET, AD], ids=["ad set", "ad"])
+def test_every_kind_activates_nothing_unless_asked(wanted: MetaCampaignInput) -> None:
+    assert not CONNECTOR.activates(wanted)
+    assert CONNECTOR.activates(replace(wanted, status_option=MetaStatusOption.ACTIVE))
+    inherited = MetaStatusOption.INHERITED_FROM_SOURCE
+    assert CONNECTOR.activates(replace(wanted, status_option=inherited))
+
+
+async def test_ad_set_and_ad_are_copied_renamed_listed_and_read(
+    serve: Callable[[ASGIApp], str], open_at: Callable[..., Account], duplicate: Duplicate
+) -> None:
+    live = open_at("meta", serve(create_emulator()), access_token=ACCESS_TOKEN)
+    for wanted, source in ((AD_SET, "120210000000000111"), (AD, "120210000000000121")):
+        named = replace(wanted, campaign_id=ID(source), name="Another wave")
+        outcome = await duplicate(live, named)
+        assert isinstance(outcome, Created)
+        assert (outcome.campaign.name, outcome.campaign.copied_from) == ("Another wave", source)
+        assert outcome.campaign.status is CampaignStatus.PAUSED
+        response = await live.transport.send_idempotent(
+            of(live).build_search(named, None), free_permit()
+        )
+        (listed,) = of(live).parse_search(response, None).campaigns
+        assert (listed.id, listed.copied_from) == (outcome.campaign.id, source)
+
+
+async def test_children_of_a_deep_copy_are_kept_when_the_copy_is_read(
+    serve: Callable[[ASGIApp], str], open_at: Callable[..., Account], duplicate: Duplicate
+) -> None:
+    live = open_at("meta", serve(create_emulator()), access_token=ACCESS_TOKEN)
+    wanted = replace(CAMPAIGN, campaign_id=ID("120210000000000101"), deep_copy=True)
+    outcome = await duplicate(live, wanted)
+    assert isinstance(outcome, Created)
+    assert outcome.campaign.name == "Spring sale - Copy"
+    assert [each.type for each in outcome.campaign.copied_objects] == ["ad_set", "ad"]
+
+
+def test_copied_objects_with_anything_missing_are_left_out() -> None:
+    whole = {"ad_object_type": "ad", "source_id": "1", "copied_id": "2"}
+    items = [whole, {**whole, "copied_id": None}, {**whole, "source_id": "../x"}, None, "ad", []]
+    outcome = read(200, {"copied_campaign_id": "301", "ad_object_ids": items})
+    assert isinstance(outcome, Created)
+    assert outcome.campaign.copied_objects == (CopiedObject("ad", "1", "2"),)
+
+
+def test_limit_of_three_objects_is_explained() -> None:
+    outcome = failed(400, 100, 1885194)
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.field == ("input", "meta", "deepCopy")
+    assert "three ad sets and ads at most" in outcome.error.message
+    assert "kind AD_SET" in outcome.error.message
+    unknown = failed(500, 100, 1885194)
+    assert isinstance(unknown, Unknown)
+    assert unknown.error.field is None

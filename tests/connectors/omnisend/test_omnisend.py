@@ -32,7 +32,15 @@ from support.responses import respond
 ACCOUNT = OmnisendAccount.model_validate({"provider": "omnisend", "api_key": "key"})
 CONNECTOR = OmnisendConnector(ACCOUNT)
 SOURCE = "65f2c1d47a9b3e0012ab34cd"
-CAMPAIGN = OmnisendCampaignInput(account=None, campaign_id=ID(SOURCE), name="A copy")
+CAMPAIGN = OmnisendCampaignInput(
+    account=None,
+    campaign_id=ID(SOURCE),
+    name="A copy",
+    subject=None,
+    included_segment_ids=None,
+    excluded_segment_ids=None,
+    send_at=None,
+)
 COPY_ID = "66a4e9b2c83d1f00147be05a"
 COPY = {"id": COPY_ID, "name": "Copy of: Spring sale", "status": "draft"}
 PROBLEM = {

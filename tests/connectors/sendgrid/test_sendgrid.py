@@ -31,7 +31,14 @@ from support.responses import respond
 ACCOUNT = SendgridAccount.model_validate({"provider": "sendgrid", "api_key": "SG.key"})
 CONNECTOR = SendgridConnector(ACCOUNT)
 SOURCE = "5f0c8a1e-3b7d-4e92-a6c4-9d1e2f7b8a30"
-CAMPAIGN = SendgridCampaignInput(account=None, campaign_id=ID(SOURCE), name="A copy")
+CAMPAIGN = SendgridCampaignInput(
+    account=None,
+    campaign_id=ID(SOURCE),
+    name="A copy",
+    list_ids=None,
+    segment_ids=None,
+    send_at=None,
+)
 COPY = {"id": "c3a9d0e4-71b6-4f58-8e2d-0b5f6a9c1d72", "name": "A copy", "status": "draft"}
 LIST = "https://api.sendgrid.com/v3/marketing/singlesends"
 

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
 from typing import Any, Literal, Self, final, get_args
 
 import strawberry
@@ -18,15 +20,31 @@ from campaign_gateway.connectors import (
 )
 from campaign_gateway.connectors.account_settings import AccountSettings, Secret
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
-from campaign_gateway.connectors.graphql import account_field, optional_field
+from campaign_gateway.connectors.graphql import account_field, optional_field, register_enum
 from campaign_gateway.model import Campaign, ErrorCode, Failure, Outcome
 
 
-@strawberry.input(description="A Braze campaign to copy, and the copy's name.")
+class BrazeCampaignKind(StrEnum):
+    CAMPAIGN = "CAMPAIGN"
+    CANVAS = "CANVAS"
+
+
+register_enum(
+    BrazeCampaignKind,
+    "What to copy.",
+    {
+        BrazeCampaignKind.CAMPAIGN: "A campaign.",
+        BrazeCampaignKind.CANVAS: "A Canvas, with its steps. The account's key needs the "
+        "permissions for Canvases.",
+    },
+)
+
+
+@strawberry.input(description="A Braze campaign or Canvas to copy, and the copy's name.")
 class BrazeCampaignInput:
     account: str | None = account_field("Braze")
     campaign_id: strawberry.ID = strawberry.field(
-        description="The campaign's API identifier at Braze."
+        description="The API identifier of the campaign or of the Canvas at Braze."
     )
     name: str = strawberry.field(
         description="The name of the copy. Use a name that no other campaign has, so that the "
@@ -36,9 +54,29 @@ class BrazeCampaignInput:
     tag_names: list[str] | None = optional_field(
         "Tags of the copy. They replace the source's tags and must exist at Braze."
     )
+    # Without a default, so that a request from before this option is still the same intent.
+    kind: BrazeCampaignKind | None = optional_field(
+        "Whether campaignId is a campaign or a Canvas. If omitted, a campaign."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """Where Braze has the calls for one kind, and what they call its id and its list."""
+
+    path: str
+    id_field: str
+    items: str
+
+
+CAMPAIGNS = _Calls("/campaigns", "campaign_id", "campaigns")
+CANVASES = _Calls("/canvas", "canvas_id", "canvases")
 
 
 PAGE_SIZE = 100
+
+# The documents do not say in which zone the filter's time is, so it is early enough for any.
+ANY_ZONE = timedelta(days=1)
 
 LISTED = parsing.CampaignFields(tags="tags", updated_at="last_edited")
 DETAILED = parsing.CampaignFields(
@@ -94,14 +132,16 @@ class BrazeAccount(AccountSettings):
 class BrazeConnector(
     contract.Connector[BrazeCampaignInput],
     contract.ListsCampaigns[BrazeCampaignInput],
+    contract.NarrowsSearches[BrazeCampaignInput],
     contract.ReadsCampaigns[BrazeCampaignInput],
     contract.ShowsAccess,
 ):
-    """Source: braze.com/docs, `POST /campaigns/duplicate`, read in several copies up to 2026-09.
+    """Source: braze.com/docs, `POST /campaigns/duplicate` and `POST /canvas/duplicate`, read in
+    several copies up to 2026-11. Both take the same fields.
 
     Braze responds with 202 before the copy exists and never returns its id, so the gateway looks
-    for the copy in the list of campaigns. For that the key needs the permissions `campaigns.list`
-    and `campaigns.details` besides `campaigns.duplicate`.
+    for the copy in the list. For that the key needs the permissions `campaigns.list` and
+    `campaigns.details` besides `campaigns.duplicate`, and for Canvases their twins.
     """
 
     provider = "braze"
@@ -119,8 +159,9 @@ class BrazeConnector(
     account: BrazeAccount
 
     def build_request(self, copy_input: BrazeCampaignInput) -> ProviderRequest:
+        calls = _calls_of(copy_input)
         fields = {
-            "campaign_id": building.require_id(copy_input.campaign_id, "campaignId"),
+            calls.id_field: building.require_id(copy_input.campaign_id, "campaignId"),
             "name": building.require_line(copy_input.name, "name"),
             "description": building.optional_text(copy_input.description, "description"),
             # Braze's pages say "string" in some languages and "array of strings" in the newest.
@@ -129,7 +170,7 @@ class BrazeConnector(
                 copy_input.tag_names, "tagNames", building.require_line
             ),
         }
-        return self._request("POST", "/campaigns/duplicate", building.json_body(fields))
+        return self._request("POST", f"{calls.path}/duplicate", building.json_body(fields))
 
     def parse_response(self, copy_input: BrazeCampaignInput, response: ProviderResponse) -> Outcome:
         # The documents define no body for the 202.
@@ -141,22 +182,35 @@ class BrazeConnector(
             trace_id=_trace_id(response),
         ) or self._failure(response)
 
-    def build_search(self, copy_input: object, cursor: str | None) -> ProviderRequest:
-        query = {"page": cursor or "0", "include_archived": "true", "sort_direction": "desc"}
-        return self._request("GET", building.with_query("/campaigns/list", query))
+    def build_search(
+        self, copy_input: BrazeCampaignInput | None, cursor: str | None
+    ) -> ProviderRequest:
+        return self._request("GET", building.with_query(*_list_of(copy_input, cursor)))
+
+    def build_copy_search(
+        self, copy_input: BrazeCampaignInput, cursor: str | None, lost: contract.LostCopy
+    ) -> ProviderRequest:
+        path, query = _list_of(copy_input, cursor)
+        edited_after = (lost.since - ANY_ZONE).strftime("%Y-%m-%dT%H:%M:%S")
+        fields = {**query, "last_edit.time[gt]": edited_after}
+        return self._request("GET", building.with_query(path, fields))
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         body = parsing.expect_object(response)
-        is_full = len(parsing.items(body, "campaigns") or ()) >= PAGE_SIZE
-        campaigns = parsing.campaigns(body, "campaigns", LISTED.parse)
+        listed = CANVASES.items if CANVASES.items in body else CAMPAIGNS.items
+        is_full = len(parsing.items(body, listed) or ()) >= PAGE_SIZE
+        campaigns = parsing.campaigns(body, listed, LISTED.parse)
         return SearchPage(campaigns, str(int(cursor or "0") + 1) if is_full else None)
 
-    def build_lookup(self, campaign_id: str, related_input: object) -> ProviderRequest:
-        query = {"campaign_id": building.require_id(campaign_id, "id")}
-        return self._request("GET", building.with_query("/campaigns/details", query))
+    def build_lookup(
+        self, campaign_id: str, related_input: BrazeCampaignInput | None
+    ) -> ProviderRequest:
+        calls = _calls_of(related_input)
+        query = {calls.id_field: building.require_id(campaign_id, "id")}
+        return self._request("GET", building.with_query(f"{calls.path}/details", query))
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
-        # An unknown id is a 400 at Braze, as recorded at the similar call for canvases.
+        # An unknown id is a 400 at Braze, as recorded at the call for Canvases.
         if response.status in {400, 404}:
             return None
         body = parsing.expect_object(response)
@@ -185,11 +239,16 @@ class BrazeConnector(
     def parse_check(self, responses: Sequence[ProviderResponse]) -> contract.Access:
         parsers = (self._first_id, parsing.expect_object)
         reads = checking.failures(responses, parsers, self._failure)
+        # Most keys are made for campaigns alone, so nothing is read about Canvases.
+        not_checked = contract.Grant.NOT_CHECKED
         return checking.access(
             reads,
             contract.Permission("campaigns.list", checking.grant(reads, 0)),
             contract.Permission("campaigns.details", checking.grant(reads, 1)),
             contract.Permission("campaigns.duplicate"),
+            contract.Permission("canvas.list", not_checked, "kind CANVAS"),
+            contract.Permission("canvas.details", not_checked, "kind CANVAS"),
+            contract.Permission("canvas.duplicate", only_for="kind CANVAS"),
         )
 
     def _first_id(self, response: ProviderResponse) -> str | None:
@@ -210,6 +269,19 @@ class BrazeConnector(
         )
 
 
+def _calls_of(copy_input: BrazeCampaignInput | None) -> _Calls:
+    is_canvas = copy_input is not None and copy_input.kind == BrazeCampaignKind.CANVAS
+    return CANVASES if is_canvas else CAMPAIGNS
+
+
+def _list_of(
+    copy_input: BrazeCampaignInput | None, cursor: str | None
+) -> tuple[str, dict[str, str]]:
+    """Return the path of a list, and its query."""
+    query = {"page": cursor or "0", "include_archived": "true", "sort_direction": "desc"}
+    return f"{_calls_of(copy_input).path}/list", query
+
+
 def _trace_id(response: ProviderResponse) -> str | None:
     return parsing.text(response.headers, "x-request-id")
 
@@ -226,7 +298,8 @@ def _message_in(response: ProviderResponse) -> str | None:
 
 def _code_of(status: int, message: str) -> ErrorCode | None:
     """Braze has no machine-readable codes. Its 400 is "Bad Request / Invalid Campaign ID"."""
-    names_campaign = re.search(r"campaign[ _]?id|campaign.*not found", message, re.IGNORECASE)
+    words = r"(campaign|canvas)([ _]?id|.*not found)"
+    names_campaign = re.search(words, message, re.IGNORECASE)
     if status in {400, 404} and names_campaign:
         return ErrorCode.CAMPAIGN_NOT_FOUND
     # Braze documents 404 as an invalid URL. Without early access the call may be missing too.

@@ -186,6 +186,7 @@ class HubspotConnector(
     contract.Connector[HubspotCampaignInput],
     contract.ReportsProgress[HubspotCampaignInput],
     contract.ListsCampaigns[HubspotCampaignInput],
+    contract.NarrowsSearches[HubspotCampaignInput],
     contract.ReadsCampaigns[HubspotCampaignInput],
     contract.ShowsAccess,
 ):
@@ -268,6 +269,22 @@ class HubspotConnector(
         name = (copy_input.name or "").strip()
         named = {"name": name, "properties": CAMPAIGN_PROPERTIES, **page}
         return self._request("GET", building.with_query(self._campaigns, named))
+
+    def build_copy_search(
+        self, copy_input: HubspotCampaignInput, cursor: str | None, lost: contract.LostCopy
+    ) -> ProviderRequest:
+        """Source: `GET /marketing/v3/emails` of HubSpot's specifications, `createdAfter`."""
+        if copy_input.kind == HubspotCampaignKind.CAMPAIGN:
+            return self.build_search(copy_input, cursor)
+        # Oldest first, so that emails that are made later do not move the copy to another page.
+        query = {
+            "includedProperties": EMAIL_PROPERTIES,
+            "createdAfter": lost.since.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "sort": "createdAt",
+            "limit": PAGE_SIZE,
+            "after": cursor,
+        }
+        return self._request("GET", building.with_query(self._email_list, query))
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         body = parsing.expect_object(response)

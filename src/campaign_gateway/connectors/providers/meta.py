@@ -19,7 +19,13 @@ from campaign_gateway.connectors import (
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.connectors.graphql import account_field, optional_field, register_enum
-from campaign_gateway.model import Campaign, ErrorCode, Failure, Outcome
+from campaign_gateway.model import Campaign, CopiedObject, ErrorCode, Failure, Outcome, Rejected
+
+
+class MetaObjectKind(StrEnum):
+    CAMPAIGN = "CAMPAIGN"
+    AD_SET = "AD_SET"
+    AD = "AD"
 
 
 class MetaStatusOption(StrEnum):
@@ -34,6 +40,15 @@ class MetaRenameStrategy(StrEnum):
     NO_RENAME = "NO_RENAME"
 
 
+register_enum(
+    MetaObjectKind,
+    "What to copy.",
+    {
+        MetaObjectKind.CAMPAIGN: "A campaign.",
+        MetaObjectKind.AD_SET: "An ad set, into its own campaign or into `toCampaignId`.",
+        MetaObjectKind.AD: "An ad, into its own ad set or into `toAdSetId`.",
+    },
+)
 register_enum(
     MetaStatusOption,
     "The status of a new copy.",
@@ -56,10 +71,14 @@ register_enum(
 )
 
 
-@strawberry.input(description="A Meta campaign to copy, and the options of the copy.")
+@strawberry.input(
+    description="A campaign, ad set or ad at Meta to copy, and the options of the copy."
+)
 class MetaCampaignInput:
     account: str | None = account_field("Meta Ads")
-    campaign_id: strawberry.ID = strawberry.field(description="The campaign's id at Meta.")
+    campaign_id: strawberry.ID = strawberry.field(
+        description="The id at Meta of the campaign, or of what `kind` says."
+    )
     name: str | None = optional_field(
         "The exact name of the copy. Meta accepts it only in a second call, which the "
         "gateway makes when the copy exists. Without it the prefix and the suffix set the name."
@@ -70,8 +89,9 @@ class MetaCampaignInput:
     )
     deep_copy: bool = strawberry.field(
         default=False,
-        description="If true, the campaign's ad sets and ads are copied too. Meta allows three of "
-        "them together at most and rejects more. If false, only the campaign is copied.",
+        description="If true, the campaign's ad sets and ads are copied too, or an ad set's ads. "
+        "Meta allows three of them together at most and rejects more. If false, only the campaign "
+        "or the ad set is copied. Not for kind AD.",
     )
     rename_strategy: MetaRenameStrategy | None = optional_field(
         "Which names get the prefix and the suffix. If omitted, only the name of the campaign."
@@ -81,17 +101,70 @@ class MetaCampaignInput:
         'Text to put after a copied name. Without it Meta adds "- Copy" in the '
         "language of the ad account."
     )
+    # Without a default, so that a request from before this option is still the same intent.
+    kind: MetaObjectKind | None = optional_field("What campaignId is. If omitted, a campaign.")
+    start_time: str | None = optional_field(
+        "When the copied ad sets start, as ISO 8601 with a zone, such as "
+        '"2027-03-01T09:00:00+01:00". If omitted, Meta keeps the source\'s. Not for kind AD.'
+    )
+    end_time: str | None = optional_field(
+        "When the copied ad sets end, as ISO 8601 with a zone. Not for kind AD."
+    )
+    migrate_to_advantage_plus: bool | None = optional_field(
+        "If true, the copy of a legacy Advantage+ campaign gets the present structure. Only for "
+        "kind CAMPAIGN."
+    )
+    to_campaign_id: strawberry.ID | None = optional_field(
+        "The campaign for the copied ad set. If omitted, its own. Only for kind AD_SET."
+    )
+    to_ad_set_id: strawberry.ID | None = optional_field(
+        "The ad set for the copied ad. If omitted, its own. Only for kind AD."
+    )
 
+
+CAMPAIGN = MetaObjectKind.CAMPAIGN
 
 PAGE_SIZE = 100
 
 PERMISSION = "ads_management"
 
-READ_FIELDS = "id,name,status,effective_status,created_time,updated_time,source_campaign_id"
+READ_FIELDS = "id,name,status,effective_status,created_time,updated_time"
 
 # Without a filter Meta omits the archived campaigns, and it rejects a filter that names the deleted
 # (developers.facebook.com, "Ad Account, Ad Campaigns" and "Deleted versus Archived").
 LISTED = ["ACTIVE", "PAUSED", "ARCHIVED", "IN_PROCESS", "WITH_ISSUES"]
+LISTED_AD_SETS = [*LISTED, "CAMPAIGN_PAUSED"]
+LISTED_ADS = [
+    *LISTED_AD_SETS,
+    *("ADSET_PAUSED", "DISAPPROVED", "PENDING_BILLING_INFO", "PENDING_REVIEW", "PREAPPROVED"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What Meta calls the id of a copy and of its source, and the statuses that it lists."""
+
+    copy_field: str
+    source_field: str
+    listed: Sequence[str]
+
+
+KINDS = {
+    MetaObjectKind.CAMPAIGN: _Kind("copied_campaign_id", "source_campaign_id", LISTED),
+    MetaObjectKind.AD_SET: _Kind("copied_adset_id", "source_adset_id", LISTED_AD_SETS),
+    MetaObjectKind.AD: _Kind("copied_ad_id", "source_ad_id", LISTED_ADS),
+}
+
+# How many copied objects of one response are kept. Meta copies four at most.
+MAX_OBJECTS = 20
+
+# The subcode for more objects than Meta copies in one call.
+TOO_MANY_OBJECTS = 1885194
+TOO_MANY = (
+    "Meta copies a campaign with three ad sets and ads at most, all together, in one call. This "
+    "one has more, so nothing was copied. Set deepCopy to false, then copy each ad set with kind "
+    "AD_SET and toCampaignId, and each ad with kind AD and toAdSetId."
+)
 
 FIELDS = parsing.CampaignFields(
     parsing.statuses(active=["ACTIVE"], paused=["PAUSED"], archived=["ARCHIVED", "DELETED"]),
@@ -137,8 +210,10 @@ class MetaConnector(
     contract.ActivatesCopies[MetaCampaignInput],
     contract.ShowsAccess,
 ):
-    """Source: developers.facebook.com, "Ad Campaign Group Copies" (v25.0), read 2026-09, and
-    Meta's own description of the API in facebook-business 26.0.3, where these calls are the same.
+    """Source: developers.facebook.com, "Ad Campaign Group Copies", "Ad Campaign Copies" and "Ad
+    Copies" (v25.0), read 2026-11, and Meta's own description of the API in facebook-business
+    26.0.3. There, `parameter_overrides` is an object whose keys no document lists, so the input
+    does not have it, and neither `creative_parameters` nor `create_dco_adset`.
 
     The response has only ids, and no parameter sets the copy's name, only a prefix and a suffix.
     So the gateway renames the copy in a second call and reads its fields in a third.
@@ -166,11 +241,17 @@ class MetaConnector(
             "rename_prefix": building.optional_line(copy_input.rename_prefix, "renamePrefix"),
             "rename_suffix": building.optional_line(copy_input.rename_suffix, "renameSuffix"),
         }
+        _check_kind(copy_input)
         fields = {
-            "deep_copy": copy_input.deep_copy,
+            "deep_copy": None if copy_input.kind == MetaObjectKind.AD else copy_input.deep_copy,
             # Always sent, so that Meta's default cannot decide whether a copy may spend money.
             "status_option": copy_input.status_option,
             "rename_options": building.omit_none(rename_options) or None,
+            "start_time": building.optional_instant(copy_input.start_time, "startTime"),
+            "end_time": building.optional_instant(copy_input.end_time, "endTime"),
+            "migrate_to_advantage_plus": copy_input.migrate_to_advantage_plus,
+            "campaign_id": _optional_id(copy_input.to_campaign_id, "toCampaignId"),
+            "adset_id": _optional_id(copy_input.to_ad_set_id, "toAdSetId"),
         }
         return self._request("POST", f"/{source}/copies", building.form_body(fields))
 
@@ -180,8 +261,7 @@ class MetaConnector(
 
     def parse_response(self, copy_input: MetaCampaignInput, response: ProviderResponse) -> Outcome:
         source, trace_id = copy_input.campaign_id, _trace_id(response)
-        copy_id = _copy_id_in(parsing.json_object(response) or {})
-        copy = Campaign(copy_id, copied_from=source) if copy_id else None
+        copy = _parse_copy(parsing.json_object(response) or {}, copy_input)
         # Meta documents 200, which proves nothing without an id.
         success = errors.success(response, copy, source, documented=None, trace_id=trace_id)
         return success or self._failure(response)
@@ -204,8 +284,8 @@ class MetaConnector(
     def build_search(self, copy_input: MetaCampaignInput, cursor: str | None) -> ProviderRequest:
         source = building.require_id(copy_input.campaign_id, "campaignId")
         query = {
-            "fields": READ_FIELDS,
-            "effective_status": json.dumps(LISTED),
+            "fields": _read_fields(copy_input),
+            "effective_status": json.dumps(_kind_of(copy_input).listed),
             "limit": PAGE_SIZE,
             "after": cursor,
         }
@@ -222,9 +302,12 @@ class MetaConnector(
         after = parsing.text(body, "paging.cursors.after") if has_next else None
         return SearchPage(parsing.campaigns(body, "data", _parse_campaign), after)
 
-    def build_lookup(self, campaign_id: str, related_input: object) -> ProviderRequest:
+    def build_lookup(
+        self, campaign_id: str, related_input: MetaCampaignInput | None
+    ) -> ProviderRequest:
         path = f"/{building.require_id(campaign_id, 'id')}"
-        return self._request("GET", building.with_query(path, {"fields": READ_FIELDS}))
+        query = {"fields": _read_fields(related_input)}
+        return self._request("GET", building.with_query(path, query))
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         if _code_of(response) is ErrorCode.CAMPAIGN_NOT_FOUND:
@@ -260,7 +343,7 @@ class MetaConnector(
         codes = (parsing.integer(error, "code"), parsing.integer(error, "error_subcode"))
         # The message of most errors is "Invalid parameter"; the cause is in the user's message.
         messages = (parsing.text(error, "message"), parsing.text(error, "error_user_msg"))
-        return errors.failure(
+        failure = errors.failure(
             self.title,
             response,
             _code_of(response),
@@ -269,6 +352,10 @@ class MetaConnector(
             retry_after=_delay_in(response),
             trace_id=_trace_id(response),
         )
+        if codes == (100, TOO_MANY_OBJECTS) and isinstance(failure, Rejected):
+            field = ("input", self.provider, "deepCopy")
+            return replace(failure, error=replace(failure.error, message=TOO_MANY, field=field))
+        return failure
 
 
 def _parse_permissions(response: ProviderResponse) -> set[str | None]:
@@ -282,22 +369,67 @@ def _parse_permissions(response: ProviderResponse) -> set[str | None]:
     return {parsing.text(item, "permission") for item in granted}
 
 
-def _copy_id_in(body: Mapping[str, Any]) -> str | None:
+def _kind_of(copy_input: MetaCampaignInput | None) -> _Kind:
+    return KINDS[(copy_input and copy_input.kind) or CAMPAIGN]
+
+
+def _read_fields(copy_input: MetaCampaignInput | None) -> str:
+    return f"{READ_FIELDS},{_kind_of(copy_input).source_field}"
+
+
+def _check_kind(copy_input: MetaCampaignInput) -> None:
+    """Raises `Refused` for an option that Meta has only for other kinds."""
+    kind = copy_input.kind or CAMPAIGN
+    with_children = (CAMPAIGN, MetaObjectKind.AD_SET)
+    options: Sequence[tuple[str, object, Sequence[MetaObjectKind]]] = (
+        ("deepCopy", copy_input.deep_copy or None, with_children),
+        ("startTime", copy_input.start_time, with_children),
+        ("endTime", copy_input.end_time, with_children),
+        ("migrateToAdvantagePlus", copy_input.migrate_to_advantage_plus, (CAMPAIGN,)),
+        ("toCampaignId", copy_input.to_campaign_id, (MetaObjectKind.AD_SET,)),
+        ("toAdSetId", copy_input.to_ad_set_id, (MetaObjectKind.AD,)),
+    )
+    for field_name, value, kinds in options:
+        if value is not None and kind not in kinds:
+            words = " and ".join(f"kind {each}" for each in kinds)
+            raise building.invalid_input(field_name, f"{field_name} is only for {words}.")
+
+
+def _optional_id(value: str | None, field_name: str) -> str | None:
+    """Raises `Refused`."""
+    return None if value is None else building.require_id(value, field_name)
+
+
+def _parse_copy(body: Mapping[str, Any], copy_input: MetaCampaignInput) -> Campaign | None:
     # The pages show a response of ids. By Meta's own description of the API it returns the copy.
-    if "copied_campaign_id" in body:
-        return parsing.safe_id(body, "copied_campaign_id")
-    return parsing.safe_id(body, "id") if "error" not in body else None
+    in_copy = "id" if "error" not in body else ""
+    names = [kind.copy_field for kind in KINDS.values() if kind.copy_field in body]
+    copy_id = parsing.safe_id(body, next(iter(names), in_copy))
+    if copy_id is None:
+        return None
+    objects = [
+        CopiedObject(kind, source_id, child_id)
+        for item in (parsing.items(body, "ad_object_ids") or ())[:MAX_OBJECTS]
+        if (kind := parsing.text(item, "ad_object_type"))
+        and (source_id := parsing.safe_id(item, "source_id"))
+        and (child_id := parsing.safe_id(item, "copied_id"))
+        and child_id != copy_id
+    ]
+    return Campaign(copy_id, copied_from=copy_input.campaign_id, copied_objects=tuple(objects))
 
 
-def _parse_campaign(data: object) -> Campaign | None:
-    campaign = FIELDS.parse(data)
+def _parse_campaign(data: Any) -> Campaign | None:
+    # Each kind has its source in another field.
+    sources = (parsing.safe_id(data, kind.source_field) for kind in KINDS.values())
+    source = next(filter(None, sources), None)
+    campaign = FIELDS.parse({**data, "source_campaign_id": source} if source else data)
     if campaign is None:
         return None
     # `status` is the campaign's setting. `effective_status` adds what prevents it.
     effective_status = parsing.text(data, "effective_status") or campaign.provider_status
     # The source of a campaign that is no copy is "0".
-    source = campaign.copied_from if campaign.copied_from != "0" else None
-    return replace(campaign, provider_status=effective_status, copied_from=source)
+    copied_from = campaign.copied_from if campaign.copied_from != "0" else None
+    return replace(campaign, provider_status=effective_status, copied_from=copied_from)
 
 
 def _code_of(response: ProviderResponse) -> ErrorCode | None:

@@ -31,10 +31,29 @@ class OmnisendCampaignInput:
         "before the source's name, and the gateway sets this name in a second call. If that call "
         "fails, the copy exists under Omnisend's name."
     )
+    subject: str | None = optional_field(
+        "The subject line of the copied email, of up to 250 characters. It is set together with "
+        "the name."
+    )
+    included_segment_ids: list[strawberry.ID] | None = optional_field(
+        "The segments that get the copy, in place of the source's. It is set together with the "
+        "name."
+    )
+    excluded_segment_ids: list[strawberry.ID] | None = optional_field(
+        "The segments that do not get the copy. Only with `includedSegmentIds`; without it, none."
+    )
+    send_at: str | None = optional_field(
+        "When the copy is to be sent, as ISO 8601 with a zone, such as "
+        '"2027-03-01T09:00:00+01:00". The copy stays a draft until you send it at Omnisend.'
+    )
 
 
 PAGE_SIZE = 250
+MAX_SEARCH_LENGTH = 200
 MAX_NAME_LENGTH = 250
+MAX_SUBJECT_LENGTH = 250
+
+LATE_FIELDS = ("subject", "includedSegmentIds", "excludedSegmentIds", "sendAt")
 
 FIELDS = parsing.CampaignFields(
     # `paused`, `onHold` and `stopped` can be resumed. `canceled`, `expired` and `error` are missing
@@ -71,7 +90,10 @@ class OmnisendAccount(AccountSettings):
 class OmnisendConnector(
     contract.Connector[OmnisendCampaignInput],
     contract.RenamesCopies[OmnisendCampaignInput],
+    contract.ChangesCopies[OmnisendCampaignInput],
     contract.ListsCampaigns[OmnisendCampaignInput],
+    contract.NarrowsSearches[OmnisendCampaignInput],
+    contract.NamesCopies,
     contract.ReadsCampaigns[OmnisendCampaignInput],
     contract.ShowsAccess,
 ):
@@ -89,7 +111,7 @@ class OmnisendConnector(
     account: OmnisendAccount
 
     def build_request(self, copy_input: OmnisendCampaignInput) -> ProviderRequest:
-        building.name_for_rename(copy_input, MAX_NAME_LENGTH)
+        _changes_of(copy_input)
         source = building.require_id(copy_input.campaign_id, "campaignId")
         return self._request("POST", f"/{source}/copy")
 
@@ -110,10 +132,34 @@ class OmnisendConnector(
         is_renamed = response.is_success and FIELDS.parse(parsing.json_object(response))
         return None if is_renamed else self._failure(response)
 
+    def late_fields(self, copy_input: OmnisendCampaignInput) -> Sequence[str]:
+        return building.requested(copy_input, *LATE_FIELDS)
+
+    def build_change(
+        self, copy_input: OmnisendCampaignInput, copy_id: str, lookup_response: object
+    ) -> ProviderRequest:
+        """Source: `PATCH /campaigns/{id}` of Omnisend's OpenAPI description; only of drafts."""
+        path = f"/{building.require_id(copy_id, 'id')}"
+        return self._request("PATCH", path, building.json_body(_changes_of(copy_input)))
+
+    def parse_change(self, response: ProviderResponse) -> Failure | None:
+        return self.parse_rename(response)
+
     def build_search(self, copy_input: object, cursor: str | None) -> ProviderRequest:
-        # Omnisend rejects a cursor without the parameters of the page that returned it.
-        page = {"limit": PAGE_SIZE, "sort": "createdAt", "direction": "desc", "after": cursor}
-        return self._request("GET", building.with_query("", page))
+        return self._request("GET", building.with_query("", _page(cursor)))
+
+    def build_copy_search(
+        self, copy_input: object, cursor: str | None, lost: contract.LostCopy
+    ) -> ProviderRequest:
+        filters = {
+            "nameContains": lost.name_part and lost.name_part.strip()[:MAX_SEARCH_LENGTH].strip(),
+            "createdAtFrom": lost.since.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        return self._request("GET", building.with_query("", {**_page(cursor), **filters}))
+
+    def is_name_of_copy(self, name: str, source_name: str) -> bool:
+        """Source: `POST /campaigns/{id}/copy` of Omnisend's OpenAPI description."""
+        return name == f"Copy of: {source_name}"
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         body = parsing.expect_object(response)
@@ -172,3 +218,27 @@ class OmnisendConnector(
             retry_after=parsing.integer(body, "retryAfter"),
             trace_id=parsing.text(body, "instance"),
         )
+
+
+def _page(cursor: str | None) -> dict[str, object | None]:
+    # Omnisend rejects a cursor without the parameters of the page that returned it.
+    return {"limit": PAGE_SIZE, "sort": "createdAt", "direction": "desc", "after": cursor}
+
+
+def _changes_of(copy_input: OmnisendCampaignInput) -> dict[str, object | None]:
+    """Return what the second call sets, checked. Raises `Refused`."""
+    subject = building.optional_line(copy_input.subject, "subject", MAX_SUBJECT_LENGTH)
+    audience = building.audience(
+        copy_input,
+        ("includedSegmentIds", "includedSegmentIDs"),
+        ("excludedSegmentIds", "excludedSegmentIDs"),
+    )
+    send_at = building.optional_instant(copy_input.send_at, "sendAt")
+    # Omnisend replaces all of these settings.
+    settings = {"strategy": "scheduled", "scheduledAt": send_at, "isTZOptimizationEnabled": False}
+    return {
+        "name": building.name_for_rename(copy_input, MAX_NAME_LENGTH),
+        "content": None if subject is None else {"email": {"subject": subject}},
+        "audience": audience,
+        "sendingSettings": None if send_at is None else settings,
+    }

@@ -9,8 +9,8 @@ import strawberry
 from campaign_gateway.connectors import building, checking, contract, errors, parsing
 from campaign_gateway.connectors.account_settings import AccountSettings, BaseUrl, Secret
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
-from campaign_gateway.connectors.graphql import account_field, name_field
-from campaign_gateway.model import Campaign, ErrorCode, Failure, Outcome
+from campaign_gateway.connectors.graphql import account_field, name_field, optional_field
+from campaign_gateway.model import Campaign, ErrorCode, Failure, Outcome, Refused, UserError
 
 
 @strawberry.input(description="A SendGrid Single Send to copy.")
@@ -21,11 +21,36 @@ class SendgridCampaignInput:
         'The name of the copy, of up to 100 characters. Without it SendGrid puts "Copy of" before '
         "the source's name."
     )
+    list_ids: list[strawberry.ID] | None = optional_field(
+        "The lists of contacts that get the copy, in place of the source's audience. The gateway "
+        "sets them in a second call. At most 50."
+    )
+    segment_ids: list[strawberry.ID] | None = optional_field(
+        "The segments that get the copy, in place of the source's audience. The gateway sets them "
+        "in a second call. At most 10."
+    )
+    send_at: str | None = optional_field(
+        "When the copy is to be sent, as ISO 8601 with a zone, such as "
+        '"2027-03-01T09:00:00+01:00". The gateway sets it in a second call. The copy stays a draft '
+        "until you schedule it at SendGrid."
+    )
 
 
 PATH = "/v3/marketing/singlesends"
 PAGE_SIZE = 100
 MAX_NAME_LENGTH = 100
+DEFAULT_PREFIX = "Copy of "
+
+# SendGrid's own limits of an audience.
+MAX_LISTS = 50
+MAX_SEGMENTS = 10
+
+LATE_FIELDS = ("listIds", "segmentIds", "sendAt")
+
+NAME_UNKNOWN = (
+    "SendGrid takes a change only together with the name of the copy. The gateway could not read "
+    "it, so it did not send the change."
+)
 
 READ_SCOPE = "marketing.read"
 
@@ -57,7 +82,10 @@ class SendgridAccount(AccountSettings):
 @dataclass(frozen=True)
 class SendgridConnector(
     contract.Connector[SendgridCampaignInput],
+    contract.ChangesCopies[SendgridCampaignInput],
     contract.ListsCampaigns[SendgridCampaignInput],
+    contract.NarrowsSearches[SendgridCampaignInput],
+    contract.NamesCopies,
     contract.ReadsCampaigns[SendgridCampaignInput],
     contract.ShowsAccess,
 ):
@@ -79,6 +107,7 @@ class SendgridConnector(
         source = _require_id(copy_input.campaign_id, "campaignId")
         # SendGrid is only known to trim a name that it has chosen itself.
         name = building.optional_line(copy_input.name, "name", MAX_NAME_LENGTH)
+        _changes_of(copy_input)
         return self._request("POST", f"{PATH}/{source}", building.json_body({"name": name}))
 
     def parse_response(
@@ -90,14 +119,47 @@ class SendgridConnector(
             response, FIELDS.parse(body), copy_input.campaign_id, warnings=warnings
         ) or self._failure(response)
 
+    def late_fields(self, copy_input: SendgridCampaignInput) -> Sequence[str]:
+        return building.requested(copy_input, *LATE_FIELDS)
+
+    def build_change(
+        self,
+        copy_input: SendgridCampaignInput,
+        copy_id: str,
+        lookup_response: ProviderResponse | None,
+    ) -> ProviderRequest:
+        """Source: `UpdateSingleSend` of SendGrid's OpenAPI description.
+
+        It requires the name. It does not say whether a part of `email_config` keeps the rest, and
+        a design has its own subject, so a subject is not set here.
+        """
+        path = f"{PATH}/{_require_id(copy_id, 'id')}"
+        copy = parsing.json_object(lookup_response) if lookup_response else None
+        name = copy_input.name or parsing.text(copy, "name")
+        if name is None:
+            raise Refused(UserError(ErrorCode.PROVIDER_UNAVAILABLE, NAME_UNKNOWN))
+        fields = {"name": name, **_changes_of(copy_input)}
+        return self._request("PATCH", path, building.json_body(fields))
+
+    def parse_change(self, response: ProviderResponse) -> Failure | None:
+        is_changed = response.is_success and FIELDS.parse(parsing.json_object(response))
+        return None if is_changed else self._failure(response)
+
     def build_search(
         self, copy_input: SendgridCampaignInput, cursor: str | None
     ) -> ProviderRequest:
-        # The list of all Single Sends has no documented order. The search finds every name that
-        # contains the text; without blanks around it also a name that SendGrid has trimmed.
-        fields = {"name": copy_input.name.strip() if copy_input.name else None}
-        path = building.with_query(f"{PATH}/search", {"page_size": PAGE_SIZE, "page_token": cursor})
-        return self._request("POST", path, building.json_body(fields))
+        return self._search(copy_input.name, cursor)
+
+    def build_copy_search(
+        self, copy_input: object, cursor: str | None, lost: contract.LostCopy
+    ) -> ProviderRequest:
+        # A name that SendGrid has chosen does not have more of the source's name.
+        longest = MAX_NAME_LENGTH - len(DEFAULT_PREFIX)
+        return self._search(lost.name_part and lost.name_part.strip()[:longest], cursor)
+
+    def is_name_of_copy(self, name: str, source_name: str) -> bool:
+        """Source: `DuplicateSingleSend` of SendGrid's OpenAPI description."""
+        return name == f"{DEFAULT_PREFIX}{source_name}"[:MAX_NAME_LENGTH].strip()
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         body = parsing.expect_object(response)
@@ -138,6 +200,13 @@ class SendgridConnector(
             contract.Permission("full access to Marketing"),
         )
 
+    def _search(self, name_part: str | None, cursor: str | None) -> ProviderRequest:
+        # The list of all Single Sends has no documented order. The search finds every name that
+        # contains the text; without blanks around it also a name that SendGrid has trimmed.
+        fields = {"name": name_part.strip() if name_part else None}
+        path = building.with_query(f"{PATH}/search", {"page_size": PAGE_SIZE, "page_token": cursor})
+        return self._request("POST", path, building.json_body(fields))
+
     def _request(self, method: str, path: str, body: bytes = b"") -> ProviderRequest:
         headers = {"authorization": f"Bearer {self.account.api_key.get_secret_value()}"}
         return building.api_request(method, self.account.base_url + path, headers, body)
@@ -149,6 +218,24 @@ class SendgridConnector(
         return errors.failure(
             self.title, response, _code_of(response, message), provider_message=message
         )
+
+
+def _changes_of(copy_input: SendgridCampaignInput) -> dict[str, object | None]:
+    """Return what the second call sets, checked. Raises `Refused`."""
+    lists = building.optional_items(copy_input.list_ids, "listIds", building.require_id)
+    segments = building.optional_items(copy_input.segment_ids, "segmentIds", building.require_id)
+    for field_name, ids, most in (
+        ("listIds", lists, MAX_LISTS),
+        ("segmentIds", segments, MAX_SEGMENTS),
+    ):
+        if ids is not None and len(ids) > most:
+            raise building.invalid_input(field_name, f"{field_name} must have {most} ids at most.")
+    # All of it, so that nothing of the source's audience is left.
+    audience = {"list_ids": lists or [], "segment_ids": segments or [], "all": False}
+    return {
+        "send_to": None if lists is None and segments is None else audience,
+        "send_at": building.optional_instant(copy_input.send_at, "sendAt"),
+    }
 
 
 def _scopes_in(response: ProviderResponse) -> list[object]:

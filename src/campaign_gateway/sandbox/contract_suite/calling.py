@@ -76,7 +76,8 @@ async def duplicate(account: Account, copy_input: Any) -> Outcome:
     if not isinstance(outcome, Created):
         return outcome
     intent = make_intent(EVERYONE, "key", account, copy_input)
-    made = with_pending_warnings(account, intent, outcome)
+    call = CopyCall(account, intent, copy_input)
+    made = with_pending_warnings(call, outcome)
     record: Any = _Record(made)
     duplication = Duplication(
         intent,
@@ -85,6 +86,5 @@ async def duplicate(account: Account, copy_input: Any) -> Outcome:
         made.campaign,
         warnings=made.warnings,
     )
-    call = CopyCall(account, intent, copy_input)
     await complete_copy(record, call, permit, duplication, account.timeout_seconds)
     return cast(Outcome, record.outcome)

@@ -20,7 +20,13 @@ from starlette.routing import Route
 from campaign_gateway.accounts.account import Account
 from campaign_gateway.connectors.contract import Connector
 from campaign_gateway.sandbox.contract_suite.calling import Serve, serving_apps
-from campaign_gateway.sandbox.contract_suite.subject import Subject, connect, example_of, open_at
+from campaign_gateway.sandbox.contract_suite.subject import (
+    LateOptions,
+    Subject,
+    connect,
+    example_of,
+    open_at,
+)
 
 Counted = Callable[[], dict[str, Any]]
 OpenAt = Callable[..., Account]
@@ -62,6 +68,8 @@ def parameters_of(subject: Subject) -> Mapping[str, Mapping[str, Any]]:
         "taken_name": {name: name for name in requests["also_taken"]},
         "refused_name": {name: name for name in requests["refused"]},
         "documented_success": {} if status is None else {str(status): status},
+        "given_name": {name: pair for pair in subject.given_names.items() for name in pair[:1]},
+        "wrong_option": {str(number): one for number, one in enumerate(subject.wrong_options)},
         "limited_account": {} if limited is None else {"limited": limited},
         "fingerprint": {} if subject.fingerprint is None else {"example": subject.fingerprint},
     }
@@ -102,7 +110,7 @@ class Fixtures:
     @pytest.fixture(scope="class")
     @classmethod
     def copy_input(cls) -> Any:
-        return example_of(cls.tried)
+        return example_of(cls.tried.connector)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -155,10 +163,14 @@ class Fixtures:
         description = emulator.OUTCOMES[source]
         # "copied, with kind: CAMPAIGN" names the other fields that the input needs.
         _, _, changes = description.partition(", with ")
-        copy_input = replace(example_of(self.tried, changes), campaign_id=source)
+        copy_input = replace(example_of(self.tried.connector, changes), campaign_id=source)
         timeout = 0.5 if "no response" in description else 5
         settings = {"timeout_seconds": timeout, **emulator.ACCOUNTS[account]}
         return open_at(emulator_url, **settings), copy_input, description
+
+    @pytest.fixture
+    def late_options(self, account: str) -> LateOptions:
+        return self.tried.late_options[account]
 
     @pytest.fixture(scope="class")
     @classmethod

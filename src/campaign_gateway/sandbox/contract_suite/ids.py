@@ -63,7 +63,7 @@ def assert_same_place(build: Callable[[Any], ProviderRequest], copy_input: Any) 
             assert place_of(request) == place_of(build(copy_input))
 
 
-def shown(text: str) -> str:
+def shown(text: object) -> str:
     """Return the name of a case for pytest's reports."""
     return ascii(text)[:40]
 

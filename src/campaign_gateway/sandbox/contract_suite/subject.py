@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import timedelta
 from functools import cache, cached_property, lru_cache
@@ -40,6 +40,20 @@ REFUSALS = {
 }
 
 
+@dataclass(frozen=True)
+class LateOptions:
+    """Options that one account sets after the copy, and where its emulator then has them.
+
+    `fields` are those of the input, in Python. `path`, with `{id}` for the copy's id, and `headers`
+    are a read of the copy. `expected` are fields in the response, at any level.
+    """
+
+    fields: Mapping[str, Any]
+    path: str
+    headers: Mapping[str, str]
+    expected: Mapping[str, Any]
+
+
 @dataclass(frozen=True, eq=False)
 class Subject:
     """What `campaign_gateway.testing.connector_suite` was called with."""
@@ -54,6 +68,9 @@ class Subject:
     reading_posts: Collection[str]
     access_read: int
     fingerprint: str | None
+    given_names: Mapping[str, str]
+    late_options: Mapping[str, LateOptions]
+    wrong_options: Sequence[Mapping[str, Any]]
 
     @property
     def provider(self) -> str:
@@ -93,7 +110,7 @@ def connect(subject: Subject, name: str) -> Connector[Any]:
 
 def first_connector(subject: Subject) -> tuple[Any, Any]:
     """Return the connector of the first account, and the example."""
-    return connect(subject, next(iter(subject.emulator.ACCOUNTS))), example_of(subject)
+    return connect(subject, next(iter(subject.emulator.ACCOUNTS))), example_of(subject.connector)
 
 
 def open_at(subject: Subject, url: str, **settings: object) -> Account:
@@ -103,15 +120,15 @@ def open_at(subject: Subject, url: str, **settings: object) -> Account:
 
 
 @cache
-def example_of(subject: Subject, changes: str = "") -> Any:
+def example_of(connector: type[Connector[Any]], changes: str = "") -> Any:
     """Return the example, parsed by the gateway's schema. `changes` are GraphQL fields."""
     fields: dict[str, str] = {}
-    for text in (subject.connector.example, changes):
+    for text in (connector.example, changes):
         value = parse_value(f"{{{text}}}")
         assert isinstance(value, ObjectValueNode)
         fields |= {field.name.value: print_ast(field.value) for field in value.fields}
     inputs: list[Any] = []
-    campaign_type = input_type({subject.provider: subject.connector})
+    campaign_type = input_type({connector.provider: connector})
 
     @strawberry.type
     class Query:
@@ -127,7 +144,7 @@ def example_of(subject: Subject, changes: str = "") -> Any:
 
     arguments = ", ".join(f"{name}: {value}" for name, value in fields.items())
     result = strawberry.Schema(Query).execute_sync(
-        f"{{ take(campaign: {{ {subject.provider}: {{ {arguments} }} }}) }}"
+        f"{{ take(campaign: {{ {connector.provider}: {{ {arguments} }} }}) }}"
     )
     assert not result.errors
     return inputs[0]

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from campaign_gateway.connectors.contract import (
+    ChangesCopies,
     ListsCampaigns,
+    NamesCopies,
+    NarrowsSearches,
     ReadsCampaigns,
     RenamesCopies,
     ReportsProgress,
@@ -15,11 +18,14 @@ from campaign_gateway.connectors.contract import (
 )
 from campaign_gateway.sandbox.contract_suite.cases import (
     access,
+    changes,
     declarations,
     delays,
     emulated_outcomes,
     emulator_honesty,
+    given_names,
     lookup,
+    narrowed_search,
     progress,
     recorded_inputs,
     rename,
@@ -45,7 +51,10 @@ FOR_ALL = (
 )
 # The cases of what only some connectors can do.
 FOR_CAPABILITIES: dict[type, ModuleType] = {
+    ChangesCopies: changes,
     ListsCampaigns: search,
+    NamesCopies: given_names,
+    NarrowsSearches: narrowed_search,
     ReadsCampaigns: lookup,
     RenamesCopies: rename,
     ReportsProgress: progress,

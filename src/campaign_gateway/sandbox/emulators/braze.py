@@ -1,12 +1,13 @@
 """A strict stand-in for Braze's REST API.
 
-Source: braze.com/docs (campaigns/duplicate, campaigns/list, campaigns/details, errors, rate limits;
-read up to 2026-09) and the recorded errors of the client braze_ruby. Invented, because no document
-says it: the body of the 202; every text of a 400 to campaigns/duplicate; that an unknown tag or
-field is rejected; that the list has drafts; the time until the copy exists; that a missing
-permission is a 403.
+Source: braze.com/docs (campaigns/duplicate, campaigns/list, campaigns/details and their twins of
+Canvases, errors, rate limits; read up to 2026-11) and the recorded errors of the client braze_ruby.
+Invented, because no document says it: the body of the 202; every text of a 400 to a duplicate; that
+an unknown tag or field is rejected; that the lists have drafts; the time until the copy exists;
+that a missing permission is a 403; that a time without a zone is UTC.
 """
 
+import re
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -27,11 +28,32 @@ ACCOUNTS = {"braze": {"api_key": API_KEY}}
 LIMITED_KEY = "sandbox-braze-limited-83b1-key"
 LIMITED_ACCOUNT = {"api_key": LIMITED_KEY}
 PERMISSIONS = {
-    f"Bearer {API_KEY}": {"campaigns.duplicate", "campaigns.list", "campaigns.details"},
+    f"Bearer {API_KEY}": {
+        *("campaigns.duplicate", "campaigns.list", "campaigns.details"),
+        *("canvas.duplicate", "canvas.list", "canvas.details"),
+    },
     f"Bearer {LIMITED_KEY}": {"campaigns.duplicate", "campaigns.list"},
 }
 
-SOURCES = {"0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10": "Spring sale"}
+
+@dataclass(frozen=True)
+class Kind:
+    """What the calls for campaigns and those for Canvases do not have in common."""
+
+    permission: str
+    id_field: str
+    items: str
+    word: str
+
+
+CAMPAIGN = Kind("campaigns", "campaign_id", "campaigns", "Campaign")
+CANVAS = Kind("canvas", "canvas_id", "canvases", "Canvas")
+
+# Each one's name and kind.
+SOURCES = {
+    "0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10": ("Spring sale", CAMPAIGN),
+    "7d1c9e58-2b6f-4f0a-8c35-91e4a7d20b66": ("Welcome journey", CANVAS),
+}
 TAGS = {"promo", "seasonal"}
 
 # Seconds until the list has a copy.
@@ -39,7 +61,7 @@ CREATION_SECONDS = 3.0
 
 # Each gets this response: status, message.
 REFUSALS = {
-    "not-found": (400, "Invalid Campaign ID"),
+    "not-found": (400, "Invalid {kind} ID"),
     "invalid": (400, "name is not acceptable"),
     "forbidden": (403, "Access Denied"),
     "rate-limited": (429, "Rate limit exceeded"),
@@ -47,7 +69,10 @@ REFUSALS = {
     "error-503": (503, "Service Unavailable"),
 }
 OUTCOMES: dict[Any, str] = {
-    **dict.fromkeys(SOURCES, "copied"),
+    **{
+        source: "copied" if kind is CAMPAIGN else "copied, with kind: CANVAS"
+        for source, (_, kind) in SOURCES.items()
+    },
     "not-found": "400, the campaign is unknown",
     "invalid": "400, the input is refused",
     "unauthorized": "401, as if the key were wrong",
@@ -67,12 +92,13 @@ class Braze:
     campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for source, name in SOURCES.items():
-            self._add(source, name, "", ["promo"], draft=False, exists_at=0)
+        for source, (name, kind) in SOURCES.items():
+            self._add(kind, source, name, "", ["promo"], draft=False, exists_at=0)
 
     async def duplicate(self, request: Request) -> Response:
         self.copies.requests += 1
-        self._check_caller(request, "campaigns.duplicate")
+        kind = _kind_of(request)
+        self._check_caller(request, f"{kind.permission}.duplicate")
         if not self.window.take():
             raise self._refusal(429, "Rate limit exceeded")
         body = await emulation.read_json(
@@ -80,67 +106,78 @@ class Braze:
             self._refusal(400, "Content-Type must be application/json"),
             self._refusal(400, "The request body is not JSON"),
         )
-        if mistake := _mistake_in(body):
+        if mistake := _mistake_in(body, kind):
             raise self._refusal(400, mistake)
-        source = body["campaign_id"]
+        source = body[kind.id_field]
         if source == "unauthorized":
             raise self._invalid_key(request)
-        if source in REFUSALS:
-            raise self._refusal(*REFUSALS[source])
-        if source not in OUTCOMES:
-            raise self._refusal(*REFUSALS["not-found"])
+        is_of_other_kind = source in self.campaigns and self.campaigns[source]["kind"] is not kind
+        if source in REFUSALS or source not in OUTCOMES or is_of_other_kind:
+            status, message = REFUSALS.get(source, REFUSALS["not-found"])
+            raise self._refusal(status, message.format(kind=kind.word))
 
         async def copy() -> Response:
             if source != "never-created":
-                self._copy(body)
+                self._copy(kind, body)
             return self._response(202, "success")
 
         return await emulation.misbehave(source, request, copy)
 
     async def list_campaigns(self, request: Request) -> Response:
-        self._check_caller(request, "campaigns.list")
+        kind = _kind_of(request)
+        self._check_caller(request, f"{kind.permission}.list")
         page = request.query_params.get("page", "0")
         if not page.isdecimal():
             raise self._refusal(400, "page must be a number")
+        edited_after = request.query_params.get("last_edit.time[gt]", "1970-01-01T00:00:00")
+        # The format in the documents has no zone, and the example below it has one.
+        time_format = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d?\d:\d\d)?"
+        if not re.fullmatch(time_format, edited_after, re.ASCII):
+            raise self._refusal(400, "last_edit.time[gt] must be a time")
         with_archived = request.query_params.get("include_archived") == "true"
         campaigns = [
             campaign
             for campaign in self.campaigns.values()
-            if _exists(campaign) and (with_archived or not campaign["archived"])
+            if campaign["kind"] is kind
+            and _exists(campaign)
+            and campaign["updated_at"] > edited_after
+            and (with_archived or not campaign["archived"])
         ]
         if request.query_params.get("sort_direction") == "desc":
             campaigns.reverse()
+        only_campaigns_have = {"is_api_campaign": False} if kind is CAMPAIGN else {}
         items = [
             {
                 "id": campaign["id"],
                 "last_edited": campaign["updated_at"],
                 "name": campaign["name"],
-                "is_api_campaign": False,
+                **only_campaigns_have,
                 "tags": campaign["tags"],
             }
             for campaign in campaigns[int(page) * 100 : int(page) * 100 + 100]
         ]
-        return self._response(200, "success", campaigns=items)
+        return self._response(200, "success", **{kind.items: items})
 
     async def show_details(self, request: Request) -> Response:
-        self._check_caller(request, "campaigns.details")
-        campaign = self.campaigns.get(request.query_params.get("campaign_id", ""))
-        if campaign is None or not _exists(campaign):
-            message = "campaign_id must be a string of the Campaign api identifier"
+        kind = _kind_of(request)
+        self._check_caller(request, f"{kind.permission}.details")
+        campaign = self.campaigns.get(request.query_params.get(kind.id_field, ""))
+        if campaign is None or campaign["kind"] is not kind or not _exists(campaign):
+            message = f"{kind.id_field} must be a string of the {kind.word} api identifier"
             raise self._refusal(400, message)
-        details = {name: campaign[name] for name in campaign if name not in {"id", "exists_at"}}
-        return self._response(200, "success", **details)
+        return self._response(200, "success", **_details_of(campaign))
 
-    def _copy(self, body: dict[str, Any]) -> None:
-        source, name, copy_id = body["campaign_id"], body["name"], str(uuid.uuid4())
+    def _copy(self, kind: Kind, body: dict[str, Any]) -> None:
+        source, name, copy_id = body[kind.id_field], body["name"], str(uuid.uuid4())
         description, tags = body.get("description", ""), body.get("tag_names", ["promo"])
         tags = [tags] if isinstance(tags, str) else tags
         exists_at = time.monotonic() + CREATION_SECONDS
-        self._add(copy_id, name, description, tags, draft=True, exists_at=exists_at)
+        self._add(kind, copy_id, name, description, tags, draft=True, exists_at=exists_at)
         self.copies.add(source, copy_id, name)
 
     def _add(
         self,
+        kind: Kind,
         campaign_id: str,
         name: str,
         description: str,
@@ -152,23 +189,17 @@ class Braze:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self.campaigns[campaign_id] = {
             "id": campaign_id,
+            "kind": kind,
             "exists_at": exists_at,
             "created_at": now,
             "updated_at": now,
             "archived": False,
             "draft": draft,
-            "enabled": not draft,
-            "has_post_launch_draft": False,
             "name": name,
             "description": description,
             "schedule_type": "time_based",
             "channels": ["email"],
-            "first_sent": None,
-            "last_sent": None,
             "tags": tags,
-            "teams": [],
-            "messages": {"variation-1": {"channel": "email", "name": "Variation 1"}},
-            "conversion_behaviors": [],
         }
 
     def _check_caller(self, request: Request, permission: str) -> None:
@@ -203,16 +234,44 @@ def _exists(campaign: dict[str, Any]) -> bool:
     return bool(campaign["exists_at"] <= time.monotonic())
 
 
-def _mistake_in(body: object) -> str | None:
+def _kind_of(request: Request) -> Kind:
+    return CANVAS if request.url.path.startswith("/canvas/") else CAMPAIGN
+
+
+def _details_of(campaign: dict[str, Any]) -> dict[str, Any]:
+    """Return what the details of its kind have."""
+    common = {name: campaign[name] for name in campaign if name not in {"id", "kind", "exists_at"}}
+    if campaign["kind"] is CANVAS:
+        variants = [{"name": "Variant 1", "id": "variant-1", "first_step_ids": ["step-1"]}]
+        return {
+            **common,
+            "first_entry": None,
+            "last_entry": None,
+            "variants": variants,
+            "steps": [{"name": "Welcome", "type": "message", "id": "step-1", "next_paths": []}],
+        }
+    return {
+        **common,
+        "enabled": not campaign["draft"],
+        "has_post_launch_draft": False,
+        "first_sent": None,
+        "last_sent": None,
+        "teams": [],
+        "messages": {"variation-1": {"channel": "email", "name": "Variation 1"}},
+        "conversion_behaviors": [],
+    }
+
+
+def _mistake_in(body: object, kind: Kind) -> str | None:
     if not isinstance(body, dict):
         return "The request body must be an object"
-    kinds = {"campaign_id": str, "name": str, "description": str, "tag_names": list | str}
+    kinds = {kind.id_field: str, "name": str, "description": str, "tag_names": list | str}
     for name, value in body.items():
         if name not in kinds:
             return f"{name} is not a parameter"
         if not isinstance(value, kinds[name]):
             return f"{name} has the wrong type"
-    for name in ("campaign_id", "name"):
+    for name in (kind.id_field, "name"):
         if not body.get(name):
             return f"{name} is required"
     tags = body.get("tag_names", [])
@@ -224,7 +283,13 @@ def create_emulator() -> Starlette:
     braze = Braze()
     return emulation.create_app(
         braze.copies,
-        Route("/campaigns/duplicate", braze.duplicate, methods=["POST"]),
-        Route("/campaigns/list", braze.list_campaigns, methods=["GET"]),
-        Route("/campaigns/details", braze.show_details, methods=["GET"]),
+        *(
+            route
+            for path in ("/campaigns", "/canvas")
+            for route in (
+                Route(f"{path}/duplicate", braze.duplicate, methods=["POST"]),
+                Route(f"{path}/list", braze.list_campaigns, methods=["GET"]),
+                Route(f"{path}/details", braze.show_details, methods=["GET"]),
+            )
+        ),
     )

@@ -202,7 +202,17 @@ class HubSpot:
 
     async def list_emails(self, request: Request) -> Response:
         _check_caller(request, "content")
-        return _page(request, [_with_fields(request, item) for item in self.emails.values()], 10)
+        try:
+            query = request.query_params
+            after = datetime.fromisoformat(query.get("createdAfter", "1970-01-01T00:00:00Z"))
+            emails = [
+                email
+                for email in self.emails.values()
+                if datetime.fromisoformat(email["createdAt"]) > after
+            ]
+        except (ValueError, TypeError):
+            raise _invalid("createdAfter is not a time") from None
+        return _page(request, [_with_fields(request, item) for item in emails], 10)
 
     async def show_email(self, request: Request) -> Response:
         _check_caller(request, "content")

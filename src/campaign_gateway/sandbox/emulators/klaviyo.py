@@ -1,12 +1,14 @@
 """A strict stand-in for Klaviyo's REST API.
 
-Source: github.com/klaviyo/openapi (create_campaign_clone, get_campaigns and get_campaign of
-2026-07-15, and their betas, which became 2026-10-15) and developers.klaviyo.com (rate limits and
-errors, filtering, API versioning; read 2026-11). A campaign has the format of the request's
-revision. Invented, because no document says it: all texts of errors, and all codes but `invalid`;
-that an unknown field in a body or a query is rejected, and a body in application/json too; the name
-of an unnamed copy before 2026-10-15; that every date is a revision; the fields of a new copy except
-name, status and times; limits that are never used up. Only the channel's filter is implemented.
+Source: github.com/klaviyo/openapi (create_campaign_clone, get_campaigns, get_campaign and
+update_campaign of 2026-07-15, and their betas with update_campaign_audience, now 2026-10-15) and
+developers.klaviyo.com (rate limits and errors, filtering, API versioning; read 2026-11). A campaign
+has the format of the request's revision. Invented, because no document says it: all texts of
+errors, and all codes but `invalid`; that an unknown field in a body or a query is rejected, and a
+body in application/json too; the name of an unnamed copy before 2026-10-15; that every date is a
+revision; the fields of a new copy except name, status and times; limits that are never used up;
+that the filter of names heeds the case. Of the filters, those by channel, name and earliest
+creation exist here, without quotes in a name.
 """
 
 import re
@@ -83,6 +85,7 @@ OUTCOMES: dict[Any, str] = {
     "unauthorized": "401, as if the key were wrong",
     "forbidden": "403, as if the key lacked the scope",
     "conflict": "409, the campaign is in use",
+    "change-refused": 'copied, then the audience is refused, with includedAudienceIds: ["Y6nRLr"]',
     "rate-limited": "429, as if the limit were used up",
     "error-500": "500, nothing copied",
     "error-503": "503, nothing copied",
@@ -104,6 +107,8 @@ class Klaviyo:
     def __post_init__(self) -> None:
         for source, (name, channel) in SOURCES.items():
             self._add(source, name, channel)
+        for source in (*emulation.FAULTS, "change-refused"):
+            self._add(source, source, "email")
 
     async def clone(self, request: Request) -> Response:
         self.copies.requests += 1
@@ -139,12 +144,9 @@ class Klaviyo:
         query = request.query_params
         if unknown := set(query) - {"filter", "sort", "page[cursor]", "page[size]"}:
             raise _invalid(f"'{min(unknown)}' is not a parameter.", {"parameter": min(unknown)})
-        filter_ = query.get("filter", "")
-        channel = re.fullmatch(
-            r"""equals\(messages\.channel,(['"])(email|sms|mobile_push)\1\)""", filter_
-        )
+        criteria = _criteria_in(query.get("filter", ""))
         # Revisions with definitions have no filter for the channel. Older ones require it.
-        if bool(channel) == _has_definitions(request) or (filter_ and not channel):
+        if criteria is None or ("channel" in criteria) == _has_definitions(request):
             raise _invalid("Invalid filter provided.", {"parameter": "filter"})
         sort = query.get("sort", "created_at")
         if sort not in SORTS or ("scheduled_at" in sort and _has_definitions(request)):
@@ -157,7 +159,10 @@ class Klaviyo:
         campaigns = [
             campaign
             for campaign in self.campaigns.values()
-            if not channel or campaign["channel"] == channel[2]
+            if criteria.get("channel", campaign["channel"]) == campaign["channel"]
+            and criteria.get("name", "") in campaign["name"]
+            and datetime.fromisoformat(campaign["created_at"])
+            >= datetime.fromisoformat(criteria.get("created_at", "1970-01-01T00:00:00Z"))
         ]
         key = sort.removeprefix("-")
         campaigns.sort(key=lambda campaign: str(campaign.get(key)), reverse=sort.startswith("-"))
@@ -168,6 +173,69 @@ class Klaviyo:
             links["next"] = f"{API}/campaigns?{next_url.query}"
         data = [_resource(campaign, request) for campaign in campaigns[int(start) : end]]
         return _response(200, {"data": data, "links": links})
+
+    async def update_campaign(self, request: Request) -> Response:
+        """The call before revision 2026-10-15, in which a campaign has its audiences itself."""
+        campaign_id = request.path_params["campaign_id"]
+        attributes = await self._read_update(request, "campaign", campaign_id)
+        detail = f"A campaign with id {campaign_id} does not exist."
+        missing = _refusal(404, "not_found", "Not found.", detail)
+        campaign = emulation.look_up(self.campaigns, campaign_id, missing)
+        strategy = attributes.get("send_strategy", {"method": "immediate"})
+        known = {"name", "audiences", "send_strategy"}
+        if set(attributes) - known or _has_definitions(request) or not _is_strategy(strategy):
+            raise _invalid("Invalid attributes.", {"pointer": "/data/attributes"})
+        self._change_audience(campaign, attributes.get("audiences", {}))
+        campaign["send_strategy"] = strategy
+        return _document(200, request, campaign)
+
+    async def update_audience(self, request: Request) -> Response:
+        audience_id = request.path_params["audience_id"]
+        attributes = await self._read_update(request, "campaign-audience", audience_id)
+        of_audience = {campaign["audience"]: campaign for campaign in self.campaigns.values()}
+        missing = _refusal(404, "not_found", "Not found.", "There is no such audience.")
+        campaign = emulation.look_up(of_audience, audience_id, missing)
+        definition = attributes.get("definition", {})
+        if set(attributes) - {"definition"} or not _has_definitions(request):
+            raise _invalid("Invalid attributes.", {"pointer": "/data/attributes"})
+        self._change_audience(campaign, definition)
+        content = {"definition": campaign["audiences"]}
+        times = {"created": campaign["created_at"], "updated": campaign["updated_at"]}
+        data = {
+            "type": "campaign-audience",
+            "id": audience_id,
+            "attributes": {**times, **content},
+            "links": {"self": f"{API}/campaign-audiences/{audience_id}"},
+        }
+        return _response(200, {"data": data, "links": data["links"]})
+
+    async def _read_update(self, request: Request, kind: str, object_id: str) -> dict[str, Any]:
+        """Return the attributes of an update. Raises `Refusal`."""
+        _check_caller(request, "campaigns:write")
+        body = await emulation.read_json(
+            request,
+            _refusal(415, "unsupported_media_type", "Unsupported media type in request."),
+            _refusal(400, "parse_error", "The request body is not JSON."),
+            MEDIA_TYPE,
+        )
+        data = body.get("data") if isinstance(body, dict) else None
+        if not isinstance(data, dict) or (data.get("type"), data.get("id")) != (kind, object_id):
+            raise _invalid("The data must have the type and the id.", {"pointer": "/data"})
+        attributes = data.get("attributes")
+        if not isinstance(attributes, dict):
+            raise _invalid("The attributes must be an object.", {"pointer": "/data/attributes"})
+        return dict(attributes)
+
+    def _change_audience(self, campaign: dict[str, Any], audience: object) -> None:
+        pointer = {"pointer": "/data/attributes"}
+        if not isinstance(audience, dict) or set(audience) - {"included", "excluded"}:
+            raise _invalid("Invalid audience.", pointer)
+        for ids in audience.values():
+            if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
+                raise _invalid("Invalid audience.", pointer)
+        if audience and self.copies.source_of(campaign["id"]) == "change-refused":
+            raise _invalid("The audience does not exist.", pointer)
+        campaign["audiences"] = {**campaign["audiences"], **audience}
 
     async def show_campaign(self, request: Request) -> Response:
         _check_caller(request, "campaigns:read")
@@ -184,6 +252,8 @@ class Klaviyo:
             "channel": channel,
             "created_at": now,
             "updated_at": now,
+            "audiences": {"included": ["Y6nRLr"], "excluded": []},
+            "send_strategy": {"method": "immediate"},
             "message": _new_id(),
             "audience": uuid.uuid4().hex,
         }
@@ -212,6 +282,39 @@ def _check_caller(request: Request, scope: str) -> None:
     revision = request.headers.get("revision", "")
     if not re.fullmatch(r"\d{4}-\d{2}-\d{2}(\.pre)?", revision, re.ASCII):
         raise _invalid("A valid revision header is required.", {"parameter": "revision"})
+
+
+FILTERS = {
+    "channel": r"""equals\(messages\.channel,(['"])(?P<channel>email|sms|mobile_push)\1\)""",
+    "name": r"""contains\(name,(['"])(?P<name>[^'"\\]+)\1\)""",
+    # A time has no quotes.
+    "created_at": r"greater-or-equal\(created_at,(?P<created_at>[-:T0-9]{19}(Z|[-+][:0-9]+))\)",
+}
+
+
+def _criteria_in(filter_: str) -> dict[str, str] | None:
+    """Return the value of each filter; None for a filter that is not valid."""
+    whole = re.fullmatch(r"and\((.*)\)", filter_)
+    rest, criteria = (whole[1] if whole else filter_), {}
+    while rest:
+        for name, pattern in FILTERS.items():
+            match = re.match(rf"{pattern}(,|$)", rest)
+            if match and name not in criteria:
+                criteria[name], rest = match[name], rest[match.end() :]
+                break
+        else:
+            return None
+    return criteria if bool(whole) == (len(criteria) > 1) else None
+
+
+def _is_strategy(strategy: object) -> bool:
+    if not isinstance(strategy, dict) or strategy.get("method") not in {"static", "immediate"}:
+        return False
+    try:
+        at = datetime.fromisoformat(strategy.get("datetime", "2027-03-01T09:00:00Z"))
+    except (ValueError, TypeError):
+        return False
+    return at.tzinfo is not None and (strategy["method"] == "static") == ("datetime" in strategy)
 
 
 def _mistake_in(body: object, name_field: str) -> tuple[str, Mapping[str, str]] | None:
@@ -269,10 +372,10 @@ def _resource(campaign: dict[str, Any], request: Request) -> dict[str, Any]:
             "name": campaign["name"],
             "status": "Draft",
             "archived": False,
-            "audiences": {"included": ["Y6nRLr"], "excluded": []},
+            "audiences": campaign["audiences"],
             "send_options": {"use_smart_sending": True},
             "tracking_options": {"add_tracking_params": False, "custom_tracking_params": []},
-            "send_strategy": {"method": "immediate"},
+            "send_strategy": campaign["send_strategy"],
             **times,
             "scheduled_at": None,
             "send_time": None,
@@ -333,4 +436,6 @@ def create_emulator() -> Starlette:
         Route("/api/campaign-clone", klaviyo.clone, methods=["POST"]),
         Route("/api/campaigns", klaviyo.list_campaigns, methods=["GET"]),
         Route("/api/campaigns/{campaign_id}", klaviyo.show_campaign, methods=["GET"]),
+        Route("/api/campaigns/{campaign_id}", klaviyo.update_campaign, methods=["PATCH"]),
+        Route("/api/campaign-audiences/{audience_id}", klaviyo.update_audience, methods=["PATCH"]),
     )

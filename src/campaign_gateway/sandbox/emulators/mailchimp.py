@@ -74,6 +74,8 @@ class Mailchimp:
     def __post_init__(self) -> None:
         for source, status in (SOURCES | NOT_REPLICABLE).items():
             self._add(source, "Spring newsletter", status)
+        for source in emulation.FAULTS:
+            self._add(source, source, "save")
 
     async def replicate(self, request: Request) -> Response:
         self.copies.requests += 1
@@ -119,6 +121,7 @@ class Mailchimp:
         async def rename() -> Response:
             settings = body["settings"]
             campaign["settings"] |= {name: settings[name] for name in SETTINGS if name in settings}
+            campaign["recipients"] |= body.get("recipients", {})
             self.copies.rename(campaign["id"], campaign["settings"]["title"])
             return _response(200, campaign)
 
@@ -138,7 +141,15 @@ class Mailchimp:
             raise _problem(400, "Bad Request", "sort_field is not a field to sort by.")
         if query["sort_dir"] not in {"ASC", "DESC"}:
             raise _problem(400, "Bad Request", "sort_dir is not a direction.")
-        campaigns = list(self.campaigns.values())
+        try:
+            since = datetime.fromisoformat(query.get("since_create_time", "1970-01-01T00:00:00Z"))
+            campaigns = [
+                campaign
+                for campaign in self.campaigns.values()
+                if datetime.fromisoformat(campaign["create_time"]) >= since
+            ]
+        except (ValueError, TypeError):
+            raise _problem(400, "Bad Request", "since_create_time is not a time.") from None
         # In the order of creation. Mailchimp promises an order only for a sorted list.
         if "sort_field" in query and query["sort_dir"] == "DESC":
             campaigns.reverse()
@@ -257,7 +268,22 @@ def _mistakes_in(body: object) -> list[dict[str, str]]:
         _mistake(f"settings.{name}", kind, settings[name])
         for name, kind in SETTINGS.items()
         if name in settings and type(settings[name]) is not kind
-    ]
+    ] + (_mistakes_in_recipients(body["recipients"]) if "recipients" in body else [])
+
+
+def _mistakes_in_recipients(recipients: object) -> list[dict[str, str]]:
+    if not isinstance(recipients, dict):
+        return [_mistake("recipients", dict, recipients)]
+    if "list_id" not in recipients:
+        return [{"field": "recipients", "message": "Required fields were not provided: list_id"}]
+    if type(recipients["list_id"]) is not str:
+        return [_mistake("recipients.list_id", str, recipients["list_id"])]
+    options = recipients.get("segment_opts", {})
+    if not isinstance(options, dict):
+        return [_mistake("recipients.segment_opts", dict, options)]
+    segment = options.get("saved_segment_id", 0)
+    wrong = type(segment) is not int
+    return [_mistake("recipients.segment_opts.saved_segment_id", int, segment)] if wrong else []
 
 
 def _mistake(path: str, kind: type, value: object) -> dict[str, str]:

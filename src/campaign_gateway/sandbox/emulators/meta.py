@@ -38,6 +38,8 @@ SOURCES = {
     "120210000000000102": ("Autumn sale", 3),
     "120210000000000103": ("Everything", 4),
 }
+AD_SETS = {"120210000000000111": ("Readers", 1)}
+ADS = {"120210000000000121": ("Banner", 0)}
 
 # Each gets this response: status, code, subcode, message.
 REFUSALS: dict[str, tuple[int, int, int | None, str]] = {
@@ -60,6 +62,8 @@ OUTCOMES: dict[Any, str] = {
     "120210000000000102": "copied, with deepCopy: false, statusOption: INHERITED_FROM_SOURCE, "
     'renameSuffix: " (again)"',
     "120210000000000103": "400, too many children for a deep copy, with deepCopy: true",
+    "120210000000000111": 'copied, with kind: AD_SET, toCampaignId: "120210000000000102"',
+    "120210000000000121": "copied, with kind: AD, deepCopy: false",
     "not-found": "HTTP 400 with code 100 and subcode 33, like a 404: the campaign is unknown",
     "invalid": "400, the input is refused",
     "unauthorized": "401, as if the token had expired",
@@ -79,15 +83,30 @@ OUTCOMES: dict[Any, str] = {
     **emulation.FAULTS,
 }
 
-FIELDS = {
-    "id", "account_id", "configured_status", "created_time", "effective_status", "name",
-    "objective", "source_campaign_id", "status", "updated_time",
-}  # fmt: skip
 STATUSES = {"ACTIVE", "PAUSED", "ARCHIVED", "DELETED"}
-COPY_PARAMETERS = {
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the objects of one kind have, and what a copy of one takes."""
+
+    name: str
+    copy_field: str
+    source_field: str
+    parameters: set[str]
+
+
+CAMPAIGN = Kind("campaign", "copied_campaign_id", "source_campaign_id", {
     "deep_copy", "end_time", "migrate_to_advantage_plus", "parameter_overrides", "rename_options",
     "start_time", "status_option",
-}  # fmt: skip
+})  # fmt: skip
+AD_SET = Kind("ad_set", "copied_adset_id", "source_adset_id", {
+    "campaign_id", "create_dco_adset", "deep_copy", "end_time", "rename_options", "start_time",
+    "status_option",
+})  # fmt: skip
+AD = Kind("ad", "copied_ad_id", "source_ad_id", {
+    "adset_id", "creative_parameters", "rename_options", "status_option",
+})  # fmt: skip
 
 
 @dataclass
@@ -96,19 +115,22 @@ class Meta:
     campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for source, (name, _) in SOURCES.items():
-            self._add(source, name, "ACTIVE", "0")
+        for kind, sources in ((CAMPAIGN, SOURCES), (AD_SET, AD_SETS), (AD, ADS)):
+            for source, (name, _) in sources.items():
+                self._add(kind, source, name, "ACTIVE", "0")
 
     async def copy(self, request: Request) -> Response:
         self.copies.requests += 1
-        call = await _read(request, COPY_PARAMETERS)
         source = request.path_params["campaign_id"]
+        kind = self._kind_of(source)
+        call = await _read(request, kind.parameters)
         if source in REFUSALS:
             raise _refusal(*REFUSALS[source])
         if source not in OUTCOMES and source not in self.campaigns:
             raise _missing(request)
         options = _rename_options_in(call)
-        children = SOURCES.get(source, ("", 1))[1]
+        self._check_options(call)
+        children = (SOURCES | AD_SETS | ADS).get(source, ("", 1))[1]
         is_deep = call.get("deep_copy", "false") == "true"
         if is_deep and children > 3:
             message = "The copy request is too large. Copy fewer objects, or in an async request."
@@ -122,16 +144,17 @@ class Meta:
             # Ids are numbers. This one is higher than every id with a meaning in this file.
             copy_id = str(120210000000000200 + len(self.campaigns))
             name = _rename(original["name"], options)
-            self._add(copy_id, name, status, source)
+            self._add(kind, copy_id, name, status, source)
             self.copies.add(source, copy_id, name)
-            ids = [_ids("campaign", source, copy_id)]
-            for number in range(children if is_deep else 0):
-                kind = "ad" if number else "ad_set"
-                ids.append(_ids(kind, f"{source}{number}", f"{copy_id}{number}"))
-            return JSONResponse(
-                {"copied_campaign_id": copy_id, "ad_object_ids": ids},
-                headers={"X-FB-Trace-ID": secrets.token_urlsafe(8)},
-            )
+            content: dict[str, Any] = {kind.copy_field: copy_id}
+            if kind is not AD:
+                ids = [_ids(kind.name, source, copy_id)]
+                for number in range(children if is_deep else 0):
+                    is_ad = number > 0 or kind is AD_SET
+                    child = AD.name if is_ad else AD_SET.name
+                    ids.append(_ids(child, f"{source}{number}", f"{copy_id}{number}"))
+                content["ad_object_ids"] = ids
+            return JSONResponse(content, headers={"X-FB-Trace-ID": secrets.token_urlsafe(8)})
 
         return await emulation.misbehave(source, request, copy)
 
@@ -150,7 +173,7 @@ class Meta:
         copies = [
             campaign
             for campaign in reversed(self.campaigns.values())
-            if campaign["source_campaign_id"] == source and campaign["effective_status"] in statuses
+            if campaign["source"] == source and campaign["effective_status"] in statuses
         ]
         ids = [campaign["id"] for campaign in copies]
         start = ids.index(after) + 1 if after in ids else 0
@@ -175,7 +198,7 @@ class Meta:
     async def show(self, request: Request) -> Response:
         call = await _read(request, {"fields"})
         campaign = self._find(request)
-        if campaign["source_campaign_id"] == "read-back-fails":
+        if campaign["source"] == "read-back-fails":
             raise _refusal(*REFUSALS["error-500"])
         return JSONResponse(_with_fields(campaign, call))
 
@@ -184,7 +207,7 @@ class Meta:
         campaign = self._find(request)
         if call.get("name") == "" or call.get("status", "PAUSED") not in STATUSES:
             raise _refusal(400, 100, None, "Invalid parameter")
-        match campaign["source_campaign_id"]:
+        match campaign["source"]:
             case "rename-refused":
                 raise _refusal(400, 100, None, "Invalid parameter", "The name is not acceptable.")
             case "rename-error-500":
@@ -196,7 +219,7 @@ class Meta:
             self.copies.rename(campaign["id"], campaign["name"])
             return JSONResponse({"success": True})
 
-        is_cut = campaign["source_campaign_id"] == "rename-cut"
+        is_cut = campaign["source"] == "rename-cut"
         return await emulation.misbehave("cut-before-copy" if is_cut else None, request, change)
 
     def _find(self, request: Request) -> dict[str, Any]:
@@ -204,9 +227,29 @@ class Meta:
             self.campaigns, request.path_params["campaign_id"], _missing(request)
         )
 
-    def _add(self, campaign_id: str, name: str, status: str, source: str) -> None:
+    def _kind_of(self, source: str) -> Kind:
+        kind: Kind = self.campaigns[source]["kind"] if source in self.campaigns else CAMPAIGN
+        return kind
+
+    def _check_options(self, call: dict[str, str]) -> None:
+        """Raises `Refusal`."""
+        for name in ("start_time", "end_time"):
+            if not _is_time(call.get(name, "0")):
+                raise _invalid(f"{name} must be a datetime")
+        for name in ("migrate_to_advantage_plus", "create_dco_adset"):
+            if call.get(name, "false") not in {"true", "false"}:
+                raise _invalid(f"{name} must be a boolean")
+        for name, kind in (("campaign_id", CAMPAIGN), ("adset_id", AD_SET)):
+            if name in call and (
+                call[name] not in self.campaigns or self._kind_of(call[name]) is not kind
+            ):
+                raise _invalid(f"{name} must be the id of a {kind.name}")
+
+    def _add(self, kind: Kind, campaign_id: str, name: str, status: str, source: str) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S%z")
         self.campaigns[campaign_id] = {
+            "kind": kind,
+            "source": source,
             "id": campaign_id,
             "account_id": "120210000000000001",
             "name": name,
@@ -216,7 +259,7 @@ class Meta:
             "effective_status": status,
             "created_time": now,
             "updated_time": now,
-            "source_campaign_id": source,
+            kind.source_field: source,
         }
 
 
@@ -251,10 +294,15 @@ async def _read(
         raise _refusal(401, 190, None, "Invalid OAuth access token - Cannot parse access token")
     if unknown := set(call) - names:
         raise _refusal(400, 100, None, f"Invalid parameter: {min(unknown)}")
-    if unknown := set(call.get("fields", "id").split(",")) - FIELDS:
-        message = f"(#100) Tried accessing nonexisting field ({min(unknown)})"
-        raise _refusal(400, 100, None, message)
     return call
+
+
+def _is_time(value: str) -> bool:
+    """Whether it is in seconds since 1970, or as ISO 8601 with a zone."""
+    try:
+        return value.isdecimal() or datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def _rename_options_in(call: dict[str, str]) -> dict[str, str]:
@@ -292,8 +340,11 @@ def _ids(kind: str, source: str, copy_id: str) -> dict[str, str]:
 
 
 def _with_fields(campaign: dict[str, Any], call: dict[str, str]) -> dict[str, Any]:
-    """Return the requested fields, and always the id."""
+    """Return the requested fields, and always the id. Raises `Refusal`."""
     names = call.get("fields", "id").split(",")
+    if unknown := (set(names) - campaign.keys()) | ({"kind", "source"} & set(names)):
+        message = f"(#100) Tried accessing nonexisting field ({min(unknown)})"
+        raise _refusal(400, 100, None, message)
     return {name: campaign[name] for name in dict.fromkeys([*names, "id"])}
 
 

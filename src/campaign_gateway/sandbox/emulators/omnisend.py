@@ -1,13 +1,13 @@
 """A strict stand-in for Omnisend's REST API of campaigns.
 
-Source: Omnisend's OpenAPI description "Campaigns API" of version 2026-03-15 and
-api-docs.omnisend.com (campaigns, responses, pagination, sorting; read 2026-11). The 401 is as a
-public client has measured it. Invented, because no document says it: the `type` of a 403; every
-`type` that is ".../problem"; all details; the codes of wrong fields but "required" and
-"invalid_format"; that a missing or malformed version is a 400 and another media type a 415; that a
-name must not be empty and that a search ignores its case; the format of a cursor; that a draft has
-neither `startedAt` nor `endedAt`. A body of the copying call is ignored, and so are undocumented
-fields: the documents say only about the list that it rejects unknown parameters.
+Source: Omnisend's OpenAPI description "Campaigns API" of version 2026-03-15 and api-
+docs.omnisend.com (campaigns, responses, pagination, sorting; read 2026-11). The 401 is as a public
+client has measured it. Invented, because no document says it: the `type` of a 403; every `type`
+that is ".../problem"; all details; the codes of wrong fields but "required" and "invalid_format";
+that a missing or malformed version is a 400 and another media type a 415; that a name must not be
+empty, the codes of wrong settings, and that a search ignores its case; the format of a cursor; that
+a draft has neither `startedAt` nor `endedAt`. A body of the copying call is ignored, and so are
+undocumented fields: the documents say only about the list that it rejects unknown parameters.
 """
 
 import base64
@@ -15,7 +15,7 @@ import re
 import secrets
 import uuid
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from starlette.applications import Starlette
@@ -95,6 +95,8 @@ class Omnisend:
     def __post_init__(self) -> None:
         for source, (name, status) in SOURCES.items():
             self._add(source, name, status)
+        for source in emulation.FAULTS:
+            self._add(source, source, "draft")
 
     async def copy_campaign(self, request: Request) -> Response:
         self.copies.requests += 1
@@ -132,6 +134,9 @@ class Omnisend:
 
         async def rename() -> Response:
             campaign["name"] = body.get("name", campaign["name"])
+            campaign["content"]["email"] |= body.get("content", {}).get("email", {})
+            for part in ("audience", "sendingSettings"):
+                campaign[part] = body.get(part, campaign[part])
             campaign["updatedAt"] = emulation.utc_now("seconds")
             self.copies.rename(campaign["id"], campaign["name"])
             return JSONResponse(campaign)
@@ -228,6 +233,44 @@ def _check_body(body: object) -> None:
         raise _invalid("name", "required", "Name is required")
     if len(name) > LONGEST_NAME:
         raise _invalid("name", "too_long", f"Must be at most {LONGEST_NAME} characters")
+    subject = _part(_part(body, "content"), "email").get("subject", "a subject")
+    if not isinstance(subject, str) or not 1 <= len(subject) <= LONGEST_NAME:
+        raise _invalid("content.email.subject", "invalid_length", "Must be 1 to 250 characters")
+    segments: list[str] = []
+    for ids in _part(body, "audience").values():
+        if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
+            raise _invalid("audience", "invalid_type", "Must be lists of ids")
+        segments += ids
+    if len(set(segments)) < len(segments):
+        raise _invalid("audience", "invalid_value", "Included and excluded must not overlap")
+    if "sendingSettings" in body:
+        _check_settings(_part(body, "sendingSettings"))
+
+
+def _part(body: dict[str, Any], name: str) -> dict[str, Any]:
+    part = body.get(name, {})
+    if not isinstance(part, dict):
+        raise _invalid(name, "invalid_type", "Must be an object")
+    return part
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    """All of them must be there, because they replace the ones that the campaign has."""
+    is_scheduled = settings.get("strategy") == "scheduled"
+    if not is_scheduled and settings.get("strategy") != "immediate":
+        raise _invalid("sendingSettings.strategy", "invalid_value", "Is not one of the values")
+    if not isinstance(settings.get("isTZOptimizationEnabled"), bool):
+        raise _invalid("sendingSettings.isTZOptimizationEnabled", "required", "Is required")
+    if ("scheduledAt" in settings) != is_scheduled:
+        raise _invalid("sendingSettings.scheduledAt", "invalid_value", "Must go with scheduled")
+    try:
+        at = datetime.fromisoformat(settings.get("scheduledAt", "2000-01-01T00:00:00Z"))
+        is_soon = timedelta(0) < at - datetime.now(UTC) < timedelta(days=365)
+    except (ValueError, TypeError):
+        raise _invalid("sendingSettings.scheduledAt", "invalid_format", "RFC 3339") from None
+    if is_scheduled and not is_soon:
+        message = "Must be in the future and within one year"
+        raise _invalid("sendingSettings.scheduledAt", "invalid_value", message)
 
 
 def _check_query(request: Request) -> None:

@@ -5,7 +5,8 @@ twilio.com/docs/sendgrid (errors, rate limits, scopes; read up to 2026-11). The 
 as the public issues of SendGrid's own clients quote them. Invented, because no document says it:
 every other text of an error; all `error_id`s and `warning_id`s; the 415; the limit of requests per
 minute; that every call needs the scope `marketing.read`; that unknown fields are rejected; that a
-copy is a draft; the order of a search, and that it heeds the case; the format of a page token.
+copy is a draft; that a part of an object in an update keeps the rest; the order of a search, and
+that it heeds the case; the format of a page token.
 """
 
 import base64
@@ -13,6 +14,7 @@ import binascii
 import time
 import uuid
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from starlette.applications import Starlette
@@ -70,6 +72,8 @@ REFUSALS: dict[str, tuple[int, dict[str, Any]]] = {
 OUTCOMES: dict[Any, str] = {
     **dict.fromkeys(SOURCES, "copied"),
     "with-a-warning": "201, copied and remarked on",
+    "change-refused": "copied, then the audience is refused, with "
+    'listIds: ["aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa"]',
     **{name: f"{status}, {error['message']}" for name, (status, error) in REFUSALS.items()},
     **emulation.FAULTS,
 }
@@ -84,6 +88,8 @@ class Sendgrid:
     def __post_init__(self) -> None:
         for source, name in SOURCES.items():
             self._add(source, name)
+        for source in (*emulation.FAULTS, "change-refused"):
+            self._add(source, source)
 
     async def duplicate(self, request: Request) -> Response:
         self.copies.requests += 1
@@ -116,6 +122,24 @@ class Sendgrid:
         self._check_caller(request)
         missing = self._refusal(404, NOT_FOUND)
         single_send = emulation.look_up(self.single_sends, request.path_params["id"], missing)
+        return self._response(200, single_send)
+
+    async def update(self, request: Request) -> Response:
+        body = await self._read(request, {"name", "categories", *CHANGES})
+        missing = self._refusal(404, NOT_FOUND)
+        single_send = emulation.look_up(self.single_sends, request.path_params["id"], missing)
+        if "name" not in body:
+            raise self._refusal(400, _error("is required", "name"))
+        if mistake := _mistake_in_changes(body):
+            raise self._refusal(400, mistake)
+        if self.copies.source_of(single_send["id"]) == "change-refused":
+            raise self._refusal(400, _error("list does not exist", "send_to.list_ids"))
+        # Missing properties stay as they are.
+        single_send |= {
+            name: {**single_send[name], **value} if isinstance(value, dict) else value
+            for name, value in body.items()
+        }
+        self.copies.rename(single_send["id"], single_send["name"])
         return self._response(200, single_send)
 
     async def search(self, request: Request) -> Response:
@@ -213,6 +237,33 @@ class Sendgrid:
         return JSONResponse(content, status, headers)
 
 
+CHANGES = ("send_at", "send_to", "email_config")
+
+
+def _mistake_in_changes(body: dict[str, Any]) -> dict[str, Any] | None:
+    audience = body.get("send_to", {})
+    if not isinstance(audience, dict):
+        return _error("must be an object", "send_to")
+    for field_name, most in (("list_ids", 50), ("segment_ids", 10)):
+        ids = audience.get(field_name, [])
+        if not isinstance(ids, list) or len(ids) > most or not all(map(_is_uuid, ids)):
+            return _error(f"must be an array of at most {most} UUIDs", f"send_to.{field_name}")
+    if not isinstance(audience.get("all", False), bool):
+        return _error("must be a boolean", "send_to.all")
+    try:
+        datetime.fromisoformat(body.get("send_at", "2027-03-01T09:00:00Z"))
+    except (ValueError, TypeError):
+        return _error("must be an ISO 8601 time", "send_at")
+    return None
+
+
+def _is_uuid(text: object) -> bool:
+    try:
+        return str(uuid.UUID(str(text))) == text
+    except ValueError:
+        return False
+
+
 def _mistake_in(body: object, field_names: set[str]) -> dict[str, Any] | None:
     if not isinstance(body, dict):
         return _error("must be a JSON object", "body")
@@ -269,4 +320,5 @@ def create_emulator() -> Starlette:
         Route(f"{single_sends}/search", sendgrid.search, methods=["POST"]),
         Route(f"{single_sends}/{{id}}", sendgrid.duplicate, methods=["POST"]),
         Route(f"{single_sends}/{{id}}", sendgrid.show, methods=["GET"]),
+        Route(f"{single_sends}/{{id}}", sendgrid.update, methods=["PATCH"]),
     )

@@ -10,9 +10,12 @@ from campaign_gateway.api.schema import client_sdl
 from campaign_gateway.connectors.account_settings import AccountSettings
 from campaign_gateway.connectors.contract import (
     ActivatesCopies,
+    ChangesCopies,
     Connector,
     HasIdNamespaces,
     ListsCampaigns,
+    NamesCopies,
+    NarrowsSearches,
     ReadsCampaigns,
     RenamesCopies,
     ReportsProgress,
@@ -24,8 +27,11 @@ from campaign_gateway.sandbox.contract_suite.subject import Subject
 
 CAPABILITIES = [
     ActivatesCopies,
+    ChangesCopies,
     HasIdNamespaces,
     ListsCampaigns,
+    NamesCopies,
+    NarrowsSearches,
     ReadsCampaigns,
     RenamesCopies,
     ReportsProgress,
@@ -90,5 +96,6 @@ def test_there_are_recordings_of_each_kind(subject: Subject) -> None:
         UsesAccessTokens: "signin",
     }.items():
         assert kind in kinds or capability not in subject.connector.__mro__
+    assert bool(subject.given_names) == (NamesCopies in subject.connector.__mro__)
     # It says what is documented, what was recorded and what is inferred.
     assert "Inferred" in (subject.folder / "recordings" / "README.md").read_text("utf-8")

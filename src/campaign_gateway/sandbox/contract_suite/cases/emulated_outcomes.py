@@ -6,6 +6,7 @@ import re
 import types
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +14,12 @@ import pytest
 
 from campaign_gateway.accounts.account import Account
 from campaign_gateway.accounts.transport.errors import NoResponse
-from campaign_gateway.connectors.contract import ListsCampaigns, ReadsCampaigns
+from campaign_gateway.connectors.contract import (
+    ListsCampaigns,
+    LostCopy,
+    NarrowsSearches,
+    ReadsCampaigns,
+)
 from campaign_gateway.model import (
     Accepted,
     Campaign,
@@ -78,7 +84,11 @@ async def test_emulated_outcome_is_recognised(
         assert outcome.error.code == code
 
 
-PENDING = {WarningCode.NAME_NOT_APPLIED, WarningCode.DETAILS_UNKNOWN}
+PENDING = {
+    WarningCode.NAME_NOT_APPLIED,
+    WarningCode.NOT_APPLIED,
+    WarningCode.DETAILS_UNKNOWN,
+}
 
 
 def pending_steps(description: str) -> set[WarningCode]:
@@ -86,6 +96,7 @@ def pending_steps(description: str) -> set[WarningCode]:
     _, _, failure = description.partition("copied, then ")
     words = {
         "the new name": WarningCode.NAME_NOT_APPLIED,
+        "the audience": WarningCode.NOT_APPLIED,
         "reading it back": WarningCode.DETAILS_UNKNOWN,
     }
     return {code for word, code in words.items() if word in failure}
@@ -120,7 +131,7 @@ async def test_copy_is_found_and_read_again(
 ) -> None:
     # For a provider that makes copies after its response.
     monkeypatch.setattr(emulator, "CREATION_SECONDS", 0.1, raising=False)
-    copy_input = replace(copy_input, name=f"Found again {random.randrange(10**9)}")
+    copy_input = replace(copy_input, name=f"Found 'again' {random.randrange(10**9)}")
     outcome = await duplicate(live, copy_input)
     made = counted()["copies"][-1]
     assert made["name"] == copy_input.name
@@ -129,6 +140,12 @@ async def test_copy_is_found_and_read_again(
         assert [campaign.id for campaign in campaigns] == [made["id"]]
         source = str(copy_input.campaign_id) if live.connector.reports_source else None
         assert campaigns[0].copied_from == source
+    if isinstance(live.connector, ListsCampaigns) and isinstance(live.connector, NarrowsSearches):
+        lost = LostCopy(copy_input.name, datetime.now(UTC) - timedelta(hours=1))
+        request = live.connector.build_copy_search(copy_input, None, lost)
+        response = await live.transport.send_idempotent(request, free_permit())
+        narrowed = live.connector.parse_search(response, None).campaigns
+        assert made["id"] in {campaign.id for campaign in narrowed}
     if isinstance(live.connector, ReadsCampaigns):
         read = await look_up(live, live.connector, made["id"], copy_input)
         assert read is not None

@@ -53,8 +53,12 @@ def test_hostile_ids_are_refused_with_the_name_of_their_field(
 
 def test_valid_ids_keep_the_shape_of_the_url(connector: Connector[Any], copy_input: Any) -> None:
     usual = place_of(connector.build_request(copy_input))
-    for _, changed in with_ids(copy_input, VALID_IDS, VALID_NUMBERS):
-        assert place_of(connector.build_request(changed)) == usual
+    for name, changed in with_ids(copy_input, VALID_IDS, VALID_NUMBERS):
+        try:
+            assert place_of(connector.build_request(changed)) == usual
+        except Refused:
+            # An option that the example does not have may be for another kind of campaigns.
+            assert getattr(copy_input, name) is None
 
 
 @pytest.mark.parametrize("name", ORDINARY_NAMES + STRANGE_NAMES, ids=shown)

@@ -155,7 +155,7 @@ def test_documented_success_is_accepted_with_any_body(
     subject: Subject, documented_success: int, body: bytes
 ) -> None:
     connector, _ = first_connector(subject)
-    copy_input = example_of(subject, subject.success_changes)
+    copy_input = example_of(subject.connector, subject.success_changes)
     for is_complete in (True, False):
         response = ProviderResponse(documented_success, {}, body, is_complete)
         outcome = connector.parse_response(copy_input, response)
@@ -167,7 +167,7 @@ def test_documented_success_is_accepted_with_any_body(
 def test_undocumented_success_without_a_copy_is_unknown(
     subject: Subject, connector: Connector[Any], copy_input: Any, *, is_complete: bool
 ) -> None:
-    inputs = [copy_input, example_of(subject, subject.success_changes)]
+    inputs = [copy_input, example_of(subject.connector, subject.success_changes)]
     for status in range(200, 300):
         for body in CHEAP[status % 4 :: 4] if status != subject.documented_success else ():
             response = ProviderResponse(status, {}, body, is_complete)
