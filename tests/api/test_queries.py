@@ -211,3 +211,12 @@ async def test_entities_are_resolved_from_their_keys(client: Any) -> None:
         },
         None,
     ]
+
+
+async def test_types_of_assets_are_read_from_the_provider(client: Any) -> None:
+    query = "query Types($account: String!) { cloneableAssetTypes(account: $account) }"
+    types = (await client.ask(query, account="hubspot"))["cloneableAssetTypes"]
+    assert {"LANDING_PAGE", "MARKETING_EMAIL"} <= set(types)
+    assert await client.ask(query, account="sendgrid") == {"cloneableAssetTypes": []}
+    (error,) = (await client.execute(query, account="nobody"))["errors"]
+    assert "There is no account with this name" in error["message"]

@@ -16,6 +16,7 @@ META = {"campaignId": "120210000000000101"}
 READS = {
     "campaign": '{ campaign(account: "sonarly", id: "1") { id } }',
     "duplication": '{ duplication(id: "1") { id } }',
+    "cloneableAssetTypes": '{ cloneableAssetTypes(account: "sonarly") }',
     "duplicationByKey": '{ duplicationByKey(idempotencyKey: "k") { id } }',
     "duplications": "{ duplications { edges { node { id } } } }",
     "_entities": '{ _entities(representations: [{__typename: "Duplication", id: "1"}])'

@@ -15,7 +15,7 @@ from campaign_gateway.accounts.transport.errors import NoResponse
 from campaign_gateway.api.context import CAMPAIGN_LIMIT, Context
 from campaign_gateway.connectors.contract import CopyInput, UnexpectedResponse
 from campaign_gateway.duplication import dry_run
-from campaign_gateway.duplication.campaign_reads import look_up_all
+from campaign_gateway.duplication.campaign_reads import look_up_all, read_asset_types
 from campaign_gateway.duplication.dry_run import Preview
 from campaign_gateway.duplication.intents import UnreadableInput, recorded_call
 from campaign_gateway.ledger.engine import Cursor, LedgerUnavailable
@@ -38,6 +38,9 @@ WAIT_SLACK = 2.0
 ID_VERSION = 7
 
 LEDGER_UNAVAILABLE = "LEDGER_UNAVAILABLE"
+
+UNKNOWN_ACCOUNT = "There is no account with this name: see Query.accounts."
+TOO_MANY_READS = f"One request reads up to {CAMPAIGN_LIMIT} campaigns from providers."
 
 
 @contextmanager
@@ -172,12 +175,26 @@ async def campaigns(
         ids_by_account.setdefault(account_name, set()).add(campaign_id)
     context.campaigns_left -= sum(len(campaign_ids) for campaign_ids in ids_by_account.values())
     if context.campaigns_left < 0:
-        raise GraphQLError(f"One request reads up to {CAMPAIGN_LIMIT} campaigns from providers.")
+        raise GraphQLError(TOO_MANY_READS)
     reads = [
         _campaigns_of(context, account_name, campaign_ids)
         for account_name, campaign_ids in ids_by_account.items()
     ]
     return {key: result for part in await asyncio.gather(*reads) for key, result in part.items()}
+
+
+async def cloneable_asset_types(context: Context, account_name: str) -> Sequence[str]:
+    """Read the types from the account's provider. Raises `GraphQLError`."""
+    account = context.accounts.get(account_name)
+    if account is None:
+        raise GraphQLError(UNKNOWN_ACCOUNT)
+    context.campaigns_left -= 1
+    if context.campaigns_left < 0:
+        raise GraphQLError(TOO_MANY_READS)
+    try:
+        return await read_asset_types(account, context.reads_end_at)
+    except (Refused, NoResponse, UnexpectedResponse) as failure:
+        raise _as_graphql_error(account, failure) from failure
 
 
 async def preview(context: Context, provider: str, copy_input: CopyInput) -> Preview | Refused:
@@ -195,7 +212,7 @@ async def _campaigns_of(
 ) -> Mapping[tuple[str, str], model.Campaign | GraphQLError | None]:
     account = context.accounts.get(account_name)
     if account is None:
-        unknown = GraphQLError("There is no account with this name: see Query.accounts.")
+        unknown = GraphQLError(UNKNOWN_ACCOUNT)
         return {(account_name, campaign_id): unknown for campaign_id in campaign_ids}
     storable = [campaign_id for campaign_id in campaign_ids if _is_storable(campaign_id)]
     try:
@@ -230,16 +247,20 @@ def _related_inputs(
 def _with_graphql_error(
     account: Account, result: model.Campaign | Refused | NoResponse | UnexpectedResponse | None
 ) -> model.Campaign | GraphQLError | None:
-    match result:
-        case Refused():
-            error = result.error
-            delay = {} if error.retry_after is None else {"retryAfterSeconds": error.retry_after}
-            return GraphQLError(error.message, extensions={"code": error.code, **delay})
-        case NoResponse() | UnexpectedResponse():
-            message = f"{account.connector.title} could not be read: {result}."
-            return GraphQLError(message, extensions={"code": ErrorCode.PROVIDER_UNAVAILABLE})
-        case _:
-            return result
+    if isinstance(result, Refused | NoResponse | UnexpectedResponse):
+        return _as_graphql_error(account, result)
+    return result
+
+
+def _as_graphql_error(
+    account: Account, failure: Refused | NoResponse | UnexpectedResponse
+) -> GraphQLError:
+    if isinstance(failure, Refused):
+        error = failure.error
+        delay = {} if error.retry_after is None else {"retryAfterSeconds": error.retry_after}
+        return GraphQLError(error.message, extensions={"code": error.code, **delay})
+    message = f"{account.connector.title} could not be read: {failure}."
+    return GraphQLError(message, extensions={"code": ErrorCode.PROVIDER_UNAVAILABLE})
 
 
 def cursor_of(duplication: Duplication) -> str:

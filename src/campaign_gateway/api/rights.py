@@ -16,6 +16,7 @@ from campaign_gateway.web.callers.refusals import FORBIDDEN
 QUERY_RIGHTS: Mapping[str, Right | None] = {
     "accounts": None,
     "campaign": Right.READ,
+    "cloneableAssetTypes": Right.READ,
     "duplication": Right.READ,
     "duplicationByKey": Right.READ,
     "duplications": Right.READ,

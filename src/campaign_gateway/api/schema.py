@@ -140,6 +140,17 @@ class Query:
         return DuplicationConnection.from_model(page)
 
     @strawberry.field(
+        description="The types of assets that the account's provider can copy together with a "
+        "campaign, read from the provider now. Empty if the provider does not list them."
+    )
+    async def cloneable_asset_types(
+        self,
+        info: Info,
+        account: Annotated[str, argument(description="The account to read the types with.")],
+    ) -> list[str]:
+        return list(await queries.cloneable_asset_types(info.context, account))
+
+    @strawberry.field(
         description="A campaign, read from its provider now. Null if there is no such campaign. "
         "The result is an error if the account lacks the capability READ_CAMPAIGN. If "
         "`extensions.retryAfterSeconds` is set, try again after that."

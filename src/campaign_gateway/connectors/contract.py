@@ -262,6 +262,18 @@ class ActivatesCopies(Protocol[AnyInput]):
     def activates(self, copy_input: AnyInput, /) -> bool: ...
 
 
+@runtime_checkable
+class ListsAssetTypes(Protocol):
+    """The provider lists the types of assets that it can copy together with a campaign.
+
+    `parse_asset_types` raises `UnexpectedResponse`.
+    """
+
+    def build_asset_types(self) -> ProviderRequest: ...
+
+    def parse_asset_types(self, response: ProviderResponse, /) -> Sequence[str]: ...
+
+
 # A check of an account takes this many reads at most.
 CHECK_READS = 3
 

@@ -1,7 +1,7 @@
 """Reads campaigns at the provider by their ids."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -13,6 +13,7 @@ from campaign_gateway.accounts.transport.rate_limit import CallKind, Permit
 from campaign_gateway.accounts.transport.worker import run_parser
 from campaign_gateway.connectors.contract import (
     CopyInput,
+    ListsAssetTypes,
     ListsCampaigns,
     ProviderRequest,
     ProviderResponse,
@@ -62,6 +63,20 @@ async def look_up_all(
 
     await asyncio.gather(*map(look_up_one, related_inputs.keys() - results.keys()))
     return results
+
+
+async def read_asset_types(account: Account, ends_at: float) -> Sequence[str]:
+    """Return the types of assets that the provider copies with a campaign; none if it lists none.
+
+    Raises `Refused`, `NoResponse` and `UnexpectedResponse`.
+    """
+    connector = account.connector
+    if not isinstance(connector, ListsAssetTypes):
+        return ()
+    async with _permit_to_read(account, ends_at) as permit:
+        request = connector.build_asset_types()
+        response = await account.transport.send_idempotent(request, permit, ProviderCall.LOOKUP)
+        return connector.parse_asset_types(response)
 
 
 @asynccontextmanager

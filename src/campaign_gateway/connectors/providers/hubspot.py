@@ -81,7 +81,8 @@ class HubspotCampaignInput:
         'The language of the copied email, such as "en". Only for kind EMAIL.'
     )
     assets: list[HubspotAssetsInput] | None = _only_for_campaigns(
-        "The assets to copy too. Without them no asset is copied."
+        "The assets to copy too. Without them no asset is copied. `Query.cloneableAssetTypes` has "
+        "their types."
     )
     should_clone_draft_nodes: bool | None = _only_for_campaigns(
         "Whether draft nodes are copied too. If omitted, they are copied."
@@ -188,6 +189,7 @@ class HubspotConnector(
     contract.ListsCampaigns[HubspotCampaignInput],
     contract.NarrowsSearches[HubspotCampaignInput],
     contract.ReadsCampaigns[HubspotCampaignInput],
+    contract.ListsAssetTypes,
     contract.ShowsAccess,
 ):
     """Source: developers.hubspot.com/docs/api-reference, "Clone a marketing email" (v3, 2026-03),
@@ -309,6 +311,16 @@ class HubspotConnector(
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         return parsing.one(response, campaign_id, _parse_campaign)
+
+    def build_asset_types(self) -> ProviderRequest:
+        """Source: `GET /marketing/campaigns/2026-09-beta/clone/asset-types`, read 2026-11."""
+        return self._request("GET", f"{self._campaigns}/clone/asset-types")
+
+    def parse_asset_types(self, response: ProviderResponse) -> Sequence[str]:
+        types = parsing.texts(parsing.expect_object(response), "results")
+        if types is None:
+            raise contract.UnexpectedResponse("no list of types")
+        return types
 
     @property
     def api_version(self) -> str:

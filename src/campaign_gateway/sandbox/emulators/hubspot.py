@@ -230,6 +230,10 @@ class HubSpot:
         ]
         return _page(request, items, 50)
 
+    async def list_asset_types(self, request: Request) -> Response:
+        _check_caller(request, "marketing.campaigns.read")
+        return JSONResponse({"results": sorted(ASSET_TYPES)})
+
     async def show_campaign(self, request: Request) -> Response:
         _check_caller(request, "marketing.campaigns.read")
         missing = _refusal(*REFUSALS["not-found"])
@@ -423,6 +427,7 @@ def create_emulator() -> Starlette:
         Route(f"{emails}/{{email_id}}", hubspot.show_email, methods=["GET"]),
         Route(campaigns, hubspot.list_campaigns, methods=["GET"]),
         Route(f"{campaigns}/clone", hubspot.clone_campaign, methods=["POST"]),
+        Route(f"{campaigns}/clone/asset-types", hubspot.list_asset_types, methods=["GET"]),
         Route(f"{campaigns}/clone/{{guid}}/status", hubspot.show_status, methods=["GET"]),
         Route(f"{campaigns}/{{guid}}", hubspot.show_campaign, methods=["GET"]),
     )
