@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -16,7 +17,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from campaign_gateway.accounts.account import Account, open_account, unclear_addresses
+from campaign_gateway.accounts.account import (
+    Account,
+    follow_pauses,
+    open_account,
+    unclear_addresses,
+)
 from campaign_gateway.accounts.checks.watch import AccountChecks
 from campaign_gateway.accounts.transport.document_fetch import fetch_document
 from campaign_gateway.accounts.transport.errors import NoResponse
@@ -89,8 +95,7 @@ class Gateway:
     async def close(self) -> None:
         if self.background_tasks:
             await asyncio.wait(self.background_tasks, timeout=BACKGROUND_TASK_SECONDS)
-        for account in self.accounts.values():
-            await account.transport.close()
+        await asyncio.gather(*(account.close() for account in self.accounts.values()))
         await self.ledger.close()
 
     def context(self, caller: Caller) -> Context:
@@ -173,6 +178,9 @@ async def create_app(
             _supervise(checks.check_for_ever, timing.restart_pause),
             *(_supervise(task, timing.restart_pause) for task in watch_tasks),
         ]
+        if limits := ledger.call_limits:
+            follow = partial(follow_pauses, accounts, limits)
+            background_tasks.append(_supervise(follow, timing.restart_pause))
         gateway.background_tasks.extend(asyncio.create_task(task) for task in background_tasks)
         callers.start()
         yield
@@ -275,7 +283,8 @@ async def _open_accounts(
     settings: Settings, ledger: Ledger, timing: Timing
 ) -> Mapping[str, Account]:
     accounts = {
-        name: open_account(name, table, timing) for name, table in settings.accounts.items()
+        name: open_account(name, table, timing, ledger.call_limits)
+        for name, table in settings.accounts.items()
     }
     for warning in unclear_addresses(accounts.values()):
         log.warning("%s", warning)

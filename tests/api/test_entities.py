@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from campaign_gateway.accounts.transport.client import Transport
-from campaign_gateway.accounts.transport.rate_limit import SHARES, CallKind, Permit
+from campaign_gateway.accounts.transport.permits import SHARES, CallKind, Permit
 from campaign_gateway.api import entities
 from campaign_gateway.api.context import CAMPAIGN_LIMIT, ENTITY_LIMIT
 from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE

@@ -273,7 +273,8 @@ async def test_several_gateways_never_check_one_duplication_at_the_same_time(
         for intent in intents(["fin-before-copy"], ACCOUNTS, group=f"{group}--{number}")
     ]
     choice = random.Random(5)
-    async with replicas(tmp_path, postgres_url, provider, [None] * 3) as gateways:
+    # Longer than a busy machine needs to send 40 copies.
+    async with replicas(tmp_path, postgres_url, provider, [None] * 3, timeout=5) as gateways:
         responses = await asyncio.gather(
             *(response_of(http, choice.choice(gateways), intent) for intent in wanted)
         )

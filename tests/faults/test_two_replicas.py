@@ -25,6 +25,7 @@ from support.gateways import (
     listening,
     recorded,
 )
+from support.waiting import until
 
 TIMING = {**SHORT_INTERVALS, "check_intervals": [0.5, 1, 1, 2]}
 
@@ -108,14 +109,19 @@ async def test_late_response_and_search_never_give_one_campaign_two_owners(
     config = configuration(tmp_path, postgres_url, {"main": provider.url}, timeout=30)
     first = intent("none", "g", "main")
     second = replace(first, key=f"{first.key}-2", wish=f"{first.wish}-2")
-    provider.turns[first.name] = ["copied-last", "fin-after-copy"]
-    async with replicas(config) as (stopped, other):
+    provider.turns[first.name] = ["held-before-copy", "fin-after-copy"]
+    # On a busy machine, no replica is taken for dead before both copies are requested.
+    timing = {**TIMING, "dead_after": 5.0}
+    async with replicas(config, timing=timing) as (stopped, other):
         late = asyncio.create_task(ask(http, stopped.url, first))
         await until_sent(provider, first.name)
-        stopped.signal(signal.SIGSTOP)
         lost = await ask(http, other.url, second)
         assert lost is not None
-        assert lost.status == "UNKNOWN"
+        assert lost.status == "UNKNOWN", lost
+        # The rest of the first request may arrive after its head.
+        await until(lambda: provider.intents[first.name].whole == 2)
+        stopped.signal(signal.SIGSTOP)
+        provider.released.set()
         async with asyncio.timeout(40):
             # The paused replica is taken for dead, and both copies are assigned by their age.
             while {record.status for record in (await recorded(postgres_url)).values()} != {

@@ -8,11 +8,17 @@ from datetime import UTC, datetime
 
 import pytest
 
-from campaign_gateway.accounts.transport.errors import NoResponse
-from campaign_gateway.accounts.transport.rate_limit import QUEUE_LENGTH, CallKind, RateLimiter
-from campaign_gateway.connectors.contract import UnexpectedResponse
+from campaign_gateway.accounts.transport.errors import NoResponse, TurnLost
+from campaign_gateway.accounts.transport.rate_limit import (
+    QUEUE_LENGTH,
+    CallKind,
+    Permit,
+    RateLimiter,
+)
+from campaign_gateway.connectors import errors
+from campaign_gateway.connectors.contract import ProviderResponse, UnexpectedResponse
 from campaign_gateway.duplication.campaign_reads import look_up_all
-from campaign_gateway.model import Campaign, DuplicationStatus, ErrorCode, Refused, Retry
+from campaign_gateway.model import Campaign, DuplicationStatus, ErrorCode, Outcome, Refused, Retry
 from support.open_duplicator import OpenDuplicator
 from support.stub_provider import (
     Copying,
@@ -61,7 +67,7 @@ async def test_every_call_of_an_account_counts(open_gateway: Open, kind: type[Co
     await gateway.check()
     await read(gateway, 5)
     assert len(gateway.provider.calls) > 5
-    (window,) = gateway.account.rate_limiter._windows
+    (window,) = gateway.account.rate_limiter.turns.windows
     used = 1000 - window.free(asyncio.get_running_loop().time())
     assert used == len(gateway.provider.calls), gateway.provider.calls
     assert gateway.account.rate_limiter.running == 0
@@ -95,6 +101,62 @@ async def test_reads_use_half_of_the_limit_and_are_refused_with_the_seconds_to_w
     assert (await gateway.copy()).status is CREATED
 
 
+class LimitedInBody(Copying):
+    """Marketo and Meta report a limit in the body, with a status that others use for more."""
+
+    def parse_response(self, copy_input: StubInput, response: ProviderResponse) -> Outcome:
+        if response.status != 400:
+            return super().parse_response(copy_input, response)
+        return errors.failure("Stub", response, ErrorCode.RATE_LIMITED, retry_after=30)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "seconds"), [(Copying, 429, 1), (LimitedInBody, 400, 30)]
+)
+async def test_copy_that_the_provider_limits_pauses_the_account(
+    open_gateway: Open, kind: type[Copying], status: int, seconds: int
+) -> None:
+    gateway = await open_gateway(kind)
+    limit(gateway, RateLimiter(8, None), deadline=0.5)
+    gateway.provider.faults["copy"].append(status)
+    first = await gateway.ask(key="first")
+    assert first.duplication is not None
+    assert first.duplication.status is DuplicationStatus.REJECTED
+    second = await gateway.ask(key="second")
+    assert second.error is not None
+    assert (second.error.code, second.error.retry_after) == (ErrorCode.RATE_LIMITED, seconds)
+    assert second.error.retry(is_recorded=False) is Retry.SAME_KEY
+    assert await gateway.ledger.find("everyone", "second") is None
+    assert gateway.provider.count("copy") == 1
+
+
+async def test_read_that_the_provider_limits_pauses_the_account(open_gateway: Open) -> None:
+    gateway = await open_gateway(Reading)
+    limit(gateway, RateLimiter(1, None))
+    gateway.provider.faults["read"].append(429)
+    results = await read(gateway, 2, seconds=0.5)
+    assert gateway.provider.count("read") == 1
+    assert codes(results) == {ErrorCode.RATE_LIMITED}
+
+
+async def test_call_of_a_gateway_that_stood_still_too_long_is_not_sent(
+    open_gateway: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_turn(_limiter: RateLimiter, _permit: Permit) -> None:
+        raise TurnLost("the gateway stood still")
+
+    gateway = await open_gateway(Reading)
+    monkeypatch.setattr(RateLimiter, "mark_sent", lose_turn)
+    answer = await gateway.ask()
+    assert answer.duplication is not None
+    assert answer.duplication.status is DuplicationStatus.REJECTED
+    assert answer.duplication.error is not None
+    assert answer.duplication.error.code is ErrorCode.PROVIDER_UNAVAILABLE
+    (failure,) = (await read(gateway, 1)).values()
+    assert isinstance(failure, NoResponse)
+    assert gateway.provider.calls == []
+
+
 async def test_all_reads_end_at_the_deadline_with_few_connections(open_gateway: Open) -> None:
     gateway = await open_gateway(Reading, timeout=60)
     limit(gateway, RateLimiter(8, None))
@@ -108,8 +170,8 @@ async def test_all_reads_end_at_the_deadline_with_few_connections(open_gateway: 
 
     gateway.provider.meanwhile["read"] = hang
     started_at = asyncio.get_running_loop().time()
-    several = await asyncio.gather(*(read(gateway, 50, seconds=0.5) for _ in range(10)))
-    assert asyncio.get_running_loop().time() - started_at < 10
+    several = await asyncio.gather(*(read(gateway, 50, seconds=2) for _ in range(10)))
+    assert asyncio.get_running_loop().time() - started_at < 20
     # Half of the connections. The deadlines of these requests differ a little, so at the end a few
     # reads get a connection and no time.
     assert most in range(4, 9)

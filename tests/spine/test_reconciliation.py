@@ -11,7 +11,8 @@ import pytest
 
 from campaign_gateway.accounts.account import Account
 from campaign_gateway.accounts.transport.errors import NoResponse
-from campaign_gateway.accounts.transport.rate_limit import CHECKS_AT_ONCE, Permit, RateLimiter
+from campaign_gateway.accounts.transport.permits import CHECKS_AT_ONCE
+from campaign_gateway.accounts.transport.rate_limit import Permit, RateLimiter
 from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE
 from campaign_gateway.connectors.addresses import canonical_address
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage

@@ -13,16 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from campaign_gateway.accounts.transport.permits import CHECKS_AT_ONCE, LONGEST_ESTIMATE, SHARES
 from campaign_gateway.accounts.transport.rate_limit import (
-    CHECKS_AT_ONCE,
-    LONGEST_ESTIMATE,
     QUEUE_LENGTH,
-    SHARES,
-    WINDOWS,
     CallKind,
     Permit,
     RateLimiter,
 )
+from campaign_gateway.accounts.transport.turns import WINDOWS
 from campaign_gateway.model import ErrorCode, Refused, Retry, UserError
 from support.virtual_time import run_in_virtual_time
 
@@ -161,9 +159,9 @@ async def test_call_that_was_not_sent_takes_nothing_of_the_limit() -> None:
 )
 @in_virtual_time
 async def test_call_that_would_wait_too_long_is_refused_immediately_and_uses_no_turn(
-    limits: dict[str, int], window: str, seconds: int
+    limits: dict[str, Any], window: str, seconds: int
 ) -> None:
-    account = Account(RateLimiter(AT_ONCE, **{"calls_per_minute": None, **limits}))
+    account = Account(RateLimiter(AT_ONCE, **limits))
     await account.run(COPY)
     for _ in range(5):
         error = await refusal_of(account.run(COPY, timeout=0.5))
@@ -469,11 +467,15 @@ async def test_running_waiting_and_refused_calls_are_shown_by_kind_and_limit() -
         continuing.cancel()
         await asyncio.wait([continuing])
     await refusal_of(account.run(COPY, timeout=5))
+    limiter.pause(100)
+    await refusal_of(account.run(READ, timeout=5))
     refused = limiter.refused_calls()
     assert {key: number for key, number in refused.items() if number} == {
         ("copy", "calls_at_once"): 1,
         ("read", "calls_at_once"): 1,
         ("copy", "minute"): 1,
+        ("read", "provider"): 1,
     }
-    kinds, limits = ("copy", "check", "read"), ("minute", "queue", "calls_at_once")
+    kinds = ("copy", "check", "read")
+    limits = ("minute", "provider", "queue", "calls_at_once")
     assert refused.keys() == set(itertools.product(kinds, limits))

@@ -1,11 +1,13 @@
 """The configured accounts, each with what a call to its provider needs."""
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from campaign_gateway.accounts.transport.client import Transport
 from campaign_gateway.accounts.transport.rate_limit import RateLimiter
+from campaign_gateway.accounts.transport.shared_limits import LimitStore, SharedLimits
 from campaign_gateway.accounts.transport.token_auth import TokenTransport
 from campaign_gateway.connectors.account_settings import AccountSettings
 from campaign_gateway.connectors.addresses import canonical_address
@@ -13,6 +15,9 @@ from campaign_gateway.connectors.contract import Connector, UsesAccessTokens
 from campaign_gateway.connectors.registry import find_connector
 from campaign_gateway.model import DEFAULT_TIMING, ErrorCode, Refused, Timing, UserError
 from campaign_gateway.observe.health import Health, account_health
+
+# How often the gateway looks which accounts other gateways have paused, in seconds.
+PAUSES_INTERVAL = 1.0
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,18 @@ class Account:
     def place(self) -> str:
         return f"{self.connector.provider}@{self.shared_campaigns or self.address}"
 
+    async def close(self) -> None:
+        await self.rate_limiter.close()
+        await self.transport.close()
 
-def open_account(name: str, settings: AccountSettings, timing: Timing = DEFAULT_TIMING) -> Account:
+
+def open_account(
+    name: str,
+    settings: AccountSettings,
+    timing: Timing = DEFAULT_TIMING,
+    limit_store: LimitStore | None = None,
+) -> Account:
+    """Open an account, whose limits all gateways with the same `limit_store` share."""
     connector = find_connector(settings.provider)(settings)
     health = account_health(name, settings.provider, timing.problem_over_after)
     transport = Transport(
@@ -54,7 +69,10 @@ def open_account(name: str, settings: AccountSettings, timing: Timing = DEFAULT_
         if isinstance(connector, UsesAccessTokens)
         else transport,
         rate_limiter=RateLimiter(
-            settings.calls_at_once, settings.calls_per_minute, settings.calls_per_second
+            settings.calls_at_once,
+            settings.calls_per_minute,
+            settings.calls_per_second,
+            SharedLimits(name, limit_store) if limit_store is not None else None,
         ),
         health=health,
         timing=timing,
@@ -98,3 +116,12 @@ def choose_account(accounts: Mapping[str, Account], provider: str, name: str | N
         message = f"No {provider} account is configured."
     path = ("input", provider, "account")
     raise Refused(UserError(ErrorCode.UNKNOWN_ACCOUNT, message, field=path))
+
+
+async def follow_pauses(accounts: Mapping[str, Account], store: LimitStore) -> None:
+    """Pause the accounts that another gateway has paused, for ever."""
+    while True:
+        for name, seconds in (await store.pauses() or {}).items():
+            if name in accounts:
+                accounts[name].rate_limiter.learn_pause(seconds)
+        await asyncio.sleep(PAUSES_INTERVAL)

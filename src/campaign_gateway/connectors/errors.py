@@ -178,11 +178,13 @@ def _printable(message: str | None) -> str | None:
 def parse_retry_after(headers: Mapping[str, str], now: datetime) -> int | None:
     """Return the seconds to wait, at most an hour, or None if the headers do not say.
 
-    `Retry-After` is in seconds or a date. `X-RateLimit-Reset` is in epoch seconds or in seconds
-    from now. Some providers send only the latter, and some send an empty string.
+    `Retry-After` is in seconds or a date. `X-RateLimit-Reset` or `RateLimit-Reset` is in epoch
+    seconds or in seconds from now. Some providers send only the latter, and some send an empty
+    string.
     """
     seconds: float | None = None
-    after, reset = headers.get("retry-after", ""), headers.get("x-ratelimit-reset", "")
+    after = headers.get("retry-after", "")
+    reset = headers.get("x-ratelimit-reset") or headers.get("ratelimit-reset", "")
     if re.fullmatch(r"[0-9]{1,9}", after):
         seconds = int(after)
     elif after:

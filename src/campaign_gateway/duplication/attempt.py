@@ -25,6 +25,7 @@ from campaign_gateway.model import (
     Created,
     Duplication,
     DuplicationStatus,
+    ErrorCode,
     Intent,
     Outcome,
     Refused,
@@ -94,6 +95,9 @@ async def attempt(
     result = await recording.task
     if not isinstance(result, Begun):
         return result
+    if isinstance(outcome, Rejected) and outcome.error.code is ErrorCode.RATE_LIMITED:
+        # Some providers say it only in the body.
+        permit.pause(outcome.error.retry_after)
     if isinstance(outcome, Created):
         outcome = with_pending_warnings(call, outcome)
     try:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from campaign_gateway.ledger.call_limits import CallLimits
 from campaign_gateway.ledger.engine import Engine
 from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.ledger.ledger import Ledger
@@ -22,10 +23,13 @@ async def open_ledger(
     """
     owner = new_id()
     engine: Engine
+    call_limits = None
     if url.startswith("sqlite:"):
         engine = SqliteEngine(Path(url.removeprefix("sqlite:///")), owner, as_operator=as_operator)
     else:
         from campaign_gateway.ledger.postgres import PostgresEngine  # noqa: PLC0415 - an extra
 
         engine = await PostgresEngine.open(url, owner, timing, as_operator=as_operator)
-    return Ledger(engine, owner, ledger_health(engine.kind, timing.problem_over_after))
+        call_limits = CallLimits(engine, owner)
+    health = ledger_health(engine.kind, timing.problem_over_after)
+    return Ledger(engine, owner, health, call_limits)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from campaign_gateway.ledger import rows, sql
+from campaign_gateway.ledger.call_limits import CallLimits
 from campaign_gateway.ledger.engine import Cursor, Engine, KeyConflict, LedgerUnavailable
 from campaign_gateway.model import (
     Campaign,
@@ -78,12 +79,15 @@ class Ledger:
 
     The results of `get_all` and `list` are without the intent's input. A scope of None stands for
     all scopes, for the operator. `owner` is the id of this gateway, which is recorded with each of
-    its attempts.
+    its attempts. `call_limits` is None if the database serves one gateway only.
     """
 
-    def __init__(self, engine: Engine, owner: str, health: Health) -> None:
+    def __init__(
+        self, engine: Engine, owner: str, health: Health, call_limits: CallLimits | None = None
+    ) -> None:
         self.engine = engine
         self.health = health
+        self.call_limits = call_limits
         self._owner = owner
 
     async def find(self, scope: str, key: str) -> Duplication | None:

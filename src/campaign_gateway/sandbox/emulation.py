@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from time import monotonic
+from time import monotonic, time
 from typing import Any, TypeVar
 
 import uvicorn
@@ -22,6 +22,8 @@ Value = TypeVar("Value")
 
 SLOW_SECONDS = 2
 HANG_SECONDS = 300
+# How long a simulated limit lasts. The gateway sends nothing to the emulator for so long.
+LIMIT_SECONDS = 2
 
 # Faults that every emulator can simulate: name -> what happens.
 FAULTS: Mapping[str, str] = {
@@ -91,6 +93,17 @@ class FixedWindow:
 
     def resets_in(self) -> float:
         return self.began + 60 - monotonic()
+
+    def limit_headers(self, status: int) -> Mapping[str, str]:
+        """Return the headers of a response. With 429 the limit may be simulated."""
+        remaining, resets_in = self.remaining(), max(1, self.resets_in())
+        if status == 429 and remaining > 0:
+            remaining, resets_in = 0, LIMIT_SECONDS
+        return {
+            "X-RateLimit-Limit": str(self.limit),
+            "X-RateLimit-Remaining": str(remaining),
+            "X-RateLimit-Reset": str(round(time() + resets_in)),
+        }
 
 
 def utc_now(timespec: str = "milliseconds") -> str:

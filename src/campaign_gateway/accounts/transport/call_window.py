@@ -26,6 +26,14 @@ class CallWindow:
             self._sent_at.popleft()
         return self.limit - self._reserved - len(self._sent_at)
 
+    def obtainable(self, now: float) -> int:
+        """Return how many calls are allowed now, or very soon."""
+        return self.free(now)
+
+    def may_send(self, now: float) -> bool:
+        """Return whether a reserved call may be sent now."""
+        return True
+
     def next_end(self, now: float) -> float:
         """Return when the oldest sent call stops counting."""
         self.free(now)
@@ -39,6 +47,11 @@ class CallWindow:
         for _ in range(calls):
             times.append(self._next_time(times, now))
         return times[-1]
+
+    def sent_at(self, now: float) -> Sequence[float]:
+        """Return the times of the sent calls that still count."""
+        self.free(now)
+        return list(self._sent_at)
 
     def reserve(self, calls: int) -> None:
         """Reserve calls, or return reservations of calls that were not sent."""

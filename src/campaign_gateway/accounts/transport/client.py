@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 from opentelemetry.trace import Span
 
-from campaign_gateway.accounts.transport.errors import AddressRefused, NoResponse, NotSent
+from campaign_gateway.accounts.transport.errors import AddressRefused, NoResponse, NotSent, TurnLost
 from campaign_gateway.accounts.transport.observation import Observation
 from campaign_gateway.accounts.transport.rate_limit import Permit
 from campaign_gateway.accounts.transport.redaction import create_redactor, redact_body
@@ -60,8 +60,8 @@ class _Exchange:
         if event == "http11.send_request_headers.started":
             if self.before_first_byte is not None:
                 await self.before_first_byte()
-            self.may_have_sent = True
             self.permit.mark_sent()
+            self.may_have_sent = True
 
 
 @dataclass
@@ -194,6 +194,8 @@ class Transport:
             # h11 rejects a malformed request before it writes any of it.
             result.failure = CallFailure.MALFORMED_REQUEST
             raise NotSent("the request is malformed") from error
+        except TurnLost as error:
+            raise NotSent(str(error)) from error
         except (httpx.HTTPError, TimeoutError, AddressRefused) as error:
             if exchange.response is not None:
                 return exchange.response
@@ -220,6 +222,8 @@ class Transport:
                     mark_sent()
                     exchange = _Exchange(permit, observation=observation)
                     response = await self._exchange(request, exchange, READ_RESPONSE_LIMIT)
+            except TurnLost as error:
+                raise NoResponse(str(error)) from error
             except (httpx.HTTPError, TimeoutError, AddressRefused) as error:
                 raise NoResponse(_explain(request, error, result)) from error
             result.http_status = response.status
@@ -264,6 +268,7 @@ class Transport:
             }
             # The status counts as a response even if the body is lost after it.
             exchange.response = ProviderResponse(response.status_code, headers, b"", complete=False)
+            exchange.permit.learn(response.status_code, headers)
             if "content-encoding" in headers:
                 return exchange.response
             body = bytearray()

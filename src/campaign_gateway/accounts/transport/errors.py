@@ -11,3 +11,7 @@ class NoResponse(Exception):
 
 class AddressRefused(Exception):
     """The host has an address that no provider has, so nothing was sent to it."""
+
+
+class TurnLost(Exception):
+    """The gateway may not make the call any more, so nothing was sent."""

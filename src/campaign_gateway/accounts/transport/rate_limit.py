@@ -7,76 +7,33 @@ calls in parallel, because a permit makes one call after the other. Turns limit 
 import asyncio
 import math
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from enum import Enum
+from itertools import islice
 
-from campaign_gateway.accounts.transport.call_window import CallWindow
-from campaign_gateway.model import ErrorCode, Refused, UserError
+from campaign_gateway.accounts.transport.permits import (
+    CHECKS_AT_ONCE,
+    SHARES,
+    CallKind,
+    Limit,
+    Permit,
+    Share,
+    Waiting,
+    limit_reached,
+    overloaded,
+)
+from campaign_gateway.accounts.transport.shared_limits import SharedLimits
+from campaign_gateway.accounts.transport.shared_window import Want
+from campaign_gateway.accounts.transport.turns import Turns
+from campaign_gateway.model import Refused
 
-# In seconds. Calls reach the provider with different delays. Without a margin, the calls of one
-# second could arrive in less than one second.
-WINDOWS = {"second": 1.1, "minute": 60.1}
+__all__ = ["CallKind", "Permit", "RateLimiter"]
 
 # How many copies, and how many reads, wait for one account at most.
 QUEUE_LENGTH = 128
 
-# The maximum of an estimated wait for a permit, in seconds.
-LONGEST_ESTIMATE = 60
-
-
-class CallKind(Enum):
-    """What a permit is for: to copy, with all calls of the mutation, to check, or to read."""
-
-    COPY = "copy"
-    CHECK = "check"
-    READ = "read"
-
-
-# Checks get one part in so many of the account's limits, and reads too. The rest is for copies.
-SHARES = {CallKind.CHECK: 4, CallKind.READ: 2}
-CHECKS_AT_ONCE = 8
-
-
-@dataclass(eq=False)
-class Permit:
-    """The permission to make one call after the other.
-
-    It waits for no turn after `ends_at`, a time of the loop's clock. `reserved` are its turns.
-    """
-
-    limiter: "RateLimiter" = field(repr=False)
-    kind: CallKind
-    ends_at: float
-    calls: int = 1
-    reserved: dict[CallWindow, int] = field(default_factory=dict, repr=False)
-
-    async def wait_for_turn(self) -> None:
-        """Wait until the next call may be sent. Raises `Refused`."""
-        await self.limiter.wait_for_turn(self)
-
-    def mark_sent(self) -> None:
-        """Count the call from now on, when its first byte is sent."""
-        self.limiter.mark_sent(self)
-
-
-_Waiting = tuple[Permit, "asyncio.Future[None]"]
-
-
-class _Share:
-    """What one kind of call uses of an account's limits, and who waits for it."""
-
-    def __init__(self, at_once: int, windows: Iterable[CallWindow]) -> None:
-        self.at_once = at_once
-        self.windows = tuple(windows)
-        self.waiting: deque[_Waiting] = deque()
-        # Since when each permit is used, the oldest first.
-        self.used_since: dict[Permit, float] = {}
-
-    def may_start(self, now: float) -> bool:
-        is_slot_free = len(self.used_since) < self.at_once
-        return is_slot_free and all(window.free(now) > 0 for window in self.windows)
+# If several gateways share the limits, how often callers who wait in vain are refused, in seconds.
+REVIEW_INTERVAL = 1.0
 
 
 class RateLimiter:
@@ -87,32 +44,42 @@ class RateLimiter:
     """
 
     def __init__(
-        self, calls_at_once: int, calls_per_minute: int | None, calls_per_second: int | None = None
+        self,
+        calls_at_once: int,
+        calls_per_minute: int | None,
+        calls_per_second: int | None = None,
+        shared: SharedLimits | None = None,
     ) -> None:
         configured = {"second": calls_per_second, "minute": calls_per_minute}
         limits = {name: limit for name, limit in configured.items() if limit is not None}
         self._calls_at_once = calls_at_once
-        self._windows = [CallWindow(name, limit, WINDOWS[name]) for name, limit in limits.items()]
-        # A turn of a second is free again soon, so only turns of a minute are reserved in advance.
-        self._most_reserved = {"second": 1, "minute": max(1, (calls_per_minute or 1) // 2)}
-        self._shares = {CallKind.COPY: _Share(calls_at_once, [])}
-        for kind, parts in SHARES.items():
-            at_once = max(1, calls_at_once // parts)
-            windows = [_part_of_window(window, parts) for window in self._windows]
-            self._shares[kind] = _Share(at_once, windows)
+        self._shared = shared
+        self.turns = Turns(limits, shared)
+        self._shares = {
+            kind: Share(max(1, calls_at_once // SHARES.get(kind, 1)), windows)
+            for kind, windows in self.turns.of_kind.items()
+        }
         checks = self._shares[CallKind.CHECK]
         checks.at_once = min(checks.at_once, CHECKS_AT_ONCE)
-        self._continuing: deque[_Waiting] = deque()
+        self._continuing: deque[Waiting] = deque()
         self._was_check_last = False
         self._timer: asyncio.TimerHandle | None = None
         self._average_seconds = 1.0
+        self._reviewed_at = -math.inf
         self._refused: Counter[tuple[str, str]] = Counter(
             {
                 (kind.value, limit): 0
                 for kind in CallKind
-                for limit in (*limits, "queue", "calls_at_once")
+                for limit in (*limits, "provider", "queue", "calls_at_once")
             }
         )
+        if shared is not None:
+            shared.wants, shared.on_change = self._wants, self._change
+            shared.start()
+
+    async def close(self) -> None:
+        if self._shared is not None:
+            await self._shared.close()
 
     @property
     def running(self) -> int:
@@ -140,10 +107,9 @@ class RateLimiter:
         """Return how many more checks would start within `timeout` seconds."""
         share, now = self._shares[CallKind.CHECK], asyncio.get_running_loop().time()
         permit = Permit(self, CallKind.CHECK, now + timeout, calls)
-        if self._turn_at(permit, share.waiting, now)[0] > permit.ends_at:
+        if self.turns.turn_at(permit, self._ahead(share.waiting), now)[0] > permit.ends_at:
             return 0
-        slots = share.at_once - len(share.used_since) - len(share.waiting)
-        return max(0, min([slots, *(window.free(now) for window in share.windows)]))
+        return max(0, share.obtainable(now) - len(share.waiting))
 
     @asynccontextmanager
     async def acquire(
@@ -162,21 +128,41 @@ class RateLimiter:
 
     async def wait_for_turn(self, permit: Permit) -> None:
         """Raises `Refused`."""
-        if self._needs(permit):
+        if not self.turns.give_reserved(permit, asyncio.get_running_loop().time()):
             await self._wait(permit, self._continuing)
 
     def mark_sent(self, permit: Permit) -> None:
-        now = asyncio.get_running_loop().time()
-        for window in self._windows_of(permit):
-            permit.reserved[window] -= 1
-            window.mark_sent(now)
+        """Raises `TurnLost`."""
+        self.turns.mark_sent(permit, asyncio.get_running_loop().time())
         # It is known now when the window is free again.
         self._grant()
 
-    async def _wait(self, permit: Permit, queue: deque[_Waiting]) -> None:
+    def learn(self, permit: Permit, status: int, headers: Mapping[str, str]) -> None:
+        now = asyncio.get_running_loop().time()
+        self._tell(self.turns.learn(permit, status, headers, now))
+
+    def pause(self, seconds: float | None) -> None:
+        """Send nothing for this long, or for a guess if it is None."""
+        self._tell(self.turns.pause(seconds, asyncio.get_running_loop().time()))
+
+    def learn_pause(self, seconds: float) -> None:
+        """Pause as another gateway does."""
+        if self.turns.pause(seconds, asyncio.get_running_loop().time()) is not None:
+            self._review()
+
+    def _tell(self, paused_for: float | None) -> None:
+        if paused_for is not None:
+            if self._shared is not None:
+                self._shared.pause(paused_for)
+            self._review()
+
+    async def _wait(self, permit: Permit, queue: deque[Waiting]) -> None:
         """Wait in the queue until the permit has a turn. Raises `Refused`."""
         loop = asyncio.get_running_loop()
-        self._refuse_if_hopeless(permit, queue, loop.time())
+        if queue is not self._continuing and len(queue) >= QUEUE_LENGTH:
+            raise self._overloaded(permit, "queue", loop.time())
+        if refusal := self._hopeless(permit, self._ahead(queue), loop.time()):
+            raise refusal
         turn: asyncio.Future[None] = loop.create_future()
         queue.append((permit, turn))
         self._grant()
@@ -187,16 +173,16 @@ class RateLimiter:
         except asyncio.CancelledError:
             if not turn.done():
                 self._leave(queue, permit, turn)
-            elif queue is not self._continuing:
+            elif turn.exception() is None and queue is not self._continuing:
                 self._end(permit)
             raise
         if not turn.done():
             self._leave(queue, permit, turn)
-            self._refuse_if_hopeless(permit, queue, loop.time())
-            self._refused[permit.kind.value, "calls_at_once"] += 1
-            raise Refused(self._overloaded(permit, loop.time()))
+            refusal = self._hopeless(permit, self._ahead(queue), loop.time())
+            raise refusal or self._overloaded(permit, "calls_at_once", loop.time())
+        turn.result()
 
-    def _leave(self, queue: deque[_Waiting], permit: Permit, turn: "asyncio.Future[None]") -> None:
+    def _leave(self, queue: deque[Waiting], permit: Permit, turn: "asyncio.Future[None]") -> None:
         queue.remove((permit, turn))
         # It may have held back others until all of its turns were free.
         self._grant()
@@ -210,21 +196,20 @@ class RateLimiter:
         while (waiting := self._next_waiting(now)) is not None:
             permit, turn = waiting
             self._shares[permit.kind].used_since.setdefault(permit, now)
-            for window, calls in self._needs(permit).items():
-                permit.reserved[window] = calls
-                window.reserve(calls)
+            self.turns.give(permit)
             turn.set_result(None)
+        if self._shared is not None:
+            self._shared.wake()
         if self._timer is not None:
             self._timer.cancel()
-        windows = [*self._windows, *(w for share in self._shares.values() for w in share.windows)]
-        next_end = min((window.next_end(now) for window in windows), default=math.inf)
+        next_end = self.turns.next_end(now)
         self._timer = loop.call_at(next_end, self._grant) if next_end < math.inf else None
 
-    def _next_waiting(self, now: float) -> _Waiting | None:
+    def _next_waiting(self, now: float) -> Waiting | None:
         """Take the next permit that may have a turn out of its queue."""
         if self._continuing:
             permit, _ = self._continuing[0]
-            return self._continuing.popleft() if self._has_room(permit, now) else None
+            return self._continuing.popleft() if self.turns.has_room(permit, now) else None
         if self.running >= self._calls_at_once:
             return None
         kinds = [CallKind.CHECK, CallKind.COPY, CallKind.READ]
@@ -235,89 +220,79 @@ class RateLimiter:
             if share.waiting and share.may_start(now):
                 permit, _ = share.waiting[0]
                 # Others have to wait too, until all the turns are free that this permit needs.
-                if not self._has_room(permit, now):
+                if not self.turns.has_room(permit, now):
                     return None
                 self._was_check_last = kind is CallKind.CHECK
                 return share.waiting.popleft()
         return None
 
+    def _change(self) -> None:
+        """Give turns after an exchange with the other gateways."""
+        self._grant()
+        # It costs milliseconds if many wait.
+        if asyncio.get_running_loop().time() > self._reviewed_at + REVIEW_INTERVAL:
+            self._review()
+
+    def _review(self) -> None:
+        """Refuse those who wait in vain, because the outlook has changed."""
+        now = self._reviewed_at = asyncio.get_running_loop().time()
+        for queue in [self._continuing, *(share.waiting for share in self._shares.values())]:
+            before = [each for each in self._queues_before(queue) if each is not queue]
+            ahead = self.turns.calls_of(permit for each in before for permit, _ in each)
+            for permit, turn in [*queue]:
+                if refusal := self._hopeless(permit, ahead, now):
+                    queue.remove((permit, turn))
+                    turn.set_exception(refusal)
+                else:
+                    ahead.update(self.turns.calls_of([permit]))
+        self._grant()
+
+    def _wants(self) -> Mapping[str, Want]:
+        """Return what the shared windows need for permits that could start now."""
+        now = asyncio.get_running_loop().time()
+        starting = [permit for permit, _ in self._continuing]
+        slots = self._calls_at_once - self.running
+        for share in self._shares.values():
+            permits = [permit for permit, _ in islice(share.waiting, share.obtainable(now))]
+            starting += permits[: max(0, slots)]
+            slots -= len(permits)
+        return self.turns.wants(starting, now)
+
     def _end(self, permit: Permit) -> None:
         now = asyncio.get_running_loop().time()
         seconds = now - self._shares[permit.kind].used_since.pop(permit)
         self._average_seconds += (seconds - self._average_seconds) / 8
-        for window, calls in permit.reserved.items():
-            window.reserve(-calls)
+        self.turns.end(permit)
         self._grant()
 
-    def _windows_of(self, permit: Permit) -> Iterable[CallWindow]:
-        return [*self._windows, *self._shares[permit.kind].windows]
+    def _queues_before(self, queue: deque[Waiting]) -> Sequence[deque[Waiting]]:
+        """Return the queues whose calls come before the next one of this queue, and it itself."""
+        if queue is self._continuing:
+            return [queue]
+        if queue is self._shares[CallKind.READ].waiting:
+            return [self._continuing, *(share.waiting for share in self._shares.values())]
+        return [self._continuing, queue]
 
-    def _needs(self, permit: Permit) -> dict[CallWindow, int]:
-        """Return how many calls to reserve in each window, at the start or for the next call."""
-        windows = self._windows_of(permit)
-        if permit.reserved:
-            return {window: 1 for window in windows if permit.reserved[window] == 0}
-        return {window: self._batch(permit, window) for window in windows}
+    def _ahead(self, queue: deque[Waiting]) -> Counter[Limit]:
+        """Return the calls that come before the next one of this queue."""
+        before = self._queues_before(queue)
+        return self.turns.calls_of(permit for each in before for permit, _ in each)
 
-    def _batch(self, permit: Permit, window: CallWindow) -> int:
-        return min(permit.calls, self._most_reserved[window.name])
+    def _hopeless(self, permit: Permit, ahead: Counter[Limit], now: float) -> Refused | None:
+        """Return and count the refusal if no turn is expected before the timeout."""
+        turn_at, limit = self.turns.turn_at(permit, ahead, now)
+        if turn_at <= max(now, permit.ends_at):
+            return None
+        self._refused[permit.kind.value, limit.name] += 1
+        return limit_reached(limit, turn_at - now)
 
-    def _has_room(self, permit: Permit, now: float) -> bool:
-        needs = self._needs(permit)
-        return all(window.free(now) >= needs.get(window, 0) for window in self._windows)
+    def _overloaded(self, permit: Permit, limit: str, now: float) -> Refused:
+        """Return and count the refusal, with an estimate of the wait.
 
-    def _refuse_if_hopeless(self, permit: Permit, queue: deque[_Waiting], now: float) -> None:
-        """Raises `Refused` if the queue is full, or no turn is expected before the timeout."""
-        if queue is not self._continuing and len(queue) >= QUEUE_LENGTH:
-            self._refused[permit.kind.value, "queue"] += 1
-            raise Refused(self._overloaded(permit, now))
-        turn_at, name = self._turn_at(permit, queue, now)
-        if name is not None and turn_at > max(now, permit.ends_at):
-            self._refused[permit.kind.value, name] += 1
-            raise Refused(
-                UserError(
-                    ErrorCode.RATE_LIMITED,
-                    f"The limit of calls per {name} of this account is reached. Nothing was sent. "
-                    "Try again later.",
-                    retry_after=math.ceil(turn_at - now),
-                )
-            )
-
-    def _turn_at(
-        self, permit: Permit, queue: deque[_Waiting], now: float
-    ) -> tuple[float, str | None]:
-        """Return when the windows allow the next turn, and the name of the window that decides."""
-        before = [*self._continuing]
-        own: tuple[CallWindow, ...] = ()
-        if queue is not self._continuing:
-            kinds = [*self._shares] if permit.kind is CallKind.READ else [permit.kind]
-            before += [waiting for kind in kinds for waiting in self._shares[kind].waiting]
-            own = self._shares[permit.kind].windows
-        turns: list[tuple[float, str]] = []
-        for window in self._windows:
-            calls = sum(self._batch(each, window) for each, _ in before)
-            turns.append((window.free_at(now, calls + self._batch(permit, window)), window.name))
-        for window in own:
-            calls = sum(self._batch(each, window) for each, _ in queue)
-            turns.append((window.free_at(now, calls + 1), window.name))
-        return max(turns, default=(now, None))
-
-    def _overloaded(self, permit: Permit, now: float) -> UserError:
-        """Estimate the wait by how long permits have been used recently, and are used now."""
+        The estimate is by how long permits have been used recently, and are used now.
+        """
+        self._refused[permit.kind.value, limit] += 1
         share = self._shares[permit.kind]
         oldest = min(next(iter(each.used_since.values()), now) for each in self._shares.values())
         seconds = max(self._average_seconds, now - oldest) * (len(share.waiting) + 1)
-        return UserError(
-            ErrorCode.OVERLOADED,
-            "Too many calls to this account are running or waiting. Nothing was sent. Try again "
-            "later.",
-            retry_after=min(LONGEST_ESTIMATE, math.ceil(seconds / share.at_once)),
-        )
-
-
-def _part_of_window(window: CallWindow, parts: int) -> CallWindow:
-    """Return a window for one part of a limit, which may be less than one call per window."""
-    name, limit = window.name, window.limit
-    if limit >= parts:
-        return CallWindow(name, limit // parts, WINDOWS[name])
-    return CallWindow(name, 1, WINDOWS[name] * parts / limit)
+        return overloaded(seconds / share.at_once)

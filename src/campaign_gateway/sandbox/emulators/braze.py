@@ -221,13 +221,8 @@ class Braze:
         return emulation.Refusal(self._response(status, message))
 
     def _response(self, status: int, message: str, **fields: object) -> Response:
-        limits = {
-            "X-RateLimit-Limit": str(self.window.limit),
-            "X-RateLimit-Remaining": str(self.window.remaining()),
-            "X-RateLimit-Reset": str(int(time.time() + max(1, self.window.resets_in()))),
-            "X-Request-Id": str(uuid.uuid4()),
-        }
-        return JSONResponse({"message": message, **fields}, status, limits)
+        headers = {**self.window.limit_headers(status), "X-Request-Id": str(uuid.uuid4())}
+        return JSONResponse({"message": message, **fields}, status, headers)
 
 
 def _exists(campaign: dict[str, Any]) -> bool:

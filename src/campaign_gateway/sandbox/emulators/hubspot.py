@@ -412,7 +412,7 @@ def _refusal(status: int, category: str, message: str) -> emulation.Refusal:
         "correlationId": str(uuid.uuid4()),
         "category": category,
     }
-    headers = {"Retry-After": "3600"} if status == 477 else None
+    headers = {"Retry-After": str(emulation.LIMIT_SECONDS)} if status == 477 else None
     return emulation.Refusal(JSONResponse(body, status, headers))
 
 

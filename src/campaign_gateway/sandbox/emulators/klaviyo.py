@@ -425,7 +425,7 @@ def _refusal(
 
 def _response(status: int, content: dict[str, Any]) -> Response:
     limits = {"RateLimit-Limit": "150", "RateLimit-Remaining": "149", "RateLimit-Reset": "60"}
-    headers = {"Retry-After": "30"} if status == 429 else limits
+    headers = {"Retry-After": str(emulation.LIMIT_SECONDS)} if status == 429 else limits
     return JSONResponse(content, status, headers, MEDIA_TYPE)
 
 

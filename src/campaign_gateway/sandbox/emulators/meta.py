@@ -377,7 +377,7 @@ def _refusal(
             "call_count": 100,
             "total_cputime": 25,
             "total_time": 25,
-            "estimated_time_to_regain_access": 7,
+            "estimated_time_to_regain_access": 1,
         }
         headers["X-Business-Use-Case-Usage"] = json.dumps({"120210000000000001": [usage]})
     return emulation.Refusal(JSONResponse({"error": error}, status, headers))

@@ -325,7 +325,7 @@ def _refusal(source: str) -> emulation.Refusal:
     if source == "invalid":
         return _invalid("id", "invalid_format", "Must be a 24 character hexadecimal string")
     status, kind, title, detail = REFUSALS[source]
-    seconds = {"retryAfter": 30} if status == 429 else {}
+    seconds = {"retryAfter": emulation.LIMIT_SECONDS} if status == 429 else {}
     return _problem(status, kind, title, detail, **seconds)
 
 

@@ -11,7 +11,6 @@ that it heeds the case; the format of a page token.
 
 import base64
 import binascii
-import time
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -228,13 +227,7 @@ class Sendgrid:
         return emulation.Refusal(self._response(status, {"errors": [error]}))
 
     def _response(self, status: int, content: dict[str, Any]) -> Response:
-        remaining = 0 if status == 429 else self.window.remaining()
-        headers = {
-            "X-RateLimit-Limit": str(self.window.limit),
-            "X-RateLimit-Remaining": str(remaining),
-            "X-RateLimit-Reset": str(round(time.time() + self.window.resets_in())),
-        }
-        return JSONResponse(content, status, headers)
+        return JSONResponse(content, status, self.window.limit_headers(status))
 
 
 CHANGES = ("send_at", "send_to", "email_config")

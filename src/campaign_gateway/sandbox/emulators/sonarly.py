@@ -167,7 +167,7 @@ def _invalid(message: str) -> emulation.Refusal:
 def _refusal(status: int, code: str, message: str) -> emulation.Refusal:
     error = {"code": code, "message": message, "details": None}
     content = {"success": False, "data": None, "error": error, "traceId": secrets.token_hex(12)}
-    headers = {"Retry-After": "30"} if status == 429 else None
+    headers = {"Retry-After": str(emulation.LIMIT_SECONDS)} if status == 429 else None
     return emulation.Refusal(JSONResponse(content, status, headers))
 
 
