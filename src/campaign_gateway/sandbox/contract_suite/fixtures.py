@@ -134,7 +134,7 @@ class Fixtures:
             return opened[-1]
 
         yield open_one
-        await asyncio.gather(*(account.transport.close() for account in opened))
+        await asyncio.gather(*(account.close() for account in opened))
 
     @pytest.fixture
     def live(self, account: str, emulator_url: str, open_at: OpenAt) -> Account:
