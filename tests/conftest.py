@@ -2,29 +2,21 @@
 
 import gc
 import os
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from anyio.from_thread import start_blocking_portal
-from starlette.types import ASGIApp
 from xdist.scheduler import LoadScopeScheduling
 
 from campaign_gateway.accounts.account import Account, open_account
 from campaign_gateway.connectors.contract import ProviderResponse
 from campaign_gateway.connectors.registry import CONNECTORS
-from campaign_gateway.duplication.completion import complete_copy, with_pending_warnings
-from campaign_gateway.duplication.intents import CopyCall, make_intent
-from campaign_gateway.model import Created, Duplication, DuplicationStatus, Outcome
-from campaign_gateway.sandbox.emulation import serving
-from campaign_gateway.web.callers.caller import EVERYONE
+from campaign_gateway.model import Outcome
+from campaign_gateway.sandbox.contract_suite import calling
 from support.commands import running
 from support.figures import Figures
-from support.permits import free_permit
 from support.postgres import PostgresServer, postgres_server
 
 # With this variable, each of the hundreds of processes that tests start would compile the package.
@@ -50,6 +42,8 @@ ONE_WORKER_EACH = (
     "tests/observe/test_diagnoses.py",
     "tests/observe/test_metrics.py",
     "tests/observe/test_prometheus.py",
+    "tests/packages/test_gateway.py",
+    "tests/packages/test_installation.py",
 )
 
 
@@ -109,6 +103,8 @@ SLOW = (
     "tests/observe/test_ledger_metrics.py",
     "tests/observe/test_metrics.py",
     "tests/observe/test_prometheus.py",
+    "tests/packages/test_gateway.py",
+    "tests/packages/test_installation.py",
     "tests/transport/test_long_responses.py",
 )
 
@@ -153,8 +149,12 @@ class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist ha
     def _split_scope(self, nodeid: str) -> str:
         if nodeid.startswith(ONE_WORKER_EACH):
             return nodeid.partition("::")[0]
-        # The cases of a quick test stay together: it costs to hand out thousands of them.
-        return nodeid if nodeid.startswith(SLOW) else nodeid.partition("[")[0]
+        if nodeid.startswith(SLOW):
+            return nodeid
+        # The cases of a quick test stay together: it costs to hand out thousands of them. So do the
+        # tests of a class of the contract suite, which share an emulator.
+        test = nodeid.partition("[")[0]
+        return test.rpartition("::")[0] if "::TestContract::" in test else test
 
     def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
         super().mark_test_complete(node, item_index, duration)
@@ -222,11 +222,10 @@ def postgres_url(postgres: PostgresServer) -> str:
 
 
 @pytest.fixture(scope="module")
-def serve() -> Iterator[Callable[[ASGIApp], str]]:
+def serve() -> Iterator[calling.Serve]:
     """Serves an app until the end of the module, and returns its base URL."""
-    # In another thread, because a test's event loop ends with the test.
-    with start_blocking_portal() as portal, ExitStack() as servers:
-        yield lambda app: servers.enter_context(portal.wrap_async_context_manager(serving(app)))
+    with calling.serving_apps() as serve:
+        yield serve
 
 
 @pytest.fixture
@@ -244,63 +243,31 @@ async def open_at() -> AsyncIterator[Callable[..., Account]]:
         await account.transport.close()
 
 
-class _Record:
-    """Replaces the ledger, and keeps the newest state of one copy."""
-
-    def __init__(self, outcome: Created) -> None:
-        self.outcome = outcome
-
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    async def update_copy(
-        self, _duplication: object, copy: Created, _again: datetime | None
-    ) -> None:
-        self.outcome = replace(copy, trace_id=self.outcome.trace_id)
-
-
 @pytest.fixture
 def duplicate() -> Callable[[Account, Any], Awaitable[Outcome]]:
     """Makes and completes one copy as the gateway does. Raises the errors of the transport."""
-
-    async def once(account: Account, campaign: Any) -> Outcome:
-        async def nothing_to_record() -> None: ...
-
-        request = account.connector.build_request(campaign)
-        permit = free_permit()
-        response = await account.transport.send_once(request, permit, nothing_to_record)
-        outcome = account.connector.parse_response(campaign, response)
-        if not isinstance(outcome, Created):
-            return outcome
-        intent = make_intent(EVERYONE, "key", account, campaign)
-        call = CopyCall(account, intent, campaign)
-        made = with_pending_warnings(call, outcome)
-        record: Any = _Record(made)
-        duplication = Duplication(
-            intent,
-            DuplicationStatus.CREATED,
-            datetime.now(UTC),
-            made.campaign,
-            warnings=made.warnings,
-        )
-        await complete_copy(record, call, permit, duplication, account.timeout_seconds)
-        return cast(Outcome, record.outcome)
-
-    return once
+    return calling.duplicate
 
 
 @pytest.fixture
 def read_recording() -> Callable[[Path], ProviderResponse]:
     """Reads a recorded response as the transport passes it to a connector."""
+    return calling.read_recording
 
-    def read(path: Path) -> ProviderResponse:
-        head, _, body = path.read_bytes().partition(b"\n\n")
-        status_line, *lines = head.decode("ascii").splitlines()
-        fields = (line.partition(":") for line in lines)
-        headers = {name.lower(): value.strip() for name, _, value in fields}
-        return ProviderResponse(int(status_line.split()[1]), headers, body)
 
-    return read
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of Chromium. Without one the test is skipped, unless it is required."""
+    candidates = [os.environ.get("CHROMIUM"), *map(shutil.which, CHROMIUM_NAMES)]
+    if found := next((path for path in candidates if path), None):
+        return found
+    reason = "no Chromium found; name one in the environment variable CHROMIUM"
+    if os.environ.get("CAMPAIGN_GATEWAY_REQUIRE_BROWSER"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

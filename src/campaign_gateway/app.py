@@ -32,6 +32,7 @@ from campaign_gateway.api import examples
 from campaign_gateway.api.context import Context
 from campaign_gateway.api.list_lengths import LIST_LENGTHS
 from campaign_gateway.api.schema import build_schema
+from campaign_gateway.connectors.registry import connectors_for, packages_of
 from campaign_gateway.duplication.reconciliation import reconcile
 from campaign_gateway.duplication.retention import retain
 from campaign_gateway.duplication.service import Duplicator
@@ -223,6 +224,9 @@ def metrics_app() -> Starlette:
 
 
 def _routes(gateway: Gateway, settings: Settings, sandbox: SandboxPages | None) -> list[BaseRoute]:
+    providers = {account.provider for account in settings.accounts.values()}
+    packages = packages_of(providers)
+
     async def root(_request: Request) -> Response:
         if sandbox is not None:
             return await sandbox.home(gateway)
@@ -240,6 +244,8 @@ def _routes(gateway: Gateway, settings: Settings, sandbox: SandboxPages | None) 
         except LedgerUnavailable as failure:
             return PlainTextResponse(f"the ledger cannot be used: {failure}\n", 503)
         lines = ["ready", *(f"warning: {text}" for text in warnings)]
+        # Gateways behind one balancer should have the same.
+        lines += [f"connector: {name} of {package}" for name, package in packages.items()]
         # A provider that fails is no reason to take this gateway out of service.
         if "accounts" in request.query_params:
             lines += gateway.checks.lines(gateway.accounts_of(caller_of(request)))
@@ -257,7 +263,7 @@ def _routes(gateway: Gateway, settings: Settings, sandbox: SandboxPages | None) 
         return {"tabs": tabs, "isSandbox": sandbox is not None}
 
     graphql = GraphQLOverHTTP(
-        build_schema(),
+        build_schema(connectors_for(providers)),
         LIST_LENGTHS,
         lambda request: gateway.context(caller_of(request)),
         client,

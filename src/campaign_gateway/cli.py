@@ -22,6 +22,7 @@ from campaign_gateway.commands import duplications, ledger
 from campaign_gateway.commands.arguments import add_config, config_of
 from campaign_gateway.commands.check import SecretRefused, UnknownAccount, check, check_before_start
 from campaign_gateway.connectors.account_settings import NAME
+from campaign_gateway.connectors.registry import installed, packages_of
 from campaign_gateway.duplication.manual_resolution import CannotResolve
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.observe.events import started
@@ -177,7 +178,8 @@ async def _serve_until_stopped(settings: Settings, checks: Sequence[AccountCheck
             metrics_listener = listen(metrics.host, metrics.port, "metrics.port")
             stack.enter_context(metrics_listener)
         accounts = {name: account.provider for name, account in settings.accounts.items()}
-        started(_version(), settings.ledger.kind, list(settings.callers), accounts)
+        packages = packages_of(accounts.values())
+        started(_version(), settings.ledger.kind, list(settings.callers), accounts, packages)
         app = await create_app(settings, checks=checks)
         server = create_server(app, [host, *settings.server.hosts])
         # What is loaded now stays. A search for garbage among it would delay a request by 80 ms.
@@ -245,4 +247,7 @@ def _create_key(arguments: argparse.Namespace) -> None:
 
 
 def _schema(arguments: argparse.Namespace) -> None:
-    sys.stdout.write(federation_sdl() if arguments.federation else client_sdl())
+    connectors, errors = installed()
+    for error in errors:
+        sys.stderr.write(f"The schema has no {error}\n")
+    sys.stdout.write(federation_sdl(connectors) if arguments.federation else client_sdl(connectors))

@@ -31,7 +31,7 @@ from campaign_gateway.connectors.account_settings import (
     resolve_secret,
 )
 from campaign_gateway.connectors.addresses import is_loopback
-from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.connectors.registry import UnusableConnector, find_connector
 from campaign_gateway.web.callers.caller import ALL_ACCOUNTS
 from campaign_gateway.web.callers.keys import shared_ids
 from campaign_gateway.web.callers.settings import CallerSettings, JwtSettings, split_list
@@ -323,13 +323,14 @@ class _Reader:
             provider = table.get("provider") if isinstance(table, dict) else None
             if not self._is_name("accounts", name):
                 continue
-            if not isinstance(provider, str) or provider not in CONNECTORS:
-                known = ", ".join(sorted(CONNECTORS))
-                self.errors.append(f"accounts.{name}.provider: must be one of {known}")
-            else:
-                account = self.section(("accounts", name), CONNECTORS[provider].Account, table)
-                if account is not None:
-                    yield name, account
+            try:
+                connector = find_connector(provider if isinstance(provider, str) else "")
+            except UnusableConnector as error:
+                self.errors.append(f"accounts.{name}.provider: {error}")
+                continue
+            account = self.section(("accounts", name), connector.Account, table)
+            if account is not None:
+                yield name, account
 
     def callers(
         self, tables: object, accounts: Mapping[str, object], *, has_tokens: bool

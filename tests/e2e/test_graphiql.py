@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,7 +22,6 @@ from playwright.sync_api import (
 
 from support.calling import CalledGateway, called_gateway
 
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -52,13 +50,9 @@ def give_up(reason: str) -> NoReturn:
 
 # The scope is the module, because pytest-asyncio cannot start a loop while Playwright's loop runs.
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    candidates = [os.environ.get("CHROMIUM"), *map(shutil.which, CHROMIUM_NAMES)]
-    executable = next((path for path in candidates if path), None)
-    if executable is None:
-        give_up("no Chromium found; name one in the environment variable CHROMIUM")
+def browser(chromium: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
         yield browser
         browser.close()
 

@@ -39,6 +39,7 @@ from campaign_gateway.web.graphql_http import limits, request
 from campaign_gateway.web.graphql_http.variables import VARIABLE_VALUE_LIMIT
 from campaign_gateway.web.server import connection
 from campaign_gateway.web.server.limits import ConnectionLimits
+from support.packages import ACME
 from support.plain import NO_CAS
 from support.readmes import MAIN, READMES, REPOSITORY, Readme, code_blocks
 
@@ -179,7 +180,16 @@ def test_each_python_block_can_be_parsed(block: str) -> None:
 HASH = create_key()[1]
 
 
-@pytest.mark.parametrize("block", code_blocks("toml"))
+def test_project_file_of_a_package_is_that_of_the_sample() -> None:
+    (block,) = READMES["src/campaign_gateway/connectors/README.md"].blocks("toml")
+    sample = tomllib.loads((ACME / "pyproject.toml").read_text("utf-8"))["project"]
+    shown = tomllib.loads(block)["project"]
+    assert shown == {name: sample[name] for name in shown}
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in code_blocks("toml") if "[project]" not in str(block)]
+)
 def test_each_configuration_is_accepted(
     block: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

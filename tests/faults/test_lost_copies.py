@@ -23,9 +23,10 @@ from campaign_gateway.connectors.contract import (
 )
 from campaign_gateway.connectors.registry import CONNECTORS
 from campaign_gateway.model import Timing
+from campaign_gateway.sandbox.contract_suite.subject import example_of
 from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.settings import parse_settings
-from support.connectors import emulator_of, example_of
+from support.connectors import emulator_of
 from support.figures import Figures
 
 # The faults after which there is a copy, and a response without the copy's id or none.
@@ -110,7 +111,7 @@ class Gateway:
             parsed = connector.parse_token(await self.send(connector.build_token_request()))
             token = parsed.value if isinstance(parsed, Token) else None
         for number in range(MANY):
-            filler = replace(example_of(provider), name=f"Filler {number}")
+            filler = replace(example_of(CONNECTORS[provider]), name=f"Filler {number}")
             request = connector.build_request(filler)
             if isinstance(connector, UsesAccessTokens):
                 request = connector.authorize(request, token or "")

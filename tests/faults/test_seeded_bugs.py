@@ -70,8 +70,8 @@ BUGS = [
     Bug(
         "503 taken as certain",
         [Code("connectors/errors.py", "REFUSALS", "429", "503")],
-        "contract/test_responses.py::test_recorded_response_gives_the_outcome_in_its_name"
-        "[braze/unknown.service-unavailable]",
+        "connectors/braze/test_contract.py::TestContract::TestResponses"
+        "::test_recorded_response_gives_the_outcome_in_its_name[unknown.service-unavailable]",
     ),
     Bug(
         "respond before COMMIT",

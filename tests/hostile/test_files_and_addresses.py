@@ -20,8 +20,8 @@ from campaign_gateway.connectors.contract import ProviderRequest
 from campaign_gateway.ledger import open_ledger
 from campaign_gateway.observe.health import account_health
 from campaign_gateway.observe.log import FORMATTERS, JsonFormatter
+from campaign_gateway.sandbox.contract_suite.calling import free_permit
 from campaign_gateway.settings import SettingsError, load_settings, parse_settings
-from support.permits import free_permit
 
 SECRET = "sk_live_51HXf0XQz7"
 

@@ -34,7 +34,7 @@ from campaign_gateway.model import (
     UserError,
 )
 from campaign_gateway.observe.events import ProviderCall
-from support.permits import free_permit
+from campaign_gateway.sandbox.contract_suite.calling import free_permit
 from support.stub_provider import StubInput
 
 NOW = datetime.now(UTC)

@@ -155,7 +155,7 @@ def main() -> None:
     setattr(httpx, "create_ssl_context", lambda: trusted)  # noqa: B010 - mypy rejects `=` here
     app = import_module("campaign_gateway.app")
     schema = app.build_schema()
-    setattr(app, "build_schema", lambda: schema)  # noqa: B010 - as above
+    setattr(app, "build_schema", lambda _connectors: schema)  # noqa: B010 - as above
     asyncio.run(_warm_up())
     # Objects that no collection visits stay shared between the children.
     gc.freeze()

@@ -15,7 +15,7 @@ from campaign_gateway.accounts.transport.client import COPY_RESPONSE_LIMIT, Tran
 from campaign_gateway.accounts.transport.errors import NoResponse, NotSent
 from campaign_gateway.connectors.contract import ProviderRequest
 from campaign_gateway.observe.health import account_health
-from support.permits import free_permit
+from campaign_gateway.sandbox.contract_suite.calling import free_permit
 
 SECRET = 'sk/live"a&b-12345'
 

@@ -19,7 +19,7 @@ from campaign_gateway.accounts.transport.token_auth import TokenTransport
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, Token
 from campaign_gateway.model import Rejected
 from campaign_gateway.observe.health import account_health
-from support.permits import free_permit
+from campaign_gateway.sandbox.contract_suite.calling import free_permit
 from support.waiting import until
 
 TIMEOUT = 0.5

@@ -31,8 +31,8 @@ from campaign_gateway.duplication.copy_search import CopySigns, search_copies
 from campaign_gateway.duplication.intents import CopyCall, new_call
 from campaign_gateway.model import Rejected
 from campaign_gateway.observe.health import account_health
+from campaign_gateway.sandbox.contract_suite.calling import free_permit
 from campaign_gateway.web.callers.caller import EVERYONE
-from support.permits import free_permit
 
 SECRET = 'sk/live"a&b-12345'
 

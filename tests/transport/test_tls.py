@@ -19,9 +19,9 @@ from campaign_gateway.accounts.transport.client import Transport
 from campaign_gateway.accounts.transport.errors import NoResponse, NotSent
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse
 from campaign_gateway.observe.health import account_health
+from campaign_gateway.sandbox.contract_suite.calling import free_permit
 from campaign_gateway.settings import SettingsError, parse_settings
 from support.gateways import ask, calling, configuration, intents, recorded, serving
-from support.permits import free_permit
 
 SECRET = "sk_live_behind-tls-12345"
 

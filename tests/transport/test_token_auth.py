@@ -45,8 +45,8 @@ from campaign_gateway.model import (
     WarningCode,
 )
 from campaign_gateway.observe.health import account_health
+from campaign_gateway.sandbox.contract_suite.calling import free_permit
 from campaign_gateway.sandbox.emulation import serving
-from support.permits import free_permit
 from support.stub_provider import (
     Copying,
     FoundWithoutAges,

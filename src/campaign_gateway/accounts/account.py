@@ -12,7 +12,7 @@ from campaign_gateway.accounts.transport.token_auth import TokenTransport
 from campaign_gateway.connectors.account_settings import AccountSettings
 from campaign_gateway.connectors.addresses import canonical_address
 from campaign_gateway.connectors.contract import Connector, UsesAccessTokens
-from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.connectors.registry import find_connector
 from campaign_gateway.model import DEFAULT_TIMING, ErrorCode, Refused, Timing, UserError
 from campaign_gateway.observe.health import Health, account_health
 
@@ -54,7 +54,7 @@ def open_account(
     limit_store: LimitStore | None = None,
 ) -> Account:
     """Open an account, whose limits all gateways with the same `limit_store` share."""
-    connector = CONNECTORS[settings.provider](settings)
+    connector = find_connector(settings.provider)(settings)
     health = account_health(name, settings.provider, timing.problem_over_after)
     transport = Transport(
         settings.secrets(), settings.timeout_seconds, settings.ca_file, health=health

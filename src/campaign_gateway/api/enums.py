@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from campaign_gateway.connectors.graphql import register_enum
-from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.connectors.registry import CONNECTORS, offered, packages_of
 from campaign_gateway.model import (
     CampaignStatus,
     DuplicationStatus,
@@ -13,13 +13,20 @@ from campaign_gateway.model import (
     WarningCode,
 )
 
+PROVIDERS = {
+    **{name: f"{connector.title}." for name, connector in CONNECTORS.items()},
+    **{name: f"By the connector of {package}." for name, package in packages_of(offered()).items()},
+    "other": "A provider for which this gateway has no connector. Another gateway with the same "
+    "records has one, or this gateway had one before. No duplication can be filtered by it.",
+}
 # mypy accepts only literal members.
-Provider = StrEnum("Provider", {name.upper(): name for name in sorted(CONNECTORS)})  # type: ignore[misc]
-register_enum(
-    Provider,
-    "A marketing platform at which the gateway can copy campaigns.",
-    {provider: f"{CONNECTORS[provider].title}." for provider in Provider},
-)
+Provider = StrEnum("Provider", {name.upper(): name for name in sorted(PROVIDERS)})  # type: ignore[misc]
+register_enum(Provider, "A marketing platform at which the gateway can copy campaigns.", PROVIDERS)
+
+
+def provider_named(name: str) -> Provider:
+    return Provider(name if name in PROVIDERS else "other")
+
 
 DUPLICATION_STATUSES = {
     DuplicationStatus.IN_PROGRESS: "The call to the provider is running. Query the duplication "

@@ -1,48 +1,22 @@
 """The mutation's input: the input of exactly one provider."""
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 import strawberry
 
-from campaign_gateway.connectors.contract import CopyInput
-from campaign_gateway.connectors.providers.altcraft import AltcraftCampaignInput
-from campaign_gateway.connectors.providers.braze import BrazeCampaignInput
-from campaign_gateway.connectors.providers.hubspot import HubspotCampaignInput
-from campaign_gateway.connectors.providers.klaviyo import KlaviyoCampaignInput
-from campaign_gateway.connectors.providers.mailchimp import MailchimpCampaignInput
-from campaign_gateway.connectors.providers.marketo import MarketoCampaignInput
-from campaign_gateway.connectors.providers.meta import MetaCampaignInput
-from campaign_gateway.connectors.providers.omnisend import OmnisendCampaignInput
-from campaign_gateway.connectors.providers.sendgrid import SendgridCampaignInput
-from campaign_gateway.connectors.providers.sonarly import SonarlyCampaignInput
+from campaign_gateway.connectors.contract import Connector, CopyInput
 
 
-def member(title: str) -> Any:
-    return strawberry.field(default=strawberry.UNSET, description=f"Copy a campaign at {title}.")
-
-
-@strawberry.input(
-    one_of=True,
-    description="The campaign to copy, in the terms of its provider. Set exactly one member. Omit "
-    "all others: do not set them to null.",
-)
 class DuplicateCampaignInput:
-    altcraft: AltcraftCampaignInput | None = member("Altcraft")
-    braze: BrazeCampaignInput | None = member("Braze")
-    hubspot: HubspotCampaignInput | None = member("HubSpot")
-    klaviyo: KlaviyoCampaignInput | None = member("Klaviyo")
-    mailchimp: MailchimpCampaignInput | None = member("Mailchimp")
-    marketo: MarketoCampaignInput | None = member("Marketo")
-    meta: MetaCampaignInput | None = member("Meta Ads")
-    omnisend: OmnisendCampaignInput | None = member("Omnisend")
-    sendgrid: SendgridCampaignInput | None = member("SendGrid")
-    sonarly: SonarlyCampaignInput | None = member("Sonarly")
+    """The input of one provider, as the member of a type that `input_type` has built."""
 
     def chosen(self) -> tuple[str, CopyInput]:
         """Return the provider's name and its input, with None for each omitted field."""
+        members: Any = self
         ((provider, copy_input),) = (
-            (field.name, value) for field in fields(self) if (value := getattr(self, field.name))
+            (field.name, value) for field in fields(members) if (value := getattr(self, field.name))
         )
         omitted = {
             field.name: None
@@ -50,3 +24,24 @@ class DuplicateCampaignInput:
             if getattr(copy_input, field.name) is strawberry.UNSET
         }
         return provider, replace(copy_input, **omitted)
+
+
+def input_type(connectors: Mapping[str, type[Connector[Any]]]) -> type[DuplicateCampaignInput]:
+    """Return the GraphQL type, with one member for each connector."""
+    members = {
+        name: strawberry.field(
+            default=strawberry.UNSET, description=f"Copy a campaign at {connector.title}."
+        )
+        for name, connector in connectors.items()
+    }
+    hints = {name: connector.Input | None for name, connector in connectors.items()}
+    return strawberry.input(
+        type(
+            "DuplicateCampaignInput",
+            (DuplicateCampaignInput,),
+            members | {"__annotations__": hints},
+        ),
+        one_of=True,
+        description="The campaign to copy, in the terms of its provider. Set exactly one member. "
+        "Omit all others: do not set them to null.",
+    )

@@ -1,5 +1,6 @@
 """The GraphQL schema: one mutation, the queries, and the printed SDL."""
 
+from copy import copy
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar, cast
 
@@ -7,12 +8,15 @@ import graphql
 import strawberry
 from graphql import GraphQLError
 from strawberry import argument
+from strawberry.annotation import StrawberryAnnotation
 from strawberry.federation.schema import FederationAny
+from strawberry.tools import create_type
+from strawberry.types import get_object_definition
 
 from campaign_gateway.api import entities, queries
 from campaign_gateway.api.context import Info
 from campaign_gateway.api.enums import Provider
-from campaign_gateway.api.inputs import DuplicateCampaignInput
+from campaign_gateway.api.inputs import DuplicateCampaignInput, input_type
 from campaign_gateway.api.rights import require_rights
 from campaign_gateway.api.scalars import DATE_TIME
 from campaign_gateway.api.types import (
@@ -22,6 +26,7 @@ from campaign_gateway.api.types import (
     Duplication,
     DuplicationConnection,
 )
+from campaign_gateway.connectors.registry import CONNECTORS, Connectors
 from campaign_gateway.duplication.errors import OVERRIDE_NOT_APPLICABLE
 from campaign_gateway.duplication.service import DuplicationResult
 from campaign_gateway.model import DuplicationStatus, Selection
@@ -234,6 +239,17 @@ class Mutation:
         return DuplicateCampaignPayload.from_model(result)
 
 
+def _mutation(connectors: Connectors) -> type:
+    """Return `Mutation`, whose input has one member for each of the connectors."""
+    definition = get_object_definition(Mutation, strict=True)
+    (field,) = (copy(field) for field in definition.fields)
+    campaign, *others = field.arguments
+    campaign = copy(campaign)
+    campaign.type_annotation = StrawberryAnnotation(input_type(connectors))
+    field.arguments = [campaign, *others]
+    return create_type(definition.name, [field], description=definition.description)
+
+
 class FederatedSchema(strawberry.federation.Schema):
     """Resolves all references of a router together. Strawberry would resolve them one by one."""
 
@@ -243,18 +259,18 @@ class FederatedSchema(strawberry.federation.Schema):
         return cast("list[FederationAny]", await entities.resolve(info.context, representations))
 
 
-def _strawberry_schema() -> FederatedSchema:
+def _strawberry_schema(connectors: Connectors) -> FederatedSchema:
     return FederatedSchema(
         Query,
-        Mutation,
+        _mutation(connectors),
         federation_version=FEDERATION_VERSION,
         scalar_overrides={datetime: DATE_TIME},
     )
 
 
-def build_schema() -> graphql.GraphQLSchema:
+def build_schema(connectors: Connectors = CONNECTORS) -> graphql.GraphQLSchema:
     """Return the schema that the gateway executes."""
-    built = _strawberry_schema()
+    built = _strawberry_schema(connectors)
     schema: graphql.GraphQLSchema = built._schema  # noqa: SLF001 - there is no public attribute
     require_rights(schema)
     # The default resolver prints the schema again for each field, which takes 4 ms.
@@ -271,9 +287,9 @@ def _resolve_is_one_of(type_: object, _info: object) -> bool | None:
     return type_.is_one_of if isinstance(type_, graphql.GraphQLInputObjectType) else None
 
 
-def client_sdl() -> str:
+def client_sdl(connectors: Connectors = CONNECTORS) -> str:
     """Return the SDL for clients and code generators, without the fields of federation."""
-    served = build_schema()
+    served = build_schema(connectors)
     query = served.query_type
     assert query is not None
     fields = {name: field for name, field in query.fields.items() if not name.startswith("_")}
@@ -284,6 +300,6 @@ def client_sdl() -> str:
     return graphql.print_schema(client) + "\n"
 
 
-def federation_sdl() -> str:
+def federation_sdl(connectors: Connectors = CONNECTORS) -> str:
     """Return the SDL of the subgraph, for a federation composer."""
-    return _strawberry_schema().as_str() + "\n"
+    return _strawberry_schema(connectors).as_str() + "\n"

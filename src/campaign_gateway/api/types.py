@@ -11,7 +11,7 @@ from campaign_gateway import model
 from campaign_gateway.accounts.account import Account as ConfiguredAccount
 from campaign_gateway.api import queries
 from campaign_gateway.api.context import Context
-from campaign_gateway.api.enums import Capability, DuplicateCampaignStatus, Provider
+from campaign_gateway.api.enums import Capability, DuplicateCampaignStatus, Provider, provider_named
 from campaign_gateway.connectors.contract import ReadsCampaigns, copy_search_key
 from campaign_gateway.duplication.dry_run import Preview
 from campaign_gateway.duplication.service import DuplicationResult
@@ -41,7 +41,7 @@ class Account:
     def from_model(cls, account: ConfiguredAccount) -> Self:
         return cls(
             name=account.name,
-            provider=Provider(account.connector.provider),
+            provider=provider_named(account.connector.provider),
             capabilities=_capabilities(account.connector),
         )
 
@@ -84,7 +84,7 @@ class Campaign:
         return cls(
             account=account,
             id=strawberry.ID(campaign.id),
-            provider=Provider(provider),
+            provider=provider_named(provider),
             name=campaign.name,
             description=campaign.description,
             status=campaign.status,
@@ -246,7 +246,7 @@ class Duplication:
         intent = recorded.intent
         return cls(
             id=strawberry.ID(intent.id),
-            provider=Provider(intent.provider),
+            provider=provider_named(intent.provider),
             account=intent.account,
             source_campaign_id=strawberry.ID(intent.source_campaign_id),
             requested_name=intent.requested_name,
@@ -352,7 +352,7 @@ class DuplicationPreview:
         source = preview.source
         return cls(
             account=preview.account.name,
-            provider=Provider(provider),
+            provider=provider_named(provider),
             source=Campaign.from_model(source, preview.account.name, provider) if source else None,
             name=preview.name,
             may_start_active=preview.may_start_active,

@@ -28,6 +28,10 @@ from campaign_gateway.model import (
     UserError,
 )
 
+# The version of this file. It increases with each change after which a connector of another package
+# may not work, and that package's connector must then name the new version.
+CONNECTOR_API = 1
+
 
 class CopyInput(Protocol):
     """The fields that the input of every provider has. `campaign_id` is the source's id."""
@@ -103,6 +107,8 @@ class Connector(Protocol[AnyInput]):
     `build_request` raises `Refused` if the provider cannot express the input.
     `parse_response` never raises, even for a response that no document describes.
     `example` is the input of GraphiQL's example: GraphQL fields, one per line.
+    The connector of another package has the attribute `connector_api` too: the `CONNECTOR_API` that
+    it was written for, as a number.
     """
 
     provider: ClassVar[str]

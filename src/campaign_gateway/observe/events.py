@@ -72,8 +72,17 @@ _READ_REFUSALS = {
 }
 
 
-def started(version: str, ledger: str, callers: Sequence[str], accounts: Mapping[str, str]) -> None:
-    """Report what a starting gateway serves. `accounts` maps their names to their providers."""
+def started(
+    version: str,
+    ledger: str,
+    callers: Sequence[str],
+    accounts: Mapping[str, str],
+    packages: Mapping[str, str],
+) -> None:
+    """Report what a starting gateway serves. `accounts` maps their names to their providers.
+
+    `packages` has the package of each provider whose connector is not built in.
+    """
     metrics.show_build(version, ledger)
     log.info(
         "campaign-gateway %s starts with %s, %s callers and %s accounts",
@@ -88,6 +97,7 @@ def started(version: str, ledger: str, callers: Sequence[str], accounts: Mapping
                 "ledger": ledger,
                 "callers": callers,
                 "accounts": accounts,
+                "packages": packages,
             }
         },
     )

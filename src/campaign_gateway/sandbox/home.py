@@ -8,7 +8,7 @@ from starlette.responses import HTMLResponse, Response
 
 from campaign_gateway.accounts.account import Account
 from campaign_gateway.app import Gateway
-from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.connectors.registry import find_connector
 from campaign_gateway.model import Duplication, Selection
 from campaign_gateway.web.callers.caller import EVERYONE
 
@@ -51,7 +51,7 @@ async def home_page(
     newest, _ = await gateway.ledger.page(EVERYONE.scope, Selection(), SHOWN, None)
     accounts = [_account(account, emulators) for account in gateway.accounts.values()]
     details = (
-        f"<details><summary>{escape(CONNECTORS[provider].title)}</summary>"
+        f"<details><summary>{escape(find_connector(provider).title)}</summary>"
         + _table(
             ("Source", "What happens"),
             (

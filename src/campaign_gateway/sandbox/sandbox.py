@@ -4,14 +4,16 @@ import asyncio
 import fcntl
 import importlib
 import json
+import logging
 import os
 import shlex
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,11 +24,13 @@ from starlette.routing import Mount
 
 from campaign_gateway.api import examples
 from campaign_gateway.app import SandboxPages, create_app
-from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.connectors.registry import CONNECTORS, find_connector, installed
 from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.sandbox.home import home_page
 from campaign_gateway.settings import Settings, parse_settings
 from campaign_gateway.web.server.server import CannotListen, Server, create_server, listen
+
+log = logging.getLogger(__name__)
 
 # Short, so that a frontend soon shows the error of a provider that hangs.
 TIMEOUT_SECONDS = 5
@@ -36,6 +40,9 @@ FOLDER_PREFIX = "campaign-gateway-sandbox-"
 
 # From the requested one on, until one is free.
 PORTS_TRIED = 20
+
+# Entry points of this group are `acme = "acme_gateway.emulator"`: the module of an emulator.
+GROUP = "campaign_gateway.emulators"
 
 LOOPBACK_ORIGINS = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 
@@ -72,7 +79,10 @@ async def sandbox(host: str, port: int, ledger: Path | None) -> AsyncIterator[Sa
         listener = stack.enter_context(_listen_near(host, port))
         _delete_abandoned_folders()
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX))
-        modules = {provider: _emulator_module(provider) for provider in CONNECTORS}
+        connectors, errors = installed()
+        for error in errors:
+            log.error("the sandbox has no %s", error)
+        modules = _emulators(connectors)
         # One server for all, because each takes a moment to stop.
         mounts = [
             Mount(f"/{provider}", module.create_emulator()) for provider, module in modules.items()
@@ -126,8 +136,21 @@ def _url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _emulator_module(provider: str) -> ModuleType:
-    return importlib.import_module(f"campaign_gateway.sandbox.emulators.{provider}")
+def _emulators(connectors: Collection[str]) -> Mapping[str, ModuleType]:
+    """Return the module of each emulator. The package of a connector may have none."""
+    modules = {
+        provider: importlib.import_module(f"campaign_gateway.sandbox.emulators.{provider}")
+        for provider in connectors
+        if provider in CONNECTORS
+    }
+    for entry_point in entry_points(group=GROUP):
+        if entry_point.name in connectors and entry_point.name not in modules:
+            try:
+                modules[entry_point.name] = entry_point.load()
+            # Any error of the package, which must not stop the other emulators.
+            except Exception:
+                log.exception("the sandbox has no emulator of %s", entry_point.name)
+    return modules
 
 
 def _settings(
@@ -173,7 +196,7 @@ async def _demonstrate(running: Sandbox) -> None:
 
 
 def _body(settings: Settings, account: str) -> dict[str, Any]:
-    connector = CONNECTORS[settings.accounts[account].provider]
+    connector = find_connector(settings.accounts[account].provider)
     query = examples.mutation(connector, account)
     return {"query": " ".join(query.split()), "variables": examples.new_key_variables()}
 

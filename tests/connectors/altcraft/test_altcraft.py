@@ -30,8 +30,8 @@ from campaign_gateway.model import (
     Rejected,
     Unknown,
 )
+from campaign_gateway.sandbox.contract_suite.calling import free_permit
 from campaign_gateway.sandbox.emulators.altcraft import TOKEN, create_emulator
-from support.permits import free_permit
 from support.responses import respond
 
 TRIGGER, CAMPAIGN = AltcraftCampaignKind.TRIGGER, AltcraftCampaignKind.CAMPAIGN

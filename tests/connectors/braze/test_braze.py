@@ -27,9 +27,9 @@ from campaign_gateway.model import (
     Rejected,
     Unknown,
 )
+from campaign_gateway.sandbox.contract_suite.calling import free_permit
 from campaign_gateway.sandbox.emulators.braze import API_KEY, create_emulator
 from campaign_gateway.settings import SettingsError, parse_settings
-from support.permits import free_permit
 from support.responses import respond
 
 SOURCE = "0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10"

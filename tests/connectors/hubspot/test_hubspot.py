@@ -35,8 +35,8 @@ from campaign_gateway.model import (
     UserError,
     WarningCode,
 )
+from campaign_gateway.sandbox.contract_suite.calling import free_permit
 from campaign_gateway.sandbox.emulators import hubspot
-from support.permits import free_permit
 from support.responses import respond
 
 Duplicate = Callable[[Account, Any], Awaitable[Outcome]]

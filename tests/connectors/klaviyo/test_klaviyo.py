@@ -288,3 +288,20 @@ def test_search_without_channels_uses_the_cursor(revision: str) -> None:
 def test_next_link_without_a_cursor_ends_the_search(link: object) -> None:
     body = {"data": [], "links": {"self": "x", "next": link}}
     assert connect("2026-10-15").parse_search(respond(200, body), None).next_cursor is None
+
+
+def test_time_cannot_be_set_where_klaviyo_has_it_in_the_messages() -> None:
+    connector = connect("2026-10-15")
+    with pytest.raises(Refused, match="revision before 2026-10-15"):
+        connector.build_request(replace(CAMPAIGN, send_at="2027-03-01T09:00:00+01:00"))
+
+
+@pytest.mark.parametrize("ids", [[], ["a1", "a2"], [None]], ids=str)
+def test_audience_is_not_changed_unless_it_is_the_only_one(ids: list[str | None]) -> None:
+    connector = connect("2026-10-15")
+    audiences = {"campaign-audiences": {"data": [{"id": each} for each in ids]}}
+    lookup = respond(200, {"data": {"relationships": audiences}})
+    wanted = replace(CAMPAIGN, included_audience_ids=[ID("L1")])
+    for response in (lookup, None):
+        with pytest.raises(Refused, match="exactly one audience"):
+            connector.build_change(wanted, "97", response)

@@ -38,8 +38,8 @@ from campaign_gateway.model import (
     Unknown,
     WarningCode,
 )
+from campaign_gateway.sandbox.contract_suite.calling import free_permit
 from campaign_gateway.sandbox.emulators.meta import ACCESS_TOKEN, create_emulator
-from support.permits import free_permit
 from support.responses import respond
 
 Duplicate = Callable[[Account, Any], Awaitable[Outcome]]

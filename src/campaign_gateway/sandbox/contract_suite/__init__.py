@@ -1,0 +1,1 @@
+"""The contract suite: the cases that each connector and its emulator must pass."""

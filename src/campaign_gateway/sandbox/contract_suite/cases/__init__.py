@@ -1,0 +1,1 @@
+"""One file of cases for each thing that a connector does, run by `connector_suite`."""

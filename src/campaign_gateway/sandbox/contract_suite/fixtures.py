@@ -1,0 +1,189 @@
+"""The fixtures and parameters of every case."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from http.client import HTTPConnection
+from types import ModuleType
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from campaign_gateway.accounts.account import Account
+from campaign_gateway.connectors.contract import Connector
+from campaign_gateway.sandbox.contract_suite.calling import Serve, serving_apps
+from campaign_gateway.sandbox.contract_suite.subject import (
+    LateOptions,
+    Subject,
+    connect,
+    example_of,
+    open_at,
+)
+
+Counted = Callable[[], dict[str, Any]]
+OpenAt = Callable[..., Account]
+
+# The kinds of recordings behind each parameter. The first part of a recording's name is its kind.
+KINDS = {
+    "copy_recording": ("created", "accepted", "rejected", "unknown"),
+    "success_recording": ("created", "accepted"),
+    "created_recording": ("created",),
+    "search_recording": ("search",),
+    "lookup_recording": ("lookup",),
+    "rename_recording": ("renamed", "unnamed"),
+    "progress_recording": ("progress",),
+    "token_recording": ("signin",),
+    "access_recording": ("access",),
+}
+
+
+@cache
+def parameters_of(subject: Subject) -> Mapping[str, Mapping[str, Any]]:
+    """Return the values of each parameter that depends on the connector, by their names.
+
+    A case that has a parameter without a value is left out.
+    """
+    emulator, requests = subject.emulator, subject.requests
+    recordings = {name: subject.recordings(*kinds) for name, kinds in KINDS.items()}
+    recordings["search_success"] = [
+        path
+        for path in recordings["search_recording"]
+        if path.read_bytes().startswith(b"HTTP/1.1 2")
+    ]
+    status = subject.documented_success
+    limited = getattr(emulator, "LIMITED_ACCOUNT", None)
+    return {
+        "account": {name: name for name in emulator.ACCOUNTS},
+        "source": {str(source): source for source in emulator.OUTCOMES},
+        **{name: {path.stem: path for path in paths} for name, paths in recordings.items()},
+        "recorded_name": {name: name for name in requests["recorded"]},
+        "taken_name": {name: name for name in requests["also_taken"]},
+        "refused_name": {name: name for name in requests["refused"]},
+        "documented_success": {} if status is None else {str(status): status},
+        "given_name": {name: pair for pair in subject.given_names.items() for name in pair[:1]},
+        "wrong_option": {str(number): one for number, one in enumerate(subject.wrong_options)},
+        "limited_account": {} if limited is None else {"limited": limited},
+        "fingerprint": {} if subject.fingerprint is None else {"example": subject.fingerprint},
+    }
+
+
+class Fixtures:
+    """The base of each class of cases."""
+
+    tried: ClassVar[Subject]
+
+    @classmethod
+    def pytest_generate_tests(cls, metafunc: pytest.Metafunc) -> None:
+        for name, values in parameters_of(cls.tried).items():
+            if name in metafunc.fixturenames:
+                metafunc.parametrize(
+                    name,
+                    values.values(),
+                    ids=values.keys(),
+                    # The cases of an account share its fixtures.
+                    scope="class" if name == "account" else "function",
+                )
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def subject(cls) -> Subject:
+        return cls.tried
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def emulator(cls) -> ModuleType:
+        return cls.tried.emulator
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def connector(cls, account: str) -> Connector[Any]:
+        return connect(cls.tried, account)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def copy_input(cls) -> Any:
+        return example_of(cls.tried.connector)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def serve(cls) -> Iterator[Serve]:
+        with serving_apps() as serve:
+            yield serve
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def emulator_url(cls, serve: Serve) -> str:
+        """The base URL of the emulator, which all cases of the class share."""
+        return serve(cls.tried.emulator.create_emulator())
+
+    @pytest_asyncio.fixture
+    async def open_at(self) -> AsyncIterator[OpenAt]:
+        """Opens an account at a URL, with more settings by name."""
+        opened: list[Account] = []
+
+        def open_one(url: str, **settings: object) -> Account:
+            opened.append(open_at(self.tried, url, **settings))
+            return opened[-1]
+
+        yield open_one
+        await asyncio.gather(*(account.close() for account in opened))
+
+    @pytest.fixture
+    def live(self, account: str, emulator_url: str, open_at: OpenAt) -> Account:
+        """The account at its running emulator."""
+        return open_at(emulator_url, **self.tried.emulator.ACCOUNTS[account])
+
+    @pytest.fixture
+    def counted(self, emulator_url: str) -> Counted:
+        """Returns the copies that the emulator has made, by the emulator's own count."""
+
+        def ask() -> dict[str, Any]:
+            connection = HTTPConnection(urlsplit(emulator_url).netloc, timeout=10)
+            connection.request("GET", "/_emulator/copies")
+            copies: dict[str, Any] = json.load(connection.getresponse())
+            connection.close()
+            return copies
+
+        return ask
+
+    @pytest.fixture
+    def emulated(
+        self, account: str, source: Any, emulator_url: str, open_at: OpenAt
+    ) -> tuple[Account, Any, str]:
+        """An account at its emulator, an input for one of its outcomes, and the description."""
+        emulator = self.tried.emulator
+        description = emulator.OUTCOMES[source]
+        # "copied, with kind: CAMPAIGN" names the other fields that the input needs.
+        _, _, changes = description.partition(", with ")
+        copy_input = replace(example_of(self.tried.connector, changes), campaign_id=source)
+        timeout = 0.5 if "no response" in description else 5
+        settings = {"timeout_seconds": timeout, **emulator.ACCOUNTS[account]}
+        return open_at(emulator_url, **settings), copy_input, description
+
+    @pytest.fixture
+    def late_options(self, account: str) -> LateOptions:
+        return self.tried.late_options[account]
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def echo(cls, serve: Serve) -> tuple[str, list[Response], list[str]]:
+        """A server's URL, the responses that it sends, and the requests that it received."""
+        responses: list[Response] = []
+        received: list[str] = []
+
+        async def respond(request: Request) -> Response:
+            body = (await request.body()).decode()
+            received.append(f"{request.headers.get('authorization')} {request.url.query} {body}")
+            # The calls after a copy do not matter here.
+            return responses.pop(0) if responses else Response(status_code=500)
+
+        app = Starlette(routes=[Route("/{path:path}", respond, methods=["GET", "POST"])])
+        return serve(app), responses, received

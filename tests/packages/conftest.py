@@ -1,0 +1,3 @@
+"""Leaves the sample package out: its tests run where it is installed."""
+
+collect_ignore = ["acme"]
