@@ -41,7 +41,8 @@ from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.ledger.monitor import monitor
 from campaign_gateway.model import DEFAULT_TIMING, Timing
 from campaign_gateway.observe.correlation import Correlation
-from campaign_gateway.observe.metrics import REGISTRY, measure_loop_lag, show_accounts
+from campaign_gateway.observe.metrics import measure_loop_lag, show_accounts
+from campaign_gateway.observe.registry import REGISTRY
 from campaign_gateway.observe.state import show_limits
 from campaign_gateway.settings import Settings
 from campaign_gateway.web.callers.authentication import Authentication, Callers, caller_of

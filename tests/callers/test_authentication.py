@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from campaign_gateway.observe.metrics import REGISTRY
+from campaign_gateway.observe.registry import REGISTRY
 from campaign_gateway.web.callers.caller import PERSON_LENGTH
 from campaign_gateway.web.callers.keys import create_key
 from support.calling import CalledGateway, called_gateway, sonarly_input

@@ -18,6 +18,7 @@ from campaign_gateway.ledger import open_ledger, sql
 from campaign_gateway.ledger.monitor import monitor
 from campaign_gateway.model import DuplicationStatus, Intent, Timing, Unsettled
 from campaign_gateway.observe import metrics
+from campaign_gateway.observe.registry import REGISTRY
 from campaign_gateway.observe.state import show_unsettled
 from campaign_gateway.settings import parse_settings
 from support.database_proxy import proxy_for
@@ -28,7 +29,7 @@ FAILED_READS = 'campaign_gateway_ledger_failures_total{operation="read"}'
 
 
 def read() -> Mapping[str, float]:
-    return parse(generate_latest(metrics.REGISTRY).decode())
+    return parse(generate_latest(REGISTRY).decode())
 
 
 async def until(holds: Callable[[], bool]) -> None:

@@ -12,7 +12,8 @@ import pytest
 from prometheus_client import generate_latest
 
 from campaign_gateway import cli, observe
-from campaign_gateway.observe import metrics, state
+from campaign_gateway.observe import state
+from campaign_gateway.observe.registry import REGISTRY
 from campaign_gateway.sandbox.emulators import sonarly
 from support.metered_gateway import Gateway, metered_gateway
 from support.prometheus import Prometheus, promtool, running_prometheus, wait_until
@@ -30,7 +31,7 @@ EXPRESSION = re.compile(r"expr: (?:>-\n(?: {10}.*\n)+|.*\n)")
 def names_of_metrics() -> set[str]:
     """Return the names of all series that a gateway can have, without their labels."""
     assert state.UNSETTLED
-    text = generate_latest(metrics.REGISTRY).decode()
+    text = generate_latest(REGISTRY).decode()
     names = set()
     for name, kind in re.findall(r"^# TYPE (\S+) (\w+)$", text, re.MULTILINE):
         endings = ("_bucket", "_sum", "_count") if kind == "histogram" else ("",)

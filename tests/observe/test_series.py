@@ -17,6 +17,7 @@ from campaign_gateway.model import (
 )
 from campaign_gateway.observe import events, metrics
 from campaign_gateway.observe.health import Health
+from campaign_gateway.observe.registry import REGISTRY
 from campaign_gateway.observe.state import show_unsettled
 from support.prometheus import parse
 from support.readmes import READMES
@@ -26,7 +27,7 @@ NOW = datetime.now(UTC)
 
 
 def series() -> set[str]:
-    return set(parse(generate_latest(metrics.REGISTRY).decode()))
+    return set(parse(generate_latest(REGISTRY).decode()))
 
 
 def report(hostile: str, http_status: int) -> None:
@@ -71,7 +72,7 @@ def test_table_has_every_metric_with_its_labels() -> None:
     metrics.show_accounts({"mail": "sendgrid"})
     metrics.show_build("1", "sqlite")
     metrics.observe_provider_call("mail", events.ProviderCall.COPY, 1, 200)
-    text = generate_latest(metrics.REGISTRY).decode()
+    text = generate_latest(REGISTRY).decode()
     kinds = dict(re.findall(r"^# TYPE (campaign_gateway_\S+) (\w+)$", text, re.MULTILINE))
     assert {name: kind for name, (kind, _) in documented.items()} == kinds
     for name, (_, labels) in documented.items():

@@ -11,20 +11,14 @@ from time import monotonic
 from typing import Generic, TypeVar
 
 from prometheus_client import (
-    CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
     ProcessCollector,
-    disable_created_metrics,
 )
 
 from campaign_gateway.model import DuplicationStatus, ErrorCode, Evidence
-
-# In the text format each of them would be one more series that no query uses.
-disable_created_metrics()  # type: ignore[no-untyped-call]  # The library has no types for it.
-
-REGISTRY = CollectorRegistry()
+from campaign_gateway.observe.registry import REGISTRY
 
 # The account and the provider of what belongs to no configured account. No account can have this
 # name.
@@ -97,12 +91,6 @@ LEDGER_FAILURES = Counter(
 LEDGER_WRITABLE = Gauge(
     "campaign_gateway_ledger_writable",
     "1 if the ledger could record a new intent at the last check, otherwise 0.",
-    registry=REGISTRY,
-)
-CALLER_REFUSALS = Counter(
-    "campaign_gateway_caller_refusals_total",
-    "Requests that were refused before anything of them was executed, by the code in the response.",
-    ["code"],
     registry=REGISTRY,
 )
 LOOP_LAG = Histogram(

@@ -9,7 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from campaign_gateway.model import DuplicationStatus, Unsettled
-from campaign_gateway.observe.metrics import ACCOUNT, NOT_CONFIGURED, PROVIDERS, REGISTRY
+from campaign_gateway.observe.metrics import ACCOUNT, NOT_CONFIGURED, PROVIDERS
+from campaign_gateway.observe.registry import REGISTRY
 
 UNSETTLED = (DuplicationStatus.IN_PROGRESS, DuplicationStatus.UNKNOWN, DuplicationStatus.ACCEPTED)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from campaign_gateway.observe.metrics import CALLER_REFUSALS
+from campaign_gateway.observe.registry import CALLER_REFUSALS
 from campaign_gateway.web.callers.caller import (
     EVERYONE,
     PERSON_LENGTH,

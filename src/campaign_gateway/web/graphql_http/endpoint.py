@@ -24,7 +24,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from campaign_gateway.observe.correlation import response_members
-from campaign_gateway.observe.metrics import CALLER_REFUSALS
+from campaign_gateway.observe.registry import CALLER_REFUSALS
 from campaign_gateway.observe.traces import mark_failed, operation_span
 from campaign_gateway.web.graphql_http.answer_budget import BudgetedExecutor
 from campaign_gateway.web.graphql_http.documents import Documents, InvalidRequest

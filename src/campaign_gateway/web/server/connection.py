@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
-from campaign_gateway.observe.metrics import CALLER_REFUSALS
+from campaign_gateway.observe.registry import CALLER_REFUSALS
 from campaign_gateway.web.server.connections import Connections
 from campaign_gateway.web.server.entrance import (
     INVALID_REQUEST,

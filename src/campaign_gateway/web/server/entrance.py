@@ -9,7 +9,7 @@ from functools import lru_cache
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from campaign_gateway.observe.metrics import CALLER_REFUSALS
+from campaign_gateway.observe.registry import CALLER_REFUSALS
 from campaign_gateway.web.server.connections import Connections
 
 Header = tuple[bytes, bytes]
