@@ -79,7 +79,8 @@ def test_page_and_its_assets_need_no_credential(called: CalledGateway) -> None:
 
 def test_examples_are_those_of_the_caller_s_accounts(called: CalledGateway) -> None:
     tabs = called.client("store").get("/graphiql/examples.json").json()["tabs"]
-    assert [tab["query"].split("(")[0] for tab in tabs] == [
+    copies = [tab for tab in tabs if "provider" in tab]
+    assert [tab["query"].split("(")[0] for tab in copies] == [
         "mutation CopyAtBraze",
         "mutation CopyAtSonarly",
     ]

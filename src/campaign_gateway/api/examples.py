@@ -1,11 +1,11 @@
 """Example operations: GraphiQL opens with them, and the sandbox runs and shows the mutations."""
 
 import json
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from campaign_gateway.connectors.contract import Connector
+from campaign_gateway.ledger.ids import new_id
 
 MUTATION = """\
 mutation CopyAt{title}($idempotencyKey: String!) {{
@@ -55,9 +55,6 @@ query WaitForCopy($id: ID!) {
 }
 """
 
-# GraphiQL's first tabs. The others follow in the order of the configuration.
-BEST_KNOWN = ("mailchimp", "hubspot", "meta", "klaviyo", "sendgrid", "braze")
-
 
 def mutation(connector: type[Connector[Any]], account: str) -> str:
     return MUTATION.format(
@@ -69,7 +66,7 @@ def mutation(connector: type[Connector[Any]], account: str) -> str:
 
 
 def new_key_variables() -> dict[str, str]:
-    return {"idempotencyKey": str(uuid.uuid4())}
+    return {"idempotencyKey": new_id()}
 
 
 def tabs(
@@ -83,16 +80,15 @@ def tabs(
     first: dict[str, tuple[str, type[Connector[Any]]]] = {}
     for account, connector in connectors.items():
         first.setdefault(connector.provider, (account, connector))
-    known = [provider for provider in BEST_KNOWN if provider in first]
+    best_known_first = sorted(first.values(), key=lambda each: not each[1].is_well_known)
     tabs: list[dict[str, object]] = [
         {
             "query": mutation(connector, account),
             "variables": new_key_variables(),
-            "provider": provider,
-            "outcomes": dict(outcomes.get(provider, {})),
+            "provider": connector.provider,
+            "outcomes": dict(outcomes.get(connector.provider, {})),
         }
-        for provider in [*known, *(other for other in first if other not in known)]
-        for account, connector in [first[provider]]
+        for account, connector in best_known_first
     ]
     queries = {ACCOUNTS: {}, LIST: {}, WAIT: {"id": ""}}
     tabs += ({"query": query, "variables": values} for query, values in queries.items())

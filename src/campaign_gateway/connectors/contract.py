@@ -107,6 +107,7 @@ class Connector(Protocol[AnyInput]):
     `build_request` raises `Refused` if the provider cannot express the input.
     `parse_response` never raises, even for a response that no document describes.
     `example` is the input of GraphiQL's example: GraphQL fields, one per line.
+    `is_well_known`: GraphiQL shows the example before those of other providers.
     The connector of another package has the attribute `connector_api` too: the `CONNECTOR_API` that
     it was written for, as a number.
     """
@@ -116,6 +117,7 @@ class Connector(Protocol[AnyInput]):
     Account: ClassVar[type[AccountSettings]]
     Input: ClassVar[type[Any]]
     example: ClassVar[str]
+    is_well_known: ClassVar[bool] = False
 
     def __init__(self, account: Any, /) -> None: ...
 

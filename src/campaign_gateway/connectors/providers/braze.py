@@ -146,6 +146,7 @@ class BrazeConnector(
 
     provider = "braze"
     title = "Braze"
+    is_well_known = True
     Account = BrazeAccount
     Input = BrazeCampaignInput
     example = (

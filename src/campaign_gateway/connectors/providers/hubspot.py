@@ -201,6 +201,7 @@ class HubspotConnector(
 
     provider = "hubspot"
     title = "HubSpot"
+    is_well_known = True
     Account = HubspotAccount
     Input = HubspotCampaignInput
     example = 'campaignId: "67890123456"\nkind: EMAIL\nname: "Spring newsletter, second edition"'

@@ -132,6 +132,7 @@ class KlaviyoConnector(
 
     provider = "klaviyo"
     title = "Klaviyo"
+    is_well_known = True
     Account = KlaviyoAccount
     Input = KlaviyoCampaignInput
     example = 'campaignId: "01K4F7Q2ZB8N6XWJ3T5RVD9HMC"\nname: "Autumn newsletter, second send"'

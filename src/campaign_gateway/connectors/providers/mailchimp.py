@@ -124,6 +124,7 @@ class MailchimpConnector(
 
     provider = "mailchimp"
     title = "Mailchimp"
+    is_well_known = True
     Account = MailchimpAccount
     Input = MailchimpCampaignInput
     example = 'campaignId: "42694e9e57"\nname: "Spring newsletter, second wave"'

@@ -221,6 +221,7 @@ class MetaConnector(
 
     provider = "meta"
     title = "Meta Ads"
+    is_well_known = True
     Account = MetaAccount
     Input = MetaCampaignInput
     example = (

@@ -97,6 +97,7 @@ class SendgridConnector(
 
     provider = "sendgrid"
     title = "SendGrid"
+    is_well_known = True
     Account = SendgridAccount
     Input = SendgridCampaignInput
     example = 'campaignId: "5f0c8a1e-3b7d-4e92-a6c4-9d1e2f7b8a30"\nname: "Spring sale, second wave"'

@@ -57,11 +57,11 @@ function isFinal({ status, userErrors }) {
   return FINAL.has(status) || (userErrors ?? []).some(({ retry }) => NEXT_KEY.has(retry));
 }
 
-// crypto.randomUUID exists only on https and on loopback.
+/** A UUID of version 7: with its time, a gateway knows the key as new after its ledger was restored. */
 function newKey() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  bytes[6] = (bytes[6] & 0x0f) | 0x40;
-  bytes[8] = (bytes[8] & 0x3f) | 0x80;
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  const time = Date.now().toString(16).padStart(12, '0');
+  const random = Array.from(crypto.getRandomValues(new Uint8Array(10)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+  const variant = '89ab'[Number.parseInt(random[3], 16) % 4];
+  const hex = `${time}7${random.slice(0, 3)}${variant}${random.slice(4, 19)}`;
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 }
