@@ -39,6 +39,7 @@ ONE_WORKER_EACH = (
     "tests/faults/test_protocol_model.py",
     "tests/federation/test_composition.py",
     "tests/federation/test_routers.py",
+    "tests/observe/test_diagnoses.py",
     "tests/observe/test_metrics.py",
     "tests/observe/test_prometheus.py",
     "tests/packages/test_gateway.py",

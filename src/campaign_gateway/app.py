@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,6 +23,7 @@ from campaign_gateway.accounts.account import (
     open_account,
     unclear_addresses,
 )
+from campaign_gateway.accounts.checks.account_check import AccountCheck
 from campaign_gateway.accounts.checks.watch import AccountChecks
 from campaign_gateway.accounts.transport.document_fetch import fetch_document
 from campaign_gateway.accounts.transport.errors import NoResponse
@@ -45,7 +46,6 @@ from campaign_gateway.observe.state import show_limits
 from campaign_gateway.settings import Settings
 from campaign_gateway.web.callers.authentication import Authentication, Callers, caller_of
 from campaign_gateway.web.callers.caller import Caller, Right, scope_of
-from campaign_gateway.web.callers.key_set import LOAD_SECONDS, SIZE_LIMIT, KeySetUnavailable
 from campaign_gateway.web.explorer import explorer_routes, page_paths
 from campaign_gateway.web.graphql_http.endpoint import Client, GraphQLOverHTTP
 from campaign_gateway.web.server.entrance import UNREADY
@@ -129,10 +129,12 @@ async def create_app(
     cors_origin_regex: str | None = None,
     sandbox: SandboxPages | None = None,
     timing: Timing = DEFAULT_TIMING,
+    checks: Iterable[AccountCheck] = (),
 ) -> Starlette:
     """Return the gateway, with its ledger open. Raises `LedgerUnavailable`.
 
-    To stop, the server must drain `state.gateway` and serve until that is done.
+    `checks` are those of the accounts that were made just before. To stop, the server must drain
+    `state.gateway` and serve until that is done.
     """
     # First, because the ledger reports the attempts that it takes over.
     show_accounts({name: account.provider for name, account in settings.accounts.items()})
@@ -151,8 +153,8 @@ async def create_app(
     quotas = {scope_of(name): caller.quota for name, caller in settings.callers.items()}
     deadline = settings.server.deadline_seconds
     duplicator = Duplicator(ledger, deadline, quotas)
-    checks = AccountChecks(accounts, timing)
-    gateway = Gateway(accounts, ledger, duplicator, checks, deadline)
+    account_checks = AccountChecks(accounts, timing, checks)
+    gateway = Gateway(accounts, ledger, duplicator, account_checks, deadline)
     for name, account in accounts.items():
         show_limits(name, account.rate_limiter)
     watch_tasks = (
@@ -175,7 +177,7 @@ async def create_app(
             _supervise(lambda: reconcile(accounts, ledger, timing), timing.restart_pause),
             _supervise(lambda: retain(ledger, keep, remember, timing), timing.restart_pause),
             _supervise(duplicator.quotas.measure_for_ever, timing.restart_pause),
-            _supervise(checks.check_for_ever, timing.restart_pause),
+            _supervise(account_checks.check_for_ever, timing.restart_pause),
             *(_supervise(task, timing.restart_pause) for task in watch_tasks),
         ]
         if limits := ledger.call_limits:
@@ -296,10 +298,12 @@ async def _open_accounts(
 
 async def _fetch_key_set(url: str) -> bytes:
     """Raises `KeySetUnavailable`."""
+    from campaign_gateway.web.callers import key_set  # noqa: PLC0415 - only tokens need joserfc
+
     try:
-        return await fetch_document(url, limit=SIZE_LIMIT, seconds=LOAD_SECONDS)
+        return await fetch_document(url, limit=key_set.SIZE_LIMIT, seconds=key_set.LOAD_SECONDS)
     except NoResponse as failure:
-        raise KeySetUnavailable(str(failure)) from failure
+        raise key_set.KeySetUnavailable(str(failure)) from failure
 
 
 async def _supervise(task: Callable[[], Coroutine[Any, Any, None]], restart_pause: float) -> None:

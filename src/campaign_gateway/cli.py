@@ -6,6 +6,7 @@ import gc
 import logging
 import re
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from importlib import resources
@@ -13,10 +14,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from campaign_gateway import observe
+from campaign_gateway.accounts.checks.account_check import AccountCheck
 from campaign_gateway.accounts.transport.redaction import create_redactor
 from campaign_gateway.api.schema import client_sdl, federation_sdl
 from campaign_gateway.app import create_app, metrics_app
-from campaign_gateway.commands import duplications
+from campaign_gateway.commands import duplications, ledger
 from campaign_gateway.commands.arguments import add_config, config_of
 from campaign_gateway.commands.check import SecretRefused, UnknownAccount, check, check_before_start
 from campaign_gateway.connectors.account_settings import NAME
@@ -26,7 +28,6 @@ from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.observe.events import started
 from campaign_gateway.observe.log import log_to_stderr
 from campaign_gateway.observe.traces import export_spans
-from campaign_gateway.sandbox.sandbox import run_sandbox
 from campaign_gateway.settings import Settings, SettingsError, load_log_settings, load_settings
 from campaign_gateway.web.callers.keys import create_key
 from campaign_gateway.web.server.metrics_server import serving_metrics
@@ -94,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     duplications.add_verbs(settling)
 
+    kept = commands.add_parser("ledger", help="back up the ledger, and make a restored one safe")
+    ledger.add_verbs(kept)
+
     key = commands.add_parser("key", help="create a key with which a caller calls the gateway")
     key_verbs = key.add_subparsers(required=True, metavar="VERB")
     created = key_verbs.add_parser("create", help="print a new key, and the hash to store")
@@ -156,16 +160,15 @@ def _serve(arguments: argparse.Namespace) -> None:
     host = arguments.host or settings.server.host
     port = settings.server.port if arguments.port is None else arguments.port
     settings = settings.at(host, port)
-    if arguments.check:
-        check_before_start(settings)
+    checks = check_before_start(settings) if arguments.check else ()
     stop_traces = export_spans(_version())
     try:
-        asyncio.run(_serve_until_stopped(settings))
+        asyncio.run(_serve_until_stopped(settings, checks))
     finally:
         stop_traces()
 
 
-async def _serve_until_stopped(settings: Settings) -> None:
+async def _serve_until_stopped(settings: Settings, checks: Sequence[AccountCheck] = ()) -> None:
     host, metrics = settings.server.host, settings.metrics
     log = logging.getLogger(__name__)
     async with AsyncExitStack() as stack:
@@ -177,7 +180,7 @@ async def _serve_until_stopped(settings: Settings) -> None:
         accounts = {name: account.provider for name, account in settings.accounts.items()}
         packages = packages_of(accounts.values())
         started(_version(), settings.ledger.kind, list(settings.callers), accounts, packages)
-        app = await create_app(settings)
+        app = await create_app(settings, checks=checks)
         server = create_server(app, [host, *settings.server.hosts])
         # What is loaded now stays. A search for garbage among it would delay a request by 80 ms.
         gc.collect()
@@ -205,6 +208,8 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _sandbox(arguments: argparse.Namespace) -> None:
+    from campaign_gateway.sandbox.sandbox import run_sandbox  # noqa: PLC0415 - not for `serve`
+
     # The person at the terminal tries failures, and sees them in the responses.
     log_to_stderr("text", "error")
     asyncio.run(run_sandbox(arguments.host, arguments.port, arguments.ledger))

@@ -262,6 +262,19 @@ class Unsettled:
 
 
 @dataclass(frozen=True, slots=True)
+class LostTime:
+    """A time whose records the ledger does not have, because it was restored from a copy.
+
+    It began when the copy was made, and ended when an operator declared it restored. Until
+    `refused_until`, keys that do not show when they were made are refused.
+    """
+
+    began_at: datetime
+    ended_at: datetime
+    refused_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorNote:
     """Which operator changed a record, and why. Callers do not see it."""
 

@@ -19,7 +19,7 @@ from campaign_gateway.accounts.account import open_account
 from campaign_gateway.connectors.providers.sonarly import SonarlyCampaignInput
 from campaign_gateway.duplication import manual_resolution
 from campaign_gateway.duplication.intents import make_intent
-from campaign_gateway.ledger import Ledger, open_ledger
+from campaign_gateway.ledger import Ledger, declare_ledger_restored, open_ledger
 from campaign_gateway.model import (
     Accepted,
     Campaign,
@@ -289,6 +289,18 @@ def test_script_does_not_record_a_campaign_that_looks_different(
     # An operator who sees the differences may know better.
     assert run("resolve", lost, "--created", copy, typed="y\nrenamed by hand\n").code == 0
     assert operator.record(lost).campaign is not None
+
+
+def test_script_does_not_take_a_campaign_that_may_be_a_lost_request_s(
+    run: Run, operator: Operator
+) -> None:
+    lost = operator.intend("Spring")
+    copy = operator.make("Spring")
+    asyncio.run(declare_ledger_restored(operator.url, timedelta(days=1)))
+    done = run("resolve", lost, "--created", copy, *SURE)
+    assert done.code == 1
+    assert "NOTE: the campaign may be the copy of a request whose record is lost" in done.err
+    assert run("resolve", lost, "--created", copy, typed="y\nlooked\n").code == 0
 
 
 def test_provider_s_own_word_is_not_contradicted(run: Run, operator: Operator) -> None:

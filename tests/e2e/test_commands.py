@@ -1,5 +1,6 @@
 """The commands `sandbox`, `serve` and `schema`, run as a user runs them."""
 
+import fcntl
 import http.server
 import json
 import re
@@ -162,12 +163,23 @@ def test_curl_line_of_the_sandbox_works_when_pasted(running: Any, shell: Any) ->
     assert (payload["status"], payload["replayed"]) == ("CREATED", False)
 
 
-def test_stopped_sandbox_leaves_no_files(running: Any, tmp_path: Path) -> None:
-    with running("sandbox", "--port", "0", environment={"TMPDIR": str(tmp_path)}) as command:
-        command.wait_for("GraphiQL")
-        assert list(tmp_path.iterdir())
-        assert command.stop(signal.SIGTERM) == 0
-    assert list(tmp_path.iterdir()) == []
+def test_sandbox_leaves_no_files_and_deletes_those_of_killed_ones(
+    running: Any, tmp_path: Path
+) -> None:
+    killed, used, another = (
+        tmp_path / f"campaign-gateway-{name}" for name in ("sandbox-1", "sandbox-2", "of-a-user")
+    )
+    for folder in (killed, used, another):
+        folder.mkdir()
+        (folder / "ledger.db").touch()
+        (folder / "ledger.db-lock").touch()
+    with (used / "ledger.db-lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with running("sandbox", "--port", "0", environment={"TMPDIR": str(tmp_path)}) as command:
+            command.wait_for("GraphiQL")
+            assert len(list(tmp_path.iterdir())) == 3
+            assert command.stop(signal.SIGTERM) == 0
+    assert sorted(tmp_path.iterdir()) == [another, used]
 
 
 def test_sandbox_takes_the_next_port_if_one_is_in_use(running: Any, provider: Provider) -> None:

@@ -162,6 +162,8 @@ def test_each_command_exists_with_its_options_and_paths(block: str) -> None:
                 paths = [option for option in options if option.startswith("tests/")]
                 missing = [path for path in paths if not (REPOSITORY / path).exists()]
                 assert [path for path in missing if not path.endswith("/NAME")] == []
+            case "python", ["tests/bench", *_]:
+                assert (REPOSITORY / "tests/bench/__main__.py").exists()
             case (("pip" | "ruff" | "mypy" | "lint-imports"), _):
                 pass
             case other, _:

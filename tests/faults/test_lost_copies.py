@@ -123,6 +123,16 @@ class Gateway:
         )
         return ProviderResponse(response.status_code, {}, response.content)
 
+    async def rename_at_omnisend(self, campaign_id: str, name: str) -> None:
+        account = {"provider": "omnisend", "base_url": self.emulators["omnisend"]}
+        settings = account | next(iter(emulator_of("omnisend").ACCOUNTS.values()))
+        connector: Any = CONNECTORS["omnisend"](
+            CONNECTORS["omnisend"].Account.model_validate(settings)
+        )
+        named = replace(example_of("omnisend"), name=name)
+        response = await self.send(connector.build_rename(named, campaign_id, None))
+        assert response.is_success
+
     async def copies(self, provider: str) -> list[Any]:
         response = await self.http.get(f"{self.emulators[provider]}/_emulator/copies")
         copies: list[Any] = response.json()["copies"]
@@ -203,6 +213,22 @@ async def test_copies_with_one_name_of_the_provider_are_not_guessed(tmp_path: Pa
         ]
         found = await gateway.settled(ids, 3)
         assert [found[each]["status"] for each in ids] == ["UNKNOWN", "UNKNOWN"]
+
+
+async def test_copy_is_not_guessed_if_another_source_has_the_same_name(tmp_path: Path) -> None:
+    async with gateway_with(tmp_path, TIMING) as gateway:
+        ids = {}
+        for source in ("cut-before-copy", "empty", "cut-after-copy"):
+            payload = await gateway.duplicate("omnisend", source, f"Copy {uuid.uuid4()}")
+            ids[source] = payload["duplication"]["id"]
+            if source == "cut-before-copy":
+                # No copy of this one was made, and its name is that of the last one from now on.
+                await gateway.rename_at_omnisend(source, "cut-after-copy")
+        found = await gateway.settled([ids["empty"]], 10)
+        # The other names do not matter.
+        assert found[ids["empty"]]["status"] == "CREATED"
+        rest = await gateway.settled([ids["cut-before-copy"], ids["cut-after-copy"]], 2)
+        assert [each["status"] for each in rest.values()] == ["UNKNOWN", "UNKNOWN"]
 
 
 @pytest.mark.long

@@ -52,13 +52,17 @@ class Sandbox:
 
 @dataclass(frozen=True)
 class Router:
-    """A client of the supergraph. `requests` has the requests of the router to our gateway."""
+    """A client of the supergraph. `requests` has the requests of the router to our gateway.
+
+    The responses to as many of them as `lost` has items do not arrive.
+    """
 
     name: str
     url: str
     sandbox: Sandbox
     called: CalledGateway
     requests: list[dict[str, Any]] = field(default_factory=list)
+    lost: list[None] = field(default_factory=list)
 
     def execute(
         self, query: str, credential: str | None = None, **variables: object
@@ -115,14 +119,20 @@ def router(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Router]:
     requests: list[dict[str, Any]] = []
-    ours = serve(recording_proxy(sandbox.url, called.url, requests)) + "/graphql"
+    lost: list[None] = []
+    ours = serve(recording_proxy(sandbox.url, called.url, requests, lost)) + "/graphql"
     supergraph = tmp_path_factory.mktemp("federation") / f"{request.param}.graphql"
     with started(SCRIPT, request.param, ours, str(supergraph)) as served:
-        yield Router(request.param, served["url"], sandbox, called, requests)
+        yield Router(request.param, served["url"], sandbox, called, requests, lost)
 
 
-def recording_proxy(sandbox_url: str, called_url: str, requests: list[dict[str, Any]]) -> Starlette:
-    """Return a proxy that records the requests and passes them on unchanged."""
+def recording_proxy(
+    sandbox_url: str, called_url: str, requests: list[dict[str, Any]], lost: list[None]
+) -> Starlette:
+    """Return a proxy that records the requests and passes them on unchanged.
+
+    It loses as many responses as `lost` has items.
+    """
 
     async def pass_on(request: Request) -> Response:
         requests.append(await request.json())
@@ -131,6 +141,9 @@ def recording_proxy(sandbox_url: str, called_url: str, requests: list[dict[str, 
         headers = {name: value for name, value in request.headers.items() if name in kept}
         async with httpx.AsyncClient(timeout=60, trust_env=False, verify=NO_CAS) as client:
             response = await client.post(target, content=await request.body(), headers=headers)
+        if lost:
+            lost.pop()
+            return Response("the connection to the gateway is lost", 502)
         return Response(
             response.content, response.status_code, media_type=response.headers["content-type"]
         )

@@ -97,6 +97,24 @@ def test_same_key_again_returns_the_same_copy(router: Any, provider: str, name: 
     assert router.sandbox.copies_named(name) == 1
 
 
+def test_lost_response_makes_no_second_copy(router: Any, name: str) -> None:
+    key = str(uuid.uuid4())
+    router.requests.clear()
+    router.lost.append(None)
+    if router.name == "hive":
+        # It sends the mutation again by itself.
+        made = duplicate(router, "sonarly", name, key)
+    else:
+        content = router.execute(
+            COPY, input={"sonarly": SOURCES["sonarly"] | {"name": name}}, key=key
+        )
+        assert content["errors"]
+        made = duplicate(router, "sonarly", name, key)
+    assert (made["status"], made["replayed"]) == ("CREATED", True)
+    assert len(router.requests) == 2
+    assert router.sandbox.copies_named(name) == 1
+
+
 def representations(router: Any) -> list[Any]:
     """Return the keys of the entities that the router requested, in a list for each request."""
     variables = [request.get("variables") or {} for request in router.requests]

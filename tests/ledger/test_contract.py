@@ -778,6 +778,15 @@ async def test_competing_duplications_are_unsettled_with_the_same_name_or_source
     competing = await ledger.competing(keys["second"])
     equals = ["first", "other name", "other account", "spaces", "other source", "second"]
     assert [other.intent.key for other in competing] == equals
+    of_that_time = await ledger.competing(keys["second"], timedelta(seconds=1))
+    everything = [*equals[:2], "other name and source", *equals[2:]]
+    assert [other.intent.key for other in of_that_time] == everything
+    await ledger.begin(intent("later"), NOW + timedelta(seconds=2), None)
+    later = await ledger.find("everyone", "later")
+    assert later is not None
+    near, far = timedelta(seconds=1), timedelta(seconds=2)
+    assert [other.intent.key for other in await ledger.competing(later, near)] == ["later"]
+    assert len(await ledger.competing(later, far)) == len(everything) + 1
 
 
 async def test_related_duplications_are_found_by_copy_and_by_source(

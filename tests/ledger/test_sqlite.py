@@ -8,7 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -277,15 +278,15 @@ async def test_write_is_confirmed_only_after_its_commit(
     ledger: Ledger, path: Path, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     observed: list[set[str]] = []
-    finish = writer._Write.finish
+    deliver = writer._deliver
 
-    def look_and_finish(write: writer._Write, result: Any) -> None:
+    def look_and_deliver(batch: Sequence[writer._Write]) -> None:
         with connected(path) as connection:
             rows = connection.execute("SELECT key || status FROM duplication")
             observed.append({key for (key,) in rows})
-        finish(write, result)
+        deliver(batch)
 
-    monkeypatch.setattr(writer._Write, "finish", look_and_finish)
+    monkeypatch.setattr(writer, "_deliver", look_and_deliver)
     mine = [intent(f"k{number}") for number in range(8)]
     for my_intent in mine:
         await ledger.begin(my_intent, NOW, None)
@@ -298,6 +299,24 @@ async def test_write_is_confirmed_only_after_its_commit(
     await asyncio.gather(*(ledger.begin(intent, NOW, None) for intent in more))
     first_observed = observed[0]
     assert len(first_observed) > len(mine), "one COMMIT writes several rows"
+
+
+async def test_batch_waits_for_more_writes_only_after_one_that_had_several(
+    ledger: Ledger, intent: MakeIntent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    for number in range(8):
+        await ledger.begin(intent(f"alone{number}"), NOW, None)
+    assert waits == [], "a single caller never waits for others"
+    for group in range(2):
+        many = [intent(f"{group}-{number}") for number in range(32)]
+        await asyncio.gather(*(ledger.begin(intent, NOW, None) for intent in many))
+    assert set(waits) == {writer.GATHER_SECONDS}
+    del waits[:]
+    await ledger.begin(intent("one"), NOW, None)
+    await ledger.begin(intent("two"), NOW, None)
+    assert len(waits) <= 1, "after others have ended, one write waits at most"
 
 
 CONFIRMING = """

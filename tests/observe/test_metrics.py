@@ -60,6 +60,21 @@ def test_copy_whose_response_is_lost_is_shown_as_unknown_and_then_as_found(
     wait_until(lambda: gateway.value(name, account="good", status="UNKNOWN") == 0)
 
 
+def test_requests_that_are_refused_at_the_door_are_counted(gateway: Gateway) -> None:
+    name, before = "campaign_gateway_caller_refusals_total", gateway.read()
+    public = gateway.public
+    statuses = [
+        public.get("/", headers={"host": "elsewhere.example.com"}).status_code,
+        public.post("/graphql", json={"query": "{ nonsense }"}).status_code,
+        public.post("/graphql", json={"query": "x" * 3_000_000}).status_code,
+        public.put("/graphql").status_code,
+        public.get("/", headers={"x-long": "x" * 40_000}).status_code,
+    ]
+    assert statuses == [421, 200, 413, 405, 431]
+    key = f'{name}{{code="INVALID_REQUEST"}}'
+    assert gateway.read()[key] - before.get(key, 0) == len(statuses)
+
+
 @pytest.mark.parametrize("number", [15, pytest.param(10_000, marks=pytest.mark.long)])
 def test_hostile_mutations_are_counted_and_make_no_series(gateway: Gateway, number: int) -> None:
     gateway.copy("good", "not-found")

@@ -1,12 +1,8 @@
 """Spans as a collector receives them, and a collector that never responds."""
 
 import asyncio
-import http.server
 import json
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
@@ -14,71 +10,16 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from campaign_gateway.observe.traces import export_spans
+from support.collector import Collector, collecting, environment
 from support.faulty_provider import API_KEY, AUDIENCE, Provider, faulty_provider
 from support.gateways import MUTATION, Gateway, ask, calling, configuration, intent, serving
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
 CANARY = "canary-in-an-argument"
-
-
-class Collector:
-    """An OTLP collector over HTTP. It keeps what it receives."""
-
-    def __init__(self) -> None:
-        self.bodies: list[bytes] = []
-        collector = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                assert self.path == "/v1/traces"
-                collector.bodies.append(self.rfile.read(int(self.headers["content-length"])))
-                self.send_response(200)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None: ...
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-
-    def requests(self) -> list[Any]:
-        return [ExportTraceServiceRequest.FromString(body) for body in self.bodies]
-
-    def spans(self) -> list[Span]:
-        return [
-            span
-            for request in self.requests()
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-
-
-@contextmanager
-def running(collector: Collector) -> Iterator[Collector]:
-    thread = threading.Thread(target=collector.server.serve_forever)
-    thread.start()
-    try:
-        yield collector
-    finally:
-        collector.server.shutdown()
-        thread.join()
-        collector.server.server_close()
-
-
-def environment(collector: str) -> dict[str, str]:
-    return {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
-        "OTEL_EXPORTER_OTLP_TIMEOUT": "60",
-        "OTEL_BSP_SCHEDULE_DELAY": "100",
-        # No library that a developer has installed may change what is exported.
-        "OTEL_TRACES_SAMPLER": "parentbased_always_on",
-    }
 
 
 def attributes(span: Span) -> dict[str, Any]:
@@ -108,7 +49,7 @@ async def mutate(
 
 
 async def test_spans_follow_the_conventions_and_show_no_argument(tmp_path: Path) -> None:
-    with faulty_provider() as provider, running(Collector()) as collector:
+    with faulty_provider() as provider, collecting(Collector()) as collector:
         config = config_of(tmp_path, provider.url)
         async with serving(config, environment=environment(collector.url)) as gateway:
             parent = f"00-{TRACE_ID}-{PARENT_ID}-01"

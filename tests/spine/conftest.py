@@ -1,6 +1,6 @@
 """The duplication without HTTP: an account at an emulator, and a ledger that can fail."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from campaign_gateway.accounts.account import Account, open_account
 from campaign_gateway.connectors.providers.sonarly import SonarlyCampaignInput
 from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.engine import CommitUncertain, LedgerUnavailable
-from campaign_gateway.model import Timing
+from campaign_gateway.model import LostTime, Timing
 from campaign_gateway.observe.health import Health
 from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.sandbox.emulators.sonarly import ACCOUNTS, GROUP, create_emulator
@@ -43,6 +43,10 @@ class Flaky:
     @property
     def health(self) -> Health:
         return self.ledger.health
+
+    @property
+    def lost_times(self) -> Sequence[LostTime]:
+        return self.ledger.lost_times
 
     def __getattr__(self, name: str) -> Any:
         async def call(*arguments: Any, **named: Any) -> Any:

@@ -148,6 +148,7 @@ async def test_source_counts_more_than_a_name_that_the_provider_chooses(
     gateway = await open_gateway(NamedAndListed)
     gateway.provider.faults["copy"].append("cut-after-copy")
     lost = await gateway.lose(StubInput(name="Wanted"))
-    doubts = list(manual_resolution.doubts_about_copy(gateway.account, lost, campaign))
+    account, ledger = gateway.account, gateway.ledger
+    doubts = list(manual_resolution.doubts_about_copy(account, ledger, lost, campaign))
     assert len(doubts) == (doubt is not None)
     assert all(doubt is not None and doubt in each for each in doubts)

@@ -8,9 +8,11 @@ As a script, `forked_gateways.py FD`, it is the process that forks. It takes req
 socket FD, and ends with its children when the other end is closed.
 """
 
+import asyncio
 import atexit
 import gc
 import json
+import mimetypes
 import os
 import select
 import signal
@@ -29,6 +31,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from campaign_gateway.accounts.account import open_account
+from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.settings import parse_settings
 
 MESSAGE_LIMIT = 131_072
 
@@ -150,12 +156,27 @@ def main() -> None:
     app = import_module("campaign_gateway.app")
     schema = app.build_schema()
     setattr(app, "build_schema", lambda _connectors: schema)  # noqa: B010 - as above
+    asyncio.run(_warm_up())
     # Objects that no collection visits stay shared between the children.
     gc.freeze()
     arguments = _fork_for_each_request(socket.socket(fileno=int(sys.argv[1])))
     if arguments is not None:
         sys.argv[1:] = arguments
         gateway.main()
+
+
+async def _warm_up() -> None:
+    """Do once what each child would do again: late imports, and what Python keeps after it."""
+    for name in ("anyio._backends._asyncio", "campaign_gateway.ledger.postgres"):
+        import_module(name)
+    for provider in CONNECTORS:
+        import_module(f"campaign_gateway.sandbox.emulators.{provider}")
+    mimetypes.init()
+    import_module("campaign_gateway.cli")._parser()
+    key = import_module("faulty_provider").API_KEY
+    table = {"provider": "sonarly", "base_url": "http://127.0.0.1:1", "api_key": key}
+    settings = parse_settings({"accounts": {"main": table}}, {})
+    await open_account("main", settings.accounts["main"]).transport.close()
 
 
 def _fork_for_each_request(requests: socket.socket) -> list[str] | None:

@@ -271,6 +271,13 @@ async def ask(http: httpx.AsyncClient, url: str, intent: Intent) -> GatewayRespo
     return parse_payload(sent_at, content["data"]["duplicateCampaign"])
 
 
+async def sent(http: httpx.AsyncClient, gateway: Gateway, intent: Intent) -> GatewayResponse:
+    """Send the intent's mutation over a connection that works, and return the response."""
+    response = await ask(http, gateway.url, intent)
+    assert response is not None, "the connection has failed"
+    return response
+
+
 def parse_payload(sent_at: float, payload: dict[str, Any]) -> GatewayResponse:
     duplication = payload["duplication"] or {}
     error = payload["userErrors"][0] if payload["userErrors"] else {}

@@ -45,6 +45,11 @@ class PostgresServer:
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
 
+    @property
+    def programs(self) -> Path:
+        """The folder of the programs of this server's version, such as pg_dump."""
+        return self._binaries
+
     def create_database(self) -> str:
         """Create a database, and return its URL."""
         name = f"test_{uuid.uuid4().hex}"
@@ -96,6 +101,10 @@ class PostgresServer:
             if self._process.poll() is not None or time.monotonic() > gives_up_at:
                 raise AssertionError(f"PostgreSQL did not start:\n{self._log.read_text('utf-8')}")
             time.sleep(0.05)
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
 
     def kill(self) -> None:
         """Stop immediately, as in a crash. Everything that was not committed is lost."""

@@ -153,7 +153,8 @@ ERROR_CODES = {
     ErrorCode.IDEMPOTENCY_KEY_REUSED: "The key belongs to another input. For a new intent, use a "
     "new key. For a retry, send exactly the first input.",
     ErrorCode.IDEMPOTENCY_KEY_EXPIRED: "The key was used so long ago that its result is no longer "
-    "stored. Check at the provider whether the copy exists. For a new intent, use a new key.",
+    "stored, or in a time whose records are lost. Check at the provider whether the copy exists. "
+    "For a new intent, use a new key; `message` says if it must be a UUID of version 7.",
     ErrorCode.UNRESOLVED_DUPLICATION: "An earlier request for the same copy is UNKNOWN, or its "
     "copy was found in the meantime: see `duplication` of the payload. Nothing was sent. Wait "
     "until that duplication is settled. If there is no `duplication`, another caller sent that "

@@ -3,8 +3,10 @@
 import argparse
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +14,9 @@ from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.settings import SettingsError, load_ledger_settings
 
 Result = TypeVar("Result")
+
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+MAX_AGE = timedelta(days=36500)
 
 
 def add_config(command: argparse.ArgumentParser) -> None:
@@ -29,6 +34,14 @@ def config_of(arguments: argparse.Namespace) -> Path:
     if arguments.config is None:
         raise SettingsError(["set the file with --config or CAMPAIGN_GATEWAY_CONFIG"])
     return Path(arguments.config)
+
+
+def age(text: str) -> timedelta:
+    match = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    length = timedelta(**{UNITS[match[2]]: int(match[1])}) if match else None
+    if length is None or length > MAX_AGE:
+        raise argparse.ArgumentTypeError("must be a number with a unit, such as 90s, 30m, 2h or 7d")
+    return length
 
 
 def program() -> list[str]:

@@ -40,18 +40,19 @@ def check(settings: Settings, names: Sequence[str], *, is_json: bool) -> bool:
     return all(each.is_ok for each in checks)
 
 
-def check_before_start(settings: Settings) -> None:
-    """Check all accounts. Raises `SecretRefused`. Everything else that is wrong is a warning."""
+def check_before_start(settings: Settings) -> Sequence[AccountCheck]:
+    """Check all accounts. Raises `SecretRefused`. The gateway reports everything else."""
     checks = asyncio.run(_check(settings, settings.accounts))
-    for each in checks:
-        for problem in each.problems:
-            log.warning("account %s: %s", each.account, problem.text)
     refused = [each.account for each in checks if each.secret is Secret.REFUSED]
     if refused:
+        for each in checks:
+            for problem in each.problems:
+                log.warning("account %s: %s", each.account, problem.text)
         raise SecretRefused(
             f"the secret of these accounts is refused: {', '.join(refused)}. The log has the "
             "reasons. Without --check the gateway starts."
         )
+    return checks
 
 
 async def _check(settings: Settings, names: Iterable[str]) -> Sequence[AccountCheck]:

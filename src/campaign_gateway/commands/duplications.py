@@ -1,14 +1,12 @@
 """The command `duplications`: what is not settled, and what an operator records of it."""
 
 import argparse
-import re
 import shlex
 import sys
 from collections.abc import AsyncIterator
-from datetime import timedelta
 
 from campaign_gateway.commands import resolution
-from campaign_gateway.commands.arguments import add_config, config_of, program, with_ledger
+from campaign_gateway.commands.arguments import add_config, age, config_of, program, with_ledger
 from campaign_gateway.commands.duplication_texts import (
     as_json,
     description,
@@ -22,9 +20,6 @@ from campaign_gateway.ledger.engine import Cursor
 from campaign_gateway.model import Duplication, DuplicationStatus, Selection
 
 PAGE_SIZE = 500
-
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-MAX_AGE = timedelta(days=36500)
 
 
 # Arguments
@@ -44,7 +39,7 @@ def add_verbs(duplications: argparse.ArgumentParser) -> None:
     listed.add_argument(
         "--older-than",
         metavar="AGE",
-        type=_age,
+        type=age,
         help="list only those that were requested longer ago, such as 90s, 30m, 2h or 7d",
     )
     _add_output(listed)
@@ -96,26 +91,18 @@ def _add_note(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--why", metavar="TEXT", type=resolution.reason, help="why, for the history")
 
 
-def _age(text: str) -> timedelta:
-    match = re.fullmatch(r"(\d{1,9})([smhd])", text)
-    age = timedelta(**{UNITS[match[2]]: int(match[1])}) if match else None
-    if age is None or age > MAX_AGE:
-        raise argparse.ArgumentTypeError("must be a number with a unit, such as 90s, 30m, 2h or 7d")
-    return age
-
-
 # list and show
 
 
 def _list(arguments: argparse.Namespace) -> None:
     async def read(ledger: Ledger) -> list[Duplication]:
         statuses = (DuplicationStatus(arguments.status),) if arguments.status else UNSETTLED
-        age = arguments.older_than
+        older_than = arguments.older_than
         selection = Selection(
             statuses=None if arguments.all else statuses,
             account=arguments.account,
             caller=arguments.caller,
-            until=None if age is None else ledger.now() - age,
+            until=None if older_than is None else ledger.now() - older_than,
         )
         return [duplication async for duplication in _all(ledger, selection)]
 

@@ -145,7 +145,7 @@ async def _check_copy(
         return _Checked(duplication, text, question, copy=_known(duplication, campaign_id))
     async with _open_account(arguments, duplication, formatter) as account:
         campaign = await read_copy(account, duplication, campaign_id)
-        doubts = list(doubts_about_copy(account, duplication, campaign))
+        doubts = list(doubts_about_copy(account, ledger, duplication, campaign))
     # The provider may spell the id differently.
     await require_free(ledger, duplication, campaign.id)
     return _Checked(duplication, comparison(duplication, campaign), question, doubts, campaign)

@@ -136,7 +136,9 @@ class AccountSettings(BaseModel):
     CAs. Certificates are always verified.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
+    )
 
     provider: str
     base_url: BaseUrl | None = None

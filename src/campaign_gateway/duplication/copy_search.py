@@ -25,6 +25,7 @@ from campaign_gateway.connectors.contract import (
 )
 from campaign_gateway.duplication.campaign_reads import look_up, parse_page
 from campaign_gateway.duplication.intents import CopyCall, recorded_call
+from campaign_gateway.duplication.lost_time import may_be_lost_copy
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.model import Campaign, Duplication, DuplicationStatus, Intent, is_same_id
 from campaign_gateway.observe.events import ProviderCall
@@ -78,9 +79,8 @@ async def find_copy(
     call = recorded_call(account, duplication)
     signs = CopySigns(account.connector)
     signs = await _with_source_names(signs, call, permit, [duplication.intent])
-    if is_named_by_provider(account.connector, duplication.intent.requested_name) and (
-        duplication.intent.source_campaign_id not in signs.source_names
-    ):
+    is_unnamed = is_named_by_provider(account.connector, duplication.intent.requested_name)
+    if is_unnamed and duplication.intent.source_campaign_id not in signs.source_names:
         # The source does not exist any more.
         return SearchResult()
     since = duplication.requested_at - LIST_MARGIN
@@ -96,13 +96,26 @@ async def find_copy(
         return SearchResult()
     # In this order: a duplication that is settled in between is still among the competing ones, or
     # its copy is among the known ones.
-    competing = await ledger.competing(duplication)
-    signs = await _with_source_names(signs, call, permit, (other.intent for other in competing))
+    within = LATEST_COPY + LIST_MARGIN if isinstance(account.connector, NamesCopies) else None
+    competing = await ledger.competing(duplication, within)
+    rivals = [
+        other.intent
+        for other in competing
+        if any(candidate.may_be_copy_of(other) for candidate in candidates)
+    ]
+    signs = await _with_source_names(signs, call, permit, rivals)
     candidates = [replace(candidate, signs=signs) for candidate in candidates]
     ids = [candidate.campaign.id for candidate in candidates]
     known = await ledger.known_copies(duplication.intent.id_namespace, ids)
     free = [candidate for candidate in candidates if candidate.campaign.id not in known]
-    copy = _assign(duplication, competing, free)
+    is_clear = not any(
+        may_be_lost_copy(
+            match.campaign, match.clock_offset, duplication.requested_at, ledger.lost_times
+        )
+        for match in free
+    )
+    # A request whose record is lost competes for such a campaign, so an operator has to choose.
+    copy = _assign(duplication, competing, free) if is_clear else None
     if copy is not None:
         return SearchResult(copy)
     return SearchResult(candidates=tuple(candidate.campaign for candidate in free))

@@ -17,6 +17,13 @@ KEY_EXPIRED = UserError(
     "intent.",
     field=("idempotencyKey",),
 )
+KEY_LOST = UserError(
+    ErrorCode.IDEMPOTENCY_KEY_EXPIRED,
+    "The gateway has lost the records of some time, in which this idempotency key may have made a "
+    "copy. Nothing was sent now. Check at the provider whether the copy exists. For a new intent, "
+    "use a new UUID of version 7 as the key: it shows that the key was made after that time.",
+    field=("idempotencyKey",),
+)
 UNRESOLVED = UserError(
     ErrorCode.UNRESOLVED_DUPLICATION,
     "An earlier request has made this copy, or its result is still unknown. Nothing was sent now. "

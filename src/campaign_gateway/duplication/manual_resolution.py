@@ -7,6 +7,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 from campaign_gateway.accounts.account import Account
 from campaign_gateway.accounts.transport.errors import NoResponse
@@ -21,6 +22,7 @@ from campaign_gateway.duplication.copy_search import (
     has_name,
 )
 from campaign_gateway.duplication.intents import UnreadableInput, recorded_call
+from campaign_gateway.duplication.lost_time import may_be_lost_copy
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.model import (
     Campaign,
@@ -142,7 +144,7 @@ async def read_copy(account: Account, duplication: Duplication, campaign_id: str
 
 
 def doubts_about_copy(
-    account: Account, duplication: Duplication, campaign: Campaign
+    account: Account, ledger: Ledger, duplication: Duplication, campaign: Campaign
 ) -> Iterator[str]:
     """Yield what speaks against the campaign as the copy."""
     intent, requested_at = duplication.intent, duplication.requested_at
@@ -150,6 +152,8 @@ def doubts_about_copy(
         yield f"the campaign is a copy of {campaign.copied_from}"
     if campaign.created_at and campaign.created_at - requested_at < EARLIEST_COPY:
         yield "the campaign was created before the request"
+    if may_be_lost_copy(campaign, timedelta(0), requested_at, ledger.lost_times):
+        yield "the campaign may be the copy of a request whose record is lost"
     is_renamed = isinstance(account.connector, RenamesCopies)
     if intent.requested_name and not is_renamed and not has_name(campaign, intent.requested_name):
         yield "the campaign does not have the requested name"

@@ -24,6 +24,7 @@ from campaign_gateway.duplication.errors import (
     check_key,
 )
 from campaign_gateway.duplication.intents import CopyCall, fingerprint, new_call
+from campaign_gateway.duplication.lost_time import refuse_lost_key
 from campaign_gateway.duplication.quotas import Quotas
 from campaign_gateway.duplication.requests import (
     build_request,
@@ -151,6 +152,7 @@ class Duplicator:
         try:
             if is_late:
                 raise Refused(SHUTTING_DOWN)
+            refuse_lost_key(self._ledger, intent.key)
             result = await self._send(call, permit_by)
         except Refused:
             # Another gateway may have begun the same key since this one looked for it, and may

@@ -68,6 +68,10 @@ class Engine(Protocol):
         """Return the time of the one clock that all gateways of this ledger share."""
         ...
 
+    async def count_others(self) -> int:
+        """Return how many other gateways use the database, or did so in the last seconds."""
+        ...
+
     async def check(self) -> Sequence[str]:
         """Return warnings for the operator about settings that weaken the promise.
 

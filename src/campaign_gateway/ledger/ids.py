@@ -1,8 +1,14 @@
-"""Ids of duplications."""
+"""Ids of duplications, and the time that such an id shows."""
 
+import re
 import secrets
 import time
 import uuid
+from datetime import UTC, datetime, timedelta
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+VERSION_7 = r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 
 
 def new_id() -> str:
@@ -13,3 +19,9 @@ def new_id() -> str:
     milliseconds, rest = divmod(time.time_ns(), 1_000_000)
     value = (milliseconds << 80) | (0x7 << 76) | (rest * 4096 // 1_000_000 << 64)
     return str(uuid.UUID(int=value | (0b10 << 62) | secrets.randbits(62)))
+
+
+def time_of(key: str) -> datetime | None:
+    """Return when a key was made, if it is a UUID of version 7 in its usual spelling."""
+    match = re.fullmatch(VERSION_7, key.lower())
+    return EPOCH + timedelta(milliseconds=int(match[1] + match[2], 16)) if match else None

@@ -3,11 +3,12 @@
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from campaign_gateway.ledger import rows, sql
 from campaign_gateway.ledger.call_limits import CallLimits
 from campaign_gateway.ledger.engine import Cursor, Engine, KeyConflict, LedgerUnavailable
+from campaign_gateway.ledger.lost_time import accept_all_keys, warning
 from campaign_gateway.model import (
     Campaign,
     Change,
@@ -16,6 +17,7 @@ from campaign_gateway.model import (
     DuplicationStatus,
     Evidence,
     Intent,
+    LostTime,
     OperatorNote,
     Outcome,
     Selection,
@@ -79,15 +81,22 @@ class Ledger:
 
     The results of `get_all` and `list` are without the intent's input. A scope of None stands for
     all scopes, for the operator. `owner` is the id of this gateway, which is recorded with each of
-    its attempts. `call_limits` is None if the database serves one gateway only.
+    its attempts. `call_limits` is None if the database serves one gateway only. `lost_times` are
+    the times whose records the ledger does not have.
     """
 
     def __init__(
-        self, engine: Engine, owner: str, health: Health, call_limits: CallLimits | None = None
+        self,
+        engine: Engine,
+        owner: str,
+        health: Health,
+        call_limits: CallLimits | None = None,
+        lost_times: Sequence[LostTime] = (),
     ) -> None:
         self.engine = engine
         self.health = health
         self.call_limits = call_limits
+        self.lost_times = lost_times
         self._owner = owner
 
     async def find(self, scope: str, key: str) -> Duplication | None:
@@ -351,12 +360,18 @@ class Ledger:
         values = rows.postponement_params(duplication, next_check_at, candidates)
         await self.engine.write(sql.POSTPONE, values)
 
-    async def competing(self, duplication: Duplication) -> Sequence[Duplication]:
+    async def competing(
+        self, duplication: Duplication, within: timedelta | None = None
+    ) -> Sequence[Duplication]:
         """Return the duplications whose copy may be the same campaign, oldest first.
 
-        They have no known copy, the same `id_namespace`, and the same name or the same source. The
-        duplication itself is one of them.
+        They have no known copy, the same `id_namespace`, and the same name or the same source. With
+        `within`, they were requested so long before or after it instead. The duplication itself is
+        one of them.
         """
+        if within is not None:
+            values = rows.competing_of_a_time_params(duplication, within)
+            return await self._all(sql.COMPETING_OF_A_TIME, values)
         return await self._all(sql.COMPETING, rows.competing_params(duplication))
 
     async def owner_of(self, id_namespace: str, campaign_id: str) -> Duplication | None:
@@ -440,12 +455,21 @@ class Ledger:
         """Delete expired duplications, which frees their keys. Return how many."""
         return len(await self.engine.write(sql.FORGET, rows.age_params(requested_before, limit)))
 
+    async def accept_all_keys(self) -> bool:
+        """End the refusal of keys after a restore. Return whether there was one.
+
+        Gateways read it at their start.
+        """
+        return await accept_all_keys(self.engine)
+
     async def check(self) -> Sequence[str]:
-        """Return warnings for the operator about settings that weaken the promise.
+        """Return warnings for the operator: settings that weaken the promise, and refused keys.
 
         Raises `LedgerUnavailable` if the ledger could not record a new intent now.
         """
-        return await self.engine.check()
+        now = self.now()
+        lost = [warning(lost) for lost in self.lost_times if now < lost.refused_until]
+        return [*await self.engine.check(), *lost]
 
     async def close(self) -> None:
         await self.engine.close()

@@ -41,6 +41,7 @@ MAX_CANDIDATES = 20
 BEGIN_DELAY = timedelta(seconds=5)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 
 CAMPAIGN: TypeAdapter[Campaign] = TypeAdapter(Campaign)
 CAMPAIGNS: TypeAdapter[tuple[Campaign, ...]] = TypeAdapter(tuple[Campaign, ...])
@@ -100,6 +101,14 @@ def competing_params(duplication: Duplication) -> Values:
     }
 
 
+def competing_of_a_time_params(duplication: Duplication, within: timedelta) -> Values:
+    return {
+        "id_namespace": duplication.intent.id_namespace,
+        "since": to_micros(duplication.requested_at - within),
+        "until": to_micros(duplication.requested_at + within),
+    }
+
+
 def outcome_params(
     intent: Intent, outcome: Outcome, now: datetime, next_check_at: datetime | None
 ) -> Values:
@@ -139,8 +148,10 @@ def _campaign_json(campaign: Campaign) -> str:
 
 def _shortened(campaign: Campaign) -> Campaign:
     # A response may have a megabyte of text, for which the disk reserve has no space.
-    description = campaign.description and campaign.description[:MAX_DESCRIPTION_LENGTH]
-    return replace(campaign, description=description)
+    description = campaign.description
+    if description is None or len(description) <= MAX_DESCRIPTION_LENGTH:
+        return campaign
+    return replace(campaign, description=description[:MAX_DESCRIPTION_LENGTH])
 
 
 def _warnings_json(outcome: Outcome) -> str | None:
@@ -261,7 +272,7 @@ def name_key(name: str | None) -> str:
 
 def to_micros(time: datetime) -> int:
     """Return the microseconds since 1970 in UTC."""
-    return (time - EPOCH) // timedelta(microseconds=1)
+    return (time - EPOCH) // MICROSECOND
 
 
 def parse_cursor(row: Row) -> Cursor:
@@ -315,4 +326,4 @@ def parse_change(row: Row) -> Change:
 
 
 def from_micros(value: int) -> datetime:
-    return EPOCH + timedelta(microseconds=value)
+    return EPOCH + value * MICROSECOND

@@ -217,6 +217,16 @@ AND campaign_id IS NULL
 ORDER BY requested_at, id
 """
 
+# Where names do not distinguish copies, each one of that time competes.
+COMPETING_OF_A_TIME = """
+SELECT * FROM duplication
+WHERE id_namespace = :id_namespace
+AND requested_at BETWEEN :since AND :until
+AND status IN ('IN_PROGRESS', 'UNKNOWN', 'ACCEPTED')
+AND campaign_id IS NULL
+ORDER BY requested_at, id
+"""
+
 # Only the campaign that the record names already, because the provider may have named the copy
 # since the check began.
 SETTLE_FROM_EVIDENCE = f"""
@@ -528,6 +538,33 @@ AND NOT EXISTS (
     AND owner.campaign_id = duplication.campaign_id
 )
 """
+
+# --- The ledger is restored from a copy -----------------------------------------------------------
+
+# In a copy that is not declared yet, the end is missing.
+LOST_TIMES = "SELECT began_at, ended_at, refused_until FROM lost_time ORDER BY began_at"
+
+MARK_COPY = "INSERT INTO lost_time (began_at) VALUES (:now)"
+
+DECLARE_COPY = """
+UPDATE lost_time SET ended_at = :now, refused_until = :refused_until
+WHERE ended_at IS NULL RETURNING began_at
+"""
+
+# For a copy that other tools have made. Everything up to its last record is in it. UNKNOWN may have
+# been recorded just now, when the copy was opened.
+DECLARE_UNMARKED = """
+INSERT INTO lost_time (began_at, ended_at, refused_until)
+SELECT coalesce(max(at), 0), :now, :refused_until
+FROM (
+    SELECT max(requested_at) AS at FROM duplication
+    UNION ALL SELECT max(settled_at) FROM duplication
+    UNION ALL SELECT max(changed_at) FROM duplication WHERE status <> 'UNKNOWN'
+) AS recorded
+RETURNING began_at
+"""
+
+ACCEPT_KEYS = "UPDATE lost_time SET refused_until = :now WHERE refused_until > :now RETURNING 1"
 
 # --- A record gets old ----------------------------------------------------------------------------
 

@@ -65,7 +65,7 @@ class SqliteEngine:
                 connection = stack.enter_context(_connection(f"{location}?mode=rwc"))
                 connection.execute("PRAGMA synchronous = FULL")
                 if reserve is None:
-                    _require_version(connection, path)
+                    require_version(connection, path)
                 else:
                     with exclusive_lock(lock):
                         _prepare(connection, path, owner)
@@ -101,6 +101,10 @@ class SqliteEngine:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    async def count_others(self) -> int:
+        # The lock keeps them out.
+        return 0
 
     async def check(self) -> Sequence[str]:
         await self.writer.write([("SELECT 1", LARGE_INTENT)], is_intent=True)
@@ -146,7 +150,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, owner: str) -> None:
     version, scripts = _version(connection), migrations("sqlite")
     if version > len(scripts):
         raise LedgerUnavailable(
-            f"the ledger {path} was written by a newer version of the gateway; start that version"
+            f"the ledger {path} was written by a newer version of the gateway; start that version, "
+            "or restore the backup that was made before the update"
         )
     if version == 0:
         log.info("created the ledger %s; a gateway that has run before has another ledger", path)
@@ -163,7 +168,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, owner: str) -> None:
     taken_over(map(rows.parse_row, orphans), now)
 
 
-def _require_version(connection: sqlite3.Connection, path: Path) -> None:
+def require_version(connection: sqlite3.Connection, path: Path) -> None:
+    """Raises `LedgerUnavailable` if the tables are not those of this version."""
     if _version(connection) != len(migrations("sqlite")):
         raise LedgerUnavailable(
             f"the ledger {path} belongs to another version of the gateway; use that version's "

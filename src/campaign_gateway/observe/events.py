@@ -252,7 +252,8 @@ def provider_called(
         health.fails(UNREACHABLE, f"the provider cannot be reached or does not respond: {reason}")
     elif http_status is not None:
         health.works(UNREACHABLE)
-        if call is not ProviderCall.COPY:
+        # The connector parses the response to a copy, and a check reports what it has found.
+        if call not in {ProviderCall.COPY, ProviderCall.CHECK}:
             _judge_read(health, call, http_status)
 
 

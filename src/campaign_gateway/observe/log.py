@@ -9,20 +9,21 @@ from typing import Any
 
 from campaign_gateway.observe.correlation import correlation_id
 
-# What follows the name of a header or a field that has a secret, or the name of its scheme. Tokens
-# that a provider has issued are in no configuration.
+# What follows the name of a header or a field that has a secret, or the name of its scheme, and the
+# secret part of a caller's key. No configuration has that, nor tokens that a provider has issued.
 CREDENTIALS = re.compile(
     r"""(
       \b (?: bearer | basic ) [ ]+
       | \b (?: authorization | cookie | api[-_]?key | access[-_]token | client[-_]secret )
         \W{1,6} (?: b['"] )? (?: (?: bearer | basic ) [ ]+ )?
+      | \b cgw_ [0-9a-f]{12} _
     )
     [^\s'"&,;)}\]]+""",
     re.IGNORECASE | re.VERBOSE,
 )
 
 # Each match of CREDENTIALS has one of them. To look for them first takes a fifth of the time.
-CREDENTIAL_WORDS = ("bearer", "basic", "authorization", "cookie", "api", "token", "secret")
+CREDENTIAL_WORDS = ("bearer", "basic", "authorization", "cookie", "api", "token", "secret", "cgw_")
 
 # Characters of a field and of a traceback. Callers and providers choose some of the texts.
 FIELD_LENGTH = 1000

@@ -1,10 +1,13 @@
 """Runs the gateway with an emulator of each provider, to try everything without an account."""
 
 import asyncio
+import fcntl
 import importlib
 import json
 import logging
+import os
 import shlex
+import shutil
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -31,6 +34,9 @@ log = logging.getLogger(__name__)
 
 # Short, so that a frontend soon shows the error of a provider that hangs.
 TIMEOUT_SECONDS = 5
+
+# Of the folders for ledgers that nothing but a sandbox makes.
+FOLDER_PREFIX = "campaign-gateway-sandbox-"
 
 # From the requested one on, until one is free.
 PORTS_TRIED = 20
@@ -71,7 +77,8 @@ async def sandbox(host: str, port: int, ledger: Path | None) -> AsyncIterator[Sa
     """Run a sandbox, without a demonstration. Raises `CannotListen` and `LedgerUnavailable`."""
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listen_near(host, port))
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="campaign-gateway-"))
+        _delete_abandoned_folders()
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX))
         connectors, errors = installed()
         for error in errors:
             log.error("the sandbox has no %s", error)
@@ -98,6 +105,19 @@ async def sandbox(host: str, port: int, ledger: Path | None) -> AsyncIterator[Sa
         finally:
             server.should_exit = True
             await stopped
+
+
+def _delete_abandoned_folders() -> None:
+    """Delete the folders of sandboxes that were killed, which could not do it themselves."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+        with suppress(OSError):
+            # The user root must not follow what others have put there.
+            if folder.lstat().st_uid != os.getuid():
+                continue
+            with (folder / "ledger.db-lock").open("rb") as lock:
+                # A sandbox that runs holds this lock.
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
 
 
 def _listen_near(host: str, port: int) -> socket.socket:

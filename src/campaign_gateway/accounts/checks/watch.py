@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from campaign_gateway.accounts.account import Account
 from campaign_gateway.accounts.checks.account_check import AccountCheck, check_accounts
+from campaign_gateway.accounts.checks.problems import ProblemCode
 from campaign_gateway.accounts.checks.report import status_line
 from campaign_gateway.model import DEFAULT_TIMING, Timing
 
@@ -14,19 +15,30 @@ log = logging.getLogger(__name__)
 
 
 class AccountChecks:
-    """The last check of each account."""
+    """The last check of each account. `first` are those that were made before the start."""
 
-    def __init__(self, accounts: Mapping[str, Account], timing: Timing = DEFAULT_TIMING) -> None:
+    def __init__(
+        self,
+        accounts: Mapping[str, Account],
+        timing: Timing = DEFAULT_TIMING,
+        first: Iterable[AccountCheck] = (),
+    ) -> None:
         self._accounts = accounts
         self._timing = timing
         self._last: dict[str, AccountCheck] = {}
+        self._first = tuple(first)
 
     def lines(self, names: Iterable[str]) -> list[str]:
         """Return a line for each of the accounts."""
         return [status_line(name, self._last.get(name)) for name in names]
 
     async def check_for_ever(self) -> None:
-        await _sleep_about(self._timing.account_check_delay)
+        for check in self._first:
+            self._keep(check)
+        timing = self._timing
+        await _sleep_about(
+            timing.account_check_interval if self._first else timing.account_check_delay
+        )
         while True:
             try:
                 for check in await check_accounts(self._accounts.values()):
@@ -37,15 +49,12 @@ class AccountChecks:
             await _sleep_about(self._timing.account_check_interval)
 
     def _keep(self, check: AccountCheck) -> None:
-        """Keep the result. Log what is wrong when it begins, and that it has ended."""
-        before = self._last.get(check.account)
-        known = {problem.code for problem in before.problems} if before else set()
+        """Keep the result, and report what is wrong and what is not."""
         self._last[check.account] = check
+        health = self._accounts[check.account].health
         for problem in check.problems:
-            if problem.code not in known:
-                log.warning("account %s: %s", check.account, problem.text)
-        if known and check.is_ok:
-            log.warning("account %s: the check finds nothing wrong any more", check.account)
+            health.fails(problem.code, problem.text)
+        health.works(*set(ProblemCode) - {problem.code for problem in check.problems})
 
 
 async def _sleep_about(seconds: float) -> None:

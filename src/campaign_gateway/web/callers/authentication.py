@@ -7,6 +7,7 @@ from functools import partial
 from math import ceil
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,7 +21,6 @@ from campaign_gateway.web.callers.caller import (
     is_person,
     scope_of,
 )
-from campaign_gateway.web.callers.key_set import KeySet, load_file
 from campaign_gateway.web.callers.keys import PREFIX, Keys
 from campaign_gateway.web.callers.refusals import (
     FORBIDDEN,
@@ -32,7 +32,10 @@ from campaign_gateway.web.callers.refusals import (
 )
 from campaign_gateway.web.callers.request_rate import RequestRate
 from campaign_gateway.web.callers.settings import CallerSettings, JwtSettings
-from campaign_gateway.web.callers.tokens import Tokens
+
+if TYPE_CHECKING:
+    from campaign_gateway.web.callers.key_set import KeySet
+    from campaign_gateway.web.callers.tokens import Tokens
 
 # The header in which a caller with the right `name-person` names the person.
 PERSON_HEADER = "campaign-gateway-person"
@@ -67,9 +70,16 @@ class Callers:
         self._key_set: KeySet | None = None
         self._tokens: Tokens | None = None
         if jwt is not None:
-            load = partial(load_file, Path(jwt.jwks.file)) if jwt.jwks else partial(fetch, jwt.url)
-            self._key_set = KeySet(load)
-            self._tokens = Tokens(jwt, self._key_set, self._by_name, clock)
+            # Without tokens, the library for them would still take 10 MB and 30 ms.
+            from campaign_gateway.web.callers import key_set, tokens  # noqa: PLC0415
+
+            load = (
+                partial(key_set.load_file, Path(jwt.jwks.file))
+                if jwt.jwks
+                else partial(fetch, jwt.url)
+            )
+            self._key_set = key_set.KeySet(load)
+            self._tokens = tokens.Tokens(jwt, self._key_set, self._by_name, clock)
 
     def start(self) -> None:
         """Begin to load the keys of tokens, so that the first token does not wait for them."""

@@ -17,7 +17,6 @@ from pydantic import (
 from campaign_gateway.connectors.account_settings import resolve_secret
 from campaign_gateway.connectors.addresses import is_forbidden, is_loopback
 from campaign_gateway.web.callers.caller import Quota, Right
-from campaign_gateway.web.callers.key_set import KeySetUnavailable, parse_key_set
 from campaign_gateway.web.callers.keys import KeySource, parse_hash
 
 
@@ -80,11 +79,13 @@ def _jwks_url(value: str) -> str:
 
 
 def _jwks_file(value: str) -> str:
+    from campaign_gateway.web.callers import key_set  # noqa: PLC0415 - only tokens need joserfc
+
     try:
-        parse_key_set(Path(value).read_bytes())
+        key_set.parse_key_set(Path(value).read_bytes())
     except OSError as error:
         raise ValueError(f"file {value} cannot be read ({type(error).__name__})") from None
-    except KeySetUnavailable as error:
+    except key_set.KeySetUnavailable as error:
         raise ValueError(f"file {value} cannot be used: {error}") from None
     return value
 

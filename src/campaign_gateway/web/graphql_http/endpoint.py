@@ -24,6 +24,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from campaign_gateway.observe.correlation import response_members
+from campaign_gateway.observe.metrics import CALLER_REFUSALS
 from campaign_gateway.observe.traces import mark_failed, operation_span
 from campaign_gateway.web.graphql_http.answer_budget import BudgetedExecutor
 from campaign_gateway.web.graphql_http.documents import Documents, InvalidRequest
@@ -108,9 +109,11 @@ class GraphQLOverHTTP:
         except ClientDisconnect:
             raise
         except RequestError as failure:
+            CALLER_REFUSALS.labels(failure.code).inc()
             errors = [_shorten({"message": str(failure)}, failure.code)]
             return _response(media_type, failure.status, {"errors": errors}, failure.headers)
         except InvalidRequest as invalid:
+            CALLER_REFUSALS.labels(INVALID_REQUEST).inc()
             errors = [_shorten(error, INVALID_REQUEST) for error in invalid.errors]
             return _response(media_type, 400 if media_type != JSON else 200, {"errors": errors})
         except Exception:

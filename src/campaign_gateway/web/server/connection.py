@@ -17,8 +17,14 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
+from campaign_gateway.observe.metrics import CALLER_REFUSALS
 from campaign_gateway.web.server.connections import Connections
-from campaign_gateway.web.server.entrance import JSON, error_body, with_security_headers
+from campaign_gateway.web.server.entrance import (
+    INVALID_REQUEST,
+    JSON,
+    error_body,
+    with_security_headers,
+)
 
 # Bytes of a request line with all fields, and how many fields there may be.
 HEAD_LIMIT = 32 * 1024
@@ -268,6 +274,7 @@ class Connection(HttpToolsProtocol):
     def _send_refusal(self) -> None:
         assert self._refusal is not None
         status, message = self._refusal
+        CALLER_REFUSALS.labels(INVALID_REQUEST).inc()
         body = error_body(message)
         headers = [
             *self.server_state.default_headers,

@@ -9,6 +9,7 @@ from functools import lru_cache
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from campaign_gateway.observe.metrics import CALLER_REFUSALS
 from campaign_gateway.web.server.connections import Connections
 
 Header = tuple[bytes, bytes]
@@ -24,6 +25,9 @@ SECURITY_HEADERS: tuple[Header, ...] = (
 )
 
 JSON = "application/json; charset=utf-8"
+
+# The code of an error that the client has made.
+INVALID_REQUEST = "INVALID_REQUEST"
 
 # The name in the state of a request for why load balancers should choose another gateway, or None.
 UNREADY = "unready"
@@ -96,7 +100,7 @@ def parse_host(value: bytes) -> str | None:
 
 def error_body(message: str) -> bytes:
     """Return a message in the form that clients of GraphQL expect."""
-    error = {"message": message, "extensions": {"code": "INVALID_REQUEST"}}
+    error = {"message": message, "extensions": {"code": INVALID_REQUEST}}
     return json.dumps({"errors": [error]}).encode()
 
 
@@ -118,5 +122,6 @@ def _is_loopback(host: str) -> bool:
 
 
 def _error(status: int, message: str) -> Response:
+    CALLER_REFUSALS.labels(INVALID_REQUEST).inc()
     headers = {"content-type": JSON, "cache-control": "no-store"}
     return Response(error_body(message), status, headers)
