@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from xdist.scheduler import LoadScopeScheduling
 
 from campaign_gateway.accounts.account import Account, open_account
+from campaign_gateway.accounts.transport import kept_connections
 from campaign_gateway.connectors.contract import ProviderResponse
 from campaign_gateway.connectors.registry import CONNECTORS
 from campaign_gateway.duplication.completion import complete_copy, with_pending_warnings
@@ -227,6 +228,16 @@ def serve() -> Iterator[Callable[[ASGIApp], str]]:
     # In another thread, because a test's event loop ends with the test.
     with start_blocking_portal() as portal, ExitStack() as servers:
         yield lambda app: servers.enter_context(portal.wrap_async_context_manager(serving(app)))
+
+
+@pytest.fixture
+def only_new_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets each request have a connection of its own, so that a read that is cut off fails.
+
+    On a kept connection, it would be sent again.
+    """
+    for name in ("IDLE_SECONDS_OF_READS", "IDLE_SECONDS_OF_COPIES"):
+        monkeypatch.setattr(kept_connections, name, 0)
 
 
 @pytest.fixture

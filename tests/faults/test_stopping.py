@@ -48,7 +48,7 @@ async def test_sigterm_gives_notice_then_accepts_no_connections_and_finishes_run
     meanwhile, late = intents(["none"] * 10, ACCOUNTS), intents(["none"] * 5, ACCOUNTS)
     config = configuration(tmp_path, ledger_url, dict.fromkeys(ACCOUNTS, provider.url), timeout=20)
     # On a busy machine, clients may need more than the usual second to connect.
-    changes = {"constants": {"server.server.NOTICE_SECONDS": 3.0}}
+    changes = {"constants": {"web.server.server.NOTICE_SECONDS": 3.0}}
     async with serving(config, changes) as gateway:
         assert await status_of(gateway, "/readyz") == 200
         asking = [asyncio.create_task(ask(http, gateway.url, intent)) for intent in held]
