@@ -11,6 +11,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from campaign_gateway.accounts.account import Account, open_account
+from campaign_gateway.accounts.transport import kept_connections
 from campaign_gateway.connectors.contract import ProviderResponse
 from campaign_gateway.connectors.registry import CONNECTORS
 from campaign_gateway.model import Outcome
@@ -226,6 +227,16 @@ def serve() -> Iterator[calling.Serve]:
     """Serves an app until the end of the module, and returns its base URL."""
     with calling.serving_apps() as serve:
         yield serve
+
+
+@pytest.fixture
+def only_new_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets each request have a connection of its own, so that a read that is cut off fails.
+
+    On a kept connection, it would be sent again.
+    """
+    for name in ("IDLE_SECONDS_OF_READS", "IDLE_SECONDS_OF_COPIES"):
+        monkeypatch.setattr(kept_connections, name, 0)
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from campaign_gateway.observe.log import log_to_stderr
 from campaign_gateway.observe.traces import export_spans
 from campaign_gateway.settings import Settings, SettingsError, load_log_settings, load_settings
 from campaign_gateway.web.callers.keys import create_key
+from campaign_gateway.web.server.event_loop import new_event_loop
 from campaign_gateway.web.server.metrics_server import serving_metrics
 from campaign_gateway.web.server.server import CannotListen, create_server, listen
 
@@ -163,7 +164,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     checks = check_before_start(settings) if arguments.check else ()
     stop_traces = export_spans(_version())
     try:
-        asyncio.run(_serve_until_stopped(settings, checks))
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(_serve_until_stopped(settings, checks))
     finally:
         stop_traces()
 

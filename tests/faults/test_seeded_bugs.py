@@ -22,6 +22,7 @@ SQL = "ledger/sql.py"
 DUPLICATION = "spine/test_duplication.py"
 RECONCILIATION = "spine/test_reconciliation.py"
 LEDGER = "ledger/test_contract.py"
+KEPT = "transport/test_kept_connections.py"
 
 
 @dataclass(frozen=True)
@@ -140,17 +141,46 @@ BUGS = [
             Code(
                 "accounts/transport/client.py",
                 "Transport._send_once",
-                "(httpx.ConnectError, httpx.ConnectTimeout)",
-                "httpx.HTTPError",
+                "return await self._exchange(origin, connection, message, exchange,"
+                " COPY_RESPONSE_LIMIT)",
+                "try:\n"
+                "    return await self._exchange(origin, connection, message, exchange, 1000)\n"
+                "except ResponseLost:\n"
+                "    connection = await self._connect(origin)\n"
+                "    return await self._exchange(origin, connection, message, exchange, 1000)",
             ),
+        ],
+        f"{KEPT}::test_copy_is_not_sent_again_if_its_kept_connection_ends[asyncio]",
+    ),
+    Bug(
+        "a kept connection that has ended meanwhile",
+        [
             Code(
                 "accounts/transport/client.py",
                 "Transport._send_once",
-                "pause is None or exchange.may_have_sent or _tls_failure(error)",
-                "pause is None",
+                "not self._kept.may_carry_copy(origin, connection)",
+                "False",
             ),
         ],
-        "transport/test_client.py::test_request_is_not_retried_after_the_hook",
+        f"{KEPT}::test_connection_that_ends_while_the_record_is_written_is_replaced[asyncio]",
+    ),
+    Bug(
+        "a response without a request",
+        [
+            Code(
+                "accounts/transport/http1.py",
+                "Connection.is_quiet",
+                "not arrivals.poll(0)",
+                "True",
+            ),
+            Code(
+                "accounts/transport/http1.py",
+                "Connection.data_received",
+                "self.is_new and len(self._early) < HEAD_LIMIT",
+                "True",
+            ),
+        ],
+        f"{KEPT}::test_response_without_a_request_is_not_taken_for_the_next_one[asyncio]",
     ),
     Bug(
         "no second look before a refusal",
@@ -242,7 +272,7 @@ BUGS = [
                 "await permit.wait_for_turn()",
                 "",
             ),
-            Code("accounts/transport/client.py", "_Exchange.trace", "self.permit.mark_sent()", ""),
+            Code("accounts/transport/client.py", "_Exchange.send", "self.permit.mark_sent()", ""),
         ],
         "spine/test_call_limits.py::test_every_call_of_an_account_counts",
     ),

@@ -265,6 +265,7 @@ async def test_rename_rejected_without_a_lookup_is_retried_after_one(
         ("hang", None),
     ],
 )
+@pytest.mark.usefixtures("only_new_connections")
 async def test_rename_with_a_temporary_failure_is_retried(
     open_gateway: Open, fault: int | str, words: str | None
 ) -> None:
@@ -471,6 +472,7 @@ async def test_copy_with_only_an_id_is_looked_up(open_gateway: Open) -> None:
 
 
 @pytest.mark.parametrize("fault", [500, 404, 429, "proxy", "cut-before-copy", "unreadable", "hang"])
+@pytest.mark.usefixtures("only_new_connections")
 async def test_copy_whose_lookup_failed_is_looked_up_later(
     open_gateway: Open, fault: int | str
 ) -> None:

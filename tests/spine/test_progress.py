@@ -212,6 +212,7 @@ async def test_failed_copy_that_left_a_campaign_is_partial(open_gateway: Open) -
 
 
 @pytest.mark.parametrize("fault", [401, 429, 500, "cut-before-copy", "unreadable", "hang"])
+@pytest.mark.usefixtures("only_new_connections")
 async def test_failed_copy_is_settled_only_after_a_lookup(
     open_gateway: Open, fault: int | str
 ) -> None:
@@ -229,6 +230,7 @@ async def test_failed_copy_is_settled_only_after_a_lookup(
 @pytest.mark.parametrize(
     "fault", [401, 403, 429, 500, 503, "proxy", "cut-before-copy", "garbage", "unreadable", "hang"]
 )
+@pytest.mark.usefixtures("only_new_connections")
 async def test_unexpected_response_only_postpones_the_check(
     open_gateway: Open, caplog: pytest.LogCaptureFixture, fault: int | str
 ) -> None:

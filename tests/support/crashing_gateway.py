@@ -15,10 +15,12 @@ import importlib
 import itertools
 import json
 import os
+import re
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
@@ -26,7 +28,7 @@ from typing import Any, Self
 
 from campaign_gateway import cli
 from campaign_gateway.accounts.account import Account
-from campaign_gateway.accounts.transport import client
+from campaign_gateway.accounts.transport import client, http1
 from campaign_gateway.accounts.transport.errors import NoResponse
 from campaign_gateway.accounts.transport.rate_limit import Permit
 from campaign_gateway.app import create_app
@@ -47,7 +49,7 @@ from campaign_gateway.model import (
     status_of,
 )
 
-Hit = Callable[[], Awaitable[None]]
+Hit = Callable[[], Coroutine[Any, Any, None]]
 
 # The line in the log for each call that waits at a step.
 WAITS_AT_STEP = "waits at the step"
@@ -108,18 +110,33 @@ def _after(owner: type, name: str) -> Callable[[Hit], None]:
     return lambda hit: _around(owner, name, _pass, hit)
 
 
-def _on_event(event: str) -> Callable[[Hit], None]:
-    """Return a step at an event of the HTTP library, for a request that may make a copy."""
+# The first bytes of a request for a copy.
+COPY = re.compile(rb"POST \S+/duplicate ")
+
+
+def _while_sending(step: str) -> Callable[[Hit], None]:
+    """Return a step of a request for a copy: `head` or `body` is written, or `status` is read."""
 
     def install(hit: Hit) -> None:
-        original = client._Exchange.trace
+        original = http1.Connection.send
 
-        async def trace(self: client._Exchange, name: str, info: Mapping[str, Any]) -> None:
-            await original(self, name, info)
-            if name == event and self.before_first_byte is not None:
-                await hit()
+        def hit_now() -> None:
+            # None of these steps can wait.
+            with suppress(StopIteration):
+                hit().send(None)
 
-        _replace(client._Exchange, "trace", trace)
+        def send(self: http1.Connection, message: bytes, limit: int, *more: Any) -> http1.Response:
+            if not COPY.match(message):
+                return original(self, message, limit, *more)
+            if step == "status":
+                return original(self, message, limit, hit_now)
+            end = message.index(b"\r\n\r\n") + 4 if step == "head" else len(message)
+            response = original(self, message[:end], limit)
+            hit_now()
+            self.transport.write(message[end:])
+            return response
+
+        _replace(http1.Connection, "send", send)
 
     return install
 
@@ -127,9 +144,9 @@ def _on_event(event: str) -> Callable[[Hit], None]:
 STEPS: dict[str, Callable[[Hit], None]] = {
     "before-begin": _before(Ledger, "begin"),
     "after-begin": _after(Ledger, "begin"),
-    "after-headers": _on_event("http11.send_request_headers.complete"),
-    "after-request": _on_event("http11.send_request_body.complete"),
-    "after-status": _on_event("http11.receive_response_headers.complete"),
+    "after-headers": _while_sending("head"),
+    "after-request": _while_sending("body"),
+    "after-status": _while_sending("status"),
     "after-response": _after(client.Transport, "send_once"),
     "before-settle": _before(Ledger, "settle"),
     "after-settle": _after(Ledger, "settle"),

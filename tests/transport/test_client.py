@@ -6,13 +6,12 @@ import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
-import httpx
 import pytest
 
 from campaign_gateway.accounts.transport.client import COPY_RESPONSE_LIMIT, Transport
-from campaign_gateway.accounts.transport.errors import NoResponse, NotSent
+from campaign_gateway.accounts.transport.errors import ConnectFailed, NoResponse, NotSent
+from campaign_gateway.accounts.transport.http1 import Connection, Response
 from campaign_gateway.connectors.contract import ProviderRequest
 from campaign_gateway.observe.health import account_health
 from campaign_gateway.sandbox.contract_suite.calling import free_permit
@@ -143,19 +142,18 @@ async def test_refused_connection_is_retried_and_reported_as_not_sent() -> None:
 async def test_request_is_not_retried_after_the_hook(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Only the progress of the request counts, not the type of the library's exception."""
+    """Only the progress of the request counts, not the type of the exception."""
     calls = []
 
-    async def run_hook_and_fail(_self: Transport, _: object, exchange: Any, __: int) -> None:
-        await exchange.trace("http11.send_request_headers.started", {})
+    def fail(_self: Connection, *_: object) -> Response:
         calls.append(1)
-        raise httpx.ConnectError("connection lost")
+        raise ConnectFailed
 
-    monkeypatch.setattr(Transport, "_exchange", run_hook_and_fail)
-    async with transport() as opened:
+    monkeypatch.setattr(Connection, "send", fail)
+    async with provider(silent) as url, transport() as opened:
         with pytest.raises(NoResponse):
-            await opened.send_once(post("http://127.0.0.1:1"), free_permit(), Hook())
-    assert calls == [1]
+            await opened.send_once(post(url), free_permit(), hook := Hook())
+    assert (calls, hook.times) == ([1], 1)
 
 
 async def test_provider_that_starts_during_the_retries_is_reached() -> None:
@@ -203,9 +201,10 @@ async def test_malformed_header_is_reported_as_not_sent() -> None:
     async with provider(watch) as url, transport() as opened:
         request = ProviderRequest("POST", url, {"x-name": "a\r\nb: c"}, b"{}")
         with pytest.raises(NotSent):
-            await opened.send_once(request, free_permit(), Hook())
+            await opened.send_once(request, free_permit(), hook := Hook())
         await asyncio.sleep(0.1)
-    assert received == [b""]
+    assert not any(received)
+    assert hook.times == 0
 
 
 FAULTS: dict[str, Handle] = {}
@@ -328,21 +327,6 @@ async def test_redirects_and_proxies_are_ignored(
         response = await opened.send_once(post(url), free_permit(), Hook())
     assert response.status == 307
     assert len(requests) == 1
-
-
-async def test_connections_are_not_reused() -> None:
-    connections = []
-
-    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connections.append(1)
-        while True:
-            await read_request(reader)
-            writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
-
-    async with provider(respond) as url, transport() as opened:
-        for _ in range(3):
-            await opened.send_once(post(url), free_permit(), Hook())
-    assert len(connections) == 3
 
 
 async def test_idempotent_request_that_fails_raises_no_response() -> None:

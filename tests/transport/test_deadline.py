@@ -13,7 +13,8 @@ from time import monotonic
 import pytest
 import trustme
 
-from campaign_gateway.accounts.transport.client import LAST_SECONDS, Transport
+from campaign_gateway.accounts.transport.client import Transport
+from campaign_gateway.accounts.transport.deadline import LAST_SECONDS
 from campaign_gateway.accounts.transport.errors import NoResponse, NotSent
 from campaign_gateway.accounts.transport.token_auth import TokenTransport
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, Token

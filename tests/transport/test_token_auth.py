@@ -523,6 +523,7 @@ async def test_token_with_invalid_characters_is_refused(open_signed: Open, token
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, 401])
+@pytest.mark.usefixtures("only_new_connections")
 async def test_failed_renewal_returns_the_rejection(open_signed: Open, fault: int | str) -> None:
     tried = await open_signed(timeout=20, token_timeout=0.5)
     await tried.read()

@@ -2,10 +2,16 @@
 
 import asyncio
 
-import httpx
-
-from campaign_gateway.accounts.transport.client import check_address, tls_context
-from campaign_gateway.accounts.transport.errors import AddressRefused, NoResponse
+from campaign_gateway.accounts.transport.connecting import connect
+from campaign_gateway.accounts.transport.errors import (
+    AddressRefused,
+    ConnectFailed,
+    MalformedRequest,
+    NoResponse,
+)
+from campaign_gateway.accounts.transport.http1 import Response, serialize
+from campaign_gateway.accounts.transport.tls import tls_context
+from campaign_gateway.connectors.contract import ProviderRequest
 
 
 async def fetch_document(url: str, *, limit: int, seconds: float) -> bytes:
@@ -13,28 +19,33 @@ async def fetch_document(url: str, *, limit: int, seconds: float) -> bytes:
 
     It follows no redirect, and uses no proxy. `seconds` is the timeout of the whole request.
     """
-    headers = {"accept": "application/json", "accept-encoding": "identity"}
     try:
-        async with (
-            asyncio.timeout(seconds),
-            httpx.AsyncClient(verify=tls_context(None), trust_env=False, timeout=None) as client,  # noqa: S113 - the line above is the timeout
-            client.stream(
-                "GET", url, headers=headers, extensions={"trace": check_address}
-            ) as response,
-        ):
-            if response.status_code != 200:
-                raise NoResponse(f"status {response.status_code}")
-            if "content-encoding" in response.headers:
-                raise NoResponse("the response is compressed")
-            body = bytearray()
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > limit:
-                    raise NoResponse(f"the response is larger than {limit} bytes")
-            return bytes(body)
+        async with asyncio.timeout(seconds):
+            response = await _get(url, limit)
     except TimeoutError:
         raise NoResponse("timeout") from None
     except AddressRefused as refusal:
         raise NoResponse(f"the host has the forbidden address {refusal}") from refusal
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (MalformedRequest, ConnectFailed) as error:
         raise NoResponse(f"the connection failed ({type(error).__name__})") from error
+    if response.status is not None and response.status != 200:
+        raise NoResponse(f"status {response.status}")
+    if response.failure is not None:
+        raise NoResponse(f"the connection failed ({response.failure})")
+    if any(name == b"content-encoding" for name, _ in response.headers):
+        raise NoResponse("the response is compressed")
+    if not response.is_complete:
+        raise NoResponse(f"the response is larger than {limit} bytes")
+    return bytes(response.body)
+
+
+async def _get(url: str, limit: int) -> Response:
+    request = ProviderRequest("GET", url, {"accept": "application/json"})
+    origin, message = serialize(request)
+    connection = await connect(origin, tls_context(None))
+    try:
+        response = connection.send(message, limit)
+        await response.ended
+    finally:
+        connection.close()
+    return response

@@ -13,5 +13,21 @@ class AddressRefused(Exception):
     """The host has an address that no provider has, so nothing was sent to it."""
 
 
+class ConnectFailed(Exception):
+    """There is no connection, or no TLS on it, so nothing was sent. Its cause is the reason."""
+
+
+class ConnectTimedOut(ConnectFailed):
+    """The connection or its TLS took too long."""
+
+
+class MalformedRequest(Exception):
+    """The request cannot be written as HTTP, so nothing was sent."""
+
+
+class ResponseLost(Exception):
+    """The connection ended before the response, or what arrived is no HTTP."""
+
+
 class TurnLost(Exception):
     """The gateway may not make the call any more, so nothing was sent."""

@@ -1,11 +1,9 @@
 """What a check of an account wants to know about an exchange, besides the response."""
 
 import ssl
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Any
 
 
 @dataclass
@@ -17,18 +15,18 @@ class Observation:
     """
 
     certificate_ends_at: datetime | None = None
-    sent_at: float | None = None
     seconds: float | None = None
     received_at: datetime | None = None
+    _sent_at: float = field(default=0.0, repr=False)
 
-    def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        match event:
-            case "connection.start_tls.complete":
-                certificate = info["return_value"].get_extra_info("ssl_object").getpeercert()
-                ends_at = ssl.cert_time_to_seconds(certificate["notAfter"])
-                self.certificate_ends_at = datetime.fromtimestamp(ends_at, UTC)
-            case "http11.send_request_headers.started":
-                self.sent_at = monotonic()
-            case "http11.receive_response_headers.complete" if self.sent_at is not None:
-                self.seconds = monotonic() - self.sent_at
-                self.received_at = datetime.now(UTC)
+    def mark_sent(self, tls: ssl.SSLObject | None) -> None:
+        """Take note that a request is sent, on a connection with this TLS."""
+        if tls is not None and (certificate := tls.getpeercert()):
+            ends_at = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
+            self.certificate_ends_at = datetime.fromtimestamp(ends_at, UTC)
+        self._sent_at = monotonic()
+
+    def mark_received(self) -> None:
+        """Take note that the head of the response has arrived."""
+        self.seconds = monotonic() - self._sent_at
+        self.received_at = datetime.now(UTC)

@@ -5,7 +5,8 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
-from campaign_gateway.accounts.transport.client import Transport, deadline
+from campaign_gateway.accounts.transport.client import Transport
+from campaign_gateway.accounts.transport.deadline import deadline
 from campaign_gateway.accounts.transport.errors import NoResponse, NotSent
 from campaign_gateway.accounts.transport.observation import Observation
 from campaign_gateway.accounts.transport.rate_limit import Permit

@@ -1,0 +1,125 @@
+"""Opens connections: resolves the host, connects to an address, and checks which one it is."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Sequence
+
+from campaign_gateway.accounts.transport.errors import (
+    AddressRefused,
+    ConnectFailed,
+    ConnectTimedOut,
+)
+from campaign_gateway.accounts.transport.http1 import Connection, Origin
+from campaign_gateway.connectors.addresses import is_forbidden
+
+# For the connection, and again for TLS on it.
+CONNECT_SECONDS = 3.0
+
+# After this time without a connection, the next address is tried too, as in RFC 8305.
+NEXT_ADDRESS_SECONDS = 0.25
+
+# If this process dies, its kernel still delivers what was written. This limits for how long, in
+# milliseconds.
+USER_TIMEOUT = 20_000
+
+_Address = tuple[int, int, int, str, tuple[object, ...]]
+
+
+async def connect(origin: Origin, tls: ssl.SSLContext) -> Connection:
+    """Open a connection, with TLS if the scheme is `https`.
+
+    Raises `ConnectFailed`, and `AddressRefused` before anything is sent.
+    """
+    is_https = origin.scheme == "https"
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            connected = await _connect_to_any(await _resolve(origin))
+        _check_address(connected)
+        async with asyncio.timeout(CONNECT_SECONDS):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                Connection,
+                sock=connected,
+                ssl=tls if is_https else None,
+                server_hostname=origin.host if is_https else None,
+            )
+    except TimeoutError as error:
+        raise ConnectTimedOut from error
+    except OSError as error:
+        raise ConnectFailed from error
+    return connection
+
+
+async def _resolve(origin: Origin) -> Sequence[_Address]:
+    """Return the addresses of the host, the second one of another family if there is one."""
+    try:
+        # Of a name, it asks no server, and refuses it immediately.
+        return socket.getaddrinfo(
+            origin.host, origin.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+    except socket.gaierror:
+        loop = asyncio.get_running_loop()
+    first, *others = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    return [first, *sorted(others, key=lambda address: address[0] == first[0])]
+
+
+async def _connect_to_any(addresses: Sequence[_Address]) -> socket.socket:
+    """Return the first socket that connects. Raises the `OSError` of the last one that does not."""
+    waiting = list(addresses)
+    if len(waiting) == 1:
+        return await _connect_to(waiting[0])
+    tries: set[asyncio.Task[socket.socket]] = set()
+    failure: BaseException | None = None
+    try:
+        while waiting or tries:
+            if waiting:
+                tries.add(asyncio.create_task(_connect_to(waiting.pop(0))))
+            timeout = NEXT_ADDRESS_SECONDS if waiting else None
+            done, _ = await asyncio.wait(
+                tries, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                tries.remove(task)
+                failure = task.exception()
+                if failure is None:
+                    return task.result()
+    finally:
+        for task in tries:
+            task.cancel()
+            task.add_done_callback(_close_unused)
+    assert failure is not None
+    raise failure
+
+
+async def _connect_to(address: _Address) -> socket.socket:
+    family, kind, protocol, _, place = address
+    connecting = socket.socket(family, kind, protocol)
+    try:
+        connecting.settimeout(0)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
+        await asyncio.get_running_loop().sock_connect(connecting, place)
+    except BaseException:
+        connecting.close()
+        raise
+    return connecting
+
+
+def _close_unused(task: "asyncio.Task[socket.socket]") -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
+
+
+def _check_address(connected: socket.socket) -> None:
+    """Raises `AddressRefused`, and `OSError` if the other end has closed the connection already.
+
+    The open connection is checked, because a name may have another address each time it is
+    resolved.
+    """
+    try:
+        address, *_ = connected.getpeername()
+        if is_forbidden(address):
+            raise AddressRefused(address)
+    except BaseException:
+        connected.close()
+        raise
