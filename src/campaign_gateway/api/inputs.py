@@ -1,6 +1,6 @@
 """The mutation's input: the input of exactly one provider."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import strawberry
@@ -41,12 +41,8 @@ class DuplicateCampaignInput:
 
     def chosen(self) -> tuple[str, CopyInput]:
         """Return the provider's name and its input, with None for each omitted field."""
-        ((provider, copy_input),) = (
-            (field.name, value) for field in fields(self) if (value := getattr(self, field.name))
-        )
+        ((provider, copy_input),) = ((name, value) for name, value in vars(self).items() if value)
         omitted = {
-            field.name: None
-            for field in fields(copy_input)
-            if getattr(copy_input, field.name) is strawberry.UNSET
+            name: None for name, value in vars(copy_input).items() if value is strawberry.UNSET
         }
         return provider, replace(copy_input, **omitted)

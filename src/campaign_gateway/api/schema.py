@@ -11,6 +11,7 @@ from strawberry.federation.schema import FederationAny
 
 from campaign_gateway.api import entities, queries
 from campaign_gateway.api.context import Info
+from campaign_gateway.api.direct import call_directly
 from campaign_gateway.api.enums import Provider
 from campaign_gateway.api.inputs import DuplicateCampaignInput
 from campaign_gateway.api.rights import require_rights
@@ -256,9 +257,10 @@ def build_schema() -> graphql.GraphQLSchema:
     """Return the schema that the gateway executes."""
     built = _strawberry_schema()
     schema: graphql.GraphQLSchema = built._schema  # noqa: SLF001 - there is no public attribute
-    require_rights(schema)
     # The default resolver prints the schema again for each field, which takes 4 ms.
     sdl = built.as_str()
+    call_directly(schema)
+    require_rights(schema)
     cast("Any", schema.type_map["_Service"]).fields["sdl"].resolve = lambda *_: sdl
     # Strawberry enforces @oneOf itself and does not set the flag that graphql-core reads.
     cast("Any", schema.type_map["DuplicateCampaignInput"]).is_one_of = True
