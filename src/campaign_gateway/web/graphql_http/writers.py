@@ -49,7 +49,7 @@ class Size:
 
 
 # Returns a value as JSON has it, and adds it to the size. For a value of a wrong type it raises any
-# exception. None is one: whoever calls it looks first whether the value may be null.
+# exception. None is such a value: the writer around it checks first whether the value may be null.
 Write = Callable[[Any, Size], Any]
 
 
