@@ -1,7 +1,7 @@
 """The mutation's input: the input of exactly one provider."""
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import strawberry
@@ -14,14 +14,9 @@ class DuplicateCampaignInput:
 
     def chosen(self) -> tuple[str, CopyInput]:
         """Return the provider's name and its input, with None for each omitted field."""
-        members: Any = self
-        ((provider, copy_input),) = (
-            (field.name, value) for field in fields(members) if (value := getattr(self, field.name))
-        )
+        ((provider, copy_input),) = ((name, value) for name, value in vars(self).items() if value)
         omitted = {
-            field.name: None
-            for field in fields(copy_input)
-            if getattr(copy_input, field.name) is strawberry.UNSET
+            name: None for name, value in vars(copy_input).items() if value is strawberry.UNSET
         }
         return provider, replace(copy_input, **omitted)
 

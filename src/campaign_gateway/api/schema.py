@@ -15,6 +15,7 @@ from strawberry.types import get_object_definition
 
 from campaign_gateway.api import entities, queries
 from campaign_gateway.api.context import Info
+from campaign_gateway.api.direct import call_directly
 from campaign_gateway.api.enums import Provider
 from campaign_gateway.api.inputs import DuplicateCampaignInput, input_type
 from campaign_gateway.api.rights import require_rights
@@ -272,9 +273,10 @@ def build_schema(connectors: Connectors = CONNECTORS) -> graphql.GraphQLSchema:
     """Return the schema that the gateway executes."""
     built = _strawberry_schema(connectors)
     schema: graphql.GraphQLSchema = built._schema  # noqa: SLF001 - there is no public attribute
-    require_rights(schema)
     # The default resolver prints the schema again for each field, which takes 4 ms.
     sdl = built.as_str()
+    call_directly(schema)
+    require_rights(schema)
     cast("Any", schema.type_map["_Service"]).fields["sdl"].resolve = lambda *_: sdl
     # Strawberry enforces @oneOf itself and does not set the flag that graphql-core reads.
     cast("Any", schema.type_map["DuplicateCampaignInput"]).is_one_of = True

@@ -4,7 +4,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -89,17 +89,17 @@ def fingerprint(provider: str, account_name: str, copy_input: CopyInput) -> str:
     An omitted option and a null option are the same intent.
     """
     options = {k: v for k, v in _fields(account_name, copy_input).items() if v is not None}
-    canonical = json.dumps([provider, options], sort_keys=True)
+    canonical = json.dumps([provider, options], sort_keys=True, default=vars)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def dump_input(account_name: str, copy_input: CopyInput) -> str:
     """Return the input as JSON, with the name of the account that is used."""
-    return json.dumps(_fields(account_name, copy_input))
+    return json.dumps(_fields(account_name, copy_input), default=vars)
 
 
 def _fields(account_name: str, copy_input: CopyInput) -> dict[str, Any]:
-    return asdict(cast("Any", copy_input)) | {"account": account_name}
+    return vars(copy_input) | {"account": account_name}
 
 
 def load_input(input_type: type[Input], recorded: str) -> Input:

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from graphql import (
@@ -34,6 +34,7 @@ from campaign_gateway.web.graphql_http.one_of import (
     OneOfMemberVariables,
     shorten,
 )
+from campaign_gateway.web.graphql_http.plans import Plan, make_plan
 
 # How many characters the cached documents may have together, and each of them. Clients of one
 # gateway send the same few dozen documents again and again. In memory, a character of a document
@@ -72,6 +73,8 @@ class Document:
     operations: tuple[OperationDefinitionNode, ...]
     errors: tuple[GraphQLFormattedError, ...]
     cost: int
+    # By the name of the operation.
+    _plans: dict[str | None, Plan | None] = field(default_factory=dict)
 
     def operation(self, name: str | None) -> OperationDefinitionNode:
         """Return the operation to run. Raises `InvalidRequest` if it is ambiguous or missing."""
@@ -89,6 +92,13 @@ class Document:
         else:
             message = "Omit 'operationName': the document has no operation with a name."
         raise InvalidRequest([GraphQLError(message).formatted])
+
+    def plan(self, schema: GraphQLSchema, operation: OperationDefinitionNode) -> Plan | None:
+        """Return the plan of one of its operations, or None if there is none."""
+        name = operation.name.value if operation.name else None
+        if name not in self._plans:
+            self._plans[name] = make_plan(schema, self.ast, operation)
+        return self._plans[name]
 
 
 class Documents:

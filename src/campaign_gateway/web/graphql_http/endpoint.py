@@ -39,7 +39,7 @@ from campaign_gateway.web.graphql_http.request import (
     negotiate,
     read_parameters,
 )
-from campaign_gateway.web.graphql_http.variables import check_variables, without_value
+from campaign_gateway.web.graphql_http.variables import check_number, check_one_of, without_value
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,8 @@ INTERNAL_ERROR = "INTERNAL_ERROR"
 MASKED = "Internal error."
 MESSAGE_LENGTH = 500
 LOCATIONS_SHOWN = 10
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 class Outage(GraphQLError):
@@ -149,29 +151,42 @@ class GraphQLOverHTTP:
             )
         if document.errors:
             raise InvalidRequest(document.errors)
-        check_variables(
-            self._schema,
-            operation,
-            parameters.variables,
-            introspection_disabled=not client.may_introspect,
-        )
+        variables = parameters.variables
+        check_number(variables)
+        plan = document.plan(self._schema, operation)
+        arguments = plan.arguments(variables) if plan else None
+        if arguments is None:
+            check_one_of(
+                self._schema,
+                operation,
+                variables,
+                introspection_disabled=not client.may_introspect,
+            )
         cost = document.cost
         if cost > LARGE_COST:
             # The document alone does not say how long its lists are, if variables do.
-            cost = request_cost(document.ast, operation, self._list_lengths, parameters.variables)
+            cost = request_cost(document.ast, operation, self._list_lengths, variables)
         name = operation.name.value if operation.name else None
         with operation_span(operation.operation.value, name, request.scope["headers"]) as span:
             async with self._load.admit(cost):
+                context = self._context(request)
+                resolved = None
+                if plan is not None and arguments is not None:
+                    resolved = await plan.resolve(context, arguments)
+                    data = plan.data(resolved)
+                    if data is not None:
+                        return ExecutionResult(data)
                 with one_search_for_garbage() if cost > LARGE_COST else nullcontext():
                     result = execute(
                         self._schema,
                         document.ast,
-                        context_value=self._context(request),
-                        variable_values=dict(parameters.variables),
+                        context_value=context,
+                        variable_values=dict(variables),
                         operation_name=parameters.operation_name,
                         max_coercion_errors=ERROR_LIMIT,
                         executor_class=BudgetedExecutor,
                         hide_suggestions=not client.may_introspect,
+                        middleware=None if resolved is None else [resolved],
                     )
                 if isawaitable(result):
                     result = await result
@@ -190,10 +205,9 @@ def _response(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     content = {**content, **response_members()}
-    body = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
     return Response(
         # A caller can send the escape of a lone surrogate, which is a character in no encoding.
-        body.encode("utf-8", "replace"),
+        _encode(content).encode("utf-8", "replace"),
         status,
         {
             "content-type": f"{media_type}; charset=utf-8",

@@ -155,7 +155,7 @@ async def _read_body(request: Request) -> bytes:
 def _parse_json(encoded: str | bytes, what: str) -> object:
     try:
         text = encoded.decode("utf-8") if isinstance(encoded, bytes) else encoded
-        value: object = json.loads(text, parse_constant=_reject_constant)
+        value: object = _decode(text)
     except (ValueError, RecursionError):
         # The causes are syntax, encoding, numbers with too many digits, and too deep nesting.
         raise RequestError(400, f"{what} is not valid JSON.") from None
@@ -164,3 +164,6 @@ def _parse_json(encoded: str | bytes, what: str) -> object:
 
 def _reject_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+_decode = json.JSONDecoder(parse_constant=_reject_constant).decode

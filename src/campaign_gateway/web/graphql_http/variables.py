@@ -11,7 +11,14 @@ from campaign_gateway.web.graphql_http.one_of import one_of_errors
 VARIABLE_VALUE_LIMIT = 5000
 
 
-def check_variables(
+def check_number(variables: Mapping[str, object]) -> None:
+    """Raise `InvalidRequest` if the variables have too many values."""
+    if _has_too_many_values(variables):
+        message = f"The variables contain more than {VARIABLE_VALUE_LIMIT} values."
+        raise InvalidRequest([{"message": message}])
+
+
+def check_one_of(
     schema: GraphQLSchema,
     operation: OperationDefinitionNode,
     variables: Mapping[str, object],
@@ -19,9 +26,6 @@ def check_variables(
     introspection_disabled: bool,
 ) -> None:
     """Raise `InvalidRequest` for errors that graphql-core misses or reports less clearly."""
-    if _has_too_many_values(variables):
-        message = f"The variables contain more than {VARIABLE_VALUE_LIMIT} values."
-        raise InvalidRequest([{"message": message}])
     errors = one_of_errors(
         schema, operation, variables, introspection_disabled=introspection_disabled
     )

@@ -1,0 +1,241 @@
+"""Plans: how to execute an operation without a walk over its document in each request.
+
+A plan covers what succeeds. graphql-core executes everything else, and reports every error. So the
+texts of errors, null propagation and the limits of a response are in one place.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import isawaitable
+from operator import attrgetter
+from typing import Any
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    GraphQLField,
+    GraphQLList,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLOutputType,
+    GraphQLSchema,
+    GraphQLUnionType,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    SelectionNode,
+    SelectionSetNode,
+    VariableDefinitionNode,
+    get_argument_values,
+    get_variable_values,
+    is_leaf_type,
+    is_nullable_type,
+)
+
+from campaign_gateway.web.graphql_http.writers import (
+    Attribute,
+    NotPlanned,
+    Part,
+    Size,
+    Write,
+    leaf_writer,
+    list_writer,
+    object_writer,
+    owner_of,
+    typename_part,
+    union_writer,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What the resolver of a top-level field gets from a plan. graphql-core gives it more."""
+
+    context: object
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What the resolver of the top-level field returned or raised."""
+
+    value: Any = None
+    error: Exception | None = None
+    is_awaited: bool = False
+
+    def resolve(self, resolve: Callable[..., Any], source: Any, info: Any, **arguments: Any) -> Any:
+        """Stand in for that resolver, as a middleware of graphql-core."""
+        if info.path.prev is not None:
+            return resolve(source, info, **arguments)
+        return self._again() if self.is_awaited else self._result()
+
+    def _result(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+    async def _again(self) -> Any:
+        # The budget counts a field that is awaited before the fields within it.
+        return self._result()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The plan of an operation with one top-level field."""
+
+    schema: GraphQLSchema
+    variables: tuple[VariableDefinitionNode, ...]
+    field: GraphQLField
+    node: FieldNode
+    write: Write
+
+    def arguments(self, variables: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the arguments of the resolver, or None if graphql-core has to report an error."""
+        values = get_variable_values(self.schema, self.variables, dict(variables), max_errors=0)
+        if isinstance(values, list):
+            return None
+        try:
+            return get_argument_values(self.field, self.node, values)
+        except GraphQLError:
+            return None
+
+    async def resolve(self, context: object, arguments: Mapping[str, Any]) -> Resolved:
+        assert self.field.resolve is not None
+        is_awaited = False
+        try:
+            value = self.field.resolve(None, Info(context), **arguments)
+            is_awaited = isawaitable(value)
+            return Resolved(await value if is_awaited else value, is_awaited=is_awaited)
+        except Exception as error:  # noqa: BLE001 - graphql-core raises it again, and reports it.
+            return Resolved(error=error, is_awaited=is_awaited)
+
+    def data(self, resolved: Resolved) -> dict[str, Any] | None:
+        """Return the data of the response, or None if graphql-core has to make the response."""
+        if resolved.error is not None:
+            return None
+        size = Size()
+        try:
+            data: dict[str, Any] = self.write(resolved, size)
+            size.check()
+        except Exception:  # noqa: BLE001 - graphql-core meets it again, and reports it.
+            return None
+        return data
+
+
+def make_plan(
+    schema: GraphQLSchema, document: DocumentNode, operation: OperationDefinitionNode
+) -> Plan | None:
+    """Return the plan of a valid operation, or None if only graphql-core can execute it."""
+    root = schema.get_root_type(operation.operation)
+    assert root is not None
+    planner = _Planner(document)
+    try:
+        selected = planner.select([operation.selection_set], {root.name})
+        # Several fields would run together, and the error of one could end the others.
+        if len(selected) > 1 or operation.directives:
+            raise NotPlanned
+        ((name, nodes),) = selected.items()
+        # Introspection is no field of the type.
+        field = root.fields.get(nodes[0].name.value)
+        if field is None:
+            raise NotPlanned
+        write = object_writer(Resolved, [planner.part(name, attrgetter("value"), field, nodes)])
+    except NotPlanned:
+        return None
+    return Plan(schema, operation.variable_definitions or (), field, nodes[0], write)
+
+
+class _Planner:
+    """Plans the selections of one document. Its methods raise `NotPlanned`.
+
+    `nodes` are always the fields of the document that have one name in the response.
+    """
+
+    def __init__(self, document: DocumentNode) -> None:
+        self._fragments = {
+            node.name.value: node
+            for node in document.definitions
+            if isinstance(node, FragmentDefinitionNode)
+        }
+
+    def part(
+        self,
+        name: str,
+        read: Callable[[Any], Any],
+        field: GraphQLField,
+        nodes: Sequence[FieldNode],
+    ) -> Part:
+        return Part(name, read, is_nullable_type(field.type), self._writer(field.type, nodes))
+
+    def _writer(self, type_: GraphQLOutputType, nodes: Sequence[FieldNode]) -> Write:
+        if isinstance(type_, GraphQLNonNull):
+            return self._writer(type_.of_type, nodes)
+        if is_leaf_type(type_):
+            return leaf_writer(type_)
+        if isinstance(type_, GraphQLList):
+            write_item = self._writer(type_.of_type, nodes)
+            return list_writer(write_item, is_nullable=is_nullable_type(type_.of_type))
+        if isinstance(type_, GraphQLObjectType):
+            return self._object_writer(type_, {type_.name}, nodes)
+        if isinstance(type_, GraphQLUnionType):
+            return union_writer(
+                {
+                    owner_of(each): self._object_writer(each, {each.name, type_.name}, nodes)
+                    for each in type_.types
+                }
+            )
+        raise NotPlanned
+
+    def _object_writer(
+        self, type_: GraphQLObjectType, conditions: Collection[str], nodes: Sequence[FieldNode]
+    ) -> Write:
+        selection_sets = [node.selection_set for node in nodes if node.selection_set]
+        parts = []
+        for name, inner_nodes in self.select(selection_sets, conditions).items():
+            field_name = inner_nodes[0].name.value
+            if field_name == "__typename":
+                parts.append(typename_part(name, type_.name))
+                continue
+            field = type_.fields[field_name]
+            if not isinstance(field.resolve, Attribute):
+                raise NotPlanned
+            parts.append(self.part(name, field.resolve.read, field, inner_nodes))
+        return object_writer(owner_of(type_), parts)
+
+    def select(
+        self, selection_sets: Iterable[SelectionSetNode], conditions: Collection[str]
+    ) -> dict[str, list[FieldNode]]:
+        """Return the selected fields by their names in the response, in its order.
+
+        `conditions` are the types that a fragment for this object may name.
+        """
+        selected: dict[str, list[FieldNode]] = {}
+        spread: set[str] = set()
+        for selection_set in selection_sets:
+            for field in self._fields(selection_set, conditions, spread):
+                name = (field.alias or field.name).value
+                selected.setdefault(name, []).append(field)
+        return selected
+
+    def _fields(
+        self, selection_set: SelectionSetNode, conditions: Collection[str], spread: set[str]
+    ) -> Iterator[FieldNode]:
+        """Yield the fields, those of fragments too. `spread` are the fragments that were there."""
+        for selection in selection_set.selections:
+            if selection.directives:
+                raise NotPlanned
+            if isinstance(selection, FieldNode):
+                yield selection
+                continue
+            fragment: SelectionNode | FragmentDefinitionNode = selection
+            if isinstance(selection, FragmentSpreadNode):
+                name = selection.name.value
+                if name in spread:
+                    continue
+                spread.add(name)
+                fragment = self._fragments[name]
+            assert isinstance(fragment, InlineFragmentNode | FragmentDefinitionNode)
+            condition = fragment.type_condition
+            if condition is None or condition.name.value in conditions:
+                yield from self._fields(fragment.selection_set, conditions, spread)
