@@ -12,7 +12,7 @@ from campaign_gateway.accounts.transport.client import Transport
 from campaign_gateway.accounts.transport.errors import NoResponse
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse
 from campaign_gateway.observe.health import account_health
-from support.permits import free_permit
+from campaign_gateway.sandbox.contract_suite.calling import free_permit
 from support.waiting import until
 
 OK = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n"
