@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import monotonic, perf_counter
+from typing import Any
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
@@ -94,7 +95,7 @@ async def send_copies(provider: DistantProvider, calls: int) -> Result:
     follows: dict[int, tuple[int, float]] = {}
     lost: list[int] = []
 
-    def observed(self: http1.Connection, message: bytes, *more: int) -> http1.Response:
+    def observed(self: http1.Connection, message: bytes, *more: Any) -> http1.Response:
         number = json.loads(message.partition(b"\r\n\r\n")[2])["number"]
         if self in before:
             follows[number] = before[self], monotonic()

@@ -137,14 +137,15 @@ def h11_read(data: bytes) -> Read:
     connection.send(h11.EndOfMessage())
     connection.receive_data(data)
     connection.receive_data(b"")
-    status, body = None, b""
+    status: int | None = None
+    body = b""
     try:
         while True:
             match connection.next_event():
-                case h11.Response(status_code=status):
-                    pass
-                case h11.Data(data=part):
-                    body += part
+                case h11.Response() as response:
+                    status = response.status_code
+                case h11.Data() as data_event:
+                    body += data_event.data
                 case h11.EndOfMessage():
                     return Read(status, body)
                 case h11.InformationalResponse():
