@@ -35,8 +35,8 @@ from campaign_gateway.accounts.transport.kept_connections import (
 )
 from campaign_gateway.connectors.contract import ProviderRequest
 from campaign_gateway.observe.health import account_health
-from campaign_gateway.sandbox.contract_suite.calling import free_permit
 from support.distant_provider import ROUND_TRIP, DistantProvider, distant
+from support.permits import free_permit
 
 CALLS = 10_000
 
@@ -95,12 +95,12 @@ async def send_copies(provider: DistantProvider, calls: int) -> Result:
     follows: dict[int, tuple[int, float]] = {}
     lost: list[int] = []
 
-    def observed(self: http1.Connection, message: bytes, limit: int, *more: Any) -> http1.Response:
+    def observed(self: http1.Connection, message: bytes, *more: Any) -> http1.Response:
         number = json.loads(message.partition(b"\r\n\r\n")[2])["number"]
         if self in before:
             follows[number] = before[self], monotonic()
         before[self] = number
-        return send(self, message, limit, *more)
+        return send(self, message, *more)
 
     async def lane(first: int) -> None:
         transport = _transport(provider)

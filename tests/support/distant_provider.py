@@ -106,8 +106,8 @@ class _Delaying(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         if self._other is None:
-            loop = asyncio.get_running_loop()
-            other = self._other = _Delaying(self._port, self)
+            loop, other = asyncio.get_running_loop(), _Delaying(self._port, self)
+            self._other = other
             self._connecting = loop.create_task(
                 loop.create_connection(lambda: other, "127.0.0.1", self._port)
             )

@@ -144,8 +144,8 @@ def h11_read(data: bytes) -> Read:
             match connection.next_event():
                 case h11.Response() as response:
                     status = response.status_code
-                case h11.Data(data=part):
-                    body += part
+                case h11.Data() as data_event:
+                    body += data_event.data
                 case h11.EndOfMessage():
                     return Read(status, body)
                 case h11.InformationalResponse():
