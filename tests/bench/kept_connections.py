@@ -35,8 +35,8 @@ from campaign_gateway.accounts.transport.kept_connections import (
 )
 from campaign_gateway.connectors.contract import ProviderRequest
 from campaign_gateway.observe.health import account_health
+from campaign_gateway.sandbox.contract_suite.calling import free_permit
 from support.distant_provider import ROUND_TRIP, DistantProvider, distant
-from support.permits import free_permit
 
 CALLS = 10_000
 
