@@ -129,7 +129,7 @@ class Gateway:
         connector: Any = CONNECTORS["omnisend"](
             CONNECTORS["omnisend"].Account.model_validate(settings)
         )
-        named = replace(example_of("omnisend"), name=name)
+        named = replace(example_of(CONNECTORS["omnisend"]), name=name)
         response = await self.send(connector.build_rename(named, campaign_id, None))
         assert response.is_success
 

@@ -80,10 +80,8 @@ BUGS = [
             Code(
                 "ledger/writer.py",
                 "Writer._commit",
-                'self.connection.execute("COMMIT")',
-                "for write, result in zip(batch, results, strict=True):\n"
-                "    write.tell(result)\n"
-                'self.connection.execute("COMMIT")',
+                'execute("COMMIT")',
+                "_deliver(batch)\nexecute('COMMIT')",
             )
         ],
         "ledger/test_sqlite.py::test_write_is_confirmed_only_after_its_commit",

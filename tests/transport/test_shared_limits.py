@@ -195,10 +195,11 @@ async def test_rare_calls_need_no_exchange_and_many_calls_share_one() -> None:
 @pytest.mark.parametrize("per_minute", [1, 2])
 @in_virtual_time
 async def test_small_limit_starves_no_gateway(per_minute: int) -> None:
-    several = gateways(3, per_minute)
+    # Which gateway gets the next call is random, so the smallest limit needs the longest time.
+    several, minutes = gateways(3, per_minute), max(12, 48 // per_minute)
 
     async def repeat(gateway: Gateway) -> None:
-        while now() < 60 * 12:
+        while now() < 60 * minutes:
             with suppress(Refused):
                 await gateway.run(timeout=20)
             await asyncio.sleep(3)
@@ -206,7 +207,7 @@ async def test_small_limit_starves_no_gateway(per_minute: int) -> None:
     await asyncio.gather(*(repeat(gateway) for gateway in several for _ in range(3)))
     assert most_in_window(several[0].seen, WINDOWS["minute"]) <= per_minute
     for gateway in several:
-        assert len(gateway.sent) >= 0.6 * 12 * per_minute / 3
+        assert len(gateway.sent) >= 0.5 * minutes * per_minute / 3
 
 
 @pytest.mark.parametrize("per_minute", [6, 9])
