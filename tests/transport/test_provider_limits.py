@@ -196,3 +196,28 @@ async def test_calls_sent_after_the_one_with_the_response_are_not_among_the_rema
     await first
     await asyncio.gather(*(call_once(10) for _ in range(20)), *slow)
     assert len(sent) == 3 + 1 + 12
+
+
+@in_virtual_time
+async def test_calls_that_do_not_count_against_the_provider_s_limit_do_not_use_it_up() -> None:
+    """Some providers report the limit of one kind of call with the responses to all calls."""
+    limiter, sent = RateLimiter(8, None), list[float]()
+
+    async def call_once(remaining: str, whole: str = "50") -> None:
+        async with limiter.acquire(COPY, timeout=1) as permit:
+            permit.mark_sent()
+            sent.append(now())
+            await asyncio.sleep(0.1)
+            headers = {"x-ratelimit-remaining": remaining, "x-ratelimit-reset": "60"}
+            permit.learn(200, {**headers, "x-ratelimit-limit": whole})
+
+    for _ in range(10):
+        await asyncio.gather(*(call_once("40") for _ in range(8)))
+    assert len(sent) == 80
+    # Another limit of the provider says nothing about this one.
+    await call_once("2")
+    for _ in range(2):
+        await call_once("1000", whole="1000")
+    with pytest.raises(Refused):
+        await call_once("1000", whole="1000")
+    assert len(sent) == 83

@@ -13,6 +13,8 @@ from campaign_gateway.connectors.errors import parse_retry_after
 # calls are allowed until the limit is reset. One provider sends an interval in place of a time.
 REMAINING = "ratelimit-remaining"
 INTERVAL = "ratelimit-interval-milliseconds"
+# How many calls the limit allows altogether. It distinguishes several limits of one provider.
+WHOLE = ("ratelimit-limit", "ratelimit-max")
 
 # The longest pause, in seconds. After it, the next response says whether the limit still holds. A
 # wrong header then costs minutes, not hours.
@@ -27,12 +29,14 @@ LONGEST_GUESS = 60.0
 class ProviderLimit:
     """The provider takes no calls now, or `remaining` more ones, until `seconds` from now.
 
-    None: it does not say.
+    `whole` is how many calls the limit allows altogether, in the provider's words. None: it does
+    not say.
     """
 
     is_reached: bool
     remaining: int | None
     seconds: float | None
+    whole: str | None = None
 
 
 NO_LIMIT = ProviderLimit(is_reached=False, remaining=None, seconds=None)
@@ -49,13 +53,16 @@ def parse_limit(status: int, headers: Mapping[str, str]) -> ProviderLimit:
     interval = _number(headers, INTERVAL)
     if seconds is None and interval is not None:
         seconds = interval / 1000
-    return ProviderLimit(is_reached, remaining, seconds)
+    return ProviderLimit(is_reached, remaining, seconds, _find(headers, *WHOLE))
 
 
 def _number(headers: Mapping[str, str], ending: str) -> int | None:
-    values = (value for name, value in headers.items() if name.endswith(ending))
-    number = next(values, "")
-    return int(number) if re.fullmatch(r"[0-9]{1,9}", number) else None
+    number = _find(headers, ending)
+    return int(number) if number and re.fullmatch(r"[0-9]{1,9}", number) else None
+
+
+def _find(headers: Mapping[str, str], *endings: str) -> str | None:
+    return next((value for name, value in headers.items() if name.endswith(endings)), None)
 
 
 def _provider_time(headers: Mapping[str, str]) -> datetime:
@@ -76,6 +83,7 @@ class ProviderPause:
         self._paused_until = -math.inf
         self._remaining = 0
         self._resets_at = -math.inf
+        self._whole: str | None = None
         self._guess = FIRST_PAUSE
 
     def free(self, now: float) -> float:
@@ -96,10 +104,13 @@ class ProviderPause:
     def mark_sent(self) -> None:
         self._remaining -= 1
 
-    def learn(self, limit: ProviderLimit, now: float, sent_since: int) -> float | None:
+    def learn(
+        self, limit: ProviderLimit, now: float, sent_since: int, unanswered: int
+    ) -> float | None:
         """Take note of the response to a call, after which so many others were sent.
 
-        Return for how many seconds the other gateways have to pause too, or None.
+        `unanswered` are the other calls without a response. Return for how many seconds the other
+        gateways have to pause too, or None.
         """
         if limit.is_reached:
             return self.pause(limit.seconds, now)
@@ -110,10 +121,14 @@ class ProviderPause:
             return self.pause(limit.seconds, now)
         # The provider had not counted the later calls.
         remaining = limit.remaining - sent_since
-        # Providers count some kinds of calls separately. The smallest number holds for all.
-        if now >= self._resets_at or remaining <= self._remaining:
-            self._remaining = remaining
-            self._resets_at = now + min(LONGEST_PAUSE, limit.seconds)
+        if now < self._resets_at and remaining > self._remaining:
+            if limit.whole is None or limit.whole != self._whole:
+                # Providers count some kinds of calls separately. The smallest number holds for all.
+                return None
+            # Some of the calls did not count against this limit. Those without a response may.
+            remaining = max(self._remaining, remaining - unanswered)
+        self._remaining, self._whole = remaining, limit.whole
+        self._resets_at = now + min(LONGEST_PAUSE, limit.seconds)
         return None
 
     def pause(self, seconds: float | None, now: float) -> float | None:

@@ -46,6 +46,8 @@ class Turns:
         # The calls sent so far, and of each permit the number of its last one.
         self._sent = 0
         self._last_sent: dict[Permit, int] = {}
+        # The permits with a call that has no response yet.
+        self._unanswered: set[Permit] = set()
 
     def _window(self, key: str, name: str, limit: int, parts: int = 1) -> Window:
         """Return a window for one part of a limit, which may be less than one call per window."""
@@ -92,6 +94,7 @@ class Turns:
         self._given.discard(permit)
         self._sent += 1
         self._last_sent[permit] = self._sent
+        self._unanswered.add(permit)
 
     def end(self, permit: Permit) -> None:
         """Give back what the permit has not used."""
@@ -99,6 +102,7 @@ class Turns:
             window.reserve(-calls)
         self._given.discard(permit)
         self._last_sent.pop(permit, None)
+        self._unanswered.discard(permit)
 
     def learn(
         self, permit: Permit, status: int, headers: Mapping[str, str], now: float
@@ -107,8 +111,10 @@ class Turns:
 
         Return for how many seconds the other gateways have to pause too, or None.
         """
+        self._unanswered.discard(permit)
         sent_since = self._sent - self._last_sent[permit]
-        return self._provider.learn(parse_limit(status, headers), now, sent_since)
+        limit = parse_limit(status, headers)
+        return self._provider.learn(limit, now, sent_since, len(self._unanswered))
 
     def pause(self, seconds: float | None, now: float) -> float | None:
         """Give no turns for this long, or for a guess. Return the seconds if they are news."""
