@@ -20,6 +20,7 @@ from graphql import GraphQLObjectType, GraphQLUnionType, get_named_type, parse
 from campaign_gateway.api.schema import build_schema
 from campaign_gateway.duplication import quotas
 from campaign_gateway.ledger.ids import new_id
+from campaign_gateway.observe.correlation import correlation_id
 from campaign_gateway.web.graphql_http import documents
 from support.calling import CalledGateway, Client, sonarly_input
 from support.correlated import without_id
@@ -131,6 +132,9 @@ class Watched:
         def watching(execute: Callable[..., Any]) -> Callable[..., Any]:
             async def run(statement: str, values: Any, **more: Any) -> Any:
                 rows = await execute(statement, values, **more)
+                # Background tasks read the ledger too, at any time, and belong to no request.
+                if correlation_id() is None:
+                    return rows
                 self.statements.append(f"{' '.join(statement.split())} -> {len(rows)} rows")
                 return rows
 
