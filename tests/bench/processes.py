@@ -200,8 +200,9 @@ def peer(settings: Peer, provider_url: str, log: Path) -> Iterator[Server]:
         for name, text in settings.environment.items()
     }
     began_at = time.perf_counter()
-    options = {"folder": settings.folder, "environment": environment, "log": log}
-    with process(settings.command, SERVER_CORE, **options) as child:  # type: ignore[arg-type]
+    with process(
+        settings.command, SERVER_CORE, folder=settings.folder, environment=environment, log=log
+    ) as child:
         _connect(child, settings.port, began_at, log)
         yield Server(child.pid, settings.port, time.perf_counter() - began_at)
 

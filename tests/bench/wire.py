@@ -177,6 +177,7 @@ async def load(target: Target, in_flight: int, seconds: float) -> Load:
     clients = []
     for _ in range(in_flight):
         client = _Client(target, result, began_at + seconds)
+        # mypy does not infer a lambda with a default.
         await loop.create_connection(lambda client=client: client, "127.0.0.1", target.port)  # type: ignore[misc]
         clients.append(client.ended)
     await asyncio.gather(*clients)

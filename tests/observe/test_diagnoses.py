@@ -138,6 +138,7 @@ class Operated:
         assert spans(cells["The caller gets"]) == codes
         for span in spans(cells["Log"]):
             if '"' in span or " " in span:
+                # mypy does not infer a lambda with a default.
                 wait_until(lambda span=span: span in self.gateway.output())  # type: ignore[misc]
         for part in cells["Metrics"].split(", "):
             (span,) = spans(part)

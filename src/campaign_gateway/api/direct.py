@@ -28,6 +28,7 @@ def call_directly(schema: GraphQLSchema) -> None:
         if isinstance(type_, GraphQLInputObjectType):
             for field in type_.fields.values():
                 field.out_name = field.extensions[DEFINITION].python_name
+            # The constructor of graphql-core assigns it in the same way.
             type_.out_type = partial(_build, definition.origin)  # type: ignore[method-assign]
         elif isinstance(type_, GraphQLObjectType):
             for field in type_.fields.values():
