@@ -1,7 +1,4 @@
-"""Starts the commands, each in its own process.
-
-Only while coverage is measured, each has an interpreter of its own, as when a user starts it.
-"""
+"""Starts the commands, each in its own process."""
 
 import os
 import re
@@ -15,7 +12,7 @@ from tempfile import TemporaryFile
 from threading import Thread
 from types import MappingProxyType
 
-from support.forked_gateways import ForkedProcess, forks, is_coverage_measured
+from support.forked_gateways import ForkedProcess, forks
 
 AS_A_USER = ("-m", "campaign_gateway")
 
@@ -39,7 +36,7 @@ def _start(
     streams: tuple[int, int],
 ) -> subprocess.Popen[bytes] | ForkedProcess:
     environment = {**os.environ, **environment}
-    if launcher == AS_A_USER and not is_coverage_measured():
+    if launcher == AS_A_USER:
         return forks().start(["{}", *arguments], streams, environment)
     command = [sys.executable, *launcher, *arguments]
     return subprocess.Popen(command, stdout=streams[0], stderr=streams[1], env=environment)

@@ -38,11 +38,6 @@ from campaign_gateway.settings import parse_settings
 MESSAGE_LIMIT = 131_072
 
 
-def is_coverage_measured() -> bool:
-    """Whether coverage is measured. It starts with an interpreter, so it does not see forks."""
-    return any(name.startswith("COVERAGE_PROCESS") for name in os.environ)
-
-
 # --- in the tests ---------------------------------------------------------------------------------
 
 
