@@ -139,7 +139,7 @@ class Campaign:
     """A campaign; None for what the provider has not described.
 
     `copied_from` is the id of the campaign that it is a copy of. `copied_objects` are known only
-    from the response to the copying call.
+    from the response to the copying call. `url` is where people see it at the provider.
     """
 
     id: str
@@ -152,6 +152,7 @@ class Campaign:
     updated_at: datetime | None = None
     copied_from: str | None = None
     copied_objects: tuple[CopiedObject, ...] = ()
+    url: str | None = None
 
 
 def is_same_id(one: str, other: str) -> bool:

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 PREVIEW = """
   status replayed campaign { id } warnings { code } duplication { id }
   userErrors { code message field retry }
+  campaignUrl source { id name status } requestedBy { caller }
   preview { account provider name mayStartActive source { account id provider name status }
     request { method host path } }
 """
@@ -54,8 +55,12 @@ async def test_dry_run_shows_the_copy_and_makes_none(gateway: Edge, provider: st
     if issubclass(CONNECTORS[provider], ReadsCampaigns):
         assert preview["source"]["id"] in CONNECTORS[provider].example
         assert preview["source"]["account"] == preview["account"]
+        assert payload["source"] == {
+            name: preview["source"][name] for name in ("id", "name", "status")
+        }
     else:
-        assert preview["source"] is None
+        assert preview["source"] is payload["source"] is None
+    assert payload["campaignUrl"] is payload["requestedBy"] is None
     if not issubclass(CONNECTORS[provider], ActivatesCopies):
         assert preview["mayStartActive"] is False
     assert await gateway.copies_asked_for() == before

@@ -48,6 +48,7 @@ def test_caller_without_the_right_to_read_sees_its_own_copy(called: CalledGatewa
     assert made["status"] == "CREATED"
     assert made["campaign"]["name"] == "Written"
     assert made["duplication"]["requestedBy"] == {"caller": "writer", "person": None}
+    assert made["requestedBy"] == {"caller": "writer", "person": None}
 
 
 def test_caller_without_the_right_copies_nothing(called: CalledGateway) -> None:

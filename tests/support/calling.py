@@ -30,7 +30,7 @@ AUDIENCE = "507f1f77bcf86cd799439021"
 COPY = """
 mutation Copy($input: DuplicateCampaignInput!, $key: String!, $override: ID) {
   duplicateCampaign(input: $input, idempotencyKey: $key, overrideDuplicationId: $override) {
-    status replayed campaign { account id name }
+    status replayed campaign { account id name } requestedBy { caller person }
     duplication { id status requestedBy { caller person } }
     userErrors { code message field retry retryAfterSeconds }
   }

@@ -21,6 +21,7 @@ mutation CopyAt{title}($idempotencyKey: String!) {{
     status
     replayed
     campaign {{ id name status }}
+    campaignUrl
     copiedObjects {{ type sourceId copyId }}
     warnings {{ code message field providerMessage }}
     duplication {{ id status evidence }}

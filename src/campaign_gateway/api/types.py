@@ -78,6 +78,10 @@ class Campaign:
     updated_at: datetime | None = strawberry.field(
         description="When the campaign was last changed."
     )
+    url: str | None = strawberry.field(
+        description="The campaign's address in the provider's own interface. Null if the provider "
+        "documents none."
+    )
 
     @classmethod
     def from_model(cls, campaign: model.Campaign, account: str, provider: str) -> Self:
@@ -92,6 +96,7 @@ class Campaign:
             tags=None if campaign.tags is None else list(campaign.tags),
             created_at=campaign.created_at,
             updated_at=campaign.updated_at,
+            url=campaign.url,
         )
 
     @classmethod
@@ -371,6 +376,21 @@ class DuplicateCampaignPayload:
         description="The copy. Null until its id is known. If the status is ACCEPTED, the provider "
         "is still making this copy."
     )
+    campaign_url: str | None = strawberry.field(
+        default=None,
+        description="The address of the copy in the provider's own interface. Null if the provider "
+        "documents none.",
+    )
+    source: Campaign | None = strawberry.field(
+        default=None,
+        description="The campaign to copy, as the provider describes it now. Null unless `dryRun` "
+        "is true, because only a dry run reads it: `duplication { sourceCampaignId }` has its id.",
+    )
+    requested_by: Requester | None = strawberry.field(
+        default=None,
+        description="Who requested the copy. Null if the gateway had no configured callers then, "
+        "or if there is no record.",
+    )
     copied_objects: list[CopiedObject] = strawberry.field(
         description="What was copied together with the campaign, such as ad sets and ads."
     )
@@ -397,6 +417,7 @@ class DuplicateCampaignPayload:
     @classmethod
     def from_preview(cls, preview: Preview | Refused) -> Self:
         error = preview.error
+        shown = DuplicationPreview.from_model(preview) if isinstance(preview, Preview) else None
         return cls(
             status=DuplicateCampaignStatus.NOT_SENT,
             campaign=None,
@@ -407,9 +428,8 @@ class DuplicateCampaignPayload:
             user_errors=[DuplicateCampaignError.from_model(error, is_recorded=False)]
             if error
             else [],
-            preview=DuplicationPreview.from_model(preview)
-            if isinstance(preview, Preview)
-            else None,
+            source=shown.source if shown else None,
+            preview=shown,
         )
 
     @classmethod
@@ -432,6 +452,8 @@ class DuplicateCampaignPayload:
         return cls(
             status=DuplicateCampaignStatus(duplication.status),
             campaign=duplication.campaign,
+            campaign_url=duplication.campaign.url if duplication.campaign else None,
+            requested_by=duplication.requested_by,
             copied_objects=duplication.copied_objects,
             warnings=duplication.warnings,
             duplication=duplication,

@@ -73,6 +73,7 @@ def _fields(duplication: Duplication) -> Iterator[str]:
         "source campaign": intent.source_campaign_id,
         "requested name": one_line(intent.requested_name),
         "copy": copy and f"{copy.id}  {one_line(copy.name)}".rstrip(),
+        "copy's address": copy and copy.url,
         "error": error and f"{error.code}: {error.message}",
         "provider's message": error and one_line(error.provider_message),
         "provider's trace id": one_line(duplication.provider_trace_id),
@@ -205,6 +206,7 @@ def _campaign_json(campaign: Campaign) -> dict[str, object]:
         "status": campaign.status,
         "providerStatus": campaign.provider_status,
         "createdAt": _iso(campaign.created_at),
+        "url": campaign.url,
     }
 
 

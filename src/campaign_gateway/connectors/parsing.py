@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from campaign_gateway.connectors.contract import ProviderResponse, UnexpectedResponse
 from campaign_gateway.model import Campaign, CampaignStatus
@@ -19,6 +19,7 @@ from campaign_gateway.model import Campaign, CampaignStatus
 TEXT_LENGTH = 10_000
 TAG_LENGTH = 200
 TAG_LIMIT = 100
+URL_LENGTH = 2000
 
 
 def body_text(response: ProviderResponse) -> str | None:
@@ -133,6 +134,22 @@ def instant(value: object, path: str = "") -> datetime | None:
         return None
 
 
+def web_address(value: object, path: str) -> str | None:
+    """Return an address that a person can follow: `https` with a host, and no user in it.
+
+    Frontends show it as a link. Any other scheme, such as `javascript:`, could run code there.
+    """
+    address = text(value, path)
+    if address is None or not re.fullmatch(rf"[!-~]{{1,{URL_LENGTH}}}", address):
+        return None
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return None
+    is_link = parts.scheme == "https" and parts.hostname and "@" not in parts.netloc
+    return address if is_link else None
+
+
 def statuses(
     *,
     draft: Sequence[str] = (),
@@ -162,7 +179,8 @@ class CampaignFields:
     `statuses` maps the provider's statuses. One that is missing there becomes `UNKNOWN`. `flags`
     maps paths with a value, such as ("archived", True). The first that the campaign has decides,
     before its status.
-    `parse_id` returns the id in the field `id`.
+    `parse_id` returns the id in the field `id`. `url` is the path of the campaign's address in the
+    provider's own interface.
     """
 
     statuses: Mapping[str, CampaignStatus] = field(default_factory=dict)
@@ -175,6 +193,7 @@ class CampaignFields:
     created_at: str | None = None
     updated_at: str | None = None
     copied_from: str | None = None
+    url: str | None = None
 
     def parse(self, data: object) -> Campaign | None:
         """Return the campaign, or None if `data` has no safe `id`."""
@@ -198,6 +217,7 @@ class CampaignFields:
             created_at=instant(data, self.created_at) if self.created_at else None,
             updated_at=instant(data, self.updated_at) if self.updated_at else None,
             copied_from=safe_id(data, self.copied_from) if self.copied_from else None,
+            url=web_address(data, self.url) if self.url else None,
         )
 
 

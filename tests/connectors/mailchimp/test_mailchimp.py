@@ -43,7 +43,7 @@ CAMPAIGN = MailchimpCampaignInput(
     saved_segment_id=None,
 )
 # The fields that the connector parses.
-FIELDS = ["id", "status", "create_time", "settings.title"]
+FIELDS = ["id", "web_id", "status", "create_time", "settings.title"]
 COPY_ID = "b03bfc273e"
 COPY = {
     "id": COPY_ID,
@@ -84,6 +84,35 @@ def test_base_url_overrides_the_data_centre_of_the_key() -> None:
     assert settings.root == "https://proxy.example/mailchimp"
     settings = account(api_key="0123456789abcdef", base_url="https://proxy.example")
     assert settings.root == "https://proxy.example"
+
+
+@pytest.mark.parametrize(
+    ("settings", "root"),
+    [
+        ({"api_key": KEY}, "https://us21.admin.mailchimp.com"),
+        ({"api_key": KEY, "base_url": "https://proxy.example"}, "https://us21.admin.mailchimp.com"),
+        (
+            {"api_key": "an-oauth-token", "base_url": "https://us6.api.mailchimp.com"},
+            "https://us6.admin.mailchimp.com",
+        ),
+        ({"api_key": "an-oauth-token", "base_url": "https://proxy.example"}, None),
+        ({"api_key": "x", "base_url": "https://us6.api.mailchimp.com.proxy.example"}, None),
+    ],
+)
+def test_data_centre_and_web_id_are_the_address_of_a_copy(
+    settings: dict[str, str], root: str | None
+) -> None:
+    connector = MailchimpConnector(account(**settings))
+    outcome = connector.parse_response(CAMPAIGN, respond(200, {**COPY, "web_id": 3214929}))
+    assert isinstance(outcome, Created)
+    assert outcome.campaign.url == (root and f"{root}/campaigns/show/?id=3214929")
+
+
+@pytest.mark.parametrize("web_id", [None, "x", 0, -1, "1&x=2", [1]])
+def test_copy_without_a_web_id_has_no_address(web_id: object) -> None:
+    outcome = read(200, {**COPY, "web_id": web_id})
+    assert isinstance(outcome, Created)
+    assert outcome.campaign.url is None
 
 
 @pytest.mark.parametrize(
@@ -284,7 +313,7 @@ def test_lookup_requests_the_parsed_fields() -> None:
     request = CONNECTOR.build_lookup("b03bfc273e", None)
     assert request.url == (
         "https://us21.api.mailchimp.com/3.0/campaigns/b03bfc273e"
-        "?fields=id,status,create_time,settings.title,"
+        "?fields=id,web_id,status,create_time,settings.title,"
         "settings.subject_line,settings.from_name,settings.reply_to"
     )
 

@@ -84,6 +84,35 @@ def read(body: object, status: int = 200) -> Outcome:
     return connector().parse_response(WANTED, respond(status, body))
 
 
+@pytest.mark.parametrize(
+    ("field", "address"),
+    [("computedUrl", "https://app-sjqe.marketo.com/#SC1077A1"), ("url", f"{HOST}/#PG1077A1")],
+)
+def test_response_has_the_address_of_the_copy(field: str, address: str) -> None:
+    outcome = read(succeeded({**COPY, field: address}))
+    assert isinstance(outcome, Created)
+    assert outcome.campaign.url == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "javascript:alert(1)//https://app-sjqe.marketo.com",
+        "http://app-sjqe.marketo.com/#SC1077A1",
+        "https://app-sjqe.marketo.com@evil.example/#SC1077A1",
+        "https:///#SC1077A1",
+        "https://[app/#SC1077A1",
+        "https://app-sjqe.marketo.com/ #SC1077A1",
+        f"https://app-sjqe.marketo.com/#{'A' * 2000}",
+        1077,
+    ],
+)
+def test_address_that_no_person_should_follow_is_left_out(address: object) -> None:
+    outcome = read(succeeded({**COPY, "computedUrl": address}))
+    assert isinstance(outcome, Created)
+    assert outcome.campaign.url is None
+
+
 # Requests
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self, final
 
 import strawberry
@@ -48,7 +48,7 @@ class MailchimpCampaignInput:
 PAGE_SIZE = 100
 
 # What `FIELDS` parses. A whole campaign has segments, links and figures: some kilobytes.
-READ_FIELDS = ("id", "status", "create_time", "settings.title")
+READ_FIELDS = ("id", "web_id", "status", "create_time", "settings.title")
 
 # Mailchimp's description 3.0.55 requires these with every change. The newest does not.
 REQUIRED_SETTINGS = ("subject_line", "from_name", "reply_to")
@@ -99,6 +99,13 @@ class MailchimpAccount(AccountSettings):
         return self.base_url or f"https://{self._data_centre}.api.mailchimp.com"
 
     @property
+    def web_root(self) -> str | None:
+        """Where people see campaigns; None if the data centre is not known."""
+        in_root = re.fullmatch(r"https://([a-z0-9]+)\.api\.mailchimp\.com", self.root)
+        data_centre = in_root[1] if in_root else self._data_centre
+        return f"https://{data_centre}.admin.mailchimp.com" if data_centre else None
+
+    @property
     def _data_centre(self) -> str | None:
         data_centre = re.search(r"-([a-z]{1,8}[0-9]{1,4})\Z", self.api_key.get_secret_value())
         return data_centre[1] if data_centre else None
@@ -141,7 +148,7 @@ class MailchimpConnector(
     def parse_response(
         self, copy_input: MailchimpCampaignInput, response: ProviderResponse
     ) -> Outcome:
-        source, copy = copy_input.campaign_id, FIELDS.parse(parsing.json_object(response))
+        source, copy = copy_input.campaign_id, self._parse(parsing.json_object(response))
         trace_id = _trace_id(response)
         # Mailchimp documents 200, which proves nothing without a body.
         success = errors.success(response, copy, source, documented=None, trace_id=trace_id)
@@ -208,7 +215,7 @@ class MailchimpConnector(
 
     def parse_search(self, response: ProviderResponse, cursor: str | None) -> SearchPage:
         body = parsing.expect_object(response)
-        campaigns = parsing.campaigns(body, "campaigns", FIELDS.parse)
+        campaigns = parsing.campaigns(body, "campaigns", self._parse)
         offset, total = int(cursor or "0") + PAGE_SIZE, parsing.integer(body, "total_items") or 0
         return SearchPage(campaigns, str(offset) if offset < total else None)
 
@@ -219,7 +226,7 @@ class MailchimpConnector(
         return self._request("GET", building.with_query(path, query, safe=","))
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
-        return parsing.one(response, campaign_id, FIELDS.parse)
+        return parsing.one(response, campaign_id, self._parse)
 
     @property
     def api_version(self) -> str:
@@ -234,6 +241,14 @@ class MailchimpConnector(
 
     def parse_check(self, responses: Sequence[ProviderResponse]) -> contract.Access:
         return checking.access(checking.failures(responses, [_expect_health], self._failure))
+
+    def _parse(self, data: object) -> Campaign | None:
+        """Mailchimp's description says how `web_id` and the data centre make the address."""
+        campaign, web_id = FIELDS.parse(data), parsing.number_as_id(data, "web_id")
+        root = self.account.web_root
+        if campaign is None or web_id is None or root is None:
+            return campaign
+        return replace(campaign, url=f"{root}/campaigns/show/?id={web_id}")
 
     def _list(self, criteria: dict[str, str], cursor: str | None) -> ProviderRequest:
         query = {

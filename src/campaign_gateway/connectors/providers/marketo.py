@@ -104,6 +104,7 @@ FIELDS = parsing.CampaignFields(
     description="description",
     created_at="createdAt",
     updated_at="updatedAt",
+    url="url",
 )
 
 # The errors of calls that Marketo did not execute. "Error Codes" says that about every 6xx; every
@@ -434,4 +435,5 @@ def _parse_campaign(item: object) -> Campaign | None:
         name: (parsing.text(item, name) or "").replace("Z+0000", "Z")
         for name in ("createdAt", "updatedAt")
     }
-    return FIELDS.parse({**item, **times})
+    # A program has `url`, and a smart campaign `computedUrl`.
+    return FIELDS.parse({"url": item.get("computedUrl"), **item, **times})

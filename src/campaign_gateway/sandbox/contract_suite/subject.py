@@ -9,6 +9,7 @@ from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, get_args
+from urllib.parse import urlsplit
 
 import strawberry
 from graphql import ObjectValueNode, parse_value, print_ast
@@ -187,6 +188,9 @@ def assert_valid_campaign(campaign: Campaign) -> None:
         assert value is None or isinstance(value, str)
     for instant in (campaign.created_at, campaign.updated_at):
         assert instant is None or instant.utcoffset() == timedelta(0)
+    if campaign.url is not None:
+        assert re.fullmatch(r"https://[!-~]{1,2000}", campaign.url)
+        assert "@" not in urlsplit(campaign.url).netloc
     for text in texts_in(campaign):
         text.encode("utf-8")
 
