@@ -139,7 +139,9 @@ async def create_app(
     """
     # First, because the ledger reports the attempts that it takes over.
     show_accounts({name: account.provider for name, account in settings.accounts.items()})
-    ledger = await open_ledger(settings.ledger.url.get_secret_value(), timing=timing)
+    packages = packages_of({account.provider for account in settings.accounts.values()})
+    url = settings.ledger.url.get_secret_value()
+    ledger = await open_ledger(url, timing=timing, packages=packages.values())
     try:
         for warning in await ledger.check():
             log.warning("%s", warning)
@@ -203,7 +205,7 @@ async def create_app(
     public_paths = {"/healthz", *(page_paths() if settings.server.has_graphiql else ())}
     authentication = Middleware(Authentication, callers=callers, public_paths=public_paths)
     app = Starlette(
-        routes=_routes(gateway, settings, sandbox),
+        routes=_routes(gateway, settings, packages, sandbox),
         middleware=[Middleware(Correlation), *([cors] if has_cors else []), authentication],
         lifespan=lifespan,
     )
@@ -224,9 +226,13 @@ def metrics_app() -> Starlette:
     return Starlette(routes=[Route("/metrics", metrics)])
 
 
-def _routes(gateway: Gateway, settings: Settings, sandbox: SandboxPages | None) -> list[BaseRoute]:
+def _routes(
+    gateway: Gateway,
+    settings: Settings,
+    packages: Mapping[str, str],
+    sandbox: SandboxPages | None,
+) -> list[BaseRoute]:
     providers = {account.provider for account in settings.accounts.values()}
-    packages = packages_of(providers)
 
     async def root(_request: Request) -> Response:
         if sandbox is not None:

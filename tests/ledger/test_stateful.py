@@ -39,7 +39,7 @@ from campaign_gateway.ledger.ledger import (
     KeyHeld,
     NothingToOverride,
 )
-from campaign_gateway.ledger.postgres import DELETE_REPLICA, HEARTBEAT, PostgresEngine
+from campaign_gateway.ledger.postgres import DELETE_REPLICA, PostgresEngine
 from campaign_gateway.model import (
     Accepted,
     Campaign,
@@ -705,24 +705,21 @@ async def at_postgres(url: str) -> AsyncIterator[OpenGateways]:
 
     engines = [of_postgres(ledger) for ledger in ledgers]
 
-    async def beat(engine: PostgresEngine) -> None:
-        await engine._run(HEARTBEAT, {"owner": engine._owner})
-
     async def take_for_dead(number: int) -> None:
         one, other = engines[number], engines[1 - number]
         await one._run(DELETE_REPLICA, {"owner": one._owner})
         await other._take_over_abandoned()
-        await beat(one)
+        await one._beat()
 
     async def crash(number: int) -> None:
         await take_for_dead(number)
         ledgers[number]._owner = engines[number]._owner = new_id()
-        await beat(engines[number])
+        await engines[number]._beat()
 
     @asynccontextmanager
     async def open_gateways() -> AsyncIterator[Gateways]:
         for engine in engines:
-            await beat(engine)
+            await engine._beat()
         await engines[0]._run("TRUNCATE duplication, history", {})
         yield Gateways(ledgers, crash, take_for_dead)
 

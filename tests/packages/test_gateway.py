@@ -97,7 +97,7 @@ def test_graphiql_has_the_example_of_the_package(url: str) -> None:
     assert "Acme Mail" in httpx.get(url).text
 
 
-def test_readyz_tells_gateways_with_other_packages_apart(url: str) -> None:
+def test_readyz_names_the_package(url: str) -> None:
     assert httpx.get(f"{url}/readyz").text.splitlines() == [
         "ready",
         "connector: acme of acme-gateway 1.0.0",

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -32,10 +33,15 @@ SKIP_LOCKED = "FOR UPDATE OF duplication SKIP LOCKED"
 # The advisory lock of a database, so that its gateways migrate the tables one after the other.
 MIGRATION_LOCK = 7210448236
 
+# It returns the packages of the other gateways that have different ones.
 HEARTBEAT = """
-INSERT INTO replica (id, last_seen) VALUES (:owner, clock_timestamp())
-ON CONFLICT (id) DO UPDATE SET last_seen = excluded.last_seen
-RETURNING id
+INSERT INTO replica (id, last_seen, packages) VALUES (:owner, clock_timestamp(), :packages)
+ON CONFLICT (id) DO UPDATE SET last_seen = excluded.last_seen, packages = excluded.packages
+RETURNING (
+    SELECT array_agg(other.packages ORDER BY other.packages) FROM replica AS other
+    WHERE other.id <> :owner AND other.packages <> :packages
+    AND other.last_seen > clock_timestamp() - make_interval(secs => :dead_after)
+) AS different
 """
 CLOCK = "SELECT clock_timestamp() AS now"
 # A day keeps the table small, and is far longer than any call.
@@ -64,6 +70,8 @@ CLOCK_TOLERANCE = timedelta(seconds=2)
 # How long the gateway waits for the database when it stops, in seconds.
 CLOSE_SECONDS = 2.0
 
+SAME_PACKAGES = "the gateways at this database have the same connector packages again"
+
 UNREADABLE = "cannot be read; percent-encode special characters of its password, such as @ as %40"
 
 SETTINGS = """
@@ -83,21 +91,30 @@ class PostgresEngine:
 
     kind: ClassVar = "postgresql"
 
-    def __init__(self, pool: Connections, owner: str, timing: Timing) -> None:
+    def __init__(self, pool: Connections, owner: str, timing: Timing, packages: str) -> None:
         self._pool = pool
         self._owner = owner
         self._timing = timing
+        self._packages = packages
+        self._different_packages: Sequence[str] = ()
         self._supervision: asyncio.Task[None] | None = None
         # The time of the database's clock, and the seconds since this machine's boot at that time.
         self._clock = (datetime.now(UTC), _since_boot())
 
     @classmethod
     async def open(
-        cls, url: str, owner: str, timing: Timing, *, as_operator: bool = False
+        cls,
+        url: str,
+        owner: str,
+        timing: Timing,
+        packages: str = "",
+        *,
+        as_operator: bool = False,
     ) -> "PostgresEngine":
         """Open the database. Raises `LedgerUnavailable`.
 
-        With `as_operator`, there is no heartbeat, because an operator sends no attempts.
+        `packages` are what this gateway must have in common with the others. With `as_operator`,
+        there is no heartbeat, because an operator sends no attempts.
         """
         if not is_readable(url):
             raise LedgerUnavailable(f"PostgreSQL cannot be used: its URL {UNREADABLE}")
@@ -105,11 +122,11 @@ class PostgresEngine:
             await (require_version(url) if as_operator else _migrate(url))
         except psycopg.Error as error:
             raise LedgerUnavailable(f"PostgreSQL cannot be used: {first_line(error)}") from None
-        engine = cls(Connections(url), owner, timing)
+        engine = cls(Connections(url), owner, timing, packages)
         try:
             await engine._read_clock(is_first=True)
             if not as_operator:
-                await engine._run(HEARTBEAT, {"owner": owner})
+                await engine._beat()
                 engine._supervision = asyncio.create_task(engine._supervise())
         except LedgerUnavailable:
             await engine._pool.close()
@@ -135,11 +152,12 @@ class PostgresEngine:
         loop = asyncio.get_running_loop()
         watching_since = last_beat_at = loop.time()
         previous_warning = self._clock_warning()
+        had_different_packages = bool(self._different_packages)
         is_failing = False
         while True:
             await asyncio.sleep(self._timing.heartbeat_interval)
             try:
-                await self._run(HEARTBEAT, {"owner": self._owner})
+                await self._beat()
                 await self._read_clock()
                 clock_warning = self._clock_warning()
                 if clock_warning and not previous_warning:
@@ -147,6 +165,9 @@ class PostgresEngine:
                 elif previous_warning and not clock_warning:
                     log.info("this gateway's clock agrees with the database's again")
                 previous_warning = clock_warning
+                if bool(self._different_packages) is not had_different_packages:
+                    had_different_packages = not had_different_packages
+                    log.warning("%s", self._packages_warning() or SAME_PACKAGES)
                 is_failing = False
                 # Right after an outage of the database, the heartbeats of all gateways are old.
                 if loop.time() - last_beat_at > self._timing.dead_after / 2:
@@ -161,6 +182,27 @@ class PostgresEngine:
             except Exception:
                 # If this task ended, other gateways would take over the attempts of this gateway.
                 log.exception("a bug in the gateway")
+
+    async def _beat(self) -> None:
+        values = {
+            "owner": self._owner,
+            "packages": self._packages,
+            "dead_after": self._timing.dead_after,
+        }
+        (row,) = await self._run(HEARTBEAT, values)
+        self._different_packages = row["different"] or ()
+
+    def _packages_warning(self) -> str | None:
+        if not self._different_packages:
+            return None
+        others = ", ".join(
+            f"{number} with {packages or 'none'}"
+            for packages, number in Counter(self._different_packages).items()
+        )
+        return (
+            f"other gateways at this database have different connector packages: {others}; this "
+            f"one has {self._packages or 'none'}. Install the same for all of them"
+        )
 
     def now(self) -> datetime:
         """Return the last time of the database's clock plus the time that has passed since.
@@ -218,17 +260,17 @@ class PostgresEngine:
         return int(row["number"])
 
     async def check(self) -> Sequence[str]:
-        await self._run(HEARTBEAT, {"owner": self._owner})
+        await self._beat()
         await self._read_clock()
         (settings,) = await self._run(SETTINGS, {})
-        clock = self._clock_warning()
-        warnings = [
+        warnings = [self._packages_warning(), self._clock_warning()]
+        weak = [
             f"PostgreSQL runs with {name} = off: if its machine fails, records can be lost, and "
             "then a retry can make a second copy"
             for name, value in settings.items()
             if value == "off"
         ]
-        return [*warnings, clock] if clock else warnings
+        return [*weak, *filter(None, warnings)]
 
     async def write_all(self, steps: Sequence[tuple[str, Mapping[str, object]]]) -> Sequence[Rows]:
         began_at = time.perf_counter()
