@@ -1,36 +1,30 @@
 """Uses the GraphiQL page in a real Chromium, as a person who tries the gateway does."""
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
-from urllib.parse import urlsplit
 
-import httpx
 import pytest
-from playwright.sync_api import (
-    Browser,
-    ConsoleMessage,
-    Page,
-    Request,
-    Response,
-    expect,
-    sync_playwright,
-)
+from playwright.sync_api import Browser, Page, expect
 
 from support.calling import CalledGateway, called_gateway
-
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from support.graphiql import (
+    chromium_browser,
+    execute,
+    give_up,
+    marked_errors,
+    new_page,
+    open_page,
+    payload_of,
+    sent_variables,
+    show_tab,
+    wait_for_editor,
+    wait_for_marked_error,
+    write_operation,
+    write_variables,
+    written_operation,
+)
 
 DARK = re.compile(r"\bgraphiql-dark\b")
 ONE_MEMBER = 'braze: {campaignId: "a", name: "b"}'
@@ -42,139 +36,16 @@ def document(members: str, selection: str = "status") -> str:
     return f"mutation {{ duplicateCampaign({arguments}) {{ {selection} }} }}"
 
 
-def give_up(reason: str) -> NoReturn:
-    if os.environ.get("CAMPAIGN_GATEWAY_REQUIRE_BROWSER"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-# The scope is the module, because pytest-asyncio cannot start a loop while Playwright's loop runs.
 @pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+    with chromium_browser(chromium) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def page(browser: Browser, sandbox_url: str) -> Iterator[Page]:
-    """A new page. No request may go to another host or fail, and the console must stay empty."""
-    if httpx.get(f"{sandbox_url}/graphiql").status_code == 503:
-        give_up("the GraphiQL bundle is not built; reinstall with Node or npm's registry at hand")
-    page = browser.new_page(viewport={"width": 1400, "height": 900})
-    page.set_default_timeout(20_000)
-    complaints: list[str] = []
-
-    def on_request(request: Request) -> None:
-        address = urlsplit(request.url)
-        if address.scheme in {"http", "https", "ws", "wss"} and address.netloc != host:
-            complaints.append(f"request to another host: {request.url}")
-
-    def on_response(response: Response) -> None:
-        if response.status >= 400:
-            complaints.append(f"{response.status} for {response.url}")
-
-    def on_console(message: ConsoleMessage) -> None:
-        if message.type in {"error", "warning"}:
-            complaints.append(f"console {message.type}: {message.text}")
-
-    def on_failure(request: Request) -> None:
-        # The browser cancels what is still loading when a test leaves the page.
-        if request.failure != "net::ERR_ABORTED":
-            complaints.append(f"failed: {request.url} {request.failure}")
-
-    host = urlsplit(sandbox_url).netloc
-    page.on("request", on_request)
-    page.on("response", on_response)
-    page.on("requestfailed", on_failure)
-    page.on("console", on_console)
-    page.on("pageerror", lambda error: complaints.append(f"uncaught: {error}"))
-    yield page
-    page.close()
-    assert complaints == []
-
-
-def open_page(page: Page, sandbox_url: str) -> list[dict[str, Any]]:
-    """Open the page, and return the examples that it received."""
-    with (
-        page.expect_response("**/graphiql/examples.json") as examples,
-        page.expect_response("**/graphql") as introspection,
-    ):
-        page.goto(f"{sandbox_url}/graphiql")
-    introspection.value.finished()
-    wait_for_editor(page)
-    tabs: list[dict[str, Any]] = examples.value.json()["tabs"]
-    return tabs
-
-
-def wait_for_editor(page: Page) -> None:
-    """Wait until the editor has an operation, because the button does nothing before."""
-    expect(page.locator(".graphiql-query-editor .view-line").first).to_be_visible()
-
-
-def show_tab(page: Page, index: int) -> None:
-    tab = page.get_by_role("tab").nth(index)
-    tab.get_by_role("button").first.click()
-    expect(tab).to_have_attribute("aria-selected", "true")
-    # GraphiQL reads a tab's operation name a tenth of a second after it has shown the tab.
-    page.wait_for_timeout(500)
-
-
-def execute(page: Page) -> Response:
-    with page.expect_response("**/graphql") as response:
-        page.locator(".graphiql-execute-button").click()
-    response.value.finished()
-    return response.value
-
-
-def sent_variables(response: Response) -> dict[str, Any]:
-    body: Any = response.request.post_data_json
-    variables: dict[str, Any] = body["variables"]
-    return variables
-
-
-def write_operation(page: Page, text: str) -> None:
-    page.locator(".graphiql-query-editor .view-lines").click()
-    page.keyboard.press("ControlOrMeta+A")
-    page.keyboard.insert_text(text)
-    page.keyboard.press("Escape")
-
-
-def write_variables(page: Page, variables: dict[str, Any]) -> None:
-    # Typing would add a second quote or bracket to each opening one.
-    page.evaluate(
-        """(text) => __MONACO.editor.getModels()
-            .find((model) => model.uri.path.endsWith('variables.json')).setValue(text)""",
-        json.dumps(variables, indent=2),
-    )
-    page.wait_for_timeout(500)
-
-
-def marked_errors(page: Page, file: str = "operation.graphql") -> list[str]:
-    messages: list[str] = page.evaluate(
-        """(file) => __MONACO.editor.getModelMarkers({})
-            .filter((marker) => marker.resource.path.endsWith(file))
-            .map((marker) => marker.message)""",
-        file,
-    )
-    return messages
-
-
-def wait_for_marked_error(page: Page, part: str) -> list[str]:
-    expect(page.locator(".graphiql-query-editor .squiggly-error").first).to_be_visible()
-    for _ in range(40):
-        errors = marked_errors(page)
-        if any(part in message for message in errors):
-            return errors
-        page.wait_for_timeout(100)
-    raise AssertionError(f"no error about {part!r} in {errors}")
-
-
-def payload_of(response: Response) -> Any:
-    content = response.json()
-    assert "errors" not in content
-    return content["data"]["duplicateCampaign"]
+    with new_page(browser, sandbox_url) as page:
+        yield page
 
 
 def test_every_example_runs_twice_without_typing_a_key(page: Page, sandbox_url: str) -> None:
@@ -232,6 +103,12 @@ def test_run_after_an_unknown_result_sends_the_same_key(page: Page, sandbox_url:
     assert payload_of(first)["status"] == "UNKNOWN"
     expect(page.locator("#key-choice")).to_contain_text("the next run sends it again")
     assert sent_variables(execute(page)) == sent_variables(first)
+    # With another source it is another copy, which the gateway would refuse with the same key.
+    page.locator("#outcome").select_option("not-found")
+    expect(page.locator("#key-choice")).to_contain_text("The next run gets a new key")
+    other = execute(page)
+    assert sent_variables(other) != sent_variables(first)
+    assert payload_of(other)["userErrors"][0]["code"] == "CAMPAIGN_NOT_FOUND"
 
 
 def test_menu_offers_each_outcome_of_the_sandbox(page: Page, sandbox_url: str) -> None:
@@ -247,6 +124,24 @@ def test_menu_offers_each_outcome_of_the_sandbox(page: Page, sandbox_url: str) -
         for outcome in list(example["outcomes"])[:: max(1, len(example["outcomes"]) // 3)]:
             page.locator("#outcome").select_option(outcome)
             expect(page.locator(".graphiql-query-editor")).to_contain_text(outcome)
+
+
+def test_outcome_brings_the_other_fields_that_it_needs(page: Page, sandbox_url: str) -> None:
+    open_page(page, sandbox_url)
+    editor = page.locator(".graphiql-query-editor")
+    for name, source, field in [
+        ("CopyAtBraze", "7d1c9e58-2b6f-4f0a-8c35-91e4a7d20b66", "kind: CANVAS"),
+        ("CopyAtMarketo", "1107", "kind: PROGRAM"),
+    ]:
+        page.locator("#tabs").select_option(label=name)
+        page.wait_for_timeout(500)
+        example, usual = written_operation(page), page.locator("#outcome").input_value()
+        page.locator("#outcome").select_option(source)
+        expect(editor).to_contain_text(field)
+        assert payload_of(execute(page))["status"] in {"CREATED", "ACCEPTED"}
+        page.locator("#outcome").select_option(usual)
+        expect(editor).not_to_contain_text(field)
+        assert written_operation(page) == example
     page.locator("#tabs").select_option(label="CopyAtMailchimp")
     page.wait_for_timeout(500)
     page.locator("#outcome").select_option("not-found")

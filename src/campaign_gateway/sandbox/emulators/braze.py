@@ -230,7 +230,9 @@ def _exists(campaign: dict[str, Any]) -> bool:
 
 
 def _kind_of(request: Request) -> Kind:
-    return CANVAS if request.url.path.startswith("/canvas/") else CAMPAIGN
+    # The sandbox has the emulator below a path of its own.
+    path = request.url.path.removeprefix(request.scope["root_path"])
+    return CANVAS if path.startswith("/canvas/") else CAMPAIGN
 
 
 def _details_of(campaign: dict[str, Any]) -> dict[str, Any]:

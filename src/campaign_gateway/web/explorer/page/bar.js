@@ -3,7 +3,7 @@ import { useGraphiQL, useGraphiQLActions, useOperationsEditorState, useVariables
 import { createElement as element, useEffect, useSyncExternalStore } from 'react';
 import { keepKey, keyIsKept, nextRun, subscribe } from './idempotency.js';
 import { useOneOfMarks } from './one-of.js';
-import { sourceIn, withSource } from './source.js';
+import { sourceIn, withOutcome } from './source.js';
 
 const ACCOUNT = /\baccount"?\s*:\s*"([^"]*)"/;
 
@@ -21,7 +21,7 @@ export function Bar({ examples, isSandbox, showsVariables }) {
     element('span', { id: 'account' }, whereTo(isSandbox, account)),
     element(Examples, { examples }),
     element(Outcomes, { example, operation, setOperation }),
-    element(KeyChoice, { variables }),
+    element(KeyChoice, { operation, variables }),
     element('small', null, 'A reload forgets queries, variables and keys. It keeps the look of the page.'),
   );
 }
@@ -74,7 +74,7 @@ function Outcomes({ example, operation, setOperation }) {
       {
         id: 'outcome',
         value: source in example.outcomes ? source : '',
-        onChange: ({ target }) => setOperation(withSource(operation, target.value)),
+        onChange: ({ target }) => setOperation(withOutcome(operation, example, target.value)),
       },
       ...outcomes.map(([id, text]) => element('option', { key: id, value: id }, `${id}: ${text}`)),
       element('option', { key: '', value: '', disabled: true }, 'an id of your own'),
@@ -82,10 +82,10 @@ function Outcomes({ example, operation, setOperation }) {
   );
 }
 
-function KeyChoice({ variables }) {
+function KeyChoice({ operation, variables }) {
   const isKept = useSyncExternalStore(subscribe, keyIsKept);
   const key = /"idempotencyKey"\s*:\s*"([^"]*)"/.exec(variables)?.[1];
-  const words = useSyncExternalStore(subscribe, () => nextRun(key));
+  const words = useSyncExternalStore(subscribe, () => nextRun(key, operation, variables));
   if (key === undefined) {
     return null;
   }

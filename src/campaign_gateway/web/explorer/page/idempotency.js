@@ -1,10 +1,13 @@
-// Decides which idempotency key a run sends: a new one after a known result, the same one for a retry.
+// Decides which idempotency key a run sends: a new one after a known result or for another input, the same one for a retry.
+import { parse, print, visit } from 'graphql';
+
 const NAME = 'idempotencyKey';
 const FINAL = new Set(['CREATED', 'ACCEPTED', 'REJECTED']);
 // With these the gateway itself says that this key makes no copy any more.
 const NEXT_KEY = new Set(['NEW_KEY', 'NO']);
 
-const sent = new Set();
+// The keys that were sent, each with the input it was sent with.
+const sent = new Map();
 const finished = new Set();
 const listeners = new Set();
 let isKept = false;
@@ -26,8 +29,8 @@ export function keepKey(kept) {
 }
 
 /** What the next run with this key does, for the person. */
-export function nextRun(key) {
-  if (finished.has(key)) {
+export function nextRun(key, operation, variables) {
+  if (finished.has(key) || isOfAnother(key, inputOf(operation, parsed(variables)))) {
     return isKept ? 'The next run repeats this key' : 'The next run gets a new key';
   }
   return sent.has(key)
@@ -36,11 +39,47 @@ export function nextRun(key) {
 }
 
 /** Returns the variables that the next run sends: the same object if their key stays. */
-export function variablesOfRun(variables) {
+export function variablesOfRun(operation, variables) {
   const key = variables?.[NAME];
-  const next = isKept || !finished.has(key) ? variables : { ...variables, [NAME]: newKey() };
-  sent.add(next?.[NAME]);
+  if (key === undefined) {
+    return variables;
+  }
+  const input = inputOf(operation, variables);
+  const isUsed = finished.has(key) || isOfAnother(key, input);
+  const next = isUsed && !isKept ? { ...variables, [NAME]: newKey() } : variables;
+  sent.set(next[NAME], input);
   return next;
+}
+
+/** Another input is another intent, and the gateway refuses it with this key. */
+function isOfAnother(key, input) {
+  return sent.has(key) && sent.get(key) !== input;
+}
+
+/** The input in a text that is the same however the rest of the operation is written. */
+function inputOf(operation, variables) {
+  const others = { ...variables, [NAME]: undefined };
+  const inputs = [];
+  try {
+    visit(parse(operation), {
+      Argument({ name, value }) {
+        if (name.value === 'input') {
+          inputs.push(print(value));
+        }
+      },
+    });
+  } catch {
+    inputs.push(operation);
+  }
+  return JSON.stringify([inputs, others]);
+}
+
+function parsed(variables) {
+  try {
+    return JSON.parse(variables);
+  } catch {
+    return {};
+  }
 }
 
 /** Without a response, or without a known result, the key stays: a new one could make a second copy. */

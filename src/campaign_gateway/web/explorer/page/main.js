@@ -8,7 +8,7 @@ import { createRoot } from 'react-dom/client';
 import { Bar } from './bar.js';
 import { noteResult, variablesOfRun } from './idempotency.js';
 import { fetchWithKey } from './key.js';
-import { withSource } from './source.js';
+import { withOutcome } from './source.js';
 import { storage } from './storage.js';
 
 const INTROSPECTION = getIntrospectionQuery({
@@ -21,7 +21,7 @@ const INTROSPECTION = getIntrospectionQuery({
 let showVariables = () => {};
 
 async function post(written, { headers } = {}) {
-  const variables = variablesOfRun(written.variables);
+  const variables = variablesOfRun(written.query, written.variables);
   if (variables !== written.variables) {
     showVariables(JSON.stringify(variables, null, 2));
   }
@@ -59,7 +59,7 @@ function linkedFirst(examples) {
   if (!example) {
     return examples;
   }
-  const query = asked.has('source') ? withSource(example.query, asked.get('source')) : example.query;
+  const query = asked.has('source') ? withOutcome(example.query, example, asked.get('source')) : example.query;
   return [{ ...example, query }, ...examples.filter((other) => other !== example)];
 }
 
