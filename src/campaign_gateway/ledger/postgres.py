@@ -16,9 +16,9 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from campaign_gateway.ledger import rows, sql
-from campaign_gateway.ledger.connections import Connections, with_timeouts
+from campaign_gateway.ledger.connections import Connections
 from campaign_gateway.ledger.engine import CommitUncertain, LedgerUnavailable
-from campaign_gateway.ledger.migrations import migrations
+from campaign_gateway.ledger.postgres_tables import migrate, require_version
 from campaign_gateway.model import Timing
 from campaign_gateway.observe import metrics
 from campaign_gateway.observe.events import taken_over
@@ -29,9 +29,6 @@ Row = dict[str, Any]
 Rows = list[Row]
 
 SKIP_LOCKED = "FOR UPDATE OF duplication SKIP LOCKED"
-
-# The advisory lock of a database, so that its gateways migrate the tables one after the other.
-MIGRATION_LOCK = 7210448236
 
 # It returns the packages of the other gateways that have different ones.
 HEARTBEAT = """
@@ -119,7 +116,7 @@ class PostgresEngine:
         if not is_readable(url):
             raise LedgerUnavailable(f"PostgreSQL cannot be used: its URL {UNREADABLE}")
         try:
-            await (require_version(url) if as_operator else _migrate(url))
+            await (require_version(url) if as_operator else migrate(url))
         except psycopg.Error as error:
             raise LedgerUnavailable(f"PostgreSQL cannot be used: {first_line(error)}") from None
         engine = cls(Connections(url), owner, timing, packages)
@@ -343,42 +340,6 @@ def is_readable(url: str) -> bool:
         return "@" not in str(conninfo_to_dict(url).get("host", ""))
     except psycopg.ProgrammingError:
         return False
-
-
-async def require_version(url: str) -> None:
-    """Raises `LedgerUnavailable` if the tables are not those of this version."""
-    async with await psycopg.AsyncConnection.connect(with_timeouts(url)) as connection:
-        try:
-            cursor = await connection.execute("SELECT max(version) FROM ledger_version")
-            row = await cursor.fetchone()
-        except psycopg.errors.UndefinedTable:
-            row = None
-        if row is None or row[0] != len(migrations("postgres")):
-            raise LedgerUnavailable(
-                "the database is not a ledger of this version of the gateway; use the version that "
-                "created it, or start this version's gateway once"
-            )
-
-
-async def _migrate(url: str) -> None:
-    """Bring the tables up to date. Raises `LedgerUnavailable` if they are of a newer version."""
-    scripts = migrations("postgres")
-    async with await psycopg.AsyncConnection.connect(with_timeouts(url)) as connection:
-        await connection.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
-        await connection.execute(
-            "CREATE TABLE IF NOT EXISTS ledger_version (version integer NOT NULL)"
-        )
-        cursor = await connection.execute("SELECT max(version) FROM ledger_version")
-        row = await cursor.fetchone()
-        version = row[0] or 0 if row else 0
-        if version > len(scripts):
-            raise LedgerUnavailable(
-                "the database was used by a newer version of the gateway; start that version, or "
-                "restore the backup that was made before the update"
-            )
-        for number, script in enumerate(scripts[version:], start=version + 1):
-            await connection.execute(script.encode())
-            await connection.execute("INSERT INTO ledger_version VALUES (%s)", [number])
 
 
 @lru_cache

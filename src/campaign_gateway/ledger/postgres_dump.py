@@ -13,7 +13,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from campaign_gateway.ledger import rows
 from campaign_gateway.ledger.connections import with_timeouts
 from campaign_gateway.ledger.engine import LedgerUnavailable
-from campaign_gateway.ledger.postgres import first_line, require_version
+from campaign_gateway.ledger.postgres import first_line
+from campaign_gateway.ledger.postgres_tables import require_version
 
 # The table may be in any schema, and a dump names the schema of each table.
 PLACE = """
