@@ -183,6 +183,7 @@ def may_be_unnamed(provider: str) -> bool:
 
 # Providers that name a copy after its source, and whether the copying call takes a name.
 NAMED_BY_PROVIDER = {
+    "instantly": True,
     "klaviyo": True,
     "lemlist": True,
     "mailchimp": False,
