@@ -44,11 +44,21 @@ _DECODER = json.JSONDecoder(object_hook=_unchanged)
 
 def json_object(response: ProviderResponse) -> dict[str, Any] | None:
     """Return the body as a JSON object, or None if it is not one."""
+    value = _json(response)
+    return value if isinstance(value, dict) else None
+
+
+def json_array(response: ProviderResponse) -> list[Any] | None:
+    """Return the body as a JSON array, or None if it is not one."""
+    value = _json(response)
+    return value if isinstance(value, list) else None
+
+
+def _json(response: ProviderResponse) -> object:
     try:
-        value = _DECODER.decode(body_text(response) or "")
+        return _DECODER.decode(body_text(response) or "")
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
 
 
 def _value_at(value: object, path: str) -> object:
