@@ -1,6 +1,7 @@
-"""The benchmarks: `python tests/bench [mutations|start|growth|replicas] --help`."""
+"""The benchmarks: `python tests/bench [mutations|parts|start|growth|replicas] --help`."""
 
 import argparse
+import asyncio
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python tests/bench", description=__doc__)
     kinds = parser.add_subparsers(required=True, metavar="WHAT")
     _add_mutations(kinds.add_parser("mutations", help="the CPU of a mutation, and of its stages"))
+    _add_parts(kinds.add_parser("parts", help="the CPU of authentication, and of log and metrics"))
     _add_start(kinds.add_parser("start", help="the time of the start, and the memory"))
     _add_growth(kinds.add_parser("growth", help="what a million records change"))
     _add_replicas(kinds.add_parser("replicas", help="several gateways on one PostgreSQL"))
@@ -58,6 +60,18 @@ def _mutations(arguments: argparse.Namespace, folder: Path) -> None:
     if arguments.into is not None:
         (arguments.into / "bench.md").write_text(report.table(result))
         (arguments.into / "bench.svg").write_text(report.plot(result.costs))
+
+
+def _add_parts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mutations", type=int, default=50_000, help="default: 50000")
+    parser.set_defaults(run=_measure_parts)
+
+
+def _measure_parts(arguments: argparse.Namespace, folder: Path) -> None:
+    from bench import parts  # noqa: PLC0415 - it imports the gateway, and others only start it
+
+    costs = asyncio.run(parts.measure(folder, arguments.mutations))
+    _print(f"{part:<40} {microseconds:6.1f} µs" for part, microseconds in costs.items())
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("it reads the CPU time of processes in /proc", allow_module_level=True)
 
-from bench import processes, report
+from bench import parts, processes, report
 from bench.mutations import Cost, Nonsense, Report, measure
 from bench.wire import Target, load
 
@@ -50,3 +51,9 @@ def test_table_and_plot_show_every_server() -> None:
     assert {f"{name} {of_server[16].cpu:.0f}" for name, of_server in costs.items()} <= set(texts)
     lines = [element for element in drawing.iter() if element.tag.endswith("polyline")]
     assert len(lines) == len(costs)
+
+
+async def test_each_part_is_measured(tmp_path: Path) -> None:
+    costs = await parts.measure(tmp_path, 500)
+    assert len(costs) == 4
+    assert all(microseconds > 0 for microseconds in costs.values())
