@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from support.faulty_provider import Provider, faulty_provider
-from support.gateways import calling
+from support.plain import NO_CAS
+from support.plain_transport import PlainTransport
 
 
 @pytest.fixture
@@ -18,7 +19,9 @@ def provider() -> Iterator[Provider]:
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with calling() as client:
+    async with httpx.AsyncClient(
+        transport=PlainTransport(), trust_env=False, verify=NO_CAS, timeout=60
+    ) as client:
         yield client
 
 
