@@ -20,7 +20,7 @@ user's campaign with the same name; an operator's decision; expiry; the progress
 accepted with its id; four or more equal intents.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import cache, partial
@@ -109,16 +109,21 @@ class Sender(Word):
     DONE = auto()
 
 
-class Rival(NamedTuple):
-    who: int
-    is_promised: bool
+class Queue(NamedTuple):
+    """Records that wait for a copy, and the place of one of them by age, from 0."""
+
+    place: int
+    size: int
 
 
 class Check(NamedTuple):
-    """A check in progress: how many copies were listed, then which records competed for them."""
+    """A check in progress: how many copies were listed, then the queues of its record.
+
+    These are all that the check needs of the other records, and there are few of them.
+    """
 
     listed: int
-    competing: tuple[Rival, ...] | None = None
+    queues: tuple[Queue, ...] | None = None
 
 
 class At(Word):
@@ -473,7 +478,7 @@ def steps_of_reading(policy: Policy, world: World, me: int) -> Iterator[Step[Wor
         if not (is_due and world.makers and record is not None and record.copy is None):
             return
         if world.has_few_events:
-            copy = chosen(policy, world, me, len(world.makers), rivals_now(world))
+            copy = chosen(policy, world, len(world.makers), queues_now(world, me))
             if copy is not None and Write(me, copy) not in world.writes:
                 writing = world._replace(writes=world.writes | {Write(me, copy)})
                 comes = would_settle(policy, world, me)
@@ -484,17 +489,16 @@ def steps_of_reading(policy: Policy, world: World, me: int) -> Iterator[Step[Wor
             comes = would_settle(policy, world, me)
             what = f"the check of {name} lists {len(world.makers)}"
             yield Step(what, with_intent(world, me, listed), comes)
-    elif check.competing is None:
+    elif check.queues is None:
         # In the order of the gateway: a record settled in between competes, or its copy is known.
-        competing = rivals_now(world)
-        names = " and ".join(NAMES[other.who] for other in competing) or "no record"
-        preexisting_ids = intent._replace(check=check._replace(competing=competing))
-        yield Step(
-            f"the check of {name} finds waiting: {names}", with_intent(world, me, preexisting_ids)
-        )
+        names = " and ".join(NAMES[other] for other in waiting(world)) or "no record"
+        # In a queue that is longer than the list, the check cannot choose, so it may as well end.
+        queues = tuple(queue for queue in queues_now(world, me) if queue.size <= check.listed)
+        ahead = intent._replace(check=check._replace(queues=queues) if queues else None)
+        yield Step(f"the check of {name} finds waiting: {names}", with_intent(world, me, ahead))
     else:
         done = with_intent(world, me, intent._replace(check=None))
-        copy = chosen(policy, world, me, check.listed, check.competing)
+        copy = chosen(policy, world, check.listed, check.queues)
         if copy is None:
             yield Step(f"the check of {name} cannot choose", done)
         else:
@@ -502,13 +506,29 @@ def steps_of_reading(policy: Policy, world: World, me: int) -> Iterator[Step[Wor
             yield Step(f"the check of {name} chooses copy {copy}", writing)
 
 
-def rivals_now(world: World) -> tuple[Rival, ...]:
-    """Return the records without a copy, the oldest first."""
-    return tuple(
-        Rival(who, is_promised=intent.record.status is not Status.UNKNOWN)
+def waiting(world: World) -> list[int]:
+    """Return the intents whose records have no copy, the oldest first."""
+    return [
+        who
         for who, intent in enumerate(world.intents)
         if intent.record is not None and intent.record.waits_for_copy
-    )
+    ]
+
+
+def promised(world: World) -> list[int]:
+    """Return those that the provider may have promised a copy."""
+    return [
+        who
+        for who in waiting(world)
+        if (record := world.intents[who].record) and record.status is not Status.UNKNOWN
+    ]
+
+
+def queues_now(world: World, me: int) -> list[Queue]:
+    """Return where the record is among all that wait, and then among the promised ones."""
+    orders = waiting(world), promised(world)
+    queues = [Queue(order.index(me), len(order)) for order in orders if me in order]
+    return queues if len({*queues}) > 1 else queues[:1]
 
 
 def free_copies(world: World, listed: int) -> list[int]:
@@ -516,22 +536,15 @@ def free_copies(world: World, listed: int) -> list[int]:
     return [copy for copy in range(1, listed + 1) if holder(world, copy, -1) is None]
 
 
-def chosen(
-    policy: Policy, world: World, me: int, listed: int, competing: tuple[Rival, ...]
-) -> int | None:
+def chosen(policy: Policy, world: World, listed: int, queues: Sequence[Queue]) -> int | None:
     """Return the copy at the place of the record, if copies and waiting records are as many."""
     copies = free_copies(world, listed) if policy.looks_at_claims else [*range(1, listed + 1)]
-    promised = [other for other in competing if other.is_promised]
-    for owners in (competing, promised):
-        order = [owner.who for owner in owners]
-        if me in order and len(order) == len(copies):
-            return copies[order.index(me)]
-    return None
+    return next((copies[queue.place] for queue in queues if queue.size == len(copies)), None)
 
 
 def would_settle(policy: Policy, world: World, me: int) -> bool:
     """Return whether a check without other steps in between would settle the record."""
-    copy = chosen(policy, world, me, len(world.makers), rivals_now(world))
+    copy = chosen(policy, world, len(world.makers), queues_now(world, me))
     return copy is not None and settled_by_reading(policy, world, Write(me, copy)) != world
 
 
@@ -644,9 +657,7 @@ def is_all_assigned(world: World) -> bool:
     Among those that wait, as many accepted ones as free copies would have got them.
     """
     free = len(free_copies(world, len(world.makers)))
-    waiting = rivals_now(world)
-    promised = [record for record in waiting if record.is_promised]
-    return free == 0 or (free < len(waiting) and free != len(promised))
+    return free == 0 or (free < len(waiting(world)) and free != len(promised(world)))
 
 
 PROMISES = Promises[World](
