@@ -373,6 +373,7 @@ class Copying(RuleBasedStateMachine):
 
     # --- gateways ---------------------------------------------------------------------------------
 
+    @precondition(lambda self: self._in_progress())
     @rule(which=ANY)
     def a_gateway_crashes(self, which: int) -> None:
         self._crash(which % len(self.lives))
@@ -598,6 +599,10 @@ class Copying(RuleBasedStateMachine):
 
     def _unsettled(self) -> list[Duplication]:
         return [record for record in self.records.values() if record.status in UNSETTLED]
+
+    def _in_progress(self) -> list[Duplication]:
+        every = self.records.values()
+        return [record for record in every if record.status is DuplicationStatus.IN_PROGRESS]
 
     def _resolved(self) -> list[Duplication]:
         return [
