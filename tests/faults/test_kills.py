@@ -70,7 +70,7 @@ LOAD = [
     "copied-late",
     "body-without-id",
 ]
-CLIENTS = 20
+CLIENTS = 12
 
 
 @dataclass

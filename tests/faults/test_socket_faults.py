@@ -31,7 +31,7 @@ from support.promises import check_promises
 # Each account limits its concurrent calls. Several accounts avoid a queue.
 ACCOUNTS = ("one", "two", "three", "four", "five", "six")
 OF_EACH = 10
-AT_RANDOM = 1500
+AT_RANDOM = 1350
 
 
 @dataclass

@@ -61,6 +61,7 @@ async def test_sigterm_gives_notice_then_accepts_no_connections_and_finishes_run
             with suppress(httpx.TransportError):
                 while True:
                     statuses.add(await status_of(gateway, "/readyz"))
+                    await asyncio.sleep(0.05)
         refused = await asyncio.gather(*(ask(http, gateway.url, intent) for intent in late))
         assert gateway.is_running, gateway.output()
         provider.released.set()

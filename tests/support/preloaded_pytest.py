@@ -13,12 +13,29 @@ from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 
 LIBRARIES = [
+    "anyio._backends._asyncio",
+    "anyio.pytest_plugin",
+    "defusedxml.ElementTree",
+    "httpcore",
+    "httptools",
+    "httpx",
     "hypothesis.stateful",
+    "opentelemetry.propagate",
+    "opentelemetry.trace.propagation.tracecontext",
+    "platformdirs.pytest_plugin",
+    "prometheus_client.openmetrics.exposition",
     "psycopg",
+    "pydantic.json_schema",
+    "pydantic.main",
+    "pydantic.type_adapter",
     "pytest_asyncio",
+    "sqlite3",
     "starlette.applications",
     "strawberry.federation",
     "uvicorn",
+    "uvicorn.protocols.http.httptools_impl",
+    "xdist.plugin",
+    "xdist.scheduler",
 ]
 
 
