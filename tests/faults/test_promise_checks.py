@@ -229,7 +229,7 @@ async def test_gateway_with_a_seeded_bug_breaks_a_promise(
     complaint: str,
 ) -> None:
     ledger = f"sqlite:///{tmp_path}/ledger.db"
-    config = configuration(tmp_path, ledger, {"one": provider.url})
+    config = configuration(tmp_path, ledger, {"one": provider.url}, timeout=10)
     wanted = intents([fault] * 6, ("one",))
     gateway = await listening(launch(config, {"bug": bug}))
     if fault.startswith("held"):

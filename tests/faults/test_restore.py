@@ -74,7 +74,7 @@ async def test_restored_ledger_makes_no_second_campaign(
     # The lost copy has the name for which the unknown one is searched.
     lost = replace(lost, called=unknown.name)
     provider.names[lost.name] = unknown.name
-    config = configuration(tmp_path, url, {"main": provider.url})
+    config = configuration(tmp_path, url, {"main": provider.url}, timeout=20)
     backup = tmp_path / "backup"
     async with serving(config, CHANGES) as gateway:
         assert (await sent(http, gateway, known)).status == "CREATED"
@@ -87,7 +87,7 @@ async def test_restored_ledger_makes_no_second_campaign(
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
 
     # A forgotten step is no second campaign.
-    config = configuration(tmp_path, restore(backup), {"main": provider.url})
+    config = configuration(tmp_path, restore(backup), {"main": provider.url}, timeout=20)
     unsafe = launch(config, CHANGES)
     assert await unsafe.ended() == 1
     assert "Run `campaign-gateway ledger restored`" in unsafe.output()
@@ -133,7 +133,7 @@ async def test_restore_under_load_makes_no_second_campaign(
     url, restore = ledger
     faults = ["none", "slow", "fin-after-copy", "fin-before-copy", "refusal-409", "listed-late"]
     wanted = intents(faults * 25, group="load")
-    config = configuration(tmp_path, url, {"main": provider.url})
+    config = configuration(tmp_path, url, {"main": provider.url}, timeout=20)
     async with serving(config, CHANGES) as gateway:
         where = gateway.url
         asking = [asyncio.create_task(ask(http, where, each)) for each in wanted]
@@ -142,7 +142,9 @@ async def test_restore_under_load_makes_no_second_campaign(
         done = await asyncio.to_thread(run, *back_up)
         assert done.returncode == 0, done.stderr
         await asyncio.gather(*asking)
-    config = configuration(tmp_path, restore(tmp_path / "backup"), {"main": provider.url})
+    config = configuration(
+        tmp_path, restore(tmp_path / "backup"), {"main": provider.url}, timeout=20
+    )
     done = await asyncio.to_thread(run, "ledger", "restored", "--config", str(config))
     assert done.returncode == 0, done.stderr
     known = await recorded(ledger_of(config))

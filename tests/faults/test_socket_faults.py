@@ -79,7 +79,7 @@ async def some(
     }
     ledgers = [f"sqlite:///{folder}/ledger-{place}.db" for place in range(number)]
     # Shorter than the head of a dripping response takes.
-    gateways = [launch(configuration(folder, ledger, accounts, timeout=4)) for ledger in ledgers]
+    gateways = [launch(configuration(folder, ledger, accounts, timeout=6)) for ledger in ledgers]
     try:
         for gateway in gateways:
             await listening(gateway)

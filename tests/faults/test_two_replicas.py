@@ -61,7 +61,7 @@ async def test_waiting_request_is_not_refused_after_another_replica_made_the_cop
     """The request waits for a permit, and its gateway stops."""
     limits = {"main": {"calls_at_once": 1}}
     config = configuration(
-        tmp_path, postgres_url, {"main": provider.url}, timeout=3, more_of=limits
+        tmp_path, postgres_url, {"main": provider.url}, timeout=6, more_of=limits
     )
     hanging, wanted = intent("hang-after-copy", "g", "main"), intent("none", "g", "main")
     async with replicas(config) as (stopping, other):

@@ -27,7 +27,7 @@ async def test_gateway_that_runs_during_an_update_continues(
 ) -> None:
     newer = len(migrations("postgres")) + 1
     lost, later = intent("fin-before-copy", "g", "main"), intent("fin-after-copy", "g", "main")
-    config = configuration(tmp_path, postgres_url, {"main": provider.url})
+    config = configuration(tmp_path, postgres_url, {"main": provider.url}, timeout=20)
     async with serving(config, CHANGES) as gateway:
         first = await sent(http, gateway, lost)
         assert first.status == "UNKNOWN"

@@ -38,7 +38,7 @@ REQUEST_LINE = re.compile(
 # Longer than a gateway under test waits for a response.
 HANG_SECONDS = 30.0
 # The head of a response then takes longer than the timeout of any drill with this fault.
-DRIP_SECONDS = 0.08
+DRIP_SECONDS = 0.12
 # How long a list fails, and how late a copy is listed or made.
 LATE_SECONDS = 1.5
 # How long a copy that must be the younger one waits for the other.
