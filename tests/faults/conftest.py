@@ -9,6 +9,7 @@ import pytest
 from support.faulty_provider import Provider, faulty_provider
 from support.plain import NO_CAS
 from support.plain_transport import PlainTransport
+from support.postgres import PostgresServer
 
 
 @pytest.fixture
@@ -23,6 +24,12 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
         transport=PlainTransport(), trust_env=False, verify=NO_CAS, timeout=60
     ) as client:
         yield client
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> str:
+    """The URL of a new ledger."""
+    return postgres.create_ledger()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

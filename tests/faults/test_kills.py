@@ -90,7 +90,7 @@ class Ledgers:
 
 @pytest.fixture
 def ledgers(tmp_path: Path, postgres: PostgresServer) -> Ledgers:
-    return Ledgers(tmp_path, postgres.create_database)
+    return Ledgers(tmp_path, postgres.create_ledger)
 
 
 @dataclass

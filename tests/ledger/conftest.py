@@ -10,6 +10,7 @@ import pytest
 from campaign_gateway.ledger import Ledger, open_ledger
 from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.model import Intent, Timing
+from support.postgres import PostgresServer
 
 
 @pytest.fixture
@@ -18,9 +19,11 @@ def sqlite_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest) -> str:
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
+def url(request: pytest.FixtureRequest, sqlite_url: str) -> str:
+    if request.param == "sqlite":
+        return sqlite_url
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.create_ledger()
 
 
 @pytest.fixture
