@@ -3,25 +3,31 @@
 import gc
 import os
 import shutil
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from graphql import GraphQLSchema
 from xdist.scheduler import LoadScopeScheduling
 
+from campaign_gateway import app
 from campaign_gateway.accounts.account import Account, open_account
 from campaign_gateway.accounts.transport import kept_connections
+from campaign_gateway.api.schema import build_schema
 from campaign_gateway.connectors.contract import ProviderResponse
-from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.connectors.registry import CONNECTORS, Connectors
 from campaign_gateway.model import Outcome
 from campaign_gateway.sandbox.contract_suite import calling
 from support.commands import running
 from support.figures import Figures
 from support.postgres import PostgresServer, postgres_server
 
-# With this variable, each of the hundreds of processes that tests start would compile the package.
+# With this variable, each of the hundreds of processes that tests start would compile the package,
+# and each worker all files of tests.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Thousands of tests and their modules stay in memory. To search them for garbage as often as usual
 # takes a tenth of the CPU.
@@ -200,6 +206,25 @@ def pytest_terminal_summary(
 @pytest.fixture(scope="session")
 def figures(pytestconfig: pytest.Config) -> Figures:
     return pytestconfig.stash[FIGURES]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _schemas_are_built_once() -> Iterator[None]:
+    """Lets gateways with the same connectors share a schema, as requests to one gateway do.
+
+    To build it takes more than half of a gateway's start.
+    """
+    built: dict[tuple[object, ...], GraphQLSchema] = {}
+
+    def build(connectors: Connectors) -> GraphQLSchema:
+        key = tuple(connectors.items())
+        if key not in built:
+            built[key] = build_schema(connectors)
+        return built[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "build_schema", build)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -151,9 +151,12 @@ async def test_long_list_does_not_block_the_event_loop(
         began = perf_counter()
         assert account.connector.parse_search(ProviderResponse(200, {}, body), None).campaigns
         in_one_go = perf_counter() - began
-        stalls = [await _longest_stall(call) for _ in range(3)]
-    # Another process may hold the machine at any time, but hardly in each of the runs.
-    assert min(stalls) < max(LONGEST_STALL, in_one_go / 4), (stalls, in_one_go)
+        allowed = max(LONGEST_STALL, in_one_go / 4)
+        # Another process may hold the machine at any time, but hardly in each of the runs.
+        stalls: list[float] = []
+        while len(stalls) < 3 and min(stalls, default=allowed) >= allowed:
+            stalls.append(await _longest_stall(call))
+    assert min(stalls) < allowed, (stalls, in_one_go)
 
 
 async def test_long_list_that_is_invalid_raises_unexpected_response(

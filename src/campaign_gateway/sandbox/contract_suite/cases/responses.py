@@ -183,7 +183,8 @@ def test_unreadable_response_is_judged_by_its_status_alone(
     some = [200, 201, 202, 404, 408, 500]
     # Each status meets some of the bodies, and each body meets statuses of every kind.
     tries = [(status, body) for status in range(200, 600) for body in CHEAP[status % 4 :: 4]]
-    tries += [(status, body) for status in some for body in (*CHEAP, *COSTLY)]
+    tries += [(status, body) for status in some for body in CHEAP]
+    tries += [(status, body) for status in (200, 404, 500) for body in COSTLY]
     for status, body in tries:
         response = ProviderResponse(status, {}, body, is_complete)
         outcome = connector.parse_response(copy_input, response)
