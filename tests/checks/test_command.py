@@ -55,6 +55,9 @@ def test_table_has_a_row_for_each_account_and_each_permission(
     rows, permissions = lines[: lines.index("")], lines[lines.index("") + 1 :]
     assert rows[0].split("  ")[0] == "ACCOUNT"
     assert [row.split()[0] for row in rows[1:]] == list(tables)
+    (unread,) = (row for row in rows if " dotdigital " in row)
+    assert unread.split()[2:] == ["not", "checked", "unknown", "-", "-", "-", "-"]
+    rows.remove(unread)
     assert all(" ok " in row and " accepted " in row and " no TLS " in row for row in rows[1:])
     states = [" ".join(line.split()) for line in permissions]
     assert "braze campaigns.details granted" in states

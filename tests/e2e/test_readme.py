@@ -94,7 +94,8 @@ def test_each_input_makes_a_copy(sandbox_url: str, text: str) -> None:
     assert payload["userErrors"] == []
     assert payload["warnings"] == []
     assert payload["status"] in {"CREATED", "ACCEPTED"}
-    assert payload["campaign"]["name"] in text
+    # The input of some providers has no name.
+    assert "name:" not in text or payload["campaign"]["name"] in text
 
 
 @pytest.mark.parametrize("block", code_blocks("graphql"))

@@ -6,7 +6,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,9 @@ class Gateway:
         example = parse_value(f"{{{CONNECTORS[provider].example}}}")
         assert isinstance(example, ObjectValueNode)
         values = {field.name.value: print_ast(field.value) for field in example.fields}
-        values |= {"campaignId": json.dumps(source), "name": json.dumps(name)}
+        values["campaignId"] = json.dumps(source)
+        if name_field(provider) is not None:
+            values["name"] = json.dumps(name)
         text = ", ".join(f"{field}: {value}" for field, value in values.items())
         mutation = MUTATION.format(provider=provider, fields=text)
         payload: dict[str, Any] = (await self.ask(mutation, key=str(uuid.uuid4())))[
@@ -111,7 +113,9 @@ class Gateway:
             parsed = connector.parse_token(await self.send(connector.build_token_request()))
             token = parsed.value if isinstance(parsed, Token) else None
         for number in range(MANY):
-            filler = replace(example_of(CONNECTORS[provider]), name=f"Filler {number}")
+            filler = example_of(CONNECTORS[provider])
+            if name_field(provider) is not None:
+                filler = replace(filler, name=f"Filler {number}")
             request = connector.build_request(filler)
             if isinstance(connector, UsesAccessTokens):
                 request = connector.authorize(request, token or "")
@@ -176,9 +180,16 @@ def source_of(provider: str, fault: str) -> object:
     )
 
 
-def may_be_unnamed(provider: str) -> bool:
-    (name,) = (field for field in fields(CONNECTORS[provider].Input) if field.name == "name")
-    return name.default is not MISSING
+def name_field(provider: str) -> Field[str] | None:
+    """Return the field of the input that chooses the name of the copy, if there is one."""
+    named = (field for field in fields(CONNECTORS[provider].Input) if field.name == "name")
+    return next(named, None)
+
+
+def takes(provider: str, *, name: bool) -> bool:
+    """Return whether the provider copies with, or without, a requested name."""
+    field = name_field(provider)
+    return field is not None if name else field is None or field.default is not MISSING
 
 
 # Providers that name a copy after its source, and whether the copying call takes a name.
@@ -250,7 +261,7 @@ async def test_share_of_lost_copies_that_are_never_found(
     async with gateway_with(tmp_path, LATE if is_busy else TIMING) as gateway:
         lost = defaultdict(list)
         for provider in CONNECTORS:
-            for fault in FAULTS if is_named or may_be_unnamed(provider) else ():
+            for fault in FAULTS if takes(provider, name=is_named) else ():
                 name = f"Copy {uuid.uuid4()}" if is_named else None
                 payload = await gateway.duplicate(provider, source_of(provider, fault), name)
                 assert payload["status"] in {"UNKNOWN", "ACCEPTED"}, payload

@@ -34,7 +34,11 @@ CONNECTOR_API = 1
 
 
 class CopyInput(Protocol):
-    """The fields that the input of every provider has. `campaign_id` is the source's id."""
+    """What the input of every provider has. `campaign_id` is the source's id.
+
+    If no document of the provider says how a copy gets a requested name, callers cannot set `name`:
+    it is a property of the class that returns None.
+    """
 
     @property
     def account(self) -> str | None: ...

@@ -58,7 +58,7 @@ class AccountCheck:
     provider: str
     checked_at: datetime
     api_version: str | None
-    has_tls: bool
+    has_tls: bool | None
     is_reachable: bool | None = None
     certificate_ends_at: datetime | None = None
     secret: Secret = Secret.UNKNOWN
@@ -77,14 +77,15 @@ Failure = Refused | NoResponse | UnexpectedResponse
 
 async def check_accounts(accounts: Iterable[Account]) -> Sequence[AccountCheck]:
     """Check the accounts concurrently, so that a provider that hangs delays no other."""
-    checkable = [account for account in accounts if isinstance(account.connector, ShowsAccess)]
-    return await asyncio.gather(*map(check_account, checkable))
+    return await asyncio.gather(*map(check_account, accounts))
 
 
 async def check_account(account: Account) -> AccountCheck:
-    """Check one account, whose connector must be a `ShowsAccess`."""
+    """Check one account. Nothing is read if its connector is not a `ShowsAccess`."""
     connector = account.connector
-    assert isinstance(connector, ShowsAccess)
+    if not isinstance(connector, ShowsAccess):
+        now = datetime.now(UTC)
+        return AccountCheck(account.name, connector.title, now, api_version=None, has_tls=None)
     first = connector.build_check(())
     assert first is not None
     responses: list[ProviderResponse] = []

@@ -48,11 +48,13 @@ def _row(check: AccountCheck) -> tuple[str, ...]:
 def _result(check: AccountCheck) -> str:
     if check.is_reachable is False:
         return "UNREACHABLE"
-    return "ok" if check.is_ok else "WRONG"
+    if not check.is_ok:
+        return "WRONG"
+    return "not checked" if check.is_reachable is None else "ok"
 
 
 def _tls(check: AccountCheck) -> str:
-    if not check.has_tls:
+    if check.has_tls is False:
         return "no TLS"
     ends_at = check.certificate_ends_at
     return "-" if ends_at is None else ends_at.date().isoformat()
@@ -101,7 +103,8 @@ def status_line(account: str, check: AccountCheck | None) -> str:
     """Return the line of `/readyz?accounts`."""
     if check is None:
         return f"account {account}: not checked yet"
-    state = " ".join(problem.text for problem in check.problems) or "ok"
+    ok = "no read shows its state" if check.is_reachable is None else "ok"
+    state = " ".join(problem.text for problem in check.problems) or ok
     return f"account {account}: {state} (checked at {_time(check.checked_at)})"
 
 

@@ -20,9 +20,12 @@ from starlette.routing import Route
 from campaign_gateway.accounts.account import Account
 from campaign_gateway.connectors.contract import Connector
 from campaign_gateway.sandbox.contract_suite.calling import Serve, serving_apps
+from campaign_gateway.sandbox.contract_suite.ids import shown
+from campaign_gateway.sandbox.contract_suite.names import ORDINARY_NAMES, STRANGE_NAMES
 from campaign_gateway.sandbox.contract_suite.subject import (
     LateOptions,
     Subject,
+    can_be_named,
     connect,
     example_of,
     open_at,
@@ -58,12 +61,14 @@ def parameters_of(subject: Subject) -> Mapping[str, Mapping[str, Any]]:
         for path in recordings["search_recording"]
         if path.read_bytes().startswith(b"HTTP/1.1 2")
     ]
+    names = ORDINARY_NAMES + STRANGE_NAMES if can_be_named(example_of(subject.connector)) else []
     status = subject.documented_success
     limited = getattr(emulator, "LIMITED_ACCOUNT", None)
     return {
         "account": {name: name for name in emulator.ACCOUNTS},
         "source": {str(source): source for source in emulator.OUTCOMES},
         **{name: {path.stem: path for path in paths} for name, paths in recordings.items()},
+        "requested_name": {shown(name): name for name in names},
         "recorded_name": {name: name for name in requests["recorded"]},
         "taken_name": {name: name for name in requests["also_taken"]},
         "refused_name": {name: name for name in requests["refused"]},
@@ -181,7 +186,7 @@ class Fixtures:
 
         async def respond(request: Request) -> Response:
             body = (await request.body()).decode()
-            received.append(f"{request.headers.get('authorization')} {request.url.query} {body}")
+            received.append(" ".join([*request.headers.values(), request.url.query, body]))
             # The calls after a copy do not matter here.
             return responses.pop(0) if responses else Response(status_code=500)
 

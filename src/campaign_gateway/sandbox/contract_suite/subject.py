@@ -151,6 +151,11 @@ def example_of(connector: type[Connector[Any]], changes: str = "") -> Any:
     return inputs[0]
 
 
+def can_be_named(copy_input: Any) -> bool:
+    """Return whether callers can choose the name of the copy."""
+    return any(field.name == "name" for field in fields(copy_input))
+
+
 def secrets_of(subject: Subject, secret: str) -> dict[str, str]:
     """Return settings that give each secret of an account this value."""
     settings = subject.connector.Account.model_fields

@@ -14,6 +14,7 @@ from campaign_gateway.connectors.contract import (
     ReadsCampaigns,
     RenamesCopies,
     ReportsProgress,
+    ShowsAccess,
     UsesAccessTokens,
 )
 from campaign_gateway.sandbox.contract_suite.cases import (
@@ -39,7 +40,6 @@ from campaign_gateway.sandbox.contract_suite.fixtures import Fixtures, parameter
 from campaign_gateway.sandbox.contract_suite.subject import Subject
 
 FOR_ALL = (
-    access,
     declarations,
     delays,
     emulated_outcomes,
@@ -58,6 +58,7 @@ FOR_CAPABILITIES: dict[type, ModuleType] = {
     ReadsCampaigns: lookup,
     RenamesCopies: rename,
     ReportsProgress: progress,
+    ShowsAccess: access,
     UsesAccessTokens: tokens,
 }
 
