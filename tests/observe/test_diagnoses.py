@@ -268,6 +268,9 @@ def test_full_disk_shows_and_ends(at_sqlite: Operated) -> None:
         if payload["status"] != "CREATED":
             break
     assert payload["userErrors"][0]["retry"] == "SAME_KEY"
+    # A checkpoint may have made room in the files. From here on, nothing can be written.
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, before[1]))
+    at_sqlite.copy("good")
     at_sqlite.show("full disk", payload)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
     assert at_sqlite.copy("good")["status"] == "CREATED"

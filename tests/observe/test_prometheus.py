@@ -139,10 +139,15 @@ def test_texts_of_the_alerts_have_no_errors(prometheus: Prometheus) -> None:
 def test_refused_secret_and_stopped_gateway_raise_their_alerts(
     gateway: Gateway, prometheus: Prometheus
 ) -> None:
-    assert prometheus.firing("Campaign") == []
+    def others() -> set[str]:
+        # On a busy machine the event loop can be slow, and that alert is right.
+        firing = {alert["labels"]["alertname"] for alert in prometheus.firing("Campaign")}
+        return firing - {"CampaignGatewayEventLoopSlow"}
+
+    assert others() == set()
     assert gateway.copy("wrong-key")["status"] == "REJECTED"
-    wait_until(lambda: prometheus.firing("CampaignGatewaySecretRefused") != [])
-    (alert,) = prometheus.firing("Campaign")
+    wait_until(lambda: others() == {"CampaignGatewaySecretRefused"})
+    (alert,) = prometheus.firing("CampaignGatewaySecretRefused")
     assert alert["labels"]["provider"] == "sonarly"
     assert alert["labels"]["account"] == "wrong-key"
     gateway.command.kill()
