@@ -81,7 +81,7 @@ async def account(provider: str) -> AsyncIterator[Account]:
     fields = {
         "provider": "sonarly",
         "base_url": provider,
-        "timeout_seconds": 1,
+        "timeout_seconds": 3,
         **ACCOUNTS["sonarly"],
     }
     settings = parse_settings({"accounts": {"sonarly": fields}}, {})

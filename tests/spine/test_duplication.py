@@ -218,7 +218,8 @@ async def test_caller_that_hangs_up_does_not_stop_the_call(
 ) -> None:
     asking = asyncio.create_task(ask(duplicator, campaign()))
     while await copies() == 0:
-        await asyncio.sleep(0)
+        assert not asking.done()
+        await asyncio.sleep(0.01)
     asking.cancel()
     await duplicator.drain()
     again = await ask(duplicator, campaign())
@@ -272,7 +273,8 @@ async def test_deadline_during_the_commit_sends_nothing_and_rejects_the_record(
     begin = ledger.ledger.begin
 
     async def slowly(*arguments: Any) -> object:
-        await asyncio.sleep(1.5)
+        # Longer than the timeout of the account.
+        await asyncio.sleep(3.5)
         return await begin(*arguments)
 
     ledger.ledger.begin = slowly
