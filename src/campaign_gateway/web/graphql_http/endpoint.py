@@ -168,7 +168,7 @@ class GraphQLOverHTTP:
             cost = request_cost(document.ast, operation, self._list_lengths, variables)
         name = operation.name.value if operation.name else None
         with operation_span(operation.operation.value, name, request.scope["headers"]) as span:
-            async with self._load.admit(cost):
+            async with self._load.admit(client.name, cost):
                 context = self._context(request)
                 resolved = None
                 if plan is not None and arguments is not None:
