@@ -236,7 +236,9 @@ def _mask(error: GraphQLError) -> GraphQLFormattedError:
 
 def _shorten(error: GraphQLFormattedError, code: str | None = None) -> GraphQLFormattedError:
     """Bound how much of the caller's own text an error repeats, and set its code."""
-    shortened: GraphQLFormattedError = {**error}
+    # graphql-core prints null as Python does.
+    message = error["message"].replace(" to be None", " to be null")
+    shortened: GraphQLFormattedError = {**error, "message": message}
     if len(shortened["message"]) > MESSAGE_LENGTH:
         shortened["message"] = f"{shortened['message'][:MESSAGE_LENGTH]}..."
     if "locations" in shortened:
