@@ -214,6 +214,11 @@ async def test_error_in_a_variable_uses_graphql_terms_and_no_python(
     assert not re.search(r"None|True|secret", message)
 
 
+async def test_null_in_a_document_is_called_null(gateway: Edge) -> None:
+    (message,) = await gateway.refused("{ duplications(first: null) { __typename } }")
+    assert message == "Expected value of non-null type 'Int!' not to be null."
+
+
 async def test_number_with_too_many_digits_is_refused(gateway: Edge) -> None:
     """Python refuses to convert more than 4,300 digits, with a message of its own."""
     for number in ("1" * 101, "1." + "1" * 60_000):

@@ -20,6 +20,7 @@ from graphql import (
     GraphQLScalarType,
     GraphQLSchema,
     OperationDefinitionNode,
+    get_named_type,
     parse,
 )
 
@@ -253,3 +254,43 @@ async def test_plan_covers_what_clients_send(
     _, body = await planned.post(text, variables)
     assert b'"errors"' not in body
     assert made == {"data": 1}
+
+
+def every_field(type_: Any) -> str:
+    """Return a selection of all fields of the type, and of what they contain."""
+    named = get_named_type(type_)
+    if not isinstance(named, GraphQLObjectType):
+        return ""
+    selected = (f"{name} {every_field(field.type)}" for name, field in named.fields.items())
+    return f"{{ __typename {' '.join(selected)} }}"
+
+
+async def test_plan_covers_every_field_of_the_mutation(
+    planned: Endpoint, made: Counter[str]
+) -> None:
+    planned.world, planned.rights = OddWorld(Random(0)), frozenset(Right)
+    payload = every_field(planned.schema.type_map["DuplicateCampaignPayload"])
+    copy = "input: { sonarly: { campaignId: 1, accountGroupId: 1, audienceId: 1 } }"
+    text = f'mutation {{ duplicateCampaign({copy}, idempotencyKey: "k") {payload} }}'
+    await planned.post(text)
+    assert made.total() == 1
+
+
+async def test_short_document_has_no_large_plan(
+    planned: Endpoint, plain: Endpoint, made: Counter[str]
+) -> None:
+    """Each of its aliases spreads a fragment whose aliases spread another one."""
+    planned.world, plain.world = OddWorld(Random(0)), OddWorld(Random(0))
+    planned.rights = plain.rights = frozenset(Right)
+
+    def text(aliases: int) -> str:
+        edges = " ".join(f"e{number}: edges {{ ...Edge }}" for number in range(aliases))
+        nodes = " ".join(f"n{number}: node {{ ...Node }}" for number in range(aliases))
+        return f"""{{ duplications(first: 1) {{ {edges} }} }}
+          fragment Edge on DuplicationEdge {{ {nodes} }}
+          fragment Node on Duplication {{ campaign {{ id name status providerStatus }} }}"""
+
+    for aliases, plans in ((4, 1), (15, 0)):
+        assert await planned.post(text(aliases)) == await plain.post(text(aliases))
+        assert made.total() == plans
+        made.clear()

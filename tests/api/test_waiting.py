@@ -1,15 +1,19 @@
 """`duplication(id:, waitSeconds:)`: a request that waits until the duplication is settled."""
 
 import asyncio
+import gc
 import signal
 import uuid
 from pathlib import Path
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from campaign_gateway.api import queries
+from campaign_gateway.ledger.engine import LedgerUnavailable
 from support.edge import Edge, edge
 from support.plain import NO_CAS
 
@@ -196,3 +200,31 @@ async def test_stopping_gateway_ends_all_waits(tmp_path: Path) -> None:
         assert monotonic() - stopped_at < IMMEDIATELY
         assert await call
         await asyncio.wait_for(stopping.sandbox.stopped, 40)
+
+
+async def test_failed_read_of_a_cancelled_wait_is_not_logged() -> None:
+    """Another field of the request may fail, and that cancels this one."""
+    loop, fails = asyncio.get_running_loop(), asyncio.Event()
+    logged: list[Any] = []
+    loop.set_exception_handler(lambda _, context: logged.append(context))
+
+    async def get(*_: str) -> None:
+        await fails.wait()
+        raise LedgerUnavailable("down")
+
+    context: Any = SimpleNamespace(
+        ledger=SimpleNamespace(get=get), scope="s", duplicator=SimpleNamespace(is_draining=False)
+    )
+    waiting = asyncio.create_task(queries.settled(context, str(uuid.uuid4()), 1))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    # Its exception would keep the read.
+    del waiting
+    fails.set()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    gc.collect()
+    loop.set_exception_handler(None)
+    assert logged == []

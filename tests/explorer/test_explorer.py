@@ -1,5 +1,6 @@
 """The responses for the GraphiQL page, with and without a built bundle."""
 
+import shutil
 from itertools import count
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 
+from campaign_gateway import web
 from campaign_gateway.web.explorer import explorer_routes
+from support.node import TESTS, run_node
 
 keys = count()
 
@@ -102,3 +105,31 @@ async def test_missing_bundle_returns_a_page_that_says_how_to_build_it(
     assert "pip install --force-reinstall ." in response.text
     assert_guarded(response)
     assert examples_answer.status_code == 200
+
+
+SOURCE = Path(web.explorer.__file__).parent / "page" / "source.js"
+
+
+@pytest.mark.parametrize(
+    ("written", "source", "expected"),
+    [
+        ("campaignId: 1 }", "22", "campaignId: 22 }"),
+        ("campaignId: 1 }", "2 }) { a }", "campaignId: 1 }"),
+        ("campaignId: 1 }", "2\n", "campaignId: 1 }"),
+        ('campaignId: "a" }', "b", 'campaignId: "b" }'),
+        ('campaignId: "a" }', 'b" }) {', 'campaignId: "b\\" }) {" }'),
+    ],
+)
+def test_source_in_a_link_is_only_an_id(
+    tmp_path: Path, written: str, source: str, expected: str
+) -> None:
+    """Otherwise a link could put any operation into the editor of a person with a key."""
+    shutil.copy(SOURCE, tmp_path / "source.mjs")
+    (tmp_path / "node_modules").symlink_to(TESTS / "node_modules")
+    script = tmp_path / "linked.mjs"
+    script.write_text(
+        "import { withOutcome } from './source.mjs';\n"
+        "const [query, source] = process.argv.slice(2);\n"
+        "console.log(JSON.stringify(withOutcome(query, { query, outcomes: {} }, source)));"
+    )
+    assert run_node(script, written, source) == expected

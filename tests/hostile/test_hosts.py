@@ -94,6 +94,17 @@ def test_probe_of_a_load_balancer_needs_no_known_host(sandbox_url: str) -> None:
     assert exchange(sandbox_url, elsewhere).status == 421
 
 
+def test_accounts_are_named_only_to_a_known_host(sandbox_url: str) -> None:
+    """Otherwise a page that gives its own name the gateway's address could read them."""
+    for query in (b"?accounts", b"?accounts=", b"?x&%61ccounts"):
+        rebound = head(b"Host: evil.example", target=b"/readyz" + query, method=b"GET")
+        assert exchange(sandbox_url, rebound).status == 421
+        hostless = b"GET /readyz%b HTTP/1.0\r\n\r\n" % query
+        assert exchange(sandbox_url, hostless).status == 400
+    known = head(b"Host: localhost", target=b"/readyz?accounts", method=b"GET")
+    assert exchange(sandbox_url, known).status == 200
+
+
 async def test_address_that_the_connection_came_to_is_allowed() -> None:
     async def statuses(host: bytes, local: str) -> int:
         sent: list[Any] = []
@@ -108,6 +119,7 @@ async def test_address_that_the_connection_came_to_is_allowed() -> None:
             "type": "http",
             "http_version": "1.1",
             "path": "/graphql",
+            "query_string": b"",
             "headers": [(b"host", host)],
             "server": (local, 8000),
         }

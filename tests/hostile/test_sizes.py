@@ -6,6 +6,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
@@ -240,8 +241,8 @@ async def test_other_work_is_done_between_two_large_requests() -> None:
     carried = Load()
 
     async def large(name: str) -> None:
-        async with carried.admit(VALUE_LIMIT):
-            events.append(name)
+        async with carried.admit(name, VALUE_LIMIT):
+            events.append(name[0])
 
     async def other() -> None:
         for _ in range(4):
@@ -251,9 +252,31 @@ async def test_other_work_is_done_between_two_large_requests() -> None:
     await asyncio.gather(large("a"), large("b"), large("c"), other())
     joined = "".join(events).replace("other", "-")
     assert re.search("a-+b-+c", joined), joined
-    results = await asyncio.gather(*(large("x") for _ in range(11)), return_exceptions=True)
+    results = await asyncio.gather(
+        *(large(f"x{number}") for number in range(11)), return_exceptions=True
+    )
     assert [type(result) for result in results] == [type(None)] * 10 + [RequestError]
     assert events.count("x") == 10
+
+
+async def test_one_client_leaves_room_for_others() -> None:
+    """A few requests that ask for much can also wait for 20 seconds."""
+    carried = Load()
+    async with AsyncExitStack() as in_progress:
+
+        async def admits(client: str, cost: int) -> bool:
+            try:
+                await in_progress.enter_async_context(carried.admit(client, cost))
+            except RequestError:
+                return False
+            return True
+
+        assert [await admits("a", VALUE_LIMIT) for _ in range(8)] == [True] * 7 + [False]
+        small = [await admits("a", 1) for _ in range(101)]
+        assert small == [True] * 100 + [False]
+        assert [await admits("b", VALUE_LIMIT) for _ in range(3)] == [True, True, False]
+    async with carried.admit("a", VALUE_LIMIT):
+        pass
 
 
 SURROGATE = "\ud800"

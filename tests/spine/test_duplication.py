@@ -1,15 +1,19 @@
 """One call with failures before, during and after the send."""
 
 import asyncio
+import threading
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
 from campaign_gateway.accounts.account import Account
 from campaign_gateway.accounts.transport.rate_limit import CallKind, RateLimiter
+from campaign_gateway.accounts.transport.worker import LOOP_LIMIT
 from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE
 from campaign_gateway.duplication import service
 from campaign_gateway.duplication.intents import make_intent
@@ -20,12 +24,14 @@ from campaign_gateway.model import (
     DuplicationStatus,
     ErrorCode,
     Intent,
+    Outcome,
     Retry,
     Unknown,
     UserError,
 )
 from campaign_gateway.web.callers.caller import EVERYONE
 from support.open_duplicator import OpenDuplicator
+from support.stub_provider import Copying, StubGateway
 
 
 @pytest.fixture
@@ -421,3 +427,24 @@ async def test_draining_gateway_sends_waiting_calls_only_if_their_permits_come_s
     assert code(late) is ErrorCode.OVERLOADED
     assert (result.error is None) == (grace > 0)
     assert await copies() == (grace > 0)
+
+
+async def test_long_response_to_a_copy_does_not_block_the_event_loop(
+    open_gateway: Callable[..., Awaitable[StubGateway]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To parse a mebibyte of odd JSON or XML takes up to a second."""
+    gateway = await open_gateway(Copying)
+    parsed_in: list[int] = []
+    parse = Copying.parse_response
+
+    def parse_response(*arguments: Any) -> Outcome:
+        parsed_in.append(threading.get_ident())
+        return parse(*arguments)
+
+    monkeypatch.setattr(Copying, "parse_response", parse_response)
+    assert (await gateway.copy(key="short")).status is DuplicationStatus.CREATED
+    gateway.provider.response_fields += ("padding",)
+    add = partial(gateway.provider.add, padding="x" * LOOP_LIMIT)
+    monkeypatch.setattr(gateway.provider, "add", add)
+    assert (await gateway.copy(key="long")).status is DuplicationStatus.CREATED
+    assert [thread == threading.get_ident() for thread in parsed_in] == [True, False]

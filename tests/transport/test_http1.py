@@ -130,6 +130,16 @@ async def test_early_responses_have_no_effect_on_the_headers() -> None:
     assert response.headers == [(b"content-length", b"2")]
 
 
+async def test_endless_early_responses_end_the_exchange() -> None:
+    response = Response(LIMIT, None)
+    early = b"HTTP/1.1 102 Processing\r\n\r\n" * 40
+    for _ in range(2 * HEAD_LIMIT // len(early)):
+        response.receive(early)
+    assert response.failure is not None
+    response.receive(WHOLE)
+    assert response.status is None
+
+
 def h11_read(data: bytes) -> Read:
     """Return what h11 knows, as the gateway used it before."""
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
@@ -161,6 +171,8 @@ def h11_read(data: bytes) -> Read:
 STRICTER = [
     WHOLE.replace(b"\r", b""),
     WHOLE.replace(b"1.1", b"1.2"),
+    WHOLE.replace(b"1.1", b"2.0"),
+    WHOLE.replace(b"1.1", b"0.9"),
     OK + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
     OK + b"Content-Length: 2, 2\r\n\r\n{}",
     OK + b"X: a\r\n b\r\nContent-Length: 2\r\n\r\n{}",

@@ -105,10 +105,11 @@ async def _try_read(
 ) -> tuple[Duplication | None, Outage | None]:
     """Return the duplication, or why it cannot be read. `until` is a time of the loop's clock."""
     read = asyncio.create_task(duplication(context, duplication_id))
+    # It may be late, and the request may be cancelled meanwhile.
+    read.add_done_callback(_ignore_result)
     # The read is not cancelled, because the database driver needs seconds to cancel a statement.
     await asyncio.wait([read], timeout=until - asyncio.get_running_loop().time())
     if not read.done():
-        read.add_done_callback(_ignore_result)
         return None, _outage(TimeoutError("it did not respond in time"))
     try:
         return read.result(), None
@@ -117,7 +118,7 @@ async def _try_read(
 
 
 def _ignore_result(task: "asyncio.Task[Duplication | None]") -> None:
-    """Retrieve the exception of a late task, so that asyncio does not log it as never retrieved."""
+    """Retrieve the exception of a task, so that asyncio does not log it as never retrieved."""
     if not task.cancelled():
         task.exception()
 

@@ -8,6 +8,7 @@ from itertools import chain, repeat
 
 from campaign_gateway.accounts.transport.errors import NoResponse, NotSent
 from campaign_gateway.accounts.transport.rate_limit import Permit
+from campaign_gateway.accounts.transport.worker import run_copy_parser
 from campaign_gateway.connectors.contract import ListsCampaigns, ProviderRequest, UnexpectedResponse
 from campaign_gateway.duplication.completion import (
     complete_copy,
@@ -178,7 +179,9 @@ async def _send(
     connector = call.account.connector
     try:
         response = await call.account.transport.send_once(request, permit, recording.begin)
-        return connector.parse_response(call.copy_input, response), response.status
+        outcome = await run_copy_parser(
+            response, connector.parse_response, call.copy_input, response
+        )
     except NotSent as failure:
         error = not_reached(connector.title, failure)
         if recording.task is None:
@@ -195,6 +198,7 @@ async def _send(
             raise
         log.exception("a bug in the gateway, duplication %s", recording.intent.id)
         return Unknown(outcome_unknown("The gateway could not parse the response")), None
+    return outcome, response.status
 
 
 async def _settle(recording: _Recording, outcome: Outcome, timing: Timing) -> Duplication:

@@ -76,7 +76,7 @@ async def read_asset_types(account: Account, ends_at: float) -> Sequence[str]:
     async with _permit_to_read(account, ends_at) as permit:
         request = connector.build_asset_types()
         response = await account.transport.send_idempotent(request, permit, ProviderCall.LOOKUP)
-        return connector.parse_asset_types(response)
+        return await run_parser(response, connector.parse_asset_types, response)
 
 
 @asynccontextmanager

@@ -12,10 +12,12 @@ import httptools
 from campaign_gateway.accounts.transport.errors import MalformedRequest, ResponseLost
 from campaign_gateway.connectors.contract import ProviderRequest
 
-# Bytes of a head, or of anything else between two parts of a body.
+# Bytes of a head and the early responses before it, or of anything else between parts of a body.
 HEAD_LIMIT = 100 * 1024
 
 CLOSED = "the connection was closed, or the response was not HTTP"
+
+VERSIONS = {"1.0", "1.1"}
 
 # The statuses of responses without a body, besides the early ones.
 BODILESS = {204, 304}
@@ -129,13 +131,15 @@ class Response:
     def on_headers_complete(self) -> None:
         if self.ended.done():
             return
-        status, self._unparsed = self._parser.get_status_code(), 0
+        status = self._parser.get_status_code()
         if 100 <= status < 200 and status != 101:
             self.headers.clear()
             return
+        self._unparsed = 0
         names = [name for name, _ in self.headers]
         codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
-        if status < 200 or codings not in ([], [b"chunked"]):
+        is_known = self._parser.get_http_version() in VERSIONS and codings in ([], [b"chunked"])
+        if status < 200 or not is_known:
             self._fail(CLOSED)
             return
         self.status = status

@@ -11,7 +11,7 @@ from campaign_gateway.accounts.transport.errors import NoResponse, NotSent
 from campaign_gateway.accounts.transport.observation import Observation
 from campaign_gateway.accounts.transport.rate_limit import Permit
 from campaign_gateway.accounts.transport.redaction import Redactor, create_redactor, redact_body
-from campaign_gateway.accounts.transport.worker import run_parser
+from campaign_gateway.accounts.transport.worker import run_copy_parser, run_parser
 from campaign_gateway.connectors.contract import (
     ProviderRequest,
     ProviderResponse,
@@ -68,7 +68,7 @@ class TokenTransport:
         response = await self._transport.send_once(
             self._authorize(request, first), permit, before_first_byte
         )
-        if not self._connector.rejects_token(response):
+        if not await run_copy_parser(response, self._connector.rejects_token, response):
             return await _redact(response, first)
         try:
             second = await self._get_token(first, permit)

@@ -14,8 +14,10 @@ Result = TypeVar("Result")
 # The event loop parses a body of up to this many bytes itself, which takes a few milliseconds.
 LOOP_LIMIT = 64 * 1024
 
-# Only one thread, because each running thread can delay the event loop by 5 ms.
+# Only one thread each, because each running thread can delay the event loop by 5 ms. The response
+# to a copy does not wait until long lists are parsed.
 _WORKER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="long-responses")
+_WORKER_OF_COPIES = ThreadPoolExecutor(max_workers=1, thread_name_prefix="long-copies")
 
 
 async def run_parser(
@@ -25,6 +27,16 @@ async def run_parser(
     if len(response.body) <= LOOP_LIMIT:
         return parse(*arguments)
     return await run_in_worker(parse, *arguments)
+
+
+async def run_copy_parser(
+    response: ProviderResponse, parse: Callable[..., Result], *arguments: object
+) -> Result:
+    """Like `run_parser`, for the response to a copy."""
+    if len(response.body) <= LOOP_LIMIT:
+        return parse(*arguments)
+    call = partial(_without_garbage_collection, parse, *arguments)
+    return await asyncio.get_running_loop().run_in_executor(_WORKER_OF_COPIES, call)
 
 
 async def run_in_worker(work: Callable[..., Result], *arguments: object) -> Result:

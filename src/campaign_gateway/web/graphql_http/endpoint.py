@@ -168,7 +168,7 @@ class GraphQLOverHTTP:
             cost = request_cost(document.ast, operation, self._list_lengths, variables)
         name = operation.name.value if operation.name else None
         with operation_span(operation.operation.value, name, request.scope["headers"]) as span:
-            async with self._load.admit(cost):
+            async with self._load.admit(client.name, cost):
                 context = self._context(request)
                 resolved = None
                 if plan is not None and arguments is not None:
@@ -236,7 +236,9 @@ def _mask(error: GraphQLError) -> GraphQLFormattedError:
 
 def _shorten(error: GraphQLFormattedError, code: str | None = None) -> GraphQLFormattedError:
     """Bound how much of the caller's own text an error repeats, and set its code."""
-    shortened: GraphQLFormattedError = {**error}
+    # graphql-core prints null as Python does.
+    message = error["message"].replace(" to be None", " to be null")
+    shortened: GraphQLFormattedError = {**error, "message": message}
     if len(shortened["message"]) > MESSAGE_LENGTH:
         shortened["message"] = f"{shortened['message'][:MESSAGE_LENGTH]}..."
     if "locations" in shortened:

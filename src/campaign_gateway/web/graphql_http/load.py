@@ -1,6 +1,7 @@
 """Limits the work of all requests in progress, so that none waits long for the others."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,6 +12,10 @@ from campaign_gateway.web.graphql_http.request import OVERLOADED, RequestError
 VALUES_IN_PROGRESS = 100_000
 SMALLEST_COST = 50
 
+# Which part of them one client may have. A few requests that ask for much and wait for a settled
+# duplication would otherwise keep all other clients out.
+PART_OF_CLIENT = 0.75
+
 # Requests for more values are large: to make one response takes milliseconds.
 LARGE_COST = 500
 
@@ -19,27 +24,29 @@ RETRY_AFTER_SECONDS = 1
 
 class Load:
     def __init__(self) -> None:
-        self._values = 0
+        self._values: Counter[str] = Counter()
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
-    async def admit(self, cost: int) -> AsyncIterator[None]:
-        """Count a request while it is in progress. `cost` is how many values it asks for.
+    async def admit(self, client: str, cost: int) -> AsyncIterator[None]:
+        """Count a client's request while it is in progress. `cost`: for how many values it asks.
 
         Raises `RequestError` if there is too much to do already.
         """
         cost = max(cost, SMALLEST_COST)
-        if self._values + cost > VALUES_IN_PROGRESS:
+        of_client = self._values[client] + cost
+        of_all = self._values.total() + cost
+        if of_all > VALUES_IN_PROGRESS or of_client > PART_OF_CLIENT * VALUES_IN_PROGRESS:
             message = "The gateway is busy. Nothing was executed. Try again in a second."
             retry_after = {"retry-after": str(RETRY_AFTER_SECONDS)}
             raise RequestError(503, message, retry_after, OVERLOADED)
-        self._values += cost
+        self._values[client] += cost
         try:
             if cost > LARGE_COST:
                 await self._wait_for_turn()
             yield
         finally:
-            self._values -= cost
+            self._values[client] -= cost
 
     async def _wait_for_turn(self) -> None:
         """Wait until the event loop has looked for other work since the last large request."""

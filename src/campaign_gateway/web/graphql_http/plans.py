@@ -48,6 +48,10 @@ from campaign_gateway.web.graphql_http.writers import (
     union_writer,
 )
 
+# How many fields a plan may have; the mutation has 105. A plan is kept as long as its document, and
+# a short one that spreads fragments under aliases would have thousands.
+FIELD_LIMIT = 150
+
 
 @dataclass(frozen=True, slots=True)
 class Info:
@@ -158,6 +162,7 @@ class _Planner:
             for node in document.definitions
             if isinstance(node, FragmentDefinitionNode)
         }
+        self._fields_left = FIELD_LIMIT
 
     def part(
         self,
@@ -216,6 +221,9 @@ class _Planner:
             for field in self._fields(selection_set, conditions, spread):
                 name = (field.alias or field.name).value
                 selected.setdefault(name, []).append(field)
+        self._fields_left -= len(selected)
+        if self._fields_left < 0:
+            raise NotPlanned
         return selected
 
     def _fields(

@@ -53,5 +53,4 @@ def without_value(error: GraphQLError) -> str:
         message = f"{before}." if found else message
     represented = message.find("cannot represent ")
     end = message.find(": ", represented) if represented >= 0 else -1
-    message = f"{message[:end]}." if end >= 0 else message
-    return message.replace(" to be None", " to be null")
+    return f"{message[:end]}." if end >= 0 else message

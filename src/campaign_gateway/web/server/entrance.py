@@ -68,13 +68,15 @@ class Entrance:
 
     def _refusal(self, scope: Scope) -> Response | None:
         named = [value for name, value in scope["headers"] if name == b"host"]
+        # With a query, /readyz names the accounts.
+        is_probe = scope["path"] in PROBES and not scope["query_string"]
         # Probes of load balancers use HTTP/1.0, and often without a host.
-        if not named and scope["http_version"] == "1.0" and scope["path"] in PROBES:
+        if not named and scope["http_version"] == "1.0" and is_probe:
             return None
         host = parse_host(named[0]) if len(named) == 1 else None
         if host is None:
             return _error(400, "Send exactly one valid Host header.")
-        if scope["path"] in PROBES or self._is_allowed(host, scope["server"]):
+        if is_probe or self._is_allowed(host, scope["server"]):
             return None
         return _error(421, "The Host header names a host that is not in [server] hosts.")
 

@@ -26,9 +26,17 @@ export function withOutcome(operation, { query, outcomes }, id) {
   }
 }
 
-/** Writes the id as the operation writes its own: at some providers it is a number. */
+/**
+ * Writes the id as the operation writes its own: at some providers it is a number. Anything else in its place, which a
+ * link can have, changes nothing.
+ */
 function withSource(operation, id) {
-  return operation.replace(SOURCE, (_, field, own) => field + (own.startsWith('"') ? JSON.stringify(id) : id));
+  return operation.replace(SOURCE, (whole, field, own) => {
+    if (own.startsWith('"')) {
+      return field + JSON.stringify(id);
+    }
+    return /^\d+$/.test(id) ? field + id : whole;
+  });
 }
 
 function neededBy(words) {
