@@ -25,7 +25,7 @@ async def test_accounts_are_listed_with_their_capabilities(client: Any) -> None:
         name: account.provider.upper() for name, account in accounts.items()
     }
     assert len(result) > len(CONNECTORS)
-    lesser = {"ACTIVECAMPAIGN": ["READ_CAMPAIGN"], "DOTDIGITAL": []}
+    lesser = {"ACTIVECAMPAIGN": ["READ_CAMPAIGN"]}
     for account in result:
         expected = lesser.get(account["provider"], ["FIND_COPY", "READ_CAMPAIGN"])
         assert account["capabilities"] == expected

@@ -48,16 +48,18 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
 
 
 def test_table_has_a_row_for_each_account_and_each_permission(
-    tables: Mapping[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+    tables: Mapping[str, dict[str, Any]],
+    unread: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert checked(tables)
     lines = capsys.readouterr().out.splitlines()
     rows, permissions = lines[: lines.index("")], lines[lines.index("") + 1 :]
     assert rows[0].split("  ")[0] == "ACCOUNT"
     assert [row.split()[0] for row in rows[1:]] == list(tables)
-    (unread,) = (row for row in rows if " dotdigital " in row)
-    assert unread.split()[2:] == ["not", "checked", "unknown", "-", "-", "-", "-"]
-    rows.remove(unread)
+    (unread_row,) = (row for row in rows if f" {unread['provider']} " in row)
+    assert unread_row.split()[2:] == ["not", "checked", "unknown", "-", "-", "-", "-"]
+    rows.remove(unread_row)
     assert all(" ok " in row and " accepted " in row and " no TLS " in row for row in rows[1:])
     states = [" ".join(line.split()) for line in permissions]
     assert "braze campaigns.details granted" in states

@@ -59,12 +59,12 @@ async def lines_of(client: httpx.AsyncClient, key: str | None = None) -> list[st
 
 
 async def test_line_says_what_is_wrong_and_when_it_was_checked(
-    tables: Mapping[str, dict[str, Any]], tmp_path: Path
+    tables: Mapping[str, dict[str, Any]], unread: dict[str, Any], tmp_path: Path
 ) -> None:
     accounts = {
         "good": tables["sonarly"],
         "bad": {**tables["meta"], "access_token": "wrong"},
-        "unread": tables["dotdigital"],
+        "unread": unread,
     }
     async with gateway(tmp_path, accounts, OFTEN) as client:
 
@@ -72,12 +72,12 @@ async def test_line_says_what_is_wrong_and_when_it_was_checked(
             return not any("not checked yet" in line for line in await lines_of(client))
 
         await until_async(is_checked)
-        good, bad, unread = await lines_of(client)
+        good, bad, unread_line = await lines_of(client)
         # Without the parameter, probes get the same as before.
         assert (await client.get("/readyz")).text == "ready\n"
     time = r"\(checked at \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\)"
     assert re.fullmatch(rf"account good: ok {time}", good)
-    assert re.fullmatch(rf"account unread: no read shows its state {time}", unread)
+    assert re.fullmatch(rf"account unread: no read shows its state {time}", unread_line)
     assert re.fullmatch(rf"account bad: Meta Ads refuses the secret\. .* {time}", bad)
 
 

@@ -194,6 +194,7 @@ def takes(provider: str, *, name: bool) -> bool:
 
 # Providers that name a copy after its source, and whether the copying call takes a name.
 NAMED_BY_PROVIDER = {
+    "dotdigital": False,
     "instantly": True,
     "klaviyo": True,
     "lemlist": True,
@@ -208,7 +209,8 @@ async def test_lost_copy_is_found_by_the_name_that_its_provider_chooses(tmp_path
         ids = {}
         for provider, takes_name in NAMED_BY_PROVIDER.items():
             name = None if takes_name else f"Copy {uuid.uuid4()}"
-            payload = await gateway.duplicate(provider, "cut-after-copy", name)
+            source = source_of(provider, "cut-after-copy")
+            payload = await gateway.duplicate(provider, source, name)
             assert payload["status"] == "UNKNOWN"
             ids[payload["duplication"]["id"]] = takes_name
         found = await gateway.settled(ids, 30)

@@ -41,6 +41,7 @@ from support.stub_provider import (
     Named,
     NamedAndChanged,
     NamedAndListed,
+    NamedByProviderWithoutAges,
     Reading,
     Renaming,
     StubGateway,
@@ -755,6 +756,19 @@ async def test_copy_without_a_creation_time_is_the_one_that_did_not_exist_before
     await gateway.lose(StubInput(name=asked))
     await gateway.check()
     assert copy_id(await gateway.recorded()) == "c2"
+
+
+@pytest.mark.parametrize("asked", [None, "Wanted"])
+async def test_copy_with_the_name_of_its_provider_is_the_one_that_did_not_exist_before(
+    open_gateway: Open, asked: str | None
+) -> None:
+    gateway = await open_gateway(NamedByProviderWithoutAges)
+    source = gateway.provider.add(name="c1")
+    assert gateway.provider.add(source) == "c2"
+    gateway.provider.faults["copy"].append("cut-after-copy")
+    await gateway.lose(StubInput(campaign_id=source, name=asked))
+    await gateway.check()
+    assert copy_id(await gateway.recorded()) == "c3"
 
 
 @pytest.mark.parametrize("second", ["cut-before-copy", "cut-after-copy"])

@@ -177,6 +177,36 @@ async def test_copy_without_creation_times_is_the_one_that_did_not_exist_before(
     assert (campaign.id if campaign else None) == expected
 
 
+@dataclass
+class Naming(Listing):
+    """Its provider names a copy after its source, whose name is "Source"."""
+
+    reports_creation_time: bool = False
+
+    def is_name_of_copy(self, name: str, source_name: str) -> bool:
+        return name == f"Copy of {source_name}"
+
+    def build_lookup(self, campaign_id: str, related_input: object) -> ProviderRequest:
+        return ProviderRequest("GET", "http://localhost/source", {})
+
+    def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign:
+        return Campaign(campaign_id, name="Source")
+
+
+@pytest.mark.parametrize(("minutes", "expected"), [(9, "5"), (11, None)])
+async def test_copy_with_the_name_of_its_provider_must_be_seen_soon_without_creation_times(
+    account: Account, ledger: Any, minutes: int, expected: str | None
+) -> None:
+    """Later, it may be a copy of the same source that a person has made."""
+    requested_at = datetime.now(UTC) - timedelta(minutes=minutes)
+    lost = await unsettled(
+        ledger, requested_at=requested_at, preexisting_ids=("4",), requested_name=None
+    )
+    listing = Naming([replace(undated(number), name="Copy of Source") for number in "45"])
+    campaign = await find_copy(listing_account(account, listing), ledger, lost)
+    assert (campaign.id if campaign else None) == expected
+
+
 async def test_identical_intents_get_copies_without_creation_times_by_id(
     account: Account, ledger: Any
 ) -> None:

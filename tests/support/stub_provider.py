@@ -24,6 +24,7 @@ from campaign_gateway.connectors.contract import (
     ChangesCopies,
     Connector,
     ListsCampaigns,
+    NamesCopies,
     ProviderRequest,
     ProviderResponse,
     ReadsCampaigns,
@@ -305,6 +306,13 @@ class NamedAndListed(Found):
 
 class FoundWithoutAges(Found):
     reports_creation_time = False
+
+
+class NamedByProviderWithoutAges(FoundWithoutAges, NamesCopies):
+    reports_source = False
+
+    def is_name_of_copy(self, name: str, source_name: str) -> bool:
+        return name == f"Copy of {source_name}"
 
 
 class Tracked(Tracking, Reading):

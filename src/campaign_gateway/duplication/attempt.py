@@ -15,7 +15,7 @@ from campaign_gateway.duplication.completion import (
     has_pending_steps,
     with_pending_warnings,
 )
-from campaign_gateway.duplication.copy_search import CopySigns, search_copies
+from campaign_gateway.duplication.copy_search import CopySigns, can_search, search_copies
 from campaign_gateway.duplication.errors import NEVER_SENT, not_reached, outcome_unknown
 from campaign_gateway.duplication.intents import CopyCall
 from campaign_gateway.ledger import Ledger
@@ -153,7 +153,7 @@ async def _list_existing(ledger: Ledger, call: CopyCall, permit: Permit) -> tupl
     connector = call.account.connector
     if not isinstance(connector, ListsCampaigns) or connector.reports_creation_time:
         return None
-    if call.intent.requested_name is None and not connector.reports_source:
+    if not can_search(call.account, call.intent):
         return None
     try:
         async with asyncio.timeout(LIST_SECONDS):

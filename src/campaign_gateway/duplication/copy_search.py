@@ -280,11 +280,11 @@ class _Match:
         if not self.signs.fit(self.campaign, duplication.intent):
             return False
         requested_at, preexisting_ids = duplication.requested_at, duplication.preexisting_ids
+        latest = self.signs.latest_copy(self.campaign, duplication.intent)
         if self.campaign.created_at is not None:
             created_after = self.campaign.created_at - self.clock_offset - requested_at
-            latest = self.signs.latest_copy(self.campaign, duplication.intent)
             return EARLIEST_COPY <= created_after <= latest
-        if preexisting_ids is None or self.read_at - requested_at > LATEST_COPY:
+        if preexisting_ids is None or self.read_at - requested_at > latest:
             return False
         return self.campaign.id not in preexisting_ids
 

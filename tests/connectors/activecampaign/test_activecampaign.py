@@ -1,25 +1,34 @@
-"""ActiveCampaign's own behaviour: only an id, no name, and a check that may show little."""
+"""ActiveCampaign's own behaviour: only an id, a name in a second call, statuses as numbers."""
+
+import json
 
 import pytest
 from pydantic import ValidationError
 from strawberry import ID
 
-from campaign_gateway.connectors.contract import ProviderResponse, copy_search_key
+from campaign_gateway.connectors.contract import copy_search_key
 from campaign_gateway.connectors.providers.activecampaign import (
     ActivecampaignAccount,
     ActivecampaignCampaignInput,
     ActivecampaignConnector,
 )
-from campaign_gateway.model import Campaign, Created, ErrorCode, Outcome, Rejected, Unknown
+from campaign_gateway.model import (
+    Campaign,
+    CampaignStatus,
+    Created,
+    ErrorCode,
+    Outcome,
+    Rejected,
+    Unknown,
+)
 from support.responses import respond
 
 SETTINGS = {"provider": "activecampaign", "base_url": "https://acme.api-us1.com", "api_key": "key"}
 ACCOUNT = ActivecampaignAccount.model_validate(SETTINGS)
 CONNECTOR = ActivecampaignConnector(ACCOUNT)
-CAMPAIGN = ActivecampaignCampaignInput(account=None, campaign_id=ID("216"))
+CAMPAIGN = ActivecampaignCampaignInput(account=None, campaign_id=ID("216"), name="A copy")
 CAMPAIGNS = "https://acme.api-us1.com/api/3/campaigns"
 COPIED = {"succeeded": 1, "message": "Campaign draft copied.", "newCampaignId": 217}
-WELCOME = {"campaign": {"id": "1", "name": "Welcome"}}
 
 
 def read(status: int, body: object) -> Outcome:
@@ -56,32 +65,79 @@ def test_copy_without_an_id_of_its_own_is_unknown(copy_id: object) -> None:
     assert isinstance(read(200, {**COPIED, "newCampaignId": copy_id}), Unknown)
 
 
-def test_refusal_is_that_of_a_permission_with_its_message() -> None:
-    outcome = read(400, {"message": "You are not allowed to copy this campaign"})
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (400, "Bad request. You are not allowed to copy this campaign.", "PERMISSION_DENIED"),
+        (400, {"message": "You are not allowed to copy this campaign"}, "PERMISSION_DENIED"),
+        (400, {"message": "Campaign not found"}, "CAMPAIGN_NOT_FOUND"),
+        (403, {"message": "Forbidden"}, "AUTHENTICATION_FAILED"),
+    ],
+)
+def test_refusal_has_its_documented_meaning(status: int, body: object, code: str) -> None:
+    outcome = read(status, body)
     assert isinstance(outcome, Rejected)
-    assert outcome.error.code is ErrorCode.PERMISSION_DENIED
-    assert outcome.error.provider_message == "You are not allowed to copy this campaign"
+    assert outcome.error.code is ErrorCode(code)
+    message = body["message"] if isinstance(body, dict) else None
+    assert outcome.error.provider_message == message
+
+
+def test_name_is_set_by_a_change_of_nothing_else() -> None:
+    request = CONNECTOR.build_rename(CAMPAIGN, "217", None)
+    assert (request.method, request.url) == ("PUT", f"{CAMPAIGNS}/217/edit")
+    assert json.loads(request.body) == {"name": "A copy"}
+
+
+def test_change_is_done_only_if_the_response_has_the_campaign() -> None:
+    assert CONNECTOR.parse_rename(respond(200, {"id": 217, "name": "A copy"})) is None
+    for body in ({}, {"succeeded": 1}, {"id": 0}, {"id": None}, "OK"):
+        assert isinstance(CONNECTOR.parse_rename(respond(200, body)), Unknown)
+
+
+def test_wrong_field_of_a_change_is_named() -> None:
+    failure = CONNECTOR.parse_rename(respond(400, {"errors": ["Field name is required", "two"]}))
+    assert isinstance(failure, Rejected)
+    assert failure.error.code is ErrorCode.INVALID_INPUT
+    assert failure.error.provider_message == "Field name is required; two"
+
+
+@pytest.mark.parametrize(
+    ("status", "word", "expected"),
+    [
+        ("0", "draft", CampaignStatus.DRAFT),
+        (1, "scheduled", CampaignStatus.SCHEDULED),
+        ("2", "sending", CampaignStatus.ACTIVE),
+        ("3", "paused", CampaignStatus.PAUSED),
+        ("4", "stopped", CampaignStatus.UNKNOWN),
+        ("5", "completed", CampaignStatus.COMPLETED),
+        ("7", "7", CampaignStatus.UNKNOWN),
+        (None, None, CampaignStatus.UNKNOWN),
+        ("new", None, CampaignStatus.UNKNOWN),
+    ],
+)
+def test_status_is_a_number(status: object, word: str | None, expected: CampaignStatus) -> None:
+    response = respond(200, {"campaign": {"id": "217", "name": "x", "status": status}})
+    campaign = CONNECTOR.parse_lookup(response, "217")
+    assert campaign == Campaign("217", "x", status=expected, provider_status=word)
 
 
 def test_lost_copy_is_not_searched_for() -> None:
     assert copy_search_key(CONNECTOR) is None
-    assert CAMPAIGN.name is None
 
 
 @pytest.mark.parametrize(
-    ("response", "code", "is_accepted"),
+    ("status", "body", "code"),
     [
-        (respond(200, WELCOME), None, True),
-        (respond(404, {"message": "not found"}), None, False),
-        (respond(404, "Not Found"), ErrorCode.PROVIDER_UNAVAILABLE, False),
-        (respond(200, {"campaign": {"id": "2"}}), ErrorCode.OUTCOME_UNKNOWN, False),
-        (respond(401, {}), ErrorCode.AUTHENTICATION_FAILED, False),
-        (respond(403, {}), ErrorCode.PERMISSION_DENIED, False),
+        (200, {"user": {"id": "1"}}, None),
+        (200, {"user": {}}, ErrorCode.OUTCOME_UNKNOWN),
+        (400, {}, ErrorCode.INVALID_INPUT),
+        (403, {}, ErrorCode.AUTHENTICATION_FAILED),
     ],
 )
-def test_check_says_only_what_the_response_proves(
-    response: ProviderResponse, code: ErrorCode | None, *, is_accepted: bool
-) -> None:
-    access = CONNECTOR.parse_check([response])
+def test_check_reads_the_user_of_the_key(status: int, body: object, code: ErrorCode | None) -> None:
+    request = CONNECTOR.build_check([])
+    assert request is not None
+    assert request.url == "https://acme.api-us1.com/api/3/users/me"
+    access = CONNECTOR.parse_check([respond(status, body)])
     assert (access.error.code if access.error else None) is code
-    assert access.is_accepted == is_accepted
+    assert access.is_accepted == (code is None)

@@ -11,7 +11,10 @@ TestContract = connector_suite(
     ActivecampaignConnector,
     emulator=activecampaign,
     folder=Path(__file__).parent,
-    # No document that was read has a permission of a key.
+    # A key has no scopes, and no document names the permissions of its user.
     permissions={},
-    documented_refusals={400: ErrorCode.PERMISSION_DENIED},
+    documented_refusals={
+        400: ErrorCode.PERMISSION_DENIED,
+        403: ErrorCode.AUTHENTICATION_FAILED,
+    },
 )

@@ -1,6 +1,7 @@
-"""Responses that no provider documents."""
+"""Responses that no provider documents, and a copy that every provider can rename."""
 
 import gzip
+import json
 
 from campaign_gateway.connectors.contract import ProviderResponse
 
@@ -32,3 +33,20 @@ UNREADABLE = [
     for body in (CHEAP + COSTLY if status == 200 else CHEAP)
     for is_complete in (True, False)
 ]
+
+# A copy that every provider describes so that it can be renamed.
+RENAMABLE_COPY = ProviderResponse(
+    200,
+    {},
+    json.dumps(
+        {
+            "id": "97",
+            "settings": {},
+            "subject": "Now",
+            "fromName": "Acme",
+            "htmlContent": "<p>Now</p>",
+            "plainTextContent": "Now",
+            "isSplitTest": False,
+        }
+    ).encode(),
+)

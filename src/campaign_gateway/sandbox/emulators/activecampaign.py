@@ -1,12 +1,14 @@
 """A strict stand-in for ActiveCampaign's REST API of campaigns, version 3.
 
-Source: ActiveCampaign's API reference, "Copy a campaign" and the lookup of a campaign, and its rate
-limits, as harvested at github.com/api-evangelist/activecampaign (read 2026-11). From there are both
-paths, the header of the key, the 200 of a copy, the message of the 400, the lookup's `name`,
-`cdate`, `mdate` and numbers in text, and the headers of a limit. Invented, because no document that
-was read says it: the object of an error, which has a `message` here; every status and message but
-those of the 400; the name of a copy; the format of the times. The body of the copying call is
-ignored.
+Source: ActiveCampaign's OpenAPI description of campaigns and users, and its rate limits, as
+harvested at github.com/api-evangelist/activecampaign on 2026-08-13; the pages "Duplicate Campaign"
+and "Edit campaign" of developers.activecampaign.com (all read 2026-11). From there are the paths,
+the header of the key, the 200 of each call with its keys and types, the text of the 400 of a copy,
+the 400 and the 406 of a change, the 403 of a wrong key, the message of an unknown campaign, and the
+headers of a limit. Invented, because no document that was read says it: the objects of the other
+errors; that a copy of an unknown campaign gets the 400 of a change, and a lookup the 404 of the
+campaign's links; the `errors` of a change with wrong fields, which are those of a new campaign; the
+name of a copy. The body of the copying call is ignored.
 """
 
 from dataclasses import dataclass, field
@@ -29,35 +31,51 @@ CALLS_PER_SECOND = 5
 
 # Each gets this response: status, message.
 REFUSALS = {
-    "not-allowed": (400, "You are not allowed to copy this campaign"),
-    "not-found": (404, "The campaign was not found"),
-    "unauthorized": (401, "The API key is not valid"),
-    "forbidden": (403, "The user may not copy campaigns"),
+    "not-found": (400, "Campaign not found"),
+    "forbidden": (403, "The API key is not valid"),
     "rate-limited": (429, "Too many calls"),
     "error-500": (500, "Internal error"),
 }
 
+# ActiveCampaign has a text in place of an object.
+NOT_ALLOWED = "Bad request. You are not allowed to copy this campaign."
+
+# The result of the second call, which sets the copy's name.
+RENAMES = {
+    "rename-refused": "copied, then the new name is refused",
+    "rename-error-500": "copied, then the new name is met with a server error",
+    "rename-cut": "copied, then the new name is lost with the connection",
+}
+
 OUTCOMES: dict[Any, str] = {
     **dict.fromkeys(SOURCES, "copied"),
+    "not-allowed": f"400, {NOT_ALLOWED.lower()}",
     **{name: f"{status}, {message.lower()}" for name, (status, message) in REFUSALS.items()},
+    **RENAMES,
     **emulation.FAULTS,
 }
+
+# The fields of a change that the gateway could send, with their types.
+FIELDS = {"name": str, "type": str, "segmentId": str, "addressId": int, "scheduledDate": str}
 
 
 @dataclass
 class Activecampaign:
     copies: emulation.Copies = field(default_factory=emulation.Copies)
-    campaigns: dict[str, dict[str, str]] = field(default_factory=dict)
+    campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
     last_id: int = 216
 
     def __post_init__(self) -> None:
-        for source, name in {**SOURCES, **{fault: fault for fault in emulation.FAULTS}}.items():
+        named = {name: name for name in (*RENAMES, *emulation.FAULTS)}
+        for source, name in {**SOURCES, **named}.items():
             self._add(source, name)
 
     async def copy_campaign(self, request: Request) -> Response:
         self.copies.requests += 1
         _check_caller(request)
         source = request.path_params["id"]
+        if source == "not-allowed":
+            raise emulation.Refusal(JSONResponse(NOT_ALLOWED, 400))
         if source in REFUSALS:
             raise _refusal(source)
         campaign = emulation.look_up(self.campaigns, source, _refusal("not-found"))
@@ -76,21 +94,102 @@ class Activecampaign:
 
         return await emulation.misbehave(source, request, copy)
 
+    async def edit(self, request: Request) -> Response:
+        _check_caller(request)
+        if not await request.body():
+            raise _error(406, {"message": "Empty request body"})
+        invalid = _error(400, {"errors": ["The body must be a JSON object"]})
+        body = await emulation.read_json(request, invalid, invalid)
+        _check_body(body)
+        copy_id = request.path_params["id"]
+        campaign = emulation.look_up(self.campaigns, copy_id, _refusal("not-found"))
+        source = self.copies.source_of(copy_id)
+        if source == "rename-refused":
+            raise _error(400, {"errors": ["Field name must not be this name"]})
+        if source == "rename-error-500":
+            raise _refusal("error-500")
+
+        async def rename() -> Response:
+            campaign["name"] = body.get("name", campaign["name"])
+            campaign["mdate"] = emulation.utc_now("seconds")
+            self.copies.rename(copy_id, campaign["name"])
+            return JSONResponse(_edited(campaign))
+
+        fault = "cut-before-copy" if source == "rename-cut" else None
+        return await emulation.misbehave(fault, request, rename)
+
     async def show(self, request: Request) -> Response:
         _check_caller(request)
-        missing = _refusal("not-found")
-        campaign = emulation.look_up(self.campaigns, request.path_params["id"], missing)
-        return JSONResponse({"campaign": campaign})
+        campaign_id = request.path_params["id"]
+        missing = _error(404, {"message": f"No Result found for Campaign with id {campaign_id}"})
+        return JSONResponse({"campaign": emulation.look_up(self.campaigns, campaign_id, missing)})
 
-    def _add(self, campaign_id: str, name: str) -> dict[str, str]:
+    async def show_user(self, request: Request) -> Response:
+        _check_caller(request)
+        user = {
+            "username": "jdoe",
+            "firstName": "John",
+            "lastName": "Doe",
+            "email": "john.doe@example.com",
+            "phone": "",
+            "signature": None,
+            "links": {"lists": f"{request.url.replace(path='/api/3/users/1/lists')}"},
+            "id": "1",
+        }
+        return JSONResponse({"user": user})
+
+    def _add(self, campaign_id: str, name: str) -> dict[str, Any]:
         now = emulation.utc_now("seconds")
-        self.campaigns[campaign_id] = {"id": campaign_id, "name": name, "cdate": now, "mdate": now}
+        self.campaigns[campaign_id] = {
+            "type": "single",
+            "userid": "1",
+            "source": "web",
+            "name": name,
+            "cdate": now,
+            "mdate": now,
+            "sdate": None,
+            "ldate": None,
+            "status": "0",
+            "id": campaign_id,
+            "user": "1",
+            "automation": None,
+        }
         return self.campaigns[campaign_id]
 
 
 def _check_caller(request: Request) -> None:
     if request.headers.get("api-token") != API_KEY:
-        raise _refusal("unauthorized")
+        raise _refusal("forbidden")
+
+
+def _check_body(body: object) -> None:
+    if not isinstance(body, dict):
+        raise _error(400, {"errors": ["The body must be a JSON object"]})
+    for name, value in body.items():
+        kind = FIELDS.get(name)
+        if kind is None:
+            raise _error(400, {"errors": [f"Field {name} is not known"]})
+        if type(value) is not kind:
+            raise _error(400, {"errors": [f"Field {name} must be of type {kind.__name__}"]})
+    if body.get("name") == "":
+        raise _error(400, {"errors": ["Field name is required"]})
+
+
+def _edited(campaign: dict[str, Any]) -> dict[str, Any]:
+    """Return the campaign as a change returns it: with numbers, and other names of its fields."""
+    number = campaign["id"]
+    return {
+        "id": int(number) if number.isdecimal() else number,
+        "name": campaign["name"],
+        "type": campaign["type"],
+        "canSplitContent": False,
+        "segmentId": 0,
+        "scheduledDate": None,
+        "addressId": 2,
+        "status": int(campaign["status"]),
+        "listIds": None,
+        "automationId": 0,
+    }
 
 
 def _refusal(name: str) -> emulation.Refusal:
@@ -100,8 +199,13 @@ def _refusal(name: str) -> emulation.Refusal:
         "RateLimit-Remaining": "0",
         "Retry-After": str(emulation.LIMIT_SECONDS),
     }
-    headers = limit if status == 429 else None
-    return emulation.Refusal(JSONResponse({"message": message}, status, headers))
+    return _error(status, {"message": message}, limit if status == 429 else None)
+
+
+def _error(
+    status: int, content: dict[str, Any], headers: dict[str, str] | None = None
+) -> emulation.Refusal:
+    return emulation.Refusal(JSONResponse(content, status, headers))
 
 
 def create_emulator() -> Starlette:
@@ -109,6 +213,8 @@ def create_emulator() -> Starlette:
     campaign = "/api/3/campaigns/{id}"
     return emulation.create_app(
         activecampaign.copies,
+        Route("/api/3/users/me", activecampaign.show_user, methods=["GET"]),
         Route(campaign, activecampaign.show, methods=["GET"]),
         Route(f"{campaign}/copy", activecampaign.copy_campaign, methods=["POST"]),
+        Route(f"{campaign}/edit", activecampaign.edit, methods=["PUT"]),
     )

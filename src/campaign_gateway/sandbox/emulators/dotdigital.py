@@ -1,12 +1,15 @@
 """A strict stand-in for dotdigital's REST API of email campaigns, version 2.
 
-Source: dotdigital's descriptions of its API v2, "Copy campaign", and its rate limits, as harvested
-at github.com/api-evangelist/dotdigital (read 2026-11). From there are the path, Basic
-authentication, the 201 (another description has 200), the copy's `id`, `name`, `subject`,
-`fromName` and `status`, the name "Copy of ...", and that the older limit is a 400. Invented,
-because no document that was read says it: the object of an error, which has a `message` here; the
-other statuses, and every message; the value of `fromName`; the ends of the names of the headers
-`X-RateLimit-...`, and their values. The body of the copying call is ignored.
+Source: dotdigital's descriptions "Email campaigns" 2.1.1 and "apiconnector.com" v2, its error
+codes, conventions and rate limits, as harvested at github.com/api-evangelist/dotdigital on
+2026-08-13, and developer.dotdigital.com (all read 2026-11). From there are the paths, Basic
+authentication, the 201 of a copy (the first description has 200), the keys and statuses of a
+campaign, the name "Copy of ...", the fields that a change requires, the parameters of the list and
+its pages, the codes in messages, the 403 of another region, the 400 of the older limit, and the
+headers of a limit. The message of the 401 is that of dotdigital's own client. Invented, because no
+document that was read says it: which status a code has; the messages around the codes; that a list
+rejects unknown parameters; the order of the list; what `fromName` is. A body of the copying call is
+ignored.
 """
 
 import base64
@@ -25,58 +28,172 @@ USER, PASSWORD = "apiuser-5c1d90e2@apiconnector.com", "sandbox-dotdigital-81f3c7
 ACCOUNTS = {"dotdigital": {"user": USER, "password": PASSWORD}}
 AUTHORIZATION = f"Basic {base64.b64encode(f'{USER}:{PASSWORD}'.encode()).decode()}"
 
-# Each campaign's name.
-SOURCES = {"1045": "Spring sale", "1046": "Winter sale"}
+LONGEST_NAME = 255
+LONGEST_PAGE = 1000
+
+# Each campaign's name and status.
+SOURCES = {1045: ("Spring sale", "Unsent"), 1046: ("Winter sale", "Sent")}
+SPLIT_TEST = 1047
 
 # Each gets this response: status, message.
 REFUSALS = {
-    "invalid": (400, "The request is not valid"),
-    "throttled": (400, "Too many calls for this account"),
-    "not-found": (404, "The campaign was not found"),
-    "unauthorized": (401, "The user or the password is not valid"),
-    "forbidden": (403, "The user may not copy campaigns"),
-    "rate-limited": (429, "Too many calls"),
-    "error-500": (500, "Internal error"),
+    "invalid": (400, "Error: ERROR_CAMPAIGN_INVALID"),
+    "throttled": (400, "Your account has generated excess API activity. ERROR_APIUSAGE_EXCEEDED"),
+    "not-found": (404, "Error: ERROR_CAMPAIGN_NOT_FOUND"),
+    "unauthorized": (401, "Authorization has been denied for this request."),
+    "other-region": (403, "Forbidden: Access is denied"),
+    "rate-limited": (429, "Too Many Requests"),
+    "error-500": (500, "Error: ERROR_UNKNOWN"),
 }
 
-OUTCOMES: dict[Any, str] = {
-    **dict.fromkeys(SOURCES, "copied"),
-    **{name: f"{status}, {message.lower()}" for name, (status, message) in REFUSALS.items()},
-    **emulation.FAULTS,
+# The result of the second call, which sets the copy's name.
+RENAMES = {
+    9101: "copied, then the new name is refused",
+    9102: "copied, then the new name is met with a server error",
+    9103: "copied, then the new name is lost with the connection",
 }
+
+# Ids are numbers here, so each fault has one.
+FAULT_IDS = {9001 + number: fault for number, fault in enumerate(emulation.FAULTS)}
+
+OUTCOMES: dict[Any, str] = {
+    **{str(number): "copied" for number in SOURCES},
+    str(SPLIT_TEST): "copied, then the new name is not sent, because it is a split test",
+    **{name: f"{status}, {message.lower()}" for name, (status, message) in REFUSALS.items()},
+    "throttled": "400, too many calls: the older limit, in place of a 429",
+    "not-found": "404, the campaign is not found",
+    **{str(number): words for number, words in RENAMES.items()},
+    **{str(number): f"{fault}: {emulation.FAULTS[fault]}" for number, fault in FAULT_IDS.items()},
+}
+
+# The fields of a change, and whether it requires them.
+CONTENT = ("name", "subject", "fromName", "htmlContent", "plainTextContent")
+OTHERS = ("id", "fromAddress", "replyAction", "replyToAddress", "isSplitTest", "status")
+
+PARAMETERS = {
+    *("select", "skip", "~type", "~tags", "~sentDate", "~statuses"),
+    *("~scheduledDateFrom", "~scheduledDateTo"),
+}
+
+Campaign = dict[str, Any]
 
 
 @dataclass
 class Dotdigital:
     copies: emulation.Copies = field(default_factory=emulation.Copies)
-    names: dict[str, str] = field(
-        default_factory=lambda: {**SOURCES, **{fault: fault for fault in emulation.FAULTS}}
-    )
-    last_id: int = 2000
+    campaigns: dict[int, Campaign] = field(default_factory=dict)
+    last_id: int = 20_000
+
+    def __post_init__(self) -> None:
+        for number, (name, status) in SOURCES.items():
+            self._add(number, name, status=status)
+        self._add(SPLIT_TEST, "Two subjects", isSplitTest=True)
+        for number, name in {**dict.fromkeys(RENAMES, "Summer sale"), **FAULT_IDS}.items():
+            self._add(number, name)
 
     async def copy_campaign(self, request: Request) -> Response:
         self.copies.requests += 1
-        if request.headers.get("authorization") != AUTHORIZATION:
-            raise _refusal("unauthorized")
-        source = request.path_params["id"]
-        if source in REFUSALS:
-            raise _refusal(source)
-        name = f"Copy of {emulation.look_up(self.names, source, _refusal('not-found'))}"
+        _check_caller(request)
+        if request.path_params["id"] in REFUSALS:
+            raise _refusal(request.path_params["id"])
+        source = self._find(request)
 
         async def copy() -> Response:
             self.last_id += 1
-            self.names[str(self.last_id)] = name
-            self.copies.add(source, str(self.last_id), name)
-            campaign = {
-                "id": self.last_id,
-                "name": name,
-                "subject": "The sale has begun",
-                "fromName": "Sandbox",
-                "status": "Unsent",
-            }
+            name, is_split_test = f"Copy of {source['name']}", source["isSplitTest"]
+            campaign = self._add(self.last_id, name, isSplitTest=is_split_test)
+            self.copies.add(str(source["id"]), str(self.last_id), name)
             return JSONResponse(campaign, 201)
 
-        return await emulation.misbehave(source, request, copy)
+        return await emulation.misbehave(FAULT_IDS.get(source["id"]), request, copy)
+
+    async def update(self, request: Request) -> Response:
+        _check_caller(request)
+        campaign = self._find(request)
+        wrong = _error(400, "Error: ERROR_CONTENT_TYPE_IS_NOT_SUPPORTED")
+        malformed = _error(400, "Error: ERROR_BODY_DOES_NOT_MATCH_CONTENT_TYPE")
+        body = await emulation.read_json(request, wrong, malformed)
+        _check_body(body)
+        if campaign["status"] != "Unsent":
+            raise _error(400, "Error: ERROR_CAMPAIGN_READONLY")
+        source = int(self.copies.source_of(str(campaign["id"])) or 0)
+        if source == 9101:
+            raise _error(400, "Error: ERROR_CAMPAIGN_INVALID")
+        if source == 9102:
+            raise _refusal("error-500")
+
+        async def change() -> Response:
+            campaign.update({name: body[name] for name in CONTENT})
+            self.copies.rename(str(campaign["id"]), campaign["name"])
+            return JSONResponse(campaign)
+
+        fault = "cut-before-copy" if source == 9103 else None
+        return await emulation.misbehave(fault, request, change)
+
+    async def show(self, request: Request) -> Response:
+        _check_caller(request)
+        return JSONResponse(self._find(request))
+
+    async def list_campaigns(self, request: Request) -> Response:
+        _check_caller(request)
+        query = request.query_params
+        select, skip = query.get("select", str(LONGEST_PAGE)), query.get("skip", "1")
+        is_page = select.isdecimal() and 1 <= int(select) <= LONGEST_PAGE
+        if not is_page or not skip.isdecimal() or int(skip) < 1 or not set(query) <= PARAMETERS:
+            raise _error(400, "Error: ERROR_PARAMETER_INVALID")
+        start = int(query.get("skip", "0"))
+        statuses = query.getlist("~statuses")
+        listed = [
+            _list_item(campaign)
+            for _, campaign in sorted(self.campaigns.items())
+            if not statuses or campaign["status"] in statuses
+        ]
+        return JSONResponse(listed[start : start + int(select)])
+
+    def _find(self, request: Request) -> Campaign:
+        campaign_id = request.path_params["id"]
+        number = int(campaign_id) if campaign_id.isdecimal() else 0
+        return emulation.look_up(self.campaigns, number, _refusal("not-found"))
+
+    def _add(self, number: int, name: str, **more: object) -> Campaign:
+        self.campaigns[number] = {
+            "id": number,
+            "name": name,
+            "subject": "The sale has begun",
+            "fromName": "Sandbox",
+            "fromAddress": {"id": 133618, "email": "sandbox@example.com"},
+            "htmlContent": '<p>It has begun.</p>\r\n<a href="http://$UNSUB$">Unsubscribe</a>',
+            "plainTextContent": "It has begun.\r\n---\r\nWant to unsubscribe? $UNSUB$",
+            "replyAction": "Unset",
+            "replyToAddress": "",
+            "isSplitTest": False,
+            "status": "Unsent",
+            **more,
+        }
+        return self.campaigns[number]
+
+
+def _list_item(campaign: Campaign) -> Campaign:
+    """Return it as a list does: without its content, and with its type and dates."""
+    content = {"htmlContent": None, "plainTextContent": None}
+    more: Campaign = {"type": "Standard", "tags": [], "sentDate": None, "scheduledDate": None}
+    return {**campaign, **content, **more}
+
+
+def _check_caller(request: Request) -> None:
+    if request.headers.get("authorization") != AUTHORIZATION:
+        raise _refusal("unauthorized")
+
+
+def _check_body(body: object) -> None:
+    is_known = isinstance(body, dict) and set(body) <= {*CONTENT, *OTHERS}
+    if not isinstance(body, dict) or not is_known:
+        raise _error(400, "Error: ERROR_MALFORMED_REQUEST")
+    values = [body.get(name) for name in CONTENT]
+    if not all(isinstance(value, str) and value for value in values):
+        raise _error(400, "Error: ERROR_CAMPAIGN_INVALID")
+    if len(body["name"]) > LONGEST_NAME or "<body" in body["htmlContent"]:
+        raise _error(400, "Error: ERROR_CAMPAIGN_INVALID")
 
 
 def _refusal(name: str) -> emulation.Refusal:
@@ -85,15 +202,22 @@ def _refusal(name: str) -> emulation.Refusal:
         "X-RateLimit-Limit": "2000",
         "X-RateLimit-Remaining": "0",
         "X-RateLimit-Reset": str(round(time.time()) + emulation.LIMIT_SECONDS),
-        "X-RateLimit-Scope": "account",
+        "X-RateLimit-Scope": "medium",
     }
-    headers = limit if status == 429 else None
+    return _error(status, message, limit if status == 429 else None)
+
+
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> emulation.Refusal:
     return emulation.Refusal(JSONResponse({"message": message}, status, headers))
 
 
 def create_emulator() -> Starlette:
     dotdigital = Dotdigital()
+    campaign = "/v2/campaigns/{id}"
     return emulation.create_app(
         dotdigital.copies,
-        Route("/v2/campaigns/{id}/copy", dotdigital.copy_campaign, methods=["POST"]),
+        Route("/v2/campaigns/filtered", dotdigital.list_campaigns, methods=["GET"]),
+        Route(campaign, dotdigital.show, methods=["GET"]),
+        Route(campaign, dotdigital.update, methods=["PUT"]),
+        Route(f"{campaign}/copy", dotdigital.copy_campaign, methods=["POST"]),
     )

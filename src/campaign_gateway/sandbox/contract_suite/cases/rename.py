@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from campaign_gateway.connectors.contract import ProviderResponse, RenamesCopies
+from campaign_gateway.connectors.contract import RenamesCopies
 from campaign_gateway.model import ErrorCode, Refused
 from campaign_gateway.sandbox.contract_suite.calling import read_recording
 from campaign_gateway.sandbox.contract_suite.ids import HOSTILE_IDS, shown
 from campaign_gateway.sandbox.contract_suite.names import STRANGE_NAMES
+from campaign_gateway.sandbox.contract_suite.responses import RENAMABLE_COPY
 from campaign_gateway.sandbox.contract_suite.strange_responses import random_responses
 from campaign_gateway.sandbox.contract_suite.subject import (
     Subject,
@@ -20,8 +21,6 @@ from campaign_gateway.sandbox.contract_suite.subject import (
     assert_valid,
     first_connector,
 )
-
-LOOKUP = ProviderResponse(200, {}, b'{"id": "97", "settings": {}}')
 
 
 def test_recorded_rename_gives_the_result_in_its_name(
@@ -58,7 +57,7 @@ def test_hostile_id_of_a_copy_is_never_renamed(
     connector: RenamesCopies[Any], copy_input: Any, hostile: str
 ) -> None:
     with pytest.raises(Refused):
-        connector.build_rename(copy_input, hostile, LOOKUP)
+        connector.build_rename(copy_input, hostile, RENAMABLE_COPY)
 
 
 @pytest.mark.parametrize("name", STRANGE_NAMES, ids=shown)
@@ -67,7 +66,7 @@ def test_name_is_rejected_before_there_is_a_copy_to_rename(
 ) -> None:
     named = replace(copy_input, name=name)
     try:
-        connector.build_rename(named, "97", LOOKUP)
+        connector.build_rename(named, "97", RENAMABLE_COPY)
     except Refused as refusal:
         assert_blames(refusal, "name")
         with pytest.raises(Refused) as before:

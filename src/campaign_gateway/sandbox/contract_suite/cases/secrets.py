@@ -30,6 +30,7 @@ from campaign_gateway.connectors.contract import (
 )
 from campaign_gateway.sandbox.contract_suite.calling import duplicate, read_recording
 from campaign_gateway.sandbox.contract_suite.fixtures import OpenAt
+from campaign_gateway.sandbox.contract_suite.responses import RENAMABLE_COPY
 from campaign_gateway.sandbox.contract_suite.subject import (
     Subject,
     first_connector,
@@ -57,8 +58,7 @@ def test_secrets_are_in_no_repr(subject: Subject, account: str, copy_input: Any)
     if isinstance(connector, ReadsCampaigns):
         requests.append(connector.build_lookup("97", copy_input))
     if isinstance(connector, RenamesCopies):
-        lookup = ProviderResponse(200, {}, b'{"id": "97", "settings": {}}')
-        requests.append(connector.build_rename(copy_input, "97", lookup))
+        requests.append(connector.build_rename(copy_input, "97", RENAMABLE_COPY))
     if isinstance(connector, ReportsProgress):
         requests.append(connector.build_progress(copy_input, "97"))
     if isinstance(connector, ShowsAccess):
