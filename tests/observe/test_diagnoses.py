@@ -134,8 +134,12 @@ class Operated:
     def show(self, situation: str, payload: dict[str, Any]) -> None:
         """Assert that everything is where the table says."""
         cells = ROWS[situation]
-        codes = [error["code"] for error in payload["userErrors"]]
-        assert spans(cells["The caller gets"]) == codes
+        code, *more = spans(cells["The caller gets"])
+        assert [code] == [error["code"] for error in payload["userErrors"]]
+        if more:
+            assert more == [f"status: {payload['status']}", "duplication"]
+            has_none = "no `duplication`" in cells["The caller gets"]
+            assert (payload["duplication"] is None) is has_none
         for span in spans(cells["Log"]):
             if '"' in span or " " in span:
                 # mypy does not infer a lambda with a default.
@@ -144,10 +148,13 @@ class Operated:
             (span,) = spans(part)
             is_zero = part.endswith("is 0")
             wait_until(lambda: (self.metric(span) == 0) is is_zero)  # noqa: B023 - called before the next part
-        place, *texts = spans(cells["Command or page"])
-        output = self.shown(place)
-        for text in texts:
-            assert text in output
+        # After each place there are the texts that it shows.
+        output = ""
+        for span in spans(cells["Command or page"]):
+            if re.match("/|check$|duplications ", span):
+                output = self.shown(span)
+            else:
+                assert span in output
 
 
 def spans(cell: str) -> list[str]:
@@ -245,6 +252,10 @@ def test_cut_connection_shows_and_is_settled(at_sqlite: Operated) -> None:
     payload = at_sqlite.copy("good", "cut-before-copy")
     at_sqlite.show("cut connection", payload)
     identifier = payload["duplication"]["id"]
+    # The row of the unreachable provider ends with "nothing was copied".
+    log = [json.loads(line) for line in at_sqlite.gateway.output().splitlines()]
+    unreachable = {line["account"] for line in log if line.get("problem") == "UNREACHABLE"}
+    assert unreachable <= {"unreachable"}
     shown = at_sqlite.shown(f"duplications show {identifier}")
     (command,) = re.findall(r"^ +(.+ --absent)$", shown, re.MULTILINE)
     pasted = command.partition(" duplications ")[2]
