@@ -82,7 +82,7 @@ CHANGES = {
 MUTATION = """
 mutation Copy($campaign: SonarlyCampaignInput!, $key: String!) {
   duplicateCampaign(input: { sonarly: $campaign }, idempotencyKey: $key) {
-    status duplication { id } userErrors { code retry }
+    status duplication { id } userErrors { code retry message }
   }
 }
 """
@@ -283,6 +283,13 @@ def test_full_disk_shows_and_ends(at_sqlite: Operated) -> None:
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, before[1]))
     at_sqlite.copy("good")
     at_sqlite.show("full disk", payload)
+    # The operator learns which file and how much room, and the caller only that it is a disk.
+    full = rf"the disk of the ledger is full: {folder}/ledger.db cannot grow \(.+\), and its file"
+    for shown in (at_sqlite.shown("/readyz"), at_sqlite.gateway.output()):
+        assert re.search(rf"{full} system has [0-9]+ free bytes", shown)
+    message = payload["userErrors"][0]["message"]
+    assert "disk" in message
+    assert "ledger.db" not in message
     resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
     assert at_sqlite.copy("good")["status"] == "CREATED"
     wait_until(lambda: at_sqlite.metric("campaign_gateway_ledger_writable") == 1)
