@@ -246,17 +246,17 @@ def _routes(
     async def readyz(request: Request) -> Response:
         if reason := getattr(request.state, UNREADY, None):
             return PlainTextResponse(f"{reason}\n", 503)
+        status = 200
         try:
-            warnings = await gateway.ledger.check()
+            lines = ["ready", *(f"warning: {text}" for text in await gateway.ledger.check())]
         except LedgerUnavailable as failure:
-            return PlainTextResponse(f"the ledger cannot be used: {failure}\n", 503)
-        lines = ["ready", *(f"warning: {text}" for text in warnings)]
+            status, lines = 503, [f"the ledger cannot be used: {failure}"]
         # Gateways behind one balancer should have the same.
         lines += [f"connector: {name} of {package}" for name, package in packages.items()]
         # A provider that fails is no reason to take this gateway out of service.
         if "accounts" in request.query_params:
             lines += gateway.checks.lines(gateway.accounts_of(caller_of(request)))
-        return PlainTextResponse("\n".join(lines) + "\n")
+        return PlainTextResponse("\n".join(lines) + "\n", status)
 
     def client(request: Request) -> Client:
         caller = caller_of(request)

@@ -73,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(run=_serve)
 
     checked = commands.add_parser(
-        "check", help="check the accounts with reads at their providers; status 1: one is wrong"
+        "check",
+        help="check the accounts with reads at their providers; status 1: one is wrong. It does "
+        "not look at the ledger: /readyz of a gateway does",
     )
     checked.add_argument("accounts", metavar="ACCOUNT", nargs="*", help="default: all accounts")
     checked.add_argument("--json", action="store_true", help="print JSON")

@@ -1,7 +1,7 @@
 """Plain values that every room uses: campaigns, outcomes of a call, errors for callers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -234,7 +234,8 @@ class Duplication:
     `campaign` is the copy. While the duplication is ACCEPTED, the provider is still making it.
     `preexisting_ids` are the campaigns that matched the copy before the call; None if they were
     not listed. `candidates` are the campaigns between which the last check could not choose. Of an
-    `expired` duplication only the key and the status are kept.
+    `expired` duplication only the key and the status are kept. At `next_check_at` the gateway
+    checks it again.
     """
 
     intent: Intent
@@ -250,6 +251,8 @@ class Duplication:
     candidates: tuple[Campaign, ...] = ()
     expired: bool = False
     preexisting_ids: tuple[str, ...] | None = None
+    # A plan of the gateway and no part of the result.
+    next_check_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from campaign_gateway.app import create_app
 from campaign_gateway.model import DEFAULT_TIMING, Timing
 from campaign_gateway.sandbox.emulation import serving
+from campaign_gateway.sandbox.emulators.sonarly import AUDIENCES, GROUP, LIMITED_ACCOUNT
 from campaign_gateway.settings import parse_settings
 from campaign_gateway.web.callers.keys import create_key
 from support.waiting import until, until_async
@@ -29,6 +30,12 @@ OFTEN = replace(
     problem_over_after=0.2,
 )
 NEVER = replace(DEFAULT_TIMING, account_check_delay=3600)
+
+COPY = """
+mutation ($campaign: SonarlyCampaignInput!, $key: String!) {
+  duplicateCampaign(input: { sonarly: $campaign }, idempotencyKey: $key) { userErrors { code } }
+}
+"""
 
 
 @asynccontextmanager
@@ -79,6 +86,40 @@ async def test_line_says_what_is_wrong_and_when_it_was_checked(
     assert re.fullmatch(rf"account good: ok {time}", good)
     assert re.fullmatch(rf"account unread: no read shows its state {time}", unread_line)
     assert re.fullmatch(rf"account bad: Meta Ads refuses the secret\. .* {time}", bad)
+
+
+async def test_problem_that_only_a_copy_shows_is_there_without_another_caller_s_words(
+    tables: Mapping[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    table = {**tables["sonarly"], **LIMITED_ACCOUNT}
+    async with gateway(tmp_path, {"good": tables["sonarly"], "limited": table}, NEVER) as client:
+        campaign = {
+            "account": "limited",
+            "accountGroupId": GROUP,
+            "campaignId": "forbidden",
+            "audienceId": next(iter(AUDIENCES)),
+        }
+        for key in ("a", "b"):
+            variables = {"campaign": campaign, "key": key}
+            response = await client.post("/graphql", json={"query": COPY, "variables": variables})
+            payload = response.json()["data"]["duplicateCampaign"]
+            assert payload["userErrors"] == [{"code": "PERMISSION_DENIED"}]
+        good, limited, problem = await lines_of(client)
+        # The ledger's file is away, so the page is 503, and still shows the accounts.
+        (tmp_path / "ledger.db").rename(tmp_path / "moved.db")
+        response = await client.get("/readyz?accounts")
+        (tmp_path / "moved.db").rename(tmp_path / "ledger.db")
+    assert good == "account good: not checked yet"
+    assert limited == "account limited: not checked yet"
+    assert re.fullmatch(
+        r"account limited: PERMISSION_DENIED since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ, 2 failures; "
+        "the log has the reason",
+        problem,
+    )
+    assert response.status_code == 503
+    reason, *lines = response.text.splitlines()
+    assert reason.startswith("the ledger cannot be used: ")
+    assert lines == [good, limited, problem]
 
 
 async def test_caller_sees_only_its_accounts_and_only_with_its_key(

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -469,7 +469,7 @@ def test_list_is_filtered(run: Run, operator: Operator) -> None:
 
     assert ids() == [new, old]
     assert ids("--all") == [made, new, old]
-    assert ids("--status", "CREATED") == [made]
+    assert ids("--status", "CREATED") == ids("--all", "--status", "CREATED") == [made]
     assert ids("--older-than", "2h") == [old]
     assert ids("--older-than", "180m", "--all") == [old]
     assert ids("--older-than", "4h") == []
@@ -477,6 +477,46 @@ def test_list_is_filtered(run: Run, operator: Operator) -> None:
     assert ids("--caller", "web-team") == [new]
     assert ids("--account", "outreach", "--older-than", "90s") == [old]
     assert ids("--account", "other") == []
+
+
+def test_show_has_the_searches_and_what_an_operator_has_recorded(
+    run: Run, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = operator.intend()
+
+    async def postpone(ledger: Ledger) -> None:
+        duplication = await ledger.get(None, lost)
+        assert duplication is not None
+        await ledger.postpone(duplication, datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC), ())
+
+    operator.ledger(postpone)
+    # The path is printed as it works in each folder.
+    monkeypatch.chdir(operator.config.parent)
+    monkeypatch.setattr(operator, "config", Path(operator.config.name))
+    shown = run("show", lost).out
+    assert re.search(
+        r"^checks +1, and none has settled it; the next at 2030-01-02 03:04:05Z$",
+        shown,
+        re.MULTILINE,
+    )
+    assert f"--config '{Path.cwd()}/gate way.toml' {lost} --absent\n" in shown
+    assert "--yes --why 'TEXT'" in shown
+    shown = run("resolve", lost, "--absent", "--by", "ann", *SURE).out
+    assert re.search(
+        r"^operator's result +there is no copy, by ann \(reason: looked at it\)$",
+        shown,
+        re.MULTILINE,
+    )
+    # What callers get is not the operator's matter here.
+    assert "PROVIDER_UNAVAILABLE" not in shown
+    assert operator.record(lost).error == manual_resolution.ABSENT
+
+
+def test_missing_file_is_reported_before_a_missing_terminal(run: Run, operator: Operator) -> None:
+    operator.config.unlink()
+    done = run("resolve", "1", "--absent")
+    assert "gate way.toml" in done.err
+    assert "terminal" not in done.err
 
 
 def test_json_has_the_names_of_the_schema(run: Run, operator: Operator) -> None:

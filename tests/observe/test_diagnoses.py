@@ -82,7 +82,7 @@ CHANGES = {
 MUTATION = """
 mutation Copy($campaign: SonarlyCampaignInput!, $key: String!) {
   duplicateCampaign(input: { sonarly: $campaign }, idempotencyKey: $key) {
-    status duplication { id } userErrors { code retry }
+    status duplication { id } userErrors { code retry message }
   }
 }
 """
@@ -134,8 +134,12 @@ class Operated:
     def show(self, situation: str, payload: dict[str, Any]) -> None:
         """Assert that everything is where the table says."""
         cells = ROWS[situation]
-        codes = [error["code"] for error in payload["userErrors"]]
-        assert spans(cells["The caller gets"]) == codes
+        code, *more = spans(cells["The caller gets"])
+        assert [code] == [error["code"] for error in payload["userErrors"]]
+        if more:
+            assert more == [f"status: {payload['status']}", "duplication"]
+            has_none = "no `duplication`" in cells["The caller gets"]
+            assert (payload["duplication"] is None) is has_none
         for span in spans(cells["Log"]):
             if '"' in span or " " in span:
                 # mypy does not infer a lambda with a default.
@@ -144,10 +148,13 @@ class Operated:
             (span,) = spans(part)
             is_zero = part.endswith("is 0")
             wait_until(lambda: (self.metric(span) == 0) is is_zero)  # noqa: B023 - called before the next part
-        place, *texts = spans(cells["Command or page"])
-        output = self.shown(place)
-        for text in texts:
-            assert text in output
+        # After each place there are the texts that it shows.
+        output = ""
+        for span in spans(cells["Command or page"]):
+            if re.match("/|check$|duplications ", span):
+                output = self.shown(span)
+            else:
+                assert span in output
 
 
 def spans(cell: str) -> list[str]:
@@ -245,6 +252,10 @@ def test_cut_connection_shows_and_is_settled(at_sqlite: Operated) -> None:
     payload = at_sqlite.copy("good", "cut-before-copy")
     at_sqlite.show("cut connection", payload)
     identifier = payload["duplication"]["id"]
+    # The row of the unreachable provider ends with "nothing was copied".
+    log = [json.loads(line) for line in at_sqlite.gateway.output().splitlines()]
+    unreachable = {line["account"] for line in log if line.get("problem") == "UNREACHABLE"}
+    assert unreachable <= {"unreachable"}
     shown = at_sqlite.shown(f"duplications show {identifier}")
     (command,) = re.findall(r"^ +(.+ --absent)$", shown, re.MULTILINE)
     pasted = command.partition(" duplications ")[2]
@@ -272,6 +283,13 @@ def test_full_disk_shows_and_ends(at_sqlite: Operated) -> None:
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, before[1]))
     at_sqlite.copy("good")
     at_sqlite.show("full disk", payload)
+    # The operator learns which file and how much room, and the caller only that it is a disk.
+    full = rf"the disk of the ledger is full: {folder}/ledger.db cannot grow \(.+\), and its file"
+    for shown in (at_sqlite.shown("/readyz"), at_sqlite.gateway.output()):
+        assert re.search(rf"{full} system has [0-9]+ free bytes", shown)
+    message = payload["userErrors"][0]["message"]
+    assert "disk" in message
+    assert "ledger.db" not in message
     resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
     assert at_sqlite.copy("good")["status"] == "CREATED"
     wait_until(lambda: at_sqlite.metric("campaign_gateway_ledger_writable") == 1)

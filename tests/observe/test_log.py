@@ -136,6 +136,7 @@ async def fail_in_many_ways(client: Client, gateway: Gateway) -> None:
         await client.copy(f"unreachable {number}", "none", "down")
     await client.copy("accepted secret", "none", "refused")
     await client.copy("lost", "fin-after-copy", "main")
+    await client.copy("found", "none", "main")
     await client.copy("list fails", "fin-after-copy", "listing", "list-500--0")
     await client.send("invalid", {"query": "{ nonsense }"})
     await client.send("query", {"query": "{ accounts { name } }"})
@@ -145,6 +146,7 @@ async def fail_in_many_ways(client: Client, gateway: Gateway) -> None:
         gateway,
         "AUTHENTICATION_FAILED is over",
         "SEARCH_FAILED is over",
+        "OUTCOME_UNKNOWN is over",
         f'"duplication":"{identifier}","status":"CREATED"',
     )
 
@@ -277,7 +279,7 @@ def test_unknown_is_a_warning_and_its_end_is_logged_too(run: Run) -> None:
     [
         ("AUTHENTICATION_FAILED", "refused"),
         ("SEARCH_FAILED", "listing"),
-        ("UNREACHABLE", "main"),
+        ("OUTCOME_UNKNOWN", "main"),
     ],
 )
 def test_a_lasting_problem_is_logged_when_it_begins_and_when_it_is_over(
@@ -286,6 +288,17 @@ def test_a_lasting_problem_is_logged_when_it_begins_and_when_it_is_over(
     assert run.problems(problem, account) == ["problem", "problem_over"]
     begun = only(run.lines, event="problem", problem=problem, account=account)
     assert begun["level"] == "WARNING"
+
+
+def test_unknown_outcome_is_no_unreachable_provider(run: Run) -> None:
+    assert run.problems("UNREACHABLE", "main") == []
+    identifier = run.payload("lost")["duplication"]["id"]
+    about = {"problem": "OUTCOME_UNKNOWN", "account": "main"}
+    begun, ended = (line for line in run.lines if about.items() <= line.items())
+    assert f"the outcome of duplication {identifier} is unknown" in begun["message"]
+    assert "stays so until a search finds it or an operator settles it" in ended["message"]
+    since, began_at = (datetime.fromisoformat(t) for t in (ended["since"], begun["time"]))
+    assert timedelta(0) <= began_at - since < timedelta(seconds=2)
 
 
 def test_a_problem_that_lasts_is_logged_once(run: Run) -> None:

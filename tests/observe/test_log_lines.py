@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -136,4 +137,12 @@ async def test_a_problem_that_lasts_is_repeated_after_a_while(
     with lines_of("campaign_gateway", caplog) as lines:
         for now in range(0, 1801, 60):
             health.fails("UNREACHABLE", f"after {now}")
-    assert lines == [f"account a: after {seconds}" for seconds in (0, 600, 1200, 1800)]
+    first, *repeated = caplog.records
+    assert lines[0] == "account a: after 0"
+    assert not first.__dict__["fields"].get("since")
+    for seconds, line, each in zip((600, 1200, 1800), lines[1:], repeated, strict=True):
+        fields = each.__dict__["fields"]
+        number = 1 + seconds // 60
+        assert fields["failures"] == number
+        assert datetime.fromisoformat(fields["since"]).utcoffset() == timedelta(0)
+        assert line == (f"account a: after {seconds} (since {fields['since']}, {number} failures)")

@@ -128,6 +128,32 @@ async def test_deadline_during_the_hook_prevents_the_request() -> None:
     assert received == [b""]
 
 
+async def test_only_a_provider_without_a_connection_is_reported_as_unreachable() -> None:
+    async def cut(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        closed = f"http://127.0.0.1:{taken.getsockname()[1]}/copy"
+    # What the log says of a copy without a response is tried in `observe/test_log.py`.
+    expected = {"once": [[], ["UNREACHABLE"]], "idempotent": [["NO_RESPONSE"], ["UNREACHABLE"]]}
+    found: dict[str, list[list[str]]] = {"once": [], "idempotent": []}
+    async with provider(cut) as lost:
+        for url in (lost, closed):
+            for way, problems in found.items():
+                health = account_health("tried", "sonarly", 60)
+                opened = Transport((SECRET,), 2, health=health)
+                sending = (
+                    opened.send_once(post(url), free_permit(), Hook())
+                    if way == "once"
+                    else opened.send_idempotent(post(url), free_permit())
+                )
+                with pytest.raises((NoResponse, NotSent)):
+                    await sending
+                problems.append([problem for problem, _, _ in health.lasting()])
+                await opened.close()
+    assert found == expected
+
+
 async def test_refused_connection_is_retried_and_reported_as_not_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

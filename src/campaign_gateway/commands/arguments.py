@@ -48,7 +48,7 @@ def program() -> list[str]:
     """Return how this program was started, for commands that the operator may paste."""
     script = Path(sys.argv[0])
     if script.name == "campaign-gateway":
-        return [str(script)]
+        return [str(script.absolute() if len(script.parts) > 1 else script)]
     return [sys.executable, "-m", "campaign_gateway"]
 
 

@@ -21,6 +21,8 @@ SOURCES = {
     Evidence.INFERRED: "the search at the provider",
 }
 
+FOR_SCRIPTS = "Without a terminal, add --yes and the reason for the history: --yes --why 'TEXT'"
+
 
 def listing(duplications: Sequence[Duplication]) -> str:
     titles = ("ID", "STATUS", "REQUESTED", "CALLER", "ACCOUNT", "SOURCE", "NAME", "COPY")
@@ -55,14 +57,17 @@ def description(
     duplication: Duplication, history: Sequence[Change], command: Callable[[str], str]
 ) -> str:
     """Describe a duplication. `command` returns the operator's command line up to its id."""
-    lines = [*_fields(duplication), "", "history", *map(change_line, history)]
+    lines = [*_fields(duplication, history), "", "history", *map(change_line, history)]
     if next_steps := list(_next_steps(duplication, command)):
         lines += ["", *next_steps]
     return "".join(f"{line}\n" for line in lines)
 
 
-def _fields(duplication: Duplication) -> Iterator[str]:
-    intent, error, copy = duplication.intent, duplication.error, duplication.campaign
+def _fields(duplication: Duplication, history: Sequence[Change]) -> Iterator[str]:
+    intent, copy = duplication.intent, duplication.campaign
+    # The message for callers would look like the provider's word.
+    is_manual = duplication.evidence is Evidence.OPERATOR
+    error = None if is_manual else duplication.error
     fields = {
         "id": intent.id,
         "status": duplication.status,
@@ -74,13 +79,14 @@ def _fields(duplication: Duplication) -> Iterator[str]:
         "requested name": one_line(intent.requested_name),
         "copy": copy and f"{copy.id}  {one_line(copy.name)}".rstrip(),
         "copy's address": copy and copy.url,
+        "operator's result": _manual_result(duplication, history) if is_manual else None,
         "error": error and f"{error.code}: {error.message}",
         "provider's message": error and one_line(error.provider_message),
         "provider's trace id": one_line(duplication.provider_trace_id),
         "requested at": in_utc(duplication.requested_at),
         "requested by": _requester(intent),
         "settled at": duplication.settled_at and in_utc(duplication.settled_at),
-        "checks": str(duplication.checks),
+        "checks": _checks(duplication),
     }
     for name, value in fields.items():
         if value:
@@ -90,6 +96,22 @@ def _fields(duplication: Duplication) -> Iterator[str]:
         yield f"{'warning':<20} {remark.code}: {remark.message}{message}"
     for candidate in duplication.candidates:
         yield f"{'candidate':<20} {candidate_line(candidate)}"
+
+
+def _manual_result(duplication: Duplication, history: Sequence[Change]) -> str:
+    result = "this is the copy" if duplication.campaign else "there is no copy"
+    note = history[-1].note if history else None
+    if note is None:
+        return result
+    return f"{result}, by {one_line(note.operator)} (reason: {one_line(note.reason)})"
+
+
+def _checks(duplication: Duplication) -> str:
+    """Return how often the gateway has looked at the provider, and when it looks again."""
+    is_open = duplication.settled_at is None and duplication.checks
+    result = ", and none has settled it" if is_open else ""
+    next_at = duplication.next_check_at
+    return f"{duplication.checks}{result}" + (f"; the next at {in_utc(next_at)}" if next_at else "")
 
 
 def _requester(intent: Intent) -> str | None:
@@ -123,9 +145,11 @@ def _next_steps(duplication: Duplication, command: Callable[[str], str]) -> Iter
         yield "Check at the provider, then record the result with one of these commands:"
         yield f"  {command('resolve')} {duplication_id} --created CAMPAIGN_ID"
         yield f"  {command('resolve')} {duplication_id} --absent"
+        yield FOR_SCRIPTS
     elif duplication.evidence is Evidence.OPERATOR:
         yield "An operator recorded this result. If it is wrong, this command withdraws it:"
         yield f"  {command('reopen')} {duplication_id}"
+        yield FOR_SCRIPTS
 
 
 def comparison(duplication: Duplication, campaign: Campaign) -> str:

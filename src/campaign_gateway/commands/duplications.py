@@ -29,10 +29,11 @@ def add_verbs(duplications: argparse.ArgumentParser) -> None:
     verbs = duplications.add_subparsers(required=True, metavar="VERB")
 
     listed = verbs.add_parser("list", help="list unsettled duplications, newest first")
-    statuses = listed.add_mutually_exclusive_group()
-    statuses.add_argument("--all", action="store_true", help="list settled duplications too")
-    statuses.add_argument(
-        "--status", choices=list(DuplicationStatus), help="list only duplications with this status"
+    listed.add_argument("--all", action="store_true", help="list settled duplications too")
+    listed.add_argument(
+        "--status",
+        choices=list(DuplicationStatus),
+        help="list only duplications with this status, also a settled one; with or without --all",
     )
     listed.add_argument("--account", metavar="NAME", help="list only those of this account")
     listed.add_argument("--caller", metavar="NAME", help="list only those of this caller")
@@ -96,10 +97,11 @@ def _add_note(verb: argparse.ArgumentParser) -> None:
 
 def _list(arguments: argparse.Namespace) -> None:
     async def read(ledger: Ledger) -> list[Duplication]:
-        statuses = (DuplicationStatus(arguments.status),) if arguments.status else UNSETTLED
+        every = None if arguments.all else UNSETTLED
+        statuses = (DuplicationStatus(arguments.status),) if arguments.status else every
         older_than = arguments.older_than
         selection = Selection(
-            statuses=None if arguments.all else statuses,
+            statuses=statuses,
             account=arguments.account,
             caller=arguments.caller,
             until=None if older_than is None else ledger.now() - older_than,
@@ -129,7 +131,8 @@ def _show(arguments: argparse.Namespace) -> None:
             return to_json({**as_json(duplication), "history": history_json(history)})
 
         def command(verb: str) -> str:
-            config = str(config_of(arguments))
+            # The operator may paste it in another folder.
+            config = str(config_of(arguments).absolute())
             return shlex.join([*program(), "duplications", verb, "--config", config])
 
         return description(duplication, history, command)

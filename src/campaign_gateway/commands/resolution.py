@@ -26,7 +26,7 @@ from campaign_gateway.duplication.manual_resolution import (
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.model import Campaign, Duplication, OperatorNote, is_same_id
 from campaign_gateway.observe.log import JsonFormatter, log_to_stderr
-from campaign_gateway.settings import load_account_settings
+from campaign_gateway.settings import load_account_settings, load_ledger_settings
 
 # How long an operator's name and reason may be, in characters.
 MAX_NAME_LENGTH = 200
@@ -91,7 +91,12 @@ def reopen(arguments: argparse.Namespace) -> None:
 def _decide(
     arguments: argparse.Namespace, check: Callable[[Ledger], Awaitable[_Checked]]
 ) -> tuple[_Checked, OperatorNote]:
-    """Show what was checked, and let the operator decide. Raises `CannotResolve`."""
+    """Show what was checked, and let the operator decide.
+
+    Raises `CannotResolve` and `SettingsError`.
+    """
+    # A wrong file is reported first: without it, no other argument helps.
+    load_ledger_settings(config_of(arguments))
     operator = arguments.by or _user()
     if arguments.yes and arguments.why is None:
         raise CannotResolve("--yes needs the reason for the history: add --why TEXT")

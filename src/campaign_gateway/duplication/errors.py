@@ -69,6 +69,11 @@ LEDGER_UNWRITABLE = UserError(
     "The gateway cannot record anything at the moment, so it sent nothing. Try again with the "
     "same idempotency key.",
 )
+LEDGER_DISK_FULL = UserError(
+    ErrorCode.OVERLOADED,
+    "The disk on which the gateway keeps its records is full, so it sent nothing. Its operator has "
+    "to free space. Then try again with the same idempotency key.",
+)
 LEDGER_UNREADABLE = UserError(
     ErrorCode.OUTCOME_UNKNOWN,
     "The gateway cannot read its records at the moment, so it does not know whether this "

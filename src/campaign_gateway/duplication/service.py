@@ -14,6 +14,7 @@ from campaign_gateway.duplication.completion import calls_of_copy
 from campaign_gateway.duplication.errors import (
     KEY_EXPIRED,
     KEY_REUSED,
+    LEDGER_DISK_FULL,
     LEDGER_UNREADABLE,
     LEDGER_UNWRITABLE,
     OVERRIDE_ALREADY_USED,
@@ -32,7 +33,7 @@ from campaign_gateway.duplication.requests import (
     require_right_to_copy,
 )
 from campaign_gateway.ledger import Ledger
-from campaign_gateway.ledger.engine import CommitUncertain, LedgerUnavailable
+from campaign_gateway.ledger.engine import CommitUncertain, DiskFull, LedgerUnavailable
 from campaign_gateway.ledger.ledger import Blocked, KeyHeld, NotBegun, NothingToOverride
 from campaign_gateway.model import Duplication, DuplicationStatus, Intent, Refused, UserError
 from campaign_gateway.observe.events import ledger_failed, ledger_worked, refused, replayed
@@ -198,7 +199,8 @@ class Duplicator:
                 raise
             except LedgerUnavailable as failure:
                 ledger_failed(self._ledger.health, failure, is_intent=True)
-                raise Refused(LEDGER_UNWRITABLE) from None
+                is_full = isinstance(failure, DiskFull)
+                raise Refused(LEDGER_DISK_FULL if is_full else LEDGER_UNWRITABLE) from None
         if isinstance(result, Duplication):
             ledger_worked(self._ledger.health, is_intent=True)
             self.quotas.count(call.intent)

@@ -11,6 +11,10 @@ class LedgerUnavailable(Exception):
     """The database could not be read or written."""
 
 
+class DiskFull(LedgerUnavailable):
+    """The disk of the database has no space for a new intent."""
+
+
 class LedgerClosed(LedgerUnavailable):
     """The gateway has stopped and closed its ledger."""
 
@@ -77,6 +81,10 @@ class Engine(Protocol):
 
         Raises `LedgerUnavailable` if the database could not record a new intent now.
         """
+        ...
+
+    def free_bytes(self) -> int | None:
+        """Return the free bytes of the database's file system, or None if it is not known here."""
         ...
 
     async def close(self) -> None: ...

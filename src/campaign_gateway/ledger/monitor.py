@@ -6,7 +6,7 @@ from contextlib import suppress
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.ledger.ledger import Ledger
 from campaign_gateway.observe.metrics import LEDGER_WRITABLE
-from campaign_gateway.observe.state import show_unsettled
+from campaign_gateway.observe.state import show_free_bytes, show_unsettled
 
 
 async def monitor(ledger: Ledger, interval: float) -> None:
@@ -17,6 +17,7 @@ async def monitor(ledger: Ledger, interval: float) -> None:
             LEDGER_WRITABLE.set(1)
         except LedgerUnavailable:
             LEDGER_WRITABLE.set(0)
+        show_free_bytes(ledger.engine.free_bytes())
         # If it fails, the ages of the last look continue to grow. The engine counts the failure.
         with suppress(LedgerUnavailable):
             show_unsettled(await ledger.unsettled(), ledger.now())

@@ -251,6 +251,10 @@ class PostgresEngine:
         (returned,) = await self.write_all([(statement, values)])
         return returned
 
+    def free_bytes(self) -> None:
+        # The disk is the database server's.
+        return None
+
     async def count_others(self) -> int:
         values = {"owner": self._owner, "dead_after": self._timing.dead_after}
         (row,) = await self._run(COUNT_OTHERS, values)

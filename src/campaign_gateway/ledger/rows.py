@@ -311,6 +311,7 @@ def parse_row(row: Row) -> Duplication:
         preexisting_ids=None
         if row["preexisting_ids"] is None
         else tuple(json.loads(row["preexisting_ids"])),
+        next_check_at=None if row["next_check_at"] is None else from_micros(row["next_check_at"]),
     )
 
 

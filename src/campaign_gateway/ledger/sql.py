@@ -382,8 +382,8 @@ _IS_VISIBLE = "(scope = :scope AND expired = 0) IS TRUE"
 _LIST_COLUMNS = """
     id, attempt_id, scope, key, fingerprint, provider, account, source_campaign_id, requested_name,
     id_namespace, override_of, '' AS input, NULL AS preexisting_ids, status, requested_at, campaign,
-    error, evidence, provider_trace_id, settled_at, checks, candidates, warnings, expired, caller,
-    person
+    error, evidence, provider_trace_id, settled_at, checks, next_check_at, candidates, warnings,
+    expired, caller, person
 """
 
 

@@ -14,7 +14,7 @@ from campaign_gateway.ledger.disk_reserve import DiskReserve, open_descriptor
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.ledger.file_modes import make_private, open_private
 from campaign_gateway.ledger.migrations import migrations
-from campaign_gateway.ledger.writer import Writer, exclusive_lock, sidecar
+from campaign_gateway.ledger.writer import Writer, exclusive_lock, free_bytes, sidecar
 from campaign_gateway.observe import metrics
 from campaign_gateway.observe.events import taken_over
 
@@ -109,6 +109,9 @@ class SqliteEngine:
     async def check(self) -> Sequence[str]:
         await self.writer.write([("SELECT 1", LARGE_INTENT)], is_intent=True)
         return []
+
+    def free_bytes(self) -> int | None:
+        return free_bytes(self.writer.path)
 
 
 def _without_lock(statement: str) -> str:

@@ -5,6 +5,7 @@ import fcntl
 import logging
 import os
 import queue
+import shutil
 import sqlite3
 import threading
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from campaign_gateway.ledger.disk_reserve import DiskReserve
-from campaign_gateway.ledger.engine import LedgerClosed, LedgerUnavailable
+from campaign_gateway.ledger.engine import DiskFull, LedgerClosed, LedgerUnavailable
 from campaign_gateway.observe import metrics
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ class Writer:
         if self.reserve is None:
             return None
         values = [values for write in intents for _, values in write.steps]
+        reason = "no space left"
         try:
             with exclusive_lock(self.lock):
                 if self.reserve.allocate(self.connection, values):
@@ -120,7 +122,10 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - as in `_commit`
             if not isinstance(error, OSError) and not _is_disk_failure(error):
                 return LedgerUnavailable(str(error))
-        return LedgerUnavailable("the disk of the ledger is full")
+            reason = getattr(error, "strerror", None) or str(error)
+        free = free_bytes(self.path)
+        room = "" if free is None else f", and its file system has {free} free bytes"
+        return DiskFull(f"the disk of the ledger is full: {self.path} cannot grow ({reason}){room}")
 
     def _commit(self, batch: Sequence[_Write]) -> None:
         """Run all writes in one transaction. Callers get results only after the COMMIT."""
@@ -211,6 +216,14 @@ def _inodes(names: Iterable[str]) -> list[tuple[int, int]] | None:
     except OSError:
         return None
     return [(stat.st_dev, stat.st_ino) for stat in stats]
+
+
+def free_bytes(path: Path) -> int | None:
+    """Return what this user may still write to the file system of the file."""
+    try:
+        return shutil.disk_usage(path).free
+    except OSError:
+        return None
 
 
 def sidecar(path: Path, ending: str) -> Path:

@@ -50,6 +50,7 @@ class CallFailure(StrEnum):
 
 
 UNREACHABLE = "UNREACHABLE"
+NO_RESPONSE = "NO_RESPONSE"
 SEARCH_FAILED = "SEARCH_FAILED"
 COPY_INCOMPLETE = "COPY_INCOMPLETE"
 LEDGER_UNAVAILABLE = "LEDGER_UNAVAILABLE"
@@ -63,7 +64,8 @@ _OF_REFUSALS = {
 }
 _OF_OUTCOMES = _OF_REFUSALS | {ErrorCode.QUOTA_EXCEEDED}
 
-_UNREACHABLE_BY = set(CallFailure) - {CallFailure.CANCELLED, CallFailure.MALFORMED_REQUEST}
+# Failures of the gateway itself, which are no problem of the provider.
+_OWN_FAILURES = {CallFailure.CANCELLED, CallFailure.MALFORMED_REQUEST}
 
 # Statuses of a read that concern the account. Those of a copy are parsed by the connector.
 _READ_REFUSALS = {
@@ -157,6 +159,11 @@ def outcome_settled(
         health.works(*_OF_OUTCOMES)
     elif error.code in _OF_OUTCOMES:
         health.fails(error.code, _refusal(ProviderCall.COPY, error))
+    if error is not None and error.code is ErrorCode.OUTCOME_UNKNOWN:
+        reason = f"the outcome of duplication {intent.id} is unknown: {error.message}"
+        health.fails(error.code, reason)
+    else:
+        health.works(ErrorCode.OUTCOME_UNKNOWN)
 
 
 def refused(
@@ -230,10 +237,12 @@ def provider_called(
     http_status: int | None = None,
     failure: CallFailure | None = None,
     reason: str = "",
+    was_sent: bool = False,
 ) -> None:
     """Report one call to a provider, after its response or failure.
 
-    Either `http_status` or `failure` is set. `reason` is the failure for people.
+    Either `http_status` or `failure` is set. `reason` is the failure for people. `was_sent`:
+    bytes may have reached the provider.
     """
     result = http_status if failure is None else failure
     if result is not None:
@@ -248,10 +257,14 @@ def provider_called(
             **health.fields,
         }
         log.debug("call to a provider: %s", call, extra={"fields": fields})
-    if failure in _UNREACHABLE_BY:
-        health.fails(UNREACHABLE, f"the provider cannot be reached or does not respond: {reason}")
+    if failure is not None and failure not in _OWN_FAILURES:
+        if not was_sent:
+            health.fails(UNREACHABLE, f"the provider cannot be reached: {reason}")
+        # The outcome of a copy is unknown then: `outcome_settled` reports it, with its id.
+        elif call not in {ProviderCall.COPY, ProviderCall.CHECK}:
+            health.fails(NO_RESPONSE, f"the provider does not respond to the call {call}: {reason}")
     elif http_status is not None:
-        health.works(UNREACHABLE)
+        health.works(UNREACHABLE, NO_RESPONSE)
         # The connector parses the response to a copy, and a check reports what it has found.
         if call not in {ProviderCall.COPY, ProviderCall.CHECK}:
             _judge_read(health, call, http_status)

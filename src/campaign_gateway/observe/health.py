@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from time import monotonic
 
 log = logging.getLogger(__name__)
@@ -10,9 +12,18 @@ log = logging.getLogger(__name__)
 # How often a problem that lasts is logged again, in seconds.
 REPEAT_SECONDS = 600.0
 
+# What stays to be done when a problem is over.
+REMAINS: Mapping[str, str] = {
+    "OUTCOME_UNKNOWN": ". What is UNKNOWN stays so until a search finds it or an operator settles "
+    "it: see `campaign-gateway duplications list`",
+}
+
 
 @dataclass(slots=True)
 class _Open:
+    """A problem that lasts. `since` is in UTC, the other times are monotonic."""
+
+    since: str
     began_at: float
     logged_at: float
     failures: int = 0
@@ -40,18 +51,31 @@ class Health:
         """
         now = monotonic()
         current = self._open.get(problem)
-        is_logged = current is not None and now - current.logged_at < REPEAT_SECONDS
+        is_new = current is None
         if current is None:
-            current = self._open[problem] = _Open(began_at=now, logged_at=now)
+            since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+            current = self._open[problem] = _Open(since, began_at=now, logged_at=now)
         current.failures += 1
         if current.ending is not None:
             current.ending.cancel()
             current.ending = None
-        if is_logged:
+        if not is_new and now - current.logged_at < REPEAT_SECONDS:
             return
         current.logged_at = now
-        fields = {"event": "problem", "problem": problem, **self.fields}
-        log.warning("%s %s", self._subject, reason, extra={"fields": fields})
+        fields = {
+            "event": "problem",
+            "problem": problem,
+            "since": None if is_new else current.since,
+            "failures": None if is_new else current.failures,
+            **self.fields,
+        }
+        so_far = "" if is_new else f" (since {current.since}, {current.failures} failures)"
+        log.warning("%s %s%s", self._subject, reason, so_far, extra={"fields": fields})
+
+    def lasting(self) -> Iterator[tuple[str, str, int]]:
+        """Yield each problem that is there, with its beginning in UTC and its failures."""
+        for problem, current in self._open.items():
+            yield problem, current.since, current.failures
 
     def works(self, *problems: str) -> None:
         """Note that none of these problems is there now."""
@@ -69,15 +93,18 @@ class Health:
         fields = {
             "event": "problem_over",
             "problem": problem,
+            "since": ended.since,
             "failures": ended.failures,
             "seconds": seconds,
             **self.fields,
         }
         log.warning(
-            "%s is over after %s failures in %s seconds",
+            "%s is over after %s failures in %s seconds, since %s%s",
             f"{self._subject} {problem}",
             ended.failures,
             seconds,
+            ended.since,
+            REMAINS.get(problem, ""),
             extra={"fields": fields},
         )
 

@@ -86,15 +86,38 @@ class _UnsettledInLedger(Collector):
         yield from (number, age)
 
 
+class _FreeBytes(Collector):
+    """Shows the free bytes of the ledger's disk, and no series if they are not known."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        free = GaugeMetricFamily(
+            "campaign_gateway_ledger_free_bytes",
+            "The free bytes of the file system that has the ledger. Only with SQLite.",
+        )
+        if self.number is not None:
+            free.add_metric([], self.number)
+        yield free
+
+
 _limits = _Limits()
+_free_bytes = _FreeBytes()
 _in_ledger = _UnsettledInLedger()
 REGISTRY.register(_limits)
 REGISTRY.register(_in_ledger)
+REGISTRY.register(_free_bytes)
 
 
 def show_limits(account: str, limiter: Limiter) -> None:
     """Show the limits of a configured account from now on."""
     _limits.by_account[account] = limiter
+
+
+def show_free_bytes(number: int | None) -> None:
+    """Show the free bytes of the ledger's disk. None: they are not known."""
+    _free_bytes.number = number
 
 
 def show_unsettled(groups: Iterable[Unsettled], now: datetime) -> None:

@@ -108,5 +108,14 @@ def status_line(account: str, check: AccountCheck | None) -> str:
     return f"account {account}: {state} (checked at {_time(check.checked_at)})"
 
 
+def problem_line(account: str, problem: str, since: str, failures: int) -> str:
+    """Return the line of `/readyz?accounts` for a problem that calls of callers have shown.
+
+    Without the reason, because it may be about a copy of another caller.
+    """
+    number = f"{failures} failure{'s'[: failures != 1]}"
+    return f"account {account}: {problem} since {since}, {number}; the log has the reason"
+
+
 def _time(instant: datetime) -> str:
     return instant.isoformat(timespec="seconds").replace("+00:00", "Z")

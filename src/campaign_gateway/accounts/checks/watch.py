@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from campaign_gateway.accounts.account import Account
 from campaign_gateway.accounts.checks.account_check import AccountCheck, check_accounts
 from campaign_gateway.accounts.checks.problems import ProblemCode
-from campaign_gateway.accounts.checks.report import status_line
+from campaign_gateway.accounts.checks.report import problem_line, status_line
 from campaign_gateway.model import DEFAULT_TIMING, Timing
 
 log = logging.getLogger(__name__)
@@ -28,9 +28,15 @@ class AccountChecks:
         self._last: dict[str, AccountCheck] = {}
         self._first = tuple(first)
 
-    def lines(self, names: Iterable[str]) -> list[str]:
-        """Return a line for each of the accounts."""
-        return [status_line(name, self._last.get(name)) for name in names]
+    def lines(self, names: Iterable[str]) -> Iterator[str]:
+        """Yield a line for the last check of each account, and for each of its other problems."""
+        for name in names:
+            check = self._last.get(name)
+            yield status_line(name, check)
+            found = {problem.code for problem in check.problems} if check else set()
+            for problem, since, failures in self._accounts[name].health.lasting():
+                if problem not in found:
+                    yield problem_line(name, problem, since, failures)
 
     async def check_for_ever(self) -> None:
         for check in self._first:

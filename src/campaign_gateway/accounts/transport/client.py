@@ -70,11 +70,12 @@ class _Exchange:
 
 @dataclass
 class _Result:
-    """How a call ended. Both are None if nothing was called."""
+    """How a call ended. Status and failure are None if nothing was called."""
 
     http_status: int | None = None
     failure: CallFailure | None = None
     reason: str = ""
+    was_sent: bool = False
 
 
 class Transport:
@@ -119,6 +120,7 @@ class Transport:
                 raise NotSent(str(error)) from error
             except (*_FAILURES, TimeoutError) as error:
                 if exchange.head is None:
+                    result.was_sent = exchange.may_have_sent
                     reason = _explain(request, error, result)
                     raise (NoResponse if exchange.may_have_sent else NotSent)(reason) from error
                 response = exchange.head
@@ -174,11 +176,14 @@ class Transport:
         """
         await permit.wait_for_turn()
         with self._reporting(request, call) as result:
+            exchange = _Exchange(permit, observation)
             try:
-                response = await self._send_idempotent(request, _Exchange(permit, observation))
+                response = await self._send_idempotent(request, exchange)
             except TurnLost as error:
                 raise NoResponse(str(error)) from error
             except (*_FAILURES, TimeoutError) as error:
+                # A kept connection may have failed before, and then there was no new one.
+                result.was_sent = exchange.may_have_sent and not isinstance(error, ConnectFailed)
                 raise NoResponse(_explain(request, error, result)) from error
             result.http_status = response.status
             return response
@@ -223,6 +228,7 @@ class Transport:
                         http_status=result.http_status,
                         failure=result.failure,
                         reason=result.reason,
+                        was_sent=result.was_sent,
                     )
 
     async def _exchange(
