@@ -167,7 +167,7 @@ async def test_invalid_certificate_is_explained_and_tried_once(
             assert (provider.handshakes, provider.requests) == (1, 0)
         (line,) = [record for record in caplog.records if record.levelno == logging.WARNING]
         host = provider.url.removeprefix("https://")
-        assert line.getMessage().endswith(f"does not respond: {expected} ({host})")
+        assert line.getMessage().endswith(f"cannot be reached: {expected} ({host})")
 
 
 async def test_self_signed_certificate_is_explained(ca: trustme.CA) -> None:
