@@ -82,7 +82,7 @@ def examples(number: int) -> settings:
 
 @pytest.mark.parametrize("mode", Mode)
 def test_random_query_never_causes_an_internal_error(http: httpx.Client, mode: Mode) -> None:
-    @examples(150)
+    @examples(100)
     @given(document=queries(SDL, custom_scalars=SCALARS, mode=mode))
     def run(document: object) -> None:
         ask(http, document)
