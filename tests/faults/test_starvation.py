@@ -61,8 +61,11 @@ def assert_refused_with_seconds(responses: Sequence[GatewayResponse]) -> None:
             assert each.retry_after is not None
             assert 1 <= each.retry_after <= 60
         else:
-            # It was sent: a caller who only waits for a permit never gets IN_PROGRESS.
-            assert each.status in {"UNKNOWN", "IN_PROGRESS"}
+            # It got a permit: a caller who only waits for one never gets IN_PROGRESS. On a busy
+            # machine its 3 seconds may end before the first byte, and then nothing was sent.
+            assert each.status in {"UNKNOWN", "IN_PROGRESS"} or (
+                (each.status, each.code) == ("REJECTED", "PROVIDER_UNAVAILABLE")
+            )
             assert each.duplication is not None
     counted = Counter(each.status for each in responses)
     assert counted["NOT_SENT"] >= OPEN_MUTATIONS - 5 * 8
