@@ -81,7 +81,7 @@ def _begin_elsewhere(worker: Mapping[str, Any]) -> list[str]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return four times the number of CPUs, because tests wait for most of their time.
+    """Return more than three times the number of CPUs, because tests mostly wait.
 
     If only files or tests are named, they run in this process, which starts faster.
     """
@@ -89,7 +89,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
         return int(chosen)
     if all(Path(argument.partition("::")[0]).suffix == ".py" for argument in config.args):
         return 0
-    return 4 * (os.cpu_count() or 1)
+    return 3 * (os.cpu_count() or 1) + 1
 
 
 # The slow tests: with processes, browsers and outages, and with searches of many cases.

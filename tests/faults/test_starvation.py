@@ -66,7 +66,8 @@ def assert_refused_with_seconds(responses: Sequence[GatewayResponse]) -> None:
             assert each.status in {"UNKNOWN", "IN_PROGRESS"} or (
                 (each.status, each.code) == ("REJECTED", "PROVIDER_UNAVAILABLE")
             )
-            assert each.duplication is not None
+            # At the deadline, a busy gateway may not have read the record yet.
+            assert each.duplication is not None or each.status == "IN_PROGRESS"
     counted = Counter(each.status for each in responses)
     assert counted["NOT_SENT"] >= OPEN_MUTATIONS - 5 * 8
     assert counted["UNKNOWN"] >= 8
