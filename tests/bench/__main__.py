@@ -47,6 +47,9 @@ def _add_mutations(parser: argparse.ArgumentParser) -> None:
 def _mutations(arguments: argparse.Namespace, folder: Path) -> None:
     in_flight = [int(number) for number in arguments.in_flight.split(",")]
     peers = read_peers(arguments.peers) if arguments.peers else []
+    if arguments.into is not None:
+        # A folder that cannot be made is reported now, and not after ten minutes.
+        arguments.into.mkdir(parents=True, exist_ok=True)
     result = mutations.compare(
         folder,
         peers,
