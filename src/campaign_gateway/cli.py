@@ -74,8 +74,8 @@ def _parser() -> argparse.ArgumentParser:
 
     checked = commands.add_parser(
         "check",
-        help="check the accounts with reads at their providers; status 1: one is wrong. It does "
-        "not look at the ledger: /readyz of a gateway does",
+        help="check the accounts with reads at their providers. The exit status is 1 if an account "
+        "has a problem. The ledger is not checked: /readyz of a gateway shows it",
     )
     checked.add_argument("accounts", metavar="ACCOUNT", nargs="*", help="default: all accounts")
     checked.add_argument("--json", action="store_true", help="print JSON")
@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     created = key_verbs.add_parser("create", help="print a new key, and the hash to store")
     created.add_argument("name", metavar="NAME", type=_caller_name, help="the caller's name")
     created.add_argument(
-        "--days", type=_days, help="for how many days the key is valid; default: without an end"
+        "--days", type=_days, help="for how many days the key is valid; default: it does not expire"
     )
     created.set_defaults(run=_create_key)
 
@@ -220,10 +220,10 @@ def _sandbox(arguments: argparse.Namespace) -> None:
 
 
 KEY_CREATED = """\
-The key, which is shown only now. Give it to {name}, which sends it in this header:
+This is the key. It is shown only now. Give it to {name}, which sends it in this header:
   Authorization: Bearer {key}
 
-Its hash, which the gateway needs. The key cannot be computed from it:
+This is its hash, which the gateway needs. The key cannot be computed from it:
   {stored}
 
 {until}Store the hash where the gateway finds it, for example in an environment variable:

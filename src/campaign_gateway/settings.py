@@ -42,7 +42,7 @@ ENVIRONMENT_PREFIX = "CAMPAIGN_GATEWAY_"
 
 NO_CALLERS = """\
 server.host: {host} can be reached from other machines, and no callers are configured, so \
-anybody there could copy campaigns. Create a key with `campaign-gateway key create web-team`, \
+anyone on them could copy campaigns. Create a key with `campaign-gateway key create web-team`, \
 and add its caller to the configuration, for example:
     [callers.web-team]
     key = {{ env = "WEB_TEAM_KEY_HASH" }}
@@ -55,14 +55,16 @@ Section = TypeVar("Section", bound=BaseModel)
 
 def _host(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?", value):
-        raise ValueError('is no host; write a name or an address alone, like "gateway.example.com"')
+        raise ValueError(
+            'is not a host; write only a name or an address, like "gateway.example.com"'
+        )
     return value
 
 
 def _origin(value: str) -> str:
     # Browsers send origins in lower case, without a path, and without the default port.
     if not re.fullmatch(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", value):
-        raise ValueError('is no origin; write each one as "https://app.example.com"')
+        raise ValueError('is not an origin; write each one as "https://app.example.com"')
     return value
 
 

@@ -219,7 +219,7 @@ def parse(jwt: Any, callers: Any = None) -> None:
 WRONG_SECTIONS = [
     (
         {"jwks_url": "http://login.example.com/keys"},
-        'jwt.jwks_url: anybody on the way could replace the keys; use "https://"',
+        'jwt.jwks_url: an attacker on the network could replace the keys; use "https://"',
     ),
     (
         {"jwks_url": "file:///etc/keys"},
@@ -227,7 +227,7 @@ WRONG_SECTIONS = [
     ),
     (
         {"jwks_url": "https://user:password@host/keys"},
-        "jwt.jwks_url: holds a user or a password; a key set is public",
+        "jwt.jwks_url: has a user or a password; remove them, because a key set is public",
     ),
     (
         {"jwks_url": "https://host/keys#x"},

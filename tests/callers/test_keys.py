@@ -70,8 +70,8 @@ def test_several_keys_of_a_caller_are_valid_at_the_same_time() -> None:
     ("stored", "message"),
     [
         (create_key()[0], "is a key; store the hash"),
-        ("secret-in-a-wrong-place", "is no hash of a key; store the hash"),
-        (f"{create_key()[1]}:2027-13-01", "ends on 2027-13-01, which is no date"),
+        ("secret-in-a-wrong-place", "is not the hash of a key; store the hash"),
+        (f"{create_key()[1]}:2027-13-01", "ends on 2027-13-01, which is not a date"),
     ],
     ids=["key", "text", "date"],
 )

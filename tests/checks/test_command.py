@@ -122,7 +122,7 @@ def test_check_as_a_process_shows_every_problem_and_no_secret(
     with running("check", "--config", str(write_config(tmp_path, accounts))) as command:
         assert command.process.wait(60) == 1
         command.wait_for(r"(?m)^gone +Omnisend +UNREACHABLE +unknown +no TLS +- +- ")
-        command.wait_for(r"(?m)^gone: No response of Omnisend at 127.0.0.1:9: no connection")
+        command.wait_for(r"(?m)^gone: No response from Omnisend at 127.0.0.1:9: no connection")
         command.wait_for(r"(?m)^bad: Braze refuses the secret")
     assert CANARY not in command.output
 
@@ -134,7 +134,7 @@ def test_serve_with_check_starts_although_a_provider_is_unreachable(
     gone = {**tables["omnisend"], "base_url": "http://127.0.0.1:9"}
     config = write_config(tmp_path, {"good": tables["sonarly"], "gone": gone})
     with running("serve", "--check", "--config", str(config)) as command:
-        command.wait_for("WARNING.*account gone: No response of Omnisend")
+        command.wait_for("WARNING.*account gone: No response from Omnisend")
         port = command.wait_for(r"listening on \S+ port (\d+)")[1]
         page = f"http://127.0.0.1:{port}/readyz?accounts"
         response = httpx.get(page, trust_env=False, verify=NO_CAS)
@@ -142,7 +142,7 @@ def test_serve_with_check_starts_although_a_provider_is_unreachable(
         ready, good, gone_line = response.text.splitlines()
         assert ready == "ready"
         assert good.startswith("account good: ok (checked at ")
-        assert gone_line.startswith("account gone: No response of Omnisend at ")
+        assert gone_line.startswith("account gone: No response from Omnisend at ")
         assert command.stop() == 0
 
 

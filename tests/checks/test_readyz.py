@@ -84,7 +84,10 @@ async def test_line_says_what_is_wrong_and_when_it_was_checked(
         assert (await client.get("/readyz")).text == "ready\n"
     time = r"\(checked at \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\)"
     assert re.fullmatch(rf"account good: ok {time}", good)
-    assert re.fullmatch(rf"account unread: no read shows its state {time}", unread_line)
+    assert re.fullmatch(
+        rf"account unread: not checked, because no read of the provider is known {time}",
+        unread_line,
+    )
     assert re.fullmatch(rf"account bad: Meta Ads refuses the secret\. .* {time}", bad)
 
 

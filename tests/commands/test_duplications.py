@@ -248,7 +248,7 @@ def test_copy_is_read_shown_and_recorded_with_who_and_why(run: Run, operator: Op
     }
     again = run("reopen", lost, typed="y\nagain\n")
     assert "[y/N]" not in again.err
-    assert "is UNKNOWN: it has no result of an operator to withdraw" in again.err
+    assert "is UNKNOWN: no operator recorded this result, so it cannot be withdrawn" in again.err
 
 
 def test_campaign_that_cannot_be_the_copy_is_refused(run: Run, operator: Operator) -> None:
@@ -271,7 +271,7 @@ def test_campaign_that_cannot_be_the_copy_is_refused(run: Run, operator: Operato
             assert "[y/N]" not in done.err
     assert operator.record(lost).status is DuplicationStatus.UNKNOWN
     done = run("resolve", other, "--created", copy, *SURE)
-    assert f"{other} is CREATED already" in done.err
+    assert f"{other} is already CREATED" in done.err
 
 
 def test_script_does_not_record_a_campaign_that_looks_different(
@@ -356,7 +356,7 @@ def test_without_a_terminal_the_command_shows_what_to_add(run: Run, operator: Op
     for verb in (["resolve", lost, "--absent"], ["reopen", lost]):
         done = run(*verb)
         assert done.code == 1
-        assert "there is no terminal to ask at: add --yes and --why TEXT" in done.err
+        assert "without a terminal, the command cannot ask: add --yes and --why TEXT" in done.err
         assert "--yes needs the reason for the history: add --why TEXT" in run(*verb, "--yes").err
     assert operator.record(lost).status is DuplicationStatus.UNKNOWN
 

@@ -355,7 +355,7 @@ def test_operator_settles_unknown_duplications_while_the_gateway_runs(
         line = shlex.join(["--unchecked", *SURE])
         shown = shell(f"{absent_command} {line}")
         assert re.search(r"^status +REJECTED$", shown, re.MULTILINE)
-        assert "is REJECTED already" in error_of("resolve", absent, "--created", "c8", *SURE)
+        assert "is already REJECTED" in error_of("resolve", absent, "--created", "c8", *SURE)
         assert "there is no duplication 123" in error_of("show", "123")
         assert len(output_of("list").splitlines()) == 1
         assert len(output_of("list", "--all").splitlines()) == 3

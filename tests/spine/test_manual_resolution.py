@@ -55,7 +55,7 @@ async def test_withdrawn_result_blocks_the_same_copy_and_is_searched_again(
     found = await gateway.recorded()
     assert (found.status, found.evidence) == (DuplicationStatus.CREATED, Evidence.INFERRED)
     assert gateway.provider.count("copy") == 1
-    with pytest.raises(CannotResolve, match="no result of an operator"):
+    with pytest.raises(CannotResolve, match="no operator recorded this result"):
         await manual_resolution.withdraw(gateway.ledger.ledger, await gateway.recorded(), NOTE)
 
 
@@ -89,7 +89,7 @@ async def test_result_is_refused_if_another_was_recorded_during_the_question(
         manual_resolution.resolve_as_created(gateway.ledger, lost.intent.id, Campaign("x"), NOTE),
         manual_resolution.resolve_as_not_created(gateway.ledger, lost.intent.id, NOTE),
     ):
-        with pytest.raises(CannotResolve, match="is CREATED already"):
+        with pytest.raises(CannotResolve, match="is already CREATED"):
             await recording
 
 

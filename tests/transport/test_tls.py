@@ -257,16 +257,16 @@ def test_ca_file_is_checked_at_start(
     for path, why in {
         missing: "cannot be read (FileNotFoundError)",
         tmp_path: "cannot be read (IsADirectoryError)",
-        key: "holds no certificate in PEM form",
+        key: "has no certificate in PEM format",
     }.items():
         error = settings_error({"ca_file": str(path)})
         assert error == f"accounts.cdp.ca_file: file {path} {why}"
     monkeypatch.setenv("SSL_CERT_DIR", str(missing))
     where = "accounts.cdp: SSL_CERT_DIR of the environment"
-    assert settings_error({}) == f"{where}: {missing} is no folder"
+    assert settings_error({}) == f"{where}: {missing} is not a folder"
     monkeypatch.setenv("SSL_CERT_FILE", str(key))
     where = "accounts.cdp: SSL_CERT_FILE of the environment"
-    assert settings_error({}) == f"{where}: file {key} holds no certificate in PEM form"
+    assert settings_error({}) == f"{where}: file {key} has no certificate in PEM format"
     # With the setting, the files of the environment are not used and need not exist.
     table = {"provider": "sonarly", "api_key": SECRET, "ca_file": ca_file}
     assert parse_settings({"accounts": {"cdp": table}}, {}).accounts["cdp"].ca_file == ca_file

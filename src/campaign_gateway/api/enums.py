@@ -17,7 +17,7 @@ PROVIDERS = {
     **{name: f"{connector.title}." for name, connector in CONNECTORS.items()},
     **{name: f"By the connector of {package}." for name, package in packages_of(offered()).items()},
     "other": "A provider for which this gateway has no connector. Another gateway with the same "
-    "records has one, or this gateway had one before. No duplication can be filtered by it.",
+    "records has one, or this gateway had one before. `DuplicationFilter` finds nothing with it.",
 }
 # mypy accepts only literal members.
 Provider = StrEnum("Provider", {name.upper(): name for name in sorted(PROVIDERS)})  # type: ignore[misc]
@@ -43,8 +43,8 @@ DUPLICATION_STATUSES = {
 register_enum(
     DuplicationStatus,
     "The state of one intent to copy a campaign. It moves towards CREATED or REJECTED. A later "
-    "response of the provider can correct a status whose evidence is INFERRED or OPERATOR. An "
-    "operator can withdraw a result that an operator recorded: then it is UNKNOWN again.",
+    "response of the provider can correct a status whose evidence is INFERRED or OPERATOR. If an "
+    "operator withdraws a result that an operator recorded, the status is UNKNOWN again.",
     DUPLICATION_STATUSES,
 )
 
@@ -59,9 +59,9 @@ class DuplicateCampaignStatus(StrEnum):
 
 
 PAYLOAD_STATUSES = {
-    DuplicateCampaignStatus.NOT_SENT: "This request requested no copy from the provider and "
-    "recorded nothing: it was refused, or it was a dry run. It does not say whether another "
-    "request with the same key makes a copy. Follow `userErrors.retry`.",
+    DuplicateCampaignStatus.NOT_SENT: "For this request, the gateway requested no copy from the "
+    "provider and recorded nothing: the request was refused, or it was a dry run. Another request "
+    "with the same key may make a copy, or may have made one. Follow `userErrors.retry`.",
     **{
         DuplicateCampaignStatus(status): description
         for status, description in DUPLICATION_STATUSES.items()
@@ -79,13 +79,13 @@ RETRIES = {
     "`retryAfterSeconds` or after a pause. If the input is wrong, correct it first and keep the "
     "key. Exception: with OUTCOME_UNKNOWN, the gateway could not look up the key, so send exactly "
     "the same input.",
-    Retry.NEW_KEY: "The error is recorded: this key makes no copy, now or later. The only "
-    "exception is an operator who recorded by mistake that there is no copy. Correct the cause and "
-    "use a new key.",
+    Retry.NEW_KEY: "The error is recorded: this key makes no copy, now or later, unless an "
+    "operator recorded by mistake that there is no copy. Correct the cause and use a new key.",
     Retry.WAIT: "A copy may exist. Do not use a new key. Query `duplication` until it is settled: "
     "CREATED means that the copy exists, REJECTED means that it does not.",
-    Retry.NO: "Do not retry: the key was used for another input, or too long ago. Check at the "
-    "provider what exists before you start a new intent with a new key.",
+    Retry.NO: "Do not retry: the key was used for another input, or too long ago, or the gateway "
+    "has lost the records of the time in which it may have been used. Check at the provider what "
+    "exists before you start a new intent with a new key.",
 }
 register_enum(
     Retry,
@@ -102,9 +102,10 @@ register_enum(
         Evidence.INFERRED: "The gateway found the copy among the provider's campaigns. If the "
         "provider reports what a campaign was copied from, the source is the same. Otherwise the "
         "name is the requested one, or the one that the provider itself gives to a copy of the "
-        "source. The copy was created at the time of the call or within a day after it (within ten "
-        "minutes, with the provider's name), or it is missing in a list from before the call. It "
-        "belongs to no other duplication. A later response of the provider can correct this.",
+        "source. The copy was created at the time of the call or up to a day after it. If the "
+        "provider chose the name, it was created up to ten minutes after the call. If the provider "
+        "reports no creation times, it is not in the list that the gateway read before the call. "
+        "It belongs to no other duplication. A later response of the provider can correct this.",
         Evidence.OPERATOR: "An operator checked the provider and recorded the result. A later "
         "response of the provider can correct this, and an operator can withdraw it.",
     },
@@ -136,9 +137,9 @@ ERROR_CODES = {
     ErrorCode.PERMISSION_DENIED: "The account's credentials lack a permission. An administrator of "
     "the account at the provider must grant it.",
     ErrorCode.QUOTA_EXCEEDED: "The account's plan allows no more campaigns, or no more calls for "
-    "now. Extend the plan, delete campaigns that are no longer needed, or wait. Or the caller has "
-    "reached a limit of the gateway, which `message` names.",
-    ErrorCode.CONFLICT: "The campaign, or an object that belongs to it, is in a state that forbids "
+    "now: extend the plan, delete campaigns that are no longer needed, or wait. Or the caller has "
+    "reached a limit of the gateway: `message` says which one and what to do.",
+    ErrorCode.CONFLICT: "The campaign, or an object that it needs, is in a state that forbids "
     "copying now. Change that state, then follow `retry`.",
     ErrorCode.RATE_LIMITED: "Too many calls. Wait `retryAfterSeconds` if it is set, then follow "
     "`retry`.",
@@ -153,8 +154,9 @@ ERROR_CODES = {
     ErrorCode.IDEMPOTENCY_KEY_REUSED: "The key belongs to another input. For a new intent, use a "
     "new key. For a retry, send exactly the first input.",
     ErrorCode.IDEMPOTENCY_KEY_EXPIRED: "The key was used so long ago that its result is no longer "
-    "stored, or in a time whose records are lost. Check at the provider whether the copy exists. "
-    "For a new intent, use a new key; `message` says if it must be a UUID of version 7.",
+    "stored. Or it may have been used in a period whose records are lost. Check at the provider "
+    "whether the copy exists. For a new intent, use a new key; `message` says if it must be a UUID "
+    "of version 7.",
     ErrorCode.UNRESOLVED_DUPLICATION: "An earlier request for the same copy is UNKNOWN, or its "
     "copy was found in the meantime: see `duplication` of the payload. Nothing was sent. Wait "
     "until that duplication is settled. If there is no `duplication`, another caller sent that "
@@ -175,18 +177,18 @@ register_enum(
 
 WARNING_CODES = {
     WarningCode.NAME_NOT_APPLIED: "The copy does not have the requested name: the second call, "
-    "which sets it, has not succeeded. The gateway tries for ten minutes, unless the provider "
-    "rejects the name or the copy was found only by reading. After that, rename the copy at the "
-    "provider.",
+    "which sets it, has not succeeded. The gateway retries that call for ten minutes. It does not "
+    "retry if the provider rejected the name, or if the copy was found by a search: then rename "
+    "the copy at the provider.",
     WarningCode.NOT_APPLIED: "The copy does not have the requested option, which `field` names: "
-    "the second call, which sets it, has not succeeded. The gateway tries for ten minutes, unless "
-    "the provider rejects the option or the copy was found only by reading. After that, set it at "
-    "the provider.",
-    WarningCode.DETAILS_UNKNOWN: "Only the copy's id is known. The gateway has not been able to "
-    "read the copy. It tries for ten minutes. After that, check the copy at the provider.",
+    "the second call, which sets it, has not succeeded. The gateway retries that call for ten "
+    "minutes. It does not retry if the provider rejected the option, or if the copy was found by a "
+    "search: then set the option at the provider.",
+    WarningCode.DETAILS_UNKNOWN: "Only the copy's id is known, because the gateway could not read "
+    "the copy yet. It retries for ten minutes. After that, check the copy at the provider.",
     WarningCode.PARTIAL_COPY: "The provider did not copy everything. Compare the copy with its "
     "source.",
-    WarningCode.PROVIDER_WARNING: "The provider returned a remark: see `providerMessage`.",
+    WarningCode.PROVIDER_WARNING: "The provider returned a warning: see `providerMessage`.",
 }
 register_enum(
     WarningCode,
@@ -206,7 +208,7 @@ register_enum(
     "What the gateway can do with an account in addition to copying campaigns.",
     {
         Capability.FIND_COPY: "Find a copy whose id the provider did not return, in the provider's "
-        "list of campaigns. The gateway compares the source campaign if the provider reports it. "
+        "list of campaigns. The gateway compares the source campaign, if the provider reports it. "
         "Otherwise it compares the name: the requested one, or the one that the provider itself "
         "gives to a copy.",
         Capability.READ_CAMPAIGN: "Read a campaign by its id.",

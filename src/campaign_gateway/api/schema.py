@@ -193,10 +193,11 @@ class Mutation:
         override_duplication_id: Annotated[
             strawberry.ID | None,
             argument(
-                description="Normally omitted. It requests another copy after "
-                "UNRESOLVED_DUPLICATION, so there may be two copies then. A person must check the "
-                "provider first and decide. Then pass the id of `duplication` from that payload. "
-                "Each id works once. A program must not set it without a person's decision."
+                description="Normally omitted. It requests another copy after the error "
+                "UNRESOLVED_DUPLICATION, so there may be two copies then. A person must first "
+                "check at the provider and decide. Then pass the id of `duplication` from the "
+                "payload with that error. Each id works once. A program must not set it without a "
+                "person's decision."
             ),
         ] = strawberry.UNSET,
         *,
@@ -204,8 +205,8 @@ class Mutation:
             bool,
             argument(
                 description="True to see the copy in `preview` before it is made. The gateway "
-                "checks the input and reads the source at the provider. It sends no copy, records "
-                "nothing, and ignores the idempotency key."
+                "checks the input and reads the source at the provider. It requests no copy, "
+                "records nothing, and ignores the idempotency key."
             ),
         ] = False,
     ) -> DuplicateCampaignPayload:

@@ -222,8 +222,9 @@ class Duplication:
         description="How the gateway knows the result. Null while the result is not known."
     )
     campaign: Campaign | None = strawberry.field(
-        description="The copy, as it was when the gateway first read it. Null until its id is "
-        "known. If the status is ACCEPTED, the provider is still making this copy."
+        description="The copy, as it was when it was made or found. `Query.campaign` reads it as "
+        "it is now. Null until its id is known. If the status is ACCEPTED, the provider is still "
+        "making this copy."
     )
     copied_objects: list[CopiedObject] = strawberry.field(
         description="What was copied together with the campaign, such as ad sets and ads. "
@@ -332,7 +333,7 @@ class PlannedRequest:
     path: str = strawberry.field(description="The path of the URL, without its query.")
 
 
-@strawberry.type(description="What a copy would be, as a dry run found it. Nothing was sent.")
+@strawberry.type(description="What a copy would be, as a dry run found it. No copy was requested.")
 class DuplicationPreview:
     account: str = strawberry.field(description="The account that would make the copy.")
     provider: Provider = strawberry.field(description="The provider that would make the copy.")
@@ -344,8 +345,8 @@ class DuplicationPreview:
         description="The name of the copy. Null if the provider chooses it."
     )
     may_start_active: bool = strawberry.field(
-        description="True if the copy may be active as soon as it exists. Then it may be sent "
-        "to people immediately."
+        description="True if the copy may be active as soon as it exists. Then it may send "
+        "messages or spend money immediately."
     )
     request: PlannedRequest = strawberry.field(
         description="The call that would request the copy. Its body and its headers are not shown."
@@ -370,7 +371,7 @@ class DuplicationPreview:
 @strawberry.type(description="The result of a request for a copy.")
 class DuplicateCampaignPayload:
     status: DuplicateCampaignStatus = strawberry.field(
-        description="The status of the intent. If it is CREATED, `campaign` is set."
+        description="The status of the duplication. If it is CREATED, `campaign` is set."
     )
     campaign: Campaign | None = strawberry.field(
         description="The copy. Null until its id is known. If the status is ACCEPTED, the provider "
@@ -383,8 +384,9 @@ class DuplicateCampaignPayload:
     )
     source: Campaign | None = strawberry.field(
         default=None,
-        description="The campaign to copy, as the provider describes it now. Null unless `dryRun` "
-        "is true, because only a dry run reads it: `duplication { sourceCampaignId }` has its id.",
+        description="The campaign to copy, as the provider describes it now. Only a dry run reads "
+        "it, so it is null unless `dryRun` is true. Otherwise, `duplication { sourceCampaignId }` "
+        "has its id.",
     )
     requested_by: Requester | None = strawberry.field(
         default=None,
@@ -400,7 +402,7 @@ class DuplicateCampaignPayload:
     duplication: Duplication | None = strawberry.field(
         description="The durable record. Null if the request was refused before anything was "
         "recorded, or if it is in progress and not recorded yet. With UNRESOLVED_DUPLICATION, it "
-        "is the earlier attempt's record."
+        "is the record of the earlier request."
     )
     replayed: bool = strawberry.field(
         description="True if this idempotency key was used before. The payload has the result of "

@@ -41,7 +41,7 @@ def add_verbs(duplications: argparse.ArgumentParser) -> None:
         "--older-than",
         metavar="AGE",
         type=age,
-        help="list only those that were requested longer ago, such as 90s, 30m, 2h or 7d",
+        help="list only those that were requested longer ago than this: 90s, 30m, 2h, 7d",
     )
     _add_output(listed)
     listed.set_defaults(run=_list)
@@ -63,7 +63,7 @@ def add_verbs(duplications: argparse.ArgumentParser) -> None:
     resolved.add_argument(
         "--unchecked",
         action="store_true",
-        help="do not read at the provider; then no secret but the ledger's URL is needed",
+        help="do not read at the provider; then no secret is needed except the ledger's URL",
     )
     _add_note(resolved)
     _add_output(resolved)
@@ -89,7 +89,9 @@ def _add_note(verb: argparse.ArgumentParser) -> None:
         type=resolution.name,
         help="who you are, for the history; default: the user of this machine",
     )
-    verb.add_argument("--why", metavar="TEXT", type=resolution.reason, help="why, for the history")
+    verb.add_argument(
+        "--why", metavar="TEXT", type=resolution.reason, help="the reason, for the history"
+    )
 
 
 # list and show

@@ -19,13 +19,14 @@ If you restore it, run `campaign-gateway ledger restored` before you start a gat
 
 RESTORED = """\
 This ledger has no records from {began_at} to {ended_at}. Gateways may serve from it now:
-- A new key is refused with IDEMPOTENCY_KEY_EXPIRED if it may be of that time. Accepted are UUIDs of
-  version 7 that were made later, and from {refused_until} on all keys that show no time.
-- A search takes no campaign that was created in that time. It shows it to the operator.
+- A new key is refused with IDEMPOTENCY_KEY_EXPIRED if it may have been used in that time. UUIDs of
+  version 7 that were made later are accepted.
+- Keys that do not show when they were made are accepted from {refused_until} on.
+- If a search finds a campaign that was created in that time, an operator has to decide about it.
 """
 
 ACCEPTED = """\
-From now on, new keys that show no time are accepted. Restart the gateways.
+From now on, new keys that do not show when they were made are accepted. Restart the gateways.
 """
 
 
@@ -38,20 +39,21 @@ def add_verbs(ledger: argparse.ArgumentParser) -> None:
     backup.set_defaults(run=_back_up)
 
     restored = verbs.add_parser(
-        "restored", help="make a ledger safe that was restored from a backup; stop gateways first"
+        "restored", help="make a restored ledger safe to use; stop all gateways first"
     )
     restored.add_argument(
         "--refuse-for",
         metavar="TIME",
         type=age,
         default="7d",
-        help="how long new keys that show no time are refused, such as 12h; default: 7d",
+        help="how long new keys without a time in them are refused, such as 12h; default: 7d",
     )
     add_config(restored)
     restored.set_defaults(run=_declare_restored)
 
     accepted = verbs.add_parser(
-        "accept-keys", help="accept keys again that show no time, because no client has an old one"
+        "accept-keys",
+        help="accept keys without a time in them again; no client may have an old one",
     )
     add_config(accepted)
     accepted.set_defaults(run=_accept_keys)
@@ -81,4 +83,8 @@ def _accept_keys(arguments: argparse.Namespace) -> None:
         return await ledger.accept_all_keys()
 
     is_changed = with_ledger(arguments, accept)
-    sys.stdout.write(ACCEPTED if is_changed else "No keys are refused because of a restore.\n")
+    sys.stdout.write(
+        ACCEPTED
+        if is_changed
+        else "Nothing was changed: the gateway refuses no keys because of a restore.\n"
+    )

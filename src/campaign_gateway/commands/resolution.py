@@ -101,7 +101,7 @@ def _decide(
     if arguments.yes and arguments.why is None:
         raise CannotResolve("--yes needs the reason for the history: add --why TEXT")
     if not arguments.yes and not sys.stdin.isatty():
-        raise CannotResolve("there is no terminal to ask at: add --yes and --why TEXT")
+        raise CannotResolve("without a terminal, the command cannot ask: add --yes and --why TEXT")
     checked = with_ledger(arguments, check)
     sys.stderr.write(checked.text + "".join(f"NOTE: {doubt}\n" for doubt in checked.doubts))
     if arguments.yes and checked.doubts:
@@ -119,13 +119,13 @@ def _user() -> str:
     try:
         return name(getpass.getuser())
     except (argparse.ArgumentTypeError, KeyError, OSError) as error:
-        raise CannotResolve("this user of the machine has no name: add --by NAME") from error
+        raise CannotResolve("the user of this machine has no name: add --by NAME") from error
 
 
 def _ask_reason() -> str:
     """Raises `CannotResolve`."""
     try:
-        return reason(_ask("Why, for the history? "))
+        return reason(_ask("Reason, for the history: "))
     except argparse.ArgumentTypeError as error:
         raise CannotResolve(f"nothing was recorded: the reason {error}") from error
 

@@ -37,7 +37,7 @@ def _base_url(value: str) -> str:
     if parts.port == 0:
         raise ValueError("has port 0; give the port that the provider listens on")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("holds a user, a query or a fragment; give scheme, host and path only")
+        raise ValueError("has a user, a query or a fragment; give scheme, host and path only")
     if is_forbidden(host):
         raise ValueError("is a link-local or metadata address, which no provider has")
     if parts.scheme == "http" and not is_loopback(host):
@@ -69,7 +69,7 @@ def _secret(setting: object) -> str:
     value = resolve_secret(setting)
     # Other characters could inject a header, or the HTTP library would reject them during a call.
     if not re.fullmatch(r"[\x21-\x7e]+", value):
-        raise ValueError("is empty or holds spaces, line breaks or non-ASCII characters")
+        raise ValueError("is empty or has spaces, line breaks or non-ASCII characters")
     return value
 
 
@@ -79,7 +79,7 @@ def _ca_file(path: str) -> str:
     except OSError as error:
         raise ValueError(f"file {path} cannot be read ({type(error).__name__})") from None
     if not holds_one:
-        raise ValueError(f"file {path} holds no certificate in PEM form")
+        raise ValueError(f"file {path} has no certificate in PEM format")
     return path
 
 
@@ -98,7 +98,7 @@ def version_like(example: str, pattern: str) -> AfterValidator:
 
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
-            raise ValueError(f'is no version; write it like "{example}"')
+            raise ValueError(f'is not a version; write it like "{example}"')
         return value
 
     return AfterValidator(check)
@@ -162,7 +162,7 @@ class AccountSettings(BaseModel):
         elif (path := os.environ.get("SSL_CERT_DIR")) and not any(
             Path(folder).is_dir() for folder in path.split(os.pathsep)
         ):
-            raise ValueError(f"SSL_CERT_DIR of the environment: {path} is no folder")
+            raise ValueError(f"SSL_CERT_DIR of the environment: {path} is not a folder")
         return self
 
     @property

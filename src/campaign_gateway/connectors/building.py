@@ -152,9 +152,11 @@ def audience(
     values = {_graphql_name(name): value for name, value in vars(copy_input).items()}
     ids = [optional_items(values[name], name, require_id) for name, _ in (included, excluded)]
     if ids[0] is None and ids[1] is not None:
-        raise invalid_input(excluded[0], f"{excluded[0]} is only for a copy with {included[0]}.")
+        raise invalid_input(
+            excluded[0], f"{excluded[0]} needs {included[0]}. Set both, or neither."
+        )
     if ids[0] is not None and not ids[0]:
-        raise invalid_input(included[0], f"{included[0]} must have an id.")
+        raise invalid_input(included[0], f"{included[0]} must have at least one id.")
     return None if ids[0] is None else {included[1]: ids[0], excluded[1]: ids[1] or []}
 
 
@@ -168,7 +170,9 @@ def optional_instant(value: str | None, field_name: str) -> str | None:
         instant = None
     if instant is None or instant.tzinfo is None:
         example = "2027-03-01T09:00:00+01:00"
-        raise invalid_input(field_name, f'{field_name} must be a time with a zone: "{example}".')
+        raise invalid_input(
+            field_name, f'{field_name} must be a time with its time zone, such as "{example}".'
+        )
     return instant.isoformat(timespec="seconds")
 
 

@@ -43,22 +43,22 @@ REFUSALS: Mapping[int, ErrorCode] = {
 
 # Every code that a response can lead to. The gateway alone sets the others.
 MESSAGES: Mapping[ErrorCode, str] = {
-    ErrorCode.INVALID_INPUT: "{title} rejected the input. Correct it and use a new idempotency "
-    "key.",
+    ErrorCode.INVALID_INPUT: "{title} rejected the input, so there is no copy. Correct the input, "
+    "then request the copy again.",
     ErrorCode.CAMPAIGN_NOT_FOUND: "{title} does not know the campaign, or another id in the input, "
-    "in this account.",
+    "in this account. Check the ids and the account.",
     ErrorCode.AUTHENTICATION_FAILED: "{title} rejected the account's secret. The operator of the "
     "gateway must check the secret and the base URL.",
     ErrorCode.PERMISSION_DENIED: "{title} does not allow this account to copy the campaign. The "
     "administrator of the account at {title} must grant the permission.",
-    ErrorCode.QUOTA_EXCEEDED: "The account's plan at {title} allows no further campaign, or no "
-    "further call for now.",
-    ErrorCode.CONFLICT: "The campaign, or an object that it needs, is in a state at {title} in "
-    "which it cannot be copied.",
-    ErrorCode.RATE_LIMITED: "{title} limits the rate of calls. Wait, then use a new idempotency "
-    "key.",
+    ErrorCode.QUOTA_EXCEEDED: "The account's plan at {title} allows no more campaigns, or no more "
+    "calls for now. Extend the plan, delete campaigns that are no longer needed, or wait.",
+    ErrorCode.CONFLICT: "The campaign, or an object that it needs, is in a state at {title} that "
+    "forbids copying now. Change that state, then request the copy again.",
+    ErrorCode.RATE_LIMITED: "{title} accepts no more calls of this account for now, so there is no "
+    "copy. Wait, then request the copy again.",
     ErrorCode.PROVIDER_UNAVAILABLE: "{title} did not process the call: it is unavailable now, or "
-    "it does not offer the call at the configured address.",
+    "it does not offer the call at the configured address. Try again later.",
     ErrorCode.OUTCOME_UNKNOWN: "The response of {title} was not clear: the copy may or may not "
     "exist. Wait for the result, or check at {title}, before you request another copy.",
 }
@@ -78,7 +78,7 @@ WARNINGS: Mapping[WarningCode, tuple[str, str, str]] = {
     WarningCode.DETAILS_UNKNOWN: (
         "The copy exists, but {title} has returned only its id.",
         " The gateway tries again for ten minutes.",
-        " Look at it at {title}. Do not request another copy.",
+        " Check the copy at {title}. Do not request another copy.",
     ),
     WarningCode.PARTIAL_COPY: (
         "The copy exists, but {title} did not copy everything. Compare it with its source.",

@@ -82,5 +82,5 @@ async def _read_source(
         case Refused(error=error):
             return None, error
         case NoResponse() | UnexpectedResponse() as failure:
-            message = f"The source at {title} could not be read: {failure}."
+            message = f"The campaign could not be read at {title}: {failure}. Try again later."
             return None, UserError(ErrorCode.PROVIDER_UNAVAILABLE, message)

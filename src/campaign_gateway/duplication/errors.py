@@ -6,29 +6,28 @@ from campaign_gateway.model import ErrorCode, Refused, UserError
 
 KEY_REUSED = UserError(
     ErrorCode.IDEMPOTENCY_KEY_REUSED,
-    "This idempotency key was used with another input. Nothing was sent for this input. Use a new "
-    "key for a new intent.",
+    "This idempotency key was used with another input. Nothing was sent for this input. For a new "
+    "copy, use a new key.",
     field=("idempotencyKey",),
 )
 KEY_EXPIRED = UserError(
     ErrorCode.IDEMPOTENCY_KEY_EXPIRED,
     "This idempotency key was used so long ago that the gateway no longer has its result. Nothing "
-    "was sent now. Check at the provider whether the copy exists, and use a new key for a new "
-    "intent.",
+    "was sent now. Check at the provider whether the copy exists. For a new copy, use a new key.",
     field=("idempotencyKey",),
 )
 KEY_LOST = UserError(
     ErrorCode.IDEMPOTENCY_KEY_EXPIRED,
-    "The gateway has lost the records of some time, in which this idempotency key may have made a "
-    "copy. Nothing was sent now. Check at the provider whether the copy exists. For a new intent, "
-    "use a new UUID of version 7 as the key: it shows that the key was made after that time.",
+    "The gateway has lost its records of a period. In that period, a request with this idempotency "
+    "key may have made a copy. Nothing was sent now. Check at the provider whether the copy "
+    "exists. For a new copy, use a new UUID of version 7 as the key: it shows that the key was "
+    "made after that period.",
     field=("idempotencyKey",),
 )
 UNRESOLVED = UserError(
     ErrorCode.UNRESOLVED_DUPLICATION,
-    "An earlier request has made this copy, or its result is still unknown. Nothing was sent now. "
-    "Wait until the result is known. To make another copy anyway, check at the provider first. "
-    "While the earlier `duplication` is UNKNOWN, send its id as `overrideDuplicationId`.",
+    "An earlier request has made this copy, or its result is not known yet. Nothing was sent now. "
+    "Wait until that result is known, or check at the provider whether the copy exists.",
 )
 UNRESOLVED_OF_ANOTHER = UserError(
     ErrorCode.UNRESOLVED_DUPLICATION,
@@ -45,7 +44,7 @@ OVERRIDE_ALREADY_USED = UserError(
 OVERRIDE_NOT_APPLICABLE = UserError(
     ErrorCode.INVALID_INPUT,
     "`overrideDuplicationId` is not the newest UNKNOWN duplication of this copy, or that "
-    "duplication has been settled in the meantime. Nothing was sent. Read the duplication again.",
+    "duplication has been settled in the meantime. Nothing was sent. Query the duplication again.",
     field=("overrideDuplicationId",),
 )
 MAY_NOT_COPY = UserError(
@@ -55,14 +54,14 @@ MAY_NOT_COPY = UserError(
 )
 MAY_NOT_ACTIVATE = UserError(
     ErrorCode.NOT_ALLOWED,
-    "This caller may not make copies that start active. Nothing was sent. Request a copy that does "
-    'not, or let the operator of the gateway add "activate" to the setting `may` of the caller.',
+    "This caller may not request copies that start active. Nothing was sent. Request a copy that "
+    'does not start active, or let the operator of the gateway add "activate" to the setting `may` '
+    "of the caller.",
 )
 TOO_MANY_RECORDS = UserError(
     ErrorCode.QUOTA_EXCEEDED,
-    "The duplications of this caller occupy all the space that it may use in the gateway's ledger. "
-    "Nothing was sent. The operator of the gateway can raise the caller's `records_limit` or "
-    "`megabytes_limit`, or lower `keep_days`.",
+    "This caller has reached the limit of what the gateway stores for it. Nothing was sent. The "
+    "operator of the gateway can raise the caller's `records_limit` or `megabytes_limit`.",
 )
 LEDGER_UNWRITABLE = UserError(
     ErrorCode.OVERLOADED,
@@ -71,8 +70,8 @@ LEDGER_UNWRITABLE = UserError(
 )
 LEDGER_DISK_FULL = UserError(
     ErrorCode.OVERLOADED,
-    "The disk on which the gateway keeps its records is full, so it sent nothing. Its operator has "
-    "to free space. Then try again with the same idempotency key.",
+    "The disk on which the gateway keeps its records is full, so it sent nothing. The operator of "
+    "the gateway has to free space. Then try again with the same idempotency key.",
 )
 LEDGER_UNREADABLE = UserError(
     ErrorCode.OUTCOME_UNKNOWN,
@@ -93,7 +92,8 @@ INPUT_TOO_LONG = UserError(
 )
 NEVER_SENT = UserError(
     ErrorCode.OVERLOADED,
-    "The gateway could not record the intent in time, so it sent nothing. Use a new key.",
+    "The gateway could not record the request in time, so it sent nothing. Request the copy again, "
+    "with a new idempotency key.",
 )
 
 
@@ -111,14 +111,15 @@ def check_key(key: str) -> None:
 
 def too_many_unknown(limit: int) -> UserError:
     message = (
-        f"{limit} duplications of this caller are UNKNOWN, and no more are allowed. Nothing was "
-        "sent. Try again when the gateway or an operator has settled some of them."
+        f"The results of {limit} requests of this caller are not known yet, and no more are "
+        "allowed. Nothing was sent. Try again when the gateway or its operator has found some of "
+        "these results."
     )
     return UserError(ErrorCode.QUOTA_EXCEEDED, message, retry_after=60)
 
 
 def not_reached(title: str, failure: Exception) -> UserError:
-    message = f"{title} could not be reached ({failure}). Nothing was sent; try again."
+    message = f"{title} could not be reached ({failure}). Nothing was sent. Try again."
     return UserError(ErrorCode.PROVIDER_UNAVAILABLE, message)
 
 

@@ -44,12 +44,14 @@ UNSETTLED = (DuplicationStatus.IN_PROGRESS, DuplicationStatus.UNKNOWN, Duplicati
 
 ABSENT = UserError(
     ErrorCode.PROVIDER_UNAVAILABLE,
-    "An operator has checked at the provider: no copy was made. Use a new key to try again.",
+    "The operator of the gateway has checked at the provider: no copy was made. You can request "
+    "the copy again.",
 )
 REOPENED = UserError(
     ErrorCode.OUTCOME_UNKNOWN,
-    "An operator has withdrawn the result that an operator had recorded, so the copy may or may "
-    "not exist. Wait for the result, or check at the provider, before you request another copy.",
+    "The operator of the gateway has withdrawn a result that was recorded by mistake, so the copy "
+    "may or may not exist. Wait for the result, or check at the provider, before you request "
+    "another copy.",
 )
 
 
@@ -74,7 +76,7 @@ async def get_unsettled(ledger: Ledger, duplication_id: str) -> Duplication:
             "wait until another gateway takes over, or start one"
         )
     if duplication.status not in UNSETTLED:
-        raise CannotResolve(f"{duplication_id} is {duplication.status} already")
+        raise CannotResolve(f"{duplication_id} is already {duplication.status}")
     return duplication
 
 
@@ -84,8 +86,8 @@ async def get_withdrawable(ledger: Ledger, duplication_id: str) -> Duplication:
     if duplication.evidence is not Evidence.OPERATOR:
         evidence = f" (evidence: {duplication.evidence})" if duplication.evidence else ""
         raise CannotResolve(
-            f"{duplication_id} is {duplication.status}{evidence}: it has no result of an operator "
-            "to withdraw"
+            f"{duplication_id} is {duplication.status}{evidence}: no operator recorded this "
+            "result, so it cannot be withdrawn"
         )
     if later := await ledger.built_on(duplication):
         raise CannotResolve(

@@ -51,7 +51,7 @@ def warning(lost: LostTime) -> str:
     return (
         f"the ledger was restored and has no records from {_utc(lost.began_at)} to "
         f"{_utc(lost.ended_at)}. Until {_utc(lost.refused_until)}, new keys are accepted only if "
-        "they are UUIDs of version 7 that were made after that"
+        f"they are UUIDs of version 7 that were made after {_utc(lost.ended_at)}"
     )
 
 

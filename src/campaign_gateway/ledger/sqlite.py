@@ -157,7 +157,9 @@ def _prepare(connection: sqlite3.Connection, path: Path, owner: str) -> None:
             "or restore the backup that was made before the update"
         )
     if version == 0:
-        log.info("created the ledger %s; a gateway that has run before has another ledger", path)
+        log.info(
+            "created the ledger %s; if this gateway has run before, it used another file", path
+        )
     for number, script in enumerate(scripts[version:], start=version + 1):
         connection.executescript(
             f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;"

@@ -38,7 +38,7 @@ Reload this page to see what happened to each copy.</p>
 <h2>Accounts</h2>
 {accounts}
 <h2>Outcomes to try</h2>
-<p>The id of the source decides what happens. Each link opens GraphiQL with that id.</p>
+<p>The id of the campaign to copy decides what happens. Each link opens GraphiQL with that id.</p>
 {outcomes}
 </html>
 """
@@ -67,7 +67,7 @@ async def home_page(
             ("Requested", "Account", "Source", "Status", "Copy", "Remark"), map(_row, newest)
         )
         if newest
-        else "<p>There is none yet.</p>",
+        else "<p>There are no copies yet.</p>",
         accounts=_table(("Account", "Provider", "Copies"), accounts),
         outcomes="\n".join(details),
     )
@@ -80,7 +80,7 @@ def _account(account: Account, emulators: Mapping[str, str]) -> tuple[str, ...]:
     return (
         escape(account.name),
         f'<a href="{_example(provider)}">{escape(title)}</a>',
-        f'<a href="{copies}">what its emulator has made</a>',
+        f'<a href="{copies}">the copies that its emulator has made</a>',
     )
 
 

@@ -30,15 +30,15 @@ class Problem:
 
 
 TEXTS: Mapping[ProblemCode, str] = {
-    ProblemCode.UNREACHABLE: "No response of {title} at {address}: {reason}. Check the address in "
-    "[accounts.{name}], the network and the firewall. A private CA needs ca_file.",
+    ProblemCode.UNREACHABLE: "No response from {title} at {address}: {reason}. Check the address "
+    "in [accounts.{name}], the network and the firewall. A private CA needs ca_file.",
     ProblemCode.SECRET_REFUSED: "{title} refuses the secret. Set a valid one in [accounts.{name}], "
     "and check that {address} is the address that the secret belongs to.",
     ProblemCode.PERMISSION_MISSING: "The secret does not have {missing}. Grant it at {title}, "
     "or set a secret that has it in [accounts.{name}].",
-    ProblemCode.READING_REFUSED: "{title} does not allow the secret to read. Grant it at {title}, "
-    "or set another secret in [accounts.{name}].",
-    ProblemCode.RATE_LIMITED: "{title} limits the rate of calls now. Check again later. If it "
+    ProblemCode.READING_REFUSED: "{title} does not allow the secret to read campaigns. Grant that "
+    "permission at {title}, or set another secret in [accounts.{name}].",
+    ProblemCode.RATE_LIMITED: "{title} accepts no more calls for now. Check again later. If that "
     "happens often, set lower limits in [accounts.{name}].",
     ProblemCode.LIMIT_USED_UP: "The check is not complete, because the limits in [accounts.{name}] "
     "are used up. Check again later.",
@@ -46,8 +46,8 @@ TEXTS: Mapping[ProblemCode, str] = {
     "Check the address and the version in [accounts.{name}].",
     ProblemCode.UNCLEAR_RESPONSE: "The response is not what {title} documents. Check that "
     "{address} is the address of its API. If it is, check again later.",
-    ProblemCode.CLOCKS_DIFFER: "The clock of {title} differs by {seconds} seconds from the one of "
-    "this machine. Synchronise this machine's clock.",
+    ProblemCode.CLOCKS_DIFFER: "The clocks of {title} and of this machine differ by {seconds} "
+    "seconds. Synchronise this machine's clock.",
 }
 
 # Every other code of a refused read means that the read is not as documented at this address.

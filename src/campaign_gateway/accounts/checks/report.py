@@ -103,7 +103,11 @@ def status_line(account: str, check: AccountCheck | None) -> str:
     """Return the line of `/readyz?accounts`."""
     if check is None:
         return f"account {account}: not checked yet"
-    ok = "no read shows its state" if check.is_reachable is None else "ok"
+    ok = (
+        "not checked, because no read of the provider is known"
+        if check.is_reachable is None
+        else "ok"
+    )
     state = " ".join(problem.text for problem in check.problems) or ok
     return f"account {account}: {state} (checked at {_time(check.checked_at)})"
 

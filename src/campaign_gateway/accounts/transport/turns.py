@@ -86,7 +86,7 @@ class Turns:
     def mark_sent(self, permit: Permit, now: float) -> None:
         """Raises `TurnLost`."""
         if not all(window.may_send(now) for window in self.windows):
-            raise TurnLost("the gateway stood still, and others use the account's limit now")
+            raise TurnLost("the gateway was paused, and other gateways use the account's limit now")
         for window in self._windows_of(permit):
             permit.reserved[window] -= 1
             window.mark_sent(now)

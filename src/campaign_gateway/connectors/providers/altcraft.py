@@ -33,7 +33,7 @@ register_enum(
     {
         AltcraftCampaignKind.TRIGGER: "A trigger campaign (method campaigns/triggers/clone).",
         AltcraftCampaignKind.CAMPAIGN: "Any other campaign, for example a broadcast or a regular "
-        "one. Altcraft calls it a mailing since version 74 (method campaigns/clone).",
+        "one (method campaigns/clone). Since version 74, Altcraft calls it a mailing.",
     },
 )
 

@@ -56,7 +56,7 @@ class BrazeCampaignInput:
     )
     # Without a default, so that a request from before this option is still the same intent.
     kind: BrazeCampaignKind | None = optional_field(
-        "Whether campaignId is a campaign or a Canvas. If omitted, a campaign."
+        "Whether campaignId is a campaign or a Canvas. If omitted, it is a campaign."
     )
 
 

@@ -22,9 +22,10 @@ class DotdigitalCampaignInput:
     )
     name: str | None = optional_field(
         'The name of the copy, of up to 255 characters. dotdigital puts "Copy of" before the '
-        "source's name, and the gateway sets this name in a second call. dotdigital takes it only "
-        "together with the content, so the gateway sends the copy's own content back. It does not "
-        "rename a split test. If the second call fails, the copy exists under dotdigital's name."
+        "source's name, and the gateway sets this name in a second call. dotdigital accepts a new "
+        "name only together with the content, so the gateway sends the copy's own content back. "
+        "The gateway cannot rename a split test, or a copy whose content is a whole HTML document. "
+        "If the copy is not renamed, it exists under dotdigital's name."
     )
 
 
@@ -37,8 +38,8 @@ DEFAULT_PREFIX = "Copy of "
 CONTENT = ("subject", "fromName", "htmlContent", "plainTextContent")
 
 CONTENT_UNKNOWN = (
-    "dotdigital takes a new name only together with the content of the copy. The gateway could not "
-    "read content that it can send back, so it did not send the name."
+    "dotdigital accepts a new name only together with the content of the copy. The gateway could "
+    "not read content that it can send back, so it did not send the name."
 )
 
 # The errors of version 2 are a message that has one of dotdigital's codes in it.

@@ -45,7 +45,7 @@ register_enum(
     {
         HubspotCampaignKind.EMAIL: "A marketing email. HubSpot copies it immediately.",
         HubspotCampaignKind.CAMPAIGN: "A campaign, which groups emails, pages and other assets. "
-        "HubSpot returns the copy's id immediately and fills the copy afterwards.",
+        "HubSpot returns the copy's id immediately, and copies the content afterwards.",
     },
 )
 
@@ -81,8 +81,8 @@ class HubspotCampaignInput:
         'The language of the copied email, such as "en". Only for kind EMAIL.'
     )
     assets: list[HubspotAssetsInput] | None = _only_for_campaigns(
-        "The assets to copy too. Without them no asset is copied. `Query.cloneableAssetTypes` has "
-        "their types."
+        "The assets to copy together with the campaign. If omitted, no asset is copied. "
+        "`Query.cloneableAssetTypes` lists the possible types."
     )
     should_clone_draft_nodes: bool | None = _only_for_campaigns(
         "Whether draft nodes are copied too. If omitted, they are copied."
@@ -158,8 +158,8 @@ LOCKED, MOVING = 423, 477
 LOCK_SECONDS = 2
 
 JOB_FAILED = (
-    "HubSpot accepted the copy and then failed to clone the campaign. Check the source at HubSpot, "
-    "then use a new idempotency key."
+    "HubSpot accepted the request, but could not finish the copy. It may have left an unfinished "
+    "campaign: delete it. Check the source at HubSpot, then request the copy again."
 )
 
 
@@ -490,7 +490,7 @@ def _assets_by_type(assets: Sequence[HubspotAssetsInput]) -> dict[str, list[str]
 def _require_asset(asset: HubspotAssetsInput, field_name: str) -> tuple[str, list[str]]:
     # HubSpot does not document an empty list. It could mean all assets.
     if not asset.ids:
-        raise building.invalid_input(field_name, f"{field_name} must have an id.")
+        raise building.invalid_input(field_name, f"{field_name} must have at least one id.")
     asset_type = building.require_line(asset.type, field_name)
     return asset_type, [building.require_id(asset_id, field_name) for asset_id in asset.ids]
 

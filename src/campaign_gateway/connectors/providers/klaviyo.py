@@ -36,16 +36,17 @@ class KlaviyoCampaignInput:
     name: str | None = name_field("The name of the copy. Without it Klaviyo chooses one.")
     included_audience_ids: list[strawberry.ID] | None = optional_field(
         "The lists and segments that get the copy, in place of the source's. The gateway sets them "
-        "in a second call. From revision 2026-10-15 on, only for a campaign with one audience."
+        "in a second call. With a revision from 2026-10-15 on, this works only for a campaign with "
+        "exactly one audience."
     )
     excluded_audience_ids: list[strawberry.ID] | None = optional_field(
-        "The lists and segments that do not get the copy. Only with `includedAudienceIds`; without "
-        "it, none."
+        "The lists and segments that do not get the copy. Only with `includedAudienceIds`. If "
+        "omitted, none is excluded."
     )
     send_at: str | None = optional_field(
-        "When the copy is to be sent, as ISO 8601 with a zone, such as "
+        "When the copy is to be sent, as ISO 8601 with a time zone, such as "
         '"2027-03-01T09:00:00+01:00". The gateway sets it in a second call. The copy stays a draft '
-        "until you schedule it at Klaviyo. Only for accounts with a revision before "
+        "until you schedule it at Klaviyo. Only for accounts whose configured revision is before "
         "2026-10-15."
     )
 
@@ -77,8 +78,8 @@ FIELDS = parsing.CampaignFields(
 LATE_FIELDS = ("includedAudienceIds", "excludedAudienceIds", "sendAt")
 
 AUDIENCE_UNKNOWN = (
-    "The copy does not have exactly one audience at Klaviyo, or the gateway could not read it, so "
-    "it did not change the audience."
+    "The copy does not have exactly one audience at Klaviyo, or the gateway could not read the "
+    "copy. So the gateway did not change the audience."
 )
 
 # Every channel that Klaviyo lists. Without definitions a search reads one page of each.

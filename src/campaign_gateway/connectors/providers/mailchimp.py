@@ -22,7 +22,7 @@ from campaign_gateway.connectors.graphql import account_field, optional_field
 from campaign_gateway.model import Campaign, ErrorCode, Failure, Outcome, Refused, UserError
 
 
-@strawberry.input(description="A Mailchimp campaign to replicate; the copy is a draft.")
+@strawberry.input(description="A Mailchimp campaign to copy into a draft.")
 class MailchimpCampaignInput:
     account: str | None = account_field("Mailchimp")
     campaign_id: strawberry.ID = strawberry.field(
@@ -41,7 +41,8 @@ class MailchimpCampaignInput:
         "title."
     )
     saved_segment_id: int | None = optional_field(
-        "The saved segment or tag of that audience. Only with `listId`; without it, all of it."
+        "The saved segment or tag of that audience. Only with `listId`. If omitted, the whole "
+        "audience gets the copy."
     )
 
 
@@ -56,8 +57,8 @@ REQUIRED_SETTINGS = ("subject_line", "from_name", "reply_to")
 LATE_FIELDS = ("subject", "listId", "savedSegmentId")
 
 DETAILS_UNKNOWN = (
-    "Mailchimp takes a new title only together with the subject and the sender of the copy. The "
-    "gateway could not read these, so it did not send the title."
+    "Mailchimp accepts a change only together with the subject and the sender of the copy. The "
+    "gateway could not read these, so it did not send the change."
 )
 
 FIELDS = parsing.CampaignFields(
@@ -284,7 +285,7 @@ def _recipients_of(copy_input: MailchimpCampaignInput) -> dict[str, object] | No
     segment = copy_input.saved_segment_id
     if copy_input.list_id is None:
         if segment is not None:
-            raise building.invalid_input("savedSegmentId", "savedSegmentId is only with listId.")
+            raise building.invalid_input("savedSegmentId", "savedSegmentId needs listId.")
         return None
     options = {"saved_segment_id": segment}
     if segment is not None:

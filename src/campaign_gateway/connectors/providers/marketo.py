@@ -76,11 +76,12 @@ class MarketoCampaignInput:
     )
     name: str = strawberry.field(
         description="The name of the copy. A program's name has at most 255 characters, and no two "
-        "programs can have the same name. If a response is lost, the gateway cannot find a program "
-        "whose name has a comma."
+        "programs can have the same name. If a response is lost, the gateway finds the copy by its "
+        "name, so use one that no other campaign has. It cannot find a program whose name has a "
+        "comma."
     )
     folder_id: int = strawberry.field(
-        description="The number of the folder, or of the program, for the copy."
+        description="The number of the folder or of the program that gets the copy."
     )
     folder_type: MarketoFolderType = strawberry.field(
         default=MarketoFolderType.FOLDER,

@@ -45,8 +45,8 @@ register_enum(
     "What to copy.",
     {
         MetaObjectKind.CAMPAIGN: "A campaign.",
-        MetaObjectKind.AD_SET: "An ad set, into its own campaign or into `toCampaignId`.",
-        MetaObjectKind.AD: "An ad, into its own ad set or into `toAdSetId`.",
+        MetaObjectKind.AD_SET: "An ad set. The copy is in the same campaign, or in `toCampaignId`.",
+        MetaObjectKind.AD: "An ad. The copy is in the same ad set, or in `toAdSetId`.",
     },
 )
 register_enum(
@@ -63,9 +63,9 @@ register_enum(
     MetaRenameStrategy,
     "Which names get the prefix and the suffix.",
     {
-        MetaRenameStrategy.DEEP_RENAME: "The names of the campaign and of every copied object "
-        "below it.",
-        MetaRenameStrategy.ONLY_TOP_LEVEL_RENAME: "The campaign's name only.",
+        MetaRenameStrategy.DEEP_RENAME: "The names of the copy and of every copied object below "
+        "it.",
+        MetaRenameStrategy.ONLY_TOP_LEVEL_RENAME: "Only the name of the copy itself.",
         MetaRenameStrategy.NO_RENAME: "None: every object keeps its name from the source.",
     },
 )
@@ -77,7 +77,7 @@ register_enum(
 class MetaCampaignInput:
     account: str | None = account_field("Meta Ads")
     campaign_id: strawberry.ID = strawberry.field(
-        description="The id at Meta of the campaign, or of what `kind` says."
+        description="The id at Meta of the campaign, ad set or ad. `kind` says which of them it is."
     )
     name: str | None = optional_field(
         "The exact name of the copy. Meta accepts it only in a second call, which the "
@@ -89,12 +89,12 @@ class MetaCampaignInput:
     )
     deep_copy: bool = strawberry.field(
         default=False,
-        description="If true, the campaign's ad sets and ads are copied too, or an ad set's ads. "
-        "Meta allows three of them together at most and rejects more. If false, only the campaign "
-        "or the ad set is copied. Not for kind AD.",
+        description="If true, what is below the source is copied too: the ad sets and ads of a "
+        "campaign, or the ads of an ad set. Meta rejects the call if that is more than three "
+        "objects. If false, only the campaign or the ad set is copied. Not for kind AD.",
     )
     rename_strategy: MetaRenameStrategy | None = optional_field(
-        "Which names get the prefix and the suffix. If omitted, only the name of the campaign."
+        "Which names get the prefix and the suffix. If omitted, only the name of the copy itself."
     )
     rename_prefix: str | None = optional_field("Text to put before a copied name.")
     rename_suffix: str | None = optional_field(
@@ -102,23 +102,27 @@ class MetaCampaignInput:
         "language of the ad account."
     )
     # Without a default, so that a request from before this option is still the same intent.
-    kind: MetaObjectKind | None = optional_field("What campaignId is. If omitted, a campaign.")
+    kind: MetaObjectKind | None = optional_field(
+        "Whether campaignId is a campaign, an ad set or an ad. If omitted, a campaign."
+    )
     start_time: str | None = optional_field(
-        "When the copied ad sets start, as ISO 8601 with a zone, such as "
-        '"2027-03-01T09:00:00+01:00". If omitted, Meta keeps the source\'s. Not for kind AD.'
+        "When the copied ad sets start, as ISO 8601 with a time zone, such as "
+        '"2027-03-01T09:00:00+01:00". If omitted, the time of the source is kept. Not for kind AD.'
     )
     end_time: str | None = optional_field(
-        "When the copied ad sets end, as ISO 8601 with a zone. Not for kind AD."
+        "When the copied ad sets end, as ISO 8601 with a time zone. Not for kind AD."
     )
     migrate_to_advantage_plus: bool | None = optional_field(
-        "If true, the copy of a legacy Advantage+ campaign gets the present structure. Only for "
+        "If true, the copy of a legacy Advantage+ campaign gets the current structure. Only for "
         "kind CAMPAIGN."
     )
     to_campaign_id: strawberry.ID | None = optional_field(
-        "The campaign for the copied ad set. If omitted, its own. Only for kind AD_SET."
+        "The campaign that gets the copied ad set. If omitted, the campaign of the source. Only "
+        "for kind AD_SET."
     )
     to_ad_set_id: strawberry.ID | None = optional_field(
-        "The ad set for the copied ad. If omitted, its own. Only for kind AD."
+        "The ad set that gets the copied ad. If omitted, the ad set of the source. Only for kind "
+        "AD."
     )
 
 
@@ -161,9 +165,9 @@ MAX_OBJECTS = 20
 # The subcode for more objects than Meta copies in one call.
 TOO_MANY_OBJECTS = 1885194
 TOO_MANY = (
-    "Meta copies a campaign with three ad sets and ads at most, all together, in one call. This "
-    "one has more, so nothing was copied. Set deepCopy to false, then copy each ad set with kind "
-    "AD_SET and toCampaignId, and each ad with kind AD and toAdSetId."
+    "In one call, Meta copies at most three ad sets and ads together with a campaign. This "
+    "campaign has more, so nothing was copied. Set deepCopy to false, then copy each ad set with "
+    "kind AD_SET and toCampaignId, and each ad with kind AD and toAdSetId."
 )
 
 FIELDS = parsing.CampaignFields(

@@ -36,14 +36,15 @@ class OmnisendCampaignInput:
         "the name."
     )
     included_segment_ids: list[strawberry.ID] | None = optional_field(
-        "The segments that get the copy, in place of the source's. It is set together with the "
+        "The segments that get the copy, in place of the source's. They are set together with the "
         "name."
     )
     excluded_segment_ids: list[strawberry.ID] | None = optional_field(
-        "The segments that do not get the copy. Only with `includedSegmentIds`; without it, none."
+        "The segments that do not get the copy. Only with `includedSegmentIds`. If omitted, none "
+        "is excluded."
     )
     send_at: str | None = optional_field(
-        "When the copy is to be sent, as ISO 8601 with a zone, such as "
+        "When the copy is to be sent, as ISO 8601 with a time zone, such as "
         '"2027-03-01T09:00:00+01:00". The copy stays a draft until you send it at Omnisend.'
     )
 

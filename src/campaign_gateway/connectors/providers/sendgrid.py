@@ -30,7 +30,7 @@ class SendgridCampaignInput:
         "in a second call. At most 10."
     )
     send_at: str | None = optional_field(
-        "When the copy is to be sent, as ISO 8601 with a zone, such as "
+        "When the copy is to be sent, as ISO 8601 with a time zone, such as "
         '"2027-03-01T09:00:00+01:00". The gateway sets it in a second call. The copy stays a draft '
         "until you schedule it at SendGrid."
     )
@@ -48,8 +48,8 @@ MAX_SEGMENTS = 10
 LATE_FIELDS = ("listIds", "segmentIds", "sendAt")
 
 NAME_UNKNOWN = (
-    "SendGrid takes a change only together with the name of the copy. The gateway could not read "
-    "it, so it did not send the change."
+    "SendGrid accepts a change only together with the name of the copy. The gateway could not read "
+    "that name, so it did not send the change."
 )
 
 READ_SCOPE = "marketing.read"

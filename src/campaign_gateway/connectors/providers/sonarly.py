@@ -27,7 +27,7 @@ class SonarlyCampaignInput:
     )
     name: str | None = name_field("The name of the copy. Without it Sonarly chooses one.")
     lead_ids: list[strawberry.ID] | None = optional_field(
-        "The leads of the audience that the copy is for. Without them, all leads."
+        "The leads of the audience that get the copy. If omitted, all leads of the audience."
     )
 
 

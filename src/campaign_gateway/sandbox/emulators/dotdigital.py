@@ -49,8 +49,8 @@ REFUSALS = {
 # The result of the second call, which sets the copy's name.
 RENAMES = {
     9101: "copied, then the new name is refused",
-    9102: "copied, then the new name is met with a server error",
-    9103: "copied, then the new name is lost with the connection",
+    9102: "copied, then the new name gets a server error",
+    9103: "copied, then the connection is closed in place of the new name",
 }
 
 # Ids are numbers here, so each fault has one.

@@ -53,7 +53,7 @@ OUTCOMES: dict[Any, str] = {
         name: f"{status}, {text.lower()}"
         for name, (status, text) in (REFUSALS_IN_JSON | REFUSALS).items()
     },
-    "no-user": "404, the key has no user, as good as a 401",
+    "no-user": "404, the key has no user, like a 401",
     **emulation.FAULTS,
 }
 

@@ -49,8 +49,8 @@ REFUSALS = {
 # The result of the second call, which sets the copy's title.
 RENAMES = {
     "rename-refused": "copied, then the new name is refused",
-    "rename-error-500": "copied, then the new name is met with a server error",
-    "rename-cut": "copied, then the new name is lost with the connection",
+    "rename-error-500": "copied, then the new name gets a server error",
+    "rename-cut": "copied, then the connection is closed in place of the new name",
     "rename-hangs": "copied, then the new name gets no response",
 }
 RENAME_FAULTS = {"rename-cut": "cut-before-copy", "rename-hangs": "hang"}
@@ -59,8 +59,8 @@ OUTCOMES: dict[Any, str] = {
     **dict.fromkeys(SOURCES, "copied"),
     **{name: f"400, its status is {status}" for name, status in NOT_REPLICABLE.items()},
     **{name: f"{status}, {detail.lower()}" for name, (status, _, detail) in REFUSALS.items()},
-    "wrong-data-centre": "403, the key is of another data centre, as good as a 401",
-    "throttled": "403 without JSON, by which Mailchimp means what a 429 says",
+    "wrong-data-centre": "403, the key is of another data centre, like a 401",
+    "throttled": "403 without JSON, like a 429: too many calls",
     **RENAMES,
     **emulation.FAULTS,
 }

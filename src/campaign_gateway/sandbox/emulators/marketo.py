@@ -76,7 +76,7 @@ OUTCOMES: dict[Any, str] = {
     **dict.fromkeys(SMART_CAMPAIGNS, "copied"),
     **dict.fromkeys(PROGRAMS, "copied, with kind: PROGRAM"),
     EXPIRING: "copied, after a renewed sign-in",
-    **{9000 + code: f"error {code}, as good as a {status}" for code, (_, status) in ERRORS.items()},
+    **{9000 + code: f"error {code}, like a {status}" for code, (_, status) in ERRORS.items()},
     **{number: f"{fault}: {emulation.FAULTS[fault]}" for number, fault in FAULT_IDS.items()},
 }
 

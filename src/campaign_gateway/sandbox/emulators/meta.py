@@ -75,7 +75,7 @@ OUTCOMES: dict[Any, str] = {
     "app-limited": "HTTP 403 with code 4, like a 429: as if the app's limit were used up",
     "error-500": "500, nothing copied",
     "error-503": "503, nothing copied",
-    "error-1": "HTTP 400 with code 1, which says as little as a 500; nothing copied",
+    "error-1": "HTTP 400 with code 1, like a 500: an unclear error, nothing copied",
     "rename-refused": "copied, then the new name is refused",
     "rename-error-500": "copied, then an error in place of the new name",
     "rename-cut": "copied, then the connection is closed in place of the new name",

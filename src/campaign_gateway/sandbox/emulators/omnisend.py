@@ -58,8 +58,8 @@ REFUSALS = {
 # The result of the second call, which sets the copy's name.
 RENAMES = {
     "rename-refused": "copied, then the new name is refused",
-    "rename-error-500": "copied, then the new name is met with a server error",
-    "rename-cut": "copied, then the new name is lost with the connection",
+    "rename-error-500": "copied, then the new name gets a server error",
+    "rename-cut": "copied, then the connection is closed in place of the new name",
 }
 
 OUTCOMES: dict[Any, str] = {

@@ -70,7 +70,7 @@ REFUSALS: dict[str, tuple[int, dict[str, Any]]] = {
 }
 OUTCOMES: dict[Any, str] = {
     **dict.fromkeys(SOURCES, "copied"),
-    "with-a-warning": "201, copied and remarked on",
+    "with-a-warning": "201, copied, and the response has a warning",
     "change-refused": "copied, then the audience is refused, with "
     'listIds: ["aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa"]',
     **{name: f"{status}, {error['message']}" for name, (status, error) in REFUSALS.items()},

@@ -58,7 +58,7 @@ def parse_hash(stored: str) -> KeyHash:
     """Parse the stored hash of one key. Raises `ValueError`, which does not repeat it."""
     match = _STORED.fullmatch(stored)
     if match is None:
-        what = "a key" if _KEY.fullmatch(stored) else "no hash of a key"
+        what = "a key" if _KEY.fullmatch(stored) else "not the hash of a key"
         raise ValueError(f"is {what}; store the hash that `campaign-gateway key create` prints")
     key_id, digest, ends_on = match.groups()
     return KeyHash(key_id, bytes.fromhex(digest), _start_of(ends_on) if ends_on else inf)
@@ -68,7 +68,7 @@ def _start_of(day: str) -> float:
     try:
         return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
     except ValueError:
-        raise ValueError(f"ends on {day}, which is no date") from None
+        raise ValueError(f"ends on {day}, which is not a date") from None
 
 
 def shared_ids(sources: Mapping[str, Sequence[KeySource]]) -> Iterator[tuple[str, str, str]]:

@@ -70,11 +70,11 @@ def _jwks_url(value: str) -> str:
     if not re.fullmatch(r"https?://[\x21-\x7e]+", value) or not host or parts.fragment:
         raise ValueError('is not a plain web address; write it as "https://host/path"')
     if parts.username or parts.password:
-        raise ValueError("holds a user or a password; a key set is public")
+        raise ValueError("has a user or a password; remove them, because a key set is public")
     if is_forbidden(host):
         raise ValueError("is a link-local or metadata address, which no issuer has")
     if parts.scheme == "http" and not is_loopback(host):
-        raise ValueError('anybody on the way could replace the keys; use "https://"')
+        raise ValueError('an attacker on the network could replace the keys; use "https://"')
     return value
 
 

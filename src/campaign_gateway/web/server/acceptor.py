@@ -76,7 +76,7 @@ class Acceptor:
         """Serve a connection. If there is no room for it, it waits, and all further ones too."""
         if not self._connections.has_room():
             self._waiting = accepted, address
-            self._rest("all that are open are being served")
+            self._rest("all open connections are being served")
             return False
         connection = self._make_connection()
         if not self._connections.add(connection, address):

@@ -226,7 +226,7 @@ class Connection(HttpToolsProtocol):
     def _check_head(self) -> None:
         """Refuse what RFC 9112 forbids or leaves to the server, and the parser lets through."""
         if self.parser.get_method() == b"CONNECT":
-            self._refuse(400, "CONNECT is for proxies.")
+            self._refuse(400, "The method CONNECT is not supported.")
         if self.parser.get_http_version() not in VERSIONS:
             self._refuse(505, "Use HTTP/1.1.")
         encodings = [value for name, value in self.headers if name == b"transfer-encoding"]
