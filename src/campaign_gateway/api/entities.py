@@ -23,7 +23,7 @@ async def resolve(context: Context, representations: Sequence[object]) -> list[E
     """
     context.entities_left -= len(representations)
     if context.entities_left < 0:
-        raise GraphQLError(f"One request can resolve {ENTITY_LIMIT} representations at most.")
+        raise GraphQLError(f"One request can resolve up to {ENTITY_LIMIT} representations.")
     references = [
         _parse_reference(place, representation)
         for place, representation in enumerate(representations)

@@ -40,7 +40,7 @@ ID_VERSION = 7
 LEDGER_UNAVAILABLE = "LEDGER_UNAVAILABLE"
 
 UNKNOWN_ACCOUNT = "There is no account with this name: see Query.accounts."
-TOO_MANY_READS = f"One request can read {CAMPAIGN_LIMIT} campaigns at most. Send several requests."
+TOO_MANY_READS = f"One request can read up to {CAMPAIGN_LIMIT} campaigns. Send several requests."
 
 
 @contextmanager

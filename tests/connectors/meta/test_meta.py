@@ -574,7 +574,7 @@ def test_limit_of_three_objects_is_explained() -> None:
     outcome = failed(400, 100, 1885194)
     assert isinstance(outcome, Rejected)
     assert outcome.error.field == ("input", "meta", "deepCopy")
-    assert "three ad sets and ads at most" in outcome.error.message
+    assert "at most three ad sets and ads" in outcome.error.message
     assert "kind AD_SET" in outcome.error.message
     unknown = failed(500, 100, 1885194)
     assert isinstance(unknown, Unknown)
