@@ -103,9 +103,10 @@ register_enum(
         "provider reports what a campaign was copied from, the source is the same. Otherwise the "
         "name is the requested one, or the one that the provider itself gives to a copy of the "
         "source. The copy was created at the time of the call or up to a day after it. If the "
-        "provider chose the name, it was created up to ten minutes after the call. If the provider "
-        "reports no creation times, it is not in the list that the gateway read before the call. "
-        "It belongs to no other duplication. A later response of the provider can correct this.",
+        "gateway compared a name that the provider chose, it was created up to ten minutes after "
+        "the call. If the provider reports no creation times, it is not in the list that the "
+        "gateway read before the call. It belongs to no other duplication. A later response of the "
+        "provider can correct this.",
         Evidence.OPERATOR: "An operator checked the provider and recorded the result. A later "
         "response of the provider can correct this, and an operator can withdraw it.",
     },

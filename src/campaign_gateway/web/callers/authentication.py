@@ -106,7 +106,8 @@ class Callers:
             raise CallerRefused(
                 429,
                 RATE_LIMITED,
-                "This caller sends more requests than its `requests_per_minute` allows.",
+                "This caller sends more requests than its `requests_per_minute` allows. Try again "
+                "later.",
                 f"too many requests of {caller.name}",
                 {"retry-after": str(ceil(wait))},
             )
