@@ -1,5 +1,6 @@
 """The README's program for automation and agents, with a running gateway."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,23 @@ def test_program_repeats_a_request_without_a_response(
     payload = copy(sandbox_url, {}, "lost response", campaign(SOURCE))
     assert len(requests) > 1
     assert payload["duplication"] == requests[0]["duplication"]
+
+
+def test_program_waits_when_its_caller_sends_too_many_requests(
+    copy: Copy, sandbox_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post, pauses = httpx.post, []
+    # As `requests_per_minute` of a caller refuses a request.
+    limited = httpx.Response(
+        429,
+        headers={"retry-after": "19"},
+        json={"errors": [{"message": "too many", "extensions": {"code": "RATE_LIMITED"}}]},
+    )
+    responses = iter([limited])
+    monkeypatch.setattr(httpx, "post", lambda *a, **b: next(responses, None) or post(*a, **b))
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    assert copy(sandbox_url, {}, "limited", campaign("not-found"))["status"] == "REJECTED"
+    assert pauses == [19]
 
 
 def test_program_returns_a_refusal_and_stops_at_a_wrong_request(
