@@ -404,6 +404,12 @@ def test_operator_is_the_user_of_the_machine_by_default(
         ["list", "--older-than", "-2h"],
         ["list", "--older-than", "999999999d"],
         ["list", "--status", "LOST"],
+        # The operating system's arguments may be no text, or control a terminal.
+        ["list", "--account", "a\udcff"],
+        ["list", "--caller", "a\udcff"],
+        ["show", "a\udcff"],
+        ["resolve", "\x1b[31m1", "--absent"],
+        ["reopen", "1" * 201],
     ],
 )
 def test_invalid_argument_is_refused(run: Run, arguments: list[str]) -> None:

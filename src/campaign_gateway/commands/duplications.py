@@ -35,8 +35,12 @@ def add_verbs(duplications: argparse.ArgumentParser) -> None:
         choices=list(DuplicationStatus),
         help="list only duplications with this status, also a settled one; with or without --all",
     )
-    listed.add_argument("--account", metavar="NAME", help="list only those of this account")
-    listed.add_argument("--caller", metavar="NAME", help="list only those of this caller")
+    listed.add_argument(
+        "--account", metavar="NAME", type=resolution.name, help="list only those of this account"
+    )
+    listed.add_argument(
+        "--caller", metavar="NAME", type=resolution.name, help="list only those of this caller"
+    )
     listed.add_argument(
         "--older-than",
         metavar="AGE",
@@ -49,12 +53,12 @@ def add_verbs(duplications: argparse.ArgumentParser) -> None:
     shown = verbs.add_parser(
         "show", help="show one duplication, its history, and what may be its copy"
     )
-    shown.add_argument("id", metavar="ID")
+    shown.add_argument("id", metavar="ID", type=resolution.name)
     _add_output(shown)
     shown.set_defaults(run=_show)
 
     resolved = verbs.add_parser("resolve", help="record what you saw at the provider")
-    resolved.add_argument("id", metavar="ID")
+    resolved.add_argument("id", metavar="ID", type=resolution.name)
     result = resolved.add_mutually_exclusive_group(required=True)
     result.add_argument(
         "--created", metavar="CAMPAIGN_ID", help="the copy exists and has this campaign id"
@@ -70,7 +74,7 @@ def add_verbs(duplications: argparse.ArgumentParser) -> None:
     resolved.set_defaults(run=_resolve)
 
     reopened = verbs.add_parser("reopen", help="withdraw a result that an operator recorded")
-    reopened.add_argument("id", metavar="ID")
+    reopened.add_argument("id", metavar="ID", type=resolution.name)
     _add_note(reopened)
     _add_output(reopened)
     reopened.set_defaults(run=_reopen)
