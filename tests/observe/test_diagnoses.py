@@ -245,7 +245,11 @@ def test_what_is_wrong_with_an_account_shows(
 
 def test_limit_that_is_used_up_shows(at_sqlite: Operated) -> None:
     assert at_sqlite.copy("limited")["status"] == "CREATED"
-    at_sqlite.show("rate limit used up", at_sqlite.copy("limited"))
+    payload = at_sqlite.copy("limited")
+    at_sqlite.show("rate limit used up", payload)
+    # It is not the provider's limit, and this is the setting to change.
+    assert "`calls_per_minute` of this gateway" in payload["userErrors"][0]["message"]
+    assert at_sqlite.metric('campaign_gateway_limit_calls{account="limited",limit="minute"}') == 1
 
 
 def test_cut_connection_shows_and_is_settled(at_sqlite: Operated) -> None:
@@ -263,6 +267,8 @@ def test_cut_connection_shows_and_is_settled(at_sqlite: Operated) -> None:
     assert done.returncode == 0, done.stderr
     assert identifier not in at_sqlite.shown("duplications list")
     wait_until(lambda: at_sqlite.metric('campaign_gateway_unsettled{status="UNKNOWN"}') == 0)
+    # The page still shows the problem, and where to see that nothing is left of it.
+    assert "and `duplications list` what is UNKNOWN now" in at_sqlite.shown("/readyz?accounts")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit")

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from campaign_gateway.accounts.transport import rate_limit
 from campaign_gateway.accounts.transport.permits import CHECKS_AT_ONCE, LONGEST_ESTIMATE, SHARES
 from campaign_gateway.accounts.transport.rate_limit import (
     QUEUE_LENGTH,
@@ -444,6 +445,23 @@ class Caller:
             acting.cancel()
         with suppress(asyncio.CancelledError):
             await acting
+
+
+@in_virtual_time
+async def test_used_calls_are_shown_with_the_limits_until_they_count_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rate_limit, "monotonic", now)
+    limiter = RateLimiter(4, 10, 2)
+    assert RateLimiter(4, None).used_calls() == {}
+    assert limiter.allowed_calls() == {"second": 2, "minute": 10}
+    await Account(limiter).run(COPY, calls=2)
+    assert limiter.used_calls() == {"second": 2, "minute": 2}
+    await asyncio.sleep(2)
+    await Account(limiter).run(READ)
+    assert limiter.used_calls() == {"second": 1, "minute": 3}
+    await asyncio.sleep(59)
+    assert limiter.used_calls() == {"second": 0, "minute": 1}
 
 
 @in_virtual_time

@@ -24,6 +24,10 @@ class Limiter(Protocol):
 
     def refused_calls(self) -> Mapping[tuple[str, str], int]: ...
 
+    def allowed_calls(self) -> Mapping[str, int]: ...
+
+    def used_calls(self) -> Mapping[str, int]: ...
+
 
 class _Limits(Collector):
     def __init__(self) -> None:
@@ -45,6 +49,16 @@ class _Limits(Collector):
             "Copies, checks and reads that the limits of their account have refused.",
             labels=[*ACCOUNT, "kind", "limit"],
         )
+        allowed = GaugeMetricFamily(
+            "campaign_gateway_limit_calls",
+            "Calls that a limit of an account allows, to all gateways together.",
+            labels=[*ACCOUNT, "limit"],
+        )
+        used = GaugeMetricFamily(
+            "campaign_gateway_limit_used_calls",
+            "Calls of this gateway that count against a limit of their account now.",
+            labels=[*ACCOUNT, "limit"],
+        )
         for account, limiter in self.by_account.items():
             labels = (PROVIDERS[account], account)
             for kind, number in limiter.running_calls().items():
@@ -53,7 +67,11 @@ class _Limits(Collector):
                 waiting.add_metric([*labels, kind], number)
             for (kind, limit), number in limiter.refused_calls().items():
                 refused.add_metric([*labels, kind, limit], number)
-        yield from (running, waiting, refused)
+            for limit, number in limiter.allowed_calls().items():
+                allowed.add_metric([*labels, limit], number)
+            for limit, number in limiter.used_calls().items():
+                used.add_metric([*labels, limit], number)
+        yield from (running, waiting, refused, allowed, used)
 
 
 class _UnsettledInLedger(Collector):

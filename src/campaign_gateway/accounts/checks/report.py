@@ -118,7 +118,9 @@ def problem_line(account: str, problem: str, since: str, failures: int) -> str:
     Without the reason, because it may be about a copy of another caller.
     """
     number = f"{failures} failure{'s'[: failures != 1]}"
-    return f"account {account}: {problem} since {since}, {number}; the log has the reason"
+    # A search or an operator may have settled it, and the problem lasts until a later copy.
+    more = ", and `duplications list` what is UNKNOWN now" if problem == "OUTCOME_UNKNOWN" else ""
+    return f"account {account}: {problem} since {since}, {number}; the log has the reason{more}"
 
 
 def _time(instant: datetime) -> str:

@@ -104,7 +104,8 @@ def limit_reached(limit: Limit, seconds: float) -> Refused:
     reason = (
         "The provider limits the calls of this account for now."
         if isinstance(limit, ProviderPause)
-        else f"The limit of calls per {limit.name} of this account is reached."
+        else f"The limit of calls per {limit.name} of this account is reached, which is "
+        f"`calls_per_{limit.name}` of this gateway."
     )
     message = f"{reason} Nothing was sent. Try again later."
     return Refused(UserError(ErrorCode.RATE_LIMITED, message, retry_after=math.ceil(seconds)))

@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
+from time import monotonic
 
 from campaign_gateway.accounts.transport.permits import (
     CHECKS_AT_ONCE,
@@ -24,7 +25,7 @@ from campaign_gateway.accounts.transport.permits import (
 )
 from campaign_gateway.accounts.transport.shared_limits import SharedLimits
 from campaign_gateway.accounts.transport.shared_window import Want
-from campaign_gateway.accounts.transport.turns import Turns
+from campaign_gateway.accounts.transport.turns import WINDOWS, Turns
 from campaign_gateway.model import Refused
 
 __all__ = ["CallKind", "Permit", "RateLimiter"]
@@ -52,6 +53,9 @@ class RateLimiter:
     ) -> None:
         configured = {"second": calls_per_second, "minute": calls_per_minute}
         limits = {name: limit for name, limit in configured.items() if limit is not None}
+        self._limits = limits
+        # For the metrics: when the latest calls were sent, by the clock that a thread can read too.
+        self._sent_at: deque[float] = deque(maxlen=max(limits.values(), default=0))
         self._calls_at_once = calls_at_once
         self._shared = shared
         self.turns = Turns(limits, shared)
@@ -103,6 +107,18 @@ class RateLimiter:
         """Return how many calls were refused since the start, by kind and limit."""
         return dict(self._refused)
 
+    def allowed_calls(self) -> Mapping[str, int]:
+        """Return how many calls each limit allows, to all gateways together."""
+        return self._limits
+
+    def used_calls(self) -> Mapping[str, int]:
+        """Return how many calls of this gateway count against each limit now.
+
+        A thread may call it, so the times are copied.
+        """
+        sent_at, now = tuple(self._sent_at), monotonic()
+        return {name: sum(at + WINDOWS[name] > now for at in sent_at) for name in self._limits}
+
     def free_checks(self, timeout: float, calls: int) -> int:
         """Return how many more checks would start within `timeout` seconds."""
         share, now = self._shares[CallKind.CHECK], asyncio.get_running_loop().time()
@@ -134,6 +150,7 @@ class RateLimiter:
     def mark_sent(self, permit: Permit) -> None:
         """Raises `TurnLost`."""
         self.turns.mark_sent(permit, asyncio.get_running_loop().time())
+        self._sent_at.append(monotonic())
         # It is known now when the window is free again.
         self._grant()
 
