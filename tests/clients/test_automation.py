@@ -58,7 +58,8 @@ def test_program_repeats_a_request_without_a_response(
 def test_program_waits_when_its_caller_sends_too_many_requests(
     copy: Copy, sandbox_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    post, pauses = httpx.post, []
+    post = httpx.post
+    pauses: list[float] = []
     # As `requests_per_minute` of a caller refuses a request.
     limited = httpx.Response(
         429,
