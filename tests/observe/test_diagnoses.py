@@ -248,7 +248,7 @@ def test_limit_that_is_used_up_shows(at_sqlite: Operated) -> None:
     payload = at_sqlite.copy("limited")
     at_sqlite.show("rate limit used up", payload)
     # It is not the provider's limit, and this is the setting to change.
-    assert "`calls_per_minute` of this gateway" in payload["userErrors"][0]["message"]
+    assert "(`calls_per_minute`)" in payload["userErrors"][0]["message"]
     assert at_sqlite.metric('campaign_gateway_limit_calls{account="limited",limit="minute"}') == 1
 
 

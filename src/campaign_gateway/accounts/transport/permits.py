@@ -104,8 +104,7 @@ def limit_reached(limit: Limit, seconds: float) -> Refused:
     reason = (
         "The provider limits the calls of this account for now."
         if isinstance(limit, ProviderPause)
-        else f"The limit of calls per {limit.name} of this account is reached, which is "
-        f"`calls_per_{limit.name}` of this gateway."
+        else f"The gateway's own limit for this account (`calls_per_{limit.name}`) is reached."
     )
     message = f"{reason} Nothing was sent. Try again later."
     return Refused(UserError(ErrorCode.RATE_LIMITED, message, retry_after=math.ceil(seconds)))
