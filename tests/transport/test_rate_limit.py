@@ -168,7 +168,7 @@ async def test_call_that_would_wait_too_long_is_refused_immediately_and_uses_no_
         error = await refusal_of(account.run(COPY, timeout=0.5))
         assert (error.code, error.retry_after) == (ErrorCode.RATE_LIMITED, seconds)
         assert error.retry(is_recorded=False) is Retry.SAME_KEY
-        assert f"calls per {window}" in error.message
+        assert f"`calls_per_{window}`" in error.message
     assert now() < 0.01
     await asyncio.sleep(seconds)
     await account.run(COPY, timeout=0)
