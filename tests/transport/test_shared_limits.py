@@ -270,7 +270,7 @@ async def test_seconds_to_wait_are_true() -> None:
         error = await refusal_of(gateway.run(timeout=20))
         assert error.code is ErrorCode.RATE_LIMITED
         assert 45 <= (error.retry_after or 0) <= 62
-        assert "calls per minute" in error.message
+        assert "`calls_per_minute`" in error.message
     await asyncio.sleep(62)
     await asyncio.gather(*(gateway.run(timeout=1) for gateway in several))
 

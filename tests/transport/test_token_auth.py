@@ -337,7 +337,7 @@ async def test_new_token_without_a_turn_means_that_nothing_was_sent(open_signed:
     tried.provider.revoke()
     request = ProviderRequest("POST", f"{tried.url}/echo", {"x-call": ""}, b"{}")
     async with RateLimiter(1, 2).acquire(CallKind.COPY, 0) as permit:
-        with pytest.raises(NotSent, match="limit of calls per minute"):
+        with pytest.raises(NotSent, match="`calls_per_minute`"):
             await tried.transport.send_once(request, permit, Hook())
     assert tried.provider.calls == ["token", "echo", "echo", "token"]
 

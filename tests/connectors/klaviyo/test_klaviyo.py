@@ -106,7 +106,7 @@ async def test_call_11_of_a_second_is_refused() -> None:
     with pytest.raises(Refused) as refusal:
         async with rate_limiter.acquire(CallKind.COPY, timeout=0):
             pass
-    assert "calls per second" in refusal.value.error.message
+    assert "`calls_per_second`" in refusal.value.error.message
 
 
 def test_request_is_a_json_api_resource_of_the_accounts_revision() -> None:
