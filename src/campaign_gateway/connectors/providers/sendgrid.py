@@ -1,5 +1,6 @@
 """Translates the copy of a Single Send to SendGrid's REST API and back."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
@@ -223,8 +224,8 @@ class SendgridConnector(
 
 def _changes_of(copy_input: SendgridCampaignInput) -> dict[str, object | None]:
     """Return what the second call sets, checked. Raises `Refused`."""
-    lists = building.optional_items(copy_input.list_ids, "listIds", building.require_id)
-    segments = building.optional_items(copy_input.segment_ids, "segmentIds", building.require_id)
+    lists = building.optional_items(copy_input.list_ids, "listIds", _require_uuid)
+    segments = building.optional_items(copy_input.segment_ids, "segmentIds", _require_uuid)
     for field_name, ids, most in (
         ("listIds", lists, MAX_LISTS),
         ("segmentIds", segments, MAX_SEGMENTS),
@@ -237,6 +238,13 @@ def _changes_of(copy_input: SendgridCampaignInput) -> dict[str, object | None]:
         "send_to": None if lists is None and segments is None else audience,
         "send_at": building.optional_instant(copy_input.send_at, "sendAt"),
     }
+
+
+def _require_uuid(value: str, field_name: str) -> str:
+    """Return an id as SendGrid describes those of lists and segments. Raises `Refused`."""
+    if not re.fullmatch(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", value):
+        raise building.invalid_input(field_name, f"{field_name} must have UUIDs only.")
+    return value
 
 
 def _scopes_in(response: ProviderResponse) -> list[object]:
