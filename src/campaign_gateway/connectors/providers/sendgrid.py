@@ -1,9 +1,9 @@
 """Translates the copy of a Single Send to SendGrid's REST API and back."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import strawberry
 
@@ -51,6 +51,11 @@ LATE_FIELDS = ("listIds", "segmentIds", "sendAt")
 NAME_UNKNOWN = (
     "SendGrid accepts a change only together with the name of the copy. The gateway could not read "
     "that name, so it did not send the change."
+)
+
+AUDIENCE_KEPT = (
+    "The copy has lists or segments of its source that were not requested. SendGrid keeps what a "
+    "change leaves blank, so the gateway did not send the change."
 )
 
 READ_SCOPE = "marketing.read"
@@ -133,7 +138,8 @@ class SendgridConnector(
         """Source: `UpdateSingleSend` of SendGrid's OpenAPI description.
 
         It requires the name. It does not say whether a part of `email_config` keeps the rest, and
-        a design has its own subject, so a subject is not set here.
+        a design has its own subject, so a subject is not set here. "Any blank or missing properties
+        will remain unaltered", so it may keep lists or segments that an empty array replaces.
         """
         path = f"{PATH}/{_require_id(copy_id, 'id')}"
         copy = parsing.json_object(lookup_response) if lookup_response else None
@@ -141,6 +147,8 @@ class SendgridConnector(
         if name is None:
             raise Refused(UserError(ErrorCode.PROVIDER_UNAVAILABLE, NAME_UNKNOWN))
         fields = {"name": name, **_changes_of(copy_input)}
+        if _may_keep_more(copy, fields["send_to"]):
+            raise Refused(UserError(ErrorCode.CONFLICT, AUDIENCE_KEPT))
         return self._request("PATCH", path, building.json_body(fields))
 
     def parse_change(self, response: ProviderResponse) -> Failure | None:
@@ -238,6 +246,14 @@ def _changes_of(copy_input: SendgridCampaignInput) -> dict[str, object | None]:
         "send_to": None if lists is None and segments is None else audience,
         "send_at": building.optional_instant(copy_input.send_at, "sendAt"),
     }
+
+
+def _may_keep_more(copy: Mapping[str, Any] | None, requested: object) -> bool:
+    """Return whether a copy has lists, or segments, in the place of which none were requested."""
+    present = copy.get("send_to") if copy else None
+    if not isinstance(present, dict) or not isinstance(requested, dict):
+        return False
+    return any(present.get(kind) and not requested[kind] for kind in ("list_ids", "segment_ids"))
 
 
 def _require_uuid(value: str, field_name: str) -> str:
