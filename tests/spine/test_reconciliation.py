@@ -182,15 +182,16 @@ class Naming(Listing):
     """Its provider names a copy after its source, whose name is "Source"."""
 
     reports_creation_time: bool = False
+    source_name: str = "Source"
 
     def is_name_of_copy(self, name: str, source_name: str) -> bool:
-        return name == f"Copy of {source_name}"
+        return name in (f"Copy of {source_name}", f"{source_name} (copy)")
 
     def build_lookup(self, campaign_id: str, related_input: object) -> ProviderRequest:
         return ProviderRequest("GET", "http://localhost/source", {})
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign:
-        return Campaign(campaign_id, name="Source")
+        return Campaign(campaign_id, name=self.source_name)
 
 
 @pytest.mark.parametrize(("minutes", "expected"), [(9, "5"), (11, None)])
@@ -205,6 +206,20 @@ async def test_copy_with_the_name_of_its_provider_must_be_seen_soon_without_crea
     listing = Naming([replace(undated(number), name="Copy of Source") for number in "45"])
     campaign = await find_copy(listing_account(account, listing), ledger, lost)
     assert (campaign.id if campaign else None) == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Copy of Source", "Copy of  Source", "Copy of  Source ", "Source (copy)", "Source  (copy)"],
+)
+async def test_blanks_around_the_name_of_a_source_do_not_hide_its_copy(
+    account: Account, ledger: Any, name: str
+) -> None:
+    lost = await unsettled(ledger, preexisting_ids=(), requested_name=None)
+    listing = Naming([replace(undated("5"), name=name)], source_name=" Source ")
+    campaign = await find_copy(listing_account(account, listing), ledger, lost)
+    assert campaign is not None
+    assert campaign.id == "5"
 
 
 async def test_identical_intents_get_copies_without_creation_times_by_id(

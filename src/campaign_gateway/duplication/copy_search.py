@@ -143,8 +143,10 @@ class CopySigns:
             # Two campaigns may have the same name, so it may be the copy of this one.
             return True
         assert isinstance(self.connector, NamesCopies)
-        name = campaign.name and campaign.name.strip()
-        return bool(name) and self.connector.is_name_of_copy(name or "", source_name.strip())
+        name = (campaign.name or "").strip()
+        # Some providers trim names, before or after they add their own words to the source's name.
+        sources = {source_name.strip(), source_name.lstrip(), source_name.rstrip()}
+        return bool(name) and any(self.connector.is_name_of_copy(name, each) for each in sources)
 
     def latest_copy(self, campaign: Campaign, intent: Intent) -> timedelta:
         """Return how long after the request the copy can have been created."""

@@ -132,7 +132,7 @@ def test_search_uses_the_requested_name() -> None:
 
 def test_search_for_an_unnamed_copy_uses_the_whole_name_that_it_has() -> None:
     request = CONNECTOR.build_copy_search(UNNAMED, "a&b", LOST)
-    assert request.url == f"{LIST}?limit=100&search=Agencies+%28copy%29&starting_after=a%26b"
+    assert request.url == f"{LIST}?limit=100&search=Agencies++%28copy%29&starting_after=a%26b"
     nothing_known = replace(LOST, name_part=None)
     assert CONNECTOR.build_copy_search(UNNAMED, None, nothing_known).url == f"{LIST}?limit=100"
 

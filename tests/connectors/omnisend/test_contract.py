@@ -47,5 +47,6 @@ TestContract = connector_suite(
         {"included_segment_ids": ["../x"]},
         {"included_segment_ids": []},
         {"excluded_segment_ids": ["s1"]},
+        {"included_segment_ids": ["s1", "s2"], "excluded_segment_ids": ["s2"]},
     ],
 )

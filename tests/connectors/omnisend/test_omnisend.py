@@ -111,6 +111,24 @@ def test_invalid_name_is_refused_before_the_copy(name: str) -> None:
     assert refusal.value.error.field == ("name",)
 
 
+@pytest.mark.parametrize(
+    ("channel", "settings"),
+    [
+        ("email", {"isTZOptimizationEnabled": False}),
+        # The description has the optimization "only in email campaigns".
+        ("sms", {}),
+        ("push", {}),
+    ],
+)
+def test_schedule_has_the_settings_of_its_channel(channel: str, settings: object) -> None:
+    lookup = respond(200, {**COPY, "channel": channel})
+    at = "2027-03-01T09:00:00+01:00"
+    request = CONNECTOR.build_change(replace(CAMPAIGN, name=None, send_at=at), COPY_ID, lookup)
+    sent = {"strategy": "scheduled", "scheduledAt": at}
+    assert isinstance(settings, dict)
+    assert json.loads(request.body) == {"sendingSettings": {**sent, **settings}}
+
+
 def test_copy_has_the_name_that_omnisend_chose() -> None:
     times = {"createdAt": "2026-05-01T12:00:00Z", "updatedAt": "2026-05-01T14:00:01+02:00"}
     assert read(201, {**COPY, **times}) == Created(

@@ -35,7 +35,9 @@ TestContract = connector_suite(
     wrong_options=[
         {"send_at": "2027-03-01T09:00:00"},
         {"send_at": "tomorrow"},
-        {"list_ids": ["a"] * 51},
-        {"segment_ids": ["a"] * 11},
+        {"list_ids": [LIST] * 51},
+        {"segment_ids": [SEGMENT] * 11},
+        {"list_ids": ["a"]},
+        {"segment_ids": [f"{SEGMENT}\n"]},
     ],
 )

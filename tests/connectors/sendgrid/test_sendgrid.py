@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 from strawberry import ID
@@ -54,6 +55,42 @@ def read(status: int, body: object, **headers: str) -> Outcome:
 def cursor_of(link: object) -> str | None:
     body = json.dumps({"result": [], "_metadata": {"next": link}}).encode()
     return CONNECTOR.parse_search(ProviderResponse(200, {}, body), None).next_cursor
+
+
+A_LIST, A_SEGMENT = str(UUID(int=1)), str(UUID(int=2))
+
+
+@pytest.mark.parametrize(
+    ("present", "requested"),
+    [
+        ({"segment_ids": [A_SEGMENT]}, {"list_ids": [ID(A_LIST)]}),
+        ({"list_ids": [A_LIST]}, {"segment_ids": [ID(A_SEGMENT)]}),
+        ({"list_ids": [A_LIST], "segment_ids": [A_SEGMENT]}, {"list_ids": [ID(A_LIST)]}),
+    ],
+)
+def test_audience_that_a_blank_may_keep_is_not_changed(
+    present: dict[str, Any], requested: dict[str, Any]
+) -> None:
+    lookup = respond(200, {**COPY, "send_to": present})
+    with pytest.raises(Refused) as refusal:
+        CONNECTOR.build_change(replace(CAMPAIGN, **requested), COPY["id"], lookup)
+    assert refusal.value.error.code == ErrorCode.CONFLICT
+
+
+@pytest.mark.parametrize(
+    ("present", "requested"),
+    [
+        ({"list_ids": [A_LIST], "segment_ids": [], "all": True}, {"list_ids": [ID(A_LIST)]}),
+        ({"segment_ids": [A_SEGMENT]}, {"list_ids": [ID(A_LIST)], "segment_ids": [ID(A_SEGMENT)]}),
+        ({"segment_ids": [A_SEGMENT]}, {"send_at": "2027-03-01T09:00:00+01:00"}),
+        (None, {"list_ids": [ID(A_LIST)]}),
+    ],
+)
+def test_audience_with_nothing_to_remove_is_changed(
+    present: object, requested: dict[str, Any]
+) -> None:
+    lookup = respond(200, {**COPY, "send_to": present})
+    CONNECTOR.build_change(replace(CAMPAIGN, **requested), COPY["id"], lookup)
 
 
 def test_id_is_in_the_path_and_name_in_the_body() -> None:

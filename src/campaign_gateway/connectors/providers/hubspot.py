@@ -193,7 +193,9 @@ class HubspotConnector(
     contract.ShowsAccess,
 ):
     """Source: developers.hubspot.com/docs/api-reference, "Clone a marketing email" (v3, 2026-03),
-    "Clone a campaign" and "Retrieve clone status" (2026-09-beta), read 2026-09.
+    "Clone a campaign" and "Retrieve clone status" (2026-09-beta), read 2026-09. HubSpot's OpenAPI
+    description of campaigns 2026-09 has the same calls (github.com/HubSpot,
+    HubSpot-public-api-spec-collection, read 2026-11).
 
     HubSpot clones an email immediately. It returns the GUID of a new campaign immediately too, and
     then fills the campaign in a job, which can fail and leave the campaign behind.

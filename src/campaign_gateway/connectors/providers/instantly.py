@@ -118,8 +118,9 @@ class InstantlyConnector(
     def build_copy_search(
         self, copy_input: InstantlyCampaignInput, cursor: str | None, lost: contract.LostCopy
     ) -> ProviderRequest:
-        # The whole name, because no document says whether the search finds parts of names.
-        given = lost.name_part and f"{lost.name_part.strip()}{DEFAULT_SUFFIX}"
+        # The whole name, because no document says whether the search finds parts of names. A blank
+        # at the end of the source's name shows that Instantly does not trim it.
+        given = lost.name_part and f"{lost.name_part.lstrip()}{DEFAULT_SUFFIX}"
         return self._search(copy_input.name or given, cursor)
 
     def is_name_of_copy(self, name: str, source_name: str) -> bool:

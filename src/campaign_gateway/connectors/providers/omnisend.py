@@ -137,11 +137,16 @@ class OmnisendConnector(
         return building.requested(copy_input, *LATE_FIELDS)
 
     def build_change(
-        self, copy_input: OmnisendCampaignInput, copy_id: str, lookup_response: object
+        self,
+        copy_input: OmnisendCampaignInput,
+        copy_id: str,
+        lookup_response: ProviderResponse | None,
     ) -> ProviderRequest:
         """Source: `PATCH /campaigns/{id}` of Omnisend's OpenAPI description; only of drafts."""
         path = f"/{building.require_id(copy_id, 'id')}"
-        return self._request("PATCH", path, building.json_body(_changes_of(copy_input)))
+        copy = parsing.json_object(lookup_response) if lookup_response else None
+        channel = parsing.text(copy, "channel")
+        return self._request("PATCH", path, building.json_body(_changes_of(copy_input, channel)))
 
     def parse_change(self, response: ProviderResponse) -> Failure | None:
         return self.parse_rename(response)
@@ -226,20 +231,31 @@ def _page(cursor: str | None) -> dict[str, object | None]:
     return {"limit": PAGE_SIZE, "sort": "createdAt", "direction": "desc", "after": cursor}
 
 
-def _changes_of(copy_input: OmnisendCampaignInput) -> dict[str, object | None]:
-    """Return what the second call sets, checked. Raises `Refused`."""
+def _changes_of(
+    copy_input: OmnisendCampaignInput, channel: str | None = None
+) -> dict[str, object | None]:
+    """Return what the second call sets, checked. Raises `Refused`. Without a channel, of emails."""
     subject = building.optional_line(copy_input.subject, "subject", MAX_SUBJECT_LENGTH)
     audience = building.audience(
         copy_input,
         ("includedSegmentIds", "includedSegmentIDs"),
         ("excludedSegmentIds", "excludedSegmentIDs"),
     )
+    both = set(copy_input.included_segment_ids or ()) & set(copy_input.excluded_segment_ids or ())
+    if both:
+        raise building.invalid_input(
+            "excludedSegmentIds", "excludedSegmentIds must not have an id of includedSegmentIds."
+        )
     send_at = building.optional_instant(copy_input.send_at, "sendAt")
-    # Omnisend replaces all of these settings.
-    settings = {"strategy": "scheduled", "scheduledAt": send_at, "isTZOptimizationEnabled": False}
+    # Omnisend replaces all of these settings. The last one is only for email campaigns.
+    settings = {
+        "strategy": "scheduled",
+        "scheduledAt": send_at,
+        "isTZOptimizationEnabled": False if channel in (None, "email") else None,
+    }
     return {
         "name": building.name_for_rename(copy_input, MAX_NAME_LENGTH),
         "content": None if subject is None else {"email": {"subject": subject}},
         "audience": audience,
-        "sendingSettings": None if send_at is None else settings,
+        "sendingSettings": None if send_at is None else building.omit_none(settings),
     }

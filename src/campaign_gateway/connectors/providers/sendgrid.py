@@ -1,8 +1,9 @@
 """Translates the copy of a Single Send to SendGrid's REST API and back."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import strawberry
 
@@ -50,6 +51,11 @@ LATE_FIELDS = ("listIds", "segmentIds", "sendAt")
 NAME_UNKNOWN = (
     "SendGrid accepts a change only together with the name of the copy. The gateway could not read "
     "that name, so it did not send the change."
+)
+
+AUDIENCE_KEPT = (
+    "The copy has lists or segments of its source that were not requested. SendGrid keeps what a "
+    "change leaves blank, so the gateway did not send the change."
 )
 
 READ_SCOPE = "marketing.read"
@@ -132,7 +138,8 @@ class SendgridConnector(
         """Source: `UpdateSingleSend` of SendGrid's OpenAPI description.
 
         It requires the name. It does not say whether a part of `email_config` keeps the rest, and
-        a design has its own subject, so a subject is not set here.
+        a design has its own subject, so a subject is not set here. "Any blank or missing properties
+        will remain unaltered", so it may keep lists or segments that an empty array replaces.
         """
         path = f"{PATH}/{_require_id(copy_id, 'id')}"
         copy = parsing.json_object(lookup_response) if lookup_response else None
@@ -140,6 +147,8 @@ class SendgridConnector(
         if name is None:
             raise Refused(UserError(ErrorCode.PROVIDER_UNAVAILABLE, NAME_UNKNOWN))
         fields = {"name": name, **_changes_of(copy_input)}
+        if _may_keep_more(copy, fields["send_to"]):
+            raise Refused(UserError(ErrorCode.CONFLICT, AUDIENCE_KEPT))
         return self._request("PATCH", path, building.json_body(fields))
 
     def parse_change(self, response: ProviderResponse) -> Failure | None:
@@ -223,8 +232,8 @@ class SendgridConnector(
 
 def _changes_of(copy_input: SendgridCampaignInput) -> dict[str, object | None]:
     """Return what the second call sets, checked. Raises `Refused`."""
-    lists = building.optional_items(copy_input.list_ids, "listIds", building.require_id)
-    segments = building.optional_items(copy_input.segment_ids, "segmentIds", building.require_id)
+    lists = building.optional_items(copy_input.list_ids, "listIds", _require_uuid)
+    segments = building.optional_items(copy_input.segment_ids, "segmentIds", _require_uuid)
     for field_name, ids, most in (
         ("listIds", lists, MAX_LISTS),
         ("segmentIds", segments, MAX_SEGMENTS),
@@ -237,6 +246,21 @@ def _changes_of(copy_input: SendgridCampaignInput) -> dict[str, object | None]:
         "send_to": None if lists is None and segments is None else audience,
         "send_at": building.optional_instant(copy_input.send_at, "sendAt"),
     }
+
+
+def _may_keep_more(copy: Mapping[str, Any] | None, requested: object) -> bool:
+    """Return whether a copy has lists, or segments, in the place of which none were requested."""
+    present = copy.get("send_to") if copy else None
+    if not isinstance(present, dict) or not isinstance(requested, dict):
+        return False
+    return any(present.get(kind) and not requested[kind] for kind in ("list_ids", "segment_ids"))
+
+
+def _require_uuid(value: str, field_name: str) -> str:
+    """Return an id as SendGrid describes those of lists and segments. Raises `Refused`."""
+    if not re.fullmatch(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", value):
+        raise building.invalid_input(field_name, f"{field_name} must have UUIDs only.")
+    return value
 
 
 def _scopes_in(response: ProviderResponse) -> list[object]:

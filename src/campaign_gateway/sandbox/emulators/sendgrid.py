@@ -133,9 +133,9 @@ class Sendgrid:
             raise self._refusal(400, mistake)
         if self.copies.source_of(single_send["id"]) == "change-refused":
             raise self._refusal(400, _error("list does not exist", "send_to.list_ids"))
-        # Missing properties stay as they are.
+        # "Any blank or missing properties will remain unaltered."
         single_send |= {
-            name: {**single_send[name], **value} if isinstance(value, dict) else value
+            name: {**single_send[name], **_not_blank(value)} if isinstance(value, dict) else value
             for name, value in body.items()
         }
         self.copies.rename(single_send["id"], single_send["name"])
@@ -248,6 +248,10 @@ def _mistake_in_changes(body: dict[str, Any]) -> dict[str, Any] | None:
     except (ValueError, TypeError):
         return _error("must be an ISO 8601 time", "send_at")
     return None
+
+
+def _not_blank(part: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in part.items() if value not in (None, "", [])}
 
 
 def _is_uuid(text: object) -> bool:
