@@ -158,10 +158,10 @@ class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist ha
             return nodeid.partition("::")[0]
         if nodeid.startswith(SLOW):
             return nodeid
-        # The cases of a quick test stay together: it costs to hand out thousands of them. So do the
-        # tests of a class of the contract suite, which share an emulator.
+        # The cases of a quick test stay together: it costs to hand out thousands of them. So do all
+        # tests of a connector by the contract suite, which share emulators and random responses.
         test = nodeid.partition("[")[0]
-        return test.rpartition("::")[0] if "::TestContract::" in test else test
+        return test.partition("::TestContract::")[0]
 
     def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
         super().mark_test_complete(node, item_index, duration)

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from http.client import HTTPConnection
 from types import ModuleType
@@ -12,13 +13,9 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from campaign_gateway.accounts.account import Account
-from campaign_gateway.connectors.contract import Connector
+from campaign_gateway.connectors.contract import Connector, ProviderResponse
 from campaign_gateway.sandbox.contract_suite.calling import Serve, serving_apps
 from campaign_gateway.sandbox.contract_suite.ids import shown
 from campaign_gateway.sandbox.contract_suite.names import ORDINARY_NAMES, STRANGE_NAMES
@@ -33,6 +30,16 @@ from campaign_gateway.sandbox.contract_suite.subject import (
 
 Counted = Callable[[], dict[str, Any]]
 OpenAt = Callable[..., Account]
+
+
+@dataclass
+class Echo:
+    """A server's URL, the responses that it will send, and the requests that it received."""
+
+    url: str = ""
+    responses: list[ProviderResponse] = field(default_factory=list)
+    received: list[str] = field(default_factory=list)
+
 
 # The kinds of recordings behind each parameter. The first part of a recording's name is its kind.
 KINDS = {
@@ -177,18 +184,28 @@ class Fixtures:
     def late_options(self, account: str) -> LateOptions:
         return self.tried.late_options[account]
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def echo(cls, serve: Serve) -> tuple[str, list[Response], list[str]]:
-        """A server's URL, the responses that it sends, and the requests that it received."""
-        responses: list[Response] = []
-        received: list[str] = []
+    @pytest_asyncio.fixture
+    async def echo(self) -> AsyncIterator[Echo]:
+        """A server that sends given responses, and keeps the requests that it received."""
+        echo = Echo()
 
-        async def respond(request: Request) -> Response:
-            body = (await request.body()).decode()
-            received.append(" ".join([*request.headers.values(), request.url.query, body]))
+        async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            length = re.search(r"(?i)^content-length: (\d+)", head, re.MULTILINE)
+            body = await reader.readexactly(int(length[1])) if length else b""
+            echo.received.append(head + body.decode())
             # The calls after a copy do not matter here.
-            return responses.pop(0) if responses else Response(status_code=500)
+            sent = echo.responses.pop(0) if echo.responses else ProviderResponse(500, {}, b"")
+            fields = {**sent.headers, "content-length": len(sent.body), "connection": "close"}
+            lines = [f"{name}: {value}\r\n" for name, value in fields.items()]
+            writer.write(
+                f"HTTP/1.1 {sent.status} Sent\r\n{''.join(lines)}\r\n".encode() + sent.body
+            )
+            await writer.drain()
+            writer.close()
 
-        app = Starlette(routes=[Route("/{path:path}", respond, methods=["GET", "POST"])])
-        return serve(app), responses, received
+        # It runs in the event loop of the test, because each test sends it many requests.
+        server = await asyncio.start_server(respond, "127.0.0.1", 0)
+        echo.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server:
+            yield echo

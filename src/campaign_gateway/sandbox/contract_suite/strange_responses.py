@@ -2,12 +2,13 @@
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from campaign_gateway.connectors.contract import ProviderResponse
@@ -37,8 +38,31 @@ _SCALARS = (
 )
 
 
+def try_random_responses(subject: Subject, check: Callable[[ProviderResponse], None]) -> None:
+    """Call the check with each of 200 random responses. Raises what it raises, with a note."""
+    for response in _random_responses(subject):
+        try:
+            check(response)
+        except BaseException as error:
+            error.add_note(f"The response was {response!r}")
+            raise
+
+
 @cache
-def random_responses(subject: Subject) -> st.SearchStrategy[ProviderResponse]:
+def _random_responses(subject: Subject) -> Sequence[ProviderResponse]:
+    # The cases of a connector share them, because one takes much longer to make than to parse.
+    made: list[ProviderResponse] = []
+
+    @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(_responses_of(subject))
+    def make(response: ProviderResponse) -> None:
+        made.append(response)
+
+    make()
+    return made
+
+
+def _responses_of(subject: Subject) -> st.SearchStrategy[ProviderResponse]:
     """Return random responses, and recorded ones with some bytes replaced.
 
     The latter keep most of their structure.

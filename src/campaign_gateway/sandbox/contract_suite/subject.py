@@ -91,8 +91,12 @@ class Subject:
 
     def recordings(self, *kinds: str) -> list[Path]:
         """Return the recordings of these kinds, or else all."""
-        paths = sorted((self.folder / "recordings").glob("*.http"))
+        paths = self._recordings
         return [path for path in paths if not kinds or path.stem.partition(".")[0] in kinds]
+
+    @cached_property
+    def _recordings(self) -> Sequence[Path]:
+        return sorted((self.folder / "recordings").glob("*.http"))
 
 
 @cache

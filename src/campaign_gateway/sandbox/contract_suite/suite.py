@@ -1,6 +1,8 @@
 """Builds the class of cases for one connector."""
 
 import inspect
+from collections.abc import Collection
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -89,7 +91,13 @@ def _class_of(module: ModuleType, subject: Subject) -> tuple[str, type]:
 
 def _applies(case: Any, subject: Subject) -> bool:
     parameters = parameters_of(subject)
-    return all(parameters.get(name, "given") for name in inspect.signature(case).parameters)
+    return all(parameters.get(name, "given") for name in _names_of_parameters(case))
+
+
+# All connectors have the same cases.
+@cache
+def _names_of_parameters(case: Any) -> Collection[str]:
+    return inspect.signature(case).parameters.keys()
 
 
 def _for_asyncio(case: Any) -> Any:

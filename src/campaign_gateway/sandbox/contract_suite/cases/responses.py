@@ -27,8 +27,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from campaign_gateway.connectors.contract import Connector, ProviderResponse, UsesAccessTokens
 from campaign_gateway.model import (
@@ -43,7 +41,7 @@ from campaign_gateway.model import (
 from campaign_gateway.sandbox.contract_suite.calling import duplicate, read_recording
 from campaign_gateway.sandbox.contract_suite.fixtures import OpenAt
 from campaign_gateway.sandbox.contract_suite.responses import CHEAP, COSTLY
-from campaign_gateway.sandbox.contract_suite.strange_responses import damaged, random_responses
+from campaign_gateway.sandbox.contract_suite.strange_responses import damaged, try_random_responses
 from campaign_gateway.sandbox.contract_suite.subject import (
     Subject,
     assert_valid,
@@ -212,17 +210,17 @@ CODES_WITHOUT_BODY = {
 }
 
 
-@settings(max_examples=200, deadline=None)
-@given(data=st.data())
 def test_random_response_never_raises(
-    subject: Subject, connector: Connector[Any], copy_input: Any, data: st.DataObject
+    subject: Subject, connector: Connector[Any], copy_input: Any
 ) -> None:
-    response = data.draw(random_responses(subject))
-    outcome = connector.parse_response(copy_input, response)
-    assert_valid(outcome)
-    if not response.is_success:
-        refuses = response.status in subject.refusals
-        assert isinstance(outcome, Rejected | Unknown if refuses else Unknown)
-    if isinstance(outcome, Created):
-        assert response.complete
-        assert outcome.campaign.id.encode() in response.body
+    def check(response: ProviderResponse) -> None:
+        outcome = connector.parse_response(copy_input, response)
+        assert_valid(outcome)
+        if not response.is_success:
+            refuses = response.status in subject.refusals
+            assert isinstance(outcome, Rejected | Unknown if refuses else Unknown)
+        if isinstance(outcome, Created):
+            assert response.complete
+            assert outcome.campaign.id.encode() in response.body
+
+    try_random_responses(subject, check)

@@ -5,17 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from campaign_gateway.connectors.contract import (
     ListsCampaigns,
+    ProviderResponse,
     UnexpectedResponse,
 )
 from campaign_gateway.sandbox.contract_suite.calling import read_recording
 from campaign_gateway.sandbox.contract_suite.ids import assert_same_place, place_of
 from campaign_gateway.sandbox.contract_suite.responses import UNREADABLE
-from campaign_gateway.sandbox.contract_suite.strange_responses import damaged, random_responses
+from campaign_gateway.sandbox.contract_suite.strange_responses import damaged, try_random_responses
 from campaign_gateway.sandbox.contract_suite.subject import (
     Subject,
     assert_valid_campaign,
@@ -61,22 +60,22 @@ def test_unreadable_search_raises(connector: ListsCampaigns[Any]) -> None:
             connector.parse_search(response, None)
 
 
-@settings(max_examples=100, deadline=None)
-@given(data=st.data())
 def test_random_search_raises_nothing_unexpected(
-    subject: Subject, connector: ListsCampaigns[Any], copy_input: Any, data: st.DataObject
+    subject: Subject, connector: ListsCampaigns[Any], copy_input: Any
 ) -> None:
-    response = data.draw(random_responses(subject))
-    try:
-        page = connector.parse_search(response, None)
-    except UnexpectedResponse:
-        return
-    for campaign in page.campaigns:
-        assert_valid_campaign(campaign)
-    if page.next_cursor is not None:
-        # A cursor with any content must lead to the same place as a plain one.
-        request = connector.build_search(copy_input, page.next_cursor)
-        assert place_of(request) == place_of(connector.build_search(copy_input, "1"))
+    def check(response: ProviderResponse) -> None:
+        try:
+            page = connector.parse_search(response, None)
+        except UnexpectedResponse:
+            return
+        for campaign in page.campaigns:
+            assert_valid_campaign(campaign)
+        if page.next_cursor is not None:
+            # A cursor with any content must lead to the same place as a plain one.
+            request = connector.build_search(copy_input, page.next_cursor)
+            assert place_of(request) == place_of(connector.build_search(copy_input, "1"))
+
+    try_random_responses(subject, check)
 
 
 def test_hostile_ids_never_change_where_a_search_goes(

@@ -4,15 +4,13 @@ import base64
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
-
-from starlette.responses import Response
 
 from campaign_gateway.accounts.account import open_account
 from campaign_gateway.accounts.transport.token_auth import TokenTransport
@@ -29,7 +27,7 @@ from campaign_gateway.connectors.contract import (
     UsesAccessTokens,
 )
 from campaign_gateway.sandbox.contract_suite.calling import duplicate, read_recording
-from campaign_gateway.sandbox.contract_suite.fixtures import OpenAt
+from campaign_gateway.sandbox.contract_suite.fixtures import Echo, OpenAt
 from campaign_gateway.sandbox.contract_suite.responses import RENAMABLE_COPY
 from campaign_gateway.sandbox.contract_suite.subject import (
     Subject,
@@ -87,14 +85,13 @@ async def test_secret_that_the_provider_echoes_is_in_no_outcome(
     subject: Subject,
     copy_recording: Path,
     open_at: OpenAt,
-    echo: tuple[str, list[Response], list[str]],
+    echo: Echo,
 ) -> None:
-    url, responses, received = echo
     connector, copy_input = first_connector(subject)
     uses_tokens = isinstance(connector, UsesAccessTokens)
     # A token must be redacted too, and not only because it equals the secret.
     secret = "another-secret-0123456789" if uses_tokens else SECRET
-    account = open_at(url, **secrets_of(subject, secret))
+    account = open_at(echo.url, **secrets_of(subject, secret))
     recorded = read_recording(copy_recording)
     if isinstance(connector, UsesAccessTokens):
         token_response = read_recording(subject.recording("signin.token"))
@@ -103,7 +100,7 @@ async def test_secret_that_the_provider_echoes_is_in_no_outcome(
         body = token_response.body.replace(token.value.encode(), json.dumps(SECRET)[1:-1].encode())
         assert isinstance(account.transport, TokenTransport)
         account.transport._cached_token = None
-        responses.append(Response(body, token_response.status, dict(token_response.headers)))
+        echo.responses.append(replace(token_response, body=body))
     headers = {
         name: SECRET if name.startswith("x-") else value
         for name, value in recorded.headers.items()
@@ -113,12 +110,12 @@ async def test_secret_that_the_provider_echoes_is_in_no_outcome(
     bodies = [(in_texts, spelling) for spelling in spellings(SECRET)]
     for body, spelling in [*bodies, (anywhere, SECRET), (b"@@", SECRET)]:
         content = body.replace(b"@@", spelling.encode())
-        responses.append(Response(content, recorded.status, headers))
+        echo.responses.append(ProviderResponse(recorded.status, headers, content))
         outcome = await duplicate(account, copy_input)
         assert not any(map(leaks, texts_in(outcome))), spelling
         # Without the secret in the request the test would prove nothing.
-        assert any(leaks(revealed(request)) for request in received)
-        received.clear()
+        assert any(leaks(revealed(request)) for request in echo.received)
+        echo.received.clear()
 
 
 @cache
