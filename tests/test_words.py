@@ -67,6 +67,13 @@ QUOTES: dict[str, tuple[str, ...]] = {
 }
 
 
+# To search for them one by one takes longer, as does to search without regard to case.
+ANY_WORD = re.compile(rf"\b(?:{'|'.join(WORDS)})\b".replace(" ", r"\s+"))
+
+# What is in source between the words of a phrase that has several lines or strings.
+BETWEEN_WORDS = re.compile(r"""\b[bfrBFR]{1,2}(?=["'])|["'#:\\]""")
+
+
 class Finding(NamedTuple):
     path: str
     line: int
@@ -81,7 +88,9 @@ def words_in(path: str, text: str) -> list[Finding]:
     """Return the words to replace in a text. A phrase may continue on the next line."""
     for quote in QUOTES.get(path, ()):
         text = text.replace(quote, " " * len(quote))
-    findings = []
+    findings: list[Finding] = []
+    if not ANY_WORD.search(text.lower()):
+        return findings
     for pattern, preferred in WORDS.items():
         words = pattern.replace(" ", r"\s+")
         for match in re.finditer(rf"\b(?:{words})\b", text, re.IGNORECASE):
@@ -94,7 +103,11 @@ def prose_of(source: str, *, has_quotes: bool = False) -> str:
     """Return the comments and strings of Python source, each on its line, and nothing else.
 
     `has_quotes`: strings that are not in triple quotes are omitted, because they may be quotes.
+
+    Empty if no word to avoid is anywhere in the source, because to split it into tokens takes long.
     """
+    if not ANY_WORD.search(BETWEEN_WORDS.sub(" ", source).lower()):
+        return ""
     lines = [""] * (source.count("\n") + 2)
     for token in tokenize.generate_tokens(StringIO(source).readline):
         prose = "" if has_quotes and _may_be_quote(token) else _prose_of_token(token)

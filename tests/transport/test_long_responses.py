@@ -36,7 +36,7 @@ from campaign_gateway.web.callers.caller import EVERYONE
 
 SECRET = 'sk/live"a&b-12345'
 
-LIST_BYTES = 7_000_000
+LIST_BYTES = 4_000_000
 
 # How long the event loop may be blocked, in seconds, on a machine that does nothing else.
 LONGEST_STALL = 0.05

@@ -254,7 +254,7 @@ async def test_reads_leave_half_and_checks_three_quarters_of_the_calls_to_copies
         while now() < 60 * minutes:
             with suppress(Refused):
                 await account.run(kind, timeout=20)
-            await asyncio.sleep(2)
+            await asyncio.sleep(5)
 
     await asyncio.gather(*(repeat(kind) for kind in (READ, CHECK) for _ in range(8)))
     for kind, parts in SHARES.items():
@@ -309,7 +309,7 @@ async def test_search_over_many_pages_ends_although_copies_use_the_whole_limit(
         while now() < 1200:
             with suppress(Refused):
                 await account.run(COPY, timeout=20)
-            await asyncio.sleep(1)
+            await asyncio.sleep(4)
 
     copying = [asyncio.create_task(repeat()) for _ in range(20)]
     begun, ended, tasks = [], [], []

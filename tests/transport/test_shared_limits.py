@@ -202,7 +202,7 @@ async def test_small_limit_starves_no_gateway(per_minute: int) -> None:
         while now() < 60 * minutes:
             with suppress(Refused):
                 await gateway.run(timeout=20)
-            await asyncio.sleep(3)
+            await asyncio.sleep(8)
 
     await asyncio.gather(*(repeat(gateway) for gateway in several for _ in range(3)))
     assert most_in_window(several[0].seen, WINDOWS["minute"]) <= per_minute
