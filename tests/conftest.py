@@ -4,7 +4,7 @@ import gc
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +126,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _mix(items)
 
 
-def pytest_collection_finish() -> None:
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    # What is collected stays until the end, and there is hardly any garbage meanwhile.
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 # Slow tests are spread over this part of the run, so that no worker begins one when the others are
