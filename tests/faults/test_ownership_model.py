@@ -436,6 +436,8 @@ def deaf(intent: Intent) -> Intent:
 
 def steps_of_provider(world: World, me: int) -> Iterator[Step[World]]:
     name, intent = NAMES[me], world.intents[me]
+    if intent.request not in {Request.ON_ITS_WAY, Request.PROMISED}:
+        return
     copy = len(world.makers) + 1
     made = world._replace(makers=(*world.makers, me))
     over = intent._replace(request=Request.OVER)
