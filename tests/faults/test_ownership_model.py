@@ -227,12 +227,13 @@ OURS = Policy()
 
 
 def with_intent(world: World, who: int, intent: Intent) -> World:
-    before, after = world.intents[:who], world.intents[who + 1 :]
-    return world._replace(intents=(*before, intent, *after))
+    intents = (*world.intents[:who], intent, *world.intents[who + 1 :])
+    # Millions of times, and `_replace` takes four times as long.
+    return World(intents, world.makers, world.writes, world.is_truthful)
 
 
 def with_record(world: World, who: int, record: Record) -> World:
-    return with_intent(world, who, world.intents[who]._replace(record=record))
+    return with_intent(world, who, Intent(record, *world.intents[who][1:]))
 
 
 def holder(world: World, copy: int | None, other_than: int) -> int | None:
@@ -419,10 +420,15 @@ STATEMENTS: Mapping[At, Callable[[Policy, World, int, Response], Step[World]]] =
 
 def without_response(world: World, me: int) -> Step[World]:
     """The response is lost by a timeout, or because the replica dies, which is detected later."""
-    intent = world.intents[me]._replace(sender=Sender.DONE, response=None, settling=Settling())
+    return Step(f"{NAMES[me]}'s response is lost", with_intent(world, me, deaf(world.intents[me])))
+
+
+@cache
+def deaf(intent: Intent) -> Intent:
+    intent = intent._replace(sender=Sender.DONE, response=None, settling=Settling())
     if intent.record is not None and intent.record.status is Status.IN_PROGRESS:
         intent = intent._replace(record=Record(Status.UNKNOWN))
-    return Step(f"{NAMES[me]}'s response is lost", with_intent(world, me, intent))
+    return intent
 
 
 # --- the provider ---------------------------------------------------------------------------------
@@ -430,6 +436,8 @@ def without_response(world: World, me: int) -> Step[World]:
 
 def steps_of_provider(world: World, me: int) -> Iterator[Step[World]]:
     name, intent = NAMES[me], world.intents[me]
+    if intent.request not in {Request.ON_ITS_WAY, Request.PROMISED}:
+        return
     copy = len(world.makers) + 1
     made = world._replace(makers=(*world.makers, me))
     over = intent._replace(request=Request.OVER)
@@ -552,7 +560,8 @@ def would_settle(policy: Policy, world: World, me: int) -> bool:
 
 
 def steps(policy: Policy, world: World) -> Iterator[Step[World]]:
-    for what, after, comes in chain(
+    may_be_simplified = policy.reading_guards_status and policy.reading_guards_named
+    for step in chain(
         *(
             chain(
                 steps_of_sender(policy, world, me),
@@ -563,18 +572,19 @@ def steps(policy: Policy, world: World) -> Iterator[Step[World]]:
         ),
         steps_of_database(policy, world),
     ):
-        yield Step(what, simplified(policy, after), comes)
+        after = simplified(step.state) if may_be_simplified else step.state
+        yield step if after is step.state else step._replace(state=after)
 
 
-def simplified(policy: Policy, world: World) -> World:
+def simplified(world: World) -> World:
     """Remove checks and writes without an effect, so that there are fewer worlds."""
-    if not (policy.reading_guards_status and policy.reading_guards_named):
-        return world
     for who, intent in enumerate(world.intents):
-        if (intent.check or world.writes) and is_definite(intent.record):
-            world = with_intent(world, who, intent._replace(check=None))
+        if (intent.check is not None or world.writes) and is_definite(intent.record):
+            if intent.check is not None:
+                world = with_intent(world, who, intent._replace(check=None))
             writes = frozenset(write for write in world.writes if write.who != who)
-            world = world._replace(writes=writes)
+            if writes != world.writes:
+                world = world._replace(writes=writes)
     return world
 
 
@@ -623,11 +633,11 @@ def is_real(world: World) -> bool:
 
 
 def keeps_definite(before: World, after: World) -> bool:
-    return all(
-        intent.record == now.record
-        for intent, now in zip(before.intents, after.intents, strict=True)
-        if intent is not now and is_definite(intent.record)
-    )
+    for intent, now in zip(before.intents, after.intents, strict=True):
+        is_same = intent is now or intent.record is now.record or intent.record == now.record
+        if not is_same and is_definite(intent.record):
+            return False
+    return True
 
 
 def keeps_responses(world: World) -> bool:
@@ -788,7 +798,8 @@ def test_policy_keeps_every_promise(
 def test_policy_breaks_these_promises(
     policy: Policy, promises: set[Promise], record_property: RecordProperty
 ) -> None:
-    findings = search(policy, *promises)
+    # In one order, so that other tests find the search in the cache.
+    findings = search(policy, *(promise for promise in Promise if promise in promises))
     record_property("findings", str(findings))
     assert promises <= findings.broken.keys(), f"\n{findings}"
 
@@ -844,7 +855,7 @@ def test_our_policy_leaves_a_copy_unassigned_only_between_equal_records() -> Non
 
 def test_shortest_trace_to_two_owners_of_one_copy() -> None:
     policy = replace(OURS, on_collision=Collision.BOTH_OWN_IT)
-    findings = search(policy, Promise.ALL_ASSIGNED)
+    findings = search(policy, Promise.ONE_OWNER, Promise.ALL_ASSIGNED)
     assert findings.broken[Promise.ALL_ASSIGNED].splitlines() == [
         " 1. A is recorded and sent",
         " 2. A's response is lost",

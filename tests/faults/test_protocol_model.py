@@ -5,6 +5,8 @@ idempotent. Anything may be late: a request arrives after its sender's death, a 
 after its writer has given it up, a gateway that was taken for dead continues. Requests, responses
 and the ledger's confirmations may be lost, and gateways crash.
 
+Worlds that differ only in which gateway is A, and in the ids of attempts, are searched once.
+
 The client follows the replies. For SAME_KEY it repeats the request, perhaps at the other gateway.
 For NEW_KEY it drops the key, and the next press is a new intent. For WAIT it reads the record.
 
@@ -593,6 +595,42 @@ def without_key(policy: Policy, world: World) -> World:
     return world._replace(is_key_dropped=world.is_key_dropped or drops)
 
 
+def without_names(world: World) -> World:
+    """Return the same world for all that differ only in who is A, and in the attempt ids.
+
+    Both are only compared, so what may happen next has the same difference.
+    """
+    first, second = world.gateways
+    is_renamed = (second.doing, second.outcome) < (first.doing, first.outcome)
+    if is_renamed:
+        first, second = second, first
+    record, writes = world.record, sorted(world.writes) if world.writes else []
+    held = [first.attempt_id, second.attempt_id, record.attempt_id if record else 0]
+    ids = {0: 0}
+    for attempt_id in [*held, *(write.attempt_id for write in writes)]:
+        ids.setdefault(attempt_id, len(ids))
+    if not is_renamed and all(was == becomes for was, becomes in ids.items()):
+        return world
+    who = {0: 1, 1: 0} if is_renamed else {0: 0, 1: 1}
+
+    def renamed(owner: int | None) -> int | None:
+        return None if owner is None else who[owner]
+
+    return world._replace(
+        gateways=(
+            first._replace(attempt_id=ids[first.attempt_id]),
+            second._replace(attempt_id=ids[second.attempt_id]),
+        ),
+        record=record
+        and record._replace(attempt_id=ids[record.attempt_id], owner=renamed(record.owner)),
+        writes=frozenset(
+            write._replace(attempt_id=ids[write.attempt_id], owner=renamed(write.owner))
+            for write in writes
+        ),
+        requests=tuple(sorted(who.get(waiting, -1) for waiting in world.requests)),
+    )
+
+
 # --- the promises ---------------------------------------------------------------------------------
 
 
@@ -665,16 +703,22 @@ PROMISES = Promises[World](
 
 
 @cache
-def search(policy: Policy, *until: Promise) -> Findings[World]:
+def search(policy: Policy, *until: Promise, by_name: bool = False) -> Findings[World]:
+    """Search the worlds of the policy, or with `by_name` also those that differ only in names."""
     return model_checking.search(
         World(),
         partial(steps, policy),
         PROMISES,
         describe,
         describe_step=with_reply,
+        kind=_itself if by_name else without_names,
         until=until,
         most_states=MOST_WORLDS,
     )
+
+
+def _itself(world: World) -> World:
+    return world
 
 
 def describe(world: World) -> list[str]:
@@ -808,6 +852,18 @@ def test_policy_keeps_every_promise(policy: Policy, record_property: RecordPrope
     record_property("worlds", findings.states)
     assert not findings.broken, f"\n{findings}"
     assert findings.states < MOST_WORLDS, "the search has not been everywhere"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("policy", CLEAN)
+def test_policy_keeps_every_promise_whatever_the_names(policy: Policy) -> None:
+    by_name, findings = search(policy, by_name=True), search(policy)
+    assert not by_name.broken, f"\n{by_name}"
+    # Each gateway may be A, and the three attempts may have any order.
+    assert findings.states < by_name.states <= 2 * 6 * findings.states
+    assert {without_names(world) for world in findings.ends} == {
+        without_names(world) for world in by_name.ends
+    }
 
 
 @pytest.mark.parametrize(("policy", "promises"), BAD)

@@ -64,15 +64,7 @@ def mount(folder: Path, megabytes: int) -> list[str]:
     return ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
 
 
-# Each part takes many seconds, so pytest-xdist can run them at the same time.
-PARTS = {
-    "the ledger and a gateway": "not (a_gateway and is_filled)",
-    "a gateway on a disk that is filled": "a_gateway and is_filled",
-}
-
-
-@pytest.mark.parametrize("part", PARTS)
-def test_full_disk_loses_no_outcome(tmp_path: Path, pytestconfig: pytest.Config, part: str) -> None:
+def test_full_disk_loses_no_outcome(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     can_mount = shutil.which("unshare") is not None and (
         subprocess.run(in_a_namespace(*mount(tmp_path, 1)), check=False).returncode == 0
     )
@@ -89,10 +81,9 @@ def test_full_disk_loses_no_outcome(tmp_path: Path, pytestconfig: pytest.Config,
         "-q",
         "-rN",
     ]
-    options += ["-k", PARTS[part]]
     command = [sys.executable, "-m", "pytest", "-c", str(pytestconfig.inipath), *options, __file__]
     done = subprocess.run(
-        in_a_namespace(*command), capture_output=True, text=True, check=False, timeout=180
+        in_a_namespace(*command), capture_output=True, text=True, check=False, timeout=300
     )
     print(done.stdout, done.stderr)
     assert done.returncode == 0

@@ -55,16 +55,20 @@ class Findings(Generic[State]):
 
 @dataclass
 class _Search(Generic[State]):
-    """`ways` has, for each state, the state before it and what happened there."""
+    """`ways` has, for each state, the state before it and what happened there.
+
+    Its keys are of the `kind` of each state.
+    """
 
     start: State
     describe_step: Callable[[str, State, State], str]
     describe_state: Callable[[State], Sequence[str]]
-    ways: dict[State, tuple[State, str] | None] = field(init=False)
+    kind: Callable[[State], Hashable]
+    ways: dict[Hashable, tuple[State, str] | None] = field(init=False)
     broken: dict[Enum, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.ways = {self.start: None}
+        self.ways = {self.kind(self.start): None}
 
     def report(self, promise: Enum, before: State, what: str, after: State) -> None:
         """Keep the trace that breaks the promise, unless there is a shorter one already."""
@@ -74,7 +78,7 @@ class _Search(Generic[State]):
     def _trace(self, before: State, last: str, end: State) -> str:
         lines = [self.describe_step(last, before, end)]
         state = before
-        while (way := self.ways[state]) is not None:
+        while (way := self.ways[self.kind(state)]) is not None:
             before, what = way
             lines.insert(0, self.describe_step(what, before, state))
             state = before
@@ -86,6 +90,10 @@ def _say(what: str, _before: object, _after: object) -> str:
     return what
 
 
+def _itself(state: State) -> State:
+    return state
+
+
 def search(  # noqa: C901 - one loop with one state, which parts would have to share
     start: State,
     steps: Callable[[State], Iterator[Step[State]]],
@@ -93,14 +101,16 @@ def search(  # noqa: C901 - one loop with one state, which parts would have to s
     describe_state: Callable[[State], Sequence[str]],
     *,
     describe_step: Callable[[str, State, State], str] = _say,
+    kind: Callable[[State], Hashable] = _itself,
     until: Sequence[Enum] = (),
     most_states: int,
 ) -> Findings[State]:
     """Visit every state, or stop when the promises of `until` are broken.
 
-    The search also stops at `most_states`. `describe_state` returns the last lines of a trace.
+    The search also stops at `most_states`. `describe_state` returns the last lines of a trace. Of
+    the states with an equal `kind`, which differ only in names, only the first one is visited.
     """
-    progress = _Search(start, describe_step, describe_state)
+    progress = _Search(start, describe_step, describe_state, kind)
     ways, ahead, ends = progress.ways, deque([start]), list[State]()
     # States make no cycles, and each collection would visit all of them.
     gc.disable()
@@ -112,8 +122,8 @@ def search(  # noqa: C901 - one loop with one state, which parts would have to s
             for promise, is_kept in promises.at_each_step.items():
                 if not is_kept(state, after):
                     progress.report(promise, state, what, after)
-            if after not in ways:
-                ways[after] = (state, what)
+            way = (state, what)
+            if ways.setdefault(kind(after), way) is way:
                 ahead.append(after)
                 for promise, holds in promises.always.items():
                     if not holds(after):
