@@ -17,7 +17,7 @@ from campaign_gateway.connectors.account_settings import CALLS_AT_ONCE
 from campaign_gateway.connectors.addresses import canonical_address
 from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse, SearchPage
 from campaign_gateway.duplication import reconciliation
-from campaign_gateway.duplication.copy_search import PAGES_A_SEARCH
+from campaign_gateway.duplication.copy_search import PAGES_A_SEARCH, PAGES_UNTIL_THE_CALL
 from campaign_gateway.duplication.reconciliation import reconcile
 from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.model import (
@@ -52,6 +52,7 @@ class Listing:
     reports_creation_time: bool = True
     reports_source: bool = False
     list_has_all_fields: bool = False
+    is_newest_first: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     asked: int = 0
     error: Exception | None = None
@@ -240,6 +241,8 @@ async def test_identical_intents_get_copies_without_creation_times_by_id(
         ([copy("c1", timedelta(seconds=-4))], "c1"),
         ([copy("c1", timedelta(hours=23))], "c1"),
         ([copy("c1"), copy("other", name="Copy of Copy")], "c1"),
+        # A campaign that is made between two pages moves the copy to the next one.
+        ([copy("x", name="y"), copy("c1"), copy("c1")], "c1"),
         ([copy("c1", name=" Copy ")], "c1"),
         ([copy("x", name="y")] * 2 * (PAGES_A_SEARCH - 1) + [copy("c1")], "c1"),
         ([], None),
@@ -259,6 +262,30 @@ async def test_only_the_one_possible_copy_is_found(
     duplication = await unsettled(ledger)
     campaign = await find_copy(listing_account(account, Listing(campaigns)), ledger, duplication)
     assert (campaign.id if campaign else None) == expected
+
+
+async def test_list_with_the_newest_first_is_read_until_the_time_of_the_call(
+    account: Account, ledger: Any
+) -> None:
+    duplication = await unsettled(ledger)
+    newer = [copy(str(number), timedelta(seconds=1), name="y") for number in range(12)]
+    older = [copy(f"old {number}", timedelta(hours=-2), name="y") for number in range(12)]
+    listing = Listing([*newer, copy("c1"), *older], is_newest_first=True)
+    campaign = await find_copy(listing_account(account, listing), ledger, duplication)
+    assert campaign is not None
+    assert campaign.id == "c1"
+    # Two on a page, and the seventh has the copy and the first that is too old.
+    assert listing.asked == 7
+
+
+async def test_list_with_the_newest_first_is_not_read_without_end(
+    account: Account, ledger: Any
+) -> None:
+    duplication = await unsettled(ledger)
+    newer = [copy(str(number), timedelta(seconds=1), name="y") for number in range(100)]
+    listing = Listing([*newer, copy("c1")], is_newest_first=True)
+    assert await find_copy(listing_account(account, listing), ledger, duplication) is None
+    assert listing.asked == PAGES_UNTIL_THE_CALL
 
 
 async def test_copy_without_a_requested_name_is_not_found_by_name(

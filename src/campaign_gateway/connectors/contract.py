@@ -139,6 +139,8 @@ class ListsCampaigns(Protocol[AnyInput]):
     `reports_source`: the list contains the id of the campaign that a copy was made from. If False,
     the gateway finds only copies that have a name.
     `list_has_all_fields`: the list contains every field that the lookup contains.
+    `is_newest_first`: the provider documents that the list has the creation times and is sorted by
+    them. The gateway then reads a long list until it comes to campaigns from before the call.
 
     `cursor` is None for the first page. `parse_search` raises `UnexpectedResponse`.
     """
@@ -146,6 +148,7 @@ class ListsCampaigns(Protocol[AnyInput]):
     reports_creation_time: ClassVar[bool] = True
     reports_source: ClassVar[bool] = False
     list_has_all_fields: ClassVar[bool] = True
+    is_newest_first: ClassVar[bool] = False
 
     def build_search(self, copy_input: AnyInput, cursor: str | None, /) -> ProviderRequest: ...
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -132,10 +133,21 @@ def parse_page(
     response: ProviderResponse,
     cursor: str | None,
     is_wanted: Callable[[Campaign], bool],
+    until: datetime | None = None,
 ) -> SearchPage:
-    """Return the wanted campaigns of a page. Raises `UnexpectedResponse`."""
+    """Return the wanted campaigns of a page. Raises `UnexpectedResponse`.
+
+    If `until` is given, the list has the newest campaigns first, and a page with an older one than
+    that is the last one.
+    """
     page = connector.parse_search(response, cursor)
-    return replace(page, campaigns=[item for item in page.campaigns if is_wanted(item)])
+    times = [item.created_at for item in page.campaigns if item.created_at is not None]
+    is_last = until is not None and bool(times) and min(times) < until
+    return replace(
+        page,
+        campaigns=[item for item in page.campaigns if is_wanted(item)],
+        next_cursor=None if is_last else page.next_cursor,
+    )
 
 
 def _is_one_of(ids: Collection[str], campaign: Campaign) -> bool:

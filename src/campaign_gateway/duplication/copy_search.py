@@ -32,6 +32,9 @@ from campaign_gateway.observe.events import ProviderCall
 
 PAGES_A_SEARCH = 3
 
+# If the newest come first, the search ends with the first page from before the call.
+PAGES_UNTIL_THE_CALL = 10
+
 # All pages, and a lookup of the copy. A check that begins gets so many turns.
 CALLS_A_CHECK = PAGES_A_SEARCH + 1
 
@@ -203,13 +206,15 @@ async def search_copies(
     transport, connector = call.account.transport, call.account.connector
     if not isinstance(connector, ListsCampaigns):
         raise UnexpectedResponse(f"{connector.title} has no call that lists campaigns")
-    campaigns: list[Campaign] = []
+    # By id, because a campaign that is made meanwhile moves others to the next page.
+    campaigns: dict[str, Campaign] = {}
     cursor: str | None = None
     clock_offset = timedelta(0)
     is_match = partial(signs.fit, intent=call.intent)
     source_name = signs.source_names.get(call.intent.source_campaign_id)
     lost = None if since is None else LostCopy(source_name or call.intent.requested_name, since)
-    for _ in range(PAGES_A_SEARCH):
+    reads_until = since if connector.is_newest_first else None
+    for _ in range(PAGES_UNTIL_THE_CALL if reads_until else PAGES_A_SEARCH):
         asked_at = now()
         if lost is not None and isinstance(connector, NarrowsSearches):
             request = connector.build_copy_search(call.copy_input, cursor, lost)
@@ -217,12 +222,13 @@ async def search_copies(
             request = connector.build_search(call.copy_input, cursor)
         response = await transport.send_idempotent(request, permit, ProviderCall.SEARCH)
         clock_offset = _clock_offset(response, asked_at)
-        page = await run_parser(response, parse_page, connector, response, cursor, is_match)
-        campaigns += page.campaigns
+        until = reads_until and reads_until + clock_offset
+        page = await run_parser(response, parse_page, connector, response, cursor, is_match, until)
+        campaigns |= {campaign.id: campaign for campaign in page.campaigns}
         cursor = page.next_cursor
         if cursor is None:
             break
-    return Listed(campaigns, is_complete=cursor is None, clock_offset=clock_offset)
+    return Listed([*campaigns.values()], is_complete=cursor is None, clock_offset=clock_offset)
 
 
 def has_name(campaign: Campaign, name: str) -> bool:

@@ -89,6 +89,7 @@ class LemlistConnector(
     Account = LemlistAccount
     Input = LemlistCampaignInput
     example = 'campaignId: "cam_A1B2C3D4E5F6G7H8I"\nname: "Founders, second wave"'
+    is_newest_first = True
 
     account: LemlistAccount
 
