@@ -61,6 +61,10 @@ CAMPAIGN = MetaCampaignInput(
     migrate_to_advantage_plus=None,
     to_campaign_id=None,
     to_ad_set_id=None,
+    title=None,
+    body=None,
+    link_url=None,
+    url_tags=None,
 )
 COPY = {
     "id": "301",
@@ -505,6 +509,16 @@ def test_options_are_sent_as_meta_names_them() -> None:
     assert of_an_ad == {"status_option": "PAUSED", "adset_id": "8"}
 
 
+def test_texts_of_a_copied_ad_are_the_keys_of_its_creative() -> None:
+    texts = {"title": "Spring", "body": "One.\nTwo.", "url_tags": "utm_campaign=spring"}
+    call = sent(kind=MetaObjectKind.AD, link_url="https://example.com/a", **texts)
+    assert json.loads(call.pop("creative_parameters")) == {
+        **texts,
+        "link_url": "https://example.com/a",
+    }
+    assert call == {"status_option": "PAUSED"}
+
+
 @pytest.mark.parametrize(
     ("field", "changes"),
     [
@@ -516,6 +530,11 @@ def test_options_are_sent_as_meta_names_them() -> None:
         ("migrateToAdvantagePlus", {"kind": MetaObjectKind.AD, "migrate_to_advantage_plus": True}),
         ("toCampaignId", {"to_campaign_id": ID("9")}),
         ("toAdSetId", {"kind": MetaObjectKind.AD_SET, "to_ad_set_id": ID("8")}),
+        ("title", {"title": "Spring"}),
+        ("body", {"kind": MetaObjectKind.AD_SET, "body": "Spring"}),
+        ("linkUrl", {"link_url": "https://example.com/"}),
+        ("urlTags", {"kind": MetaObjectKind.CAMPAIGN, "url_tags": "utm_campaign=spring"}),
+        ("title", {"kind": MetaObjectKind.AD, "title": "two\nlines"}),
     ],
 )
 def test_option_of_another_kind_or_without_a_zone_is_refused(

@@ -124,6 +124,18 @@ class MetaCampaignInput:
         "The ad set that gets the copied ad. If omitted, the ad set of the source. Only for kind "
         "AD."
     )
+    title: str | None = optional_field(
+        "The title of the copied ad. If omitted, the source's, as for the next three. Only for "
+        "kind AD."
+    )
+    body: str | None = optional_field("The text of the copied ad. Only for kind AD.")
+    link_url: str | None = optional_field(
+        "The address that the copied ad leads to. Only for kind AD."
+    )
+    url_tags: str | None = optional_field(
+        "The parameters that Meta adds to the addresses in the copied ad, such as "
+        '"utm_campaign=spring". Only for kind AD.'
+    )
 
 
 CAMPAIGN = MetaObjectKind.CAMPAIGN
@@ -217,7 +229,8 @@ class MetaConnector(
     """Source: developers.facebook.com, "Ad Campaign Group Copies", "Ad Campaign Copies" and "Ad
     Copies" (v25.0), read 2026-11, and Meta's own description of the API in facebook-business
     26.0.3. There, `parameter_overrides` is an object whose keys no document lists, so the input
-    does not have it, and neither `creative_parameters` nor `create_dco_adset`.
+    does not have it, nor `create_dco_adset`. Of the keys of `creative_parameters` it has those that
+    Meta names in its announcement of 2025-05-28, as texts of an `AdCreative`.
 
     The response has only ids, and no parameter sets the copy's name, only a prefix and a suffix.
     So the gateway renames the copy in a second call and reads its fields in a third.
@@ -247,6 +260,12 @@ class MetaConnector(
             "rename_suffix": building.optional_line(copy_input.rename_suffix, "renameSuffix"),
         }
         _check_kind(copy_input)
+        creative = {
+            "title": building.optional_line(copy_input.title, "title"),
+            "body": building.optional_text(copy_input.body, "body"),
+            "link_url": building.optional_line(copy_input.link_url, "linkUrl"),
+            "url_tags": building.optional_line(copy_input.url_tags, "urlTags"),
+        }
         fields = {
             "deep_copy": None if copy_input.kind == MetaObjectKind.AD else copy_input.deep_copy,
             # Always sent, so that Meta's default cannot decide whether a copy may spend money.
@@ -257,6 +276,7 @@ class MetaConnector(
             "migrate_to_advantage_plus": copy_input.migrate_to_advantage_plus,
             "campaign_id": _optional_id(copy_input.to_campaign_id, "toCampaignId"),
             "adset_id": _optional_id(copy_input.to_ad_set_id, "toAdSetId"),
+            "creative_parameters": building.omit_none(creative) or None,
         }
         return self._request("POST", f"/{source}/copies", building.form_body(fields))
 
@@ -393,6 +413,10 @@ def _check_kind(copy_input: MetaCampaignInput) -> None:
         ("migrateToAdvantagePlus", copy_input.migrate_to_advantage_plus, (CAMPAIGN,)),
         ("toCampaignId", copy_input.to_campaign_id, (MetaObjectKind.AD_SET,)),
         ("toAdSetId", copy_input.to_ad_set_id, (MetaObjectKind.AD,)),
+        ("title", copy_input.title, (MetaObjectKind.AD,)),
+        ("body", copy_input.body, (MetaObjectKind.AD,)),
+        ("linkUrl", copy_input.link_url, (MetaObjectKind.AD,)),
+        ("urlTags", copy_input.url_tags, (MetaObjectKind.AD,)),
     )
     for field_name, value, kinds in options:
         if value is not None and kind not in kinds:

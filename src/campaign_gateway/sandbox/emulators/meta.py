@@ -108,6 +108,9 @@ AD = Kind("ad", "copied_ad_id", "source_ad_id", {
     "adset_id", "creative_parameters", "rename_options", "status_option",
 })  # fmt: skip
 
+# Of the fields of an ad creative, the texts that Meta's announcement of the parameter names.
+CREATIVE_TEXTS = ("title", "body", "link_url", "url_tags")
+
 
 @dataclass
 class Meta:
@@ -239,6 +242,9 @@ class Meta:
         for name in ("migrate_to_advantage_plus", "create_dco_adset"):
             if call.get(name, "false") not in {"true", "false"}:
                 raise _invalid(f"{name} must be a boolean")
+        creative = _object_in(call, "creative_parameters")
+        if not all(isinstance(creative.get(key, ""), str) for key in CREATIVE_TEXTS):
+            raise _invalid("creative_parameters must be an ad creative")
         for name, kind in (("campaign_id", CAMPAIGN), ("adset_id", AD_SET)):
             if name in call and (
                 call[name] not in self.campaigns or self._kind_of(call[name]) is not kind
@@ -311,11 +317,8 @@ def _rename_options_in(call: dict[str, str]) -> dict[str, str]:
         raise _invalid("deep_copy must be a boolean")
     if call.get("status_option", "PAUSED") not in {"ACTIVE", "PAUSED", "INHERITED_FROM_SOURCE"}:
         raise _invalid("status_option must be one of {ACTIVE, PAUSED, INHERITED_FROM_SOURCE}")
-    try:
-        options = json.loads(call.get("rename_options", "{}"))
-    except ValueError:
-        options = None
-    if not isinstance(options, dict) or not all(isinstance(text, str) for text in options.values()):
+    options = _object_in(call, "rename_options")
+    if not all(isinstance(text, str) for text in options.values()):
         raise _invalid("rename_options must be an object")
     strategy = options.get("rename_strategy", "ONLY_TOP_LEVEL_RENAME")
     if strategy not in {"DEEP_RENAME", "ONLY_TOP_LEVEL_RENAME", "NO_RENAME"}:
@@ -323,6 +326,17 @@ def _rename_options_in(call: dict[str, str]) -> dict[str, str]:
     if set(options) - {"rename_strategy", "rename_prefix", "rename_suffix"}:
         raise _invalid("rename_options holds what it does not know")
     return options
+
+
+def _object_in(call: dict[str, str], name: str) -> dict[str, Any]:
+    """Raises `Refusal`."""
+    try:
+        value = json.loads(call.get(name, "{}"))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise _invalid(f"{name} must be an object")
+    return value
 
 
 def _invalid(message: str) -> emulation.Refusal:
