@@ -41,7 +41,7 @@ export function nextRun(key, operation, variables) {
 /** Returns the variables that the next run sends: the same object if their key stays. */
 export function variablesOfRun(operation, variables) {
   const key = variables?.[NAME];
-  if (key === undefined) {
+  if (key === undefined || isDryRun(operation, variables)) {
     return variables;
   }
   const input = inputOf(operation, variables);
@@ -54,6 +54,21 @@ export function variablesOfRun(operation, variables) {
 /** Another input is another intent, and the gateway refuses it with this key. */
 function isOfAnother(key, input) {
   return sent.has(key) && sent.get(key) !== input;
+}
+
+/** A dry run uses no key. */
+function isDryRun(operation, variables) {
+  let found = false;
+  try {
+    visit(parse(operation), {
+      Argument({ name, value }) {
+        found ||= name.value === 'dryRun' && (value.value === true || variables[value.name?.value] === true);
+      },
+    });
+  } catch {
+    // It is half-written, and the gateway refuses it.
+  }
+  return found;
 }
 
 /** The input in a text that is the same however the rest of the operation is written. */
