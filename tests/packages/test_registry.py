@@ -6,16 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import graphql
 import pytest
+import strawberry
 
 from campaign_gateway.accounts.account import open_account
 from campaign_gateway.api.enums import provider_named
+from campaign_gateway.api.examples import mutation
 from campaign_gateway.connectors import registry
-from campaign_gateway.connectors.contract import CONNECTOR_API
+from campaign_gateway.connectors.contract import CONNECTOR_API, Connector, ShowsAccess
 from campaign_gateway.connectors.providers.braze import BrazeConnector
+from campaign_gateway.connectors.providers.meta import MetaCampaignInput
 from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.sandbox.sandbox import find_emulators
 from campaign_gateway.settings import Settings, SettingsError, parse_settings
 from support.packages import add_acme, add_package
+from support.stub_provider import StubInput
 
 
 @pytest.fixture
@@ -116,6 +122,11 @@ def test_wrong_package_is_refused_with_the_cause_if_an_account_names_it(
     assert registry.installed() == (registry.CONNECTORS, [error])
 
 
+@strawberry.input
+class AcmeInput:
+    account: str | None = None
+
+
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "newer": (
         {"connector_api": CONNECTOR_API + 1},
@@ -124,6 +135,18 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "without-a-version": ({"connector_api": None}, "is for version None of the connector API"),
     "another-name": ({"provider": "braze"}, "has another name in its attribute `provider`"),
     "no-account": ({"Account": object}, "has no AccountSettings in its attribute `Account`"),
+    "no-title": ({"title": None}, "has no text in its attribute `title`"),
+    "no-parser": (
+        {"parse_response": Connector.parse_response},
+        "lacks what the protocols in its class line require: parse_response",
+    ),
+    "no-version": ({"api_version": ShowsAccess.api_version}, "lacks what the protocols in its"),
+    "plain-input": ({"Input": StubInput}, "has no class with @strawberry.input in its attribute"),
+    "another-input": (
+        {"Input": MetaCampaignInput},
+        "has an input whose name does not begin with Acme",
+    ),
+    "small-input": ({"Input": AcmeInput}, "has an input without campaign_id, name"),
 }
 
 
@@ -136,3 +159,23 @@ def test_connector_that_does_not_fit_is_refused(
     for name, value in changes.items():
         monkeypatch.setattr(connector, name, value)
     assert error_for("acme").startswith(f"acme of acme-gateway 1.0.0 {message}")
+
+
+@pytest.mark.parametrize("title", ["Letter-Box & Co.", "Почта", "3 Mail"])
+def test_example_is_graphql_whatever_the_title(
+    site: Path, title: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_acme(site)
+    connector = importlib.import_module("acme_gateway").AcmeConnector
+    monkeypatch.setattr(connector, "title", title)
+    graphql.parse(mutation(connector, "main"))
+
+
+@pytest.mark.parametrize("code", ["ACCOUNTS = {}", "import no_such_module"])
+def test_wrong_emulator_does_not_stop_the_others(
+    site: Path, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_acme(site)
+    (site / "acme_gateway" / "emulator.py").write_text(code, "utf-8")
+    assert list(find_emulators(["acme", "braze"])) == ["braze"]
+    assert "the sandbox has no emulator of acme" in caplog.text

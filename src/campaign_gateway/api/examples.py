@@ -1,6 +1,7 @@
 """Example operations: GraphiQL opens with them, and the sandbox runs and shows the mutations."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,7 +60,8 @@ query WaitForCopy($id: ID!) {
 
 def mutation(connector: type[Connector[Any]], account: str) -> str:
     return MUTATION.format(
-        title=connector.title.replace(" ", ""),
+        # A title can have any characters, and a name in GraphQL only these.
+        title=re.sub(r"[^A-Za-z0-9_]", "", connector.title) or connector.provider,
         provider=connector.provider,
         account=json.dumps(account),
         fields=connector.example.replace("\n", "\n        "),

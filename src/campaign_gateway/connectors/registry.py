@@ -8,9 +8,13 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import fields
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from types import FunctionType
 from typing import Any, TypeAlias, cast
+
+from strawberry.types.base import has_object_definition
 
 from campaign_gateway.connectors import providers
 from campaign_gateway.connectors.account_settings import AccountSettings
@@ -103,11 +107,47 @@ def _mistake_in(connector: object, provider: str) -> str | None:
             f"is for version {version} of the connector API, and this gateway has version "
             f"{CONNECTOR_API}; install versions of both that fit"
         )
+    return _mistake_in_attributes(connector, provider)
+
+
+def _mistake_in_attributes(connector: type, provider: str) -> str | None:
     if getattr(connector, "provider", None) != provider:
         return "has another name in its attribute `provider`"
     account = getattr(connector, "Account", None)
     if not isinstance(account, type) or not issubclass(account, AccountSettings):
         return "has no AccountSettings in its attribute `Account`"
+    for name in ("title", "example"):
+        if not isinstance(getattr(connector, name, None), str):
+            return f"has no text in its attribute `{name}`"
+    if missing := ", ".join(_missing_methods(connector)):
+        return f"lacks what the protocols in its class line require: {missing}"
+    return _mistake_in_input(getattr(connector, "Input", None), provider)
+
+
+def _missing_methods(connector: type) -> Sequence[str]:
+    """Return the methods that are still those of a protocol, which do nothing."""
+    return [
+        name
+        for base in connector.__mro__
+        if base.__module__ == Connector.__module__
+        for name, value in vars(base).items()
+        if isinstance(value, FunctionType | property) and not name.startswith("_")
+        if getattr(connector, name) is value
+    ]
+
+
+def _mistake_in_input(input_type: Any, provider: str) -> str | None:
+    if not has_object_definition(input_type) or not input_type.__strawberry_definition__.is_input:
+        return "has no class with @strawberry.input in its attribute `Input`"
+    names = {field.name for field in fields(input_type)}
+    required = ("account", "campaign_id", "name")
+    if missing := [
+        each for each in required if each not in names and not hasattr(input_type, each)
+    ]:
+        return f"has an input without {', '.join(missing)}"
+    # Otherwise it could have the name of another provider's input.
+    if not input_type.__name__.lower().startswith(provider):
+        return f"has an input whose name does not begin with {provider.capitalize()}"
     return None
 
 

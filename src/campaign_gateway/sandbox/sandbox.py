@@ -60,6 +60,15 @@ class Sandbox:
     stopped: asyncio.Task[None]
 
 
+@dataclass(frozen=True)
+class Emulator:
+    """One provider: `accounts` are settings by their names, `outcomes` are words by the source."""
+
+    app: Starlette
+    accounts: Mapping[str, Mapping[str, Any]]
+    outcomes: Mapping[str, str]
+
+
 async def run_sandbox(host: str, port: int, ledger: Path | None) -> None:
     """Serve until stopped. Raises `CannotListen` and `LedgerUnavailable`."""
     async with sandbox(host, port, ledger) as running:
@@ -82,18 +91,13 @@ async def sandbox(host: str, port: int, ledger: Path | None) -> AsyncIterator[Sa
         connectors, errors = installed()
         for error in errors:
             log.error("the sandbox has no %s", error)
-        modules = _emulators(connectors)
+        found = find_emulators(connectors)
         # One server for all, because each takes a moment to stop.
-        mounts = [
-            Mount(f"/{provider}", module.create_emulator()) for provider, module in modules.items()
-        ]
+        mounts = [Mount(f"/{provider}", emulator.app) for provider, emulator in found.items()]
         emulators_url = await stack.enter_async_context(serving(Starlette(routes=mounts)))
-        emulators = {provider: f"{emulators_url}/{provider}" for provider in modules}
-        settings = _settings(modules, emulators, ledger or Path(folder) / "ledger.db")
-        outcomes = {
-            provider: {str(source): text for source, text in module.OUTCOMES.items()}
-            for provider, module in modules.items()
-        }
+        emulators = {provider: f"{emulators_url}/{provider}" for provider in found}
+        settings = _settings(found, emulators, ledger or Path(folder) / "ledger.db")
+        outcomes = {provider: emulator.outcomes for provider, emulator in found.items()}
         pages = SandboxPages(outcomes, lambda gateway: home_page(gateway, emulators, outcomes))
         app = await create_app(settings, cors_origin_regex=LOOPBACK_ORIGINS, sandbox=pages)
         server = create_server(app, [host])
@@ -136,25 +140,32 @@ def _url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _emulators(connectors: Collection[str]) -> Mapping[str, ModuleType]:
-    """Return the module of each emulator. The package of a connector may have none."""
-    modules = {
-        provider: importlib.import_module(f"campaign_gateway.sandbox.emulators.{provider}")
+def find_emulators(connectors: Collection[str]) -> Mapping[str, Emulator]:
+    """Return the emulator of each provider. The package of a connector may have none."""
+    emulators = {
+        provider: _emulator_in(
+            importlib.import_module(f"campaign_gateway.sandbox.emulators.{provider}")
+        )
         for provider in connectors
         if provider in CONNECTORS
     }
     for entry_point in entry_points(group=GROUP):
-        if entry_point.name in connectors and entry_point.name not in modules:
+        if entry_point.name in connectors and entry_point.name not in emulators:
             try:
-                modules[entry_point.name] = entry_point.load()
+                emulators[entry_point.name] = _emulator_in(entry_point.load())
             # Any error of the package, which must not stop the other emulators.
             except Exception:
                 log.exception("the sandbox has no emulator of %s", entry_point.name)
-    return modules
+    return emulators
+
+
+def _emulator_in(module: ModuleType) -> Emulator:
+    outcomes = {str(source): text for source, text in module.OUTCOMES.items()}
+    return Emulator(module.create_emulator(), module.ACCOUNTS, outcomes)
 
 
 def _settings(
-    modules: Mapping[str, ModuleType], emulators: Mapping[str, str], ledger: Path
+    found: Mapping[str, Emulator], emulators: Mapping[str, str], ledger: Path
 ) -> Settings:
     accounts = {
         name: {
@@ -166,8 +177,8 @@ def _settings(
             "calls_per_second": None,
             **fields,
         }
-        for provider, module in modules.items()
-        for name, fields in module.ACCOUNTS.items()
+        for provider, emulator in found.items()
+        for name, fields in emulator.accounts.items()
     }
     # The environment may contain secrets of real accounts, which no emulator should get.
     return parse_settings({"ledger": {"url": f"sqlite:///{ledger}"}, "accounts": accounts}, {})
