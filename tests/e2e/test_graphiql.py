@@ -17,6 +17,7 @@ from support.graphiql import (
     new_page,
     open_page,
     payload_of,
+    put_operation,
     sent_variables,
     show_tab,
     wait_for_editor,
@@ -82,9 +83,15 @@ def test_tabs_read_accounts_list_copies_and_wait(page: Page, sandbox_url: str) -
 
 
 def test_key_is_kept_for_a_retry_by_choice(page: Page, sandbox_url: str) -> None:
-    open_page(page, sandbox_url)
+    (example, *_) = open_page(page, sandbox_url)
+    dry = example["query"].replace("$idempotencyKey\n", "$idempotencyKey, dryRun: true\n")
+    put_operation(page, dry)
+    assert payload_of(execute(page))["status"] == "NOT_SENT"
+    put_operation(page, example["query"])
+    # A dry run uses no key.
     expect(page.locator("#key-choice")).to_contain_text("The next run sends this key")
     first = execute(page)
+    assert sent_variables(first) == example["variables"]
     expect(page.locator("#key-choice")).to_contain_text("The next run gets a new key")
     page.get_by_label("Keep the key, to retry").check()
     again = execute(page)
@@ -158,6 +165,20 @@ def test_bar_says_that_it_is_a_sandbox_and_what_a_reload_keeps(
     expect(page.locator("#bar")).to_contain_text("A reload forgets")
 
 
+def hidden_of(page: Page, file: str) -> list[float]:
+    """Return how much of an editor's text is hidden: at the end of its lines, and above."""
+    hidden: list[float] = page.evaluate(
+        """(file) => __MONACO.editor.getEditors()
+            .filter((editor) => editor.getModel().uri.path.endsWith(file))
+            .flatMap((editor) => [
+                editor.getScrollWidth() - editor.getLayoutInfo().contentWidth,
+                editor.getScrollTop(),
+            ])""",
+        file,
+    )
+    return hidden
+
+
 def test_page_fits_a_small_screen(page: Page, sandbox_url: str) -> None:
     page.set_viewport_size({"width": 1024, "height": 700})
     open_page(page, sandbox_url)
@@ -171,6 +192,13 @@ def test_page_fits_a_small_screen(page: Page, sandbox_url: str) -> None:
     editor = page.locator(".graphiql-query-editor").bounding_box()
     assert editor is not None
     assert editor["height"] >= 250
+    # No end of a line is cut off, and a tab shows the beginning of its operation.
+    page.locator(".graphiql-query-editor .view-lines").click()
+    page.keyboard.press("ControlOrMeta+End")
+    page.locator("#tabs").select_option(label="CopyAtMailchimp")
+    page.wait_for_timeout(500)
+    for file in ("operation.graphql", "variables.json"):
+        assert hidden_of(page, file) == [0, 0]
 
 
 def test_link_of_the_sandbox_opens_its_example(page: Page, sandbox_url: str) -> None:

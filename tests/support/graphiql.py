@@ -141,11 +141,20 @@ def written_operation(page: Page) -> str:
 
 
 def write_variables(page: Page, variables: dict[str, Any]) -> None:
+    _put(page, "variables.json", json.dumps(variables, indent=2))
+
+
+def put_operation(page: Page, text: str) -> None:
+    """Write an operation of several lines, which typing would indent once more."""
+    _put(page, "operation.graphql", text)
+
+
+def _put(page: Page, file: str, text: str) -> None:
     # Typing would add a second quote or bracket to each opening one.
     page.evaluate(
-        """(text) => __MONACO.editor.getModels()
-            .find((model) => model.uri.path.endsWith('variables.json')).setValue(text)""",
-        json.dumps(variables, indent=2),
+        """([file, text]) => __MONACO.editor.getModels()
+            .find((model) => model.uri.path.endsWith(file)).setValue(text)""",
+        [file, text],
     )
     page.wait_for_timeout(500)
 

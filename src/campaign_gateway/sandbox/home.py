@@ -27,17 +27,20 @@ body {{ margin: 24px auto; max-width: 1100px; padding: 0 16px; }}
 body {{ font: 15px/1.5 system-ui, sans-serif; }}
 table {{ border-collapse: collapse; width: 100%; }}
 th, td {{ padding: 4px 12px 4px 0; border-bottom: 1px solid #8886; text-align: left; }}
-td {{ vertical-align: top; overflow-wrap: break-word; }}
+td {{ vertical-align: top; overflow-wrap: anywhere; white-space: pre-line; }}
+#copies + table td:last-child {{ min-width: 14em; }}
 </style>
 <h1>Sandbox</h1>
 <p>This is the gateway with an emulator of each provider. Nothing reaches a real provider.
 Copy a campaign in <a href="/graphiql">GraphiQL</a>. The endpoint is <code>/graphql</code>.
 Reload this page to see what happened to each copy.</p>
-<h2>Copies</h2>
+<p>On this page: <a href="#copies">copies</a>, <a href="#accounts">accounts</a>,
+<a href="#outcomes">outcomes to try</a>, such as each error.</p>
+<h2 id="copies">Copies</h2>
 {copies}
-<h2>Accounts</h2>
+<h2 id="accounts">Accounts</h2>
 {accounts}
-<h2>Outcomes to try</h2>
+<h2 id="outcomes">Outcomes to try</h2>
 <p>The id of the campaign to copy decides what happens. Each link opens GraphiQL with that id.</p>
 {outcomes}
 </html>
@@ -95,7 +98,7 @@ def _row(duplication: Duplication) -> tuple[str, ...]:
         intent.account,
         intent.source_campaign_id,
         duplication.status,
-        f"{campaign.id} {campaign.name or ''}" if campaign else "",
+        f"{campaign.id}\n{campaign.name or ''}" if campaign else "",
         " ".join(remarks),
     )
     return tuple(map(escape, cells))

@@ -12,6 +12,7 @@ export function Bar({ examples, isSandbox, showsVariables }) {
   const [variables, setVariables] = useVariablesEditorState();
   useEffect(() => showsVariables(setVariables), [setVariables, showsVariables]);
   useOneOfMarks(operation, variables);
+  useWrappedLines();
   const account = (ACCOUNT.exec(operation) ?? ACCOUNT.exec(variables))?.[1];
   const example = examples.find(({ query }) => nameOf(query) && nameOf(query) === nameOf(operation));
   return element(
@@ -24,6 +25,18 @@ export function Bar({ examples, isSandbox, showsVariables }) {
     element(KeyChoice, { operation, variables }),
     element('small', null, 'A reload forgets queries, variables and keys. It keeps the look of the page.'),
   );
+}
+
+/** On a small screen long ids are cut off otherwise, and a tab opens as far to the right as the last one was. */
+function useWrappedLines() {
+  const editors = [useGraphiQL((state) => state.queryEditor), useGraphiQL((state) => state.variableEditor)];
+  const active = useGraphiQL((state) => state.activeTabIndex);
+  useEffect(() => {
+    editors.forEach((editor) => editor?.updateOptions({ wordWrap: 'on', wrappingIndent: 'indent' }));
+  }, editors);
+  useEffect(() => {
+    editors.forEach((editor) => editor?.setScrollPosition({ scrollLeft: 0, scrollTop: 0 }));
+  }, [active]);
 }
 
 function whereTo(isSandbox, account) {
@@ -76,10 +89,15 @@ function Outcomes({ example, operation, setOperation }) {
         value: source in example.outcomes ? source : '',
         onChange: ({ target }) => setOperation(withOutcome(operation, example, target.value)),
       },
-      ...outcomes.map(([id, text]) => element('option', { key: id, value: id }, `${id}: ${text}`)),
+      ...outcomes.map(([id, text]) => element('option', { key: id, value: id }, wordsFirst(id, text))),
       element('option', { key: '', value: '', disabled: true }, 'an id of your own'),
     ),
   );
+}
+
+/** The closed menu shows the beginning only, and an id that is no word says nothing. */
+function wordsFirst(id, text) {
+  return /^[a-z]+(-[a-z0-9]+)*$/.test(id) ? `${id}: ${text}` : `${text} (${id})`;
 }
 
 function KeyChoice({ operation, variables }) {
