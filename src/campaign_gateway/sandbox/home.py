@@ -27,8 +27,9 @@ body {{ margin: 24px auto; max-width: 1100px; padding: 0 16px; }}
 body {{ font: 15px/1.5 system-ui, sans-serif; }}
 table {{ border-collapse: collapse; width: 100%; }}
 th, td {{ padding: 4px 12px 4px 0; border-bottom: 1px solid #8886; text-align: left; }}
-td {{ vertical-align: top; overflow-wrap: anywhere; white-space: pre-line; }}
-#copies + table td:last-child {{ min-width: 14em; }}
+td {{ vertical-align: top; white-space: pre-line; }}
+.copies td:nth-child(3), .copies td:nth-child(5) {{ min-width: 12em; overflow-wrap: anywhere; }}
+.copies td:last-child {{ min-width: 16em; }}
 </style>
 <h1>Sandbox</h1>
 <p>This is the gateway with an emulator of each provider. Nothing reaches a real provider.
@@ -37,7 +38,9 @@ Reload this page to see what happened to each copy.</p>
 <p>On this page: <a href="#copies">copies</a>, <a href="#accounts">accounts</a>,
 <a href="#outcomes">outcomes to try</a>, such as each error.</p>
 <h2 id="copies">Copies</h2>
+<div class="copies">
 {copies}
+</div>
 <h2 id="accounts">Accounts</h2>
 {accounts}
 <h2 id="outcomes">Outcomes to try</h2>
