@@ -8,7 +8,6 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import fields
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import FunctionType
@@ -139,7 +138,7 @@ def _missing_methods(connector: type) -> Sequence[str]:
 def _mistake_in_input(input_type: Any, provider: str) -> str | None:
     if not has_object_definition(input_type) or not input_type.__strawberry_definition__.is_input:
         return "has no class with @strawberry.input in its attribute `Input`"
-    names = {field.name for field in fields(input_type)}
+    names = {field.python_name for field in input_type.__strawberry_definition__.fields}
     required = ("account", "campaign_id", "name")
     if missing := [
         each for each in required if each not in names and not hasattr(input_type, each)
