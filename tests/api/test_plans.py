@@ -20,7 +20,10 @@ from graphql import (
     GraphQLScalarType,
     GraphQLSchema,
     OperationDefinitionNode,
+    build_schema,
+    get_argument_values,
     get_named_type,
+    get_variable_values,
     parse,
 )
 
@@ -223,6 +226,23 @@ def test_scalar_that_accepts_none_is_not_null() -> None:
     assert plan is not None
     assert plan.data(Resolved(SimpleNamespace(text=5))) == {"box": {"text": "5"}}
     assert plan.data(Resolved(SimpleNamespace(text=None))) is None
+
+
+@pytest.mark.parametrize("declared", ["Int", "Int = 7", "Int!", "Int! = 7", "[Int!]"])
+@pytest.mark.parametrize("variables", [{}, {"n": None}, {"n": 3}, {"n": "3"}, {"n": [1, None]}])
+def test_arguments_are_those_of_graphql_core(declared: str, variables: dict[str, Any]) -> None:
+    type_name = declared.partition(" =")[0]
+    tried = build_schema(f"type Query {{ box(n: {type_name.rstrip('!')} = 5): Int }}")
+    document = parse(f"query Read($n: {declared}) {{ box(n: $n) }}")
+    (operation,) = document.definitions
+    assert isinstance(operation, OperationDefinitionNode)
+    plan = make_plan(tried, document, operation)
+    assert plan is not None
+    values = get_variable_values(tried, operation.variable_definitions or (), variables)
+    expected = None
+    if not isinstance(values, list):
+        expected = get_argument_values(plan.field, plan.node, values)
+    assert plan.arguments(variables) == expected
 
 
 FRAGMENT = "fragment Made on Duplication { __typename id made: status campaign { id } }"

@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 from campaign_gateway.connectors.account_settings import AccountSettings
+from campaign_gateway.connectors.capability import Capability
 from campaign_gateway.model import (
     Accepted,
     Campaign,
@@ -131,7 +132,7 @@ class Connector(Protocol[AnyInput]):
 
 
 @runtime_checkable
-class ListsCampaigns(Protocol[AnyInput]):
+class ListsCampaigns(Protocol[AnyInput], metaclass=Capability):
     """The provider lists campaigns. The newest, or the most similar to the copy, come first.
 
     `reports_creation_time`: the list or the lookup contains the creation time. If False, the
@@ -156,7 +157,7 @@ class ListsCampaigns(Protocol[AnyInput]):
 
 
 @runtime_checkable
-class NarrowsSearches(Protocol[AnyInput]):
+class NarrowsSearches(Protocol[AnyInput], metaclass=Capability):
     """The provider's list can be filtered by time or by name, so a copy in a long list is found.
 
     `build_copy_search` is `build_search` with those filters. A filter must never hide the copy.
@@ -168,7 +169,7 @@ class NarrowsSearches(Protocol[AnyInput]):
 
 
 @runtime_checkable
-class NamesCopies(Protocol):
+class NamesCopies(Protocol, metaclass=Capability):
     """The provider names a copy after its source, if the copying call has no name for it.
 
     `is_name_of_copy` returns whether the provider itself gives this name to a copy of a campaign
@@ -179,7 +180,7 @@ class NamesCopies(Protocol):
 
 
 @runtime_checkable
-class ReadsCampaigns(Protocol[AnyInput]):
+class ReadsCampaigns(Protocol[AnyInput], metaclass=Capability):
     """The provider returns one campaign for its id.
 
     `related_input` is the input of a duplication whose source or copy the campaign is, if the
@@ -196,7 +197,7 @@ class ReadsCampaigns(Protocol[AnyInput]):
 
 
 @runtime_checkable
-class RenamesCopies(Protocol[AnyInput]):
+class RenamesCopies(Protocol[AnyInput], metaclass=Capability):
     """The provider chooses the copy's name, so the requested name needs a second call.
 
     The gateway renames after it has recorded the copy, and may send the rename twice.
@@ -216,7 +217,7 @@ class RenamesCopies(Protocol[AnyInput]):
 
 
 @runtime_checkable
-class ChangesCopies(Protocol[AnyInput]):
+class ChangesCopies(Protocol[AnyInput], metaclass=Capability):
     """Some options of the input are set by one more call, when the copy exists.
 
     `late_fields` returns the GraphQL names of those options that the input has. If there is one,
@@ -235,7 +236,7 @@ class ChangesCopies(Protocol[AnyInput]):
 
 
 @runtime_checkable
-class ReportsProgress(Protocol[AnyInput]):
+class ReportsProgress(Protocol[AnyInput], metaclass=Capability):
     """The provider returns the copy's id before the copy is complete, and then its progress.
 
     `parse_progress` returns `Accepted` while the provider still makes the copy, and `Rejected` only
@@ -251,7 +252,7 @@ class ReportsProgress(Protocol[AnyInput]):
 
 
 @runtime_checkable
-class HasIdNamespaces(Protocol[AnyInput]):
+class HasIdNamespaces(Protocol[AnyInput], metaclass=Capability):
     """A connector whose provider numbers each kind of campaign separately.
 
     `id_namespace` is the name of the numbering that the copy's id will belong to. Ledgers contain
@@ -262,7 +263,7 @@ class HasIdNamespaces(Protocol[AnyInput]):
 
 
 @runtime_checkable
-class ActivatesCopies(Protocol[AnyInput]):
+class ActivatesCopies(Protocol[AnyInput], metaclass=Capability):
     """Some inputs make a copy that is active, or may be, as soon as it exists.
 
     `activates` returns True for each input with which that is possible, a default included.
@@ -272,7 +273,7 @@ class ActivatesCopies(Protocol[AnyInput]):
 
 
 @runtime_checkable
-class ListsAssetTypes(Protocol):
+class ListsAssetTypes(Protocol, metaclass=Capability):
     """The provider lists the types of assets that it can copy together with a campaign.
 
     `parse_asset_types` raises `UnexpectedResponse`.
@@ -322,7 +323,7 @@ class Access:
 
 
 @runtime_checkable
-class ShowsAccess(Protocol):
+class ShowsAccess(Protocol, metaclass=Capability):
     """Reads show whether the provider accepts the secret, and what the secret allows.
 
     `build_check` returns the next read, given the responses to the reads before it, and None after
@@ -368,7 +369,7 @@ class Token:
 
 
 @runtime_checkable
-class UsesAccessTokens(Protocol):
+class UsesAccessTokens(Protocol, metaclass=Capability):
     """The provider requires an access token in each request, and issues it for the secrets.
 
     `parse_token` raises `UnexpectedResponse` if the response holds neither a token nor an error.

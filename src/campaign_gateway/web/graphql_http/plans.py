@@ -27,12 +27,18 @@ from graphql import (
     OperationDefinitionNode,
     SelectionNode,
     SelectionSetNode,
-    VariableDefinitionNode,
+    Undefined,
+    coerce_input_value,
     get_argument_values,
-    get_variable_values,
     is_leaf_type,
     is_nullable_type,
 )
+from graphql.execution.get_variable_signature import (
+    GraphQLVariableSignature,
+    get_variable_signature,
+)
+from graphql.execution.values import VariableValues, VariableValueSource
+from graphql.utilities.coerce_input_value import coerce_default_value
 
 from campaign_gateway.web.graphql_http.writers import (
     Attribute,
@@ -88,20 +94,29 @@ class Resolved:
 class Plan:
     """The plan of an operation with one top-level field."""
 
-    schema: GraphQLSchema
-    variables: tuple[VariableDefinitionNode, ...]
+    variables: tuple[GraphQLVariableSignature, ...]
     field: GraphQLField
     node: FieldNode
     write: Write
 
     def arguments(self, variables: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the arguments of the resolver, or None if graphql-core has to report an error."""
-        values = get_variable_values(self.schema, self.variables, dict(variables), max_errors=0)
-        if isinstance(values, list):
-            return None
+        values = VariableValues({}, {})
         try:
+            for signature in self.variables:
+                value = variables.get(signature.name, Undefined)
+                values.sources[signature.name] = VariableValueSource(signature, value)
+                if value is Undefined and signature.default is not None:
+                    value = coerce_default_value(signature)
+                elif value is Undefined and is_nullable_type(signature.type):
+                    continue
+                else:
+                    value = coerce_input_value(value, signature.type)
+                if value is Undefined:
+                    return None
+                values.coerced[signature.name] = value
             return get_argument_values(self.field, self.node, values)
-        except GraphQLError:
+        except (GraphQLError, RecursionError):
             return None
 
     async def resolve(self, context: object, arguments: Mapping[str, Any]) -> Resolved:
@@ -147,7 +162,12 @@ def make_plan(
         write = object_writer(Resolved, [planner.part(name, attrgetter("value"), field, nodes)])
     except NotPlanned:
         return None
-    return Plan(schema, operation.variable_definitions or (), field, nodes[0], write)
+    signatures = [
+        get_variable_signature(schema, node) for node in operation.variable_definitions or ()
+    ]
+    variables = tuple(each for each in signatures if isinstance(each, GraphQLVariableSignature))
+    assert len(variables) == len(signatures), "the types of a valid operation's variables are known"
+    return Plan(variables, field, nodes[0], write)
 
 
 class _Planner:
