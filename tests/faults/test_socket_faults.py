@@ -114,7 +114,9 @@ async def test_every_socket_fault_gets_an_honest_response_and_its_copy_is_found(
     for history in histories:
         fault, seen = FAULTS[history.intent.fault], pair.provider.intents[history.intent.name]
         assert (len(seen.posts), len(seen.copies)) == (1, fault.copies), history
-        assert history.responses[0].status == fault.first, history
+        # At the deadline of a hanging provider, a busy gateway may not have its record yet.
+        late = {"IN_PROGRESS"} if history.intent.fault.startswith("hang") else set()
+        assert history.responses[0].status in {fault.first, *late}, history
         assert history.responses[-1].status == fault.last, history
         record = records[history.intent.name]
         assert record.status == fault.last, history
