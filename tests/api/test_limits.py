@@ -360,9 +360,9 @@ ONE = {"duplicateCampaign": {"status": "CREATED"}}
     ],
 )
 async def test_request_may_make_one_copy(gateway: Edge, query: str, expected: Any) -> None:
-    before = await gateway.copies_asked_for()
+    before = gateway.copies_asked_for()
     assert await gateway.data(query.replace("KEY", str(uuid.uuid4())), None, "A") == expected
-    assert await gateway.copies_asked_for() == before + 1
+    assert gateway.copies_asked_for() == before + 1
 
 
 IN_G = f"fragment G on Mutation {{ {copy('y: ')} }}"
@@ -381,10 +381,10 @@ IN_G = f"fragment G on Mutation {{ {copy('y: ')} }}"
     ],
 )
 async def test_request_with_two_copies_is_refused(gateway: Edge, query: str) -> None:
-    before = await gateway.copies_asked_for()
+    before = gateway.copies_asked_for()
     (message,) = await gateway.refused(query, None, "A")
     assert message == "One request makes one copy. Send a separate request for each copy."
-    assert await gateway.copies_asked_for() == before
+    assert gateway.copies_asked_for() == before
 
 
 async def test_errors_are_limited_in_number_and_length(gateway: Edge) -> None:
