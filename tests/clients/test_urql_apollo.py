@@ -23,7 +23,7 @@ def run(request: pytest.FixtureRequest, sandbox_url: str) -> Iterator[Run]:
 
     All tests use one process, because the start of Node.js takes most of the CPU.
     """
-    command = [node(), HERE / f"{request.param}.mjs", f"{sandbox_url}/graphql"]
+    command = [node(), str(HERE / f"{request.param}.mjs"), f"{sandbox_url}/graphql"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
