@@ -545,4 +545,4 @@ async def test_limit_of_a_deep_copy_is_explained(shared_client: Any) -> None:
     (error,) = payload["userErrors"]
     assert (payload["status"], error["code"]) == ("REJECTED", "INVALID_INPUT")
     assert error["field"] == ["input", "meta", "deepCopy"]
-    assert "three ad sets and ads at most" in error["message"]
+    assert "at most three ad sets and ads" in error["message"]
