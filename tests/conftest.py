@@ -40,6 +40,7 @@ FIGURES = pytest.StashKey[Figures]()
 ONE_WORKER_EACH = (
     "tests/clients/test_readme_frontend.py",
     "tests/clients/test_typescript.py",
+    "tests/clients/test_urql_apollo.py",
     "tests/conformance/test_graphql_http.py",
     "tests/e2e/test_graphiql.py",
     "tests/faults/test_ownership_model.py",

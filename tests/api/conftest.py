@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from campaign_gateway.sandbox.sandbox import Sandbox, sandbox
+from campaign_gateway.sandbox.emulation import Copies
+from campaign_gateway.sandbox.sandbox import Sandbox
 from support.edge import Edge, edge
-from support.plain import NO_CAS
 
 FIELDS = """
   status replayed
@@ -26,10 +26,12 @@ FIELDS = """
 
 @dataclass
 class Client:
-    """A client of the gateway, which can also read the emulators' counts."""
+    """A client of the gateway, which also has the emulators' counts since its test has begun."""
 
     http: httpx.AsyncClient
     sandbox: Sandbox
+    copies: Mapping[str, Copies]
+    before: Mapping[str, tuple[int, int]]
 
     async def execute(self, query: str, **variables: object) -> dict[str, Any]:
         # ASCII JSON can contain lone surrogates, which UTF-8 cannot.
@@ -56,10 +58,18 @@ class Client:
         payload: dict[str, Any] = (await self.ask(query, key=key))["duplicateCampaign"]
         return payload
 
-    async def counted(self, provider: str) -> dict[str, Any]:
-        url = f"{self.sandbox.emulators[provider]}/_emulator/copies"
-        counted: dict[str, Any] = (await self.http.get(url)).json()
-        return counted
+    def counted(self, provider: str) -> dict[str, Any]:
+        copies, (asked, made) = self.copies[provider], self.before[provider]
+        new = copies.records[made:]
+        return {"asked": copies.requests - asked, "count": len(new), "copies": new}
+
+
+def client_of(gateway: Edge) -> Client:
+    before = {
+        provider: (copies.requests, len(copies.records))
+        for provider, copies in gateway.copies.items()
+    }
+    return Client(gateway.http, gateway.sandbox, gateway.copies, before)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -70,14 +80,18 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edg
 
 
 @pytest.fixture
+def shared_client(gateway: Edge) -> Client:
+    """A client of the gateway of the module, for tests that find nothing of others."""
+    return client_of(gateway)
+
+
+@pytest.fixture
 def ledger_path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.db"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def client(ledger_path: Path) -> AsyncIterator[Client]:
-    async with (
-        sandbox("127.0.0.1", 0, ledger_path) as running,
-        httpx.AsyncClient(base_url=running.url, timeout=30, trust_env=False, verify=NO_CAS) as http,
-    ):
-        yield Client(http, running)
+    """A client of a gateway that only its test uses."""
+    async with edge(ledger_path.parent) as running:
+        yield client_of(running)

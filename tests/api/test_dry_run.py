@@ -41,7 +41,7 @@ async def looked(gateway: Edge, provider: str, key: str) -> Any:
 
 @pytest.mark.parametrize("provider", CONNECTORS)
 async def test_dry_run_shows_the_copy_and_makes_none(gateway: Edge, provider: str) -> None:
-    before, key = await gateway.copies_asked_for(), str(uuid.uuid4())
+    before, key = gateway.copies_asked_for(), str(uuid.uuid4())
     payload = await looked(gateway, provider, key)
     assert payload["userErrors"] == []
     assert payload["status"] == "NOT_SENT"
@@ -63,7 +63,7 @@ async def test_dry_run_shows_the_copy_and_makes_none(gateway: Edge, provider: st
     assert payload["campaignUrl"] is payload["requestedBy"] is None
     if not issubclass(CONNECTORS[provider], ActivatesCopies):
         assert preview["mayStartActive"] is False
-    assert await gateway.copies_asked_for() == before
+    assert gateway.copies_asked_for() == before
     assert await gateway.data(KEYS, {"key": key}) == {"duplicationByKey": None}
 
 

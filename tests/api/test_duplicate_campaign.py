@@ -10,6 +10,8 @@ import pytest
 from campaign_gateway.api import examples
 from campaign_gateway.connectors.registry import CONNECTORS
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 BRAZE = 'braze: { campaignId: "0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10", name: "Wave two" }'
 GROUP = 'accountGroupId: "507f1f77bcf86cd799439001", audienceId: "507f1f77bcf86cd799439021"'
 SONARLY = f'sonarly: {{ {GROUP}, campaignId: "507f1f77bcf86cd799439011", name: "Q3" }}'
@@ -41,14 +43,14 @@ def altcraft(campaign_id: int, account: str = "altcraft") -> str:
     ],
 )
 async def test_provider_that_returns_the_copy_makes_it_created(
-    client: Any, fields: str, name: str, provider: str
+    shared_client: Any, fields: str, name: str, provider: str
 ) -> None:
-    payload = await client.duplicate(fields)
+    payload = await shared_client.duplicate(fields)
 
     assert payload["status"] == "CREATED"
     assert payload["userErrors"] == []
     assert payload["replayed"] is False
-    (copy,) = (await client.counted(provider))["copies"]
+    (copy,) = shared_client.counted(provider)["copies"]
     assert copy["name"] == name
     assert payload["campaign"]["id"] == copy["id"]
     assert payload["campaign"]["name"] == name
@@ -66,7 +68,7 @@ async def test_accepted_copy_is_found_by_reading_and_becomes_created(client: Any
 
     duplication = await settled(client, payload["duplication"]["id"])
 
-    (copy,) = (await client.counted("braze"))["copies"]
+    (copy,) = client.counted("braze")["copies"]
     assert duplication["status"] == "CREATED"
     assert duplication["evidence"] == "INFERRED"
     assert duplication["campaign"] == {"id": copy["id"], "name": "Wave two", "status": "DRAFT"}
@@ -80,7 +82,7 @@ async def test_two_identical_intents_get_different_copies(client: Any) -> None:
         await settled(client, payload["duplication"]["id"]) for payload in (first, second)
     ]
 
-    made = {copy["id"] for copy in (await client.counted("braze"))["copies"]}
+    made = {copy["id"] for copy in client.counted("braze")["copies"]}
     assert {duplication["campaign"]["id"] for duplication in duplications} == made
     assert len(made) == 2
 
@@ -113,32 +115,34 @@ async def settled(client: Any, duplication_id: str) -> dict[str, Any]:
     ("fields", "provider"), [(BRAZE, "braze"), (SONARLY, "sonarly"), (XML, "altcraft")]
 )
 async def test_same_key_again_returns_the_same_copy(
-    client: Any, fields: str, provider: str
+    shared_client: Any, fields: str, provider: str
 ) -> None:
     key = str(uuid.uuid4())
-    first = await client.duplicate(fields, key)
-    again = await client.duplicate(fields, key)
+    first = await shared_client.duplicate(fields, key)
+    again = await shared_client.duplicate(fields, key)
 
     assert again["replayed"] is True
     assert again["duplication"]["id"] == first["duplication"]["id"]
     assert again["campaign"] == first["campaign"]
-    counted = await client.counted(provider)
+    counted = shared_client.counted(provider)
     assert (counted["asked"], counted["count"]) == (1, 1)
 
 
-async def test_twenty_parallel_requests_with_one_key_make_one_copy(client: Any) -> None:
+async def test_twenty_parallel_requests_with_one_key_make_one_copy(shared_client: Any) -> None:
     key = str(uuid.uuid4())
-    payloads = await asyncio.gather(*(client.duplicate(SONARLY, key) for _ in range(20)))
+    payloads = await asyncio.gather(*(shared_client.duplicate(SONARLY, key) for _ in range(20)))
 
     assert {payload["status"] for payload in payloads} == {"CREATED"}
     assert len({payload["campaign"]["id"] for payload in payloads}) == 1
     assert [payload["replayed"] for payload in payloads].count(False) == 1
-    counted = await client.counted("sonarly")
+    counted = shared_client.counted("sonarly")
     assert (counted["asked"], counted["count"]) == (1, 1)
 
 
-async def test_twenty_parallel_requests_with_different_keys_make_twenty_copies(client: Any) -> None:
-    payloads = await asyncio.gather(*(client.duplicate(SONARLY) for _ in range(20)))
+async def test_twenty_parallel_requests_with_different_keys_make_twenty_copies(
+    shared_client: Any,
+) -> None:
+    payloads = await asyncio.gather(*(shared_client.duplicate(SONARLY) for _ in range(20)))
     assert len({payload["campaign"]["id"] for payload in payloads}) == 20
 
 
@@ -150,10 +154,10 @@ async def test_twenty_parallel_requests_with_different_keys_make_twenty_copies(c
         SONARLY.replace("sonarly: {", 'sonarly: { leadIds: ["507f1f77bcf86cd799439031"],'),
     ],
 )
-async def test_key_with_another_input_is_refused_as_reused(client: Any, other: str) -> None:
+async def test_key_with_another_input_is_refused_as_reused(shared_client: Any, other: str) -> None:
     key = str(uuid.uuid4())
-    first = await client.duplicate(SONARLY, key)
-    reused = await client.duplicate(other, key)
+    first = await shared_client.duplicate(SONARLY, key)
+    reused = await shared_client.duplicate(other, key)
 
     assert reused["status"] == "NOT_SENT"
     assert reused["duplication"] is None
@@ -161,24 +165,26 @@ async def test_key_with_another_input_is_refused_as_reused(client: Any, other: s
     assert error["code"] == "IDEMPOTENCY_KEY_REUSED"
     assert error["field"] == ["idempotencyKey"]
     assert error["retry"] == "NO"
-    again = await client.duplicate(SONARLY, key)
+    again = await shared_client.duplicate(SONARLY, key)
     assert again["duplication"]["id"] == first["duplication"]["id"]
 
 
-async def test_key_with_another_input_is_refused_while_the_first_call_runs(client: Any) -> None:
+async def test_key_with_another_input_is_refused_while_the_first_call_runs(
+    shared_client: Any,
+) -> None:
     key = str(uuid.uuid4())
-    first = asyncio.create_task(client.duplicate(sonarly("slow"), key))
+    first = asyncio.create_task(shared_client.duplicate(sonarly("slow"), key))
     await asyncio.sleep(0.5)
-    reused = await client.duplicate(SONARLY, key)
+    reused = await shared_client.duplicate(SONARLY, key)
     assert reused["userErrors"][0]["code"] == "IDEMPOTENCY_KEY_REUSED"
     assert (await first)["status"] == "CREATED"
 
 
-async def test_omitted_null_and_default_account_are_the_same_input(client: Any) -> None:
+async def test_omitted_null_and_default_account_are_the_same_input(shared_client: Any) -> None:
     key = str(uuid.uuid4())
-    await client.duplicate(SONARLY, key)
+    await shared_client.duplicate(SONARLY, key)
     spelled_out = SONARLY.replace("sonarly: {", 'sonarly: { account: "sonarly", leadIds: null,')
-    again = await client.duplicate(spelled_out, key)
+    again = await shared_client.duplicate(spelled_out, key)
     assert again["replayed"] is True
     assert again["status"] == "CREATED"
 
@@ -232,7 +238,7 @@ async def test_clear_error_of_the_provider_is_rejected_and_replayed(client: Any)
         again = await client.duplicate(fields, key)
         assert (again["status"], again["replayed"]) == ("REJECTED", True)
     for provider in client.sandbox.emulators:
-        assert (await client.counted(provider))["count"] == 0
+        assert client.counted(provider)["count"] == 0
 
 
 async def test_rate_limit_returns_the_seconds_to_wait(client: Any) -> None:
@@ -263,7 +269,7 @@ async def test_unclear_response_is_unknown_and_never_sent_again(client: Any) -> 
     for fields in unclear:
         key = str(uuid.uuid4())
         provider = fields.split(":")[0]
-        before = (await client.counted(provider))["asked"]
+        before = client.counted(provider)["asked"]
         payload = await client.duplicate(fields, key)
         (error,) = payload["userErrors"]
         assert (payload["status"], error["code"]) == ("UNKNOWN", "OUTCOME_UNKNOWN"), fields
@@ -272,7 +278,7 @@ async def test_unclear_response_is_unknown_and_never_sent_again(client: Any) -> 
         again = await client.duplicate(fields, key)
         assert again["replayed"] is True
         assert again["status"] in {"UNKNOWN", "CREATED"}
-        assert (await client.counted(provider))["asked"] == before + 1, fields
+        assert client.counted(provider)["asked"] == before + 1, fields
 
 
 async def test_provider_that_hangs_makes_the_outcome_unknown(client: Any) -> None:
@@ -311,7 +317,7 @@ async def test_copy_whose_response_was_lost_is_found_by_reading(client: Any, fie
     await settled(client, payload["duplication"]["id"])
 
     again = await client.duplicate(fields, "lost-response")
-    counted = await client.counted(fields.split(":", maxsplit=1)[0])
+    counted = client.counted(fields.split(":", maxsplit=1)[0])
     assert (counted["asked"], counted["count"]) == (1, 1)
     assert again["status"] == "CREATED"
     assert again["replayed"] is True
@@ -329,7 +335,7 @@ async def test_copy_that_was_never_made_stays_unknown(client: Any, fields: str) 
     await asyncio.sleep(4)
     again = await client.duplicate(fields, "never-made")
     assert (again["status"], again["replayed"]) == ("UNKNOWN", True)
-    counted = await client.counted(fields.split(":", maxsplit=1)[0])
+    counted = client.counted(fields.split(":", maxsplit=1)[0])
     assert (counted["asked"], counted["count"]) == (1, 0)
 
 
@@ -357,7 +363,7 @@ async def test_same_copy_with_a_new_key_is_refused_while_the_first_is_unknown(cl
     assert error["retry"] == "WAIT"
     assert again["duplication"]["id"] == lost["duplication"]["id"]
     assert again["duplication"]["status"] == "UNKNOWN"
-    assert (await client.counted("sonarly"))["asked"] == 1
+    assert client.counted("sonarly")["asked"] == 1
 
     query = """mutation More($id: ID, $key: String!) { duplicateCampaign(
       input: { FIELDS }, idempotencyKey: $key, overrideDuplicationId: $id
@@ -371,16 +377,16 @@ async def test_same_copy_with_a_new_key_is_refused_while_the_first_is_unknown(cl
         data = await client.ask(query, id=wrong, key="more")
         (error,) = data["duplicateCampaign"]["userErrors"]
         assert error["code"] == code
-    assert (await client.counted("sonarly"))["asked"] == 1
+    assert client.counted("sonarly")["asked"] == 1
     wanted = await client.ask(query, id=lost["duplication"]["id"].upper(), key="more")
     assert wanted["duplicateCampaign"]["status"] == "UNKNOWN"
     assert wanted["duplicateCampaign"]["duplication"]["id"] != lost["duplication"]["id"]
-    assert (await client.counted("sonarly"))["asked"] == 2
+    assert client.counted("sonarly")["asked"] == 2
 
 
-async def test_override_of_nothing_is_invalid_input(client: Any) -> None:
+async def test_override_of_nothing_is_invalid_input(shared_client: Any) -> None:
     for wrong in ("", "true", "01890000-0000-7000-8000-000000000000"):
-        data = await client.ask(
+        data = await shared_client.ask(
             f"""mutation More($id: ID) {{ duplicateCampaign(
               input: {{ {SONARLY} }}, idempotencyKey: "k", overrideDuplicationId: $id
             ) {{ status duplication {{ id }} userErrors {{ code field }} }} }}""",
@@ -390,10 +396,10 @@ async def test_override_of_nothing_is_invalid_input(client: Any) -> None:
         (error,) = payload["userErrors"]
         assert (error["code"], error["field"]) == ("INVALID_INPUT", ["overrideDuplicationId"])
         assert payload["duplication"] is None
-    assert (await client.counted("sonarly"))["asked"] == 0
+    assert shared_client.counted("sonarly")["asked"] == 0
     plain = """mutation Plain($id: ID) { duplicateCampaign(
       input: { FIELDS }, idempotencyKey: "k", overrideDuplicationId: $id) { status } }"""
-    data = await client.ask(plain.replace("FIELDS", SONARLY), id=None)
+    data = await shared_client.ask(plain.replace("FIELDS", SONARLY), id=None)
     assert data["duplicateCampaign"]["status"] == "CREATED"
 
 
@@ -414,7 +420,7 @@ HOSTILE = [
 ]
 
 
-async def test_malicious_ids_are_refused_before_a_provider_is_called(client: Any) -> None:
+async def test_malicious_ids_are_refused_before_a_provider_is_called(shared_client: Any) -> None:
     for text in HOSTILE:
         hostile = json.dumps(text)
         ids = f'accountGroupId: "g", campaignId: "c", audienceId: {hostile}'
@@ -431,32 +437,32 @@ async def test_malicious_ids_are_refused_before_a_provider_is_called(client: Any
                 ["input", "sonarly", "leadIds"],
             ),
         ]:
-            payload = await client.duplicate(fields)
+            payload = await shared_client.duplicate(fields)
             (error,) = payload["userErrors"]
             assert (error["code"], error["field"]) == ("INVALID_INPUT", field), fields
             assert payload["duplication"] is None
     for number in (0, -1):
-        payload = await client.duplicate(altcraft(number))
+        payload = await shared_client.duplicate(altcraft(number))
         assert payload["userErrors"][0]["field"] == ["input", "altcraft", "campaignId"]
-    for provider in client.sandbox.emulators:
-        assert (await client.counted(provider))["asked"] == 0
+    for provider in shared_client.sandbox.emulators:
+        assert shared_client.counted(provider)["asked"] == 0
 
 
 @pytest.mark.parametrize("key", ["", " ", "k" * 129, "with space", "schlüssel", "\ud800"])
-async def test_malformed_idempotency_key_is_invalid_input(client: Any, key: str) -> None:
-    payload = await client.duplicate(SONARLY, key)
+async def test_malformed_idempotency_key_is_invalid_input(shared_client: Any, key: str) -> None:
+    payload = await shared_client.duplicate(SONARLY, key)
     (error,) = payload["userErrors"]
     assert (error["code"], error["field"]) == ("INVALID_INPUT", ["idempotencyKey"])
     assert payload["duplication"] is None
 
 
-async def test_account_that_is_unknown_or_ambiguous_is_refused(client: Any) -> None:
+async def test_account_that_is_unknown_or_ambiguous_is_refused(shared_client: Any) -> None:
     for fields in (
         SONARLY.replace("sonarly: {", 'sonarly: { account: "no-such-account",'),
         SONARLY.replace("sonarly: {", 'sonarly: { account: "braze",'),
         "altcraft: { campaignId: 96 }",
     ):
-        payload = await client.duplicate(fields)
+        payload = await shared_client.duplicate(fields)
         (error,) = payload["userErrors"]
         assert error["code"] == "UNKNOWN_ACCOUNT"
         assert error["field"] == ["input", fields.split(":")[0], "account"]
@@ -464,7 +470,7 @@ async def test_account_that_is_unknown_or_ambiguous_is_refused(client: Any) -> N
         assert error["retry"] == "SAME_KEY"
 
 
-async def test_altcraft_copy_is_active_only_if_requested(client: Any) -> None:
+async def test_altcraft_copy_is_active_only_if_requested(shared_client: Any) -> None:
     query = 'query Read($id: ID!) { campaign(account: "altcraft", id: $id) { status } }'
     for option, status in [
         ("", "PAUSED"),
@@ -472,8 +478,8 @@ async def test_altcraft_copy_is_active_only_if_requested(client: Any) -> None:
         (", isActive: true", "ACTIVE"),
     ]:
         fields = f'altcraft: {{ account: "altcraft", campaignId: 96{option} }}'
-        payload = await client.duplicate(fields)
-        duplication = await client.ask(query, id=payload["campaign"]["id"])
+        payload = await shared_client.duplicate(fields)
+        duplication = await shared_client.ask(query, id=payload["campaign"]["id"])
         assert duplication["campaign"]["status"] == status, option
 
 
@@ -503,40 +509,40 @@ async def test_secrets_are_in_no_response_no_log_and_no_ledger_file(
     assert unauthorized["providerMessage"] == "Invalid API key: [redacted]"
 
 
-async def test_payload_has_what_was_copied_too_and_keeps_it(client: Any) -> None:
+async def test_payload_has_what_was_copied_too_and_keeps_it(shared_client: Any) -> None:
     query = """mutation Copy($key: String!) { duplicateCampaign(idempotencyKey: $key, input: {
       meta: { campaignId: "120210000000000101", deepCopy: true, name: "Wave two" } }) {
         replayed campaign { id name } copiedObjects { type sourceId copyId }
         duplication { copiedObjects { copyId } } } }"""
-    first = (await client.ask(query, key="deep"))["duplicateCampaign"]
+    first = (await shared_client.ask(query, key="deep"))["duplicateCampaign"]
     assert [each["type"] for each in first["copiedObjects"]] == ["ad_set", "ad"]
     assert all(each["copyId"] != first["campaign"]["id"] for each in first["copiedObjects"])
     assert first["campaign"]["name"] == "Wave two"
-    again = (await client.ask(query, key="deep"))["duplicateCampaign"]
+    again = (await shared_client.ask(query, key="deep"))["duplicateCampaign"]
     assert again == {**first, "replayed": True}
     assert [each["copyId"] for each in again["duplication"]["copiedObjects"]] == [
         each["copyId"] for each in first["copiedObjects"]
     ]
 
 
-async def test_warning_names_the_option_that_was_not_applied(client: Any) -> None:
+async def test_warning_names_the_option_that_was_not_applied(shared_client: Any) -> None:
     query = """mutation Copy($key: String!) { duplicateCampaign(idempotencyKey: $key, input: {
       omnisend: { campaignId: "rename-refused", name: "Wave two", subject: "Again" } }) {
         status campaign { name } warnings { code field message } userErrors { code } } }"""
-    payload = (await client.ask(query, key="refused"))["duplicateCampaign"]
+    payload = (await shared_client.ask(query, key="refused"))["duplicateCampaign"]
     assert (payload["status"], payload["userErrors"]) == ("CREATED", [])
     assert [(each["code"], each["field"]) for each in payload["warnings"]] == [
         ("NAME_NOT_APPLIED", None),
         ("NOT_APPLIED", ["input", "omnisend", "subject"]),
     ]
-    assert (await client.counted("omnisend"))["count"] == 1
+    assert shared_client.counted("omnisend")["count"] == 1
 
 
-async def test_limit_of_a_deep_copy_is_explained(client: Any) -> None:
-    payload = await client.duplicate(
+async def test_limit_of_a_deep_copy_is_explained(shared_client: Any) -> None:
+    payload = await shared_client.duplicate(
         'meta: { campaignId: "120210000000000103", deepCopy: true, name: "Everything" }'
     )
     (error,) = payload["userErrors"]
     assert (payload["status"], error["code"]) == ("REJECTED", "INVALID_INPUT")
     assert error["field"] == ["input", "meta", "deepCopy"]
-    assert "three ad sets and ads at most" in error["message"]
+    assert "at most three ad sets and ads" in error["message"]

@@ -128,11 +128,11 @@ USING = "mutation Copy($c: SonarlyCampaignInput!) { ...Copying }"
 async def test_input_with_exactly_one_member_makes_a_copy(
     gateway: Edge, query: str, variables: dict[str, Any]
 ) -> None:
-    before = await gateway.copies_asked_for()
+    before = gateway.copies_asked_for()
     # With the same key, the result would be the copy of an earlier test.
     data = await gateway.data(query.replace("KEY", str(uuid.uuid4())), variables, "Copy")
     assert data == {"duplicateCampaign": {"status": "CREATED", "userErrors": []}}
-    assert await gateway.copies_asked_for() == before + 1
+    assert gateway.copies_asked_for() == before + 1
 
 
 WRONG_LITERALS = [
@@ -164,7 +164,7 @@ def is_about_members(message: str, received: str) -> bool:
 async def test_literal_without_exactly_one_member_is_refused(
     gateway: Edge, literal: str, received: str
 ) -> None:
-    before = await gateway.copies_asked_for()
+    before = gateway.copies_asked_for()
     in_fragment = f"fragment Copying on Mutation {{ {field(literal)} }}"
     for query, operation in (
         (mutation(literal), "Copy"),
@@ -178,7 +178,7 @@ async def test_literal_without_exactly_one_member_is_refused(
         variables = {"i": {"sonarly": COPY}} if "$i" in query else {}
         (message,) = await gateway.refused(query, variables, operation)
         assert is_about_members(message, received), f"{query}: {message}"
-    assert await gateway.copies_asked_for() == before
+    assert gateway.copies_asked_for() == before
 
 
 @pytest.mark.parametrize(
@@ -208,13 +208,13 @@ async def test_literal_without_exactly_one_member_is_refused(
 async def test_variable_without_exactly_one_member_is_refused(
     gateway: Edge, value: dict[str, Any], received: str
 ) -> None:
-    before = await gateway.copies_asked_for()
+    before = gateway.copies_asked_for()
     for declared in (f"{TYPE}!", f"{TYPE}! = {{ sonarly: {SONARLY} }}"):
         query = mutation("$i", f"$i: {declared}")
         (message,) = await gateway.refused(query, {"i": value})
         assert message.startswith("Variable '$i'"), message
         assert is_about_members(message, received), message
-    assert await gateway.copies_asked_for() == before
+    assert gateway.copies_asked_for() == before
 
 
 NULLABLE = "mutation Copy($c: SonarlyCampaignInput"
@@ -236,12 +236,12 @@ NULLABLE = "mutation Copy($c: SonarlyCampaignInput"
     ],
 )
 async def test_nullable_variable_as_a_member_is_refused(gateway: Edge, query: str) -> None:
-    before = await gateway.copies_asked_for()
+    before = gateway.copies_asked_for()
     for value in ({"c": COPY}, {"c": None}, {}):
         (message,) = await gateway.refused(query, value, "Copy")
         for part in ("$c", TYPE, "cannot be null", "SonarlyCampaignInput!"):
             assert part in message, message
-    assert await gateway.copies_asked_for() == before
+    assert gateway.copies_asked_for() == before
 
 
 @pytest.mark.parametrize(
@@ -306,12 +306,12 @@ async def test_nullable_variable_as_a_member_is_refused(gateway: Edge, query: st
 async def test_other_errors_in_the_input_are_reported_as_such(
     gateway: Edge, query: str, variables: dict[str, Any], parts: list[str]
 ) -> None:
-    before = await gateway.copies_asked_for()
+    before = gateway.copies_asked_for()
     (message,) = await gateway.refused(query, variables)
     assert all(part in message for part in parts), message
     assert "takes exactly one of" not in message
     assert "cannot be null" not in message or "is used as a member" not in message
-    assert await gateway.copies_asked_for() == before
+    assert gateway.copies_asked_for() == before
 
 
 async def test_two_variables_as_two_members_are_refused(gateway: Edge) -> None:

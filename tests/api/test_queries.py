@@ -7,6 +7,8 @@ import pytest
 
 from campaign_gateway.connectors.registry import CONNECTORS
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 GROUP = 'accountGroupId: "507f1f77bcf86cd799439001", audienceId: "507f1f77bcf86cd799439021"'
 SONARLY = f'sonarly: {{ {GROUP}, campaignId: "507f1f77bcf86cd799439011", name: "Q3" }}'
 TRIGGER = 'altcraft: { account: "altcraft", campaignId: 96, name: "Cart" }'
@@ -18,9 +20,9 @@ CAMPAIGN = """query Read($account: String!, $id: ID!) {
 }"""
 
 
-async def test_accounts_are_listed_with_their_capabilities(client: Any) -> None:
-    result = (await client.ask("{ accounts { name provider capabilities } }"))["accounts"]
-    accounts = client.sandbox.settings.accounts
+async def test_accounts_are_listed_with_their_capabilities(shared_client: Any) -> None:
+    result = (await shared_client.ask("{ accounts { name provider capabilities } }"))["accounts"]
+    accounts = shared_client.sandbox.settings.accounts
     assert {account["name"]: account["provider"] for account in result} == {
         name: account.provider.upper() for name, account in accounts.items()
     }
@@ -31,13 +33,13 @@ async def test_accounts_are_listed_with_their_capabilities(client: Any) -> None:
         assert account["capabilities"] == expected
 
 
-async def test_duplication_is_found_by_id_and_by_key(client: Any) -> None:
-    made = await client.duplicate(SONARLY, "by-key")
+async def test_duplication_is_found_by_id_and_by_key(shared_client: Any) -> None:
+    made = await shared_client.duplicate(SONARLY, "by-key")
     query = """query Read($id: ID!, $key: String!) {
       duplication(id: $id) { ...All } duplicationByKey(idempotencyKey: $key) { ...All } }
       fragment All on Duplication { id provider account sourceCampaignId requestedName status
         evidence campaign { id } error { code } providerTraceId requestedAt settledAt }"""
-    result = await client.ask(query, id=made["duplication"]["id"], key="by-key")
+    result = await shared_client.ask(query, id=made["duplication"]["id"], key="by-key")
     expected = made["duplication"]
     assert result["duplication"] == result["duplicationByKey"] == expected
     assert expected["sourceCampaignId"] == "507f1f77bcf86cd799439011"
@@ -47,10 +49,10 @@ async def test_duplication_is_found_by_id_and_by_key(client: Any) -> None:
 
 
 @pytest.mark.parametrize("unknown", ["01a1fc11-f409-7f4c-896d-1e7a6380c7f8", "x", "", "\ud800"])
-async def test_unknown_duplication_is_null(client: Any, unknown: str) -> None:
+async def test_unknown_duplication_is_null(shared_client: Any, unknown: str) -> None:
     query = """query Read($id: ID!, $key: String!) {
       duplication(id: $id) { id } duplicationByKey(idempotencyKey: $key) { id } }"""
-    result = await client.ask(query, id=unknown, key=unknown)
+    result = await shared_client.ask(query, id=unknown, key=unknown)
     assert result == {"duplication": None, "duplicationByKey": None}
 
 
@@ -124,8 +126,10 @@ async def test_duplications_are_filtered_by_each_field(client: Any) -> None:
         ),
     ],
 )
-async def test_invalid_page_argument_is_an_error(client: Any, variables: Any, message: str) -> None:
-    content = await client.execute(PAGE, **variables)
+async def test_invalid_page_argument_is_an_error(
+    shared_client: Any, variables: Any, message: str
+) -> None:
+    content = await shared_client.execute(PAGE, **variables)
     assert content["errors"][0]["message"].startswith(message)
 
 
@@ -149,31 +153,33 @@ async def test_invalid_page_argument_is_an_error(client: Any, variables: Any, me
     ],
 )
 async def test_only_times_in_rfc_3339_are_accepted(
-    client: Any, written: object, *, is_read: bool
+    shared_client: Any, written: object, *, is_read: bool
 ) -> None:
-    content = await client.execute(PAGE, first=1, filter={"requestedSince": written})
+    content = await shared_client.execute(PAGE, first=1, filter={"requestedSince": written})
     assert ("errors" not in content) is is_read
     if not is_read:
         assert content["errors"][0]["message"].endswith("include the time zone.")
 
 
-async def test_campaign_is_read_from_its_provider(client: Any) -> None:
+async def test_campaign_is_read_from_its_provider(shared_client: Any) -> None:
     for fields, account, name, status in [
         (SONARLY, "sonarly", "Q3", "DRAFT"),
         (TRIGGER, "altcraft", "Cart", "PAUSED"),
         (MAILING, "altcraft-xml", "News", "PAUSED"),
     ]:
-        made = await client.duplicate(fields)
+        made = await shared_client.duplicate(fields)
         copy = made["campaign"]["id"]
-        result = (await client.ask(CAMPAIGN, account=account, id=copy))["campaign"]
+        result = (await shared_client.ask(CAMPAIGN, account=account, id=copy))["campaign"]
         assert (result["id"], result["account"], result["name"]) == (copy, account, name)
         assert result["status"] == status
-    source = await client.ask(CAMPAIGN, account="braze", id="0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10")
+    source = await shared_client.ask(
+        CAMPAIGN, account="braze", id="0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10"
+    )
     assert source["campaign"]["name"] == "Spring sale"
     assert source["campaign"]["status"] == "ACTIVE"
     assert source["campaign"]["providerStatus"] == "enabled"
     # The source of a copy is in the account group of its copy.
-    source = await client.ask(CAMPAIGN, account="sonarly", id="507f1f77bcf86cd799439011")
+    source = await shared_client.ask(CAMPAIGN, account="sonarly", id="507f1f77bcf86cd799439011")
     assert source["campaign"]["name"] == "Outreach"
 
 
@@ -194,8 +200,8 @@ async def test_campaign_that_cannot_be_read_is_an_error_or_null(client: Any) -> 
         assert content["data"] == {"campaign": None}
 
 
-async def test_entities_are_resolved_from_their_keys(client: Any) -> None:
-    made = await client.duplicate(SONARLY)
+async def test_entities_are_resolved_from_their_keys(shared_client: Any) -> None:
+    made = await shared_client.duplicate(SONARLY)
     query = """query Hop($keys: [_Any!]!) { _entities(representations: $keys) { __typename
       ... on Duplication { id status } ... on Campaign { account id name } } }"""
     keys = [
@@ -203,7 +209,7 @@ async def test_entities_are_resolved_from_their_keys(client: Any) -> None:
         {"__typename": "Campaign", "account": "sonarly", "id": made["campaign"]["id"]},
         {"__typename": "Duplication", "id": "unknown"},
     ]
-    result = (await client.ask(query, keys=keys))["_entities"]
+    result = (await shared_client.ask(query, keys=keys))["_entities"]
     assert result == [
         {"__typename": "Duplication", "id": made["duplication"]["id"], "status": "CREATED"},
         {
@@ -216,10 +222,10 @@ async def test_entities_are_resolved_from_their_keys(client: Any) -> None:
     ]
 
 
-async def test_types_of_assets_are_read_from_the_provider(client: Any) -> None:
+async def test_types_of_assets_are_read_from_the_provider(shared_client: Any) -> None:
     query = "query Types($account: String!) { cloneableAssetTypes(account: $account) }"
-    types = (await client.ask(query, account="hubspot"))["cloneableAssetTypes"]
+    types = (await shared_client.ask(query, account="hubspot"))["cloneableAssetTypes"]
     assert {"LANDING_PAGE", "MARKETING_EMAIL"} <= set(types)
-    assert await client.ask(query, account="sendgrid") == {"cloneableAssetTypes": []}
-    (error,) = (await client.execute(query, account="nobody"))["errors"]
+    assert await shared_client.ask(query, account="sendgrid") == {"cloneableAssetTypes": []}
+    (error,) = (await shared_client.execute(query, account="nobody"))["errors"]
     assert "There is no account with this name" in error["message"]

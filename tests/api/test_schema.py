@@ -52,39 +52,43 @@ def test_subgraph_schema_has_the_federation_version_and_keys() -> None:
     assert "input DuplicateCampaignInput @oneOf" in printed
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_internal_error_is_masked_and_logged(
-    client: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    shared_client: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken(*_: object) -> None:
         raise RuntimeError("inner workings")
 
     monkeypatch.setattr(queries, "duplication", broken)
-    content = await client.execute('{ duplication(id: "x") { id } }')
+    content = await shared_client.execute('{ duplication(id: "x") { id } }')
     assert [error["message"] for error in content["errors"]] == ["Internal error."]
     assert "inner workings" in caplog.text
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_error_of_the_caller_is_reported_and_not_logged(
-    client: Any, caplog: pytest.LogCaptureFixture
+    shared_client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    content = await client.execute("{ nonsense }")
+    content = await shared_client.execute("{ nonsense }")
     assert "nonsense" in content["errors"][0]["message"]
     assert "nonsense" not in caplog.text
 
 
-async def test_healthz_and_readyz_return_200(client: Any) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_healthz_and_readyz_return_200(shared_client: Any) -> None:
     for path in ("/healthz", "/readyz"):
-        assert (await client.http.get(path)).status_code == 200
+        assert (await shared_client.http.get(path)).status_code == 200
 
 
-async def test_sandbox_allows_cors_only_for_local_origins(client: Any) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_sandbox_allows_cors_only_for_local_origins(shared_client: Any) -> None:
     async def preflight(origin: str) -> httpx.Response:
         headers = {
             "origin": origin,
             "access-control-request-method": "POST",
             "access-control-request-headers": "content-type",
         }
-        response: httpx.Response = await client.http.options("/graphql", headers=headers)
+        response: httpx.Response = await shared_client.http.options("/graphql", headers=headers)
         return response
 
     for origin in ("http://localhost:5173", "http://127.0.0.1:3000", "http://[::1]:8080"):

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from types import SimpleNamespace
@@ -148,7 +149,7 @@ async def test_waiting_callers_do_not_delay_others(gateway: Edge) -> None:
     async with httpx.AsyncClient(
         base_url=gateway.sandbox.url, timeout=60, trust_env=False, verify=NO_CAS, limits=limits
     ) as many:
-        crowd = Edge(many, gateway.sandbox)
+        crowd = replace(gateway, http=many)
         waiters = [asyncio.create_task(watched(crowd, unknown, 12)) for _ in range(100)]
         await asyncio.sleep(1)
         for _ in range(3):
@@ -173,7 +174,7 @@ async def test_waiting_client_that_disconnects_does_not_affect_others(gateway: E
     ) as impatient:
         for _ in range(5):
             with pytest.raises(httpx.ReadTimeout):
-                await watched(Edge(impatient, gateway.sandbox), unknown, 3)
+                await watched(replace(gateway, http=impatient), unknown, 3)
     duplication, _ = await watched(gateway, unknown, 1)
     assert duplication["status"] == "UNKNOWN"
 

@@ -1,9 +1,11 @@
-// Presses the button of the README's form: `pressing.mjs BUILT_FOLDER SCENARIO NAME_OF_THE_COPY`.
-// It prints what the form showed, and which intent it keeps afterwards.
+// Presses the button of the README's form: `pressing.mjs BUILT_FOLDER NAMES_OF_THE_COPIES`. The names are
+// a JSON object by scenario. It prints, for each, what the form showed, and which intent it keeps afterwards.
 
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 
-const [folder, scenario, name] = process.argv.slice(2);
+const [folder, names] = process.argv.slice(2);
+const require = createRequire(import.meta.url);
 const campaignId = '0b7f2a64-5f0e-4a5e-9d43-6a1f3e2c7b10';
 
 const realFetch = globalThis.fetch;
@@ -17,22 +19,32 @@ Object.defineProperty(globalThis, 'sessionStorage', {
   },
 });
 
-const { copyAnyway, copyAtBraze, inWords, openIntent } = await import(join(folder, 'copying.js'));
+/** A new tab of the browser, with the page loaded again. */
+function openTab() {
+  kept.clear();
+  globalThis.fetch = realFetch;
+  for (const path of Object.keys(require.cache).filter((each) => each.startsWith(folder))) {
+    delete require.cache[path];
+  }
+  return require(join(folder, 'copying.js'));
+}
 
-async function press(braze, ask = copyAtBraze) {
+let page;
+
+async function press(braze, ask = page.copyAtBraze) {
   const shown = [];
   const intents = [];
   let failure = null;
   const show = (copy) => {
-    shown.push({ ...copy, words: inWords(copy) });
-    intents.push(openIntent());
+    shown.push({ ...copy, words: page.inWords(copy) });
+    intents.push(page.openIntent());
   };
   try {
     await ask(braze, show);
   } catch (error) {
     failure = String(error);
   }
-  return { shown, failure, during: intents, after: openIntent() };
+  return { shown, failure, during: intents, after: page.openIntent() };
 }
 
 /** The next request reaches the gateway, and its response is lost. */
@@ -60,31 +72,31 @@ function shortenAndCountTheWaits() {
 }
 
 const scenarios = {
-  async created() {
+  async created(name) {
     return [await press({ campaignId, name })];
   },
 
-  async refused() {
+  async refused(name) {
     return [
       await press({ campaignId: 'not-found', name }),
       await press({ campaignId, name }),
     ];
   },
 
-  async lost() {
+  async lost(name) {
     loseTheNextResponse();
     const first = await press({ campaignId, name });
     return [first, await press({ campaignId, name: `${name}, edited meanwhile` })];
   },
 
-  async corrected() {
+  async corrected(name) {
     return [
       await press({ campaignId, name: '' }),
       await press({ campaignId, name }),
     ];
   },
 
-  async anyway() {
+  async anyway(name) {
     shortenAndCountTheWaits();
     const braze = { campaignId: 'cut-before-copy', name };
     const stuck = await press(braze);
@@ -92,10 +104,10 @@ const scenarios = {
     kept.clear();
     const elsewhere = await press(braze);
     const [refused] = elsewhere.shown;
-    return [stuck, elsewhere, await press(braze, (again, show) => copyAnyway(again, refused, show))];
+    return [stuck, elsewhere, await press(braze, (again, show) => page.copyAnyway(again, refused, show))];
   },
 
-  async earlier() {
+  async earlier(name) {
     const braze = { campaignId: 'cut-after-copy', name };
     loseTheNextResponse();
     const lost = await press(braze);
@@ -104,11 +116,16 @@ const scenarios = {
     return [lost, await press(braze)];
   },
 
-  async unknown() {
+  async unknown(name) {
     const waits = shortenAndCountTheWaits();
     const pressed = await press({ campaignId: 'cut-before-copy', name });
     return [{ ...pressed, waits }];
   },
 };
 
-console.log(JSON.stringify(await scenarios[scenario]()));
+const pressed = {};
+for (const [scenario, name] of Object.entries(JSON.parse(names))) {
+  page = openTab();
+  pressed[scenario] = await scenarios[scenario](name);
+}
+console.log(JSON.stringify(pressed));

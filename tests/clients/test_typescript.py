@@ -1,12 +1,12 @@
 """The types that are generated from the schema: the compiler refuses wrong uses of them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from support.typescript import STRICT, STRICTEST, Frontend, Mistake
+from support.typescript import STRICT, STRICTEST, Frontend, Mistakes, generate_each
 
 SCHEMA = str(Path(__file__).parents[2] / "schema.graphql")
 OPERATIONS = (Path(__file__).parent / "operations.graphql").read_text("utf-8")
@@ -160,16 +160,57 @@ names.join(recent.duplications.pageInfo.endCursor ?? '');
 UNDEFINED = "send({ input: { braze, sonarly: undefined }, key });"
 
 
+BRAZE = 'braze: { campaignId: "b", name: "n" }'
+
+# Name -> the arguments of the mutation, and a part of the generator's complaint.
+WRONG_OPERATIONS = {
+    "no-key": (f"input: {{ {BRAZE} }}", "'idempotencyKey' of type 'String!' is required"),
+    "no-input": (
+        'idempotencyKey: "k"',
+        "'input' of type 'DuplicateCampaignInput!' is required",
+    ),
+    "two-members": (
+        f'input: {{ {BRAZE}, altcraft: {{ campaignId: 1 }} }}, idempotencyKey: "k"',
+        "'DuplicateCampaignInput' must specify exactly one key",
+    ),
+    "null-member": (
+        'input: { braze: null }, idempotencyKey: "k"',
+        "'DuplicateCampaignInput.braze' must be non-null",
+    ),
+}
+
+
 @pytest.fixture(scope="module")
-def frontend(tmp_path_factory: pytest.TempPathFactory) -> Frontend:
-    made = Frontend(tmp_path_factory.mktemp("typescript") / "frontend")
-    configure(made, SCHEMA)
-    made.generate()
-    # Each is its own module, so that no error hides another.
-    snippets = {name: text for name, (text, _, _) in REFUSED.items()} | COMPILES
-    for name, text in (snippets | {"undefined": UNDEFINED}).items():
-        made.write(f"src/{name}.ts", START + text)
-    return made
+def frontends(
+    tmp_path_factory: pytest.TempPathFactory, sandbox_url: str
+) -> Mapping[str, tuple[Frontend, str]]:
+    """Frontends whose code is generated, by name. Each has what the generator complained about."""
+    endpoint = f"{sandbox_url}/graphql"
+    # The served schema has the scalars of federation too, which no frontend uses.
+    configurations: dict[str, tuple[object, bool]] = {
+        "published": (SCHEMA, True),
+        "served": ([{endpoint: {"oneOf": True}}], False),
+        "served-without-one-of": (endpoint, False),
+        **dict.fromkeys(WRONG_OPERATIONS, (SCHEMA, True)),
+    }
+    folder = tmp_path_factory.mktemp("typescript")
+    made = {name: Frontend(folder / name) for name in configurations}
+    for name, (schema, strict) in configurations.items():
+        configure(made[name], schema, strict=strict)
+    for name, (arguments, _) in WRONG_OPERATIONS.items():
+        wrong = f"mutation Wrong {{ duplicateCampaign({arguments}) {{ status }} }}"
+        made[name].write("src/wrong.graphql", wrong)
+    complaints = generate_each(list(made.values()))
+    return {
+        name: (each, complaint or "")
+        for (name, each), complaint in zip(made.items(), complaints, strict=True)
+    }
+
+
+def generated_in(frontends: Mapping[str, tuple[Frontend, str]], name: str) -> str:
+    made, complaint = frontends[name]
+    assert complaint == ""
+    return made.generated()
 
 
 def configure(frontend: Frontend, schema: object, *, strict: bool = True) -> None:
@@ -185,23 +226,24 @@ def configure(frontend: Frontend, schema: object, *, strict: bool = True) -> Non
 
 
 @pytest.fixture(scope="module")
-def strict(frontend: Frontend) -> dict[str, list[Mistake]]:
-    return frontend.mistakes(STRICT)
-
-
-@pytest.fixture(scope="module")
-def strictest(frontend: Frontend) -> dict[str, list[Mistake]]:
-    return frontend.mistakes(STRICTEST)
+def compiled(frontends: Mapping[str, tuple[Frontend, str]]) -> Mapping[str, Mistakes]:
+    made, complaint = frontends["published"]
+    assert complaint == ""
+    # Each is its own module, so that no error hides another.
+    snippets = {name: text for name, (text, _, _) in REFUSED.items()} | COMPILES
+    for name, text in (snippets | {"undefined": UNDEFINED}).items():
+        made.write(f"src/{name}.ts", START + text)
+    mistakes, _ = made.compile(STRICT, STRICTEST)
+    return dict(zip(("strict", "strictest"), mistakes, strict=True))
 
 
 @pytest.fixture(params=["strict", "strictest"])
-def mistakes(request: pytest.FixtureRequest) -> dict[str, list[Mistake]]:
-    by_file: dict[str, list[Mistake]] = request.getfixturevalue(request.param)
-    return by_file
+def mistakes(request: pytest.FixtureRequest, compiled: Mapping[str, Mistakes]) -> Mistakes:
+    return compiled[request.param]
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_wrong_use_does_not_compile(mistakes: dict[str, list[Mistake]], name: str) -> None:
+def test_wrong_use_does_not_compile(mistakes: Mistakes, name: str) -> None:
     _, place, words = REFUSED[name]
     (mistake,) = mistakes[f"src/{name}.ts"]
     assert mistake.place == place
@@ -209,76 +251,39 @@ def test_wrong_use_does_not_compile(mistakes: dict[str, list[Mistake]], name: st
 
 
 @pytest.mark.parametrize("name", COMPILES)
-def test_correct_use_compiles(mistakes: dict[str, list[Mistake]], name: str) -> None:
+def test_correct_use_compiles(mistakes: Mistakes, name: str) -> None:
     assert mistakes.get(f"src/{name}.ts") is None
 
 
-def test_errors_are_only_in_the_wrong_uses(mistakes: dict[str, list[Mistake]]) -> None:
+def test_errors_are_only_in_the_wrong_uses(mistakes: Mistakes) -> None:
     assert set(mistakes) - {"src/undefined.ts"} == {f"src/{name}.ts" for name in REFUSED}
 
 
 def test_undefined_is_refused_only_with_exact_optional_properties(
-    strict: dict[str, list[Mistake]], strictest: dict[str, list[Mistake]]
+    compiled: Mapping[str, Mistakes],
 ) -> None:
-    assert "src/undefined.ts" not in strict
-    (mistake,) = strictest["src/undefined.ts"]
+    assert "src/undefined.ts" not in compiled["strict"]
+    (mistake,) = compiled["strictest"]["src/undefined.ts"]
     assert "exactOptionalPropertyTypes" in mistake.message
 
 
-BRAZE = 'braze: { campaignId: "b", name: "n" }'
-
-
-@pytest.mark.parametrize(
-    ("arguments", "complaint"),
-    [
-        (f"input: {{ {BRAZE} }}", "'idempotencyKey' of type 'String!' is required"),
-        ('idempotencyKey: "k"', "'input' of type 'DuplicateCampaignInput!' is required"),
-        (
-            f'input: {{ {BRAZE}, altcraft: {{ campaignId: 1 }} }}, idempotencyKey: "k"',
-            "'DuplicateCampaignInput' must specify exactly one key",
-        ),
-        (
-            'input: { braze: null }, idempotencyKey: "k"',
-            "'DuplicateCampaignInput.braze' must be non-null",
-        ),
-    ],
-    ids=["no-key", "no-input", "two-members", "null-member"],
-)
+@pytest.mark.parametrize("name", WRONG_OPERATIONS)
 def test_generator_refuses_a_wrong_operation(
-    tmp_path: Path, arguments: str, complaint: str
+    frontends: Mapping[str, tuple[Frontend, str]], name: str
 ) -> None:
-    other = Frontend(tmp_path / "frontend")
-    configure(other, SCHEMA)
-    wrong = f"mutation Wrong {{ duplicateCampaign({arguments}) {{ status }} }}"
-    other.write("src/wrong.graphql", wrong)
-    # The quotes and line breaks depend on its logger.
-    output = " ".join((other.complaint() or "").replace('"', "'").split())
-    assert complaint in output
-
-
-@pytest.fixture
-def generated_from(tmp_path: Path) -> Callable[[object], str]:
-    """Returns the types that are generated from a schema at this place."""
-
-    def types(schema: object) -> str:
-        other = Frontend(tmp_path / "frontend")
-        # The served schema has the scalars of federation too, which no frontend uses.
-        configure(other, schema, strict=False)
-        other.generate()
-        return other.generated()
-
-    return types
+    _, complaint = WRONG_OPERATIONS[name]
+    assert complaint in frontends[name][1].replace('"', "'")
 
 
 def test_types_from_a_running_gateway_are_the_same(
-    sandbox_url: str, frontend: Frontend, generated_from: Callable[[object], str]
+    frontends: Mapping[str, tuple[Frontend, str]],
 ) -> None:
-    from_url = generated_from([{f"{sandbox_url}/graphql": {"oneOf": True}}])
-    assert from_url == frontend.generated()
+    assert generated_in(frontends, "served") == generated_in(frontends, "published")
 
 
 def test_members_are_optional_without_the_option_one_of(
-    sandbox_url: str, generated_from: Callable[[object], str]
+    frontends: Mapping[str, tuple[Frontend, str]],
 ) -> None:
     """This is the generator's default. The README warns of it."""
-    assert "braze?: BrazeCampaignInput | null" in generated_from(f"{sandbox_url}/graphql")
+    types = generated_in(frontends, "served-without-one-of")
+    assert "braze?: BrazeCampaignInput | null" in types

@@ -1,7 +1,8 @@
 """The GraphQL clients of frontends, with a running gateway."""
 
 import json
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +10,36 @@ import pytest
 
 from campaign_gateway.connectors.registry import CONNECTORS
 from support.intents import INPUTS, STATUSES, intent, with_two_members
-from support.node import run_node
+from support.node import node
 
 HERE = Path(__file__).parent
 
 Run = Callable[..., list[dict[str, Any]]]
 
 
-@pytest.fixture(params=["urql", "apollo"])
-def run(request: pytest.FixtureRequest, sandbox_url: str) -> Run:
-    """Runs steps with a client. Each is the name of an operation, with variables."""
+@pytest.fixture(scope="module", params=["urql", "apollo"])
+def run(request: pytest.FixtureRequest, sandbox_url: str) -> Iterator[Run]:
+    """Runs steps with a new client. Each is the name of an operation, with variables.
 
-    def steps(*steps: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
-        script = HERE / f"{request.param}.mjs"
-        asked = [{"operation": name, "variables": variables} for name, variables in steps]
-        outcomes: list[dict[str, Any]] = run_node(
-            script, f"{sandbox_url}/graphql", json.dumps(asked)
-        )
-        return outcomes
+    All tests use one process, because the start of Node.js takes most of the CPU.
+    """
+    command = [node(), str(HERE / f"{request.param}.mjs"), f"{sandbox_url}/graphql"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        sent, printed = process.stdin, process.stdout
 
-    return steps
+        def steps(*steps: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
+            asked = [{"operation": name, "variables": variables} for name, variables in steps]
+            print(json.dumps(asked), file=sent, flush=True)
+            outcomes: list[dict[str, Any]] = json.loads(printed.readline())
+            return outcomes
+
+        yield steps
+        sent.close()
+        assert process.wait(30) == 0
 
 
 def data(outcome: dict[str, Any], field: str) -> Any:

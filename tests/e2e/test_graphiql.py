@@ -10,16 +10,18 @@ from playwright.sync_api import Browser, Page, expect
 
 from support.calling import CalledGateway, called_gateway
 from support.graphiql import (
+    Visitor,
     chromium_browser,
     execute,
     give_up,
     marked_errors,
-    new_page,
     open_page,
     payload_of,
     put_operation,
     sent_variables,
     show_tab,
+    visiting,
+    visitor,
     wait_for_editor,
     wait_for_marked_error,
     write_operation,
@@ -43,9 +45,14 @@ def browser(chromium: str) -> Iterator[Browser]:
         yield browser
 
 
+@pytest.fixture(scope="module")
+def tab(browser: Browser, sandbox_url: str) -> Visitor:
+    return visitor(browser, sandbox_url)
+
+
 @pytest.fixture
-def page(browser: Browser, sandbox_url: str) -> Iterator[Page]:
-    with new_page(browser, sandbox_url) as page:
+def page(tab: Visitor) -> Iterator[Page]:
+    with visiting(tab) as page:
         yield page
 
 

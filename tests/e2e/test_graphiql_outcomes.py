@@ -15,12 +15,14 @@ from campaign_gateway.sandbox.contract_suite.cases.emulated_outcomes import (
 )
 from support.figures import Figures
 from support.graphiql import (
+    Visitor,
     chromium_browser,
     execute,
-    new_page,
     open_page,
     payload_of,
     sent_variables,
+    visiting,
+    visitor,
 )
 
 pytestmark = pytest.mark.long
@@ -40,9 +42,14 @@ def browser(chromium: str) -> Iterator[Browser]:
         yield browser
 
 
+@pytest.fixture(scope="module")
+def tab(browser: Browser, sandbox_url: str) -> Visitor:
+    return visitor(browser, sandbox_url)
+
+
 @pytest.fixture
-def page(browser: Browser, sandbox_url: str) -> Iterator[Page]:
-    with new_page(browser, sandbox_url) as page:
+def page(tab: Visitor) -> Iterator[Page]:
+    with visiting(tab) as page:
         yield page
 
 

@@ -1,13 +1,12 @@
-// The three public composers. Each makes a supergraph, or throws its errors.
+// The three public composers. Each makes a supergraph, or throws its errors. Each is loaded only when it
+// is used, because that takes more CPU than its work.
 
-import * as apollo from '@apollo/composition';
-import * as guild from '@theguild/federation-composition';
-import * as cosmo from '@wundergraph/composition';
 import { parse, print, printSchema, valueFromASTUntyped } from 'graphql';
 
 export const composers = { apollo: byApollo, guild: byGuild, cosmo: byCosmo };
 
-function byApollo(subgraphs) {
+async function byApollo(subgraphs) {
+  const apollo = await import('@apollo/composition');
   const { errors, hints, schema, supergraphSdl } = apollo.composeServices(subgraphs.map(parsed));
   refuse(errors);
   return {
@@ -18,7 +17,8 @@ function byApollo(subgraphs) {
   };
 }
 
-function byGuild(subgraphs) {
+async function byGuild(subgraphs) {
+  const guild = await import('@theguild/federation-composition');
   const { errors, supergraphSdl, publicSdl } = guild.composeServices(subgraphs.map(parsed));
   refuse(errors);
   return {
@@ -29,7 +29,8 @@ function byGuild(subgraphs) {
   };
 }
 
-function byCosmo(subgraphs) {
+async function byCosmo(subgraphs) {
+  const cosmo = await import('@wundergraph/composition');
   const result = cosmo.federateSubgraphs({
     subgraphs: subgraphs.map(({ name, url, sdl }) => ({ name, url, definitions: parse(sdl) })),
     version: cosmo.ROUTER_COMPATIBILITY_VERSION_ONE,

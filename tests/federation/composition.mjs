@@ -9,4 +9,4 @@ const subgraphs = [
   { name: 'campaigns', url: 'http://127.0.0.1/campaigns', sdl: readFileSync(file, 'utf8') },
   { name: 'reviews', url: 'http://127.0.0.1/reviews', sdl: reviews },
 ];
-console.log(JSON.stringify(composers[composer](subgraphs)));
+console.log(JSON.stringify(await composers[composer](subgraphs)));

@@ -1,10 +1,6 @@
 // A second subgraph, with more fields of our campaigns and duplications.
 
 import { readFileSync } from 'node:fs';
-import { ApolloServer } from '@apollo/server';
-import { ApolloServerPluginInlineTraceDisabled } from '@apollo/server/plugin/disabled';
-import { startStandaloneServer } from '@apollo/server/standalone';
-import { buildSubgraphSchema } from '@apollo/subgraph';
 import { parse } from 'graphql';
 
 export const sdl = readFileSync(new URL('reviews.graphql', import.meta.url), 'utf8');
@@ -26,6 +22,11 @@ const resolvers = {
 };
 
 export async function serveReviews() {
+  // The composition needs only the SDL, and to load a server takes CPU.
+  const { ApolloServer } = await import('@apollo/server');
+  const { ApolloServerPluginInlineTraceDisabled } = await import('@apollo/server/plugin/disabled');
+  const { startStandaloneServer } = await import('@apollo/server/standalone');
+  const { buildSubgraphSchema } = await import('@apollo/subgraph');
   const schema = buildSubgraphSchema({ typeDefs: parse(sdl), resolvers });
   // With tracing, it would print a message about it to stdout.
   const plugins = [ApolloServerPluginInlineTraceDisabled()];

@@ -7,9 +7,6 @@ import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { ApolloGateway, RemoteGraphQLDataSource } from '@apollo/gateway';
-import { ApolloServer } from '@apollo/server';
-import { startStandaloneServer } from '@apollo/server/standalone';
 import { composers } from './composers.mjs';
 import { sdl as reviewsSdl, serveReviews } from './reviews.mjs';
 
@@ -19,17 +16,21 @@ const START_SECONDS = 60;
 
 const routers = { apollo: startApollo, hive: startHive };
 
-/** Forwards the credential of a client to the subgraphs. */
-class Forwarding extends RemoteGraphQLDataSource {
-  willSendRequest({ request, context }) {
-    if (context.authorization) {
-      request.http.headers.set('authorization', context.authorization);
+async function startApollo(subgraphs) {
+  const { ApolloGateway, RemoteGraphQLDataSource } = await import('@apollo/gateway');
+  const { ApolloServer } = await import('@apollo/server');
+  const { startStandaloneServer } = await import('@apollo/server/standalone');
+
+  /** Forwards the credential of a client to the subgraphs. */
+  class Forwarding extends RemoteGraphQLDataSource {
+    willSendRequest({ request, context }) {
+      if (context.authorization) {
+        request.http.headers.set('authorization', context.authorization);
+      }
     }
   }
-}
 
-async function startApollo(subgraphs) {
-  const { supergraph } = composers.apollo(subgraphs);
+  const { supergraph } = await composers.apollo(subgraphs);
   const server = new ApolloServer({
     gateway: new ApolloGateway({
       supergraphSdl: supergraph,
@@ -45,7 +46,7 @@ async function startApollo(subgraphs) {
 }
 
 async function startHive(subgraphs, file) {
-  writeFileSync(file, composers.guild(subgraphs).supergraph);
+  writeFileSync(file, (await composers.guild(subgraphs)).supergraph);
   const port = String(await freePort());
   const options = ['supergraph', file, '--host', '127.0.0.1', '--port', port, '-c', HIVE_CONFIG];
   const hive = spawn(process.execPath, [HIVE, ...options], {

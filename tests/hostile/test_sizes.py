@@ -60,13 +60,13 @@ async def test_name_of_a_thousand_characters_is_copied_and_a_longer_one_is_refus
     made = await copy(gateway, braze=braze(name=name))
     assert made["status"] == "ACCEPTED"
     assert made["duplication"]["requestedName"] == name
-    asked = await gateway.copies_asked_for()
+    asked = gateway.copies_asked_for()
     refused = await copy(gateway, braze=braze(name=name + "x"))
     (error,) = refused["userErrors"]
     assert (error["code"], error["field"]) == ("INVALID_INPUT", ["input", "braze", "name"])
     assert str(NAME_LENGTH) in error["message"]
     assert refused["duplication"] is None
-    assert await gateway.copies_asked_for() == asked
+    assert gateway.copies_asked_for() == asked
 
 
 @pytest.mark.parametrize(
@@ -94,12 +94,12 @@ async def test_name_of_a_thousand_characters_is_copied_and_a_longer_one_is_refus
 async def test_input_with_a_text_that_is_too_long_is_refused_before_anything_is_sent(
     gateway: Edge, chosen: Any, field: list[str]
 ) -> None:
-    asked = await gateway.copies_asked_for()
+    asked = gateway.copies_asked_for()
     refused = await copy(gateway, **chosen)
     (error,) = refused["userErrors"]
     assert (error["code"], error["field"]) == ("INVALID_INPUT", field)
     assert refused["duplication"] is None
-    assert await gateway.copies_asked_for() == asked
+    assert gateway.copies_asked_for() == asked
 
 
 async def test_long_texts_of_a_provider_are_cut() -> None:

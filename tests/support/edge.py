@@ -1,16 +1,20 @@
 """A sandbox that the many small cases of a module share, and a client of its gateway."""
 
-import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
+from starlette.applications import Starlette
+from starlette.routing import Route
 
+from campaign_gateway.sandbox import emulation
+from campaign_gateway.sandbox.emulation import Copies
 from campaign_gateway.sandbox.sandbox import Sandbox, sandbox
 from support.plain import NO_CAS
 
@@ -25,8 +29,11 @@ PYTHON_WORDS = re.compile(
 
 @dataclass(frozen=True)
 class Edge:
+    """A client of the gateway. `copies` has what each provider's emulator counts."""
+
     http: httpx.AsyncClient
     sandbox: Sandbox
+    copies: Mapping[str, Copies]
 
     async def post(
         self, query: str, variables: object = None, operation: str | None = None
@@ -56,17 +63,25 @@ class Edge:
         assert "errors" not in content, content
         return content["data"]
 
-    async def copies_asked_for(self) -> int:
+    def copies_asked_for(self) -> int:
         """Return how many copies were requested from all providers together."""
-        urls = self.sandbox.emulators.values()
-        counts = await asyncio.gather(*(self.http.get(f"{url}/_emulator/copies") for url in urls))
-        return sum(count.json()["asked"] for count in counts)
+        return sum(copies.requests for copies in self.copies.values())
 
 
 @asynccontextmanager
 async def edge(folder: Path) -> AsyncIterator[Edge]:
-    async with (
-        sandbox("127.0.0.1", 0, folder / "ledger.db") as running,
-        httpx.AsyncClient(base_url=running.url, timeout=30, trust_env=False, verify=NO_CAS) as http,
-    ):
-        yield Edge(http, running)
+    created: list[Copies] = []
+    create_app = emulation.create_app
+
+    def counting(copies: Copies, *routes: Route) -> Starlette:
+        created.append(copies)
+        return create_app(copies, *routes)
+
+    async with AsyncExitStack() as stack:
+        # They run in this process. To ask all of them over HTTP costs more than most tests.
+        with patch.object(emulation, "create_app", counting):
+            starting = sandbox("127.0.0.1", 0, folder / "ledger.db")
+            running = await stack.enter_async_context(starting)
+        http = httpx.AsyncClient(base_url=running.url, timeout=30, trust_env=False, verify=NO_CAS)
+        await stack.enter_async_context(http)
+        yield Edge(http, running, dict(zip(running.emulators, created, strict=True)))
