@@ -262,12 +262,18 @@ class FederatedSchema(strawberry.federation.Schema):
 
 
 def _strawberry_schema(connectors: Connectors) -> FederatedSchema:
-    return FederatedSchema(
+    schema = FederatedSchema(
         Query,
         _mutation(connectors),
         federation_version=FEDERATION_VERSION,
         scalar_overrides={datetime: DATE_TIME},
     )
+    # Strawberry sets a resolver of this field, for all schemas of the process, that fails for lists
+    # and non-null types.
+    cast("Any", graphql.introspection_types["__Type"]).fields[
+        "isOneOf"
+    ].resolve = _resolve_is_one_of
+    return schema
 
 
 def build_schema(connectors: Connectors = CONNECTORS) -> graphql.GraphQLSchema:
@@ -281,8 +287,6 @@ def build_schema(connectors: Connectors = CONNECTORS) -> graphql.GraphQLSchema:
     cast("Any", schema.type_map["_Service"]).fields["sdl"].resolve = lambda *_: sdl
     # Strawberry enforces @oneOf itself and does not set the flag that graphql-core reads.
     cast("Any", schema.type_map["DuplicateCampaignInput"]).is_one_of = True
-    # The default resolver of this field fails for lists and non-null types.
-    cast("Any", schema.type_map["__Type"]).fields["isOneOf"].resolve = _resolve_is_one_of
     return schema
 
 
