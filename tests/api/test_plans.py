@@ -232,7 +232,19 @@ def test_scalar_that_accepts_none_is_not_null() -> None:
 @pytest.mark.parametrize("variables", [{}, {"n": None}, {"n": 3}, {"n": "3"}, {"n": [1, None]}])
 def test_arguments_are_those_of_graphql_core(declared: str, variables: dict[str, Any]) -> None:
     type_name = declared.partition(" =")[0]
-    tried = build_schema(f"type Query {{ box(n: {type_name.rstrip('!')} = 5): Int }}")
+    schema_of_box = f"type Query {{ box(n: {type_name.rstrip('!')} = 5): Int }}"
+    compare_arguments(schema_of_box, declared, variables)
+
+
+@pytest.mark.parametrize("choice", [{"a": 1}, {"a": None}, {"a": 1, "b": "x"}, {"z": 1}, {}, 5])
+@pytest.mark.parametrize("declared", ["Choice", "Choice!"])
+def test_choice_of_one_member_is_that_of_graphql_core(declared: str, choice: object) -> None:
+    schema_of_box = "input Choice @oneOf { a: Int b: String } type Query { box(n: Choice): Int }"
+    compare_arguments(schema_of_box, declared, {"n": choice})
+
+
+def compare_arguments(schema_of_box: str, declared: str, variables: dict[str, Any]) -> None:
+    tried = build_schema(schema_of_box)
     document = parse(f"query Read($n: {declared}) {{ box(n: $n) }}")
     (operation,) = document.definitions
     assert isinstance(operation, OperationDefinitionNode)

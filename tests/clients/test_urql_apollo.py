@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,12 @@ def run(request: pytest.FixtureRequest, sandbox_url: str) -> Iterator[Run]:
         def steps(*steps: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
             asked = [{"operation": name, "variables": variables} for name, variables in steps]
             print(json.dumps(asked), file=sent, flush=True)
-            outcomes: list[dict[str, Any]] = json.loads(printed.readline())
+            timer = threading.Timer(120, process.kill)
+            timer.start()
+            line = printed.readline()
+            timer.cancel()
+            assert line, "the client has ended, or did not respond"
+            outcomes: list[dict[str, Any]] = json.loads(line)
             return outcomes
 
         yield steps

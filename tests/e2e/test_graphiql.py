@@ -104,6 +104,9 @@ def test_key_is_kept_for_a_retry_by_choice(page: Page, sandbox_url: str) -> None
     again = execute(page)
     assert sent_variables(again) == sent_variables(first)
     assert payload_of(again)["replayed"] is True
+    put_operation(page, dry)
+    expect(page.locator("#key-choice")).to_contain_text("a dry run, which uses no key")
+    put_operation(page, example["query"])
     page.get_by_label("New key for each copy").check()
     assert sent_variables(execute(page)) != sent_variables(first)
 
@@ -203,8 +206,12 @@ def test_page_fits_a_small_screen(page: Page, sandbox_url: str) -> None:
     page.locator(".graphiql-query-editor .view-lines").click()
     page.keyboard.press("ControlOrMeta+End")
     page.locator("#tabs").select_option(label="CopyAtMailchimp")
-    page.wait_for_timeout(500)
     for file in ("operation.graphql", "variables.json"):
+        # The editor wraps the lines after it has measured them.
+        for _ in range(100):
+            if hidden_of(page, file) == [0, 0]:
+                break
+            page.wait_for_timeout(100)
         assert hidden_of(page, file) == [0, 0]
 
 

@@ -127,6 +127,13 @@ class AcmeInput:
     account: str | None = None
 
 
+@strawberry.input(name="SonarlyCampaignInput")
+class AcmeCampaignInput:
+    account: str | None = None
+    campaign_id: strawberry.ID
+    name: str | None = None
+
+
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "newer": (
         {"connector_api": CONNECTOR_API + 1},
@@ -144,6 +151,10 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "plain-input": ({"Input": StubInput}, "has no class with @strawberry.input in its attribute"),
     "another-input": (
         {"Input": MetaCampaignInput},
+        "has an input whose name does not begin with Acme",
+    ),
+    "name-of-another-input": (
+        {"Input": AcmeCampaignInput},
         "has an input whose name does not begin with Acme",
     ),
     "small-input": ({"Input": AcmeInput}, "has an input without campaign_id, name"),

@@ -25,6 +25,7 @@ from campaign_gateway.model import (
     ErrorCode,
     Evidence,
     OperatorNote,
+    Refused,
     Timing,
     Unknown,
     UserError,
@@ -192,6 +193,24 @@ async def test_rejected_change_is_a_final_warning_for_each_option(open_gateway: 
     assert remark.provider_message == "Refused with 422"
     assert "has not applied `subject`. Set it at " in remark.message
     assert await gateway.recorded() == copy
+    assert await gateway.due() == []
+
+
+class Unchangeable(NamedAndChanged):
+    def build_change(self, *_: object) -> ProviderRequest:
+        raise Refused(UserError(ErrorCode.CONFLICT, "The copy cannot be changed."))
+
+
+async def test_change_that_the_copy_forbids_is_not_tried_again(open_gateway: Open) -> None:
+    gateway = await open_gateway(Unchangeable)
+    gateway.provider.faults["read"].append(500)
+    # Without the copy, the next attempt may be possible.
+    assert not any(each.is_final for each in (await gateway.copy()).warnings)
+    assert await gateway.check() == 1
+    copy = await gateway.recorded()
+    assert codes(copy) == [NAME_NOT_APPLIED, NOT_APPLIED]
+    assert all(each.is_final for each in copy.warnings)
+    assert not any(call.startswith("rename") for call in gateway.provider.calls)
     assert await gateway.due() == []
 
 

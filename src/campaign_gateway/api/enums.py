@@ -178,13 +178,13 @@ register_enum(
 
 WARNING_CODES = {
     WarningCode.NAME_NOT_APPLIED: "The copy does not have the requested name: the second call, "
-    "which sets it, has not succeeded. The gateway retries that call for ten minutes. It does not "
-    "retry if the provider rejected the name, or if the copy was found by a search: then rename "
-    "the copy at the provider.",
+    "which sets it, has not succeeded. The gateway retries that call for ten minutes. After "
+    "that, or if the provider rejected the name, or if the copy was found by a search, rename the "
+    "copy at the provider.",
     WarningCode.NOT_APPLIED: "The copy does not have the requested option, which `field` names: "
     "the second call, which sets it, has not succeeded. The gateway retries that call for ten "
-    "minutes. It does not retry if the provider rejected the option, or if the copy was found by a "
-    "search: then set the option at the provider.",
+    "minutes. After that, or if the provider rejected the option, or if the copy was found by a "
+    "search, set the option at the provider.",
     WarningCode.DETAILS_UNKNOWN: "Only the copy's id is known, because the gateway could not read "
     "the copy yet. It retries for ten minutes. After that, check the copy at the provider.",
     WarningCode.PARTIAL_COPY: "The provider did not copy everything. Compare the copy with its "

@@ -145,7 +145,7 @@ def _mistake_in_input(input_type: Any, provider: str) -> str | None:
     ]:
         return f"has an input without {', '.join(missing)}"
     # Otherwise it could have the name of another provider's input.
-    if not input_type.__name__.lower().startswith(provider):
+    if not input_type.__strawberry_definition__.name.lower().startswith(provider):
         return f"has an input whose name does not begin with {provider.capitalize()}"
     return None
 

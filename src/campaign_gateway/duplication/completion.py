@@ -6,7 +6,7 @@ again.
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -17,6 +17,7 @@ from campaign_gateway.accounts.transport.rate_limit import Permit
 from campaign_gateway.accounts.transport.worker import run_parser
 from campaign_gateway.connectors.contract import (
     ChangesCopies,
+    ProviderRequest,
     ProviderResponse,
     ReadsCampaigns,
     RenamesCopies,
@@ -32,6 +33,7 @@ from campaign_gateway.model import (
     Created,
     Duplication,
     ErrorCode,
+    Failure,
     Refused,
     Rejected,
     WarningCode,
@@ -188,31 +190,43 @@ async def _change(
     call: CopyCall, permit: Permit, copy: Created, lookup_response: ProviderResponse | None
 ) -> Created:
     """Return the changed copy, or the copy with the reasons why it is not. Raises like `_read`."""
-    connector, copy_input = call.account.connector, call.copy_input
+    connector = call.account.connector
     is_unnamed = any(each.code is WarningCode.NAME_NOT_APPLIED for each in copy.warnings)
-    if isinstance(connector, ChangesCopies) and _late(call):
-        request = connector.build_change(copy_input, copy.campaign.id, lookup_response)
-        parse = connector.parse_change
-    else:
-        assert isinstance(connector, RenamesCopies), "only such connectors have these warnings"
-        request = connector.build_rename(copy_input, copy.campaign.id, lookup_response)
-        parse = connector.parse_rename
+    try:
+        request, parse = _build_change(call, copy.campaign.id, lookup_response)
+    except Refused as refusal:
+        if lookup_response is None or refusal.error.code in RETRYABLE:
+            raise
+        # The copy itself forbids the change, and would forbid it again.
+        completion_failed(call.account.health, call.intent.id, refusal)
+        return with_final_warnings(call.account, copy)
     response = await call.account.transport.send_idempotent(request, permit, ProviderCall.RENAME)
-    refusal = await run_parser(response, parse, response)
+    failure = await run_parser(response, parse, response)
     copy = _without(copy, *CHANGES)
-    if refusal is None:
+    if failure is None:
         name = call.intent.requested_name if is_unnamed else copy.campaign.name
         return replace(copy, campaign=replace(copy.campaign, name=name))
-    error = refusal.error
+    error = failure.error
     message = error.provider_message or error.provider_code
     # Without the lookup's response the change may have been incomplete, and so rejected.
     is_complete = lookup_response is not None or not isinstance(connector, ReadsCampaigns)
-    is_final = is_complete and isinstance(refusal, Rejected) and error.code not in RETRYABLE
+    is_final = is_complete and isinstance(failure, Rejected) and error.code not in RETRYABLE
     remarks = list(_not_applied(call, message, is_final=is_final))
     if is_unnamed:
         code = WarningCode.NAME_NOT_APPLIED
         remarks.insert(0, warning(connector.title, code, message, is_final=is_final))
     return replace(copy, warnings=(*copy.warnings, *remarks))
+
+
+def _build_change(
+    call: CopyCall, copy_id: str, lookup_response: ProviderResponse | None
+) -> tuple[ProviderRequest, Callable[[ProviderResponse], Failure | None]]:
+    """Return the call that changes the copy, and what reads its response. Raises `Refused`."""
+    connector, copy_input = call.account.connector, call.copy_input
+    if isinstance(connector, ChangesCopies) and _late(call):
+        return connector.build_change(copy_input, copy_id, lookup_response), connector.parse_change
+    assert isinstance(connector, RenamesCopies), "only such connectors have these warnings"
+    return connector.build_rename(copy_input, copy_id, lookup_response), connector.parse_rename
 
 
 def _without(copy: Created, *codes: WarningCode) -> Created:

@@ -35,7 +35,8 @@ PAGES_A_SEARCH = 3
 # If the newest come first, the search ends with the first page from before the call.
 PAGES_UNTIL_THE_CALL = 10
 
-# All pages, and a lookup of the copy. A check that begins gets so many turns.
+# Three pages, and a lookup of the copy. A check that begins gets so many turns. For more pages, it
+# waits.
 CALLS_A_CHECK = PAGES_A_SEARCH + 1
 
 # The gateway takes a campaign for a copy only if it was created in this interval around the

@@ -93,6 +93,15 @@ def test_audience_with_nothing_to_remove_is_changed(
     CONNECTOR.build_change(replace(CAMPAIGN, **requested), COPY["id"], lookup)
 
 
+def test_audience_of_a_copy_that_was_not_read_is_not_changed() -> None:
+    changes = replace(CAMPAIGN, list_ids=[ID(A_LIST)])
+    with pytest.raises(Refused) as refusal:
+        CONNECTOR.build_change(changes, COPY["id"], None)
+    assert refusal.value.error.code == ErrorCode.PROVIDER_UNAVAILABLE
+    # The name of the input is enough for another option.
+    CONNECTOR.build_change(replace(CAMPAIGN, send_at="2027-03-01T09:00:00Z"), COPY["id"], None)
+
+
 def test_id_is_in_the_path_and_name_in_the_body() -> None:
     request = CONNECTOR.build_request(CAMPAIGN)
     assert request.method == "POST"

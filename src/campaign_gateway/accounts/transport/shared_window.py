@@ -1,7 +1,7 @@
 """The part of one window of an account's calls that this gateway may make.
 
 It is leased from the database that the gateways share, and ends if it is not renewed. So a gateway
-that stood still, or that is cut off from the database, cannot exceed the limit that the others use.
+that was paused, or that is cut off from the database, cannot exceed the limit that the others use.
 """
 
 import math

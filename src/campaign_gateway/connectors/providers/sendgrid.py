@@ -48,14 +48,11 @@ MAX_SEGMENTS = 10
 
 LATE_FIELDS = ("listIds", "segmentIds", "sendAt")
 
-NAME_UNKNOWN = (
-    "SendGrid accepts a change only together with the name of the copy. The gateway could not read "
-    "that name, so it did not send the change."
-)
+COPY_UNKNOWN = "The gateway could not read the copy, so it did not send the change."
 
 AUDIENCE_KEPT = (
-    "The copy has lists or segments of its source that were not requested. SendGrid keeps what a "
-    "change leaves blank, so the gateway did not send the change."
+    "The copy has lists or segments of its source that were not requested. SendGrid may keep "
+    "what a change leaves blank, so the gateway did not send the change."
 )
 
 READ_SCOPE = "marketing.read"
@@ -144,9 +141,9 @@ class SendgridConnector(
         path = f"{PATH}/{_require_id(copy_id, 'id')}"
         copy = parsing.json_object(lookup_response) if lookup_response else None
         name = copy_input.name or parsing.text(copy, "name")
-        if name is None:
-            raise Refused(UserError(ErrorCode.PROVIDER_UNAVAILABLE, NAME_UNKNOWN))
         fields = {"name": name, **_changes_of(copy_input)}
+        if name is None or (copy is None and fields["send_to"] is not None):
+            raise Refused(UserError(ErrorCode.PROVIDER_UNAVAILABLE, COPY_UNKNOWN))
         if _may_keep_more(copy, fields["send_to"]):
             raise Refused(UserError(ErrorCode.CONFLICT, AUDIENCE_KEPT))
         return self._request("PATCH", path, building.json_body(fields))

@@ -101,6 +101,8 @@ class Plan:
 
     def arguments(self, variables: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the arguments of the resolver, or None if graphql-core has to report an error."""
+        # As `get_variable_values` does it, but for the types, which are known, and for the depth of
+        # recursive inputs, of which the schema has none.
         values = VariableValues({}, {})
         try:
             for signature in self.variables:

@@ -30,7 +30,11 @@ export function keepKey(kept) {
 
 /** What the next run with this key does, for the person. */
 export function nextRun(key, operation, variables) {
-  if (finished.has(key) || isOfAnother(key, inputOf(operation, parsed(variables)))) {
+  const values = parsed(variables);
+  if (isDryRun(operation, values)) {
+    return 'The next run is a dry run, which uses no key';
+  }
+  if (finished.has(key) || isOfAnother(key, inputOf(operation, values))) {
     return isKept ? 'The next run repeats this key' : 'The next run gets a new key';
   }
   return sent.has(key)
