@@ -47,6 +47,7 @@ from support.stub_provider import (
     Renaming,
     StubGateway,
     StubInput,
+    timeout_for,
 )
 from support.waiting import until_async
 
@@ -289,7 +290,7 @@ async def test_rename_rejected_without_a_lookup_is_retried_after_one(
 async def test_rename_with_a_temporary_failure_is_retried(
     open_gateway: Open, fault: int | str, words: str | None
 ) -> None:
-    gateway = await open_gateway(Named, timeout=0.5)
+    gateway = await open_gateway(Named, timeout=timeout_for(fault))
     gateway.provider.faults["rename"].append(fault)
     began = datetime.now(UTC)
     copy = await gateway.copy()
@@ -496,7 +497,7 @@ async def test_copy_with_only_an_id_is_looked_up(open_gateway: Open) -> None:
 async def test_copy_whose_lookup_failed_is_looked_up_later(
     open_gateway: Open, fault: int | str
 ) -> None:
-    gateway = await open_gateway(Reading, timeout=0.5)
+    gateway = await open_gateway(Reading, timeout=timeout_for(fault))
     gateway.provider.response_fields = ("id",)
     gateway.provider.faults["read"].append(fault)
     copy = await gateway.copy()

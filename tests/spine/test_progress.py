@@ -29,6 +29,7 @@ from support.stub_provider import (
     Tracked,
     TrackedAndFound,
     Tracking,
+    timeout_for,
 )
 from support.waiting import until_async
 
@@ -216,7 +217,7 @@ async def test_failed_copy_that_left_a_campaign_is_partial(open_gateway: Open) -
 async def test_failed_copy_is_settled_only_after_a_lookup(
     open_gateway: Open, fault: int | str
 ) -> None:
-    gateway = await open_gateway(Tracked, timeout=0.5)
+    gateway = await open_gateway(Tracked, timeout=timeout_for(fault))
     await gateway.copy()
     becomes(gateway, "FAILED")
     gateway.provider.faults["read"].append(fault)
@@ -234,7 +235,7 @@ async def test_failed_copy_is_settled_only_after_a_lookup(
 async def test_unexpected_response_only_postpones_the_check(
     open_gateway: Open, caplog: pytest.LogCaptureFixture, fault: int | str
 ) -> None:
-    gateway = await open_gateway(Tracked, timeout=0.5)
+    gateway = await open_gateway(Tracked, timeout=timeout_for(fault))
     before = await gateway.copy()
     # A 404 from a proxy, and a 401 after a change of the secret, show nothing about the copy.
     becomes(gateway, "COMPLETE")

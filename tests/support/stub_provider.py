@@ -441,3 +441,8 @@ async def gateway_of(
         account_at(kind(url), timeout, timing=timing) as account,
     ):
         yield StubGateway(url, provider, account, ledger)
+
+
+def timeout_for(fault: object) -> float:
+    """Return the timeout of a call: only one that hangs has to end soon."""
+    return 2 if fault == "hang" else 20

@@ -55,6 +55,7 @@ from support.stub_provider import (
     StubInput,
     StubProvider,
     gateway_of,
+    timeout_for,
 )
 
 SECRET = "client-secret-12345"
@@ -555,7 +556,7 @@ async def test_copy_with_a_rejected_token_is_recorded_as_rejected(
 async def test_second_send_without_a_response_raises_no_response(
     open_signed: Open, fault: str
 ) -> None:
-    tried = await open_signed(timeout=0.5)
+    tried = await open_signed(timeout=timeout_for(fault))
     await tried.read()
     tried.provider.revoke()
     tried.provider.faults["echo"].append(fault)
