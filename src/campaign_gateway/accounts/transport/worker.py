@@ -35,14 +35,19 @@ async def run_copy_parser(
     """Like `run_parser`, for the response to a copy."""
     if len(response.body) <= LOOP_LIMIT:
         return parse(*arguments)
-    call = partial(_without_garbage_collection, parse, *arguments)
-    return await asyncio.get_running_loop().run_in_executor(_WORKER_OF_COPIES, call)
+    return await _run_in(_WORKER_OF_COPIES, parse, *arguments)
 
 
 async def run_in_worker(work: Callable[..., Result], *arguments: object) -> Result:
     """Run a slow function in a thread, so that it does not block the event loop."""
+    return await _run_in(_WORKER, work, *arguments)
+
+
+async def _run_in(
+    worker: ThreadPoolExecutor, work: Callable[..., Result], *arguments: object
+) -> Result:
     call = partial(_without_garbage_collection, work, *arguments)
-    return await asyncio.get_running_loop().run_in_executor(_WORKER, call)
+    return await asyncio.get_running_loop().run_in_executor(worker, call)
 
 
 def _without_garbage_collection(work: Callable[..., Result], *arguments: object) -> Result:

@@ -17,8 +17,17 @@ from pydantic import SecretStr
 
 from campaign_gateway.accounts.account import Account, open_account
 from campaign_gateway.api.inputs import DuplicateCampaignInput, input_type
-from campaign_gateway.connectors.contract import Connector, Grant
-from campaign_gateway.model import Campaign, Created, ErrorCode, Outcome, Refused, Rejected, Unknown
+from campaign_gateway.connectors.contract import Connector, Grant, ProviderResponse
+from campaign_gateway.model import (
+    Campaign,
+    Created,
+    ErrorCode,
+    Failure,
+    Outcome,
+    Refused,
+    Rejected,
+    Unknown,
+)
 
 # The only statuses that prove a rejection. It repeats `connectors.errors.REFUSALS` on purpose: the
 # promise depends on the list, so a change of it must fail a test.
@@ -189,6 +198,15 @@ def assert_valid(outcome: Outcome) -> None:
         assert len(error.provider_code or "") <= 100
     for text in texts_in(outcome):
         text.encode("utf-8")
+
+
+def assert_valid_failure(failure: Failure | None, response: ProviderResponse) -> None:
+    """Assert that a call after the copy only counts as done if its whole response says so."""
+    if failure is None:
+        assert response.is_success
+        assert response.complete
+    else:
+        assert_valid(failure)
 
 
 def assert_valid_campaign(campaign: Campaign) -> None:

@@ -19,7 +19,7 @@ from campaign_gateway.sandbox.contract_suite.strange_responses import try_random
 from campaign_gateway.sandbox.contract_suite.subject import (
     Subject,
     assert_blames,
-    assert_valid,
+    assert_valid_failure,
     first_connector,
 )
 
@@ -43,12 +43,7 @@ def test_random_rename_response_never_raises(
     subject: Subject, connector: RenamesCopies[Any]
 ) -> None:
     def check(response: ProviderResponse) -> None:
-        failure = connector.parse_rename(response)
-        if failure is None:
-            assert response.is_success
-            assert response.complete
-        else:
-            assert_valid(failure)
+        assert_valid_failure(connector.parse_rename(response), response)
 
     try_random_responses(subject, check)
 
