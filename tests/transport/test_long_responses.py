@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import pairwise
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any
 
 import pytest
@@ -228,9 +228,10 @@ def test_body_of_partial_matches_is_redacted_in_linear_time() -> None:
     redact, harmless = create_redactor([SECRET]), b"." * COPY_RESPONSE_LIMIT
 
     def seconds(body: bytes) -> float:
-        began = perf_counter()
+        # The CPU time, because other processes may hold the machine.
+        began = thread_time()
         assert redact(body) == body
-        return perf_counter() - began
+        return thread_time() - began
 
     usual = min(seconds(b'{"name": "a slash"}, ' * (COPY_RESPONSE_LIMIT // 21)) for _ in range(3))
     for hostile in (b"\\", b"&", b"%25", b"&amp;", b"&#0", b"sk/live"):
