@@ -75,7 +75,7 @@ def test_key_that_is_created_works_on_every_address(tmp_path: Path) -> None:
             # Off loopback there is no page unless it is switched on.
             assert http.get("/graphiql", headers=bearer).status_code == 404
         assert command.stop() == 0
-    assert '"refused a request with no credential"' in command.output
+    assert '"refused a request: no credential"' in command.output
     assert_no_credential(command, key, stored)
 
 

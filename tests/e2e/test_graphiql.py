@@ -318,7 +318,7 @@ def test_page_asks_for_a_key_and_keeps_it_for_the_tab_alone(
     assert "__schema" in introspection.value.json()["data"]
     expect(page.locator("#key")).to_have_count(0)
     expect(page.locator("#mode")).to_have_text("LIVE")
-    expect(page.locator("#account")).to_have_text("account sonarly: a copy is real")
+    expect(page.locator("#account")).to_have_text("account sonarly: copies are real")
     wait_for_editor(page)
     # GraphiQL reads the operation's name a tenth of a second after it has shown the editor.
     page.wait_for_timeout(500)

@@ -332,7 +332,7 @@ def test_each_response_has_the_correlation_id_of_its_request(run: Run) -> None:
     assert len(set(ids)) == len(ids)
     assert all(re.fullmatch(r"[0-9a-f]{32}", each) for each in ids)
     (refused,) = run.of_request("unauthenticated")
-    assert refused["message"] == "refused a request with a credential that is no key"
+    assert refused["message"] == "refused a request: a credential that is no key"
 
 
 def test_no_secret_is_in_the_log(run: Run) -> None:

@@ -17,7 +17,7 @@ PROVIDERS = {
     **{name: f"{connector.title}." for name, connector in CONNECTORS.items()},
     **{name: f"By the connector of {package}." for name, package in packages_of(offered()).items()},
     "other": "A provider for which this gateway has no connector. Another gateway with the same "
-    "records has one, or this gateway had one before. `DuplicationFilter` finds nothing with it.",
+    "records has one, or this gateway had one before. A `DuplicationFilter` with it finds nothing.",
 }
 # mypy accepts only literal members.
 Provider = StrEnum("Provider", {name.upper(): name for name in sorted(PROVIDERS)})  # type: ignore[misc]
@@ -102,10 +102,10 @@ register_enum(
         Evidence.INFERRED: "The gateway found the copy among the provider's campaigns. If the "
         "provider reports what a campaign was copied from, the source is the same. Otherwise the "
         "name is the requested one, or the one that the provider itself gives to a copy of the "
-        "source. The copy was created at the time of the call or up to a day after it. If the "
-        "gateway compared a name that the provider chose, it was created up to ten minutes after "
-        "the call. If the provider reports no creation times, it is not in the list that the "
-        "gateway read before the call. It belongs to no other duplication. A later response of the "
+        "source. The copy was created at the time of the call or up to a day after it, or up to "
+        "ten minutes after it if the gateway compared a name that the provider chose. If the "
+        "provider reports no creation times, the copy was not in the list that the gateway read "
+        "before the call. The copy belongs to no other duplication. A later response of the "
         "provider can correct this.",
         Evidence.OPERATOR: "An operator checked the provider and recorded the result. A later "
         "response of the provider can correct this, and an operator can withdraw it.",

@@ -153,8 +153,8 @@ class Query:
 
     @strawberry.field(
         description="A campaign, read from its provider now. Null if there is no such campaign. "
-        "The result is an error if the account lacks the capability READ_CAMPAIGN. If "
-        "`extensions.retryAfterSeconds` is set, try again after that."
+        "The result is an error if the account lacks the capability READ_CAMPAIGN. If an "
+        "error has `extensions.retryAfterSeconds`, try again after that time."
     )
     async def campaign(
         self,

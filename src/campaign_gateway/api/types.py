@@ -237,7 +237,8 @@ class Duplication:
         description="Why there is no copy, or why it is not certain that there is one."
     )
     provider_trace_id: str | None = strawberry.field(
-        description="The provider's id of the call. Give it to the provider's support."
+        description="The provider's id of the call, for questions to the provider's support. Null "
+        "if the provider returned none."
     )
     requested_at: datetime = strawberry.field(description="When the gateway recorded the request.")
     requested_by: Requester | None = strawberry.field(

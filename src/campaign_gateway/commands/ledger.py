@@ -53,7 +53,7 @@ def add_verbs(ledger: argparse.ArgumentParser) -> None:
 
     accepted = verbs.add_parser(
         "accept-keys",
-        help="accept keys without a time in them again; no client may have an old one",
+        help="accept keys without a time in them again, when no client has an old one any more",
     )
     add_config(accepted)
     accepted.set_defaults(run=_accept_keys)

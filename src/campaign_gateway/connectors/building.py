@@ -153,7 +153,7 @@ def audience(
     ids = [optional_items(values[name], name, require_id) for name, _ in (included, excluded)]
     if ids[0] is None and ids[1] is not None:
         raise invalid_input(
-            excluded[0], f"{excluded[0]} needs {included[0]}. Set both, or neither."
+            excluded[0], f"{excluded[0]} needs {included[0]}. Set both, or omit {excluded[0]}."
         )
     if ids[0] is not None and not ids[0]:
         raise invalid_input(included[0], f"{included[0]} must have at least one id.")

@@ -105,7 +105,7 @@ async def attempt(
         settled = await _settle(recording, outcome, call.account.timing)
     except KeyConflict as conflict:
         log.error(
-            "duplication %s (%s) has lost its record, and another one has its key",
+            "the record of duplication %s (%s) is lost, and another duplication has its key",
             call.intent.id,
             _in_words(outcome),
         )

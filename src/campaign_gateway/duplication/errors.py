@@ -38,13 +38,13 @@ UNRESOLVED_OF_ANOTHER = UserError(
 OVERRIDE_ALREADY_USED = UserError(
     ErrorCode.UNRESOLVED_DUPLICATION,
     "`overrideDuplicationId` has already been used for this duplication. Nothing was sent now. An "
-    "operator of the gateway can settle the duplication after checking at the provider.",
+    "operator of the gateway can check at the provider and record the result.",
     field=("overrideDuplicationId",),
 )
 OVERRIDE_NOT_APPLICABLE = UserError(
     ErrorCode.INVALID_INPUT,
-    "`overrideDuplicationId` is not the newest UNKNOWN duplication of this copy, or that "
-    "duplication has been settled in the meantime. Nothing was sent. Query the duplication again.",
+    "`overrideDuplicationId` is not the id of the newest UNKNOWN duplication of this copy, or the "
+    "result of that duplication is known by now. Nothing was sent. Query the duplication again.",
     field=("overrideDuplicationId",),
 )
 MAY_NOT_COPY = UserError(
@@ -55,8 +55,8 @@ MAY_NOT_COPY = UserError(
 MAY_NOT_ACTIVATE = UserError(
     ErrorCode.NOT_ALLOWED,
     "This caller may not request copies that start active. Nothing was sent. Request a copy that "
-    'does not start active, or let the operator of the gateway add "activate" to the setting `may` '
-    "of the caller.",
+    'does not start active, or ask the operator of the gateway to add "activate" to the setting '
+    "`may` of the caller.",
 )
 TOO_MANY_RECORDS = UserError(
     ErrorCode.QUOTA_EXCEEDED,

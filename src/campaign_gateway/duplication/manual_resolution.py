@@ -92,8 +92,8 @@ async def get_withdrawable(ledger: Ledger, duplication_id: str) -> Duplication:
     if later := await ledger.built_on(duplication):
         raise CannotResolve(
             f"{duplication_id} cannot be reopened: since its result was recorded, duplication "
-            f"{later} has been made or settled in a way that depends on it. Show that one, and "
-            "check at the provider what both have made"
+            f"{later} has been made or settled in a way that depends on it. See it with "
+            "`duplications show`, and check at the provider what both have copied"
         )
     return duplication
 

@@ -100,7 +100,7 @@ async def check_one(
     except Refused as refusal:
         search_failed(account.health, duplication.intent.id, refusal)
     except KeyConflict:
-        log.error("duplication %s has lost its record", duplication.intent.id)
+        log.error("the record of duplication %s is lost", duplication.intent.id)
     except LedgerUnavailable as failure:
         ledger_failed(ledger.health, failure)
 

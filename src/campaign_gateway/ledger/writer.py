@@ -153,7 +153,7 @@ class Writer:
 
     def _commit_one_by_one(self, batch: Sequence[_Write], error: Exception) -> None:
         """Commit the outcomes when the log has no space for the whole batch in one transaction."""
-        log.error("the ledger refuses intents and writes the rest one by one: %s", error)
+        log.error("the ledger refuses new intents, and writes outcomes one by one: %s", error)
         _finish_all([write for write in batch if write.is_intent], LedgerUnavailable(str(error)))
         for write in batch:
             if not write.is_intent:

@@ -99,7 +99,7 @@ class Health:
             **self.fields,
         }
         log.warning(
-            "%s is over after %s failures in %s seconds, since %s%s",
+            "%s is over after %s failures in %s seconds; it began at %s%s",
             f"{self._subject} {problem}",
             ended.failures,
             seconds,

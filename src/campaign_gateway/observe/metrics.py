@@ -59,7 +59,7 @@ ERRORS = Counter(
 )
 PROVIDER_CALLS = Histogram(
     "campaign_gateway_provider_call_duration_seconds",
-    "Calls to providers, without the wait for a permit.",
+    "Calls to providers, without the wait for the limits of the account.",
     [*ACCOUNT, "call", "outcome"],
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20),
     registry=REGISTRY,

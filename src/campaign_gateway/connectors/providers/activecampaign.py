@@ -28,7 +28,7 @@ class ActivecampaignCampaignInput:
     )
     name: str | None = optional_field(
         "The name of the copy. ActiveCampaign names the copy itself, and the gateway sets this "
-        "name in a second call. If that call fails, the copy exists under ActiveCampaign's name."
+        "name in a second call. If that call fails, the copy keeps ActiveCampaign's name."
     )
 
 

@@ -25,7 +25,7 @@ class DotdigitalCampaignInput:
         "source's name, and the gateway sets this name in a second call. dotdigital accepts a new "
         "name only together with the content, so the gateway sends the copy's own content back. "
         "The gateway cannot rename a split test, or a copy whose content is a whole HTML document. "
-        "If the copy is not renamed, it exists under dotdigital's name."
+        "If the copy is not renamed, it keeps dotdigital's name."
     )
 
 

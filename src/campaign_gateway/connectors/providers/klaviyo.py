@@ -36,8 +36,8 @@ class KlaviyoCampaignInput:
     name: str | None = name_field("The name of the copy. Without it Klaviyo chooses one.")
     included_audience_ids: list[strawberry.ID] | None = optional_field(
         "The lists and segments that get the copy, in place of the source's. The gateway sets them "
-        "in a second call. With a revision from 2026-10-15 on, this works only for a campaign with "
-        "exactly one audience."
+        "in a second call. If the account's configured revision is 2026-10-15 or later, this works "
+        "only for a campaign with exactly one audience."
     )
     excluded_audience_ids: list[strawberry.ID] | None = optional_field(
         "The lists and segments that do not get the copy. Only with `includedAudienceIds`. If "

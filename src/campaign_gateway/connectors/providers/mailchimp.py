@@ -31,7 +31,7 @@ class MailchimpCampaignInput:
     )
     name: str | None = optional_field(
         "The title of the copy. Mailchimp chooses a title itself, and the gateway sets "
-        "this one in a second call. If that call fails, the copy exists under Mailchimp's title."
+        "this one in a second call. If that call fails, the copy keeps Mailchimp's title."
     )
     subject: str | None = optional_field(
         "The subject line of the copy. It is set together with the title."

@@ -125,16 +125,17 @@ class MetaCampaignInput:
         "AD."
     )
     title: str | None = optional_field(
-        "The title of the copied ad. If omitted, the source's, as for the next three. Only for "
-        "kind AD."
+        "The title of the copied ad. If omitted, the title of the source. Only for kind AD."
     )
-    body: str | None = optional_field("The text of the copied ad. Only for kind AD.")
+    body: str | None = optional_field(
+        "The text of the copied ad. If omitted, the text of the source. Only for kind AD."
+    )
     link_url: str | None = optional_field(
-        "The address that the copied ad leads to. Only for kind AD."
+        "The address that the copied ad leads to. If omitted, that of the source. Only for kind AD."
     )
     url_tags: str | None = optional_field(
         "The parameters that Meta adds to the addresses in the copied ad, such as "
-        '"utm_campaign=spring". Only for kind AD.'
+        '"utm_campaign=spring". If omitted, those of the source. Only for kind AD.'
     )
 
 

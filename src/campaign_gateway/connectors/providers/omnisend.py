@@ -29,7 +29,7 @@ class OmnisendCampaignInput:
     name: str | None = optional_field(
         'The name of the copy, of up to 250 characters. Omnisend puts "Copy of: " '
         "before the source's name, and the gateway sets this name in a second call. If that call "
-        "fails, the copy exists under Omnisend's name."
+        "fails, the copy keeps Omnisend's name."
     )
     subject: str | None = optional_field(
         "The subject line of the copied email, of up to 250 characters. It is set together with "

@@ -52,7 +52,7 @@ COPY_UNKNOWN = "The gateway could not read the copy, so it did not send the chan
 
 AUDIENCE_KEPT = (
     "The copy has lists or segments of its source that were not requested. SendGrid may keep "
-    "what a change leaves blank, so the gateway did not send the change."
+    "them although a change leaves them out, so the gateway did not send the change."
 )
 
 READ_SCOPE = "marketing.read"

@@ -50,7 +50,7 @@ REFUSALS = {
 RENAMES = {
     9101: "copied, then the new name is refused",
     9102: "copied, then the new name gets a server error",
-    9103: "copied, then the connection is closed in place of the new name",
+    9103: "copied, then the connection is closed during the call for the new name",
 }
 
 # Ids are numbers here, so each fault has one.

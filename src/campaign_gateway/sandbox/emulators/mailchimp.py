@@ -50,7 +50,7 @@ REFUSALS = {
 RENAMES = {
     "rename-refused": "copied, then the new name is refused",
     "rename-error-500": "copied, then the new name gets a server error",
-    "rename-cut": "copied, then the connection is closed in place of the new name",
+    "rename-cut": "copied, then the connection is closed during the call for the new name",
     "rename-hangs": "copied, then the new name gets no response",
 }
 RENAME_FAULTS = {"rename-cut": "cut-before-copy", "rename-hangs": "hang"}

@@ -77,8 +77,8 @@ OUTCOMES: dict[Any, str] = {
     "error-503": "503, nothing copied",
     "error-1": "HTTP 400 with code 1, like a 500: an unclear error, nothing copied",
     "rename-refused": "copied, then the new name is refused",
-    "rename-error-500": "copied, then an error in place of the new name",
-    "rename-cut": "copied, then the connection is closed in place of the new name",
+    "rename-error-500": "copied, then the new name gets a server error",
+    "rename-cut": "copied, then the connection is closed during the call for the new name",
     "read-back-fails": "copied, then reading it back fails",
     **emulation.FAULTS,
 }

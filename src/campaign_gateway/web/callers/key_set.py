@@ -62,7 +62,7 @@ class KeySet:
                 self.start_loading()
             return key
         if key_id is None and self._keys:
-            raise Unauthenticated("a token without a key id, of which the key set has several")
+            raise Unauthenticated("a token without a key id, while the key set has several keys")
         self.start_loading()
         if self._loading is not None:
             await asyncio.wait([self._loading], timeout=WAIT_SECONDS)

@@ -117,7 +117,7 @@ class Keys:
         if not hmac.compare_digest(hashlib.sha256(key.encode()).digest(), stored.digest):
             raise Unauthenticated(f"a key with the id {stored.id} of {caller} and a wrong secret")
         if self._clock() >= stored.ends_at:
-            raise Unauthenticated(f"the key {stored.id} of {caller}, which has ended")
+            raise Unauthenticated(f"the key {stored.id} of {caller}, which has expired")
         return caller
 
     def _table(self) -> Mapping[str, tuple[str, KeyHash]]:

@@ -84,6 +84,4 @@ class RefusalLog:
             return
         self._silent_until[reason] = monotonic() + LOG_SECONDS
         self._counts[reason] = 0
-        log.warning(
-            "refused %s with %s", "a request" if count == 1 else f"{count} requests", reason
-        )
+        log.warning("refused %s: %s", "a request" if count == 1 else f"{count} requests", reason)

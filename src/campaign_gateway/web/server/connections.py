@@ -91,8 +91,8 @@ class Connections:
         if now >= self._logged_until:
             self._logged_until = now + SHORTAGE_LOGGED
             log.error(
-                "no connection can be accepted for a moment: %s; %s are open. More such lines "
-                "follow only after a minute",
+                "no connection can be accepted for a moment: %s; %s are open. This line comes at "
+                "most once a minute",
                 reason,
                 len(self._open),
             )

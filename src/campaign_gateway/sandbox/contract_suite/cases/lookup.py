@@ -46,7 +46,7 @@ def test_recorded_lookup_gives_the_campaign_in_its_name(
             assert campaign.id == campaign_id
             assert campaign.name
         case _:
-            pytest.fail(f"{lookup_recording.name} is not named as a lookup_recording is")
+            pytest.fail(f"{lookup_recording.name} is not named like a lookup_recording")
 
 
 def test_damaged_lookup_never_invents_a_campaign(subject: Subject, lookup_recording: Path) -> None:

@@ -36,7 +36,7 @@ def test_recorded_progress_gives_the_outcome_in_its_name(
             assert_valid(outcome)
             assert not isinstance(outcome, Created) or outcome.campaign.id == copy_id
         case _:
-            pytest.fail(f"{progress_recording.name} is not named as a progress_recording is")
+            pytest.fail(f"{progress_recording.name} is not named like a progress_recording")
 
 
 def test_random_progress_raises_nothing_unexpected(

@@ -36,7 +36,7 @@ def test_recorded_rename_gives_the_result_in_its_name(
             assert failure is not None
             assert failure.error.code == ErrorCode(code.upper())
         case _:
-            pytest.fail(f"{rename_recording.name} is not named as a rename_recording is")
+            pytest.fail(f"{rename_recording.name} is not named like a rename_recording")
 
 
 def test_random_rename_response_never_raises(

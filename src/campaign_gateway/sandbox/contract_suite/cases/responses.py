@@ -109,7 +109,7 @@ def assert_as_named(outcome: Outcome, recording: Path) -> None:
             assert outcome.error.code == ErrorCode.OUTCOME_UNKNOWN
             assert outcome.error.retry(is_recorded=True) is Retry.WAIT
         case _:
-            pytest.fail(f"{recording.name} is not named as a recording is")
+            pytest.fail(f"{recording.name} is not named like a recording")
 
 
 def test_source_is_never_taken_for_its_copy(subject: Subject, created_recording: Path) -> None:

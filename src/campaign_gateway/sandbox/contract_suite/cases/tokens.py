@@ -41,7 +41,7 @@ def test_recorded_token_response_gives_the_result_in_its_name(
             assert isinstance(rejection, Rejected)
             assert rejection.error.code == ErrorCode(code.upper())
         case _:
-            pytest.fail(f"{token_recording.name} is not named as a token_recording is")
+            pytest.fail(f"{token_recording.name} is not named like a token_recording")
 
 
 def test_random_token_response_raises_nothing_unexpected(

@@ -40,8 +40,8 @@ function useWrappedLines() {
 }
 
 function whereTo(isSandbox, account) {
-  const words = account ? `account ${account}` : 'no account named';
-  return isSandbox ? `${words}: nothing reaches a provider` : `${words}: a copy is real`;
+  const words = account ? `account ${account}` : 'no account in the operation';
+  return isSandbox ? `${words}: nothing reaches a provider` : `${words}: copies are real`;
 }
 
 function nameOf(document) {
