@@ -1,6 +1,5 @@
 """Loads the configuration: one TOML file, and environment variables that override it."""
 
-import difflib
 import logging
 import os
 import re
@@ -427,5 +426,7 @@ def _message(
 
 
 def _closest(name: str, known: Mapping[str, object]) -> str:
+    import difflib  # noqa: PLC0415 - only for mistakes
+
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else f"; valid names: {', '.join(known)}"

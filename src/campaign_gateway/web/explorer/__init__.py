@@ -1,7 +1,7 @@
 """Serves the GraphiQL page, its assets and its examples from the gateway itself."""
 
-import mimetypes
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 
 from starlette.requests import Request
@@ -46,6 +46,9 @@ class _Assets(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         response.headers.update(_HEADERS)
+        # The machine may map .js to plain text. With nosniff, browsers then reject it.
+        if path.endswith(".js") and response.status_code == HTTPStatus.OK:
+            response.headers["content-type"] = "text/javascript; charset=utf-8"
         # File names in assets/ contain a digest of the content, so a cached file is never outdated.
         if Path(path).parts[0] == "assets":
             response.headers["cache-control"] = "public, max-age=31536000, immutable"
@@ -82,7 +85,5 @@ def explorer_routes(
         Route(_EXAMPLES, serve_examples),
     ]
     if built:
-        # The Windows registry may map .js to plain text. With nosniff, browsers then reject it.
-        mimetypes.add_type("text/javascript", ".js")
         routes.append(Mount("/graphiql", _Assets(directory=bundle)))
     return routes
