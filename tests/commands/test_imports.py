@@ -21,10 +21,11 @@ asyncio.run(start())
 print(*sys.modules)
 """
 
-# Emulators, and what only tokens, PostgreSQL and traces need.
+# Emulators, and what only tokens, PostgreSQL, traces and mistakes need.
 NEEDLESS = {
     "campaign_gateway.sandbox",
     "cryptography",
+    "difflib",
     "joserfc",
     "opentelemetry.exporter",
     "opentelemetry.sdk",
