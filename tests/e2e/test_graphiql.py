@@ -111,6 +111,29 @@ def test_key_is_kept_for_a_retry_by_choice(page: Page, sandbox_url: str) -> None
     assert sent_variables(execute(page)) != sent_variables(first)
 
 
+def test_dry_run_in_the_same_tab_leaves_the_key_of_a_copy_alone(
+    page: Page, sandbox_url: str
+) -> None:
+    (example, *_) = open_page(page, sandbox_url)
+    real = example["query"]
+    name = real.split("(")[0].removeprefix("mutation ")
+    dry = real.replace(f"mutation {name}", "mutation Preview").replace(
+        "$idempotencyKey\n", "$idempotencyKey, dryRun: true\n"
+    )
+    put_operation(page, f"{dry}\n{real}")
+    first = execute(page, name)
+    assert payload_of(first)["status"] in {"CREATED", "ACCEPTED"}
+    expect(page.locator("#key-choice")).to_contain_text("The next run gets a new key")
+    preview = execute(page, "Preview")
+    # A dry run uses no key, so it needs no new one.
+    assert sent_variables(preview) == sent_variables(first)
+    assert payload_of(preview)["status"] == "NOT_SENT"
+    expect(page.locator("#key-choice")).to_contain_text("a dry run, which uses no key")
+    second = execute(page, name)
+    assert sent_variables(second) != sent_variables(first)
+    assert payload_of(second)["replayed"] is False
+
+
 def test_run_after_an_unknown_result_sends_the_same_key(page: Page, sandbox_url: str) -> None:
     open_page(page, sandbox_url)
     page.locator("#tabs").select_option(label="CopyAtSendGrid")

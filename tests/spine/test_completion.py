@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from campaign_gateway.connectors.contract import ProviderRequest
+from campaign_gateway.connectors.contract import ProviderRequest, ProviderResponse
 from campaign_gateway.duplication import (
     completion,
     manual_resolution,
@@ -213,6 +213,26 @@ async def test_change_that_the_copy_forbids_is_not_tried_again(open_gateway: Ope
     assert all(each.is_final for each in copy.warnings)
     assert not any(call.startswith("rename") for call in gateway.provider.calls)
     assert await gateway.due() == []
+
+
+async def test_redacted_response_is_not_sent_back_to_the_provider(open_gateway: Open) -> None:
+    """Some providers take a name only with the content of the copy."""
+    returned: list[object] = []
+
+    class Returning(Named):
+        def build_rename(
+            self, copy_input: StubInput, copy_id: str, lookup_response: ProviderResponse | None
+        ) -> ProviderRequest:
+            returned.append(lookup_response)
+            return super().build_rename(copy_input, copy_id, lookup_response)
+
+    async def write() -> None:
+        gateway.provider.campaigns["c1"]["name"] = "The key is [redacted]"
+
+    gateway = await open_gateway(Returning)
+    gateway.provider.meanwhile["read"] = write
+    await gateway.copy()
+    assert returned == [None]
 
 
 async def test_copy_that_a_search_found_is_not_changed(open_gateway: Open) -> None:

@@ -135,9 +135,12 @@ def show_tab(page: Page, index: int) -> None:
     page.wait_for_timeout(500)
 
 
-def execute(page: Page) -> Response:
+def execute(page: Page, operation: str | None = None) -> Response:
+    """Run the operation of the tab, or one of its operations."""
     with page.expect_response("**/graphql") as response:
         page.locator(".graphiql-execute-button").click()
+        if operation:
+            page.get_by_role("menuitem", name=operation, exact=True).click()
     response.value.finished()
     return response.value
 

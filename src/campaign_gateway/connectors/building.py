@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 from urllib.parse import urlencode
 
@@ -168,7 +168,9 @@ def optional_instant(value: str | None, field_name: str) -> str | None:
         instant = datetime.fromisoformat(value)
     except ValueError:
         instant = None
-    if instant is None or instant.tzinfo is None:
+    offset = instant.utcoffset() if instant else None
+    # Python takes an offset with seconds, and RFC 3339 does not.
+    if instant is None or offset is None or offset % timedelta(minutes=1):
         example = "2027-03-01T09:00:00+01:00"
         raise invalid_input(
             field_name, f'{field_name} must be a time with its time zone, such as "{example}".'

@@ -14,6 +14,7 @@ from datetime import timedelta
 from campaign_gateway.accounts.account import Account
 from campaign_gateway.accounts.transport.errors import NoResponse
 from campaign_gateway.accounts.transport.rate_limit import Permit
+from campaign_gateway.accounts.transport.redaction import REDACTED
 from campaign_gateway.accounts.transport.worker import run_parser
 from campaign_gateway.connectors.contract import (
     ChangesCopies,
@@ -162,7 +163,7 @@ def _report_failures(call: CopyCall) -> Iterator[None]:
 async def _read(
     call: CopyCall, permit: Permit, copy: Created
 ) -> tuple[Created, ProviderResponse | None]:
-    """Return the copy as the provider describes it, and the response that contains it.
+    """Return the copy as the provider describes it, and the whole response that contains it.
 
     Raises `NoResponse`, `UnexpectedResponse` and `Refused`.
     """
@@ -183,7 +184,8 @@ async def _read(
     copy = _without(replace(copy, campaign=campaign), WarningCode.DETAILS_UNKNOWN)
     if name is not None and has_name(campaign, name):
         copy = _without(copy, WarningCode.NAME_NOT_APPLIED)
-    return copy, lookup_response
+    # A connector may send parts of it back, and the copy would then have the mark in its content.
+    return copy, None if REDACTED in lookup_response.body else lookup_response
 
 
 async def _change(

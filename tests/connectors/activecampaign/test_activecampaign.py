@@ -4,7 +4,6 @@ import json
 
 import pytest
 from pydantic import ValidationError
-from strawberry import ID
 
 from campaign_gateway.connectors.contract import copy_search_key
 from campaign_gateway.connectors.providers.activecampaign import (
@@ -18,6 +17,7 @@ from campaign_gateway.model import (
     Created,
     ErrorCode,
     Outcome,
+    Refused,
     Rejected,
     Unknown,
 )
@@ -26,7 +26,7 @@ from support.responses import respond
 SETTINGS = {"provider": "activecampaign", "base_url": "https://acme.api-us1.com", "api_key": "key"}
 ACCOUNT = ActivecampaignAccount.model_validate(SETTINGS)
 CONNECTOR = ActivecampaignConnector(ACCOUNT)
-CAMPAIGN = ActivecampaignCampaignInput(account=None, campaign_id=ID("216"), name="A copy")
+CAMPAIGN = ActivecampaignCampaignInput(account=None, campaign_id=216, name="A copy")
 CAMPAIGNS = "https://acme.api-us1.com/api/3/campaigns"
 COPIED = {"succeeded": 1, "message": "Campaign draft copied.", "newCampaignId": 217}
 
@@ -141,3 +141,9 @@ def test_check_reads_the_user_of_the_key(status: int, body: object, code: ErrorC
     access = CONNECTOR.parse_check([respond(status, body)])
     assert (access.error.code if access.error else None) is code
     assert access.is_accepted == (code is None)
+
+
+@pytest.mark.parametrize("campaign_id", ["abc", "0", "-1", "1.5", "٣", "not-found", "1/2", ""])
+def test_id_that_is_no_number_is_refused_before_a_read(campaign_id: str) -> None:
+    with pytest.raises(Refused):
+        CONNECTOR.build_lookup(campaign_id, None)

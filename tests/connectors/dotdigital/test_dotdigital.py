@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from strawberry import ID
 
 from campaign_gateway.connectors.contract import (
     UnexpectedResponse,
@@ -38,7 +37,7 @@ SETTINGS = {
     "password": "pass",
 }
 CONNECTOR = DotdigitalConnector(DotdigitalAccount.model_validate(SETTINGS))
-CAMPAIGN = DotdigitalCampaignInput(account=None, campaign_id=ID("1045"), name="A copy")
+CAMPAIGN = DotdigitalCampaignInput(account=None, campaign_id=1045, name="A copy")
 COPY = {"id": 2001, "name": "Copy of Spring sale", "subject": "Now", "status": "Unsent"}
 CONTENT = {
     "subject": "Now",
@@ -214,3 +213,9 @@ def test_check_reads_one_campaign(status: int, body: object, code: ErrorCode | N
     access = CONNECTOR.parse_check([respond(status, body)])
     assert (access.error.code if access.error else None) is code
     assert access.is_accepted == (code is None)
+
+
+@pytest.mark.parametrize("campaign_id", ["abc", "0", "-1", "1.5", "٣", "not-found", "1/2", ""])
+def test_id_that_is_no_number_is_refused_before_a_read(campaign_id: str) -> None:
+    with pytest.raises(Refused):
+        CONNECTOR.build_lookup(campaign_id, None)

@@ -51,6 +51,7 @@ TestContract = connector_suite(
     wrong_options=[
         {"send_at": "2027-03-01T09:00:00"},
         {"send_at": "tomorrow"},
+        {"send_at": "2027-03-01T09:00:00+01:00:30"},
         {"included_audience_ids": []},
         {"excluded_audience_ids": ["s1"]},
     ],

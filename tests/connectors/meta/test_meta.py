@@ -527,6 +527,7 @@ def test_texts_of_a_copied_ad_are_the_keys_of_its_creative() -> None:
         ("endTime", {"kind": MetaObjectKind.AD, "end_time": "2027-03-01T09:00:00Z"}),
         ("startTime", {"start_time": "2027-03-01T09:00:00"}),
         ("endTime", {"end_time": "next week"}),
+        ("endTime", {"end_time": "2027-03-01T09:00:00-00:00:01"}),
         ("migrateToAdvantagePlus", {"kind": MetaObjectKind.AD, "migrate_to_advantage_plus": True}),
         ("toCampaignId", {"to_campaign_id": ID("9")}),
         ("toAdSetId", {"kind": MetaObjectKind.AD_SET, "to_ad_set_id": ID("8")}),

@@ -42,6 +42,7 @@ TestContract = connector_suite(
     wrong_options=[
         {"send_at": "2027-03-01T09:00:00"},
         {"send_at": "tomorrow"},
+        {"send_at": "2027-03-01T09:00:00+01:00:30"},
         {"subject": ""},
         {"subject": "a\nb"},
         {"included_segment_ids": ["../x"]},

@@ -35,6 +35,7 @@ TestContract = connector_suite(
     wrong_options=[
         {"send_at": "2027-03-01T09:00:00"},
         {"send_at": "tomorrow"},
+        {"send_at": "2027-03-01T09:00:00+01:00:30"},
         {"list_ids": [LIST] * 51},
         {"segment_ids": [SEGMENT] * 11},
         {"list_ids": ["a"]},

@@ -23,9 +23,7 @@ from campaign_gateway.model import Campaign, ErrorCode, Failure, Outcome
 @strawberry.input(description="An ActiveCampaign campaign to copy into a draft.")
 class ActivecampaignCampaignInput:
     account: str | None = account_field("ActiveCampaign")
-    campaign_id: strawberry.ID = strawberry.field(
-        description="The campaign's number at ActiveCampaign."
-    )
+    campaign_id: int = strawberry.field(description="The campaign's number at ActiveCampaign.")
     name: str | None = optional_field(
         "The name of the copy. ActiveCampaign names the copy itself, and the gateway sets this "
         "name in a second call. If that call fails, the copy keeps ActiveCampaign's name."
@@ -97,13 +95,13 @@ class ActivecampaignConnector(
     title = "ActiveCampaign"
     Account = ActivecampaignAccount
     Input = ActivecampaignCampaignInput
-    example = 'campaignId: "216"\nname: "Spring sale, second wave"'
+    example = 'campaignId: 216\nname: "Spring sale, second wave"'
 
     account: ActivecampaignAccount
 
     def build_request(self, copy_input: ActivecampaignCampaignInput) -> ProviderRequest:
         building.name_for_rename(copy_input)
-        source = building.require_id(copy_input.campaign_id, "campaignId")
+        source = building.require_positive(copy_input.campaign_id, "campaignId")
         return self._request("POST", f"/campaigns/{source}/copy")
 
     def parse_response(
@@ -114,7 +112,7 @@ class ActivecampaignConnector(
         copy_id = parsing.number_as_id(body, "newCampaignId")
         is_copied = copy_id is not None and parsing.integer(body, "succeeded") == 1
         copy = Campaign(copy_id) if copy_id is not None and is_copied else None
-        success = errors.success(response, copy, copy_input.campaign_id, documented=None)
+        success = errors.success(response, copy, str(copy_input.campaign_id), documented=None)
         codes = {**CODES, 400: ErrorCode.PERMISSION_DENIED}
         return success or self._failure(response, codes)
 
@@ -122,7 +120,7 @@ class ActivecampaignConnector(
         self, copy_input: ActivecampaignCampaignInput, copy_id: str, lookup_response: object
     ) -> ProviderRequest:
         """Source: "Edit campaign", in which every field is optional."""
-        path = f"/campaigns/{building.require_id(copy_id, 'id')}/edit"
+        path = f"/campaigns/{building.id_as_number(copy_id, self.title)}/edit"
         name = building.name_for_rename(copy_input)
         return self._request("PUT", path, building.json_body({"name": name}))
 
@@ -132,7 +130,8 @@ class ActivecampaignConnector(
         return None if response.is_success and campaign_id else self._failure(response)
 
     def build_lookup(self, campaign_id: str, related_input: object) -> ProviderRequest:
-        return self._request("GET", f"/campaigns/{building.require_id(campaign_id, 'id')}")
+        number = building.id_as_number(campaign_id, self.title)
+        return self._request("GET", f"/campaigns/{number}")
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         return parsing.one(response, campaign_id, _campaign, "campaign")

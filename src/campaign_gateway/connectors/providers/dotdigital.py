@@ -17,9 +17,7 @@ from campaign_gateway.model import Campaign, ErrorCode, Failure, Outcome, Refuse
 @strawberry.input(description="A dotdigital email campaign to copy.")
 class DotdigitalCampaignInput:
     account: str | None = account_field("dotdigital")
-    campaign_id: strawberry.ID = strawberry.field(
-        description="The campaign's number at dotdigital."
-    )
+    campaign_id: int = strawberry.field(description="The campaign's number at dotdigital.")
     name: str | None = optional_field(
         'The name of the copy, of up to 255 characters. dotdigital puts "Copy of" before the '
         "source's name, and the gateway sets this name in a second call. dotdigital accepts a new "
@@ -92,14 +90,14 @@ class DotdigitalConnector(
     title = "dotdigital"
     Account = DotdigitalAccount
     Input = DotdigitalCampaignInput
-    example = 'campaignId: "1045"\nname: "Spring sale, second wave"'
+    example = 'campaignId: 1045\nname: "Spring sale, second wave"'
     reports_creation_time = False
 
     account: DotdigitalAccount
 
     def build_request(self, copy_input: DotdigitalCampaignInput) -> ProviderRequest:
         building.name_for_rename(copy_input, MAX_NAME_LENGTH)
-        source = building.require_id(copy_input.campaign_id, "campaignId")
+        source = building.require_positive(copy_input.campaign_id, "campaignId")
         return self._request("POST", f"/{source}/copy")
 
     def parse_response(
@@ -108,7 +106,9 @@ class DotdigitalConnector(
         campaign = FIELDS.parse(parsing.json_object(response))
         # Other objects have an `id` too.
         copy = campaign if campaign and campaign.name else None
-        return errors.success(response, copy, copy_input.campaign_id) or self._failure(response)
+        return errors.success(response, copy, str(copy_input.campaign_id)) or self._failure(
+            response
+        )
 
     def build_rename(
         self,
@@ -121,7 +121,7 @@ class DotdigitalConnector(
         The older description requires all of them. The response of the sample has the address of
         the sender, which its request does not have, so a change keeps the other fields.
         """
-        path = f"/{building.require_id(copy_id, 'id')}"
+        path = f"/{building.id_as_number(copy_id, self.title)}"
         name = building.name_for_rename(copy_input, MAX_NAME_LENGTH)
         copy = parsing.json_object(lookup_response) if lookup_response else None
         return self._request("PUT", path, building.json_body({"name": name, **_content_of(copy)}))
@@ -153,7 +153,7 @@ class DotdigitalConnector(
         return name == f"{DEFAULT_PREFIX}{source_name}"
 
     def build_lookup(self, campaign_id: str, related_input: object) -> ProviderRequest:
-        return self._request("GET", f"/{building.require_id(campaign_id, 'id')}")
+        return self._request("GET", f"/{building.id_as_number(campaign_id, self.title)}")
 
     def parse_lookup(self, response: ProviderResponse, campaign_id: str) -> Campaign | None:
         code = _code_in(parsing.json_object(response))

@@ -1,6 +1,7 @@
 """Calls a provider as the gateway does, without a ledger."""
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -40,9 +41,18 @@ def free_permit() -> Permit:
     return Permit(RateLimiter(1, None), CallKind.COPY, math.inf)
 
 
+def split_recording(path: Path) -> tuple[bytes, bytes]:
+    """Return the head of a recorded response, and its body.
+
+    Its lines end as an editor writes them, or as `curl -i` does.
+    """
+    head, *body = re.split(rb"\r?\n\r?\n", path.read_bytes(), maxsplit=1)
+    return head.replace(b"\r\n", b"\n"), b"".join(body)
+
+
 def read_recording(path: Path) -> ProviderResponse:
     """Return a recorded response as the transport passes it to a connector."""
-    head, _, body = path.read_bytes().partition(b"\n\n")
+    head, body = split_recording(path)
     status_line, *lines = head.decode("ascii").splitlines()
     fields = (line.partition(":") for line in lines)
     headers = {name.lower(): value.strip() for name, _, value in fields}

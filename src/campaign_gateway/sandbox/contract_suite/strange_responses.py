@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from campaign_gateway.connectors.contract import ProviderResponse
+from campaign_gateway.sandbox.contract_suite.calling import split_recording
 from campaign_gateway.sandbox.contract_suite.subject import Subject
 
 
@@ -67,7 +68,7 @@ def _responses_of(subject: Subject) -> st.SearchStrategy[ProviderResponse]:
 
     The latter keep most of their structure.
     """
-    bodies = sorted({path.read_bytes().partition(b"\n\n")[2] for path in subject.recordings()})
+    bodies = sorted({split_recording(path)[1] for path in subject.recordings()})
     recorded = {key for body in bodies if body[:1] == b"{" for key in _keys_in(json.loads(body))}
     keys = st.sampled_from(_COMMON_KEYS) | st.sampled_from(sorted({"id"} | recorded))
     values = st.recursive(

@@ -25,34 +25,39 @@ API_KEY = "sandbox-4f81c0e7b9d23a65"
 ACCOUNTS = {"activecampaign": {"api_key": API_KEY}}
 
 # Each campaign's name.
-SOURCES = {"1": "Welcome", "216": "Spring sale"}
+SOURCES = {1: "Welcome", 216: "Spring sale"}
 
 CALLS_PER_SECOND = 5
 
 # Each gets this response: status, message.
+UNKNOWN, FORBIDDEN, INTERNAL_ERROR = 9404, 9403, 9500
 REFUSALS = {
-    "not-found": (400, "Campaign not found"),
-    "forbidden": (403, "The API key is not valid"),
-    "rate-limited": (429, "Too many calls"),
-    "error-500": (500, "Internal error"),
+    UNKNOWN: (400, "Campaign not found"),
+    FORBIDDEN: (403, "The API key is not valid"),
+    9429: (429, "Too many calls"),
+    INTERNAL_ERROR: (500, "Internal error"),
 }
 
 # ActiveCampaign has a text in place of an object.
+LOCKED = 9400
 NOT_ALLOWED = "Bad request. You are not allowed to copy this campaign."
 
 # The result of the second call, which sets the copy's name.
 RENAMES = {
-    "rename-refused": "copied, then the new name is refused",
-    "rename-error-500": "copied, then the new name gets a server error",
-    "rename-cut": "copied, then the connection is closed during the call for the new name",
+    9101: "copied, then the new name is refused",
+    9102: "copied, then the new name gets a server error",
+    9103: "copied, then the connection is closed during the call for the new name",
 }
+
+# Ids are numbers here, so each fault has one.
+FAULT_IDS = {9001 + number: fault for number, fault in enumerate(emulation.FAULTS)}
 
 OUTCOMES: dict[Any, str] = {
     **dict.fromkeys(SOURCES, "copied"),
-    "not-allowed": f"400, {NOT_ALLOWED.lower()}",
-    **{name: f"{status}, {message.lower()}" for name, (status, message) in REFUSALS.items()},
+    LOCKED: f"400, {NOT_ALLOWED.lower()}",
+    **{number: f"{status}, {message.lower()}" for number, (status, message) in REFUSALS.items()},
     **RENAMES,
-    **emulation.FAULTS,
+    **{number: f"{fault}: {emulation.FAULTS[fault]}" for number, fault in FAULT_IDS.items()},
 }
 
 # The fields of a change that the gateway could send, with their types.
@@ -62,28 +67,27 @@ FIELDS = {"name": str, "type": str, "segmentId": str, "addressId": int, "schedul
 @dataclass
 class Activecampaign:
     copies: emulation.Copies = field(default_factory=emulation.Copies)
-    campaigns: dict[str, dict[str, Any]] = field(default_factory=dict)
+    campaigns: dict[int, dict[str, Any]] = field(default_factory=dict)
     last_id: int = 216
 
     def __post_init__(self) -> None:
-        named = {name: name for name in (*RENAMES, *emulation.FAULTS)}
-        for source, name in {**SOURCES, **named}.items():
+        for source, name in {**SOURCES, **dict.fromkeys(RENAMES, "Sale"), **FAULT_IDS}.items():
             self._add(source, name)
 
     async def copy_campaign(self, request: Request) -> Response:
         self.copies.requests += 1
         _check_caller(request)
         source = request.path_params["id"]
-        if source == "not-allowed":
+        if source == LOCKED:
             raise emulation.Refusal(JSONResponse(NOT_ALLOWED, 400))
         if source in REFUSALS:
             raise _refusal(source)
-        campaign = emulation.look_up(self.campaigns, source, _refusal("not-found"))
+        campaign = emulation.look_up(self.campaigns, source, _refusal(UNKNOWN))
 
         async def copy() -> Response:
             self.last_id += 1
-            made = self._add(str(self.last_id), f"Copy of {campaign['name']}")
-            self.copies.add(source, made["id"], made["name"])
+            made = self._add(self.last_id, f"Copy of {campaign['name']}")
+            self.copies.add(str(source), made["id"], made["name"])
             return JSONResponse(
                 {
                     "succeeded": 1,
@@ -92,7 +96,7 @@ class Activecampaign:
                 }
             )
 
-        return await emulation.misbehave(source, request, copy)
+        return await emulation.misbehave(FAULT_IDS.get(source), request, copy)
 
     async def edit(self, request: Request) -> Response:
         _check_caller(request)
@@ -102,20 +106,20 @@ class Activecampaign:
         body = await emulation.read_json(request, invalid, invalid)
         _check_body(body)
         copy_id = request.path_params["id"]
-        campaign = emulation.look_up(self.campaigns, copy_id, _refusal("not-found"))
-        source = self.copies.source_of(copy_id)
-        if source == "rename-refused":
+        campaign = emulation.look_up(self.campaigns, copy_id, _refusal(UNKNOWN))
+        source = int(self.copies.source_of(str(copy_id)) or 0)
+        if source == 9101:
             raise _error(400, {"errors": ["Field name must not be this name"]})
-        if source == "rename-error-500":
-            raise _refusal("error-500")
+        if source == 9102:
+            raise _refusal(INTERNAL_ERROR)
 
         async def rename() -> Response:
             campaign["name"] = body.get("name", campaign["name"])
             campaign["mdate"] = emulation.utc_now("seconds")
-            self.copies.rename(copy_id, campaign["name"])
+            self.copies.rename(str(copy_id), campaign["name"])
             return JSONResponse(_edited(campaign))
 
-        fault = "cut-before-copy" if source == "rename-cut" else None
+        fault = "cut-before-copy" if source == 9103 else None
         return await emulation.misbehave(fault, request, rename)
 
     async def show(self, request: Request) -> Response:
@@ -138,9 +142,9 @@ class Activecampaign:
         }
         return JSONResponse({"user": user})
 
-    def _add(self, campaign_id: str, name: str) -> dict[str, Any]:
+    def _add(self, number: int, name: str) -> dict[str, Any]:
         now = emulation.utc_now("seconds")
-        self.campaigns[campaign_id] = {
+        self.campaigns[number] = {
             "type": "single",
             "userid": "1",
             "source": "web",
@@ -150,16 +154,16 @@ class Activecampaign:
             "sdate": None,
             "ldate": None,
             "status": "0",
-            "id": campaign_id,
+            "id": str(number),
             "user": "1",
             "automation": None,
         }
-        return self.campaigns[campaign_id]
+        return self.campaigns[number]
 
 
 def _check_caller(request: Request) -> None:
     if request.headers.get("api-token") != API_KEY:
-        raise _refusal("forbidden")
+        raise _refusal(FORBIDDEN)
 
 
 def _check_body(body: object) -> None:
@@ -177,9 +181,8 @@ def _check_body(body: object) -> None:
 
 def _edited(campaign: dict[str, Any]) -> dict[str, Any]:
     """Return the campaign as a change returns it: with numbers, and other names of its fields."""
-    number = campaign["id"]
     return {
-        "id": int(number) if number.isdecimal() else number,
+        "id": int(campaign["id"]),
         "name": campaign["name"],
         "type": campaign["type"],
         "canSplitContent": False,
@@ -192,8 +195,8 @@ def _edited(campaign: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _refusal(name: str) -> emulation.Refusal:
-    status, message = REFUSALS[name]
+def _refusal(number: int) -> emulation.Refusal:
+    status, message = REFUSALS[number]
     limit = {
         "RateLimit-Limit": str(CALLS_PER_SECOND),
         "RateLimit-Remaining": "0",
@@ -210,7 +213,7 @@ def _error(
 
 def create_emulator() -> Starlette:
     activecampaign = Activecampaign()
-    campaign = "/api/3/campaigns/{id}"
+    campaign = "/api/3/campaigns/{id:int}"
     return emulation.create_app(
         activecampaign.copies,
         Route("/api/3/users/me", activecampaign.show_user, methods=["GET"]),

@@ -36,14 +36,15 @@ SOURCES = {1045: ("Spring sale", "Unsent"), 1046: ("Winter sale", "Sent")}
 SPLIT_TEST = 1047
 
 # Each gets this response: status, message.
+INVALID, UNKNOWN, UNAUTHORIZED, INTERNAL_ERROR = 9400, 9404, 9401, 9500
 REFUSALS = {
-    "invalid": (400, "Error: ERROR_CAMPAIGN_INVALID"),
-    "throttled": (400, "Your account has generated excess API activity. ERROR_APIUSAGE_EXCEEDED"),
-    "not-found": (404, "Error: ERROR_CAMPAIGN_NOT_FOUND"),
-    "unauthorized": (401, "Authorization has been denied for this request."),
-    "other-region": (403, "Forbidden: Access is denied"),
-    "rate-limited": (429, "Too Many Requests"),
-    "error-500": (500, "Error: ERROR_UNKNOWN"),
+    INVALID: (400, "Error: ERROR_CAMPAIGN_INVALID"),
+    9430: (400, "Your account has generated excess API activity. ERROR_APIUSAGE_EXCEEDED"),
+    UNKNOWN: (404, "Error: ERROR_CAMPAIGN_NOT_FOUND"),
+    UNAUTHORIZED: (401, "Authorization has been denied for this request."),
+    9403: (403, "Forbidden: Access is denied"),
+    9429: (429, "Too Many Requests"),
+    INTERNAL_ERROR: (500, "Error: ERROR_UNKNOWN"),
 }
 
 # The result of the second call, which sets the copy's name.
@@ -57,13 +58,13 @@ RENAMES = {
 FAULT_IDS = {9001 + number: fault for number, fault in enumerate(emulation.FAULTS)}
 
 OUTCOMES: dict[Any, str] = {
-    **{str(number): "copied" for number in SOURCES},
-    str(SPLIT_TEST): "copied, then the new name is not sent, because it is a split test",
-    **{name: f"{status}, {message.lower()}" for name, (status, message) in REFUSALS.items()},
-    "throttled": "400, too many calls: the older limit, in place of a 429",
-    "not-found": "404, the campaign is not found",
-    **{str(number): words for number, words in RENAMES.items()},
-    **{str(number): f"{fault}: {emulation.FAULTS[fault]}" for number, fault in FAULT_IDS.items()},
+    **dict.fromkeys(SOURCES, "copied"),
+    SPLIT_TEST: "copied, then the new name is not sent, because it is a split test",
+    **{number: f"{status}, {message.lower()}" for number, (status, message) in REFUSALS.items()},
+    9430: "400, too many calls: the older limit, in place of a 429",
+    UNKNOWN: "404, the campaign is not found",
+    **RENAMES,
+    **{number: f"{fault}: {emulation.FAULTS[fault]}" for number, fault in FAULT_IDS.items()},
 }
 
 # The fields of a change, and whether it requires them.
@@ -120,7 +121,7 @@ class Dotdigital:
         if source == 9101:
             raise _error(400, "Error: ERROR_CAMPAIGN_INVALID")
         if source == 9102:
-            raise _refusal("error-500")
+            raise _refusal(INTERNAL_ERROR)
 
         async def change() -> Response:
             campaign.update({name: body[name] for name in CONTENT})
@@ -151,9 +152,7 @@ class Dotdigital:
         return JSONResponse(listed[start : start + int(select)])
 
     def _find(self, request: Request) -> Campaign:
-        campaign_id = request.path_params["id"]
-        number = int(campaign_id) if campaign_id.isdecimal() else 0
-        return emulation.look_up(self.campaigns, number, _refusal("not-found"))
+        return emulation.look_up(self.campaigns, request.path_params["id"], _refusal(UNKNOWN))
 
     def _add(self, number: int, name: str, **more: object) -> Campaign:
         self.campaigns[number] = {
@@ -182,7 +181,7 @@ def _list_item(campaign: Campaign) -> Campaign:
 
 def _check_caller(request: Request) -> None:
     if request.headers.get("authorization") != AUTHORIZATION:
-        raise _refusal("unauthorized")
+        raise _refusal(UNAUTHORIZED)
 
 
 def _check_body(body: object) -> None:
@@ -196,8 +195,8 @@ def _check_body(body: object) -> None:
         raise _error(400, "Error: ERROR_CAMPAIGN_INVALID")
 
 
-def _refusal(name: str) -> emulation.Refusal:
-    status, message = REFUSALS[name]
+def _refusal(number: int) -> emulation.Refusal:
+    status, message = REFUSALS[number]
     limit = {
         "X-RateLimit-Limit": "2000",
         "X-RateLimit-Remaining": "0",
@@ -213,7 +212,7 @@ def _error(status: int, message: str, headers: dict[str, str] | None = None) -> 
 
 def create_emulator() -> Starlette:
     dotdigital = Dotdigital()
-    campaign = "/v2/campaigns/{id}"
+    campaign = "/v2/campaigns/{id:int}"
     return emulation.create_app(
         dotdigital.copies,
         Route("/v2/campaigns/filtered", dotdigital.list_campaigns, methods=["GET"]),

@@ -38,7 +38,11 @@ from campaign_gateway.model import (
     Retry,
     Unknown,
 )
-from campaign_gateway.sandbox.contract_suite.calling import duplicate, read_recording
+from campaign_gateway.sandbox.contract_suite.calling import (
+    duplicate,
+    read_recording,
+    split_recording,
+)
 from campaign_gateway.sandbox.contract_suite.fixtures import OpenAt
 from campaign_gateway.sandbox.contract_suite.responses import CHEAP, COSTLY
 from campaign_gateway.sandbox.contract_suite.strange_responses import damaged, try_random_responses
@@ -89,7 +93,7 @@ def token_path_of(connector: object) -> str | None:
 
 
 def as_sent(recording: Path) -> bytes:
-    head, _, body = recording.read_bytes().partition(b"\n\n")
+    head, body = split_recording(recording)
     return head.replace(b"\n", b"\r\n") + b"\r\n\r\n" + body
 
 

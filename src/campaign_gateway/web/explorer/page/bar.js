@@ -103,7 +103,8 @@ function wordsFirst(id, text) {
 function KeyChoice({ operation, variables }) {
   const isKept = useSyncExternalStore(subscribe, keyIsKept);
   const key = /"idempotencyKey"\s*:\s*"([^"]*)"/.exec(variables)?.[1];
-  const words = useSyncExternalStore(subscribe, () => nextRun(key, operation, variables));
+  const operationName = useGraphiQL((state) => state.operationName);
+  const words = useSyncExternalStore(subscribe, () => nextRun(key, operation, operationName, variables));
   if (key === undefined) {
     return null;
   }

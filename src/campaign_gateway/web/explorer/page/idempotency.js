@@ -1,5 +1,5 @@
 // Decides which idempotency key a run sends: a new one after a known result or for another input, the same one for a retry.
-import { parse, print, visit } from 'graphql';
+import { parse, print, separateOperations, visit } from 'graphql';
 
 const NAME = 'idempotencyKey';
 const FINAL = new Set(['CREATED', 'ACCEPTED', 'REJECTED']);
@@ -29,7 +29,8 @@ export function keepKey(kept) {
 }
 
 /** What the next run with this key does, for the person. */
-export function nextRun(key, operation, variables) {
+export function nextRun(key, document, operationName, variables) {
+  const operation = operationIn(document, operationName);
   const values = parsed(variables);
   if (isDryRun(operation, values)) {
     return 'The next run is a dry run, which uses no key';
@@ -43,7 +44,8 @@ export function nextRun(key, operation, variables) {
 }
 
 /** Returns the variables that the next run sends: the same object if their key stays. */
-export function variablesOfRun(operation, variables) {
+export function variablesOfRun({ query, operationName, variables }) {
+  const operation = operationIn(query, operationName);
   const key = variables?.[NAME];
   if (key === undefined || isDryRun(operation, variables)) {
     return variables;
@@ -60,37 +62,40 @@ function isOfAnother(key, input) {
   return sent.has(key) && sent.get(key) !== input;
 }
 
+/** The operation that is run, with its fragments: the document can have others. Null if it is half-written. */
+function operationIn(document, operationName) {
+  try {
+    const operations = separateOperations(parse(document));
+    return operations[operationName ?? ''] ?? Object.values(operations)[0];
+  } catch {
+    // The gateway refuses it.
+    return null;
+  }
+}
+
 /** A dry run uses no key. */
 function isDryRun(operation, variables) {
-  let found = false;
-  try {
-    visit(parse(operation), {
-      Argument({ name, value }) {
-        found ||= name.value === 'dryRun' && (value.value === true || variables[value.name?.value] === true);
-      },
-    });
-  } catch {
-    // It is half-written, and the gateway refuses it.
-  }
-  return found;
+  return argumentsOf(operation, 'dryRun').some((value) => value.value === true || variables[value.name?.value] === true);
 }
 
 /** The input in a text that is the same however the rest of the operation is written. */
 function inputOf(operation, variables) {
   const others = { ...variables, [NAME]: undefined };
-  const inputs = [];
-  try {
-    visit(parse(operation), {
+  return JSON.stringify([argumentsOf(operation, 'input').map(print), others]);
+}
+
+function argumentsOf(operation, argument) {
+  const values = [];
+  if (operation) {
+    visit(operation, {
       Argument({ name, value }) {
-        if (name.value === 'input') {
-          inputs.push(print(value));
+        if (name.value === argument) {
+          values.push(value);
         }
       },
     });
-  } catch {
-    inputs.push(operation);
   }
-  return JSON.stringify([inputs, others]);
+  return values;
 }
 
 function parsed(variables) {

@@ -21,7 +21,7 @@ const INTROSPECTION = getIntrospectionQuery({
 let showVariables = () => {};
 
 async function post(written, { headers } = {}) {
-  const variables = variablesOfRun(written.query, written.variables);
+  const variables = variablesOfRun(written);
   if (variables !== written.variables) {
     showVariables(JSON.stringify(variables, null, 2));
   }
