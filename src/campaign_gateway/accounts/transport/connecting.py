@@ -35,7 +35,7 @@ async def connect(origin: Origin, tls: ssl.SSLContext) -> Connection:
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             connection = await _connect_to_any(await _resolve(origin))
-        _check_address(connection)
+        _check(connection)
         if origin.scheme == "https":
             async with asyncio.timeout(CONNECT_SECONDS):
                 await connection.start_tls(tls, origin.host)
@@ -90,12 +90,9 @@ async def _connect_to_any(addresses: Sequence[_Address]) -> Connection:
 async def _connect_to(address: _Address) -> Connection:
     family, _, protocol, _, (host, port, *_) = address
     # The event loop opens the socket itself, which takes half the time of `sock_connect`.
-    transport, connection = await asyncio.get_running_loop().create_connection(
+    _, connection = await asyncio.get_running_loop().create_connection(
         Connection, cast("str", host), cast("int", port), family=family, proto=protocol
     )
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        connected = transport.get_extra_info("socket")
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
     return connection
 
 
@@ -104,16 +101,22 @@ def _close_unused(task: "asyncio.Task[Connection]") -> None:
         task.result().close()
 
 
-def _check_address(connection: Connection) -> None:
+def _check(connection: Connection) -> None:
     """Raises `AddressRefused`, and `OSError` if the other end has closed the connection already.
 
     The open connection is checked, because a name may have another address each time it is
     resolved.
     """
     try:
-        address, *_ = connection.transport.get_extra_info("socket").getpeername()
+        # A closed transport has no socket any more.
+        if connection.transport.is_closing():
+            raise ConnectionResetError
+        connected = connection.transport.get_extra_info("socket")
+        address, *_ = connected.getpeername()
         if is_forbidden(address):
             raise AddressRefused(address)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
     except BaseException:
         connection.close()
         raise
