@@ -6,7 +6,7 @@ import json
 import logging
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -199,6 +199,28 @@ async def test_connection_closed_during_the_handshake_is_no_tls_failure() -> Non
     async with server:
         url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         assert await failure(url) == "no connection"
+
+
+async def test_data_before_tls_ends_the_connection(ca: trustme.CA, ca_file: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("localhost").configure_cert(context)
+    received = b""
+
+    async def inject(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal received
+        writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}")
+        await writer.drain()
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await writer.start_tls(context)
+            received += await reader.read(1)
+        writer.close()
+
+    server = await asyncio.start_server(inject, "127.0.0.1", 0)
+    async with server:
+        url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+        reason = await failure(url, ca_file)
+    assert reason == "no connection" or reason.startswith("TLS failed: ")
+    assert received == b""
 
 
 async def test_idempotent_request_explains_the_tls_failure(ca: trustme.CA) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import TypeVar
 from urllib.parse import urlencode
 
@@ -37,9 +38,16 @@ def _texts(value: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
         for item in value:
             yield from _texts(item, path)
     elif is_dataclass(value):
-        for field in fields(value):
-            name = _graphql_name(field.name)
-            yield from _texts(getattr(value, field.name), (*path, name))
+        for field_name, name in _names_of(value.__class__):
+            member = getattr(value, field_name)
+            if member is not None:
+                yield from _texts(member, (*path, name))
+
+
+@cache
+def _names_of(input_type: type) -> list[tuple[str, str]]:
+    """Return the fields of an input, with their names in GraphQL."""
+    return [(field.name, _graphql_name(field.name)) for field in fields(input_type)]
 
 
 def _graphql_name(field_name: str) -> str:

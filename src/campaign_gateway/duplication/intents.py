@@ -15,6 +15,10 @@ from campaign_gateway.ledger.ids import new_id
 from campaign_gateway.model import Duplication, Intent
 from campaign_gateway.web.callers.caller import Caller
 
+# `json.dumps` would make an encoder for each call.
+_encode = json.JSONEncoder(default=vars).encode
+_encode_sorted = json.JSONEncoder(default=vars, sort_keys=True).encode
+
 Input = TypeVar("Input", bound=CopyInput)
 
 
@@ -89,13 +93,13 @@ def fingerprint(provider: str, account_name: str, copy_input: CopyInput) -> str:
     An omitted option and a null option are the same intent.
     """
     options = {k: v for k, v in _fields(account_name, copy_input).items() if v is not None}
-    canonical = json.dumps([provider, options], sort_keys=True, default=vars)
+    canonical = _encode_sorted([provider, options])
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def dump_input(account_name: str, copy_input: CopyInput) -> str:
     """Return the input as JSON, with the name of the account that is used."""
-    return json.dumps(_fields(account_name, copy_input), default=vars)
+    return _encode(_fields(account_name, copy_input))
 
 
 def _fields(account_name: str, copy_input: CopyInput) -> dict[str, Any]:

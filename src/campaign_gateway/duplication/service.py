@@ -88,7 +88,9 @@ class Duplicator:
         self._deadline = deadline
         self._running: dict[tuple[str, str], _Running] = {}
         self._marking: set[asyncio.Task[None]] = set()
-        self._end = asyncio.get_running_loop().create_future()
+        # The callers who wait for a task.
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._has_given_up = False
         self.is_draining = False
         self._permits_until = math.inf
 
@@ -260,9 +262,7 @@ class Duplicator:
             running = self._running[slot] = _Running(intent.fingerprint, task)
         elif running.fingerprint != intent.fingerprint:
             raise Refused(KEY_REUSED)
-        await asyncio.wait(
-            [running.task, self._end], timeout=self._deadline, return_when=asyncio.FIRST_COMPLETED
-        )
+        await self._wait_for(running.task)
         if not running.task.done():
             record = await self._find_within(intent)
             if record is not None:
@@ -272,6 +272,29 @@ class Duplicator:
         result = running.task.result()
         is_repeat = not is_first and result.duplication is not None and result.error is None
         return replace(result, replayed=result.replayed or is_repeat)
+
+    async def _wait_for(self, task: asyncio.Task[DuplicationResult]) -> None:
+        """Wait until the task ends, the deadline is over, or the gateway gives up."""
+        if self._has_given_up:
+            return
+        # `asyncio.wait` costs more, and with each caller who waits it would cost more again,
+        # because they all would wait for one future of `give_up`.
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[None] = loop.create_future()
+
+        def wake(_task: object = None) -> None:
+            if not waiting.done():
+                waiting.set_result(None)
+
+        self._waiting.add(waiting)
+        timer = loop.call_later(self._deadline, wake)
+        task.add_done_callback(wake)
+        try:
+            await waiting
+        finally:
+            task.remove_done_callback(wake)
+            timer.cancel()
+            self._waiting.remove(waiting)
 
     async def _find_within(self, intent: Intent) -> Duplication | None:
         """Return the record to a caller whose deadline is over, if the ledger is fast enough."""
@@ -297,8 +320,10 @@ class Duplicator:
 
     def give_up(self) -> None:
         """Respond to all waiting callers now, although their calls still run."""
-        if not self._end.done():
-            self._end.set_result(None)
+        self._has_given_up = True
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
 
 
 def _report(

@@ -3,7 +3,6 @@
 import re
 import secrets
 import time
-import uuid
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -18,7 +17,9 @@ def new_id() -> str:
     """
     milliseconds, rest = divmod(time.time_ns(), 1_000_000)
     value = (milliseconds << 80) | (0x7 << 76) | (rest * 4096 // 1_000_000 << 64)
-    return str(uuid.UUID(int=value | (0b10 << 62) | secrets.randbits(62)))
+    # `str(UUID(int=...))` takes twice as long.
+    digits = f"{value | (0b10 << 62) | secrets.randbits(62):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def time_of(key: str) -> datetime | None:

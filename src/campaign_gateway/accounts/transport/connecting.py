@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
+from typing import cast
 
 from campaign_gateway.accounts.transport.errors import (
     AddressRefused,
@@ -31,18 +32,13 @@ async def connect(origin: Origin, tls: ssl.SSLContext) -> Connection:
 
     Raises `ConnectFailed`, and `AddressRefused` before anything is sent.
     """
-    is_https = origin.scheme == "https"
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            connected = await _connect_to_any(await _resolve(origin))
-        _check_address(connected)
-        async with asyncio.timeout(CONNECT_SECONDS):
-            _, connection = await asyncio.get_running_loop().create_connection(
-                Connection,
-                sock=connected,
-                ssl=tls if is_https else None,
-                server_hostname=origin.host if is_https else None,
-            )
+            connection = await _connect_to_any(await _resolve(origin))
+        _check(connection)
+        if origin.scheme == "https":
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await connection.start_tls(tls, origin.host)
     except TimeoutError as error:
         raise ConnectTimedOut from error
     except OSError as error:
@@ -63,12 +59,12 @@ async def _resolve(origin: Origin) -> Sequence[_Address]:
     return [first, *sorted(others, key=lambda address: address[0] == first[0])]
 
 
-async def _connect_to_any(addresses: Sequence[_Address]) -> socket.socket:
-    """Return the first socket that connects. Raises the `OSError` of the last one that does not."""
+async def _connect_to_any(addresses: Sequence[_Address]) -> Connection:
+    """Return the first connection that opens. Raises the `OSError` of the last one if none does."""
     waiting = list(addresses)
     if len(waiting) == 1:
         return await _connect_to(waiting[0])
-    tries: set[asyncio.Task[socket.socket]] = set()
+    tries: set[asyncio.Task[Connection]] = set()
     failure: BaseException | None = None
     try:
         while waiting or tries:
@@ -91,35 +87,36 @@ async def _connect_to_any(addresses: Sequence[_Address]) -> socket.socket:
     raise failure
 
 
-async def _connect_to(address: _Address) -> socket.socket:
-    family, kind, protocol, _, place = address
-    connecting = socket.socket(family, kind, protocol)
-    try:
-        connecting.settimeout(0)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
-        await asyncio.get_running_loop().sock_connect(connecting, place)
-    except BaseException:
-        connecting.close()
-        raise
-    return connecting
+async def _connect_to(address: _Address) -> Connection:
+    family, _, protocol, _, (host, port, *_) = address
+    # The event loop opens the socket itself, which takes half the time of `sock_connect`.
+    _, connection = await asyncio.get_running_loop().create_connection(
+        Connection, cast("str", host), cast("int", port), family=family, proto=protocol
+    )
+    return connection
 
 
-def _close_unused(task: "asyncio.Task[socket.socket]") -> None:
+def _close_unused(task: "asyncio.Task[Connection]") -> None:
     if not task.cancelled() and task.exception() is None:
         task.result().close()
 
 
-def _check_address(connected: socket.socket) -> None:
+def _check(connection: Connection) -> None:
     """Raises `AddressRefused`, and `OSError` if the other end has closed the connection already.
 
     The open connection is checked, because a name may have another address each time it is
     resolved.
     """
     try:
+        # A closed transport has no socket any more.
+        if connection.transport.is_closing():
+            raise ConnectionResetError
+        connected = connection.transport.get_extra_info("socket")
         address, *_ = connected.getpeername()
         if is_forbidden(address):
             raise AddressRefused(address)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
     except BaseException:
-        connected.close()
+        connection.close()
         raise

@@ -27,27 +27,27 @@ async def deadline(seconds: float) -> AsyncIterator[Callable[[], None]]:
     # of the time and the switch, and a timer that ran before has cancelled the call already.
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + seconds
-    polling: list[asyncio.Task[None]] = []
+    timer: asyncio.TimerHandle | None = None
 
     def mark_sent() -> None:
+        nonlocal timer
         if loop.time() >= ends_at:
             raise TimeoutError
         limit.reschedule(None)
-        polling.append(asyncio.create_task(_expire_late(limit, ends_at)))
+        timer = loop.call_at(ends_at, poll, LAST_POLLS)
+
+    def poll(polls_left: int) -> None:
+        nonlocal timer
+        # The number of turns is fixed, because one turn of a busy loop may take longer than the
+        # time, and the bytes of a socket need several turns to reach the call that waits for them.
+        if polls_left > 0:
+            timer = loop.call_later(LAST_SECONDS / LAST_POLLS, poll, polls_left - 1)
+        else:
+            limit.reschedule(loop.time())
 
     async with asyncio.timeout_at(ends_at) as limit:
         try:
             yield mark_sent
         finally:
-            for task in polling:
-                task.cancel()
-
-
-async def _expire_late(limit: asyncio.Timeout, ends_at: float) -> None:
-    loop = asyncio.get_running_loop()
-    await asyncio.sleep(ends_at - loop.time())
-    # The number of turns is fixed, because one turn of a busy loop may take longer than the time,
-    # and the bytes of a socket need several turns to reach the call that waits for them.
-    for _ in range(LAST_POLLS):
-        await asyncio.sleep(LAST_SECONDS / LAST_POLLS)
-    limit.reschedule(loop.time())
+            if timer is not None:
+                timer.cancel()

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import select
+import ssl
 from collections.abc import Callable
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
@@ -196,6 +197,20 @@ class Connection(asyncio.Protocol):
         # uvloop's transports have the methods, but not the base class.
         self.transport = cast("asyncio.Transport", transport)
         self.is_open = True
+
+    async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+        """Encrypt the open connection. Raises `OSError`."""
+        try:
+            encrypted = await asyncio.get_running_loop().start_tls(
+                self.transport, self, context, server_hostname=host
+            )
+            # Anybody on the way may have sent what arrived before the encryption.
+            if encrypted is None or self._early or not self.is_open:
+                raise ConnectionError("the connection ended, or had data before TLS")
+        except BaseException:
+            self.close()
+            raise
+        self.transport = encrypted
 
     def send(
         self, request: bytes, limit: int, when_head_arrives: Callable[[], None] | None = None

@@ -176,6 +176,8 @@ class RateLimiter:
     async def _wait(self, permit: Permit, queue: deque[Waiting]) -> None:
         """Wait in the queue until the permit has a turn. Raises `Refused`."""
         loop = asyncio.get_running_loop()
+        if self._gives_now(permit, queue, loop.time()):
+            return
         if queue is not self._continuing and len(queue) >= QUEUE_LENGTH:
             raise self._overloaded(permit, "queue", loop.time())
         if refusal := self._hopeless(permit, self._ahead(queue), loop.time()):
@@ -199,6 +201,29 @@ class RateLimiter:
             raise refusal or self._overloaded(permit, "calls_at_once", loop.time())
         turn.result()
 
+    def _gives_now(self, permit: Permit, queue: deque[Waiting], now: float) -> bool:
+        """Give a turn to a permit that need not wait. Return whether it got one."""
+        if self._is_anyone_waiting():
+            return False
+        share = self._shares[permit.kind]
+        is_running = queue is self._continuing
+        may_start = is_running or (self.running < self._calls_at_once and share.may_start(now))
+        if not may_start or not self.turns.has_room(permit, now):
+            return False
+        if not is_running:
+            self._was_check_last = permit.kind is CallKind.CHECK
+        self._give(permit, now)
+        if self._shared is not None:
+            self._shared.wake()
+        return True
+
+    def _is_anyone_waiting(self) -> bool:
+        return bool(self._continuing) or any(share.waiting for share in self._shares.values())
+
+    def _give(self, permit: Permit, now: float) -> None:
+        self._shares[permit.kind].used_since.setdefault(permit, now)
+        self.turns.give(permit)
+
     def _leave(self, queue: deque[Waiting], permit: Permit, turn: "asyncio.Future[None]") -> None:
         queue.remove((permit, turn))
         # It may have held back others until all of its turns were free.
@@ -206,14 +231,13 @@ class RateLimiter:
 
     def _grant(self) -> None:
         """Give a turn to every waiting permit that may have one now."""
-        if not self._continuing and not any(share.waiting for share in self._shares.values()):
+        if not self._is_anyone_waiting():
             return
         loop = asyncio.get_running_loop()
         now = loop.time()
         while (waiting := self._next_waiting(now)) is not None:
             permit, turn = waiting
-            self._shares[permit.kind].used_since.setdefault(permit, now)
-            self.turns.give(permit)
+            self._give(permit, now)
             turn.set_result(None)
         if self._shared is not None:
             self._shared.wake()

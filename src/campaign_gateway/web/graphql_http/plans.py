@@ -8,14 +8,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from inspect import isawaitable
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from graphql import (
     DocumentNode,
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
-    GraphQLError,
+    GraphQLArgument,
     GraphQLField,
     GraphQLList,
     GraphQLNonNull,
@@ -28,18 +28,20 @@ from graphql import (
     SelectionNode,
     SelectionSetNode,
     Undefined,
-    coerce_input_value,
+    VariableNode,
     get_argument_values,
     is_leaf_type,
     is_nullable_type,
+    is_required_argument,
 )
 from graphql.execution.get_variable_signature import (
     GraphQLVariableSignature,
     get_variable_signature,
 )
-from graphql.execution.values import VariableValues, VariableValueSource
+from graphql.execution.values import VariableValues
 from graphql.utilities.coerce_input_value import coerce_default_value
 
+from campaign_gateway.web.graphql_http.readers import Read, reader
 from campaign_gateway.web.graphql_http.writers import (
     Attribute,
     NotPlanned,
@@ -90,35 +92,43 @@ class Resolved:
         return self._result()
 
 
+class _Source(NamedTuple):
+    """Where an argument of the resolver comes from. `variable` is None if it is omitted."""
+
+    argument: GraphQLArgument
+    name: str
+    variable: str | None
+    is_required: bool
+    is_nullable: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The plan of an operation with one top-level field."""
 
-    variables: tuple[GraphQLVariableSignature, ...]
+    variables: tuple[tuple[GraphQLVariableSignature, Read], ...]
     field: GraphQLField
     node: FieldNode
+    # None if some of the arguments are literals.
+    sources: tuple[_Source, ...] | None
     write: Write
 
     def arguments(self, variables: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the arguments of the resolver, or None if graphql-core has to report an error."""
-        # As `get_variable_values` does it, but for the types, which are known, and for the depth of
-        # recursive inputs, of which the schema has none.
-        values = VariableValues({}, {})
+        """Return the arguments of the resolver, or None if graphql-core has to read them."""
+        coerced: dict[str, Any] = {}
         try:
-            for signature in self.variables:
+            for signature, read in self.variables:
                 value = variables.get(signature.name, Undefined)
-                values.sources[signature.name] = VariableValueSource(signature, value)
-                if value is Undefined and signature.default is not None:
-                    value = coerce_default_value(signature)
-                elif value is Undefined and is_nullable_type(signature.type):
-                    continue
-                else:
-                    value = coerce_input_value(value, signature.type)
-                if value is Undefined:
+                if value is not Undefined:
+                    coerced[signature.name] = read(value)
+                elif signature.default is not None:
+                    coerced[signature.name] = coerce_default_value(signature)
+                elif not is_nullable_type(signature.type):
                     return None
-                values.coerced[signature.name] = value
-            return get_argument_values(self.field, self.node, values)
-        except (GraphQLError, RecursionError):
+            if self.sources is None:
+                return get_argument_values(self.field, self.node, VariableValues({}, coerced))
+            return _from_variables(self.sources, coerced)
+        except Exception:  # noqa: BLE001 - graphql-core meets it again, and reports it.
             return None
 
     async def resolve(self, context: object, arguments: Mapping[str, Any]) -> Resolved:
@@ -167,9 +177,48 @@ def make_plan(
     signatures = [
         get_variable_signature(schema, node) for node in operation.variable_definitions or ()
     ]
-    variables = tuple(each for each in signatures if isinstance(each, GraphQLVariableSignature))
+    variables = tuple(
+        (each, reader(each.type))
+        for each in signatures
+        if isinstance(each, GraphQLVariableSignature)
+    )
     assert len(variables) == len(signatures), "the types of a valid operation's variables are known"
-    return Plan(variables, field, nodes[0], write)
+    return Plan(variables, field, nodes[0], _sources(field, nodes[0]), write)
+
+
+def _sources(field: GraphQLField, node: FieldNode) -> tuple[_Source, ...] | None:
+    nodes = {each.name.value: each.value for each in node.arguments or ()}
+    if not all(isinstance(value, VariableNode) for value in nodes.values()):
+        return None
+    variables = {
+        name: value.name.value for name, value in nodes.items() if isinstance(value, VariableNode)
+    }
+    return tuple(
+        _Source(
+            argument,
+            argument.out_name or name,
+            variables.get(name),
+            is_required_argument(argument),
+            is_nullable_type(argument.type),
+        )
+        for name, argument in field.args.items()
+    )
+
+
+def _from_variables(sources: Iterable[_Source], coerced: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments. Raises `NotPlanned` if one is missing or null, and must not be."""
+    arguments = {}
+    for argument, name, variable, is_required, is_nullable in sources:
+        value = Undefined if variable is None else coerced.get(variable, Undefined)
+        if value is Undefined:
+            if is_required:
+                raise NotPlanned
+            value = coerce_default_value(argument)
+        elif value is None and not is_nullable:
+            raise NotPlanned
+        if value is not Undefined:
+            arguments[name] = value
+    return arguments
 
 
 class _Planner:
