@@ -140,16 +140,22 @@ def test_error_in_one_line_does_not_keep_a_removed_key_valid(
     assert removed[0] not in caplog.text
 
 
-def test_changed_file_cannot_take_over_the_key_of_another_caller(file: Path) -> None:
+@pytest.mark.parametrize("callers", [("web", "other"), ("other", "web")], ids="-".join)
+def test_changed_file_cannot_take_over_the_key_of_another_caller(
+    file: Path, callers: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
     key, stored = create_key()
     other_stored = create_key()[1]
     file.write_text(other_stored)
-    keys = Keys(
-        {
-            "web": [KeySource((parse_hash(stored),))],
-            "other": [KeySource((parse_hash(other_stored),), file)],
-        },
-        time.time,
-    )
+    sources = {
+        "web": [KeySource((parse_hash(stored),))],
+        "other": [KeySource((parse_hash(other_stored),), file)],
+    }
+    keys = Keys({caller: sources[caller] for caller in callers}, time.time)
+    key_id = stored.partition(":")[0]
     file.write_text(f"{stored}")
+    assert keys.owner_of(key) == "web"
+    assert f"the key {key_id} of web is also in the keys of other" in caplog.text
+    # Nor can a wrong hash under its id make it invalid.
+    file.write_text(f"{key_id}:{other_stored.split(':')[1]}")
     assert keys.owner_of(key) == "web"

@@ -262,6 +262,19 @@ def test_only_the_clock_of_the_ledger_counts(
     assert (status(called, expired), status(called, valid)) == (401, 401)
 
 
+def test_remembered_token_is_checked_again_after_the_clock_was_set_back(
+    called: CalledGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credential = token(claims_of(nbf=NOW + HOUR, exp=NOW + 3 * HOUR, iat=None))
+    engine = called.gateway.ledger.engine
+    # The first token of all loads the key set, and is not remembered.
+    for hours, expected in ((2, 200), (2, 200), (0, 401), (2, 200)):
+        monkeypatch.setattr(
+            engine, "now", lambda ahead=hours: datetime.now(UTC) + timedelta(hours=ahead)
+        )
+        assert status(called, credential) == expected
+
+
 def test_remembered_tokens_are_bounded(
     called: CalledGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,6 +101,7 @@ class Keys:
         files = {source.file for each in sources.values() for source in each if source.file}
         self._seen = {file: _signature(file) for file in files}
         self._look_at = 0.0
+        self._by_id: Mapping[str, tuple[str, KeyHash]] = {}
         self._by_id = self._table()
 
     def owner_of(self, key: str) -> str:
@@ -122,10 +123,22 @@ class Keys:
 
     def _table(self) -> Mapping[str, tuple[str, KeyHash]]:
         by_id: dict[str, tuple[str, KeyHash]] = {}
-        for caller, key_hash in _all_hashes(self._sources):
-            # The first entry wins, so a changed file cannot give a key in use to another caller.
-            by_id.setdefault(key_hash.id, (caller, key_hash))
+        # A key in use stays with its caller, so a changed file of another one cannot take it over.
+        for caller, key_hash in sorted(_all_hashes(self._sources), key=self._is_of_another):
+            owner, _ = by_id.setdefault(key_hash.id, (caller, key_hash))
+            if owner != caller:
+                log.error(
+                    "the key %s of %s is also in the keys of %s, where it is ignored",
+                    key_hash.id,
+                    owner,
+                    caller,
+                )
         return by_id
+
+    def _is_of_another(self, entry: tuple[str, KeyHash]) -> bool:
+        caller, key_hash = entry
+        owner, _ = self._by_id.get(key_hash.id, entry)
+        return owner != caller
 
     def _read_changed(self, files: Iterable[Path]) -> None:
         changed = [file for file in files if _signature(file) != self._seen[file]]

@@ -61,7 +61,8 @@ class Tokens:
             aud={"essential": True, "value": settings.audience},
             exp={"essential": True},
         )
-        self._verified: dict[bytes, tuple[Caller, float]] = {}
+        # Each with its caller, and the time from which and until which that is known.
+        self._verified: dict[bytes, tuple[Caller, float, float]] = {}
         self._verified_by = keys.version
 
     async def owner_of(self, token: str) -> Caller:
@@ -73,21 +74,23 @@ class Tokens:
             self._verified.clear()
             self._verified_by = self._keys.version
         digest = hashlib.sha256(token.encode()).digest()
-        caller, ends_at = self._verified.get(digest, (None, 0.0))
-        if caller is not None and self._clock() < ends_at:
+        now = self._clock()
+        caller, verified_at, ends_at = self._verified.get(digest, (None, 0.0, 0.0))
+        # After the clock was set back, the token may be one that is not valid yet.
+        if caller is not None and verified_at <= now < ends_at:
             return caller
         version = self._keys.version
         claims = await self._verify(token)
         caller = self._caller_of(claims)
         if self._keys.version == version:
-            self._remember(digest, caller, claims["exp"] + LEEWAY)
+            self._remember(digest, caller, now, claims["exp"] + LEEWAY)
         return caller
 
-    def _remember(self, digest: bytes, caller: Caller, ends_at: float) -> None:
+    def _remember(self, digest: bytes, caller: Caller, verified_at: float, ends_at: float) -> None:
         self._verified.pop(digest, None)
         if len(self._verified) >= TOKENS_KEPT:
             del self._verified[next(iter(self._verified))]
-        self._verified[digest] = caller, ends_at
+        self._verified[digest] = caller, verified_at, ends_at
 
     async def _verify(self, token: str) -> dict[str, Any]:
         """Return the claims of a valid token. Raises `Unauthenticated`."""
