@@ -190,7 +190,7 @@ def _problems(
 ) -> Iterable[Problem]:
     match failure:
         case NoResponse():
-            yield problem(account, ProblemCode.UNREACHABLE, reason=str(failure))
+            yield problem(account, ProblemCode.UNREACHABLE, reason=failure.details)
         case UnexpectedResponse():
             yield problem(account, ProblemCode.UNCLEAR_RESPONSE)
         case Refused() if _rejects_secret(failure):

@@ -32,9 +32,13 @@ async def connect(origin: Origin, tls: ssl.SSLContext) -> Connection:
     Raises `ConnectFailed`, and `AddressRefused` before anything is sent.
     """
     is_https = origin.scheme == "https"
+    missing = "address of the name"
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            connected = await _connect_to_any(await _resolve(origin))
+            addresses = await _resolve(origin)
+            missing = "connection"
+            connected = await _connect_to_any(addresses)
+        missing = "TLS on the connection"
         _check_address(connected)
         async with asyncio.timeout(CONNECT_SECONDS):
             _, connection = await asyncio.get_running_loop().create_connection(
@@ -44,10 +48,23 @@ async def connect(origin: Origin, tls: ssl.SSLContext) -> Connection:
                 server_hostname=origin.host if is_https else None,
             )
     except TimeoutError as error:
-        raise ConnectTimedOut from error
+        raise ConnectTimedOut(f"no {missing} within {CONNECT_SECONDS:g} seconds") from error
     except OSError as error:
-        raise ConnectFailed from error
+        raise ConnectFailed(_reason(error)) from error
     return connection
+
+
+def _reason(error: OSError) -> str:
+    """Return in words why there is no connection."""
+    match error:
+        case socket.gaierror():
+            return f"the name cannot be resolved: {error.strerror}"
+        case ConnectionRefusedError():
+            return "the connection was refused"
+        case ConnectionError() | ssl.SSLEOFError():
+            return "the connection was closed before anything was sent"
+        case _:
+            return f"the connection failed: {error.strerror or 'unknown reason'}"
 
 
 async def _resolve(origin: Origin) -> Sequence[_Address]:
