@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import re
+import shlex
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -541,25 +542,37 @@ def test_json_has_the_names_of_the_schema(run: Run, operator: Operator) -> None:
     assert listed == {name: value for name, value in state.items() if name != "history"}
 
 
-def test_printed_commands_work_when_pasted(run: Run, operator: Operator) -> None:
-    """The configuration's path has spaces, and the operator types at a real terminal."""
+def test_printed_commands_work_when_pasted(
+    run: Run, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The configuration's path has spaces, and the operator types at a real terminal, elsewhere."""
     lost = operator.intend()
+    # The path of the ledger is relative to the folder in which the gateway was started.
+    folder = operator.config.parent
+    monkeypatch.chdir(folder)
+    relative = operator.url.replace(f"{folder}/", "")
+    assert relative != operator.url
+    operator.config.write_text(operator.config.read_text().replace(operator.url, relative))
 
     def command_of(shown: str, pattern: str) -> str:
         (line,) = re.findall(rf"^  (.*{pattern}.*)$", shown, re.MULTILINE)
         return str(line)
 
     absent = command_of(run("show", lost).out, "--absent")
+    monkeypatch.chdir("/")
     script = "campaign-gateway"
-    assert absent.startswith(f"{script} duplications resolve --config '")
+    cd = shlex.join(["cd", str(folder)])
+    assert absent.startswith(f"{cd} && {script} duplications resolve --config '")
     module = f"{sys.executable} -m campaign_gateway"
-    pasted = run_at_terminal(["sh", "-c", absent.replace(script, module, 1)], "y\nlooked\n")
+    pasted = run_at_terminal(
+        ["sh", "-c", absent.replace(f"&& {script}", f"&& {module}", 1)], "y\nlooked\n"
+    )
     assert pasted.returncode == 0, pasted.stderr
     assert "recorded by" in pasted.stderr
     assert API_KEY not in pasted.stderr + pasted.stdout
     # The process prints how it was started itself.
     reopen = command_of(pasted.stdout, " reopen ")
-    assert reopen.startswith(module)
+    assert reopen.startswith(f"{cd} && {module}")
     pasted = run_at_terminal(["sh", "-c", reopen], "y\nwrong\n")
     assert pasted.returncode == 0, pasted.stderr
     assert re.search(r"^status +UNKNOWN$", pasted.stdout, re.MULTILINE)

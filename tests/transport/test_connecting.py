@@ -86,6 +86,7 @@ async def test_host_that_does_not_answer_the_handshake(
     transport: Transport,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
+    *,
     is_closed: bool,
     expected: tuple[str, str],
 ) -> None:

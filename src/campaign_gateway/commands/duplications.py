@@ -4,6 +4,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from campaign_gateway.commands import resolution
 from campaign_gateway.commands.arguments import add_config, age, config_of, program, with_ledger
@@ -137,9 +138,13 @@ def _show(arguments: argparse.Namespace) -> None:
             return to_json({**as_json(duplication), "history": history_json(history)})
 
         def command(verb: str) -> str:
-            # The operator may paste it in another folder.
+            # The operator may paste it in another folder, where the file's relative paths would be
+            # others.
             config = str(config_of(arguments).absolute())
-            return shlex.join([*program(), "duplications", verb, "--config", config])
+            folder = shlex.join(["cd", str(Path.cwd())])
+            return (
+                f"{folder} && {shlex.join([*program(), 'duplications', verb, '--config', config])}"
+            )
 
         return description(duplication, history, command)
 
