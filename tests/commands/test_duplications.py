@@ -83,6 +83,8 @@ class Operator:
         outcome: Outcome = LOST,
         caller: str = "web-team",
         age: timedelta = timedelta(0),
+        *,
+        is_named: bool = True,
     ) -> str:
         """Record an intent and its outcome. Return the id of the duplication."""
         settings = load_account_settings(self.config, "outreach")
@@ -92,7 +94,7 @@ class Operator:
             account_group_id=strawberry.ID(GROUP),
             campaign_id=strawberry.ID(SOURCE),
             audience_id=strawberry.ID(AUDIENCE),
-            name=name or f"Copy {next(self.numbers)}",
+            name=(name or f"Copy {next(self.numbers)}") if is_named else None,
             lead_ids=None,
         )
         who = Caller(caller, f"caller:{caller}", frozenset({"*"}), frozenset(Right))
@@ -517,6 +519,20 @@ def test_show_has_the_searches_and_what_an_operator_has_recorded(
     # What callers get is not the operator's matter here.
     assert "PROVIDER_UNAVAILABLE" not in shown
     assert operator.record(lost).error == manual_resolution.ABSENT
+
+
+def test_show_says_that_a_provider_is_not_searched(
+    run: Run, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No document says which name Sonarly gives to a copy.
+    lost = operator.intend(is_named=False)
+    # The secret of the account is not needed for that.
+    monkeypatch.delenv("OUTREACH_KEY")
+    shown = run("show", lost).out
+    expected = "no search finds this copy, because no list of Sonarly identifies it"
+    assert re.search(rf"^checks +{expected}$", shown, re.MULTILINE)
+    shown = run("resolve", lost, "--absent", "--unchecked", *SURE).out
+    assert re.search(r"^checks +0$", shown, re.MULTILINE)
 
 
 def test_missing_file_is_reported_before_a_missing_terminal(run: Run, operator: Operator) -> None:

@@ -15,6 +15,8 @@ from campaign_gateway.commands.duplication_texts import (
     listing,
     to_json,
 )
+from campaign_gateway.connectors.registry import UnusableConnector, find_connector
+from campaign_gateway.duplication.copy_search import can_search
 from campaign_gateway.duplication.manual_resolution import UNSETTLED, get
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.engine import Cursor
@@ -146,9 +148,22 @@ def _show(arguments: argparse.Namespace) -> None:
                 f"{folder} && {shlex.join([*program(), 'duplications', verb, '--config', config])}"
             )
 
-        return description(duplication, history, command)
+        return description(duplication, history, command, _not_searched(duplication))
 
     sys.stdout.write(with_ledger(arguments, read))
+
+
+def _not_searched(duplication: Duplication) -> str | None:
+    """Return the title of the provider if its lists cannot show this copy."""
+    try:
+        connector = find_connector(duplication.intent.provider)
+    except UnusableConnector:
+        return None
+    # Without the account, whose secret may not be there. What a connector can do is in its class.
+    is_searched = duplication.campaign or can_search(
+        connector.__new__(connector), duplication.intent
+    )
+    return None if is_searched else connector.title
 
 
 def _resolve(arguments: argparse.Namespace) -> None:
