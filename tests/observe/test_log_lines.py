@@ -16,7 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from campaign_gateway.accounts.transport.redaction import create_redactor
-from campaign_gateway.observe.health import Health
+from campaign_gateway.observe import events
+from campaign_gateway.observe.health import Health, account_health
 from campaign_gateway.observe.log import (
     FIELD_LENGTH,
     FORMATTERS,
@@ -212,6 +213,20 @@ async def test_a_problem_that_comes_and_goes_is_one_problem(
             # A timer that is due fires here.
             await asyncio.sleep(0.001)
     assert lines == ["account a: the limit is reached"]
+
+
+async def test_a_problem_with_one_call_has_its_code_and_the_call_in_members_of_their_own(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    health = account_health("a", "sonarly", quiet_seconds=0)
+    with lines_of("campaign_gateway", caplog) as lines:
+        events.provider_called(health, events.ProviderCall.LOOKUP, 0, http_status=401)
+        events.provider_called(health, events.ProviderCall.LOOKUP, 0, http_status=200)
+        await asyncio.sleep(0.05)
+    assert " AUTHENTICATION_FAILED lookup is over after 1 failure in 0 seconds" in lines[1]
+    for each in caplog.records:
+        fields = each.__dict__["fields"]
+        assert (fields["problem"], fields["call"]) == ("AUTHENTICATION_FAILED", "lookup")
 
 
 async def test_a_problem_that_lasts_is_repeated_after_a_while(
