@@ -1,10 +1,13 @@
 """The configuration file: all its errors are reported together, and never a secret."""
 
+import re
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from campaign_gateway import settings as settings_module
+from campaign_gateway.connectors.account_settings import AccountSettings
 from campaign_gateway.connectors.registry import CONNECTORS
 from campaign_gateway.settings import (
     LogSettings,
@@ -14,6 +17,7 @@ from campaign_gateway.settings import (
     load_log_settings,
     load_settings,
 )
+from support.readmes import READMES
 
 COMPLETE = """
 [server]
@@ -299,3 +303,21 @@ def test_log_is_read_alone_and_its_errors_are_left_to_the_whole(
     assert load_log_settings(path) == LogSettings(format="text", level="debug")
     monkeypatch.setenv("CAMPAIGN_GATEWAY_LOG__LEVEL", "loud")
     assert load_log_settings(path) == LogSettings()
+
+
+@pytest.mark.parametrize("setting", ["calls_per_minute", "calls_per_second", "calls_at_once"])
+def test_readme_has_the_default_limits_of_each_provider(setting: str) -> None:
+    rows = chain.from_iterable(rows for _, rows in READMES["src/README.md"].tables())
+    (default,) = (row[1] for row in rows if row[0] == f"`accounts.NAME.{setting}`")
+    documented = {
+        title: int(number)
+        for number, titles in re.findall(r"(\d+) at ([^,;]+)", default)
+        for title in titles.split(" and ")
+    }
+    usual = AccountSettings.model_fields[setting].default
+    assert default.split(";")[0].strip("`") == str(usual or "none")
+    assert documented == {
+        connector.title: connector.Account.model_fields[setting].default
+        for connector in CONNECTORS.values()
+        if connector.Account.model_fields[setting].default != usual
+    }

@@ -17,6 +17,7 @@ from campaign_gateway.accounts.account import Account
 from campaign_gateway.accounts.checks import account_check
 from campaign_gateway.accounts.checks.account_check import Secret, check_account, check_accounts
 from campaign_gateway.accounts.checks.problems import ProblemCode, needed
+from campaign_gateway.accounts.checks.report import table
 from campaign_gateway.accounts.transport.rate_limit import CallKind
 from campaign_gateway.connectors.contract import Grant, Permission
 
@@ -151,7 +152,26 @@ async def test_reads_use_the_limits_of_the_account(open_at: OpenAt) -> None:
         check = await check_account(account)
     (problem,) = check.problems
     assert problem.code is ProblemCode.LIMIT_USED_UP
+    assert problem.text == (
+        "The check is not complete. The gateway's own limit for this account "
+        "(`calls_per_minute`) is reached. Check again later."
+    )
+    assert " INCOMPLETE " in table([check])[1]
     assert (check.is_reachable, check.secret) == (None, Secret.UNKNOWN)
+
+
+async def test_limit_of_the_provider_is_not_called_a_setting(open_at: OpenAt) -> None:
+    async with provider(responding(b"{}", b"429 No\r\nretry-after: 60")) as url:
+        account = sendgrid(open_at, url)
+        first = await check_account(account)
+        # The provider's pause lasts.
+        second = await check_account(account)
+    assert [problem.code for problem in first.problems] == [ProblemCode.RATE_LIMITED]
+    assert [problem.code for problem in second.problems] == [ProblemCode.LIMIT_USED_UP]
+    assert "The provider limits the calls of this account for now." in second.problems[0].text
+    for check in (first, second):
+        assert " INCOMPLETE " in table([check])[1]
+        assert "lower limits" not in check.problems[0].text
 
 
 async def test_account_whose_calls_are_all_in_use_is_not_called_unreachable(

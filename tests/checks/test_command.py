@@ -122,7 +122,9 @@ def test_check_as_a_process_shows_every_problem_and_no_secret(
     with running("check", "--config", str(write_config(tmp_path, accounts))) as command:
         assert command.process.wait(60) == 1
         command.wait_for(r"(?m)^gone +Omnisend +UNREACHABLE +unknown +no TLS +- +- ")
-        command.wait_for(r"(?m)^gone: No response from Omnisend at 127.0.0.1:9: no connection")
+        command.wait_for(
+            r"(?m)^gone: No response from Omnisend at 127.0.0.1:9: the connection was refused"
+        )
         command.wait_for(r"(?m)^bad: Braze refuses the secret")
     assert CANARY not in command.output
 

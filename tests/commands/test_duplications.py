@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import re
+import shlex
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -82,6 +83,8 @@ class Operator:
         outcome: Outcome = LOST,
         caller: str = "web-team",
         age: timedelta = timedelta(0),
+        *,
+        is_named: bool = True,
     ) -> str:
         """Record an intent and its outcome. Return the id of the duplication."""
         settings = load_account_settings(self.config, "outreach")
@@ -91,7 +94,7 @@ class Operator:
             account_group_id=strawberry.ID(GROUP),
             campaign_id=strawberry.ID(SOURCE),
             audience_id=strawberry.ID(AUDIENCE),
-            name=name or f"Copy {next(self.numbers)}",
+            name=(name or f"Copy {next(self.numbers)}") if is_named else None,
             lead_ids=None,
         )
         who = Caller(caller, f"caller:{caller}", frozenset({"*"}), frozenset(Right))
@@ -518,6 +521,20 @@ def test_show_has_the_searches_and_what_an_operator_has_recorded(
     assert operator.record(lost).error == manual_resolution.ABSENT
 
 
+def test_show_says_that_a_provider_is_not_searched(
+    run: Run, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No document says which name Sonarly gives to a copy.
+    lost = operator.intend(is_named=False)
+    # The secret of the account is not needed for that.
+    monkeypatch.delenv("OUTREACH_KEY")
+    shown = run("show", lost).out
+    expected = "no search finds this copy, because no list of Sonarly identifies it"
+    assert re.search(rf"^checks +{expected}$", shown, re.MULTILINE)
+    shown = run("resolve", lost, "--absent", "--unchecked", *SURE).out
+    assert re.search(r"^checks +0$", shown, re.MULTILINE)
+
+
 def test_missing_file_is_reported_before_a_missing_terminal(run: Run, operator: Operator) -> None:
     operator.config.unlink()
     done = run("resolve", "1", "--absent")
@@ -541,25 +558,37 @@ def test_json_has_the_names_of_the_schema(run: Run, operator: Operator) -> None:
     assert listed == {name: value for name, value in state.items() if name != "history"}
 
 
-def test_printed_commands_work_when_pasted(run: Run, operator: Operator) -> None:
-    """The configuration's path has spaces, and the operator types at a real terminal."""
+def test_printed_commands_work_when_pasted(
+    run: Run, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The configuration's path has spaces, and the operator types at a real terminal, elsewhere."""
     lost = operator.intend()
+    # The path of the ledger is relative to the folder in which the gateway was started.
+    folder = operator.config.parent
+    monkeypatch.chdir(folder)
+    relative = operator.url.replace(f"{folder}/", "")
+    assert relative != operator.url
+    operator.config.write_text(operator.config.read_text().replace(operator.url, relative))
 
     def command_of(shown: str, pattern: str) -> str:
         (line,) = re.findall(rf"^  (.*{pattern}.*)$", shown, re.MULTILINE)
         return str(line)
 
     absent = command_of(run("show", lost).out, "--absent")
+    monkeypatch.chdir("/")
     script = "campaign-gateway"
-    assert absent.startswith(f"{script} duplications resolve --config '")
+    cd = shlex.join(["cd", str(folder)])
+    assert absent.startswith(f"{cd} && {script} duplications resolve --config '")
     module = f"{sys.executable} -m campaign_gateway"
-    pasted = run_at_terminal(["sh", "-c", absent.replace(script, module, 1)], "y\nlooked\n")
+    pasted = run_at_terminal(
+        ["sh", "-c", absent.replace(f"&& {script}", f"&& {module}", 1)], "y\nlooked\n"
+    )
     assert pasted.returncode == 0, pasted.stderr
     assert "recorded by" in pasted.stderr
     assert API_KEY not in pasted.stderr + pasted.stdout
     # The process prints how it was started itself.
     reopen = command_of(pasted.stdout, " reopen ")
-    assert reopen.startswith(module)
+    assert reopen.startswith(f"{cd} && {module}")
     pasted = run_at_terminal(["sh", "-c", reopen], "y\nwrong\n")
     assert pasted.returncode == 0, pasted.stderr
     assert re.search(r"^status +UNKNOWN$", pasted.stdout, re.MULTILINE)

@@ -128,7 +128,7 @@ def test_curl_command_makes_a_copy(sandbox_url: str, shell: Callable[[str], str]
         block
         for readme in READMES.values()
         for block in readme.blocks("sh")
-        if block.startswith("curl")
+        if block.startswith("curl") and "duplicateCampaign" in block
     )
     content = json.loads(shell(command.replace("http://127.0.0.1:8000", sandbox_url)))
     assert content["data"]["duplicateCampaign"]["status"] == "ACCEPTED"

@@ -1,17 +1,23 @@
 """One line of the log: what it contains, and what no text of others can do to it."""
 
 import asyncio
+import base64
 import json
 import logging
 import re
+import string
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from unittest.mock import ANY
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from campaign_gateway.accounts.transport.redaction import create_redactor
-from campaign_gateway.observe.health import Health
+from campaign_gateway.observe import events
+from campaign_gateway.observe.health import Health, account_health
 from campaign_gateway.observe.log import (
     FIELD_LENGTH,
     FORMATTERS,
@@ -82,6 +88,87 @@ def test_no_field_shows_a_secret(
     assert "201" in line
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The provided authorization grant is invalid, expired or revoked",
+        "The provided authorization is invalid",
+        "Missing Authorization header",
+        "Missing Authorization. Please add it.",
+        "Basic authentication is not allowed",
+        "a basic plan has no copies",
+        "BASIC ACCESS only",
+        "api_key is invalid",
+        "'api_key' is required.",
+        "Bearer token expired",
+        "Use Bearer <token>",
+        "invalid access-token: [redacted], Bearer [redacted]",
+    ],
+)
+def test_a_provider_s_plain_words_stay(text: str) -> None:
+    assert json.loads(JsonFormatter().format(record("a", provider_message=text))) == {
+        **json.loads(JsonFormatter().format(record("a"))),
+        "time": ANY,
+        "provider_message": text,
+    }
+
+
+def _tokens() -> st.SearchStrategy[str]:
+    raw = st.binary(min_size=12, max_size=60)
+    encoded = raw.map(lambda part: base64.urlsafe_b64encode(part).decode())
+    return st.one_of(
+        st.text(string.ascii_letters + string.digits, min_size=16, max_size=80),
+        st.text(string.ascii_lowercase, min_size=16, max_size=40),
+        raw.map(lambda part: base64.b64encode(part).decode()),
+        raw.map(bytes.hex),
+        encoded.map(lambda part: f"pk_{part}"),
+        st.tuples(encoded, encoded, encoded).map(".".join),
+        st.uuids().map(str),
+    )
+
+
+@given(_tokens())
+@example("abcdef-abcdef-ab")
+@pytest.mark.parametrize(
+    "around",
+    [
+        "Bearer {}",
+        "the bearer  {} is invalid",
+        "Bearer token {} has expired",
+        "Basic {}",
+        "Authorization: Bearer {}",
+        "Authorization: Klaviyo-API-Key {}",
+        "authorization {} is invalid",
+        "Authorization header {}",
+        "[(b'authorization', b'Bearer {}')]",
+        "('authorization', '{}')",
+        "{{'Api-Token': '{}'}}",
+        "api_key={}&page=1",
+        "api_key: {}",
+        "BRAZE_API_KEY={}",
+        '{{"api_key":"{}"}}',
+        '{{"apiKey" : "{}"}}',
+        '{{\\"api_key\\": \\"{}\\"}}',
+        "<api_key>{}</api_key>",
+        "client_secret={}",
+        "Cookie: {}",
+    ],
+)
+def test_a_token_that_a_provider_has_issued_is_removed(around: str, token: str) -> None:
+    line = JsonFormatter().format(record(around.format(token)))
+    assert "[redacted]" in line
+    assert not any(part in line for part in token.split(".") if len(part) > 3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Authorization: Bearer x", "api_key=x", "api_key: x", '{"api_key":"x"}', "Basic dXNlcjpwYXNz"],
+)
+def test_a_short_secret_is_removed_where_nothing_else_can_be(text: str) -> None:
+    message = json.loads(JsonFormatter().format(record(text)))["message"]
+    assert message.rstrip('"}').endswith("[redacted]")
+
+
 def test_a_number_that_is_a_secret_is_removed() -> None:
     formatter = JsonFormatter()
     formatter.redact = create_redactor(["201"])
@@ -126,6 +213,20 @@ async def test_a_problem_that_comes_and_goes_is_one_problem(
             # A timer that is due fires here.
             await asyncio.sleep(0.001)
     assert lines == ["account a: the limit is reached"]
+
+
+async def test_a_problem_with_one_call_has_its_code_and_the_call_in_members_of_their_own(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    health = account_health("a", "sonarly", quiet_seconds=0)
+    with lines_of("campaign_gateway", caplog) as lines:
+        events.provider_called(health, events.ProviderCall.LOOKUP, 0, http_status=401)
+        events.provider_called(health, events.ProviderCall.LOOKUP, 0, http_status=200)
+        await asyncio.sleep(0.05)
+    assert " AUTHENTICATION_FAILED lookup is over after 1 failure in 0 seconds" in lines[1]
+    for each in caplog.records:
+        fields = each.__dict__["fields"]
+        assert (fields["problem"], fields["call"]) == ("AUTHENTICATION_FAILED", "lookup")
 
 
 async def test_a_problem_that_lasts_is_repeated_after_a_while(

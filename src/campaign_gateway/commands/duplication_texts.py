@@ -14,6 +14,8 @@ from campaign_gateway.model import (
     UserError,
 )
 
+UNKNOWN, ACCEPTED = DuplicationStatus.UNKNOWN, DuplicationStatus.ACCEPTED
+
 # Who or what changed a state, if no operator did.
 SOURCES = {
     Evidence.RESPONSE: "the provider's response",
@@ -54,16 +56,29 @@ def _cells(duplication: Duplication) -> tuple[str, ...]:
 
 
 def description(
-    duplication: Duplication, history: Sequence[Change], command: Callable[[str], str]
+    duplication: Duplication,
+    history: Sequence[Change],
+    command: Callable[[str], str],
+    not_searched: str | None = None,
 ) -> str:
-    """Describe a duplication. `command` returns the operator's command line up to its id."""
-    lines = [*_fields(duplication, history), "", "history", *map(change_line, history)]
+    """Describe a duplication. `command` returns the operator's command line up to its id.
+
+    `not_searched` is the title of the provider if no search finds the copy.
+    """
+    lines = [
+        *_fields(duplication, history, not_searched),
+        "",
+        "history",
+        *map(change_line, history),
+    ]
     if next_steps := list(_next_steps(duplication, command)):
         lines += ["", *next_steps]
     return "".join(f"{line}\n" for line in lines)
 
 
-def _fields(duplication: Duplication, history: Sequence[Change]) -> Iterator[str]:
+def _fields(
+    duplication: Duplication, history: Sequence[Change], not_searched: str | None
+) -> Iterator[str]:
     intent, copy = duplication.intent, duplication.campaign
     # The message for callers would look like the provider's word.
     is_manual = duplication.evidence is Evidence.OPERATOR
@@ -86,7 +101,7 @@ def _fields(duplication: Duplication, history: Sequence[Change]) -> Iterator[str
         "requested at": in_utc(duplication.requested_at),
         "requested by": _requester(intent),
         "settled at": duplication.settled_at and in_utc(duplication.settled_at),
-        "checks": _checks(duplication),
+        "checks": _checks(duplication, not_searched),
     }
     for name, value in fields.items():
         if value:
@@ -106,8 +121,10 @@ def _manual_result(duplication: Duplication, history: Sequence[Change]) -> str:
     return f"{result}, by {one_line(note.operator)} (reason: {one_line(note.reason)})"
 
 
-def _checks(duplication: Duplication) -> str:
+def _checks(duplication: Duplication, not_searched: str | None) -> str:
     """Return how often the gateway has looked at the provider, and when it looks again."""
+    if not_searched and duplication.status in {UNKNOWN, ACCEPTED}:
+        return f"no search finds this copy, because no list of {not_searched} identifies it"
     is_open = duplication.settled_at is None and duplication.checks
     result = ", and none has settled it" if is_open else ""
     next_at = duplication.next_check_at
@@ -141,7 +158,7 @@ def change_line(change: Change) -> str:
 
 def _next_steps(duplication: Duplication, command: Callable[[str], str]) -> Iterator[str]:
     duplication_id = duplication.intent.id
-    if duplication.status in {DuplicationStatus.UNKNOWN, DuplicationStatus.ACCEPTED}:
+    if duplication.status in {UNKNOWN, ACCEPTED}:
         yield "Check at the provider, then record the result with one of these commands:"
         yield f"  {command('resolve')} {duplication_id} --created CAMPAIGN_ID"
         yield f"  {command('resolve')} {duplication_id} --absent"

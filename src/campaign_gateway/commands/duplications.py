@@ -4,6 +4,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from campaign_gateway.commands import resolution
 from campaign_gateway.commands.arguments import add_config, age, config_of, program, with_ledger
@@ -14,6 +15,8 @@ from campaign_gateway.commands.duplication_texts import (
     listing,
     to_json,
 )
+from campaign_gateway.connectors.registry import UnusableConnector, find_connector
+from campaign_gateway.duplication.copy_search import can_search
 from campaign_gateway.duplication.manual_resolution import UNSETTLED, get
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.engine import Cursor
@@ -137,13 +140,30 @@ def _show(arguments: argparse.Namespace) -> None:
             return to_json({**as_json(duplication), "history": history_json(history)})
 
         def command(verb: str) -> str:
-            # The operator may paste it in another folder.
+            # The operator may paste it in another folder, where the file's relative paths would be
+            # others.
             config = str(config_of(arguments).absolute())
-            return shlex.join([*program(), "duplications", verb, "--config", config])
+            folder = shlex.join(["cd", str(Path.cwd())])
+            return (
+                f"{folder} && {shlex.join([*program(), 'duplications', verb, '--config', config])}"
+            )
 
-        return description(duplication, history, command)
+        return description(duplication, history, command, _not_searched(duplication))
 
     sys.stdout.write(with_ledger(arguments, read))
+
+
+def _not_searched(duplication: Duplication) -> str | None:
+    """Return the title of the provider if its lists cannot show this copy."""
+    try:
+        connector = find_connector(duplication.intent.provider)
+    except UnusableConnector:
+        return None
+    # Without the account, whose secret may not be there. What a connector can do is in its class.
+    is_searched = duplication.campaign or can_search(
+        connector.__new__(connector), duplication.intent
+    )
+    return None if is_searched else connector.title
 
 
 def _resolve(arguments: argparse.Namespace) -> None:

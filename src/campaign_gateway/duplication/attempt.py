@@ -153,7 +153,7 @@ async def _list_existing(ledger: Ledger, call: CopyCall, permit: Permit) -> tupl
     connector = call.account.connector
     if not isinstance(connector, ListsCampaigns) or connector.reports_creation_time:
         return None
-    if not can_search(call.account, call.intent):
+    if not can_search(call.account.connector, call.intent):
         return None
     try:
         async with asyncio.timeout(LIST_SECONDS):

@@ -64,10 +64,10 @@ class SearchResult:
     candidates: Sequence[Campaign] = ()
 
 
-def can_search(account: Account, intent: Intent) -> bool:
+def can_search(connector: object, intent: Intent) -> bool:
     """Return whether the provider has a list in which the copy can be recognised."""
-    search_key = copy_search_key(account.connector)
-    is_named = intent.requested_name is not None or is_named_by_provider(account.connector, None)
+    search_key = copy_search_key(connector)
+    is_named = intent.requested_name is not None or is_named_by_provider(connector, None)
     return search_key == "source" or (search_key == "name" and is_named)
 
 
@@ -78,7 +78,7 @@ async def find_copy(
 
     Raises `NoResponse`, `UnexpectedResponse`, `Refused`, `UnreadableInput` and `LedgerUnavailable`.
     """
-    if not can_search(account, duplication.intent):
+    if not can_search(account.connector, duplication.intent):
         return SearchResult()
     call = recorded_call(account, duplication)
     signs = CopySigns(account.connector)

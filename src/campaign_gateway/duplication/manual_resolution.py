@@ -172,7 +172,7 @@ async def search_candidates(
     if duplication.campaign is not None:
         # The provider has named it, so there is nothing to search for.
         return [duplication.campaign]
-    if not can_search(account, duplication.intent):
+    if not can_search(account.connector, duplication.intent):
         return None
     timeout = account.timing.check_timeout
     try:

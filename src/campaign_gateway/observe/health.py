@@ -47,7 +47,7 @@ class Health:
     def fails(self, problem: str, reason: str) -> None:
         """Note a failure, and log it if the problem is new or was logged long ago.
 
-        `problem` is one of few names.
+        `problem` is one of few names. After a blank, it may have the call that fails.
         """
         now = monotonic()
         current = self._open.get(problem)
@@ -64,12 +64,12 @@ class Health:
         current.logged_at = now
         fields = {
             "event": "problem",
-            "problem": problem,
+            **_names(problem),
             "since": None if is_new else current.since,
             "failures": None if is_new else current.failures,
             **self.fields,
         }
-        so_far = "" if is_new else f" (since {current.since}, {current.failures} failures)"
+        so_far = "" if is_new else f" (since {current.since}, {_number(current.failures)})"
         log.warning("%s %s%s", self._subject, reason, so_far, extra={"fields": fields})
 
     def lasting(self) -> Iterator[tuple[str, str, int]]:
@@ -92,21 +92,31 @@ class Health:
         seconds = round(monotonic() - ended.began_at)
         fields = {
             "event": "problem_over",
-            "problem": problem,
+            **_names(problem),
             "since": ended.since,
             "failures": ended.failures,
             "seconds": seconds,
             **self.fields,
         }
         log.warning(
-            "%s is over after %s failures in %s seconds; it began at %s%s",
+            "%s is over after %s in %s seconds; it began at %s%s",
             f"{self._subject} {problem}",
-            ended.failures,
+            _number(ended.failures),
             seconds,
             ended.since,
             REMAINS.get(problem, ""),
             extra={"fields": fields},
         )
+
+
+def _names(problem: str) -> dict[str, str | None]:
+    """Return a problem as members of a line, so that a search finds it with every call."""
+    name, _, call = problem.partition(" ")
+    return {"problem": name, "call": call or None}
+
+
+def _number(failures: int) -> str:
+    return "1 failure" if failures == 1 else f"{failures} failures"
 
 
 def ledger_health(kind: str, quiet_seconds: float) -> Health:

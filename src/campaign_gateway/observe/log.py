@@ -9,16 +9,34 @@ from typing import Any
 
 from campaign_gateway.observe.correlation import correlation_id
 
-# What follows the name of a header or a field that has a secret, or the name of its scheme, and the
-# secret part of a caller's key. No configuration has that, nor tokens that a provider has issued.
+# A header or a field that has a secret, and the scheme of a credential.
+NAME = (
+    r"(?<![a-z]) (?: authorization | cookie | api[-_]?key | (?: access | api )[-_]?token "
+    r"| client[-_]?secret )"
+)
+SCHEME = r"(?: bearer | basic )"
+VALUE = r"""[^\s'"&,;)}\]]+"""
+
+# Providers write the same words in sentences, as in "Bearer token expired". There, a short word of
+# letters in one case is no secret. Everything with 16 characters or more counts as one.
+WORD = (
+    r"(?<! [+/] ) (?<! [ ]- ) (?-i: [A-Z]? [a-z-]{1,14} | [A-Z-]{1,15} ) [.:!?]{0,3} "
+    r"""(?: [\s'"&,;)}\]>] | $ )"""
+)
+TOKEN = rf"(?! {WORD} ) \w {VALUE[:-1]}*"
+
+# In a header or a field, as in `api_key=a`, `"api_key":"a"`, `<api_key>a` and `('api_key', 'a')`,
+# everything counts as a secret, and so does a token after it, because it may follow a scheme. No
+# configuration has the secret part of a caller's key, nor tokens that a provider has issued.
 CREDENTIALS = re.compile(
-    r"""(
-      \b (?: bearer | basic ) [ ]+
-      | \b (?: authorization | cookie | api[-_]?key | access[-_]token | client[-_]secret )
-        \W{1,6} (?: b['"] )? (?: (?: bearer | basic ) [ ]+ )?
-      | \b cgw_ [0-9a-f]{12} _
-    )
-    [^\s'"&,;)}\]]+""",
+    rf"""
+      ( {NAME} (?= \W{{0,5}} [:=] | > | \W{{0,3}} ,[ ]? b?['"] ) \W{{1,12}}+ (?: b['"] )?
+        (?: {SCHEME} [ ]+ )? )
+        (?! redacted\] ) {VALUE} (?: [ ][ +/-]* {TOKEN} )?
+    | ( (?: \b {SCHEME} | {NAME} ) (?: [ ] (?: header | key | token | value ) )? \W{{1,12}}+ )
+        {TOKEN}
+    | ( \b cgw_ [0-9a-f]{{12}} _ ) {VALUE}
+    """,
     re.IGNORECASE | re.VERBOSE,
 )
 
@@ -89,7 +107,7 @@ class JsonFormatter(logging.Formatter):
     def _redacted(self, text: str) -> str:
         lowered = text.lower()
         if any(word in lowered for word in CREDENTIAL_WORDS):
-            text = CREDENTIALS.sub(r"\1[redacted]", text)
+            text = CREDENTIALS.sub(r"\1\2\3[redacted]", text)
         return self.redact(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
 
 

@@ -18,6 +18,7 @@ from campaign_gateway.accounts.checks.problems import (
 )
 from campaign_gateway.accounts.transport.errors import NoResponse
 from campaign_gateway.accounts.transport.observation import Observation
+from campaign_gateway.accounts.transport.permits import NOTHING_SENT
 from campaign_gateway.accounts.transport.rate_limit import CallKind, Permit
 from campaign_gateway.accounts.transport.worker import run_parser
 from campaign_gateway.connectors.contract import (
@@ -190,13 +191,15 @@ def _problems(
 ) -> Iterable[Problem]:
     match failure:
         case NoResponse():
-            yield problem(account, ProblemCode.UNREACHABLE, reason=str(failure))
+            yield problem(account, ProblemCode.UNREACHABLE, reason=failure.details)
         case UnexpectedResponse():
             yield problem(account, ProblemCode.UNCLEAR_RESPONSE)
         case Refused() if _rejects_secret(failure):
             yield read_refused(account, failure.error)
-        case Refused():
-            yield problem(account, ProblemCode.LIMIT_USED_UP)
+        # After a 429, the provider's pause also refuses the reads that are left.
+        case Refused() if access.error is None or access.error.code is not ErrorCode.RATE_LIMITED:
+            reason = failure.error.message.removesuffix(NOTHING_SENT)
+            yield problem(account, ProblemCode.LIMIT_USED_UP, reason=reason)
     if access.error is not None:
         yield read_refused(account, access.error)
     if missing := needed(access.permissions):

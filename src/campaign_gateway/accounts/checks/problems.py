@@ -38,10 +38,10 @@ TEXTS: Mapping[ProblemCode, str] = {
     "or set a secret that has it in [accounts.{name}].",
     ProblemCode.READING_REFUSED: "{title} does not allow the secret to read campaigns. Grant that "
     "permission at {title}, or set another secret in [accounts.{name}].",
-    ProblemCode.RATE_LIMITED: "{title} accepts no more calls for now. Check again later. If that "
-    "happens often, set lower limits in [accounts.{name}].",
-    ProblemCode.LIMIT_USED_UP: "The check is not complete, because the limits in [accounts.{name}] "
-    "are used up. Check again later.",
+    ProblemCode.RATE_LIMITED: "The check is not complete: {title} accepts no more calls for now. "
+    "Check again later. If that happens often, other programs may use the account too: give this "
+    "gateway fewer calls with calls_per_minute in [accounts.{name}].",
+    ProblemCode.LIMIT_USED_UP: "The check is not complete. {reason} Check again later.",
     ProblemCode.NOT_OFFERED: "{title} is unavailable, or does not offer its API at {address}. "
     "Check the address and the version in [accounts.{name}].",
     ProblemCode.UNCLEAR_RESPONSE: "The response is not what {title} documents. Check that "
@@ -49,6 +49,9 @@ TEXTS: Mapping[ProblemCode, str] = {
     ProblemCode.CLOCKS_DIFFER: "The clocks of {title} and of this machine differ by {seconds} "
     "seconds. Synchronise this machine's clock.",
 }
+
+# With these problems alone, nothing is known to be wrong with the account.
+INCOMPLETE = {ProblemCode.RATE_LIMITED, ProblemCode.LIMIT_USED_UP}
 
 # Every other code of a refused read means that the read is not as documented at this address.
 BY_ERROR: Mapping[ErrorCode, ProblemCode] = {

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from campaign_gateway.accounts.checks.account_check import AccountCheck
+from campaign_gateway.accounts.checks.problems import INCOMPLETE
 from campaign_gateway.connectors.contract import Grant, Permission
 
 STATES: Mapping[Grant, str] = {
@@ -49,7 +50,8 @@ def _result(check: AccountCheck) -> str:
     if check.is_reachable is False:
         return "UNREACHABLE"
     if not check.is_ok:
-        return "WRONG"
+        codes = {problem.code for problem in check.problems}
+        return "INCOMPLETE" if codes <= INCOMPLETE else "WRONG"
     return "not checked" if check.is_reachable is None else "ok"
 
 

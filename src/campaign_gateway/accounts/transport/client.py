@@ -74,6 +74,7 @@ class _Result:
 
     http_status: int | None = None
     failure: CallFailure | None = None
+    details: str = ""
     reason: str = ""
     was_sent: bool = False
 
@@ -184,7 +185,8 @@ class Transport:
             except (*_FAILURES, TimeoutError) as error:
                 # A kept connection may have failed before, and then there was no new one.
                 result.was_sent = exchange.may_have_sent and not isinstance(error, ConnectFailed)
-                raise NoResponse(_explain(request, error, result)) from error
+                reason = _explain(request, error, result)
+                raise NoResponse(reason, result.details) from error
             result.http_status = response.status
             return response
 
@@ -296,9 +298,15 @@ def _describe(span: Span, health: Health, call: ProviderCall, result: _Result) -
 def _explain(request: ProviderRequest, error: Exception, result: _Result) -> str:
     """Return the failure in words for callers, and note it in the result for the operator."""
     result.failure, reason = _failure_of(error)
-    # The operator learns the host, and of an address also which one it is.
-    address = f" {error}" if isinstance(error, AddressRefused) else ""
-    result.reason = f"{reason}{address} ({urlsplit(request.url).netloc})"
+    # The operator learns the host, of an address also which one it is, and why a connection failed.
+    match error:
+        case AddressRefused():
+            result.details = f"{reason} {error}"
+        case ConnectFailed() if result.failure is not CallFailure.TLS:
+            result.details = str(error)
+        case _:
+            result.details = reason
+    result.reason = f"{result.details} ({urlsplit(request.url).netloc})"
     return reason
 
 

@@ -32,18 +32,35 @@ async def connect(origin: Origin, tls: ssl.SSLContext) -> Connection:
 
     Raises `ConnectFailed`, and `AddressRefused` before anything is sent.
     """
+    missing = "address of the name"
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            connection = await _connect_to_any(await _resolve(origin))
+            addresses = await _resolve(origin)
+            missing = "connection"
+            connection = await _connect_to_any(addresses)
+        missing = "TLS on the connection"
         _check(connection)
         if origin.scheme == "https":
             async with asyncio.timeout(CONNECT_SECONDS):
                 await connection.start_tls(tls, origin.host)
     except TimeoutError as error:
-        raise ConnectTimedOut from error
+        raise ConnectTimedOut(f"no {missing} within {CONNECT_SECONDS:g} seconds") from error
     except OSError as error:
-        raise ConnectFailed from error
+        raise ConnectFailed(_reason(error)) from error
     return connection
+
+
+def _reason(error: OSError) -> str:
+    """Return in words why there is no connection."""
+    match error:
+        case socket.gaierror():
+            return f"the name cannot be resolved: {error.strerror}"
+        case ConnectionRefusedError():
+            return "the connection was refused"
+        case ConnectionError() | ssl.SSLEOFError():
+            return "the connection was closed before anything was sent"
+        case _:
+            return f"the connection failed: {error.strerror or 'unknown reason'}"
 
 
 async def _resolve(origin: Origin) -> Sequence[_Address]:

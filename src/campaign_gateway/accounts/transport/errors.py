@@ -6,7 +6,14 @@ class NotSent(Exception):
 
 
 class NoResponse(Exception):
-    """Bytes may have reached the provider, but no status came back. A copy may exist."""
+    """Bytes may have reached the provider, but no status came back. A copy may exist.
+
+    `details` is the reason for the operator, who may learn more than callers.
+    """
+
+    def __init__(self, reason: str, details: str | None = None) -> None:
+        super().__init__(reason)
+        self.details = details or reason
 
 
 class AddressRefused(Exception):
@@ -14,7 +21,7 @@ class AddressRefused(Exception):
 
 
 class ConnectFailed(Exception):
-    """There is no connection, or no TLS on it, so nothing was sent. Its cause is the reason."""
+    """There is no connection, or no TLS on it, so nothing was sent. Its text is for operators."""
 
 
 class ConnectTimedOut(ConnectFailed):

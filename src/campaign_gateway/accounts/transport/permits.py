@@ -16,6 +16,8 @@ from campaign_gateway.model import ErrorCode, Refused, UserError
 # The maximum of an estimated wait for a permit, in seconds.
 LONGEST_ESTIMATE = 60
 
+NOTHING_SENT = " Nothing was sent. Try again later."
+
 
 class CallKind(Enum):
     """What a permit is for: to copy, with all calls of the mutation, to check, or to read."""
@@ -106,14 +108,12 @@ def limit_reached(limit: Limit, seconds: float) -> Refused:
         if isinstance(limit, ProviderPause)
         else f"The gateway's own limit for this account (`calls_per_{limit.name}`) is reached."
     )
-    message = f"{reason} Nothing was sent. Try again later."
+    message = f"{reason}{NOTHING_SENT}"
     return Refused(UserError(ErrorCode.RATE_LIMITED, message, retry_after=math.ceil(seconds)))
 
 
 def overloaded(seconds: float) -> Refused:
     """Return the refusal of a call that may get a permit in about so many seconds."""
-    message = (
-        "Too many calls to this account are running or waiting. Nothing was sent. Try again later."
-    )
+    message = f"Too many calls to this account are running or waiting.{NOTHING_SENT}"
     retry_after = min(LONGEST_ESTIMATE, math.ceil(seconds))
     return Refused(UserError(ErrorCode.OVERLOADED, message, retry_after=retry_after))
