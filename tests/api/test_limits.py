@@ -82,10 +82,14 @@ def same_fields(count: int) -> str:
 
 
 def values(count: int) -> str:
-    """Three pages of 100 with 33 values each, and one of 32 with three, are 10,000."""
+    """A page of 100 with 33 values each and two shorter ones with three are 10,000.
+
+    Each duplication counts 30 more.
+    """
     return f"""query Q0 {{
-      {times(3, "d#: duplications(first: 100) { edges { node { ...Every } } }")}
-      duplications(first: 32) {{ edges {{ node {{ id }} }} }}
+      x: duplications(first: 100) {{ edges {{ node {{ ...Every }} }} }}
+      y: duplications(first: 100) {{ edges {{ node {{ id }} }} }}
+      duplications(first: 12) {{ edges {{ node {{ id }} }} }} __typename
       {times(count - 10_000, "a#: __typename")}
     }}
     {EVERY_FIELD}"""
@@ -158,16 +162,16 @@ async def test_levels_of_fields_are_limited(gateway: Edge) -> None:
 async def test_values_are_limited_for_every_way_to_set_the_page_size(gateway: Edge) -> None:
     page = "{ edges { node { ...Every } } }"
     # A page counts with its maximum size if a variable sets the size.
-    by_variable = f"query Q($n: Int!) {{ {times(3, f'd#: duplications(first: $n) {page}')} }}"
+    by_variable = f"query Q($n: Int!) {{ d0: duplications(first: $n) {page} }}"
     assert await gateway.data(f"{by_variable} {EVERY_FIELD}", {"n": 1})
-    four = by_variable.replace("{ d0", f"{{ d3: duplications(first: $n) {page} d0")
-    (message,) = await gateway.refused(f"{four} {EVERY_FIELD}", {"n": 1})
+    two = by_variable.replace("{ d0", f"{{ d1: duplications(first: $n) {page} d0")
+    (message,) = await gateway.refused(f"{two} {EVERY_FIELD}", {"n": 1})
     assert "values" in message
     # The default size of a page is 20.
     twice = "{ a: edges { node { ...Every } } b: edges { node { ...Every } } }"
-    assert await gateway.data(f"{{ {times(7, f'd#: duplications {twice}')} }} {EVERY_FIELD}")
+    assert await gateway.data(f"{{ {times(5, f'd#: duplications {twice}')} }} {EVERY_FIELD}")
     (message,) = await gateway.refused(
-        f"{{ {times(8, f'd#: duplications {twice}')} }} {EVERY_FIELD}"
+        f"{{ {times(6, f'd#: duplications {twice}')} }} {EVERY_FIELD}"
     )
     assert "values" in message
     for first in ("1" * 90, "-5", "0", "101", '"100"', "null", "[1]", "1.5", "x"):
@@ -303,6 +307,14 @@ async def test_each_fragment_is_measured_only_once(gateway: Edge) -> None:
     (message,) = await gateway.refused(doubling(25))
     assert "values" in message
     assert await gateway.data(doubling(8)) == {"__typename": "Query"}
+
+
+async def test_many_pages_are_refused_although_they_show_little(gateway: Edge) -> None:
+    """To load a duplication takes longer than to write it: ten pages of 100 took 120 ms."""
+    page = "d#: duplications(first: 100) { edges { cursor } }"
+    assert await gateway.data(f"{{ {times(3, page)} }}")
+    (message,) = await gateway.refused(f"{{ {times(4, page)} }}")
+    assert "values" in message
 
 
 async def test_cyclic_or_missing_fragment_is_refused(gateway: Edge) -> None:

@@ -34,9 +34,8 @@ from campaign_gateway.api.types import Requester
 from campaign_gateway.model import Campaign
 from campaign_gateway.observe.correlation import Correlation
 from campaign_gateway.web.callers.caller import Caller, Right
-from campaign_gateway.web.graphql_http.answer_budget import ANSWER_LIMIT
+from campaign_gateway.web.graphql_http.answer_budget import ANSWER_LIMIT, ANSWER_VALUES
 from campaign_gateway.web.graphql_http.endpoint import Client, GraphQLOverHTTP
-from campaign_gateway.web.graphql_http.limits import VALUE_LIMIT
 from campaign_gateway.web.graphql_http.plans import Plan, Resolved, make_plan
 from campaign_gateway.web.graphql_http.writers import Attribute
 from support.documents import Documents
@@ -153,7 +152,7 @@ LARGE = "query Read($id: ID!) { duplication(id: $id) { campaign { name tags } id
 
 @pytest.mark.parametrize(
     ("text", "tags", "limit"),
-    [("x", (), ANSWER_LIMIT), ("\0", (), ANSWER_LIMIT // 6), ("", ("x",), VALUE_LIMIT)],
+    [("x", (), ANSWER_LIMIT), ("\0", (), ANSWER_LIMIT // 6), ("", ("x",), ANSWER_VALUES)],
 )
 async def test_largest_response_is_the_same(
     planned: Endpoint, plain: Endpoint, text: str, tags: tuple[str, ...], limit: int

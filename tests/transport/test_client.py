@@ -372,6 +372,11 @@ SPELLINGS = [
     base64.b64encode(f":{SECRET}".encode()).decode(),
     base64.b64encode(f"Bearer {SECRET}".encode()).decode(),
     base64.b64encode(f"someone:{SECRET}, and more".encode()).decode(),
+    SECRET.upper(),
+    json.dumps(SECRET.upper())[1:-1],
+    SECRET.encode().hex(),
+    SECRET.encode().hex().upper(),
+    f"Bearer {SECRET}".encode().hex(),
 ]
 
 

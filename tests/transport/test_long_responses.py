@@ -211,6 +211,24 @@ def test_secret_is_redacted_at_every_position_of_a_long_response(spelling: str) 
         assert redact(ahead + spelled + ahead + spelled) == ahead + alone + ahead + alone, cut
 
 
+@pytest.mark.parametrize("user", ["", "u:", "us:"])
+def test_base64_of_a_secret_is_redacted_with_escapes_and_in_a_url(user: str) -> None:
+    secret = "~~~???>>>~~~???>>>"
+    redact, encoded = create_redactor([secret]), base64.b64encode(f"{user}{secret}".encode())
+    assert b"+" in encoded or b"/" in encoded
+    for spelled in (
+        encoded,
+        encoded.replace(b"/", b"\\/"),
+        encoded.replace(b"/", b"\\\\\\/"),
+        encoded.replace(b"/", b"\\u002F").replace(b"+", b"\\u002b"),
+        encoded.replace(b"/", b"%2F").replace(b"+", b"%2b"),
+        encoded.translate(bytes.maketrans(b"+/", b"-_")),
+    ):
+        redacted = redact(b'{"Authorization": "Basic ' + spelled + b'"}')
+        assert b"[redacted]" in redacted, spelled
+        assert max(map(len, redacted.split(b"[redacted]"))) < 31, redacted
+
+
 def test_short_secret_is_redacted_only_as_a_word_at_a_window_border() -> None:
     redact = create_redactor(["abc"])
     for cut in range(5):

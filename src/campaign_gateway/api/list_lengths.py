@@ -7,5 +7,6 @@ from campaign_gateway.web.graphql_http.limits import ListLengths, Page
 LIST_LENGTHS: ListLengths = {
     "_entities": Page(ENTITY_LIMIT, ENTITY_LIMIT, "representations"),
     "accounts": 50,
-    "duplications": Page(PAGE_SIZE, PAGE_LIMIT),
+    # A row of the ledger takes about as long as 30 values.
+    "duplications": Page(PAGE_SIZE, PAGE_LIMIT, item_cost=30),
 }

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from campaign_gateway.accounts.transport.worker import run_in_worker
 
@@ -27,20 +27,25 @@ Redactor = Callable[[bytes], bytes]
 
 
 def create_redactor(secrets: Iterable[str]) -> Redactor:
-    """Return a function that redacts the secrets, also in JSON, XML, URL and base64 encodings."""
+    """Return a function that redacts the secrets in any case and in the usual encodings.
+
+    These are JSON, XML, URLs, base64 and hexadecimal digits.
+    """
     # A secret may contain another one. If the shorter one came first, the rest would remain.
     longest_first = sorted(filter(None, secrets), key=len, reverse=True)
-    patterns = [(secret.encode(), *_pattern_of(secret)) for secret in longest_first]
-    base64_forms = [form.encode() for secret in longest_first for form in _base64_forms(secret)]
+    patterns = [(secret.lower().encode(), *_pattern_of(secret)) for secret in longest_first]
+    coded = [each for secret in longest_first for each in _coded_patterns(secret)]
 
     def redact(text: bytes) -> bytes:
         # Nothing in such a text is escaped. A plain search is much faster than one by a pattern.
         is_plain = not any(mark in text for mark in ESCAPE_MARKS)
+        lowered = text.lower()
         for plain_form, pattern, longest in patterns:
-            if not is_plain or plain_form in text:
+            if not is_plain or plain_form in lowered:
                 text = _replace_matches(pattern, longest, text)
-        for form in base64_forms:
-            text = text.replace(form, REDACTED)
+        for unescaped_part, pattern, longest in coded:
+            if unescaped_part in lowered:
+                text = _replace_matches(pattern, longest, text)
         return text
 
     return redact
@@ -73,12 +78,33 @@ def _replace_matches(pattern: re.Pattern[bytes], longest: int, text: bytes) -> b
 
 
 def _pattern_of(secret: str) -> tuple[re.Pattern[bytes], int]:
-    """Return a pattern for all forms except base64, and the length of its longest match."""
-    pattern = "".join(map(_escaped_forms, secret))
-    if len(secret) < SHORT:
+    """Return a pattern for the forms of one escape a character, and its longest match's length."""
+    if len(secret) >= SHORT:
+        pattern = "".join(_escaped_forms(char, char.swapcase()) for char in secret)
+    else:
+        pattern = "".join(map(_escaped_forms, secret))
         # A short secret may be a part of a harmless word.
         pattern = rf"(?<![\w-]){pattern}(?![\w-])"
     return re.compile(pattern.encode()), LONGEST_FORM * len(secret)
+
+
+def _coded_patterns(secret: str) -> Iterator[tuple[bytes, re.Pattern[bytes], int]]:
+    """Yield patterns for the forms in which several characters are coded together.
+
+    With each comes a text in lower case that each match has, and the length of its longest match.
+    """
+    for form in _base64_forms(secret):
+        # PHP's JSON has "\/" for a slash. In URLs base64 has other characters for both.
+        alternatives = {"+": "-", "/": "_"}
+        pattern = "".join(
+            _escaped_forms(char, alternatives[char]) if char in alternatives else char
+            for char in form
+        )
+        longest_part = max(re.split("[+/]", form), key=len)
+        yield longest_part.lower().encode(), re.compile(pattern.encode()), LONGEST_FORM * len(form)
+    if len(secret) >= SHORT:
+        digits = secret.encode().hex().encode()
+        yield digits, re.compile(digits, re.IGNORECASE), len(digits)
 
 
 def _base64_forms(secret: str) -> list[str]:
@@ -93,8 +119,11 @@ def _base64_forms(secret: str) -> list[str]:
     return forms
 
 
-def _escaped_forms(character: str) -> str:
-    """Return a pattern for one character, escaped once by each encoder that a message passes."""
+def _escaped_forms(character: str, other: str = "") -> str:
+    """Return a pattern for one character, escaped once by each encoder that a message passes.
+
+    `other` can stand in its place, without escapes.
+    """
     # Every alternative begins with a plain character, so that `re` skips quickly to the next one.
     # All repeats are bounded, because some bodies would take quadratic time otherwise.
     code, plain = ord(character), re.escape(character)
@@ -103,7 +132,8 @@ def _escaped_forms(character: str) -> str:
     backslashes = r"\\{0,15}" if character == "\\" else r"\\{0,15}+"
     names = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
     named = f"|{names[character]};" if character in names else ""
+    instead = f"|{re.escape(other)}" if other not in {"", character} else ""
     return (
-        rf"(?:{plain}|\\{backslashes}{escaped}|%(?:25){{0,4}}(?i:{code:02x})"
+        rf"(?:{plain}{instead}|\\{backslashes}{escaped}|%(?:25){{0,4}}(?i:{code:02x})"
         rf"|&(?:amp;){{0,4}}(?:#0{{0,7}}{code};|#x0{{0,7}}(?i:{code:x});{named}))"
     )

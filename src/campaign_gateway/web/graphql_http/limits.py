@@ -34,7 +34,8 @@ ROOT_FIELD_LIMIT = 10
 DEPTH_LIMIT = 10
 # Validation compares all fields of one name with each other, to see whether they can be merged.
 SAME_FIELD_LIMIT = 50
-# Values in the response, if all of its lists have their maximum length.
+# Values in the response, if all of its lists have their maximum length, and what it takes to load
+# their items.
 VALUE_LIMIT = 10_000
 ERROR_LIMIT = 5
 
@@ -55,11 +56,15 @@ INTROSPECTION_LENGTHS: Mapping[str, float] = {
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The length of a list that an argument limits: it is a number, or it has a value per item."""
+    """The length of a list that an argument limits: it is a number, or it has a value per item.
+
+    To load an item takes as long as `item_cost` values of a response.
+    """
 
     default: int
     limit: int
     argument: str = "first"
+    item_cost: int = 0
 
 
 # Field name -> the maximum or average length of its list.
@@ -192,11 +197,13 @@ class _Measure:
             return depth, values
         # Every tool sends an introspection that is deeper than the limit, and it is harmless.
         is_introspection = selection.name.value.startswith("__")
-        return 1 if is_introspection else 1 + depth, 1 + self._length(selection) * values
+        return 1 if is_introspection else 1 + depth, 1 + self._of_items(selection, values)
 
-    def _length(self, field: FieldNode) -> float:
+    def _of_items(self, field: FieldNode, values: float) -> float:
         length = self._list_lengths.get(field.name.value, 1)
-        return _page_length(field, length, self._variables) if isinstance(length, Page) else length
+        if isinstance(length, Page):
+            return _page_length(field, length, self._variables) * (values + length.item_cost)
+        return length * values
 
     def _of_fragment(self, name: str) -> tuple[int, float]:
         if name not in self._fragments:

@@ -7,14 +7,15 @@ from contextlib import asynccontextmanager
 
 from campaign_gateway.web.graphql_http.request import OVERLOADED, RequestError
 
-# How many values the responses of all requests in progress may have together: those of ten of the
-# largest, or of 2,000 small ones.
+# How many values the responses of all requests in progress may have together: those of nine of the
+# largest, or of almost 2,000 small ones.
 VALUES_IN_PROGRESS = 100_000
 SMALLEST_COST = 50
 
-# Which part of them one client may have. A few requests that ask for much and wait for a settled
-# duplication would otherwise keep all other clients out.
-PART_OF_CLIENT = 0.75
+# How many values one client may have for each value that is left. A few clients whose requests ask
+# for much and wait for a settled duplication would otherwise keep all others out. One client can
+# have three quarters of all values, two can have three sevenths each, and some are always left.
+SHARE = 3
 
 # Requests for more values are large: to make one response takes milliseconds.
 LARGE_COST = 500
@@ -36,7 +37,7 @@ class Load:
         cost = max(cost, SMALLEST_COST)
         of_client = self._values[client] + cost
         of_all = self._values.total() + cost
-        if of_all > VALUES_IN_PROGRESS or of_client > PART_OF_CLIENT * VALUES_IN_PROGRESS:
+        if of_client > SHARE * (VALUES_IN_PROGRESS - of_all):
             message = "The gateway is busy. Nothing was executed. Try again in a second."
             retry_after = {"retry-after": str(RETRY_AFTER_SECONDS)}
             raise RequestError(503, message, retry_after, OVERLOADED)

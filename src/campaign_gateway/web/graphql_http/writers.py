@@ -7,8 +7,11 @@ from typing import Any, NamedTuple
 
 from graphql import GraphQLLeafType, GraphQLObjectType, Undefined
 
-from campaign_gateway.web.graphql_http.answer_budget import ANSWER_LIMIT, PUNCTUATION
-from campaign_gateway.web.graphql_http.limits import VALUE_LIMIT
+from campaign_gateway.web.graphql_http.answer_budget import (
+    ANSWER_LIMIT,
+    ANSWER_VALUES,
+    PUNCTUATION,
+)
 
 # Bytes that JSON needs for a character at most, as for \u0000.
 CHARACTER_BYTES = 6
@@ -44,7 +47,7 @@ class Size:
 
     def check(self) -> None:
         """Raises `NotPlanned` if the response may be too large."""
-        if self.values > VALUE_LIMIT or self.bytes > ANSWER_LIMIT:
+        if self.values > ANSWER_VALUES or self.bytes > ANSWER_LIMIT:
             raise NotPlanned
 
 
