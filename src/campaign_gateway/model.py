@@ -349,6 +349,8 @@ class Timing:
     # How often old records are removed, and how many in one statement. Few, so that the statement
     # hardly delays the calls in progress.
     retention_interval: float = 60.0
+    # From the start, or from a jump of the clock, until old records are removed.
+    retention_delay: float = 3600.0
     retention_batch: int = 500
     # From the start to the first check of the accounts, and between two checks of one account.
     account_check_delay: float = 2.0

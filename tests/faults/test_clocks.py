@@ -30,7 +30,7 @@ from support.promises import check_promises
 
 ACCOUNTS = ("one", "two")
 FREQUENT_RETENTION = {**SHORT_INTERVALS, "retention_interval": 0.3}
-HOUR = 3600
+HOUR, DAY = 3600, 86400
 
 MIXED = ["none", "slow", "refusal-409", "fin-after-copy", "body-without-id", "rst-before-copy"]
 
@@ -44,6 +44,7 @@ async def gateways_with_clocks(
     *,
     jump: float = 0,
     keep_days: float = 30,
+    retention_delay: float = 0,
 ) -> AsyncIterator[list[Gateway]]:
     """Gateways with clocks shifted by that many seconds, and by `jump` more after SIGUSR1."""
     config = configuration(
@@ -53,8 +54,9 @@ async def gateways_with_clocks(
         timeout=5,
         more=f"keep_days = {keep_days}",
     )
+    timing = {**FREQUENT_RETENTION, "retention_delay": retention_delay}
     changes: list[Mapping[str, object]] = [
-        {"timing": FREQUENT_RETENTION, "clock": shift, "jump": jump} for shift in shifts
+        {"timing": timing, "clock": shift, "jump": jump} for shift in shifts
     ]
     gateways = [launch(config, change) for change in changes]
     try:
@@ -181,3 +183,32 @@ async def test_key_expired_by_a_clock_jump_is_refused_and_not_sent_again(
     assert records.keys() == {history.intent.name for history in open_ones}
     assert {record.status for record in records.values()} == {DuplicationStatus.UNKNOWN}
     check_promises(figures, provider, open_ones, records)
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("shift", [0, 401 * DAY])
+async def test_clock_that_is_a_year_ahead_for_less_than_an_hour_deletes_no_key(
+    tmp_path: Path,
+    ledger_url: str,
+    provider: Provider,
+    http: httpx.AsyncClient,
+    figures: Figures,
+    shift: float,
+) -> None:
+    settled = [History(intent) for intent in intents(MIXED[:3] * 2, ACCOUNTS)]
+    async with gateways_with_clocks(tmp_path, ledger_url, provider, [0]) as (gateway,):
+        await ask_all(http, gateway, settled)
+    # The clock is ahead from the start, or it jumps.
+    jump = 401 * DAY - shift
+    async with gateways_with_clocks(
+        tmp_path, ledger_url, provider, [shift], jump=jump, retention_delay=HOUR
+    ) as (gateway,):
+        if jump:
+            await jump_clock(gateway)
+            assert "the clock of the ledger was set" in gateway.output()
+        await ask_all(http, gateway, settled)
+        await asyncio.sleep(1)
+        records = await recorded(ledger_url)
+    figures.faults["clock jumps a year"] += 1
+    check_promises(figures, provider, settled, records)
+    assert [history.responses[1].replayed for history in settled] == [True] * len(settled)

@@ -37,7 +37,7 @@ async def requested(ledger: Any, key: str, age: timedelta, outcome: Any) -> None
 async def test_settled_duplications_expire_and_are_deleted_and_unsettled_stay(
     ledger: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    timing = Timing(retention_interval=0.01, retention_batch=2)
+    timing = Timing(retention_interval=0.01, retention_batch=2, retention_delay=0)
     unknown = Unknown(UserError(ErrorCode.OUTCOME_UNKNOWN, "no response"))
     for number in range(5):
         await requested(

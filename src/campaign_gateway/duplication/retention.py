@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from time import monotonic
 
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.engine import LedgerUnavailable
@@ -15,22 +16,45 @@ log = logging.getLogger(__name__)
 # Between two batches, for the statements of other calls.
 PAUSE_SECONDS = 0.05
 
+# A clock that was set by more than this many seconds may be wrong.
+LARGE_JUMP = 3600
+
 
 async def retain(ledger: Ledger, keep: timedelta, remember: timedelta, timing: Timing) -> None:
     """Shrink what was settled `keep` ago and delete what was requested `remember` ago, for ever.
 
-    Both times are by the ledger's clock, in the columns `settled_at` and `requested_at`.
+    Both times are by the ledger's clock, in the columns `settled_at` and `requested_at`. A clock
+    that is months ahead for a moment would delete keys that callers still use. So nothing is
+    removed until the clock has run for `timing.retention_delay` seconds without a large jump.
     """
+    offset, begins_at = _offset(ledger), monotonic() + timing.retention_delay
     while True:
-        try:
-            now = ledger.now()
-            expired = await _in_batches(ledger.expire, now - keep, timing.retention_batch)
-            forgotten = await _in_batches(ledger.forget, now - remember, timing.retention_batch)
-            if expired or forgotten:
-                log.info("%s duplications expired, %s were deleted", expired, forgotten)
-        except LedgerUnavailable as failure:
-            ledger_failed(ledger.health, failure)
+        if abs(_offset(ledger) - offset) > LARGE_JUMP:
+            offset, begins_at = _offset(ledger), monotonic() + timing.retention_delay
+            log.warning(
+                "the clock of the ledger was set, and is now %s. If it is wrong, set it again: in "
+                "%.0f minutes the gateway removes what is old by it",
+                f"{ledger.now():%Y-%m-%d %H:%M}Z",
+                timing.retention_delay / 60,
+            )
+        if monotonic() >= begins_at:
+            await _remove_old(ledger, keep, remember, timing.retention_batch)
         await asyncio.sleep(timing.retention_interval)
+
+
+def _offset(ledger: Ledger) -> float:
+    return ledger.now().timestamp() - monotonic()
+
+
+async def _remove_old(ledger: Ledger, keep: timedelta, remember: timedelta, batch: int) -> None:
+    try:
+        now = ledger.now()
+        expired = await _in_batches(ledger.expire, now - keep, batch)
+        forgotten = await _in_batches(ledger.forget, now - remember, batch)
+        if expired or forgotten:
+            log.info("%s duplications expired, %s were deleted", expired, forgotten)
+    except LedgerUnavailable as failure:
+        ledger_failed(ledger.health, failure)
 
 
 async def _in_batches(
