@@ -19,8 +19,8 @@ from campaign_gateway.accounts.transport.redaction import create_redactor
 from campaign_gateway.api.schema import client_sdl, federation_sdl
 from campaign_gateway.app import create_app, metrics_app
 from campaign_gateway.commands import duplications, ledger
-from campaign_gateway.commands.arguments import add_config, config_of
-from campaign_gateway.commands.check import SecretRefused, UnknownAccount, check, check_before_start
+from campaign_gateway.commands.arguments import UnknownAccount, add_config, config_of
+from campaign_gateway.commands.check import SecretRefused, check, check_before_start
 from campaign_gateway.connectors.account_settings import NAME
 from campaign_gateway.connectors.registry import installed, packages_of
 from campaign_gateway.duplication.manual_resolution import CannotResolve

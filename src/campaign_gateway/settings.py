@@ -5,7 +5,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -242,6 +242,12 @@ def load_log_settings(path: Path) -> LogSettings:
     """
     reader = _Reader(os.environ, [])
     return reader.section(("log",), LogSettings, _load(path).get("log", {})) or LogSettings()
+
+
+def load_account_names(path: Path) -> Sequence[str]:
+    """Read only the names of the accounts. Raises `SettingsError`."""
+    tables = _load(path).get("accounts", {})
+    return list(tables) if isinstance(tables, dict) else []
 
 
 def load_account_settings(path: Path, name: str) -> AccountSettings | None:

@@ -488,6 +488,23 @@ def test_list_is_filtered(run: Run, operator: Operator) -> None:
     assert ids("--account", "other") == []
 
 
+@on_both_engines
+def test_list_of_an_account_that_does_not_exist_is_refused(run: Run, operator: Operator) -> None:
+    operator.intend()
+    for more in ([], ["--json"], ["--all", "--older-than", "1d"]):
+        done = run("list", "--account", "outreahc", *more)
+        assert (done.code, done.out) == (2, "")
+        assert "there is no account outreahc; there are: outreach, other\n" in done.err
+    assert run("list", "--account", "other", "--json").out == "[]\n"
+    # An account that only the ledger has is known.
+    text = operator.config.read_text()
+    operator.config.write_text(text.replace("[accounts.outreach]", "[accounts.renamed]"))
+    assert len(json_of(run("list", "--account", "outreach", "--json"))) == 1
+    assert json_of(run("list", "--account", "outreach", "--status", "CREATED", "--json")) == []
+    done = run("list", "--account", "outreahc")
+    assert "there is no account outreahc; there are: renamed, other, outreach\n" in done.err
+
+
 def test_show_has_the_searches_and_what_an_operator_has_recorded(
     run: Run, operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

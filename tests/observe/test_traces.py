@@ -13,6 +13,7 @@ from opentelemetry import trace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from campaign_gateway.observe.traces import export_spans
+from campaign_gateway.web.callers.keys import create_key
 from support.collector import Collector, collecting, environment
 from support.faulty_provider import API_KEY, AUDIENCE, Provider, faulty_provider
 from support.gateways import MUTATION, Gateway, ask, calling, configuration, intent, serving
@@ -117,6 +118,25 @@ async def test_spans_follow_the_conventions_and_show_no_argument(tmp_path: Path)
     for body in collector.bodies:
         for secret in (CANARY, API_KEY, "duplicateCampaign", "idempotencyKey"):
             assert secret.encode() not in body
+
+
+async def test_key_that_a_caller_sends_in_a_wrong_place_is_not_in_a_span(tmp_path: Path) -> None:
+    key, _ = create_key()
+    with faulty_provider() as provider, collecting(Collector()) as collector:
+        config = config_of(tmp_path, provider.url)
+        async with serving(config, environment=environment(collector.url)) as gateway:
+            await mutate(gateway, provider, key)
+            async with calling() as http:
+                body = {"query": f"query {key} {{ __typename }}"}
+                response = await http.post(f"{gateway.url}/graphql", json=body)
+                assert response.json()["data"] == {"__typename": "Query"}
+            assert await gateway.stop() == 0
+    shown = [attributes(span) for span in collector.spans()]
+    public = key.rpartition("_")[0]
+    names = [each.get("graphql.operation.name") for each in shown]
+    assert f"{public}_[redacted]" in names
+    assert any(f"/accounts/{public}_[redacted]" in each.get("url.full", "") for each in shown)
+    assert not any(key.rpartition("_")[2].encode() in body for body in collector.bodies)
 
 
 async def test_collector_that_never_responds_delays_only_the_stop_and_not_for_long(

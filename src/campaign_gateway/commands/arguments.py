@@ -5,7 +5,7 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +17,16 @@ Result = TypeVar("Result")
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 MAX_AGE = timedelta(days=36500)
+
+
+class UnknownAccount(Exception):
+    """There is no account with this name."""
+
+
+def require_account(name: str, known: Collection[str]) -> None:
+    """Raises `UnknownAccount`."""
+    if name not in known:
+        raise UnknownAccount(f"there is no account {name}; there are: {', '.join(known) or 'none'}")
 
 
 def add_config(command: argparse.ArgumentParser) -> None:

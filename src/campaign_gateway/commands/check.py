@@ -9,13 +9,10 @@ from collections.abc import Iterable, Sequence
 from campaign_gateway.accounts.account import open_account
 from campaign_gateway.accounts.checks.account_check import AccountCheck, Secret, check_accounts
 from campaign_gateway.accounts.checks.report import as_json, table
+from campaign_gateway.commands.arguments import require_account
 from campaign_gateway.settings import Settings
 
 log = logging.getLogger(__name__)
-
-
-class UnknownAccount(Exception):
-    """The configuration has no account with this name."""
 
 
 class SecretRefused(Exception):
@@ -28,9 +25,7 @@ def check(settings: Settings, names: Sequence[str], *, is_json: bool) -> bool:
     Raises `UnknownAccount`.
     """
     for name in names:
-        if name not in settings.accounts:
-            known = ", ".join(settings.accounts)
-            raise UnknownAccount(f"there is no account {name}; there are: {known}")
+        require_account(name, settings.accounts)
     checks = asyncio.run(_check(settings, names or list(settings.accounts)))
     if is_json:
         text = json.dumps([as_json(each) for each in checks], indent=2)

@@ -7,7 +7,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from campaign_gateway.commands import resolution
-from campaign_gateway.commands.arguments import add_config, age, config_of, program, with_ledger
+from campaign_gateway.commands.arguments import (
+    UnknownAccount,
+    add_config,
+    age,
+    config_of,
+    program,
+    require_account,
+    with_ledger,
+)
 from campaign_gateway.commands.duplication_texts import (
     as_json,
     description,
@@ -21,6 +29,7 @@ from campaign_gateway.duplication.manual_resolution import UNSETTLED, get
 from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.engine import Cursor
 from campaign_gateway.model import Duplication, DuplicationStatus, Selection
+from campaign_gateway.settings import load_account_names
 
 PAGE_SIZE = 500
 
@@ -51,7 +60,7 @@ def add_verbs(duplications: argparse.ArgumentParser) -> None:
         help="list only those that were requested longer ago than this: 90s, 30m, 2h, 7d",
     )
     _add_output(listed)
-    listed.set_defaults(run=_list)
+    listed.set_defaults(run=_list, parser=listed)
 
     shown = verbs.add_parser(
         "show", help="show one duplication, its history, and what may be its copy"
@@ -115,9 +124,18 @@ def _list(arguments: argparse.Namespace) -> None:
             caller=arguments.caller,
             until=None if older_than is None else ledger.now() - older_than,
         )
-        return [duplication async for duplication in _all(ledger, selection)]
+        found = [duplication async for duplication in _all(ledger, selection)]
+        if not found and arguments.account is not None:
+            # An account that was renamed or removed is only in the ledger.
+            recorded = await ledger.accounts()
+            require_account(arguments.account, [*configured, *sorted(recorded - {*configured})])
+        return found
 
-    duplications = with_ledger(arguments, read)
+    configured = load_account_names(config_of(arguments))
+    try:
+        duplications = with_ledger(arguments, read)
+    except UnknownAccount as error:
+        arguments.parser.error(str(error))
     if arguments.json:
         sys.stdout.write(to_json([as_json(duplication) for duplication in duplications]))
     else:

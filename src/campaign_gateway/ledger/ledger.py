@@ -437,6 +437,10 @@ class Ledger:
             for row in await self.engine.read(sql.UNSETTLED, {})
         ]
 
+    async def accounts(self) -> frozenset[str]:
+        """Return the accounts of all duplications. It reads the whole table."""
+        return frozenset(row["account"] for row in await self.engine.read(sql.ACCOUNTS, {}))
+
     async def measure(self, scope: str, after: str, limit: int) -> tuple[int, int, str | None]:
         """Measure up to `limit` records of a scope, in the order of their keys.
 

@@ -500,6 +500,8 @@ WHERE status IN ('IN_PROGRESS', 'UNKNOWN', 'ACCEPTED')
 GROUP BY account, status
 """
 
+ACCOUNTS = "SELECT DISTINCT account FROM duplication"
+
 # --- The settings change --------------------------------------------------------------------------
 
 ID_NAMESPACES = "SELECT DISTINCT id_namespace FROM duplication WHERE account = :account"

@@ -54,6 +54,14 @@ PLAIN_VALUE = re.compile(r"[\w.:@/+-]+", re.ASCII)
 _encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
+def without_credentials(text: str) -> str:
+    """Replace what looks like a credential of a caller or of an account."""
+    lowered = text.lower()
+    if any(word in lowered for word in CREDENTIAL_WORDS):
+        return CREDENTIALS.sub(r"\1\2\3[redacted]", text)
+    return text
+
+
 def _unchanged(text: bytes) -> bytes:
     return text
 
@@ -105,9 +113,7 @@ class JsonFormatter(logging.Formatter):
         return value if redacted == text else redacted
 
     def _redacted(self, text: str) -> str:
-        lowered = text.lower()
-        if any(word in lowered for word in CREDENTIAL_WORDS):
-            text = CREDENTIALS.sub(r"\1\2\3[redacted]", text)
+        text = without_credentials(text)
         return self.redact(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
 
 

@@ -18,6 +18,7 @@ from opentelemetry.trace import INVALID_SPAN, ProxyTracerProvider, Span, SpanKin
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from campaign_gateway.observe.correlation import set_correlation_id
+from campaign_gateway.observe.log import without_credentials
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,9 @@ def operation_span(
             set_correlation_id(f"{context.trace_id:032x}")
         span.set_attribute("graphql.operation.type", operation_type)
         if name is not None:
-            span.set_attribute("graphql.operation.name", name[:NAME_LENGTH])
+            # A caller may confuse its fields, and send its key as the name.
+            shown = without_credentials(name)[:NAME_LENGTH]
+            span.set_attribute("graphql.operation.name", shown)
         try:
             yield span
         except Exception as error:
@@ -87,7 +90,7 @@ def call_span(method: str, url: str, redact: Callable[[bytes], bytes]) -> Iterat
             span.set_attribute("http.request.method", method)
             span.set_attribute("server.address", parts.hostname or "")
             span.set_attribute("server.port", parts.port or PORTS[parts.scheme])
-            span.set_attribute("url.full", shown)
+            span.set_attribute("url.full", without_credentials(shown))
         yield span
 
 
