@@ -114,8 +114,7 @@ BUGS = [
             Code(
                 SERVICE,
                 "Duplicator._join_or_start",
-                "await asyncio.wait([running.task, self._end], timeout=self._deadline,"
-                " return_when=asyncio.FIRST_COMPLETED)",
+                "await self._wait_for(running.task)",
                 "await asyncio.wait_for(running.task, self._deadline)",
             )
         ],

@@ -27,19 +27,22 @@ async def retain(ledger: Ledger, keep: timedelta, remember: timedelta, timing: T
     that is months ahead for a moment would delete keys that callers still use. So nothing is
     removed until the clock has run for `timing.retention_delay` seconds without a large jump.
     """
-    offset, begins_at = _offset(ledger), monotonic() + timing.retention_delay
+    delay = min(timing.retention_delay, keep.total_seconds())
+    offset, begins_at = _offset(ledger), monotonic() + delay
     while True:
         if abs(_offset(ledger) - offset) > LARGE_JUMP:
-            offset, begins_at = _offset(ledger), monotonic() + timing.retention_delay
+            offset, begins_at = _offset(ledger), monotonic() + delay
             log.warning(
                 "the clock of the ledger was set, and is now %s. If it is wrong, set it again: in "
                 "%.0f minutes the gateway removes what is old by it",
                 f"{ledger.now():%Y-%m-%d %H:%M}Z",
-                timing.retention_delay / 60,
+                delay / 60,
             )
-        if monotonic() >= begins_at:
+        pause = begins_at - monotonic()
+        if pause <= 0:
             await _remove_old(ledger, keep, remember, timing.retention_batch)
-        await asyncio.sleep(timing.retention_interval)
+            pause = timing.retention_interval
+        await asyncio.sleep(min(pause, timing.retention_interval))
 
 
 def _offset(ledger: Ledger) -> float:
