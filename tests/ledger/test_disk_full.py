@@ -25,6 +25,7 @@ from campaign_gateway.ledger.disk_reserve import LOG_BYTES
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.ledger.ledger import Begun
 from campaign_gateway.model import Campaign, Created, DuplicationStatus, Evidence, Intent, Selection
+from campaign_gateway.sandbox import emulation
 from campaign_gateway.sandbox.emulation import serving
 from campaign_gateway.sandbox.emulators.sonarly import ACCOUNTS, GROUP, create_emulator
 from support.faulty_provider import faulty_provider
@@ -314,8 +315,10 @@ api_key = "{api_key}"
 
 
 async def on_a_small_disk_a_gateway_sends_nothing_new_and_records_the_rest(
-    disk: Disk, tmp_path_factory: pytest.TempPathFactory
+    disk: Disk, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The slow calls must not end before the disk is full, because they free what they reserved.
+    monkeypatch.setattr(emulation, "SLOW_SECONDS", 8)
     folder = tmp_path_factory.mktemp("gateway")
     async with serving(create_emulator()) as provider:
         config = folder / "gateway.toml"

@@ -216,7 +216,10 @@ async def test_copy_with_the_name_of_its_provider_must_be_seen_soon_without_crea
 async def test_blanks_around_the_name_of_a_source_do_not_hide_its_copy(
     account: Account, ledger: Any, name: str
 ) -> None:
-    lost = await unsettled(ledger, preexisting_ids=(), requested_name=None)
+    # Not NOW, which may be minutes ago: only a copy that is found soon is taken by such a name.
+    lost = await unsettled(
+        ledger, requested_at=datetime.now(UTC), preexisting_ids=(), requested_name=None
+    )
     listing = Naming([replace(undated("5"), name=name)], source_name=" Source ")
     campaign = await find_copy(listing_account(account, listing), ledger, lost)
     assert campaign is not None
