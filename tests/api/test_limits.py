@@ -131,7 +131,7 @@ async def test_limits_have_the_values_of_these_tests() -> None:
     assert (limits.OPERATION_LIMIT, limits.FRAGMENT_LIMIT, limits.SPREAD_LIMIT) == (20, 30, 100)
     assert (limits.DIRECTIVE_LIMIT, limits.ALIAS_LIMIT, limits.ROOT_FIELD_LIMIT) == (30, 30, 10)
     assert (limits.SAME_FIELD_LIMIT, limits.VALUE_LIMIT, limits.TOKEN_LIMIT) == (50, 10_000, 1000)
-    assert (limits.DEPTH_LIMIT, limits.ERROR_LIMIT) == (10, 5)
+    assert (limits.DEPTH_LIMIT, limits.ERROR_LIMIT, limits.LINE_LIMIT) == (10, 5, 5000)
 
 
 async def test_tokens_of_a_document_are_limited(gateway: Edge) -> None:
@@ -145,6 +145,13 @@ async def test_tokens_of_a_document_are_limited(gateway: Edge) -> None:
     assert "1000 tokens" in message
     # Comments and commas are no tokens.
     assert await gateway.data(f"{{ __typename }} {'# comment' * 1000} \n {',' * 20_000}")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+async def test_lines_of_a_document_are_limited(gateway: Edge, end: str) -> None:
+    assert await gateway.data(end * 4999 + "{ __typename }")
+    (message,) = await gateway.refused(end * 5000 + "{ __typename }")
+    assert message == "The document has 5001 lines. The limit is 5000."
 
 
 async def test_levels_of_fields_are_limited(gateway: Edge) -> None:

@@ -27,6 +27,7 @@ from campaign_gateway.web.graphql_http.limits import (
     TOKEN_LIMIT,
     ListLengths,
     check_limits,
+    check_lines,
 )
 from campaign_gateway.web.graphql_http.one_of import (
     NAMES_SHOWN,
@@ -141,6 +142,7 @@ class Documents:
 
     def _parse(self, text: str) -> Document | GraphQLFormattedError:
         try:
+            check_lines(text)
             located, ast = _parse_text(text), _parse_text(text, no_location=True)
         except GraphQLError as error:
             return error.formatted

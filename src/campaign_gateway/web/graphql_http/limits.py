@@ -21,6 +21,8 @@ from graphql import (
 
 from campaign_gateway.web.graphql_http.one_of import shorten
 
+# To find the line of an error, graphql-core goes through all lines before it, for each error.
+LINE_LIMIT = 5000
 TOKEN_LIMIT = 1000
 COMMENT_LIMIT = 1000
 OPERATION_LIMIT = 20
@@ -71,6 +73,11 @@ class Page:
 ListLengths = Mapping[str, float | Page]
 
 Definition = FragmentDefinitionNode | OperationDefinitionNode
+
+
+def check_lines(text: str) -> None:
+    """Raises `GraphQLError` if the text of a document has too many lines."""
+    _check(1 + text.count("\n") + text.count("\r") - text.count("\r\n"), LINE_LIMIT, "lines")
 
 
 def check_limits(document: DocumentNode, list_lengths: ListLengths) -> int:
