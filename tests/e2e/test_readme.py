@@ -259,7 +259,11 @@ PERMISSIONS = ["Provider", "The secret must allow"]
 # Tables of the contract
 
 LIMITS = {
-    "tokens in the document; comments": [limits.TOKEN_LIMIT, limits.COMMENT_LIMIT],
+    "tokens in the document; comments; lines": [
+        limits.TOKEN_LIMIT,
+        limits.COMMENT_LIMIT,
+        limits.LINE_LIMIT,
+    ],
     "operations; fields at the top of one": [limits.OPERATION_LIMIT, limits.ROOT_FIELD_LIMIT],
     "levels of fields": [limits.DEPTH_LIMIT],
     "aliases; directives; fragments; fragment spreads": [

@@ -65,6 +65,35 @@ async def test_settled_duplications_expire_and_are_deleted_and_unsettled_stay(
         assert not (await ledger.find("everyone", key)).expired
 
 
+async def test_jump_of_the_clock_is_told_and_delays_the_removal(
+    ledger: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await requested(ledger, "settled", timedelta(0), Created(Campaign("c1")))
+    jump, seen = timedelta(0), asyncio.Event()
+
+    def now() -> datetime:
+        seen.set()
+        return datetime.now(UTC) + jump
+
+    monkeypatch.setattr(ledger, "now", now, raising=False)
+    timing = Timing(retention_interval=0.01, retention_delay=3600)
+    keeping = asyncio.create_task(
+        retention.retain(ledger, timedelta(days=30), timedelta(days=400), timing)
+    )
+    await asyncio.wait_for(seen.wait(), 10)
+    jump = timedelta(days=401)
+    async with asyncio.timeout(10):
+        while "the clock of the ledger was set" not in caplog.text:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    assert not keeping.done()
+    keeping.cancel()
+    with suppress(asyncio.CancelledError):
+        await keeping
+    assert caplog.text.count("the clock of the ledger was set") == 1
+    assert not (await ledger.find("everyone", "settled")).expired
+
+
 async def test_background_task_that_fails_is_restarted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
