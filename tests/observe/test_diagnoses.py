@@ -307,6 +307,8 @@ def test_database_that_is_down_shows_and_ends(
     with proxy_for(postgres_url) as proxy, operated(tmp_path, provider, proxy.url) as gateway:
         assert gateway.copy("good")["status"] == "CREATED"
         proxy.is_cut = True
+        # A copy that begins before the cut would be made, and would then wait for the ledger.
+        wait_until(lambda: gateway.metric("campaign_gateway_ledger_writable") == 0)
         # On a busy machine the deadline of a copy may end before the ledger gives up.
         payload = next(made for _ in range(5) if (made := gateway.copy("good"))["userErrors"])
         assert payload["userErrors"][0]["retry"] == "SAME_KEY"
