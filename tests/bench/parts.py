@@ -19,7 +19,7 @@ from campaign_gateway.model import Campaign, Duplication, DuplicationStatus, Evi
 from campaign_gateway.observe import events, metrics
 from campaign_gateway.observe.correlation import Correlation
 from campaign_gateway.observe.health import account_health
-from campaign_gateway.observe.log import FORMATTERS
+from campaign_gateway.observe.log import FORMATTERS, skip_unused_attributes
 from campaign_gateway.settings import parse_settings
 from campaign_gateway.web.callers.authentication import Authentication, Callers
 from campaign_gateway.web.callers.keys import create_key
@@ -108,6 +108,7 @@ async def _of_authentication(folder: Path, mutations: int) -> dict[str, float]:
 
 async def _of_observation(mutations: int) -> dict[str, float]:
     metrics.show_accounts({"braze-eu": "braze"})
+    skip_unused_attributes()
     costs = {}
     for name, formatter_type in FORMATTERS.items():
         formatter = formatter_type()

@@ -12,6 +12,7 @@ import pytest
 from campaign_gateway.accounts.transport.client import COPY_RESPONSE_LIMIT, Transport
 from campaign_gateway.accounts.transport.errors import ConnectFailed, NoResponse, NotSent
 from campaign_gateway.accounts.transport.http1 import Connection, Response
+from campaign_gateway.accounts.transport.redaction import create_redactor
 from campaign_gateway.connectors.contract import ProviderRequest
 from campaign_gateway.observe.health import account_health
 from campaign_gateway.sandbox.contract_suite.calling import free_permit
@@ -393,6 +394,12 @@ async def test_secret_is_redacted_in_every_encoding(spelling: str) -> None:
     assert b"[redacted]" in response.body
     assert spelling.encode() not in response.body
     assert "[redacted]" in response.headers["x-key"]
+
+
+@pytest.mark.parametrize("spelling", ["caf\u00c9-0123456789", "CAF\u00c9-0123456789"])
+def test_secret_with_other_letters_than_ascii_is_redacted(spelling: str) -> None:
+    redact = create_redactor(["caf\u00c9-0123456789"])
+    assert redact(f"the key {spelling} is wrong".encode()) == b"the key [redacted] is wrong"
 
 
 async def test_short_secret_is_redacted_only_as_a_word() -> None:

@@ -149,12 +149,21 @@ def _visible(text: str) -> str:
     )
 
 
+def skip_unused_attributes() -> None:
+    """Keep `logging` from looking up the thread and the process for each line, which shows neither.
+
+    https://docs.python.org/3/howto/logging.html#optimization
+    """
+    logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
+
+
 def log_to_stderr(format_name: str = "json", level: str = "info") -> JsonFormatter:
     """Write the log to stderr in one of `FORMATTERS`, from this level on."""
     formatter = FORMATTERS[format_name]()
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    skip_unused_attributes()
     # httpx and httpcore log the URL of every call, and uvicorn its own start and stop.
     for name in ("httpx", "httpcore", "uvicorn", "asyncio", "urllib3"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -33,19 +33,22 @@ def create_redactor(secrets: Iterable[str]) -> Redactor:
     """
     # A secret may contain another one. If the shorter one came first, the rest would remain.
     longest_first = sorted(filter(None, secrets), key=len, reverse=True)
-    patterns = [(secret.lower().encode(), *_pattern_of(secret)) for secret in longest_first]
+    forms = [(_plain_form(secret), *_pattern_of(secret)) for secret in longest_first]
     coded = [each for secret in longest_first for each in _coded_patterns(secret)]
+    traces = [trace for trace, _, _ in (*forms, *coded)]
 
     def redact(text: bytes) -> bytes:
-        # Nothing in such a text is escaped. A plain search is much faster than one by a pattern.
+        # A plain search is much faster than one by a pattern, and `in` of `str` the fastest.
+        is_in_text = text.lower().decode("latin-1").__contains__
+        # Without a mark, nothing in such a text is escaped.
         is_plain = not any(mark in text for mark in ESCAPE_MARKS)
-        # Of bytes, `find` takes a third of the time of `in`, which expects a number first.
-        find = text.lower().find
-        for plain_form, pattern, longest in patterns:
-            if not is_plain or find(plain_form) >= 0:
+        if is_plain and not any(map(is_in_text, traces)):
+            return text
+        for trace, pattern, longest in forms:
+            if not is_plain or is_in_text(trace):
                 text = _replace_matches(pattern, longest, text)
-        for unescaped_part, pattern, longest in coded:
-            if find(unescaped_part) >= 0:
+        for trace, pattern, longest in coded:
+            if is_in_text(trace):
                 text = _replace_matches(pattern, longest, text)
         return text
 
@@ -78,6 +81,14 @@ def _replace_matches(pattern: re.Pattern[bytes], longest: int, text: bytes) -> b
     return b"".join([*parts, text[start:]]) if parts else text
 
 
+def _plain_form(secret: str) -> str:
+    """Return what the secret is in a text in lower case, or "" if that must be left to the pattern.
+
+    A text is lowered as bytes of ASCII, and read as Latin-1.
+    """
+    return secret.lower() if secret.isascii() else ""
+
+
 def _pattern_of(secret: str) -> tuple[re.Pattern[bytes], int]:
     """Return a pattern for the forms of one escape a character, and its longest match's length."""
     if len(secret) >= SHORT:
@@ -89,7 +100,7 @@ def _pattern_of(secret: str) -> tuple[re.Pattern[bytes], int]:
     return re.compile(pattern.encode()), LONGEST_FORM * len(secret)
 
 
-def _coded_patterns(secret: str) -> Iterator[tuple[bytes, re.Pattern[bytes], int]]:
+def _coded_patterns(secret: str) -> Iterator[tuple[str, re.Pattern[bytes], int]]:
     """Yield patterns for the forms in which several characters are coded together.
 
     With each comes a text in lower case that each match has, and the length of its longest match.
@@ -102,10 +113,10 @@ def _coded_patterns(secret: str) -> Iterator[tuple[bytes, re.Pattern[bytes], int
             for char in form
         )
         longest_part = max(re.split("[+/]", form), key=len)
-        yield longest_part.lower().encode(), re.compile(pattern.encode()), LONGEST_FORM * len(form)
+        yield longest_part.lower(), re.compile(pattern.encode()), LONGEST_FORM * len(form)
     if len(secret) >= SHORT:
-        digits = secret.encode().hex().encode()
-        yield digits, re.compile(digits, re.IGNORECASE), len(digits)
+        digits = secret.encode().hex()
+        yield digits, re.compile(digits.encode(), re.IGNORECASE), len(digits)
 
 
 def _base64_forms(secret: str) -> list[str]:
