@@ -10,6 +10,7 @@ from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.model import Timing
 from campaign_gateway.observe.events import ledger_failed
+from campaign_gateway.observe.health import counted
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ async def _remove_old(ledger: Ledger, keep: timedelta, remember: timedelta, batc
         expired = await _in_batches(ledger.expire, now - keep, batch)
         forgotten = await _in_batches(ledger.forget, now - remember, batch)
         if expired or forgotten:
-            log.info("%s duplications expired, %s were deleted", expired, forgotten)
+            log.info("%s expired, %s deleted", counted(expired, "duplication"), forgotten)
     except LedgerUnavailable as failure:
         ledger_failed(ledger.health, failure)
 
