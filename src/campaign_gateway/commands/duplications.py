@@ -173,15 +173,15 @@ def _show(arguments: argparse.Namespace) -> None:
 
 def _not_searched(duplication: Duplication) -> str | None:
     """Return the title of the provider if its lists cannot show this copy."""
+    if duplication.campaign is not None:
+        return None
     try:
         connector = find_connector(duplication.intent.provider)
     except UnusableConnector:
         return None
-    # Without the account, whose secret may not be there. What a connector can do is in its class.
-    is_searched = duplication.campaign or can_search(
-        connector.__new__(connector), duplication.intent
-    )
-    return None if is_searched else connector.title
+    # `__init__` needs the account, whose secret may not be there. What it can do is in its class.
+    without_account = object.__new__(connector)
+    return None if can_search(without_account, duplication.intent) else connector.title
 
 
 def _resolve(arguments: argparse.Namespace) -> None:
