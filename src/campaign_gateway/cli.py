@@ -51,6 +51,8 @@ def main() -> None:
         )
     except (CannotListen, SecretRefused) as error:
         sys.exit(f"The gateway cannot start: {error}")
+    except UnknownAccount as error:
+        arguments.parser.error(str(error))
     except (LedgerUnavailable, CannotResolve) as error:
         sys.exit(f"campaign-gateway: {error}")
     except KeyboardInterrupt:
@@ -209,11 +211,7 @@ def _check(arguments: argparse.Namespace) -> None:
     formatter = log_to_stderr("text", "error")
     settings = load_settings(config_of(arguments))
     formatter.redact = create_redactor(settings.secrets())
-    try:
-        is_ok = check(settings, arguments.accounts, is_json=arguments.json)
-    except UnknownAccount as error:
-        arguments.parser.error(str(error))
-    sys.exit(0 if is_ok else 1)
+    sys.exit(0 if check(settings, arguments.accounts, is_json=arguments.json) else 1)
 
 
 def _sandbox(arguments: argparse.Namespace) -> None:

@@ -242,6 +242,15 @@ def test_choice_of_one_member_is_that_of_graphql_core(declared: str, choice: obj
     compare_arguments(schema_of_box, declared, {"n": choice})
 
 
+def test_input_that_contains_itself_is_left_to_graphql_core() -> None:
+    """The built-in providers have none, but a package may."""
+    tried = build_schema("input Box { inner: Box } type Query { box(n: Box): Int }")
+    document = parse("query Read($n: Box) { box(n: $n) }")
+    (operation,) = document.definitions
+    assert isinstance(operation, OperationDefinitionNode)
+    assert make_plan(tried, document, operation) is None
+
+
 def compare_arguments(schema_of_box: str, declared: str, variables: dict[str, Any]) -> None:
     tried = build_schema(schema_of_box)
     document = parse(f"query Read($n: {declared}) {{ box(n: $n) }}")

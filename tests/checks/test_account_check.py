@@ -20,6 +20,8 @@ from campaign_gateway.accounts.checks.problems import ProblemCode, needed
 from campaign_gateway.accounts.checks.report import table
 from campaign_gateway.accounts.transport.rate_limit import CallKind
 from campaign_gateway.connectors.contract import Grant, Permission
+from campaign_gateway.connectors.registry import CONNECTORS
+from campaign_gateway.model import ErrorCode, Rejected, UserError
 
 KEY = "SG.a-secret-of-sendgrid-0123456789"
 
@@ -158,6 +160,21 @@ async def test_reads_use_the_limits_of_the_account(open_at: OpenAt) -> None:
     )
     assert " INCOMPLETE " in table([check])[1]
     assert (check.is_reachable, check.secret) == (None, Secret.UNKNOWN)
+
+
+async def test_provider_that_gives_no_token_is_not_called_a_limit(
+    open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only Marketo has tokens here, and it gives none only for a wrong secret."""
+    denied = Rejected(UserError(ErrorCode.PERMISSION_DENIED, "No.", provider_message="no role"))
+    monkeypatch.setattr(CONNECTORS["marketo"], "parse_token", lambda *_: denied)
+    async with provider(responding()) as url:
+        account = open_at("marketo", url, client_id="a", client_secret=KEY)
+        check = await check_account(account)
+    (problem,) = check.problems
+    assert problem.code is ProblemCode.READING_REFUSED
+    assert problem.text.endswith("Marketo reports: no role")
+    assert (check.is_reachable, check.secret) == (True, Secret.UNKNOWN)
 
 
 async def test_limit_of_the_provider_is_not_called_a_setting(open_at: OpenAt) -> None:

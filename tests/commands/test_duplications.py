@@ -552,6 +552,13 @@ def test_show_says_that_a_provider_is_not_searched(
     assert re.search(r"^checks +0$", shown, re.MULTILINE)
 
 
+@pytest.mark.parametrize("verb", ["show", "resolve", "reopen"])
+def test_help_says_which_id_is_meant(run: Run, verb: str) -> None:
+    done = run(verb, "--help")
+    assert done.code == 0
+    assert re.search(r"^ +ID +the duplication's id", done.out, re.MULTILINE)
+
+
 def test_missing_file_is_reported_before_a_missing_terminal(run: Run, operator: Operator) -> None:
     operator.config.unlink()
     done = run("resolve", "1", "--absent")

@@ -387,7 +387,7 @@ def test_settled_duplications_expire_as_configured(
         time.sleep(1)
         assert command.stop() == 0
     with serve(running, config) as command:
-        command.wait_for("1 duplications expired")
+        command.wait_for("1 duplication expired, 0 deleted")
         again = duplicate(address(command), fields, "k1")
     assert again["userErrors"][0]["code"] == "IDEMPOTENCY_KEY_EXPIRED"
     assert provider.posts() == 1

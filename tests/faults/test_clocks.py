@@ -206,7 +206,7 @@ async def test_clock_that_is_a_year_ahead_for_less_than_an_hour_deletes_no_key(
         if jump:
             await jump_clock(gateway)
             async with asyncio.timeout(20):
-                while "the clock of the ledger was set" not in gateway.output():
+                while "the clock of the ledger has jumped" not in gateway.output():
                     await asyncio.sleep(0.01)
         await ask_all(http, gateway, settled)
         await asyncio.sleep(1)

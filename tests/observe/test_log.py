@@ -218,7 +218,7 @@ def test_text_has_the_same_fields(run: Run) -> None:
     (started,) = (line for line in run.text.splitlines() if "event=started" in line)
     assert re.fullmatch(
         r"\S+\+00:00 INFO campaign_gateway\.observe\.events campaign-gateway \S+ starts with "
-        r"sqlite, .* event=started version=\S+ ledger=sqlite "
+        r"sqlite, 1 caller and 4 accounts event=started version=\S+ ledger=sqlite "
         r'callers=\["web-team"\] accounts=\{.*\}',
         started,
     )

@@ -65,33 +65,53 @@ async def test_settled_duplications_expire_and_are_deleted_and_unsettled_stay(
         assert not (await ledger.find("everyone", key)).expired
 
 
-async def test_jump_of_the_clock_is_told_and_delays_the_removal(
+async def test_nothing_is_removed_for_an_hour_after_the_start_and_after_a_jump_of_the_clock(
     ledger: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await requested(ledger, "settled", timedelta(0), Created(Campaign("c1")))
-    jump, seen = timedelta(0), asyncio.Event()
+    await requested(ledger, "old", timedelta(days=31), Created(Campaign("old")))
+    await requested(ledger, "young", timedelta(0), Created(Campaign("young")))
+    passed, jump, rounds = 0.0, timedelta(0), 0
 
     def now() -> datetime:
-        seen.set()
-        return datetime.now(UTC) + jump
+        nonlocal rounds
+        rounds += 1
+        return NOW + timedelta(seconds=passed) + jump
+
+    async def wait_for_rounds() -> None:
+        # One that began before, and two more.
+        until = rounds + 3
+        while rounds < until:
+            await asyncio.sleep(0.01)
+
+    async def is_expired(key: str) -> bool:
+        return bool((await ledger.find("everyone", key)).expired)
 
     monkeypatch.setattr(ledger, "now", now, raising=False)
-    timing = Timing(retention_interval=0.01, retention_delay=3600)
+    monkeypatch.setattr(retention, "monotonic", lambda: passed)
+    timing = Timing(retention_interval=0.01)
     keeping = asyncio.create_task(
         retention.retain(ledger, timedelta(days=30), timedelta(days=400), timing)
     )
-    await asyncio.wait_for(seen.wait(), 10)
-    jump = timedelta(days=401)
     async with asyncio.timeout(10):
-        while "the clock of the ledger was set" not in caplog.text:
+        await wait_for_rounds()
+        passed = 3590
+        await wait_for_rounds()
+        assert not await is_expired("old")
+        passed = 3600
+        while not await is_expired("old"):
             await asyncio.sleep(0.01)
-    await asyncio.sleep(0.1)
-    assert not keeping.done()
+        jump = timedelta(days=31)
+        await wait_for_rounds()
+        passed = 7190
+        await wait_for_rounds()
+        assert not await is_expired("young")
+        passed = 7200
+        while not await is_expired("young"):
+            await asyncio.sleep(0.01)
+    assert caplog.text.count("the clock of the ledger has jumped") == 1
     keeping.cancel()
     with suppress(asyncio.CancelledError):
         await keeping
-    assert caplog.text.count("the clock of the ledger was set") == 1
-    assert not (await ledger.find("everyone", "settled")).expired
 
 
 async def test_background_task_that_fails_is_restarted(

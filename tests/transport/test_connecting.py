@@ -1,6 +1,7 @@
 """The reason why there is no connection: operators learn it, callers only that there is none."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator
 
@@ -54,6 +55,19 @@ async def test_name_that_is_not_known(
     details = "the name cannot be resolved: Name or service not known"
     expected = ("no connection", details)
     assert await reason(transport, "http://name.invalid", caplog) == expected
+
+
+async def test_network_that_refuses_later(
+    transport: Transport, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A firewall on the way has rejected the connection."""
+
+    async def refuse(*_: object) -> None:
+        raise OSError(errno.EHOSTUNREACH, "Connect call failed ('127.0.0.1', 9)")
+
+    monkeypatch.setattr(connecting, "_connect_to", refuse)
+    expected = ("no connection", "the connection failed: No route to host")
+    assert await reason(transport, "http://127.0.0.1:9", caplog) == expected
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from campaign_gateway.commands import resolution
 from campaign_gateway.commands.arguments import (
-    UnknownAccount,
     add_config,
     age,
     config_of,
@@ -65,12 +64,12 @@ def add_verbs(duplications: argparse.ArgumentParser) -> None:
     shown = verbs.add_parser(
         "show", help="show one duplication, its history, and what may be its copy"
     )
-    shown.add_argument("id", metavar="ID", type=resolution.name)
+    _add_id(shown)
     _add_output(shown)
     shown.set_defaults(run=_show)
 
     resolved = verbs.add_parser("resolve", help="record what you saw at the provider")
-    resolved.add_argument("id", metavar="ID", type=resolution.name)
+    _add_id(resolved)
     result = resolved.add_mutually_exclusive_group(required=True)
     result.add_argument(
         "--created", metavar="CAMPAIGN_ID", help="the copy exists and has this campaign id"
@@ -86,10 +85,16 @@ def add_verbs(duplications: argparse.ArgumentParser) -> None:
     resolved.set_defaults(run=_resolve)
 
     reopened = verbs.add_parser("reopen", help="withdraw a result that an operator recorded")
-    reopened.add_argument("id", metavar="ID", type=resolution.name)
+    _add_id(reopened)
     _add_note(reopened)
     _add_output(reopened)
     reopened.set_defaults(run=_reopen)
+
+
+def _add_id(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "id", metavar="ID", type=resolution.name, help="the duplication's id, as `list` shows it"
+    )
 
 
 def _add_output(verb: argparse.ArgumentParser) -> None:
@@ -132,10 +137,7 @@ def _list(arguments: argparse.Namespace) -> None:
         return found
 
     configured = load_account_names(config_of(arguments))
-    try:
-        duplications = with_ledger(arguments, read)
-    except UnknownAccount as error:
-        arguments.parser.error(str(error))
+    duplications = with_ledger(arguments, read)
     if arguments.json:
         sys.stdout.write(to_json([as_json(duplication) for duplication in duplications]))
     else:
@@ -158,13 +160,11 @@ def _show(arguments: argparse.Namespace) -> None:
             return to_json({**as_json(duplication), "history": history_json(history)})
 
         def command(verb: str) -> str:
-            # The operator may paste it in another folder, where the file's relative paths would be
-            # others.
+            # The operator may paste it in another folder, and the ledger's path in the file may be
+            # relative to this one.
             config = str(config_of(arguments).absolute())
-            folder = shlex.join(["cd", str(Path.cwd())])
-            return (
-                f"{folder} && {shlex.join([*program(), 'duplications', verb, '--config', config])}"
-            )
+            run = [*program(), "duplications", verb, "--config", config]
+            return f"{shlex.join(['cd', str(Path.cwd())])} && {shlex.join(run)}"
 
         return description(duplication, history, command, _not_searched(duplication))
 
@@ -173,15 +173,15 @@ def _show(arguments: argparse.Namespace) -> None:
 
 def _not_searched(duplication: Duplication) -> str | None:
     """Return the title of the provider if its lists cannot show this copy."""
+    if duplication.campaign is not None:
+        return None
     try:
         connector = find_connector(duplication.intent.provider)
     except UnusableConnector:
         return None
-    # Without the account, whose secret may not be there. What a connector can do is in its class.
-    is_searched = duplication.campaign or can_search(
-        connector.__new__(connector), duplication.intent
-    )
-    return None if is_searched else connector.title
+    # `__init__` needs the account, whose secret may not be there. What it can do is in its class.
+    without_account = object.__new__(connector)
+    return None if can_search(without_account, duplication.intent) else connector.title
 
 
 def _resolve(arguments: argparse.Namespace) -> None:

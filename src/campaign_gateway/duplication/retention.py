@@ -10,13 +10,14 @@ from campaign_gateway.ledger import Ledger
 from campaign_gateway.ledger.engine import LedgerUnavailable
 from campaign_gateway.model import Timing
 from campaign_gateway.observe.events import ledger_failed
+from campaign_gateway.observe.health import counted
 
 log = logging.getLogger(__name__)
 
 # Between two batches, for the statements of other calls.
 PAUSE_SECONDS = 0.05
 
-# A clock that was set by more than this many seconds may be wrong.
+# A clock that has jumped by more than this many seconds may be wrong.
 LARGE_JUMP = 3600
 
 
@@ -33,7 +34,7 @@ async def retain(ledger: Ledger, keep: timedelta, remember: timedelta, timing: T
         if abs(_offset(ledger) - offset) > LARGE_JUMP:
             offset, begins_at = _offset(ledger), monotonic() + delay
             log.warning(
-                "the clock of the ledger was set, and is now %s. If it is wrong, set it again: in "
+                "the clock of the ledger has jumped, and is now %s. If it is wrong, set it: in "
                 "%.0f minutes the gateway removes what is old by it",
                 f"{ledger.now():%Y-%m-%d %H:%M}Z",
                 delay / 60,
@@ -55,7 +56,7 @@ async def _remove_old(ledger: Ledger, keep: timedelta, remember: timedelta, batc
         expired = await _in_batches(ledger.expire, now - keep, batch)
         forgotten = await _in_batches(ledger.forget, now - remember, batch)
         if expired or forgotten:
-            log.info("%s duplications expired, %s were deleted", expired, forgotten)
+            log.info("%s expired, %s deleted", counted(expired, "duplication"), forgotten)
     except LedgerUnavailable as failure:
         ledger_failed(ledger.health, failure)
 

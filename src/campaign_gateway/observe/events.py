@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from campaign_gateway.model import Duplication, DuplicationStatus, ErrorCode, UserError
 from campaign_gateway.observe import metrics
-from campaign_gateway.observe.health import Health
+from campaign_gateway.observe.health import Health, counted
 
 log = logging.getLogger(__name__)
 
@@ -87,11 +87,11 @@ def started(
     """
     metrics.show_build(version, ledger)
     log.info(
-        "campaign-gateway %s starts with %s, %s callers and %s accounts",
+        "campaign-gateway %s starts with %s, %s and %s",
         version,
         ledger,
-        len(callers),
-        len(accounts),
+        counted(len(callers), "caller"),
+        counted(len(accounts), "account"),
         extra={
             "fields": {
                 "event": "started",

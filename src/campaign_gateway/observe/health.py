@@ -69,7 +69,9 @@ class Health:
             "failures": None if is_new else current.failures,
             **self.fields,
         }
-        so_far = "" if is_new else f" (since {current.since}, {_number(current.failures)})"
+        so_far = (
+            "" if is_new else f" (since {current.since}, {counted(current.failures, 'failure')})"
+        )
         log.warning("%s %s%s", self._subject, reason, so_far, extra={"fields": fields})
 
     def lasting(self) -> Iterator[tuple[str, str, int]]:
@@ -101,7 +103,7 @@ class Health:
         log.warning(
             "%s is over after %s in %s seconds; it began at %s%s",
             f"{self._subject} {problem}",
-            _number(ended.failures),
+            counted(ended.failures, "failure"),
             seconds,
             ended.since,
             REMAINS.get(problem, ""),
@@ -115,8 +117,8 @@ def _names(problem: str) -> dict[str, str | None]:
     return {"problem": name, "call": call or None}
 
 
-def _number(failures: int) -> str:
-    return "1 failure" if failures == 1 else f"{failures} failures"
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def ledger_health(kind: str, quiet_seconds: float) -> Health:

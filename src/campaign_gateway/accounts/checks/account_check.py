@@ -18,7 +18,7 @@ from campaign_gateway.accounts.checks.problems import (
 )
 from campaign_gateway.accounts.transport.errors import NoResponse
 from campaign_gateway.accounts.transport.observation import Observation
-from campaign_gateway.accounts.transport.permits import NOTHING_SENT
+from campaign_gateway.accounts.transport.permits import NoPermit
 from campaign_gateway.accounts.transport.rate_limit import CallKind, Permit
 from campaign_gateway.accounts.transport.worker import run_parser
 from campaign_gateway.connectors.contract import (
@@ -152,9 +152,8 @@ def _is_reachable(responses: Sequence[ProviderResponse], failure: Failure | None
         return True
     if isinstance(failure, NoResponse):
         return False
-    # The provider has responded to the request for a token, or the gateway's limits were used up.
-    is_response = isinstance(failure, UnexpectedResponse) or _rejects_secret(failure)
-    return True if is_response else None
+    # Without a limit that was reached, the provider has responded to the request for a token.
+    return None if isinstance(failure, NoPermit) else True
 
 
 def _rejects_secret(failure: Failure | None) -> bool:
@@ -194,12 +193,12 @@ def _problems(
             yield problem(account, ProblemCode.UNREACHABLE, reason=failure.details)
         case UnexpectedResponse():
             yield problem(account, ProblemCode.UNCLEAR_RESPONSE)
-        case Refused() if _rejects_secret(failure):
+        case NoPermit():
+            # After a 429, the provider's pause also refuses the reads that are left.
+            if access.error is None or access.error.code is not ErrorCode.RATE_LIMITED:
+                yield problem(account, ProblemCode.LIMIT_USED_UP, reason=failure.reason)
+        case Refused():
             yield read_refused(account, failure.error)
-        # After a 429, the provider's pause also refuses the reads that are left.
-        case Refused() if access.error is None or access.error.code is not ErrorCode.RATE_LIMITED:
-            reason = failure.error.message.removesuffix(NOTHING_SENT)
-            yield problem(account, ProblemCode.LIMIT_USED_UP, reason=reason)
     if access.error is not None:
         yield read_refused(account, access.error)
     if missing := needed(access.permissions):

@@ -7,6 +7,7 @@ from typing import Any
 from campaign_gateway.accounts.checks.account_check import AccountCheck
 from campaign_gateway.accounts.checks.problems import INCOMPLETE
 from campaign_gateway.connectors.contract import Grant, Permission
+from campaign_gateway.observe.health import counted
 
 STATES: Mapping[Grant, str] = {
     Grant.GRANTED: "granted",
@@ -119,7 +120,7 @@ def problem_line(account: str, problem: str, since: str, failures: int) -> str:
 
     Without the reason, because it may be about a copy of another caller.
     """
-    number = f"{failures} failure{'s'[: failures != 1]}"
+    number = counted(failures, "failure")
     # A search or an operator may have settled it, and the problem lasts until a later copy.
     more = ", and `duplications list` what is UNKNOWN now" if problem == "OUTCOME_UNKNOWN" else ""
     return f"account {account}: {problem} since {since}, {number}; the log has the reason{more}"

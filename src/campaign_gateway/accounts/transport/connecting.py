@@ -1,6 +1,7 @@
 """Opens connections: resolves the host, connects to an address, and checks which one it is."""
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Sequence
@@ -57,10 +58,13 @@ def _reason(error: OSError) -> str:
             return f"the name cannot be resolved: {error.strerror}"
         case ConnectionRefusedError():
             return "the connection was refused"
-        case ConnectionError() | ssl.SSLEOFError():
+        # Of TLS, only a connection that ended gets here: `tls_failure` explains the other failures.
+        case ConnectionError() | ssl.SSLError():
             return "the connection was closed before anything was sent"
         case _:
-            return f"the connection failed: {error.strerror or 'unknown reason'}"
+            # Some of asyncio's errors have "Connect call failed" in place of the reason.
+            reason = os.strerror(error.errno) if error.errno else "unknown reason"
+            return f"the connection failed: {reason}"
 
 
 async def _resolve(origin: Origin) -> Sequence[_Address]:

@@ -16,8 +16,6 @@ from campaign_gateway.model import ErrorCode, Refused, UserError
 # The maximum of an estimated wait for a permit, in seconds.
 LONGEST_ESTIMATE = 60
 
-NOTHING_SENT = " Nothing was sent. Try again later."
-
 
 class CallKind(Enum):
     """What a permit is for: to copy, with all calls of the mutation, to check, or to read."""
@@ -101,19 +99,26 @@ class Share:
         return max(0, min([slots, *(window.obtainable(now) for window in self.windows)]))
 
 
-def limit_reached(limit: Limit, seconds: float) -> Refused:
+class NoPermit(Refused):
+    """There is no permit or turn now. `reason` is the limit, without what a caller can do."""
+
+    def __init__(self, code: ErrorCode, reason: str, retry_after: int) -> None:
+        message = f"{reason} Nothing was sent. Try again later."
+        super().__init__(UserError(code, message, retry_after=retry_after))
+        self.reason = reason
+
+
+def limit_reached(limit: Limit, seconds: float) -> NoPermit:
     """Return the refusal of a call that this limit allows in so many seconds."""
     reason = (
         "The provider limits the calls of this account for now."
         if isinstance(limit, ProviderPause)
         else f"The gateway's own limit for this account (`calls_per_{limit.name}`) is reached."
     )
-    message = f"{reason}{NOTHING_SENT}"
-    return Refused(UserError(ErrorCode.RATE_LIMITED, message, retry_after=math.ceil(seconds)))
+    return NoPermit(ErrorCode.RATE_LIMITED, reason, math.ceil(seconds))
 
 
-def overloaded(seconds: float) -> Refused:
+def overloaded(seconds: float) -> NoPermit:
     """Return the refusal of a call that may get a permit in about so many seconds."""
-    message = f"Too many calls to this account are running or waiting.{NOTHING_SENT}"
-    retry_after = min(LONGEST_ESTIMATE, math.ceil(seconds))
-    return Refused(UserError(ErrorCode.OVERLOADED, message, retry_after=retry_after))
+    reason = "Too many calls to this account are running or waiting."
+    return NoPermit(ErrorCode.OVERLOADED, reason, min(LONGEST_ESTIMATE, math.ceil(seconds)))

@@ -106,9 +106,8 @@ class DotdigitalConnector(
         campaign = FIELDS.parse(parsing.json_object(response))
         # Other objects have an `id` too.
         copy = campaign if campaign and campaign.name else None
-        return errors.success(response, copy, str(copy_input.campaign_id)) or self._failure(
-            response
-        )
+        success = errors.success(response, copy, str(copy_input.campaign_id))
+        return success or self._failure(response)
 
     def build_rename(
         self,

@@ -61,7 +61,7 @@ class Tokens:
             aud={"essential": True, "value": settings.audience},
             exp={"essential": True},
         )
-        # Each with its caller, and the time from which and until which that is known.
+        # By the digest of a token: its caller, and from when until when it is known to be valid.
         self._verified: dict[bytes, tuple[Caller, float, float]] = {}
         self._verified_by = keys.version
 

@@ -43,14 +43,14 @@ class BudgetedExecutor(Executor[Any]):
 
     def _charge(self, path: Any, completed: object) -> None:
         # The fields of objects were charged when they were completed.
-        values, count = 1, len(path.key) + PUNCTUATION
+        values, size = 1, len(path.key) + PUNCTUATION
         if isinstance(completed, str):
-            count += _length(completed)
+            size += _length(completed)
         elif isinstance(completed, list):
             lengths = [_length(text) for text in completed if isinstance(text, str)]
-            values, count = len(lengths) or 1, count + sum(lengths)
+            values, size = len(lengths) or 1, size + sum(lengths)
         self._values_left -= values
-        self._bytes_left -= count
+        self._bytes_left -= size
         if self._error is None and (self._bytes_left < 0 or self._values_left < 0):
             self._error = _too_large(path.as_list())
 

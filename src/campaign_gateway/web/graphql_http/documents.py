@@ -64,7 +64,7 @@ class HiddenSchema(ValidationRule):
 class Document:
     """A parsed document. If it has `errors`, it must not be executed.
 
-    `cost` is how many values its longest possible response has.
+    `cost` is how many values its longest possible response counts.
 
     The cached `ast` has no locations, because they would keep every token and comment in memory.
     Each error would also scan the whole text for its location, and one response may have a hundred.

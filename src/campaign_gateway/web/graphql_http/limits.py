@@ -36,8 +36,8 @@ ROOT_FIELD_LIMIT = 10
 DEPTH_LIMIT = 10
 # Validation compares all fields of one name with each other, to see whether they can be merged.
 SAME_FIELD_LIMIT = 50
-# Values in the response, if all of its lists have their maximum length, and what it takes to load
-# their items.
+# Values in the response, if all of its lists have their maximum length. What it takes to load their
+# items counts as values too.
 VALUE_LIMIT = 10_000
 ERROR_LIMIT = 5
 
@@ -81,7 +81,7 @@ def check_lines(text: str) -> None:
 
 
 def check_limits(document: DocumentNode, list_lengths: ListLengths) -> int:
-    """Return how many values the longest possible response of one operation has.
+    """Return how many values the longest possible response of one operation counts.
 
     Raises `GraphQLError` for the first limit that the document exceeds.
     """
@@ -119,7 +119,7 @@ def request_cost(
     list_lengths: ListLengths,
     variables: Mapping[str, object],
 ) -> int:
-    """Return how many values the longest possible response with these variables has."""
+    """Return how many values the longest possible response with these variables counts."""
     fragments = _fragments(document)
     _, values = _Measure(fragments, list_lengths, variables).of(operation.selection_set)
     return round(values)

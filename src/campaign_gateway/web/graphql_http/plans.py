@@ -93,7 +93,7 @@ class Resolved:
 
 
 class _Source(NamedTuple):
-    """Where an argument of the resolver comes from. `variable` is None if it is omitted."""
+    """Where an argument of the resolver comes from. `variable` is None for an omitted argument."""
 
     argument: GraphQLArgument
     name: str
@@ -172,8 +172,16 @@ def make_plan(
         if field is None:
             raise NotPlanned
         write = object_writer(Resolved, [planner.part(name, attrgetter("value"), field, nodes)])
-    except NotPlanned:
+        variables = _variables(schema, operation)
+    # An input type that contains itself has no reader.
+    except (NotPlanned, RecursionError):
         return None
+    return Plan(variables, field, nodes[0], _sources(field, nodes[0]), write)
+
+
+def _variables(
+    schema: GraphQLSchema, operation: OperationDefinitionNode
+) -> tuple[tuple[GraphQLVariableSignature, Read], ...]:
     signatures = [
         get_variable_signature(schema, node) for node in operation.variable_definitions or ()
     ]
@@ -183,16 +191,18 @@ def make_plan(
         if isinstance(each, GraphQLVariableSignature)
     )
     assert len(variables) == len(signatures), "the types of a valid operation's variables are known"
-    return Plan(variables, field, nodes[0], _sources(field, nodes[0]), write)
+    return variables
 
 
 def _sources(field: GraphQLField, node: FieldNode) -> tuple[_Source, ...] | None:
-    nodes = {each.name.value: each.value for each in node.arguments or ()}
-    if not all(isinstance(value, VariableNode) for value in nodes.values()):
-        return None
+    nodes = node.arguments or ()
     variables = {
-        name: value.name.value for name, value in nodes.items() if isinstance(value, VariableNode)
+        each.name.value: each.value.name.value
+        for each in nodes
+        if isinstance(each.value, VariableNode)
     }
+    if len(variables) < len(nodes):
+        return None
     return tuple(
         _Source(
             argument,

@@ -1,4 +1,4 @@
-"""Readers: each turns a value of the variables into what a resolver gets, for one input type.
+"""Readers: each turns the value of a variable into what a resolver gets, for one input type.
 
 They do what `coerce_input_value` of graphql-core does, but look at the type only once.
 """
@@ -20,13 +20,12 @@ from graphql.utilities.coerce_input_value import coerce_default_value
 
 from campaign_gateway.web.graphql_http.writers import TEXTS, NotPlanned
 
-# For a value that the type does not allow, it raises any exception. graphql-core then reports the
-# error.
+# If the type does not allow the value, it raises any exception, and graphql-core reports the error.
 Read = Callable[[Any], Any]
 
 
 def reader(type_: GraphQLInputType) -> Read:
-    """Return the reader of a type, of which the schema has no recursive ones."""
+    """Return the reader of a type. Raises `RecursionError` if it contains itself."""
     if not isinstance(type_, GraphQLNonNull):
         read_value = _reader_of_values(type_)
         return lambda value: None if value is None else read_value(value)
