@@ -281,7 +281,7 @@ def test_full_disk_shows_and_ends(at_sqlite: Operated) -> None:
     size = max((folder / name).stat().st_size for name in ("ledger.db", "ledger.db-wal"))
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, before[1]))
-    # A checkpoint may make room again, so copies go on until a check found none either.
+    # A checkpoint may make room again, so the test makes copies until a check finds none either.
     for _ in range(600):
         payload = at_sqlite.copy("good")
         if payload["userErrors"] and at_sqlite.metric("campaign_gateway_ledger_writable") == 0:
