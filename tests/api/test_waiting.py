@@ -161,7 +161,8 @@ async def test_waiting_callers_do_not_delay_others(gateway: Edge) -> None:
         assert not any(waiter.done() for waiter in waiters)
         results = await asyncio.gather(*waiters)
     assert {duplication["status"] for duplication, _ in results} == {"UNKNOWN"}
-    assert max(took for _, took in results) < 12 + IMMEDIATELY
+    # All of them end in the same moment, and a busy machine needs seconds for so many responses.
+    assert max(took for _, took in results) < 12 + 3 * IMMEDIATELY
 
 
 async def test_waiting_client_that_disconnects_does_not_affect_others(gateway: Edge) -> None:

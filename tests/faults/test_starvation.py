@@ -57,12 +57,15 @@ def assert_refused_with_seconds(responses: Sequence[GatewayResponse]) -> None:
     assert len(responses) == OPEN_MUTATIONS
     for each in responses:
         if each.status == "NOT_SENT":
-            assert (each.code, each.retry, each.duplication) == ("OVERLOADED", "SAME_KEY", None)
-            assert each.retry_after is not None
-            assert 1 <= each.retry_after <= 60
+            assert (each.retry, each.duplication) == ("SAME_KEY", None)
+            # On a busy machine, the 3 seconds of a permit may end before there is a connection.
+            if each.code != "PROVIDER_UNAVAILABLE":
+                assert each.code == "OVERLOADED"
+                assert each.retry_after is not None
+                assert 1 <= each.retry_after <= 60
         else:
             # It got a permit: a caller who only waits for one never gets IN_PROGRESS. On a busy
-            # machine its 3 seconds may end before the first byte, and then nothing was sent.
+            # machine its 3 seconds may also end before the first byte, and then nothing was sent.
             assert each.status in {"UNKNOWN", "IN_PROGRESS"} or (
                 (each.status, each.code) == ("REJECTED", "PROVIDER_UNAVAILABLE")
             )
@@ -70,6 +73,8 @@ def assert_refused_with_seconds(responses: Sequence[GatewayResponse]) -> None:
             assert each.duplication is not None or each.status == "IN_PROGRESS"
     counted = Counter(each.status for each in responses)
     assert counted["NOT_SENT"] >= OPEN_MUTATIONS - 5 * 8
+    codes = Counter(each.code for each in responses)
+    assert codes["OVERLOADED"] >= OPEN_MUTATIONS - 5 * 8
     assert counted["UNKNOWN"] >= 8
 
 
