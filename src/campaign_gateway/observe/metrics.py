@@ -66,7 +66,8 @@ PROVIDER_CALLS = Histogram(
 )
 CHECKS = Counter(
     "campaign_gateway_checks_total",
-    "Checks of unsettled duplications at the provider, by whether the provider could be read.",
+    "Checks of unsettled duplications, and lists before a copy, by whether the provider could be "
+    "read.",
     [*ACCOUNT, "result"],
     registry=REGISTRY,
 )
