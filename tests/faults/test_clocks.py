@@ -204,6 +204,8 @@ async def test_clock_that_is_a_year_ahead_for_less_than_an_hour_deletes_no_key(
         tmp_path, ledger_url, provider, [shift], jump=jump, retention_delay=HOUR
     ) as (gateway,):
         if jump:
+            # A gateway that responds has begun its background tasks, which must see the jump.
+            assert (await http.get(f"{gateway.url}/readyz")).status_code == 200
             await jump_clock(gateway)
             async with asyncio.timeout(20):
                 while "the clock of the ledger has jumped" not in gateway.output():

@@ -10,6 +10,7 @@ import re
 import resource
 import shlex
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -180,6 +181,24 @@ def wait_until(holds: Callable[[], bool], seconds: float = 20) -> None:
 
 
 @contextmanager
+def copying(gateway: Operated) -> Iterator[None]:
+    """Make copies all the time: they use the room up that a checkpoint makes on a full disk."""
+    is_over = threading.Event()
+
+    def copy() -> None:
+        while not is_over.is_set():
+            gateway.copy("good")
+
+    thread = threading.Thread(target=copy)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+@contextmanager
 def operated(folder: Path, provider: str, ledger: str) -> Iterator[Operated]:
     config = folder / "gateway.toml"
     config.write_text(
@@ -281,17 +300,16 @@ def test_full_disk_shows_and_ends(at_sqlite: Operated) -> None:
     size = max((folder / name).stat().st_size for name in ("ledger.db", "ledger.db-wal"))
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, before[1]))
-    # A checkpoint may make room again, so the test makes copies until a check finds none either.
-    for _ in range(600):
-        payload = at_sqlite.copy("good")
-        if payload["userErrors"] and at_sqlite.metric("campaign_gateway_ledger_writable") == 0:
-            break
-    assert payload["userErrors"][0]["retry"] == "SAME_KEY"
-    at_sqlite.show("full disk", payload)
-    # The operator learns which file and how much room, and the caller only that it is a disk.
-    full = rf"the disk of the ledger is full: {folder}/ledger.db cannot grow \(.+\), and its file"
-    pattern = rf"{full} system has [0-9]+ free bytes"
-    wait_until(lambda: re.search(pattern, at_sqlite.shown("/readyz")) is not None)
+    with copying(at_sqlite):
+        payload = next(made for _ in range(600) if (made := at_sqlite.copy("good"))["userErrors"])
+        assert payload["userErrors"][0]["retry"] == "SAME_KEY"
+        at_sqlite.show("full disk", payload)
+        # The operator learns which file and how much room, and the caller only that it is a disk.
+        full = (
+            rf"the disk of the ledger is full: {folder}/ledger.db cannot grow \(.+\), and its file"
+        )
+        pattern = rf"{full} system has [0-9]+ free bytes"
+        wait_until(lambda: re.search(pattern, at_sqlite.shown("/readyz")) is not None)
     assert re.search(pattern, at_sqlite.gateway.output())
     message = payload["userErrors"][0]["message"]
     assert "disk" in message
