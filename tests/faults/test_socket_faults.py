@@ -116,6 +116,9 @@ async def test_every_socket_fault_gets_an_honest_response_and_its_copy_is_found(
         assert (len(seen.posts), len(seen.copies)) == (1, fault.copies), history
         # At the deadline of a hanging provider, a busy gateway may not have its record yet.
         late = {"IN_PROGRESS"} if history.intent.fault.startswith("hang") else set()
+        # It may also get the whole head of a dripping response before it sees that time is over.
+        if history.intent.fault == "response-dripping":
+            late = {"ACCEPTED"}
         assert history.responses[0].status in {fault.first, *late}, history
         assert history.responses[-1].status == fault.last, history
         record = records[history.intent.name]
