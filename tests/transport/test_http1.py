@@ -216,9 +216,10 @@ CHANGED = st.builds(
 @settings(max_examples=300, deadline=None)
 @given(CHANGED | st.lists(PIECES, max_size=12).map(b"".join), st.integers(1, 30))
 def test_random_bytes_are_never_read_as_more_than_h11_reads(data: bytes, at_once: int) -> None:
-    # h11 refuses some trailers, zero bytes after a status, and empty lines before a response. The
-    # gateway ignores all of these.
+    # h11 refuses some trailers, zero bytes after a status, empty lines before a response, and most
+    # transfer encodings of an interim response, which has no body. The gateway ignores all of it.
     assume(data.count(b"Transfer-Encoding") < 2 and b"\0" not in data)
+    assume(not re.search(rb" 1\d\d[^\r\n]*\r?\n(?:[^\r\n]+\r?\n)*Transfer-Encoding", data))
     data = re.sub(rb"(^|\r\n\r\n)[\r\n]+(?=HTTP/)", rb"\1", data)
     known = asyncio.run(read(data, at_once))
     by_h11 = h11_read(data)
